@@ -1,0 +1,7 @@
+"""``python -m rawtap``."""
+
+import sys
+
+from rawtap.cli import main
+
+sys.exit(main())

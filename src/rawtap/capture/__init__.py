@@ -1,0 +1,1 @@
+"""Capturing: wire, kernel ring, file."""

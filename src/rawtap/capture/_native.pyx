@@ -1,0 +1,620 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""The capture path in C: libpcap's ring, a buffer of ours, the file.
+
+Theory of operation
+-------------------
+One `LiveCapture` is one libpcap handle (python-libpcap's `BasePcap.handler`) and one output file. **The worker
+thread owns both**, from `open` to `close`: no other thread may call libpcap on the handle. Other threads may
+call `request_stop`, which writes to an eventfd that the worker polls, and read the counters, which are
+aligned 64-bit words that only the worker writes.
+
+*Arming.* libpcap's activate binds the socket before there is a filter, so frames that nobody asked for get into the
+ring. `open` therefore attaches a reject-all filter to the socket at once, throws away exactly as many frames
+as the kernel says came through before it, and lets pcap_setfilter replace it. From then on
+every frame that the kernel counts is one that the filter selected, and the counts must balance.
+
+*Running.* The handle is non-blocking and the worker polls its descriptor, because pcap_dispatch on a quiet
+TPACKET_V3 ring does not return on a time-out. pcap_dispatch calls `_on_packet` for each frame, without
+the GIL; that copies a record into the buffer. The buffer goes to the file with write(2) when it is full and after
+every batch, so that a reader of the file, or whoever finds it after a crash, has everything up to the last batch.
+
+*Stopping.* Frames sit in the kernel's unfinished ring block until its timer retires it. To stop, the worker
+attaches the reject-all filter again, so nothing more can come in, and reads on until it has been given as many
+frames as the kernel counted (received less dropped). What is missing at a deadline is reported as `unaccounted`.
+
+*The file* ends on a whole record, whatever happens: after a failed or short write it is cut back to the last whole
+record, and `packets` is counted again from what is really there.
+
+Sources: pcap(3PCAP), pcap_set_tstamp_precision(3PCAP), packet(7),
+https://docs.kernel.org/networking/packet_mmap.html, pcap-savefile(5).
+"""
+
+from libc.errno cimport EDQUOT, EINTR, ENOSPC, errno
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdio cimport FILE as STDFILE
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, strerror
+from pylibpcap.base cimport BasePcap
+from pylibpcap.pcap cimport (
+    bpf_program,
+    pcap_close,
+    pcap_create,
+    pcap_datalink,
+    pcap_datalink_val_to_name,
+    pcap_freecode,
+    pcap_geterr,
+    pcap_pkthdr,
+    pcap_set_promisc,
+    pcap_set_snaplen,
+    pcap_set_timeout,
+    pcap_setfilter,
+    pcap_setnonblock,
+    pcap_snapshot,
+    pcap_stat,
+    pcap_t,
+    u_char,
+    u_int,
+)
+
+
+cdef extern from "pcap/pcap.h" nogil:
+    ctypedef struct pcap_dumper_t:
+        pass
+    ctypedef void (*nogil_handler "pcap_handler")(u_char *, const pcap_pkthdr *, const u_char *) noexcept nogil
+    int PCAP_TSTAMP_PRECISION_NANO
+    int PCAP_ERROR_BREAK
+    u_int PCAP_NETMASK_UNKNOWN
+    int pcap_set_buffer_size(pcap_t *, int)
+    int pcap_set_tstamp_precision(pcap_t *, int)
+    int pcap_get_tstamp_precision(pcap_t *)
+    int pcap_get_selectable_fd(pcap_t *)
+    int pcap_fileno(pcap_t *)
+    void pcap_breakloop(pcap_t *)
+    const char *pcap_statustostr(int)
+    pcap_dumper_t *pcap_dump_fopen(pcap_t *, STDFILE *)
+    void pcap_dump_close(pcap_dumper_t *)
+    const char *pcap_lib_version()
+    # python-libpcap declares these four as well, but so that they hold the GIL.
+    int pcap_activate(pcap_t *)
+    int pcap_compile(pcap_t *, bpf_program *, const char *, int, u_int)
+    int pcap_dispatch(pcap_t *, int, nogil_handler, u_char *)
+    int pcap_stats(pcap_t *, pcap_stat *)
+
+
+cdef extern from "<stdio.h>" nogil:
+    STDFILE *open_memstream(char **, size_t *)
+
+
+cdef extern from "<unistd.h>" nogil:
+    ssize_t c_write "write"(int, const void *, size_t)
+    int c_ftruncate "ftruncate"(int, int64_t)
+    int64_t c_lseek "lseek"(int, int64_t, int)
+    int c_close "close"(int)
+    int SEEK_SET
+
+
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    int poll(pollfd *, unsigned long, int)
+    short POLLIN
+    short POLLERR
+
+
+cdef extern from "<sys/eventfd.h>" nogil:
+    int eventfd(unsigned int, int)
+    int EFD_CLOEXEC
+    int EFD_NONBLOCK
+
+
+cdef extern from "<sys/statvfs.h>" nogil:
+    struct c_statvfs "statvfs":
+        unsigned long f_frsize
+        unsigned long f_bavail
+    int fstatvfs(int, c_statvfs *)
+
+
+cdef extern from "<sys/socket.h>" nogil:
+    int setsockopt(int, int, int, const void *, unsigned int)
+    int SOL_SOCKET
+    int SO_ATTACH_FILTER
+
+
+cdef extern from "<linux/filter.h>" nogil:
+    struct sock_filter:
+        unsigned short code
+        unsigned char jt
+        unsigned char jf
+        uint32_t k
+    struct sock_fprog:
+        unsigned short len
+        sock_filter *filter
+    unsigned short BPF_RET
+    unsigned short BPF_K
+
+
+cdef extern from "<time.h>" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int, timespec *)
+    int CLOCK_MONOTONIC
+
+
+cdef enum:
+    RECORD_HEADER = 16          # pcap-savefile(5): seconds, fraction, captured length, original length
+    BUFFER_BYTES = 1 << 20      # more than the largest record, 262144 + 16
+    BATCH = 65536               # frames between two looks at the stop flag under a flood
+    SPACE_CHECK_BYTES = 4 << 20
+    STATS_INTERVAL_NS = 100_000_000
+    DOWN_INTERVAL_NS = 100_000_000
+    DRAIN_LIMIT_NS = 250_000_000
+
+cdef enum Reason:
+    RUNNING
+    STOPPED
+    MAX_BYTES
+    MAX_PACKETS
+    MAX_SECONDS
+    NO_SPACE
+    WRITE_FAILED
+    PCAP_FAILED
+
+_REASONS = {
+    RUNNING: None,
+    STOPPED: "stopped",
+    MAX_BYTES: "max_bytes",
+    MAX_PACKETS: "max_packets",
+    MAX_SECONDS: "max_seconds",
+    NO_SPACE: "no_space",
+    WRITE_FAILED: "write_failed",
+    PCAP_FAILED: "pcap_failed",
+}
+
+MAX_SNAPLEN = 262144  # libpcap's MAXIMUM_SNAPLEN
+
+
+class NativeError(Exception):
+    """libpcap or the system refused: `status` is libpcap's code or 0, `errno` the system's or 0."""
+
+    def __init__(self, str text, int status=0, int number=0):
+        super().__init__(text)
+        self.text = text
+        self.status = status
+        self.errno = number
+
+
+class FilterError(NativeError):
+    """pcap_compile or pcap_setfilter refused the filter; `text` is libpcap's own."""
+
+
+cdef struct Sink:
+    pcap_t *handle
+    int fd
+    u_char *buffer
+    size_t used
+    uint64_t seen               # frames that libpcap handed over, saved or not
+    uint64_t pending_packets    # records in the buffer
+    uint64_t pending_bytes      # their length on the wire
+    uint64_t packets            # records in the file
+    uint64_t wire_bytes         # their length on the wire
+    uint64_t file_bytes
+    uint64_t max_bytes
+    uint64_t max_packets
+    uint64_t next_space_check
+    uint64_t free_floor
+    Reason reason
+    bint full                   # takes no more records: a limit or a failed write
+    int error
+
+
+cdef int64_t _now() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC, &t)
+    return <int64_t>t.tv_sec * 1_000_000_000 + t.tv_nsec
+
+
+cdef void _end(Sink *sink, Reason reason) noexcept nogil:
+    """Record why the capture ends. What the ring holds by then is still saved."""
+    if sink.reason == RUNNING:
+        sink.reason = reason
+    pcap_breakloop(sink.handle)
+
+
+cdef void _end_full(Sink *sink, Reason reason) noexcept nogil:
+    """Record that the file takes no more; of several reasons the first that is about the file stays."""
+    if not sink.full:
+        sink.full = True
+        sink.reason = reason
+    pcap_breakloop(sink.handle)
+
+
+cdef void _keep_whole_records(Sink *sink, size_t written) noexcept nogil:
+    """After `written` bytes of the buffer got out: count the whole records among them, cut the file after them."""
+    cdef size_t at = 0
+    cdef size_t size
+    cdef uint32_t *header
+    while at + RECORD_HEADER <= written:
+        header = <uint32_t *>(sink.buffer + at)
+        size = RECORD_HEADER + header[2]
+        if at + size > written:
+            break
+        at += size
+        sink.packets += 1
+        sink.wire_bytes += header[3]
+    sink.file_bytes += at
+    # If this fails as well the file has a torn last record; the write's own error is reported in any case.
+    c_ftruncate(sink.fd, <int64_t>sink.file_bytes)
+    c_lseek(sink.fd, <int64_t>sink.file_bytes, SEEK_SET)
+
+
+cdef void _flush(Sink *sink) noexcept nogil:
+    """Write the buffer out. On failure keep the errno, leave the file at a whole record and end the capture."""
+    cdef size_t written = 0
+    cdef ssize_t n
+    if sink.used == 0 or sink.error != 0:
+        sink.used = 0
+        return
+    while written < sink.used:
+        n = c_write(sink.fd, sink.buffer + written, sink.used - written)
+        if n < 0:
+            if errno == EINTR:
+                continue
+            sink.error = errno
+            _keep_whole_records(sink, written)
+            _end_full(sink, NO_SPACE if sink.error in (ENOSPC, EDQUOT) else WRITE_FAILED)
+            break
+        written += n
+    else:
+        sink.file_bytes += sink.used
+        sink.packets += sink.pending_packets
+        sink.wire_bytes += sink.pending_bytes
+    sink.used = 0
+    sink.pending_packets = 0
+    sink.pending_bytes = 0
+    if not sink.full and sink.file_bytes >= sink.next_space_check:
+        _check_space(sink)
+
+
+cdef void _check_space(Sink *sink) noexcept nogil:
+    cdef c_statvfs fs
+    sink.next_space_check = sink.file_bytes + SPACE_CHECK_BYTES
+    if fstatvfs(sink.fd, &fs) == 0 and <uint64_t>fs.f_bavail * fs.f_frsize < sink.free_floor:
+        _end_full(sink, NO_SPACE)
+
+
+cdef void _on_packet(u_char *user, const pcap_pkthdr *h, const u_char *data) noexcept nogil:
+    """Append one record to the buffer: the hot path."""
+    cdef Sink *sink = <Sink *>user
+    cdef size_t size = RECORD_HEADER + h.caplen
+    cdef uint32_t *record
+    sink.seen += 1
+    if sink.full:
+        return
+    if sink.used + size > BUFFER_BYTES:
+        _flush(sink)
+        if sink.full:
+            return
+    if sink.file_bytes + sink.used + size > sink.max_bytes:
+        _end_full(sink, MAX_BYTES)
+        return
+    record = <uint32_t *>(sink.buffer + sink.used)
+    record[0] = <uint32_t>h.ts.tv_sec
+    record[1] = <uint32_t>h.ts.tv_usec  # nanoseconds: the handle's precision is set to that
+    record[2] = h.caplen
+    record[3] = h.len
+    memcpy(record + 4, data, h.caplen)
+    sink.used += size
+    sink.pending_packets += 1
+    sink.pending_bytes += h.len
+    if sink.packets + sink.pending_packets >= sink.max_packets:
+        _end_full(sink, MAX_PACKETS)
+
+
+cdef void _on_unwanted(u_char *user, const pcap_pkthdr *h, const u_char *data) noexcept nogil:
+    """Count a frame that came in before the filter was in force."""
+    (<uint64_t *>user)[0] += 1
+
+
+cdef class LiveCapture(BasePcap):
+    """One capture of one interface into one file. See the module's theory of operation for who may call what."""
+
+    cdef Sink sink
+    cdef int stop_fd
+    cdef int pcap_fd
+    cdef int retire_ms
+    cdef int64_t deadline
+    cdef uint64_t base_received
+    cdef uint64_t base_dropped
+    cdef readonly uint64_t received
+    cdef readonly uint64_t dropped_kernel
+    cdef readonly uint64_t dropped_interface
+    cdef readonly uint64_t unaccounted
+    cdef readonly bint went_down
+    cdef readonly int link_type
+    cdef readonly str link_type_name
+    cdef readonly str warning
+    cdef readonly str pcap_error
+
+    def __cinit__(self):
+        self.stop_fd = -1
+        self.sink.fd = -1
+
+    def __init__(self):  # BasePcap's own would open a savefile
+        self.link_type_name = ""
+        self.warning = ""
+        self.pcap_error = ""
+        self.stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+        if self.stop_fd < 0:
+            raise NativeError(strerror(errno).decode(), 0, errno)
+
+    def __dealloc__(self):
+        if self.handler != NULL:
+            pcap_close(self.handler)
+            self.handler = NULL
+        if self.stop_fd >= 0:
+            c_close(self.stop_fd)
+        free(self.sink.buffer)
+
+    def open(self, str interface, *, int snaplen, int ring_bytes, bint promiscuous=True, int retire_ms=5):
+        """Create and activate the handle with nothing let in yet; needs CAP_NET_RAW in force in this thread.
+
+        Raises:
+            NativeError: With libpcap's status (-5 no such device, -8 permission, -9 interface down) and text.
+        """
+        cdef int status
+        cdef bytes name = interface.encode()
+        self.handler = pcap_create(name, self.errbuf)
+        if self.handler == NULL:
+            raise NativeError((<bytes>self.errbuf).decode(errors="replace"))
+        pcap_set_snaplen(self.handler, snaplen)
+        pcap_set_promisc(self.handler, promiscuous)
+        pcap_set_timeout(self.handler, retire_ms)
+        pcap_set_buffer_size(self.handler, ring_bytes)
+        if pcap_set_tstamp_precision(self.handler, PCAP_TSTAMP_PRECISION_NANO) != 0:
+            raise NativeError("nanosecond timestamps are not supported on this interface")
+        with nogil:
+            status = pcap_activate(self.handler)
+        if status < 0:
+            raise NativeError(self._libpcap_text(status), status)
+        self._reject_all()
+        if status > 0:
+            self.warning = self._libpcap_text(status)
+        if pcap_setnonblock(self.handler, 1, self.errbuf) != 0:
+            raise NativeError((<bytes>self.errbuf).decode(errors="replace"))
+        self.sink.buffer = <u_char *>malloc(BUFFER_BYTES)
+        if self.sink.buffer == NULL:
+            raise MemoryError
+        self.sink.handle = self.handler
+        self.retire_ms = retire_ms
+        self.pcap_fd = pcap_get_selectable_fd(self.handler)
+        self.link_type = pcap_datalink(self.handler)
+        self.link_type_name = _text(pcap_datalink_val_to_name(self.link_type)) or str(self.link_type)
+
+    def arm(self, str expression):
+        """Compile `expression` and let what it selects into the ring. When this returns, the capture is armed.
+
+        Raises:
+            FilterError: With libpcap's text.
+            NativeError: Frames from before the filter did not leave the ring.
+        """
+        cdef bpf_program program
+        cdef bytes text = expression.encode()
+        cdef char *c_text = text
+        cdef int status
+        with nogil:
+            status = pcap_compile(self.handler, &program, c_text, 1, PCAP_NETMASK_UNKNOWN)
+        if status != 0:
+            raise FilterError(_text(pcap_geterr(self.handler)), status)
+        try:
+            self._discard_earlier()
+            if pcap_setfilter(self.handler, &program) != 0:
+                raise FilterError(_text(pcap_geterr(self.handler)))
+        finally:
+            pcap_freecode(&program)
+
+    def header(self):
+        """The savefile header for this handle, as libpcap itself writes it (24 bytes)."""
+        cdef char *memory = NULL
+        cdef size_t size = 0
+        cdef STDFILE *stream = open_memstream(&memory, &size)
+        cdef pcap_dumper_t *dumper
+        if stream == NULL:
+            raise MemoryError
+        dumper = pcap_dump_fopen(self.handler, stream)
+        if dumper == NULL:
+            raise NativeError(_text(pcap_geterr(self.handler)))
+        pcap_dump_close(dumper)
+        try:
+            return memory[:size]
+        finally:
+            free(memory)
+
+    def run(self, int fd, uint64_t written, *, uint64_t max_bytes, uint64_t max_packets, double max_seconds,
+            uint64_t free_floor):
+        """Capture into `fd`, which holds `written` bytes already, until stopped, a limit or an error; no GIL.
+
+        `fd` stays the caller's. 0 means no limit for `max_packets` and `max_seconds` (a double, in seconds).
+        """
+        self.sink.fd = fd
+        self.sink.file_bytes = written
+        self.sink.max_bytes = max_bytes
+        self.sink.max_packets = max_packets or <uint64_t>-1
+        self.sink.free_floor = free_floor
+        self.deadline = _now() + <int64_t>(max_seconds * 1e9) if max_seconds > 0 else 0
+        with nogil:
+            self._loop()
+            self._drain()
+            _flush(&self.sink)
+        if self.sink.reason == PCAP_FAILED:
+            self.pcap_error = _text(pcap_geterr(self.handler))
+
+    def request_stop(self):
+        """Ask the worker to drain and end. Any thread may call this, any number of times."""
+        cdef uint64_t one = 1
+        c_write(self.stop_fd, &one, sizeof(one))
+
+    def close(self):
+        """Free the handle and the buffer; the counters stay readable."""
+        if self.handler != NULL:
+            pcap_close(self.handler)
+            self.handler = NULL
+        free(self.sink.buffer)
+        self.sink.buffer = NULL
+
+    @property
+    def packets(self):
+        """Records in the file."""
+        return self.sink.packets
+
+    @property
+    def wire_bytes(self):
+        """Length on the wire, in bytes, of the packets in the file."""
+        return self.sink.wire_bytes
+
+    @property
+    def file_bytes(self):
+        """Size of the file in bytes."""
+        return self.sink.file_bytes
+
+    @property
+    def error(self):
+        """The errno of the first failed write, or 0."""
+        return self.sink.error
+
+    @property
+    def reason(self):
+        """Why the capture ended ("stopped", "max_bytes", ...), or None while it runs."""
+        return _REASONS[self.sink.reason]
+
+    cdef void _loop(self) noexcept nogil:
+        cdef pollfd fds[2]
+        cdef int n
+        cdef int64_t stats_due = 0
+        fds[0].fd = self.pcap_fd
+        fds[0].events = POLLIN
+        fds[1].fd = self.stop_fd
+        fds[1].events = POLLIN
+        while self.sink.reason == RUNNING:
+            n = pcap_dispatch(self.handler, BATCH, _on_packet, <u_char *>&self.sink)
+            _flush(&self.sink)
+            if n < 0:
+                if n != PCAP_ERROR_BREAK:
+                    _end(&self.sink, PCAP_FAILED)
+                continue
+            if n > 0 and stats_due == 0:
+                stats_due = _now() + STATS_INTERVAL_NS
+            fds[0].revents = fds[1].revents = 0
+            poll(fds, 2, 0 if n > 0 else self._patience(stats_due))
+            if fds[0].revents & POLLERR:
+                self.went_down = True
+            if fds[1].revents != 0:
+                _end(&self.sink, STOPPED)
+            elif self.deadline != 0 and _now() >= self.deadline:
+                _end(&self.sink, MAX_SECONDS)
+            elif stats_due != 0 and _now() >= stats_due:
+                self._read_stats()
+                stats_due = 0
+
+    cdef int _patience(self, int64_t stats_due) noexcept nogil:
+        """Milliseconds that poll may wait; for ever (-1) where nothing is due.
+
+        The kernel reports an interface that goes down, once, but not that it is removed after that: libpcap finds
+        out when it is asked (pcap_dispatch looks for the device then), so it is asked now and then.
+        """
+        cdef int64_t due = stats_due
+        cdef int64_t left
+        if self.went_down and due == 0:
+            due = _now() + DOWN_INTERVAL_NS
+        if self.deadline != 0 and (due == 0 or self.deadline < due):
+            due = self.deadline
+        if due == 0:
+            return -1
+        left = (due - _now()) // 1_000_000 + 1
+        return <int>min(max(left, 0), 3_600_000)
+
+    cdef void _drain(self) noexcept nogil:
+        """Let nothing more in, then take what the kernel has until the counts balance."""
+        cdef int64_t give_up = _now() + DRAIN_LIMIT_NS
+        cdef int n
+        if self.sink.reason == PCAP_FAILED:
+            self._read_stats()
+            return
+        self._reject_all()
+        while True:
+            n = pcap_dispatch(self.handler, BATCH, _on_packet, <u_char *>&self.sink)
+            if n < 0 and n != PCAP_ERROR_BREAK:
+                self.sink.reason = PCAP_FAILED
+                self._read_stats()
+                return
+            _flush(&self.sink)
+            self._read_stats()
+            if self.unaccounted == 0 or _now() >= give_up:
+                return
+            if n == 0:
+                self._wait_ring(self.retire_ms)
+
+    cdef void _wait_ring(self, int milliseconds) noexcept nogil:
+        cdef pollfd ring
+        ring.fd = self.pcap_fd
+        ring.events = POLLIN
+        poll(&ring, 1, milliseconds)
+
+    cdef void _read_stats(self) noexcept nogil:
+        """Take the kernel's counters. libpcap's are 32 bits wide; the differences are added up in 64."""
+        cdef pcap_stat stats
+        cdef uint64_t kept
+        if pcap_stats(self.handler, &stats) != 0:
+            return
+        self.received += <uint32_t>(stats.ps_recv - <uint32_t>(self.received + self.base_received))
+        self.dropped_kernel += <uint32_t>(stats.ps_drop - <uint32_t>(self.dropped_kernel + self.base_dropped))
+        self.dropped_interface = stats.ps_ifdrop
+        kept = self.received - self.dropped_kernel
+        self.unaccounted = kept - self.sink.seen if kept > self.sink.seen else 0
+
+    cdef void _reject_all(self) noexcept nogil:
+        """Attach a filter that accepts nothing to the socket (SO_ATTACH_FILTER, socket(7))."""
+        cdef sock_filter nothing
+        cdef sock_fprog program
+        nothing.code = BPF_RET | BPF_K
+        nothing.jt = nothing.jf = 0
+        nothing.k = 0
+        program.len = 1
+        program.filter = &nothing
+        setsockopt(pcap_fileno(self.handler), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program))
+
+    def _discard_earlier(self):
+        """Empty the ring of what came in between activation and the reject-all filter, and start counting after it."""
+        cdef pcap_stat stats
+        cdef uint64_t discarded = 0
+        cdef int64_t give_up = _now() + DRAIN_LIMIT_NS
+        cdef int n
+        while True:
+            with nogil:
+                n = pcap_dispatch(self.handler, BATCH, _on_unwanted, <u_char *>&discarded)
+            if n < 0 or pcap_stats(self.handler, &stats) != 0:
+                raise NativeError(_text(pcap_geterr(self.handler)), n)
+            if discarded >= stats.ps_recv - stats.ps_drop:
+                break
+            if _now() >= give_up:
+                raise NativeError("frames from before the filter did not leave the ring")
+            with nogil:
+                self._wait_ring(self.retire_ms)
+        self.base_received = stats.ps_recv
+        self.base_dropped = stats.ps_drop
+
+    cdef str _libpcap_text(self, int status):
+        detail = _text(pcap_geterr(self.handler))
+        name = _text(pcap_statustostr(status))
+        return f"{name}: {detail}" if detail and detail != name else name
+
+
+cdef str _text(const char *text):
+    return "" if text == NULL else (<bytes>text).decode(errors="replace")
+
+
+def library_version():
+    """libpcap's own name and version."""
+    return _text(pcap_lib_version())

@@ -1,0 +1,112 @@
+"""Named checks of what rawtap needs, each with its cure. It reports and repairs nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from anyio.to_thread import run_sync as to_thread
+
+from rawtap import privileges
+from rawtap.capture import _native, files
+from rawtap.errors import RawtapError
+from rawtap.guest.profile import QEMU_PACKAGES, UBOOT_KERNEL
+from rawtap.network import links
+from rawtap.privileges import Capability
+from rawtap.settings import Settings
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: whether it is well, what was found, and what to do where it is not."""
+
+    name: str
+    ok: bool
+    found: str
+    cure: str | None = None
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Run every check."""
+    return await to_thread(_examine, settings)
+
+
+def _examine(settings: Settings) -> list[Finding]:
+    checks: list[Callable[[], Finding]] = [
+        lambda: _capability(Capability.NET_RAW, "capture"),
+        lambda: _capability(Capability.NET_ADMIN, "make bridges and TAPs"),
+        _tun,
+        lambda: _program("setpriv", "setpriv", "util-linux"),
+        _qemu,
+        _demo_guest,
+        lambda: _captures(settings.capture_dir),
+        lambda: Finding("libpcap", ok=True, found=_native.library_version()),
+        _kvm,
+    ]
+    return [check() for check in checks]
+
+
+def _capability(capability: Capability, purpose: str) -> Finding:
+    name = str(capability).lower()
+    if privileges.current().may(capability):
+        return Finding(name, ok=True, found=f"permitted: rawtap can {purpose}")
+    return Finding(name, ok=False, found=privileges.explain_lack(), cure=privileges.cure_for_lack())
+
+
+def _tun() -> Finding:
+    name = "tun device"
+    try:
+        links.require_tun()
+    except RawtapError as error:
+        return Finding(name, ok=False, found=f"{error.problem} ({error.evidence})", cure=error.cure)
+    return Finding(name, ok=True, found=f"{links.TUN_DEVICE} is open to this user")
+
+
+def _program(name: str, program: str, package: str) -> Finding:
+    path = shutil.which(program)
+    if path:
+        return Finding(name, ok=True, found=path)
+    return Finding(name, ok=False, found=f"{program} is not on the PATH", cure=f"Install Debian's package {package}")
+
+
+def _qemu() -> Finding:
+    """One emulator is enough: which one is needed depends on the guests."""
+    here = {arch: shutil.which(f"qemu-system-{arch}") for arch in QEMU_PACKAGES}
+    found = "; ".join(f"{arch}: {path or f'install {QEMU_PACKAGES[arch]} for it'}" for arch, path in here.items())
+    if any(here.values()):
+        return Finding("qemu", ok=True, found=found)
+    return Finding("qemu", ok=False, found=found, cure="Install the package for the guests' architecture")
+
+
+def _demo_guest() -> Finding:
+    if Path(UBOOT_KERNEL).is_file():
+        return Finding("demo guest", ok=True, found=UBOOT_KERNEL)
+    return Finding(
+        "demo guest",
+        ok=False,
+        found=f"{UBOOT_KERNEL} is missing",
+        cure="Install Debian's package u-boot-qemu",
+    )
+
+
+def _captures(directory: Path) -> Finding:
+    name = "capture folder"
+    nearest = next(folder for folder in (directory, *directory.parents) if folder.exists())
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        cure = "Start the server with --capture-dir FOLDER"
+        return Finding(name, ok=False, found=f"{nearest} is not writable for this user", cure=cure)
+    fs = os.statvfs(nearest)
+    free, floor = fs.f_bavail * fs.f_frsize, files.free_floor(nearest)
+    found = f"{directory}: {free >> 20} MiB free, floor {floor >> 20} MiB"
+    if free > floor:
+        return Finding(name, ok=True, found=found)
+    return Finding(name, ok=False, found=found, cure="Free some space, or start with --capture-dir elsewhere")
+
+
+def _kvm() -> Finding:
+    """Not needed: it tells how fast guests of this machine's own architecture could be."""
+    usable = os.access("/dev/kvm", os.R_OK | os.W_OK)
+    return Finding("kvm", ok=True, found="usable" if usable else "not usable: guests are emulated (TCG)")

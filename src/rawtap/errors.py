@@ -1,0 +1,181 @@
+"""Every failure that rawtap expects, each with a stable code.
+
+::
+
+    RawtapError
+    ├── RequestInvalid            request.invalid               arguments that no call could mean
+    ├── ServerStopping            server.stopping               the call came after the server began to stop
+    ├── CaptureError
+    │   ├── CapturePermission     capture.permission            no CAP_NET_RAW
+    │   ├── NoSuchInterface       capture.no_such_interface
+    │   ├── InterfaceDown         capture.interface_down
+    │   ├── InterfaceNotAllowed   capture.interface_not_allowed the operator's policy
+    │   ├── BadFilter             capture.bad_filter            libpcap's own words inside
+    │   ├── OutputUnwritable      capture.output_unwritable
+    │   ├── NoSpace               capture.no_space              at the start, or in the middle
+    │   ├── CaptureUnknown        capture.unknown               no capture of that id
+    │   ├── CaptureUnreadable     capture.unreadable            not a capture file, or not ours to read
+    │   └── CaptureFailed         capture.failed                libpcap failed while capturing
+    ├── NetworkError
+    │   ├── NetworkPermission     network.permission            no CAP_NET_ADMIN
+    │   ├── TunMissing            network.tun_missing           no /dev/net/tun
+    │   ├── TunPermission         network.tun_permission        /dev/net/tun is closed to this user
+    │   ├── NameInvalid           network.name_invalid
+    │   ├── NetworkExists         network.exists                a name or subnet that is somebody else's
+    │   └── NetworkFailed         network.failed                the kernel refused for another reason
+    ├── GuestError
+    │   ├── GuestNotFound         guest.not_found               a kernel or drive that is not there
+    │   ├── QemuMissing           guest.qemu_missing
+    │   ├── GuestExited           guest.exited                  QEMU ended: exit code and stderr inside
+    │   ├── GuestNotRunning       guest.not_running
+    │   ├── GuestAlreadyRunning   guest.already_running
+    │   └── GuestFailed           guest.failed                  QEMU is there but does not answer
+    └── ProfileInvalid            profile.invalid
+
+The text of each is ``code: what happened (evidence). What to do next``, which is the whole of what a caller
+of a tool gets to read.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+_SHOWN_FILTER = 300
+
+
+class RawtapError(Exception):
+    """An expected failure: what happened, the evidence for it, and the cure."""
+
+    code: ClassVar[str]
+
+    def __init__(self, problem: str, *, evidence: str = "", cure: str) -> None:
+        self.problem = problem
+        self.evidence = evidence
+        self.cure = cure
+        super().__init__(problem, evidence, cure)
+
+    def __str__(self) -> str:
+        seen = f" ({self.evidence})" if self.evidence else ""
+        return f"{self.code}: {self.problem}{seen}. {self.cure}"
+
+
+class RequestInvalid(RawtapError):
+    code = "request.invalid"
+
+
+class ServerStopping(RawtapError):
+    code = "server.stopping"
+
+
+class CaptureError(RawtapError):
+    """Any of `capture.*`; never raised itself."""
+
+
+class CapturePermission(CaptureError):
+    code = "capture.permission"
+
+
+class NoSuchInterface(CaptureError):
+    code = "capture.no_such_interface"
+
+
+class InterfaceDown(CaptureError):
+    code = "capture.interface_down"
+
+
+class InterfaceNotAllowed(CaptureError):
+    code = "capture.interface_not_allowed"
+
+
+class BadFilter(CaptureError):
+    code = "capture.bad_filter"
+
+    @classmethod
+    def because(cls, expression: str, reason: str) -> Self:
+        """The error for `expression`, with the reason: libpcap's own text where libpcap refused it."""
+        shown = expression if len(expression) <= _SHOWN_FILTER else expression[:_SHOWN_FILTER] + "..."
+        return cls(
+            f"the filter {shown!r} cannot be used",
+            evidence=reason,
+            cure="The syntax is pcap-filter(7), for example: icmp, udp port 53, host 10.0.2.15 and tcp",
+        )
+
+
+class OutputUnwritable(CaptureError):
+    code = "capture.output_unwritable"
+
+
+class NoSpace(CaptureError):
+    code = "capture.no_space"
+
+
+class CaptureUnknown(CaptureError):
+    code = "capture.unknown"
+
+
+class CaptureUnreadable(CaptureError):
+    code = "capture.unreadable"
+
+
+class CaptureFailed(CaptureError):
+    code = "capture.failed"
+
+
+class NetworkError(RawtapError):
+    """Any of `network.*`; never raised itself."""
+
+
+class NetworkPermission(NetworkError):
+    code = "network.permission"
+
+
+class TunMissing(NetworkError):
+    code = "network.tun_missing"
+
+
+class TunPermission(NetworkError):
+    code = "network.tun_permission"
+
+
+class NameInvalid(NetworkError):
+    code = "network.name_invalid"
+
+
+class NetworkExists(NetworkError):
+    code = "network.exists"
+
+
+class NetworkFailed(NetworkError):
+    code = "network.failed"
+
+
+class GuestError(RawtapError):
+    """Any of `guest.*`; never raised itself."""
+
+
+class GuestNotFound(GuestError):
+    code = "guest.not_found"
+
+
+class QemuMissing(GuestError):
+    code = "guest.qemu_missing"
+
+
+class GuestExited(GuestError):
+    code = "guest.exited"
+
+
+class GuestNotRunning(GuestError):
+    code = "guest.not_running"
+
+
+class GuestAlreadyRunning(GuestError):
+    code = "guest.already_running"
+
+
+class GuestFailed(GuestError):
+    code = "guest.failed"
+
+
+class ProfileInvalid(RawtapError):
+    code = "profile.invalid"

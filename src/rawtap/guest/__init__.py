@@ -1,0 +1,1 @@
+"""QEMU guests: profiles, the process, its monitor and its console."""

@@ -1,0 +1,183 @@
+"""A guest's serial console: a bounded history, and waiting for text in it.
+
+What a guest prints is untrusted data. It is kept as bytes, matched as bytes, and shown with every control
+character except line feed and tab made visible, so that nobody's terminal or prompt obeys it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+HISTORY_BYTES = 1 << 20
+SHOWN_CHARACTERS = 8000
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(raw: bytes) -> str:
+    """Console bytes as text: CR LF as LF, other control characters and bytes that are no UTF-8 as ``\\xNN``."""
+    text = re.sub(rb"\r+\n", b"\n", raw).decode("utf-8", errors="backslashreplace")
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+class History:
+    """The last `limit` bytes of a stream, addressed by their position in the whole stream. Pure."""
+
+    def __init__(self, limit: int = HISTORY_BYTES) -> None:
+        self._limit = limit
+        self._bytes = bytearray()
+        self.start = 0  # position of the oldest byte that is kept
+
+    @property
+    def end(self) -> int:
+        """Position after the newest byte."""
+        return self.start + len(self._bytes)
+
+    def append(self, data: bytes) -> None:
+        """Add what was read, forget what is too old. It may hold up to twice the limit in between."""
+        self._bytes += data
+        if len(self._bytes) > 2 * self._limit:
+            surplus = len(self._bytes) - self._limit
+            del self._bytes[:surplus]
+            self.start += surplus
+
+    def since(self, position: int) -> bytes:
+        """What came from `position` on, as far as it is kept."""
+        return bytes(self._bytes[max(0, position - self.start) :])
+
+    def find(self, pattern: re.Pattern[bytes], position: int) -> int | None:
+        """Position after the first match at or after `position`, None where there is none."""
+        match = pattern.search(self._bytes, max(0, position - self.start))
+        return self.start + match.end() if match else None
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a console showed: text for reading, and where in the stream it ended.
+
+    `position` is where a later read goes on; `truncated` tells that earlier characters were cut from `text`.
+    """
+
+    text: str
+    matched: bool
+    truncated: bool
+    position: int
+
+
+def pattern_for(text: str, *, at_line_start: bool) -> re.Pattern[bytes]:
+    """A pattern for literal `text`; a prompt counts at the start of a line only."""
+    literal = re.escape(text.encode())
+    return re.compile(rb"(?:\A|(?<=[\r\n]))" + literal if at_line_start else literal)
+
+
+def echo_end(output: bytes, command: bytes) -> int | None:
+    """Where the echo of `command` ends in what came after it was sent.
+
+    None while it may still be coming; 0 where the guest does not echo. Carriage returns and line feeds are
+    passed over: a console wraps long lines and ends an echo in its own way.
+    """
+    at = 0
+    for byte in command:
+        while at < len(output) and output[at] in b"\r\n" and output[at] != byte:
+            at += 1
+        if at == len(output):
+            return None
+        if output[at] != byte:
+            return 0
+        at += 1
+    return at
+
+
+class Console:
+    """The host's end of a guest's serial line."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self.history = History()
+        self.closed = False
+        self._changed = asyncio.Event()
+        self._reader = asyncio.create_task(self._read())
+        self._unread = 0
+
+    async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while data := await loop.sock_recv(self._socket, 65536):
+                self.history.append(data)
+                self._wake()
+        except ConnectionResetError:
+            pass  # QEMU was killed: as good as end of file
+        finally:
+            self.closed = True
+            self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def write(self, data: bytes) -> None:
+        """Type `data`. The guest's UART takes it at its own pace.
+
+        Raises:
+            ConnectionError: The guest is gone.
+        """
+        await asyncio.get_running_loop().sock_sendall(self._socket, data)
+
+    async def wait(self, test: Callable[[], int | None], timeout: float) -> int | None:
+        """The position that `test` finds, tried anew whenever output comes; None on time-out or the console's end."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while True:
+                    changed = self._changed
+                    if (found := test()) is not None or self.closed:
+                        return found
+                    await changed.wait()
+        return None
+
+    async def wait_for(self, pattern: re.Pattern[bytes], position: int, timeout: float) -> int | None:
+        """Wait for `pattern` at or after `position` and return where it ended."""
+        return await self.wait(lambda: self.history.find(pattern, position), timeout)
+
+    async def command(self, command: str, enter: str, pattern: re.Pattern[bytes] | None, timeout: float) -> Output:
+        """Type a command and wait for `pattern` in what comes after its echo; None waits for `timeout` seconds."""
+        typed = command.encode()
+        sent_at = self.history.end
+        await self.write(typed + enter.encode())
+
+        def answered() -> int | None:
+            echo = echo_end(self.history.since(sent_at), typed)
+            if echo is None or pattern is None:
+                return None
+            return self.history.find(pattern, sent_at + echo)
+
+        return self.show(sent_at, await self.wait(answered, timeout))
+
+    async def read(self, pattern: re.Pattern[bytes] | None, position: int | None, timeout: float) -> Output:
+        """What came since the last answer, or since `position`; waits for `pattern`, or for anything at all."""
+        start = self._unread if position is None else position
+        if pattern is not None:
+            end = await self.wait_for(pattern, start, timeout)
+        else:
+            await self.wait(lambda: self.history.end if self.history.end > start else None, timeout)
+            end = None
+        return self.show(start, end)
+
+    def show(self, start: int, matched_at: int | None) -> Output:
+        """What came since `start`, bounded, as an answer; a later `read` goes on behind it."""
+        self._unread = self.history.end
+        text = printable(self.history.since(start))
+        cut = len(text) > SHOWN_CHARACTERS or start < self.history.start
+        return Output(text[-SHOWN_CHARACTERS:], matched_at is not None, cut, self.history.end)
+
+    async def close(self) -> None:
+        """Stop reading and close the socket; the history stays."""
+        self._reader.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._reader
+        self._socket.close()

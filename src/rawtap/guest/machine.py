@@ -1,0 +1,264 @@
+"""A running guest: the QEMU process, its monitor and console, and the ladder by which it ends.
+
+Theory of operation. QEMU is started paused, by setpriv(1), which ties its life to the thread that spawned it (so
+it must be the main thread, where the event loop runs), takes every capability away and forbids new ones. Console and
+monitor are socket pairs: nothing in the file system, nothing that another user could connect to. QEMU inherits its
+ends and the TAP's descriptor; ours are closed right after the spawn, so each has one owner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, QemuMissing
+from rawtap.guest.console import Console, Output, pattern_for, printable
+from rawtap.guest.monitor import Monitor, MonitorLost, connected
+from rawtap.guest.profile import QEMU_PACKAGES, MachineSpec, Nic, arguments
+
+_STDERR_BYTES = 16384
+_TAIL_CHARACTERS = 1500
+_QUIT_SECONDS = 0.7  # for each of quit, SIGTERM: a client gives a server two seconds to end
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How QEMU ended: its exit code (negative: the signal), what led to it, and what it wrote to stderr."""
+
+    code: int
+    reason: str
+    stderr: str
+
+    def __str__(self) -> str:
+        words = f"exit code {self.code}, {self.reason}"
+        return f"{words}, stderr: {self.stderr}" if self.stderr else words
+
+
+def _require(program: str, package: str) -> str:
+    path = shutil.which(program)
+    if path is None:
+        raise QemuMissing(f"{program} is not installed", cure=f"Install Debian's package {package}")
+    return path
+
+
+class Machine:
+    """One guest, from `start` to `end`. Its console and its `exit` outlive the process."""
+
+    def __init__(self, name: str, spec: MachineSpec, process: asyncio.subprocess.Process, console: Console) -> None:
+        self.name = name
+        self.spec = spec
+        self.pid = process.pid
+        self.console = console
+        self.exit: Exit | None = None
+        self.started_at = time.monotonic()
+        self._process = process
+        self._monitor: Monitor | None = None
+        self._stack = contextlib.AsyncExitStack()
+        self._ending = "guest ended by itself"
+        self._stderr = bytearray()
+        self._watcher = asyncio.create_task(self._watch())
+
+    @classmethod
+    async def start(cls, name: str, spec: MachineSpec, nic: Nic | None) -> Machine:
+        """Start QEMU, paused, with its monitor connected.
+
+        Raises:
+            QemuMissing: QEMU or setpriv is not installed.
+            GuestExited: QEMU ended at once; its exit code and stderr are in the text.
+        """
+        qemu = _require(spec.qemu, QEMU_PACKAGES[spec.profile.arch])
+        setpriv = _require("setpriv", "util-linux")
+        with contextlib.ExitStack() as ours:
+            console, console_far = socket.socketpair()
+            monitor, monitor_far = socket.socketpair()
+            ours.callback(console_far.close)
+            ours.callback(monitor_far.close)
+            fds = (console_far.fileno(), monitor_far.fileno(), *([nic.fd] if nic else []))
+            argv = arguments(spec, console_fd=fds[0], monitor_fd=fds[1], nic=nic)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    setpriv,
+                    *_confinement(),
+                    qemu,
+                    *argv[1:],
+                    pass_fds=fds,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.STDOUT,
+                )
+            except BaseException:
+                console.close()
+                monitor.close()
+                raise
+        machine = cls(name, spec, process, Console(console))
+        try:
+            machine._monitor = await machine._stack.enter_async_context(connected(monitor, name))
+        except MonitorLost:
+            await machine.end()
+            raise machine.exited() from None
+        except BaseException:
+            await machine.end()
+            raise
+        return machine
+
+    @property
+    def running(self) -> bool:
+        """Whether QEMU is there."""
+        return self.exit is None
+
+    @property
+    def state(self) -> str:
+        """ "running" or "exited"."""
+        return "running" if self.running else "exited"
+
+    def exited(self) -> GuestExited:
+        """The error for a guest that ended, with how, and the end of its console."""
+        tail = printable(self.console.history.since(0))[-_TAIL_CHARACTERS:]
+        return GuestExited(
+            f"the guest {self.name} has exited",
+            evidence=f"{self.exit}; console (untrusted): {tail!r}",
+            cure="qemu_boot starts it again",
+        )
+
+    async def run(self) -> None:
+        """Let the processors go."""
+        await self._execute("cont")
+
+    async def wait_prompt(self, timeout: float, report: Callable[[str], Awaitable[None]]) -> bool:
+        """Wait until the console shows the profile's prompt, past a boot loader's countdown; False on time-out."""
+        profile = self.spec.profile
+        deadline = time.monotonic() + timeout
+        position = 0
+        if profile.interrupt is not None:
+            ask = pattern_for(profile.interrupt.wait_for, at_line_start=False)
+            found = await self.console.wait_for(ask, position, timeout)
+            await self._require_running_or_seen(found)
+            if found is None:
+                return False
+            await report("interrupting the boot loader's countdown")
+            await self._type(profile.interrupt.send.encode())
+            position = found
+        prompt = pattern_for(profile.prompt, at_line_start=True)
+        found = await self.console.wait_for(prompt, position, max(0.0, deadline - time.monotonic()))
+        await self._require_running_or_seen(found)
+        self.console.show(0, found)
+        return found is not None
+
+    async def send(self, command: str, wait_for: str | None, timeout: float) -> Output:
+        """Type a command; wait for `wait_for`, or the profile's prompt, in what comes after it.
+
+        Raises:
+            GuestExited: The guest is gone, or went before the text came.
+        """
+        self._require_running()
+        profile = self.spec.profile
+        pattern = self._pattern(wait_for)
+        try:
+            output = await self.console.command(command, profile.enter, pattern, timeout)
+        except ConnectionError:
+            await self._watcher
+            raise self.exited() from None
+        await self._require_running_or_seen(output.matched or None)
+        return output
+
+    async def read(self, wait_for: str | None, position: int | None, timeout: float) -> Output:
+        """What the console showed since the last answer; a guest that has ended is read as well."""
+        pattern = pattern_for(wait_for, at_line_start=False) if wait_for else None
+        return await self.console.read(pattern, position, timeout)
+
+    def _pattern(self, wait_for: str | None) -> re.Pattern[bytes] | None:
+        if wait_for:
+            return pattern_for(wait_for, at_line_start=False)
+        prompt = self.spec.profile.prompt
+        return pattern_for(prompt, at_line_start=True) if prompt else None
+
+    async def _require_running_or_seen(self, seen: object) -> None:
+        """A console that closed means an ending process: wait for its exit code, then say so."""
+        if seen is None and self.console.closed:
+            await self._watcher
+            raise self.exited()
+
+    def _require_running(self) -> None:
+        if not self.running:
+            raise self.exited()
+
+    async def _type(self, data: bytes) -> None:
+        with contextlib.suppress(ConnectionError):  # the wait that follows finds the console closed
+            await self.console.write(data)
+
+    async def _execute(self, command: str) -> None:
+        if self._monitor is None:
+            raise GuestNotRunning(f"the guest {self.name} is not running", cure="qemu_boot starts it")
+        try:
+            await self._monitor.execute(command)
+        except MonitorLost:
+            await self._watcher
+            raise self.exited() from None
+
+    async def shutdown(self, timeout: float) -> Exit:
+        """Ask the guest to power itself off, by its console; end QEMU where it does not within `timeout` seconds."""
+        command = self.spec.profile.shutdown_command
+        if self.running and command and timeout > 0:
+            self._ending = f"console command {command!r}"
+            await self._type((command + self.spec.profile.enter).encode())
+            await self._wait_exit(timeout)
+        return await self.end()
+
+    async def end(self) -> Exit:
+        """End QEMU now: quit over QMP, then SIGTERM, then SIGKILL. Harmless when it has ended."""
+        if self.running:
+            await self._quit()
+        for step, signal in (("SIGTERM", self._process.terminate), ("SIGKILL", self._process.kill)):
+            if await self._wait_exit(_QUIT_SECONDS):
+                break
+            self._ending = step
+            with contextlib.suppress(ProcessLookupError):
+                signal()
+        ended = await self._watcher
+        await self._stack.aclose()
+        await self.console.close()
+        return ended
+
+    async def _quit(self) -> None:
+        if self._monitor is None:
+            return
+        self._ending = "quit"
+        with contextlib.suppress(MonitorLost, GuestFailed, TimeoutError):  # the next steps are stronger
+            async with asyncio.timeout(_QUIT_SECONDS):
+                await self._monitor.execute("quit")
+
+    async def _wait_exit(self, timeout: float) -> bool:
+        done, _ = await asyncio.wait({self._watcher}, timeout=timeout)
+        return bool(done)
+
+    async def _watch(self) -> Exit:
+        """Collect stderr's end and the exit code; runs for the process's whole life."""
+        stream = self._process.stdout
+        if stream is None:
+            raise RuntimeError("QEMU was started without a pipe for its stderr")
+        while data := await stream.read(4096):
+            self._stderr += data
+            del self._stderr[:-_STDERR_BYTES]
+        code = await self._process.wait()
+        reason = self._monitor.shutdown_reason if self._monitor else None
+        self.exit = Exit(code, reason or self._ending, printable(bytes(self._stderr)).strip()[-_TAIL_CHARACTERS:])
+        return self.exit
+
+
+def _confinement() -> list[str]:
+    """setpriv's options: die with us, no capability, and no way to get one.
+
+    Only a process with CAP_SETPCAP can empty the bounding set; root must, since root's children would get every
+    capability back at execve(2) otherwise.
+    """
+    options = ["--pdeathsig", "KILL", "--no-new-privs", "--inh-caps=-all", "--ambient-caps=-all"]
+    if os.geteuid() == 0:
+        options.append("--bounding-set=-all")
+    return [*options, "--"]

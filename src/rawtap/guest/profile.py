@@ -1,0 +1,304 @@
+"""What to boot, and how: profiles, a tree's ``rawtap.toml``, and the QEMU arguments that follow. Pure.
+
+Nothing in a profile or an argument can reach another QEMU option: values that QEMU parses at commas are matched
+against a narrow pattern, and devices, drives and networks are given as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as validated_dataclass
+
+from rawtap.errors import GuestNotFound, ProfileInvalid
+
+CONFIG_FILE = "rawtap.toml"
+RVOS_KERNEL = "target/riscv64gc-unknown-none-elf/release/kernel.bin"
+UBOOT_KERNEL = "/usr/lib/u-boot/qemu-riscv64_smode/uboot.elf"
+
+# Debian's packages for each emulator.
+QEMU_PACKAGES = {
+    "riscv64": "qemu-system-misc (Debian 13 and later: qemu-system-riscv)",
+    "x86_64": "qemu-system-x86",
+    "aarch64": "qemu-system-arm",
+    "arm": "qemu-system-arm",
+}
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+_Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=64)]
+_Size = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}[KMG]?$")]
+_Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+
+
+@validated_dataclass(frozen=True, config=_STRICT)
+class Drive:
+    """An image for a virtio block device. An optional one is left out where its file does not exist."""
+
+    path: _Text
+    format: Literal["raw", "qcow2"] = "raw"
+    readonly: bool = False
+    serial: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,20}$")] | None = None
+    optional: bool = False
+
+
+@validated_dataclass(frozen=True, config=_STRICT)
+class Interrupt:
+    """What to type when the boot loader asks: `send` once `wait_for` was seen."""
+
+    wait_for: _Text
+    send: _Text
+
+
+@validated_dataclass(frozen=True, config=_STRICT)
+class Profile:
+    """A machine, its software and how to speak to it.
+
+    Attributes:
+        kernel: A path, relative to the project's root, or "" where one must be given in the call.
+        prompt: What the console shows at the start of a line when it waits for a command; "" for none.
+        interrupt: For boot loaders that count down.
+        enter: What ends a command on the console.
+        shutdown_command: The console command that powers the guest off; None for none.
+        bridge: The bridge that network=true uses.
+        address: The host's address on it.
+        bus: Where virtio devices go: "mmio" (virt machines without PCI drivers) or "pci".
+    """
+
+    name: _Word = "custom"
+    arch: Literal["riscv64", "x86_64", "aarch64", "arm"] = "riscv64"
+    machine: _Word = "virt"
+    cpu: _Word | None = None
+    memory: _Size = "128M"
+    smp: Annotated[int, Field(ge=1, le=64)] = 1
+    bios: Literal["default", "none"] | None = None
+    kernel: str = ""
+    bootargs: str = ""
+    drives: tuple[Drive, ...] = ()
+    prompt: str = ""
+    interrupt: Interrupt | None = None
+    enter: Literal["\n", "\r", "\r\n"] = "\n"
+    shutdown_command: _Text | None = None
+    bridge: str = "rawtap-br0"
+    address: str = "10.0.2.2/24"
+    bus: Literal["mmio", "pci"] = "mmio"
+
+
+_PROFILE = TypeAdapter(Profile)
+
+BUILTIN: Mapping[str, Profile] = {
+    "rvos": Profile(
+        name="rvos",
+        bios="default",
+        kernel=RVOS_KERNEL,
+        drives=(
+            Drive(path="bin.img", readonly=True, serial="bin", optional=True),
+            Drive(path="persist.img", serial="persist", optional=True),
+        ),
+        prompt="rvos>",
+        shutdown_command="shutdown",
+        bridge="rvos-br0",
+    ),
+    "u-boot-riscv64": Profile(
+        name="u-boot-riscv64",
+        bios="default",
+        kernel=UBOOT_KERNEL,
+        prompt="=> ",
+        interrupt=Interrupt(wait_for="Hit any key to stop autoboot", send=" "),
+        shutdown_command="poweroff",
+    ),
+}
+
+TRUSTED_BRIDGES = frozenset(profile.bridge for profile in BUILTIN.values())
+
+
+@dataclass(frozen=True)
+class BootOptions:
+    """What a boot call says itself; it wins over ``rawtap.toml``, which wins over the built-in profile."""
+
+    memory: str | None = None
+    bootargs: str | None = None
+    kernel: str | None = None
+    extra_drives: tuple[Drive, ...] = ()
+    gpu: bool = False
+
+
+@dataclass(frozen=True)
+class Nic:
+    """The guest's network card: the TAP's descriptor as QEMU will see it, and the MAC address."""
+
+    fd: int
+    mac: str
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """A profile with every path resolved and every call option applied: ready to run."""
+
+    profile: Profile
+    kernel: Path
+    drives: tuple[Drive, ...] = field(default=())
+    gpu: bool = False
+
+    @property
+    def qemu(self) -> str:
+        """The emulator's name."""
+        return f"qemu-system-{self.profile.arch}"
+
+
+def choose(root: Path | None, name: str | None) -> tuple[Path, Profile]:
+    """Find the profile for a project's root and a profile's name, either of which may be None.
+
+    Returns the root that paths are relative to, and the profile.
+
+    Raises:
+        ProfileInvalid: No such profile, or a ``rawtap.toml`` that is none.
+        GuestNotFound: The root is no folder, or nothing in it says what to boot.
+    """
+    if root is not None and not root.is_dir():
+        raise GuestNotFound(f"there is no folder {root}", cure="Give project_root as an absolute path")
+    if root is None and name is not None:
+        return Path("/"), _builtin(name)
+    root = root or Path.cwd()
+    config = root / CONFIG_FILE
+    if config.is_file():
+        return root, _read_config(config, name)
+    if name is not None:
+        return root, _builtin(name)
+    if (root / RVOS_KERNEL).is_file():
+        return root, BUILTIN["rvos"]
+    raise GuestNotFound(
+        f"nothing in {root} says what to boot",
+        evidence=f"neither {CONFIG_FILE} nor {RVOS_KERNEL} exists there",
+        cure=f"Build the kernel, write a {CONFIG_FILE}, or name a profile: {', '.join(BUILTIN)}",
+    )
+
+
+def _builtin(name: str) -> Profile:
+    try:
+        return BUILTIN[name]
+    except KeyError:
+        raise ProfileInvalid(f"there is no profile {name!r}", cure=f"Use one of: {', '.join(BUILTIN)}") from None
+
+
+def _read_config(config: Path, name: str | None) -> Profile:
+    try:
+        table = tomllib.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ProfileInvalid(
+            f"{config} cannot be read", evidence=str(error), cure="It must be TOML, as the README shows"
+        ) from error
+    return overlay(config, table, name)
+
+
+def overlay(config: Path, table: dict[str, Any], name: str | None) -> Profile:
+    """Lay a ``rawtap.toml`` over the profile that the call or its key ``profile`` names.
+
+    Without either it is laid over ``rvos`` where the tree has that kernel, else over the defaults.
+    """
+    table = dict(table)
+    base_name = name or table.pop("profile", None)
+    table.pop("profile", None)
+    if base_name is not None:
+        base = _builtin(str(base_name))
+    else:
+        base = BUILTIN["rvos"] if (config.parent / RVOS_KERNEL).is_file() else Profile()
+    values = asdict(base) | table
+    try:
+        return _PROFILE.validate_python(values)
+    except ValidationError as error:
+        raise ProfileInvalid(
+            f"{config} is not a valid profile",
+            evidence=explain_validation(error),
+            cure=f"Known keys: profile, {', '.join(asdict(base))}",
+        ) from error
+
+
+def explain_validation(error: ValidationError) -> str:
+    """pydantic's findings in one line, the first three of them."""
+    found = error.errors(include_url=False, include_context=False)
+    lines = [f"{'.'.join(map(str, item['loc'])) or 'value'}: {item['msg']}" for item in found[:3]]
+    if len(found) > len(lines):
+        lines.append(f"and {len(found) - len(lines)} more")
+    return "; ".join(lines)
+
+
+def resolve(root: Path, profile: Profile, options: BootOptions) -> MachineSpec:
+    """Apply a call's options and resolve every path.
+
+    Raises:
+        ProfileInvalid: An option that no machine could mean.
+        GuestNotFound: A kernel or a drive that is not there, with its path.
+    """
+    changes = {key: value for key in ("memory", "bootargs") if (value := getattr(options, key)) is not None}
+    try:
+        profile = replace(profile, **changes)
+    except ValidationError as error:
+        raise ProfileInvalid(
+            "the boot options are not valid", evidence=explain_validation(error), cure='memory is like "256M"'
+        ) from error
+    kernel = _existing(root, options.kernel or profile.kernel, "kernel")
+    drives = [
+        replace(drive, path=str(_existing(root, drive.path, "drive")))
+        for drive in (*profile.drives, *options.extra_drives)
+        if not drive.optional or (root / drive.path).is_file()
+    ]
+    return MachineSpec(profile, kernel, tuple(drives), options.gpu)
+
+
+def _existing(root: Path, text: str, what: str) -> Path:
+    if not text:
+        raise GuestNotFound(f"no {what} is named", cure=f'Give kernel="PATH", or set it in {CONFIG_FILE}')
+    path = (root / text).resolve()
+    if path.is_file():
+        return path
+    hint = "Install it: apt install u-boot-qemu" if text == UBOOT_KERNEL else f"Build it, or name another {what}"
+    raise GuestNotFound(f"the {what} {path} is not there", cure=hint)
+
+
+def arguments(spec: MachineSpec, *, console_fd: int, monitor_fd: int, nic: Nic | None) -> list[str]:
+    """QEMU's command line: paused at start, console and QMP on inherited sockets, the TAP by descriptor."""
+    profile = spec.profile
+    out = [spec.qemu, "-nodefaults", "-no-user-config", "-S", "-display", "none"]
+    out += ["-machine", profile.machine, "-m", profile.memory, "-smp", str(profile.smp)]
+    if profile.cpu:
+        out += ["-cpu", profile.cpu]
+    if profile.bios:
+        out += ["-bios", profile.bios]
+    out += ["-kernel", str(spec.kernel)]
+    if profile.bootargs:
+        out += ["-append", profile.bootargs]
+    out += ["-chardev", f"socket,id=console,fd={console_fd}", "-serial", "chardev:console"]
+    out += ["-chardev", f"socket,id=monitor,fd={monitor_fd}", "-mon", "chardev=monitor,mode=control"]
+    for number, drive in enumerate(spec.drives):
+        out += _drive(profile, number, drive)
+    if nic is not None:
+        out += ["-netdev", json.dumps({"type": "tap", "id": "net0", "fd": str(nic.fd)})]
+        out += _device(profile, "net", {"netdev": "net0", "mac": nic.mac})
+    if spec.gpu:
+        for device in ("gpu", "keyboard", "tablet"):
+            out += _device(profile, device, {})
+    # The guest's escape from the emulator ends here: no exec, no new privileges, no resource limits.
+    return [*out, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
+
+
+def _drive(profile: Profile, number: int, drive: Drive) -> Sequence[str]:
+    node = f"drive{number}"
+    block = {
+        "driver": drive.format,
+        "node-name": node,
+        "read-only": drive.readonly,
+        "file": {"driver": "file", "filename": drive.path, "read-only": drive.readonly},
+    }
+    serial = {"serial": drive.serial} if drive.serial else {}
+    return ["-blockdev", json.dumps(block), *_device(profile, "blk", {"drive": node} | serial)]
+
+
+def _device(profile: Profile, kind: str, properties: Mapping[str, str]) -> Sequence[str]:
+    suffix = "device" if profile.bus == "mmio" else "pci"
+    return ["-device", json.dumps({"driver": f"virtio-{kind}-{suffix}"} | dict(properties))]

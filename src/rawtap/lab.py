@@ -1,0 +1,500 @@
+"""The Lab: the one owner of guests, networks and captures.
+
+Order of start: bridge, TAP, QEMU (paused), capture, processors. Order of release: guest, captures (drained), TAP,
+bridge. Whatever fails or is cancelled on the way up is taken down again by the same path; releases are shielded
+from cancellation, so that a cancelled call leaves nothing half-way.
+
+Netlink, libpcap and files block, so they run in worker threads (`in_thread`, `to_thread`); processes, QMP and consoles
+belong to the event loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Self, TypeVar
+
+import anyio
+from anyio.to_thread import run_sync as to_thread
+
+from rawtap import privileges
+from rawtap.capture import filters
+from rawtap.capture.diagnosis import Evidence, LinkState, explain_empty
+from rawtap.capture.session import CaptureRequest, CaptureSession, Snapshot
+from rawtap.errors import (
+    CaptureFailed,
+    CaptureUnknown,
+    CaptureUnreadable,
+    GuestAlreadyRunning,
+    GuestNotRunning,
+    InterfaceNotAllowed,
+    NetworkError,
+    NoSuchInterface,
+    RequestInvalid,
+    ServerStopping,
+)
+from rawtap.guest import profile as profiles
+from rawtap.guest.console import Output
+from rawtap.guest.machine import Exit, Machine
+from rawtap.guest.profile import TRUSTED_BRIDGES, BootOptions, MachineSpec, Nic
+from rawtap.network import addressing, links, network
+from rawtap.network.network import Bridge, BridgeSpec, Tap
+from rawtap.packets import reader
+from rawtap.packets.reader import Page
+from rawtap.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Report = Callable[[str], Awaitable[None]]
+
+_GUEST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
+_KEPT_CAPTURES = 200  # finished ones that are still listed
+
+
+async def _silent(_: str) -> None:
+    """A `Report` that nobody reads."""
+
+
+@asynccontextmanager
+async def in_thread(manager: AbstractContextManager[T]) -> AsyncIterator[T]:
+    """Enter and leave a blocking context manager in worker threads; leaving is shielded from cancellation."""
+    async with AsyncExitStack() as stack:
+        value = await to_thread(manager.__enter__)
+
+        async def leave() -> None:
+            with anyio.CancelScope(shield=True):
+                await to_thread(manager.__exit__, None, None, None)
+
+        stack.push_async_callback(leave)
+        yield value
+
+
+@dataclass(frozen=True)
+class BootRequest:
+    """What `Lab.boot` needs; see the tool for the meaning of each."""
+
+    project_root: Path | None = None
+    profile: str | None = None
+    name: str = "guest"
+    network: bool = False
+    options: BootOptions = field(default_factory=BootOptions)
+    wait_for_prompt: bool = True
+    timeout: float = 60.0
+    capture: bool = False
+    capture_filter: str = ""
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A guest and what it holds. `stack` releases its TAP and its share of the bridge."""
+
+    machine: Machine
+    bridge: Bridge | None
+    tap: Tap | None
+    stack: AsyncExitStack
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A capture by its id. `before` is the interface as it was when the capture was armed."""
+
+    id: str
+    session: CaptureSession
+    before: LinkState | None
+
+    @property
+    def interface(self) -> str:
+        """What it captures on."""
+        return self.session.request.interface
+
+
+@dataclass(frozen=True)
+class CaptureReport:
+    """A capture's row: where it stands, and why nothing was there."""
+
+    capture: Capture
+    snapshot: Snapshot
+    diagnosis: str | None
+
+
+@dataclass(frozen=True)
+class Booted:
+    """A booted guest."""
+
+    guest: Guest
+    prompt_seen: bool
+    elapsed: float
+    capture: Capture | None
+    console: Output
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a guest ended and what was released with it."""
+
+    exit: Exit
+    console: Output
+    released: tuple[str, ...]
+    standing: tuple[str, ...]
+    captures: tuple[CaptureReport, ...]
+
+
+@dataclass
+class _Lease:
+    """A bridge in use by this server's guests."""
+
+    bridge: Bridge
+    stack: AsyncExitStack
+    users: int = 0
+
+
+@dataclass
+class Lab:
+    """Guests, networks and captures by name. Open it with ``async with``; leaving releases everything."""
+
+    settings: Settings
+    guests: dict[str, Guest] = field(default_factory=dict)
+    captures: dict[str, Capture] = field(default_factory=dict)
+    _leases: dict[str, _Lease] = field(default_factory=dict)
+    _booting: set[str] = field(default_factory=set)
+    _counter: int = 0
+    _stopping: bool = False
+    _network_lock: anyio.Lock = field(default_factory=anyio.Lock)
+    _swept: bool = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stopping = True
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as group:
+                for name in list(self.guests):
+                    group.start_soon(self._release_guest, name)
+            await self._stop_captures(lambda _: True)
+
+    # ------------------------------------------------------------------ guests
+
+    async def boot(self, request: BootRequest, report: Report = _silent) -> Booted:
+        """Boot a guest; with a network and a capture where asked, armed before the first instruction.
+
+        Raises:
+            RawtapError: Everything that was made for it is gone again.
+        """
+        self._require_open()
+        name = request.name
+        self._require_free(name)
+        self._booting.add(name)
+        try:
+            if name in self.guests:
+                await self._release_guest(name)
+            started = anyio.current_time()
+            root, profile = profiles.choose(request.project_root, request.profile)
+            spec = profiles.resolve(root, profile, request.options)
+            async with AsyncExitStack() as stack:
+                booted = await self._start(request, spec, stack, report)
+                return replace(booted, elapsed=anyio.current_time() - started)
+        finally:
+            self._booting.discard(name)
+
+    def _require_free(self, name: str) -> None:
+        if not _GUEST_NAME.fullmatch(name):
+            raise RequestInvalid(f"name={name!r} cannot name a guest", cure="Use 1 to 32 letters, digits, '_' and '-'")
+        guest = self.guests.get(name)
+        if name in self._booting or (guest is not None and guest.machine.running):
+            raise GuestAlreadyRunning(
+                f"the guest {name} is running already",
+                evidence="being booted" if guest is None else f"pid {guest.machine.pid}",
+                cure="qemu_shutdown ends it; another name= boots a second one beside it",
+            )
+
+    async def _start(self, request: BootRequest, spec: MachineSpec, stack: AsyncExitStack, report: Report) -> Booted:
+        """Build one guest on `stack`, which keeps what it holds if this fails."""
+        bridge, tap = None, None
+        if request.network:
+            await report("making the network")
+            bridge = await stack.enter_async_context(self._bridge(self._bridge_spec(spec)))
+            async with self._network_lock:
+                tap = await stack.enter_async_context(in_thread(network.tap(bridge, request.name)))
+        await report("starting QEMU")
+        nic = Nic(tap.device.fileno(), tap.mac) if tap else None
+        machine = await Machine.start(request.name, spec, nic)
+        stack.push_async_callback(self._end_shielded, machine)
+        if tap:
+            tap.device.close()
+        capture = None
+        if request.capture:
+            capture = await self.start_capture(CaptureRequest(self._capturable(bridge), filter=request.capture_filter))
+        await report("booting")
+        await machine.run()
+        seen = False
+        if request.wait_for_prompt and spec.profile.prompt:
+            await report(f"waiting for the prompt {spec.profile.prompt!r}")
+            seen = await machine.wait_prompt(request.timeout, report)
+        # From here on the guest is the Lab's: its machine is ended first, by _release_guest.
+        guest = Guest(machine, bridge, tap, stack.pop_all())
+        self.guests[request.name] = guest
+        return Booted(guest, seen, 0.0, capture, machine.console.show(0, None))
+
+    @staticmethod
+    async def _end_shielded(machine: Machine) -> None:
+        with anyio.CancelScope(shield=True):
+            await machine.end()
+
+    @staticmethod
+    def _capturable(bridge: Bridge | None) -> str:
+        if bridge is None:
+            raise RequestInvalid("capture=true needs a network", cure="Boot with network=true")
+        return bridge.name
+
+    def _bridge_spec(self, spec: MachineSpec) -> BridgeSpec:
+        name = addressing.checked_name(spec.profile.bridge)
+        trusted = name in TRUSTED_BRIDGES | self.settings.allowed_interfaces
+        return BridgeSpec(name, addressing.checked_address(spec.profile.address), trusted)
+
+    @asynccontextmanager
+    async def _bridge(self, spec: BridgeSpec) -> AsyncIterator[Bridge]:
+        """A share of the bridge; the last one that is given back stops its captures and gives the bridge back."""
+        async with self._network_lock:
+            await self._sweep()
+            lease = self._leases.get(spec.name)
+            if lease is None:
+                stack = AsyncExitStack()
+                lease = _Lease(await stack.enter_async_context(in_thread(network.bridge(spec))), stack)
+                self._leases[spec.name] = lease
+            lease.users += 1
+        try:
+            yield lease.bridge
+        finally:
+            with anyio.CancelScope(shield=True):
+                async with self._network_lock:
+                    lease.users -= 1
+                    if lease.users == 0:
+                        del self._leases[spec.name]
+                        await self._stop_captures(lambda capture: capture.interface == spec.name)
+                        await lease.stack.aclose()
+
+    async def _sweep(self) -> None:
+        """Once a server, before its first network: remove what dead servers left."""
+        if not self._swept and privileges.current().may(privileges.Capability.NET_ADMIN):
+            for name in await to_thread(network.sweep):
+                logger.info("removed %s, left behind by a rawtap that was killed", name)
+        self._swept = True
+
+    async def sweep(self) -> None:
+        """Remove what dead servers left behind, if that was not done yet. Failing to is logged, and no error."""
+        async with self._network_lock:
+            try:
+                await self._sweep()
+            except NetworkError as error:
+                logger.warning("could not look for leftovers: %s", error)
+
+    def guest(self, name: str) -> Guest:
+        """The guest of that name, running or ended.
+
+        Raises:
+            GuestNotRunning: There is none.
+        """
+        self._require_open()
+        try:
+            return self.guests[name]
+        except KeyError:
+            there = ", ".join(self.guests) or "none"
+            raise GuestNotRunning(
+                f"there is no guest {name}", evidence=f"guests: {there}", cure="qemu_boot starts one"
+            ) from None
+
+    async def shutdown(self, name: str, timeout: float) -> Ended:
+        """End a guest by its own command, by force after `timeout` seconds; then release all that it held."""
+        guest = self.guest(name)
+        with anyio.CancelScope(shield=True):
+            await guest.machine.shutdown(timeout)
+        return await self._release_guest(name)
+
+    async def _release_guest(self, name: str) -> Ended:
+        guest = self.guests.pop(name)
+        with anyio.CancelScope(shield=True):
+            ended = await guest.machine.end()
+            taps = {guest.tap.name} if guest.tap else set()
+            last = guest.bridge is not None and self._leases[guest.bridge.name].users == 1
+            interfaces = taps | ({guest.bridge.name} if guest.bridge and last else set())
+            stopped = await self._stop_captures(lambda capture: capture.interface in interfaces)
+            await guest.stack.aclose()
+            released, standing = await self._what_is_gone(guest)
+        return Ended(ended, guest.machine.console.show(0, None), released, standing, tuple(stopped))
+
+    @staticmethod
+    async def _what_is_gone(guest: Guest) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Of the process, TAP and bridge of an ended guest: those that are gone and those that are there, as seen now."""
+        held = {f"TAP {guest.tap.name}": guest.tap.name} if guest.tap else {}
+        held |= {f"bridge {guest.bridge.name}": guest.bridge.name} if guest.bridge else {}
+        there = {link.name for link in await to_thread(links.all_links)} if held else set()
+        released = [f"process {guest.machine.pid}", *(what for what, name in held.items() if name not in there)]
+        return tuple(released), tuple(what for what, name in held.items() if name in there)
+
+    # ---------------------------------------------------------------- captures
+
+    def interfaces(self) -> frozenset[str]:
+        """What may be captured: interfaces that rawtap made, those of the built-in profiles, the operator's."""
+        made = {guest.tap.name for guest in self.guests.values() if guest.tap} | set(self._leases)
+        return frozenset(made | TRUSTED_BRIDGES | self.settings.allowed_interfaces)
+
+    def interface_of(self, name: str) -> str:
+        """The interface to capture where the call names none: that guest's bridge.
+
+        Raises:
+            GuestNotRunning: No such guest, or one without a network.
+        """
+        guest = self.guest(name)
+        if guest.bridge is None:
+            raise GuestNotRunning(
+                f"the guest {name} has no network to capture",
+                cure="Boot it with network=true, or give interface=",
+            )
+        return guest.bridge.name
+
+    async def start_capture(self, request: CaptureRequest) -> Capture:
+        """Start a capture; it is armed when this returns.
+
+        Raises:
+            CaptureError: One of its kinds; no capture and no file is left.
+        """
+        self._require_open()
+        name = request.interface
+        before = await to_thread(links.find, name)
+        self._require_allowed(name, exists=before is not None)
+        running = sum(capture.session.running for capture in self.captures.values())
+        if running >= self.settings.max_captures:
+            raise CaptureFailed(
+                f"{running} captures are running already",
+                cure="qemu_pcap_stop ends one; the operator sets the limit",
+            )
+        self._counter += 1
+        capture_id = f"c{self._counter}"
+        start = partial(
+            CaptureSession.start,
+            request,
+            self.settings.capture_dir,
+            f"{name}-{capture_id}",
+            self.settings.ring_bytes,
+        )
+        capture = Capture(capture_id, await to_thread(start), _link_state(before))
+        self.captures[capture_id] = capture
+        self._forget_old()
+        return capture
+
+    def _require_allowed(self, name: str, *, exists: bool) -> None:
+        if not exists:
+            raise NoSuchInterface(
+                f"there is no interface {name!r}",
+                evidence=f"may be captured, where they exist: {', '.join(sorted(self.interfaces()))}",
+                cure="qemu_boot(network=true) makes the guest's bridge",
+            )
+        if name not in self.interfaces():
+            raise InterfaceNotAllowed(
+                f"the interface {name} is the host's own",
+                evidence=f"may be captured: {', '.join(sorted(self.interfaces()))}",
+                cure=f"The operator can allow it: start the server with --allow-interface {name}",
+            )
+
+    def _forget_old(self) -> None:
+        finished = [key for key, capture in self.captures.items() if not capture.session.running]
+        for key in finished[: max(0, len(self.captures) - _KEPT_CAPTURES)]:
+            del self.captures[key]
+
+    def capture(self, capture_id: str | None) -> Capture:
+        """The capture of that id; without one the newest that runs, or the newest of all.
+
+        Raises:
+            CaptureUnknown: There is none.
+        """
+        if capture_id is None and self.captures:
+            ordered = list(self.captures.values())
+            return next((each for each in reversed(ordered) if each.session.running), ordered[-1])
+        found = self.captures.get(capture_id or "")
+        if found is None:
+            there = ", ".join(self.captures) or "none"
+            raise CaptureUnknown(
+                f"there is no capture {capture_id}" if capture_id else "there is no capture",
+                evidence=f"captures: {there}",
+                cure="qemu_pcap_start starts one; qemu_pcap_status lists them",
+            )
+        return found
+
+    async def report(self, capture: Capture) -> CaptureReport:
+        """A capture's row as it is now."""
+        return await self._report(capture, capture.session.snapshot())
+
+    async def stop_capture(self, capture: Capture) -> CaptureReport:
+        """End a capture with everything that was on the wire in its file; one that has ended is reported again."""
+        with anyio.CancelScope(shield=True):
+            snapshot = await to_thread(capture.session.stop)
+        return await self._report(capture, snapshot)
+
+    async def _report(self, capture: Capture, snapshot: Snapshot) -> CaptureReport:
+        if snapshot.packets or (snapshot.state == "running" and snapshot.duration < 1):
+            return CaptureReport(capture, snapshot, None)
+        after = _link_state(await to_thread(links.find, capture.interface))
+        evidence = Evidence(
+            interface=capture.interface,
+            filter=capture.session.request.filter,
+            duration=snapshot.duration,
+            dropped=snapshot.dropped_kernel,
+            before=capture.before,
+            after=after,
+            error=str(snapshot.error) if snapshot.error else None,
+        )
+        return CaptureReport(capture, snapshot, explain_empty(evidence))
+
+    async def _stop_captures(self, which: Callable[[Capture], bool]) -> list[CaptureReport]:
+        return [
+            await self.stop_capture(capture)
+            for capture in list(self.captures.values())
+            if capture.session.running and which(capture)
+        ]
+
+    # ------------------------------------------------------------------ packets
+
+    async def read(
+        self, capture_id: str | None, path: Path | None, expression: str, cursor: str | None, limit: int
+    ) -> Page:
+        """A page of a capture's packets, by its id or its file.
+
+        Raises:
+            CaptureUnreadable: No capture file, or not in a folder that may be read.
+        """
+        self._require_open()
+        filters.checked(expression)
+        if path is None:
+            capture = self.capture(capture_id)
+            growing = capture.session.running
+            path = capture.session.path
+        else:
+            path = self._readable(path)
+            growing = any(each.session.path == path and each.session.running for each in self.captures.values())
+        return await to_thread(partial(reader.read_page, path, expression, cursor, limit, growing=growing))
+
+    def _readable(self, path: Path) -> Path:
+        resolved = path.resolve()
+        folders = [folder.resolve() for folder in (self.settings.capture_dir, *self.settings.read_dirs)]
+        if not any(resolved.is_relative_to(folder) for folder in folders):
+            raise CaptureUnreadable(
+                f"{path} is not in a folder whose captures may be read",
+                evidence=f"folders: {', '.join(map(str, folders))}",
+                cure="The operator can add one: start the server with --read-dir FOLDER",
+            )
+        return resolved
+
+    def _require_open(self) -> None:
+        if self._stopping:
+            raise ServerStopping("the server is stopping", cure="Start it again")
+
+
+def _link_state(link: links.Link | None) -> LinkState | None:
+    return LinkState(link.up, link.carrier, link.packets) if link else None

@@ -1,0 +1,281 @@
+"""Netlink, ethtool and /dev/net/tun: the only module that speaks to pyroute2.
+
+Each function is one transaction with the kernel, synchronous, for a worker thread: pyroute2's IPRoute refuses to
+run inside an event loop. pyroute2 is imported when the first of them runs, since it takes a quarter of a second.
+CAP_NET_ADMIN is raised around what needs it and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Interface
+from pathlib import Path
+from typing import Any
+
+from rawtap.errors import NetworkExists, NetworkFailed, NetworkPermission, TunMissing, TunPermission
+from rawtap.network.addressing import Owner
+from rawtap.privileges import Capability, raised, setcap_command
+
+TUN_DEVICE = Path("/dev/net/tun")
+
+# linux/if_tun.h
+_TUNSETIFF = 0x400454CA
+_TUNSETPERSIST = 0x400454CB
+_IFF_TAP = 0x0002
+_IFF_NO_PI = 0x1000
+
+_IFF_UP = 0x1
+_IFF_LOWER_UP = 0x10000  # carrier, netdevice(7)
+
+# What would let a frame be seen on the bridge before its checksum is filled in or before it is cut to the wire's
+# size. Names of the kernel's own, net/ethtool/common.c.
+_OFFLOADS = (
+    "tx-checksum-ip-generic",
+    "tx-scatter-gather",
+    "tx-tcp-segmentation",
+    "tx-tcp-ecn-segmentation",
+    "tx-tcp-mangleid-segmentation",
+    "tx-tcp6-segmentation",
+    "tx-udp-segmentation",
+    "tx-generic-segmentation",
+)
+
+
+@dataclass(frozen=True)
+class Link:
+    """One interface as rtnetlink(7) shows it; `packets` is received plus sent (IFLA_STATS64)."""
+
+    index: int
+    name: str
+    kind: str | None
+    alias: str | None
+    master: int | None
+    up: bool
+    carrier: bool
+    packets: int
+
+    @property
+    def owner(self) -> Owner | None:
+        """Which rawtap process made it, None where none did."""
+        return Owner.of(self.alias)
+
+
+@contextmanager
+def _netlink(purpose: str, *, change: bool = True) -> Iterator[Any]:
+    """An open IPRoute; its errors become ours, with `purpose` ("make the bridge x") in the text.
+
+    To `change` something the socket's opener needs CAP_NET_ADMIN as well as the sender (netlink_ns_capable,
+    net/netlink/af_netlink.c), so it is raised around both.
+    """
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        with contextlib.ExitStack() as stack:
+            if change:
+                stack.enter_context(raised(Capability.NET_ADMIN, purpose, NetworkPermission))
+            yield stack.enter_context(IPRoute())
+    except NetlinkError as error:
+        raise _netlink_error(purpose, error.code, str(error.args[-1])) from error
+
+
+def _netlink_error(purpose: str, code: int, text: str) -> NetworkExists | NetworkFailed | NetworkPermission:
+    if code == errno.EPERM:
+        return NetworkPermission(
+            f"cannot {purpose}", evidence=f"netlink: {text}", cure="qemu_doctor shows what is missing"
+        )
+    if code == errno.EEXIST:
+        return NetworkExists(
+            f"cannot {purpose}: the name is taken",
+            evidence=f"netlink: {text}",
+            cure="Choose another name in rawtap.toml",
+        )
+    return NetworkFailed(
+        f"cannot {purpose}", evidence=f"netlink error {code}: {text}", cure="qemu_doctor checks the set-up"
+    )
+
+
+def _link(message: Any) -> Link:
+    info = message.get_attr("IFLA_LINKINFO")
+    stats = message.get_attr("IFLA_STATS64") or {}
+    return Link(
+        index=message["index"],
+        name=message.get_attr("IFLA_IFNAME"),
+        kind=info.get_attr("IFLA_INFO_KIND") if info else None,
+        alias=message.get_attr("IFLA_IFALIAS"),
+        master=message.get_attr("IFLA_MASTER"),
+        up=bool(message["flags"] & _IFF_UP),
+        carrier=bool(message["flags"] & _IFF_LOWER_UP),
+        packets=stats.get("rx_packets", 0) + stats.get("tx_packets", 0),
+    )
+
+
+def all_links() -> list[Link]:
+    """Every interface of this network namespace."""
+    with _netlink("list the interfaces", change=False) as netlink:
+        return [_link(message) for message in netlink.get_links()]
+
+
+def find(name: str) -> Link | None:
+    """The interface called `name`, None where there is none."""
+    return next((link for link in all_links() if link.name == name), None)
+
+
+def addresses() -> list[tuple[IPv4Interface, int]]:
+    """Every IPv4 address of this network namespace, with its interface's index."""
+    with _netlink("list the addresses", change=False) as netlink:
+        return [
+            (IPv4Interface(f"{message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}"), message["index"])
+            for message in netlink.get_addr(family=2)
+        ]
+
+
+def make_bridge(name: str, mac: str, owner: Owner) -> Link:
+    """Make a bridge with a fixed MAC address and its owner's mark, still down.
+
+    The mark takes a request of its own: the kernel ignores IFLA_IFALIAS in the one that makes a link
+    (rtnl_create_link, net/core/rtnetlink.c).
+    """
+    purpose = f"make the bridge {name}"
+    with _netlink(purpose) as netlink:
+        netlink.link("add", ifname=name, kind="bridge", address=mac, br_forward_delay=0)
+        netlink.link("set", ifname=name, ifalias=owner.alias)
+    return _made(name)
+
+
+def _made(name: str) -> Link:
+    link = find(name)
+    if link is None:
+        raise NetworkFailed(f"{name} vanished while it was made", cure="Somebody else removed it: call again")
+    return link
+
+
+def claim(link: Link, owner: Owner) -> None:
+    """Mark an interface as `owner`'s."""
+    purpose = f"mark {link.name}"
+    with _netlink(purpose) as netlink:
+        netlink.link("set", index=link.index, ifalias=owner.alias)
+
+
+def raise_bridge(link: Link, address: IPv4Interface) -> None:
+    """Turn transmit offloads off, give the bridge its address and bring it up."""
+    _offloads_off(link.name)
+    purpose = f"give {link.name} the address {address}"
+    with _netlink(purpose) as netlink:
+        netlink.addr("add", index=link.index, address=str(address.ip), prefixlen=address.network.prefixlen)
+        netlink.link("set", index=link.index, state="up")
+
+
+def bring_up(link: Link) -> None:
+    """Set an interface up."""
+    purpose = f"bring {link.name} up"
+    with _netlink(purpose) as netlink:
+        netlink.link("set", index=link.index, state="up")
+
+
+def delete(link: Link) -> None:
+    """Remove an interface; one that is gone already is no error."""
+    purpose = f"remove {link.name}"
+    try:
+        with _netlink(purpose) as netlink:
+            netlink.link("del", index=link.index)
+    except NetworkFailed:
+        if any(other.index == link.index for other in all_links()):
+            raise
+
+
+def make_tap(name: str, bridge: Link, owner: Owner) -> int:
+    """Make a TAP on `bridge` and return the descriptor that alone keeps it alive.
+
+    pyroute2 makes a persistent one; attaching to it and clearing the flag (TUNSETPERSIST, linux/if_tun.h) ties its
+    life to the descriptor. No IFF_VNET_HDR: without it neither side may leave a checksum to the other, so what is
+    captured is what the guest computed.
+
+    Raises:
+        TunMissing, TunPermission: /dev/net/tun.
+        NetworkExists: The name is taken; an existing TAP would otherwise be "made" again without an error.
+    """
+    if find(name) is not None:
+        raise NetworkExists(
+            f"cannot make the TAP {name}: the name is taken", cure="qemu_status lists the networks in use"
+        )
+    require_tun()
+    purpose = f"make the TAP {name}"
+    with _netlink(purpose) as netlink:
+        netlink.link("add", ifname=name, kind="tuntap", mode="tap")
+        fd = _attach(name)
+    try:
+        tap = _made(name)
+        _offloads_off(name)
+        purpose = f"put {name} on {bridge.name}"
+        with _netlink(purpose) as netlink:
+            netlink.link("set", index=tap.index, ifalias=owner.alias, master=bridge.index, state="up")
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _attach(name: str) -> int:
+    """Open /dev/net/tun, attach to the TAP `name`, clear its persist flag."""
+    fd = os.open(TUN_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI))
+        fcntl.ioctl(fd, _TUNSETPERSIST, 0)
+    except OSError as error:
+        os.close(fd)
+        raise NetworkFailed(
+            f"cannot attach to the TAP {name}", evidence=error.strerror or str(error), cure="Call again"
+        ) from error
+    return fd
+
+
+def require_tun() -> None:
+    """Check that this user can open /dev/net/tun.
+
+    Raises:
+        TunMissing: It is not there.
+        TunPermission: Its mode keeps this user out; CAP_NET_ADMIN does not help with that.
+    """
+    try:
+        os.close(os.open(TUN_DEVICE, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError as error:
+        raise TunMissing(
+            f"{TUN_DEVICE} is missing",
+            evidence=error.strerror or "",
+            cure="Load the kernel module (as root: modprobe tun), or pass the device into the container",
+        ) from error
+    except OSError as error:
+        mode = TUN_DEVICE.stat().st_mode & 0o777
+        raise TunPermission(
+            f"{TUN_DEVICE} is closed to this user",
+            evidence=f"mode {mode:04o}: {error.strerror}",
+            cure=f"Run: {setcap_command()}, which opens it as Debian's udev rule does",
+        ) from error
+
+
+def _offloads_off(name: str) -> None:
+    from pyroute2.ethtool import Ethtool
+
+    purpose = f"turn the transmit offloads of {name} off"
+    with raised(Capability.NET_ADMIN, purpose, NetworkPermission), Ethtool() as ethtool:
+        wanted = ethtool.get_features(name)
+        for offload in _OFFLOADS:
+            feature = wanted.features.get(offload)
+            if feature is not None and feature.available:
+                feature.enable = False
+        try:
+            ethtool.set_features(name, wanted)
+        except OSError as error:
+            raise NetworkFailed(
+                f"cannot {purpose}",
+                evidence=error.strerror or str(error),
+                cure="qemu_doctor checks the set-up",
+            ) from error

@@ -1,0 +1,181 @@
+"""A bridge and its TAPs: made, shared, given back.
+
+Theory of operation. A bridge that rawtap makes carries its owner in its alias. It lives until the last TAP on it is
+gone: whoever takes that away removes the bridge, unless its owner is another process that still runs. So two
+servers can share one bridge by name and neither cuts the other off. A bridge that nobody of ours made is used and
+left standing. A TAP dies with the last descriptor of it, which is QEMU's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import FileIO
+from ipaddress import IPv4Interface
+
+from rawtap.errors import NetworkError, NetworkExists
+from rawtap.network import addressing, links
+from rawtap.network.addressing import Owner
+from rawtap.network.links import Link
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BridgeSpec:
+    """The bridge that a guest wants.
+
+    Attributes:
+        name: At most 15 characters.
+        address: The host's address on it, the guests' gateway.
+        trusted: Whether the name comes from rawtap itself or from the operator. A bridge that exists, and that is not
+            rawtap's own, is joined only then: a project's file must not lead into the host's network.
+    """
+
+    name: str
+    address: IPv4Interface
+    trusted: bool
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """A bridge in use; `made` tells whether rawtap made it."""
+
+    link: Link
+    address: IPv4Interface
+    made: bool
+
+    @property
+    def name(self) -> str:
+        """The interface's name."""
+        return self.link.name
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A guest's TAP: its name, the guest's MAC address, and the open device that keeps it alive.
+
+    Whoever hands the descriptor on to QEMU closes `device` after that: it then lives as long as QEMU does.
+    """
+
+    name: str
+    mac: str
+    device: FileIO
+
+
+@contextmanager
+def bridge(spec: BridgeSpec) -> Iterator[Bridge]:
+    """Use the bridge of that name, making it where there is none; give it back afterwards.
+
+    Raises:
+        NetworkError: One of its kinds; what a failed start had made is removed again.
+    """
+    addressing.checked_name(spec.name)
+    used = _join(spec) or _make(spec)
+    try:
+        yield used
+    finally:
+        _give_back(used.link)
+
+
+def _make(spec: BridgeSpec) -> Bridge:
+    _require_free_subnet(spec)
+    try:
+        link = links.make_bridge(spec.name, addressing.mac_for("bridge", spec.name), Owner.me())
+    except NetworkExists:
+        # Another server made it a moment ago.
+        if (joined := _join(spec)) is not None:
+            return joined
+        raise
+    try:
+        links.raise_bridge(link, spec.address)
+    except BaseException:
+        links.delete(link)
+        raise
+    return Bridge(link, spec.address, made=True)
+
+
+def _require_free_subnet(spec: BridgeSpec) -> None:
+    """A second interface in the same subnet would take the host's replies away from the first."""
+    names = {link.index: link.name for link in links.all_links()}
+    for address, index in links.addresses():
+        if address.network.overlaps(spec.address.network):
+            raise NetworkExists(
+                f"cannot make the bridge {spec.name} with {spec.address}: the subnet is in use",
+                evidence=f"{names.get(index, index)} has {address}",
+                cure='Shut that guest down, use the same bridge, or set another "address" in rawtap.toml',
+            )
+
+
+def _join(spec: BridgeSpec) -> Bridge | None:
+    """Use the interface of that name, None where there is none."""
+    link = links.find(spec.name)
+    if link is None:
+        return None
+    if link.kind != "bridge":
+        raise NetworkExists(
+            f"cannot use {spec.name}: an interface of that name exists and is no bridge",
+            evidence=f"its kind is {link.kind or 'a device'}",
+            cure='Set another "bridge" in rawtap.toml',
+        )
+    if link.owner is None and not spec.trusted:
+        raise NetworkExists(
+            f"the bridge {spec.name} exists and rawtap did not make it",
+            evidence="a project's file may not lead into a network of the host's",
+            cure=f"The operator can allow it: start the server with --allow-interface {spec.name}",
+        )
+    if link.owner is not None and link.owner.gone():
+        links.claim(link, Owner.me())
+    if not link.up:
+        links.bring_up(link)
+    return Bridge(link, _address_of(link) or spec.address, made=link.owner is not None)
+
+
+def _address_of(link: Link) -> IPv4Interface | None:
+    return next((address for address, index in links.addresses() if index == link.index), None)
+
+
+def _give_back(link: Link) -> None:
+    """Remove the bridge if it is rawtap's, nobody else's and empty."""
+    now = links.find(link.name)
+    if now is None or now.index != link.index or now.owner is None:
+        return
+    empty = all(other.master != now.index for other in links.all_links())
+    if empty and (now.owner == Owner.me() or now.owner.gone()):
+        links.delete(now)
+
+
+@contextmanager
+def tap(on: Bridge, guest: str) -> Iterator[Tap]:
+    """A TAP on `on` for the guest of that name. It is gone once the block and QEMU have ended."""
+    mac = addressing.mac_for("guest", on.name, guest, str(os.getpid()))
+    name = _free_tap_name()
+    with FileIO(links.make_tap(name, on.link, Owner.me()), "r+") as device:
+        yield Tap(name, mac, device)
+
+
+def _free_tap_name() -> str:
+    """A name with our pid in it: two servers that choose at the same moment choose differently."""
+    taken = {link.name for link in links.all_links()}
+    return next(name for number in range(len(taken) + 1) if (name := f"rtap{os.getpid()}.{number}") not in taken)
+
+
+def sweep() -> list[str]:
+    """Remove what dead rawtap processes left behind; return the names. Nothing of anybody else's is touched."""
+    removed = []
+    for link in links.all_links():
+        if link.owner is None or not link.owner.gone():
+            continue
+        ports = [other for other in links.all_links() if other.master == link.index]
+        if ports:
+            continue
+        try:
+            links.delete(link)
+        except NetworkError as error:
+            logger.warning("left %s standing: %s", link.name, error)
+        else:
+            removed.append(link.name)
+    return removed

@@ -1,0 +1,34 @@
+"""What the operator decides when the server starts; nothing in here can be changed by an agent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import platformdirs
+
+
+def default_capture_dir() -> Path:
+    """The user's own state folder (XDG Base Directory Specification, ``$XDG_STATE_HOME``)."""
+    return platformdirs.user_state_path("rawtap") / "captures"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The operator's settings.
+
+    Attributes:
+        capture_dir: The folder that capture files are written to, mode 0700 when rawtap makes it.
+        read_dirs: Further folders whose capture files may be read.
+        allowed_interfaces: Interfaces that may be captured, and bridges that may be joined, besides those
+            that rawtap made and those of the built-in profiles.
+        ring_bytes: Size of each capture's kernel ring. A larger one holds longer bursts and takes longer to
+            open: its pages are allocated then.
+        max_captures: How many captures may run at once.
+    """
+
+    capture_dir: Path = field(default_factory=default_capture_dir)
+    read_dirs: tuple[Path, ...] = ()
+    allowed_interfaces: frozenset[str] = frozenset()
+    ring_bytes: int = 8 << 20
+    max_captures: int = 50

@@ -1,0 +1,1 @@
+"""The MCP face: validate, one call of the Lab, a typed answer."""

@@ -1,0 +1,96 @@
+"""Where a tool's function becomes an MCP tool, and the only place where errors become what a client reads.
+
+The SDK drops arguments that it does not know, in silence: an agent that writes ``filtr="icmp"`` would capture
+everything. So every tool's argument model forbids them. The SDK also puts its own words before an error's text;
+`error_for` gives back the text that starts with the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.tools import Tool
+from mcp_types import ToolAnnotations
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from rawtap.errors import RawtapError, RequestInvalid
+from rawtap.lab import Lab
+
+LabContext = Context[Lab, Any]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Answer(BaseModel):
+    """What every tool's answer is: a closed, typed object."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def lab_of(context: LabContext) -> Lab:
+    """The server's Lab."""
+    return context.request_context.lifespan_context
+
+
+def tool(
+    function: Callable[..., Any],
+    title: str,
+    *,
+    read_only: bool = False,
+    destructive: bool = False,
+    idempotent: bool = False,
+) -> Tool:
+    """Make `function` a tool that refuses arguments it does not know; all four hints are said.
+
+    `open_world` is always false: a tool touches this machine's guests and their network only.
+    """
+    made = Tool.from_function(
+        function,
+        title=title,
+        annotations=ToolAnnotations(
+            title=title,
+            read_only_hint=read_only,
+            destructive_hint=destructive,
+            idempotent_hint=idempotent,
+            open_world_hint=False,
+        ),
+    )
+    loose = made.fn_metadata.arg_model
+    strict = create_model(loose.__name__, __base__=(loose, _Strict))
+    made.fn_metadata.arg_model = strict
+    made.parameters = strict.model_json_schema(by_alias=True)
+    return made
+
+
+def error_for(error: ToolError, parameters: dict[str, list[str]]) -> ToolError:
+    """The error whose text starts with a code, for what a tool raised.
+
+    `parameters` holds the names of each tool's parameters, for the cure of a wrong one.
+    """
+    cause = error.__cause__
+    if isinstance(cause, RawtapError):
+        return ToolError(str(cause))
+    if isinstance(cause, ValidationError):
+        return ToolError(str(_invalid_arguments(cause, parameters)))
+    if isinstance(error, UnexpectedToolError):
+        return UnexpectedToolError(
+            f"server.bug: the call failed in a way that rawtap does not expect ({type(cause).__name__}). "
+            "The server's stderr has the whole of it; please report it"
+        )
+    return error
+
+
+def _invalid_arguments(error: ValidationError, parameters: dict[str, list[str]]) -> RequestInvalid:
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    texts = [f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}" for item in found[:3]]
+    known = parameters.get(error.title.removesuffix("Arguments"), [])
+    return RequestInvalid(
+        "the arguments do not fit",
+        evidence="; ".join(texts),
+        cure=f"Parameters: {', '.join(known) or 'none'}",
+    )

@@ -1,0 +1,215 @@
+"""The capture tools: start, look, stop, read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from mcp.server.mcpserver.tools import Tool
+from pydantic import Field
+
+from rawtap.capture._native import MAX_SNAPLEN
+from rawtap.capture.session import DEFAULT_MAX_BYTES, CaptureRequest
+from rawtap.lab import Capture, CaptureReport
+from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
+
+_ANSWER_CHARACTERS = 8000
+
+Filter = Annotated[str, Field(description='pcap-filter(7) expression, like "udp port 53"; empty for everything.')]
+CaptureId = Annotated[
+    str | None, Field(description="The capture's id; the newest running one, or else the newest, if absent.")
+]
+
+
+class Limits(Answer):
+    """Where a capture ends by itself; null for no limit."""
+
+    max_bytes: int
+    max_seconds: float | None
+    max_packets: int | None
+
+
+class StartedCapture(Answer):
+    """An armed capture: every packet sent after this answer is in the file."""
+
+    capture: str = Field(description="Its id.")
+    path: str
+    interface: str
+    link_type: str
+    filter: str
+    snaplen: int
+    limits: Limits
+
+
+class CaptureRow(Answer):
+    """A capture as it stands; packets and bytes count what is in the file."""
+
+    capture: str
+    state: Literal["running", "stopped", "failed"]
+    reason: str | None = Field(description='Why it ended: "stopped", a limit, or what failed.')
+    path: str
+    interface: str
+    filter: str
+    packets: int
+    bytes: int = Field(description="Length of the packets on the wire.")
+    size_bytes: int = Field(description="Size of the file.")
+    dropped_kernel: int = Field(description="Packets that matched and found no room in the ring.")
+    dropped_interface: int = Field(description="Frames that the interface itself lost.")
+    duration: float = Field(description="Seconds.")
+    warnings: list[str]
+    error: str | None = Field(description="The first error, with its code.")
+    diagnosis: str | None = Field(description="Why there is no packet; null where there is one.")
+
+
+class CaptureRows(Answer):
+    """Captures, oldest first."""
+
+    captures: list[CaptureRow]
+    next_step: str | None
+
+
+class PacketLine(Answer):
+    """One packet."""
+
+    number: int = Field(description="In the file, from 1.")
+    time: float = Field(description="Seconds since the file's first packet.")
+    length: int = Field(description="Bytes on the wire.")
+    captured: int = Field(description="Bytes of it in the file.")
+    summary: str = Field(description="Untrusted data from the wire, decoded.")
+
+
+class PacketPage(Answer):
+    """A page of packets, and how many there are in all."""
+
+    path: str
+    packets: list[PacketLine]
+    matched: int = Field(description="Packets in the whole file that pass the filter.")
+    scanned: int = Field(description="Packets in the whole file.")
+    next_cursor: str | None = Field(description="Give it back for the next page; null at the end.")
+    warnings: list[str]
+
+
+async def qemu_pcap_start(
+    context: LabContext,
+    interface: Annotated[str | None, Field(description="The guest's bridge if absent.")] = None,
+    filter: Filter = "",  # noqa: A002 - the interface's name for it
+    snaplen: Annotated[int, Field(ge=1, le=MAX_SNAPLEN, description="Bytes kept of each packet.")] = MAX_SNAPLEN,
+    max_bytes: Annotated[int, Field(ge=4096, description="The file's greatest size.")] = DEFAULT_MAX_BYTES,
+    max_seconds: Annotated[float | None, Field(gt=0)] = None,
+    max_packets: Annotated[int | None, Field(ge=1)] = None,
+    name: Annotated[str, Field(description="The guest whose bridge is meant.")] = "guest",
+) -> StartedCapture:
+    """Start a packet capture. It is armed when this returns: every packet sent from then on is in the file."""
+    lab = lab_of(context)
+    request = CaptureRequest(
+        interface=interface or lab.interface_of(name),
+        filter=filter,
+        snaplen=snaplen,
+        max_bytes=max_bytes,
+        max_seconds=max_seconds or 0.0,
+        max_packets=max_packets or 0,
+    )
+    return started(await lab.start_capture(request))
+
+
+async def qemu_pcap_status(
+    context: LabContext, capture: Annotated[str | None, Field(description="One id; all if absent.")] = None
+) -> CaptureRows:
+    """Show captures: counters, drops, warnings, and why nothing was seen."""
+    lab = lab_of(context)
+    wanted = [lab.capture(capture)] if capture else list(lab.captures.values())
+    rows: list[CaptureRow] = []
+    cut = 0
+    for each in reversed(wanted):
+        row = row_of(await lab.report(each))
+        if rows and sum(len(kept.model_dump_json()) for kept in [*rows, row]) > _ANSWER_CHARACTERS:
+            cut += 1
+        else:
+            rows.append(row)
+    step = f"{cut} earlier captures are not shown: ask for one by its id (c1, c2, ...)" if cut else None
+    return CaptureRows(captures=rows[::-1], next_step=step)
+
+
+async def qemu_pcap_stop(context: LabContext, capture: CaptureId = None) -> CaptureRow:
+    """Stop a capture. Every packet that was on the wire before this call is in the file."""
+    lab = lab_of(context)
+    return row_of(await lab.stop_capture(lab.capture(capture)))
+
+
+async def qemu_pcap_read(
+    context: LabContext,
+    capture: CaptureId = None,
+    path: Annotated[str | None, Field(description="A capture file instead of a capture.")] = None,
+    filter: Filter = "",  # noqa: A002 - the interface's name for it
+    cursor: Annotated[str | None, Field(description="next_cursor of the page before.")] = None,
+    limit: Annotated[int, Field(ge=1, le=200, description="Packets a page.")] = 20,
+    detail: Annotated[Literal["summary"], Field(description="A line a packet.")] = "summary",  # noqa: ARG001
+) -> PacketPage:
+    """Read packets of a running or finished capture, a page at a time, selected by a filter."""
+    page = await lab_of(context).read(capture, Path(path) if path else None, filter, cursor, limit)
+    return PacketPage(
+        path=str(page.path),
+        packets=[
+            PacketLine(
+                number=line.number,
+                time=line.time,
+                length=line.length,
+                captured=line.captured,
+                summary=line.summary,
+            )
+            for line in page.packets
+        ],
+        matched=page.matched,
+        scanned=page.scanned,
+        next_cursor=page.next_cursor,
+        warnings=[f"the file ends in a damaged record: {page.damage}"] if page.damage else [],
+    )
+
+
+def started(capture: Capture) -> StartedCapture:
+    """The answer for a capture that was just armed."""
+    session = capture.session
+    request = session.request
+    return StartedCapture(
+        capture=capture.id,
+        path=str(session.path),
+        interface=request.interface,
+        link_type=session.link_type,
+        filter=request.filter,
+        snaplen=request.snaplen,
+        limits=Limits(
+            max_bytes=request.max_bytes,
+            max_seconds=request.max_seconds or None,
+            max_packets=request.max_packets or None,
+        ),
+    )
+
+
+def row_of(report: CaptureReport) -> CaptureRow:
+    """A capture's row."""
+    session, snapshot = report.capture.session, report.snapshot
+    return CaptureRow(
+        capture=report.capture.id,
+        state=snapshot.state,
+        reason=snapshot.reason,
+        path=str(session.path),
+        interface=session.request.interface,
+        filter=session.request.filter,
+        packets=snapshot.packets,
+        bytes=snapshot.bytes,
+        size_bytes=snapshot.size_bytes,
+        dropped_kernel=snapshot.dropped_kernel,
+        dropped_interface=snapshot.dropped_interface,
+        duration=round(snapshot.duration, 3),
+        warnings=list(snapshot.warnings),
+        error=str(snapshot.error) if snapshot.error else None,
+        diagnosis=report.diagnosis,
+    )
+
+
+TOOLS: tuple[Tool, ...] = (
+    tool(qemu_pcap_start, "Start a capture"),
+    tool(qemu_pcap_status, "Show captures", read_only=True, idempotent=True),
+    tool(qemu_pcap_stop, "Stop a capture", idempotent=True),
+    tool(qemu_pcap_read, "Read packets", read_only=True, idempotent=True),
+)
