@@ -331,7 +331,7 @@ class Lab:
 
     @staticmethod
     async def _what_is_gone(guest: Guest) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Of the process, TAP and bridge of an ended guest: those that are gone and those that are there, as seen now."""
+        """Of an ended guest's process, TAP and bridge: those that are gone, and those that are there, as seen now."""
         held = {f"TAP {guest.tap.name}": guest.tap.name} if guest.tap else {}
         held |= {f"bridge {guest.bridge.name}": guest.bridge.name} if guest.bridge else {}
         there = {link.name for link in await to_thread(links.all_links)} if held else set()

