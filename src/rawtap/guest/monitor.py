@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from qemu.qmp import ConnectError, ExecInterruptedError, ExecuteError, QMPClient
+from qemu.qmp import ConnectError, ExecInterruptedError, ExecuteError, QMPClient, Runstate
 from qemu.qmp.events import EventListener
 
 from rawtap.errors import GuestFailed
@@ -19,6 +19,7 @@ from rawtap.errors import GuestFailed
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 
 _ANSWER_SECONDS = 10.0
+_DRAIN_SECONDS = 1.0
 
 
 class MonitorLost(Exception):
@@ -26,11 +27,11 @@ class MonitorLost(Exception):
 
 
 class Monitor:
-    """One guest's QMP session. `shutdown_reason` is QEMU's own word (qapi/run-state.json, ShutdownCause)."""
+    """One guest's QMP session."""
 
-    def __init__(self, client: QMPClient) -> None:
+    def __init__(self, client: QMPClient, shutdowns: EventListener) -> None:
         self._client = client
-        self.shutdown_reason: str | None = None
+        self._shutdowns = shutdowns
 
     async def execute(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
         """Run a QMP command and return its answer.
@@ -54,12 +55,17 @@ class Monitor:
                 cure="qemu_shutdown ends it, by force where it must",
             ) from error
 
-    async def watch(self, listener: EventListener) -> None:
-        """Take note of events until cancelled."""
-        async for event in listener:
-            if event["event"] == "SHUTDOWN":
-                data = event.get("data")
-                self.shutdown_reason = data.get("reason") if isinstance(data, dict) else None
+    async def shutdown_reason(self) -> str | None:
+        """Why QEMU ended, in its own word (qapi/run-state.json, ShutdownCause), once its process has.
+
+        Its last events may still be on their way then: they are there when the connection's end is.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while self._client.runstate is Runstate.RUNNING:
+                    await self._client.runstate_changed()
+        reasons = [data.get("reason") for event in self._shutdowns.clear() if isinstance(data := event["data"], dict)]
+        return reasons[-1] if reasons else None
 
 
 @asynccontextmanager
@@ -70,19 +76,14 @@ async def connected(sock: socket.socket, name: str) -> AsyncIterator[Monitor]:
         MonitorLost: QEMU ended before it greeted.
     """
     client = QMPClient(name)
-    monitor = Monitor(client)
-    with client.listener() as listener:
+    with client.listener(("SHUTDOWN",)) as shutdowns:
         try:
             await client.connect(sock)
         except ConnectError as error:
             raise MonitorLost from error
-        watcher = asyncio.create_task(monitor.watch(listener))
         try:
-            yield monitor
+            yield Monitor(client, shutdowns)
         finally:
-            watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watcher
             # What broke the connection is told by the process's end; there is nothing to add here.
             with contextlib.suppress(EOFError, OSError):
                 await client.disconnect()

@@ -30,7 +30,7 @@ QEMU_PACKAGES = {
     "arm": "qemu-system-arm",
 }
 
-_STRICT = ConfigDict(extra="forbid", strict=True)
+_STRICT = ConfigDict(extra="forbid")
 _Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=64)]
 _Size = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}[KMG]?$")]
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]

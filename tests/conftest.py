@@ -1,0 +1,106 @@
+"""The whole run lives in network and mount namespaces of its own: links and mounts of the machine are never touched,
+and two runs side by side do not see each other."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support import Account, Wire
+
+_CLONE_NEWNS, _CLONE_NEWNET = 0x00020000, 0x40000000
+
+
+def pytest_configure(config: pytest.Config) -> None:  # noqa: ARG001
+    if os.geteuid() != 0:
+        if os.environ.get("CI"):
+            pytest.exit("the tests must run as root in CI: they make namespaces, links and mounts", returncode=3)
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNS | _CLONE_NEWNET) != 0:
+        pytest.exit(f"cannot make namespaces: {os.strerror(ctypes.get_errno())}", returncode=3)
+    for command in (
+        "mount --make-rprivate /",
+        "mount -t sysfs sysfs /sys",  # libpcap reads the interface's counters there
+        "ip link set lo up",
+    ):
+        subprocess.run(command.split(), check=True)
+
+
+@pytest.fixture(scope="session")
+def _needs_root() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: run scripts/test.sh as root")
+
+
+@pytest.fixture(params=["user", "root"])
+def anyone(request: pytest.FixtureRequest, user: Account, root: Account) -> Account:
+    """An ordinary user on the private interpreter, and root."""
+    return user if request.param == "user" else root
+
+
+@pytest.fixture
+def user(_needs_root: None) -> Iterator[Account]:
+    """An ordinary user on the private interpreter, with a home of its own for this test."""
+    entry = pwd.getpwnam(os.environ["RAWTAP_TEST_USER"])
+    with _home(entry.pw_uid, entry.pw_gid) as home:
+        yield Account(entry.pw_name, entry.pw_uid, entry.pw_gid, Path(home))
+
+
+@pytest.fixture
+def root(_needs_root: None) -> Iterator[Account]:
+    """Root, with a home of its own for this test."""
+    with _home(0, 0) as home:
+        yield Account("root", 0, 0, Path(home))
+
+
+def _home(uid: int, gid: int) -> tempfile.TemporaryDirectory[str]:
+    home = tempfile.TemporaryDirectory(prefix="rawtap-test-", ignore_cleanup_errors=True)
+    os.chown(home.name, uid, gid)
+    return home
+
+
+@pytest.fixture
+def wire(_needs_root: None) -> Iterator[Wire]:
+    """A veth pair: what is sent on one end is seen on the other, and nothing else is."""
+    with Wire.make() as made:
+        yield made
+
+
+@pytest.fixture
+def small_disk(user: Account) -> Iterator[Path]:
+    """A tmpfs of 1 MiB that belongs to the ordinary user."""
+    folder = user.home / "small"
+    folder.mkdir()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size=1m,uid={user.uid},gid={user.gid}", "tmpfs", folder], check=True
+    )
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.fixture
+def rvos_tree(user: Account) -> Path:
+    """A tree of rvOS's shape: U-Boot under the kernel's name, with its prompt and shutdown command in rawtap.toml."""
+    root = user.home / "rvos"
+    kernel = root / "target/riscv64gc-unknown-none-elf/release/kernel.bin"
+    kernel.parent.mkdir(parents=True)
+    shutil.copy("/usr/lib/u-boot/qemu-riscv64_smode/u-boot.bin", kernel)
+    (root / "bin.img").write_bytes(bytes(1 << 20))
+    (root / "rawtap.toml").write_text(
+        'prompt = "=> "\n'
+        'shutdown_command = "poweroff"\n'
+        'interrupt = { wait_for = "Hit any key to stop autoboot", send = " " }\n',
+        encoding="utf-8",
+    )
+    return root

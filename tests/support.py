@@ -1,0 +1,215 @@
+"""What the tests share: accounts, a client of the real server, a wire to send on, and looks at the system."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import anyio
+from mcp import Client, StdioServerParameters, stdio_client
+from mcp_types import TextContent
+from pyroute2 import IPRoute
+
+RAWTAP = Path(sys.prefix) / "bin" / "rawtap"
+PROTOCOL = 0x88B5  # IEEE 802 local experimental EtherType 1
+PCAP_HEADER, RECORD_HEADER = 24, 16
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who runs the server, and where its home is."""
+
+    name: str
+    uid: int
+    gid: int
+    home: Path
+
+    @property
+    def captures(self) -> Path:
+        """Where its captures go by default."""
+        return self.home / ".local/state/rawtap/captures"
+
+    def command(self, *arguments: str | Path) -> list[str]:
+        """A command line that runs `arguments` as this account, with a clean environment."""
+        environment = ["env", "-i", "PATH=/usr/bin:/bin", f"HOME={self.home}"]
+        become = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--init-groups", "--"] if self.uid else []
+        return [*environment, *become, *map(str, arguments)]
+
+
+class ToolFailed(Exception):
+    """A tool's error; its text, and the code that it starts with."""
+
+    @property
+    def code(self) -> str:
+        """Like "capture.permission"."""
+        return str(self).partition(":")[0]
+
+
+@dataclass
+class Session:
+    """A client of one running server."""
+
+    client: Client
+    pid: int
+    progress: list[str] = field(default_factory=list)
+
+    async def call(self, name: str, /, **arguments: Any) -> dict[str, Any]:
+        """Call a tool and return its structured answer."""
+
+        async def on_progress(_: float, __: float | None, message: str | None) -> None:
+            self.progress.append(message or "")
+
+        result = await self.client.call_tool(name, arguments, progress_callback=on_progress)
+        if result.is_error:
+            raise ToolFailed("\n".join(block.text for block in result.content if isinstance(block, TextContent)))
+        assert result.structured_content is not None
+        return dict(result.structured_content)
+
+    async def boot(self, **arguments: Any) -> dict[str, Any]:
+        """Boot the demo guest on its bridge."""
+        return await self.call("qemu_boot", **{"profile": "u-boot-riscv64", "network": True} | arguments)
+
+    async def ping(self) -> str:
+        """Let the demo guest ping the host; what the console showed."""
+        sent = await self.call("qemu_send", command="setenv ipaddr 10.0.2.75; ping 10.0.2.2")
+        return str(sent["output"])
+
+
+@asynccontextmanager
+async def serving(
+    account: Account, *options: str | Path, mode: Literal["auto", "legacy"] = "auto", before: tuple[str, ...] = ()
+) -> AsyncIterator[Session]:
+    """A server run by `account` and a client of it over stdio. `before` goes in front of the command (strace, say)."""
+    command = [*before, *account.command(RAWTAP, "serve", *options)]
+    parameters = StdioServerParameters(command=command[0], args=command[1:])
+    known = set(children_of(os.getpid()))
+    failure = None
+    async with Client(stdio_client(parameters), mode=mode) as client:
+        (pid,) = set(children_of(os.getpid())) - known
+        try:
+            yield Session(client, pid)
+        except Exception as error:  # noqa: BLE001 - any of a test's: raised again outside of the client's task groups
+            failure = error
+    if failure:
+        raise failure
+
+
+def children_of(pid: int) -> list[int]:
+    """Direct children of a process, by /proc."""
+    text = "".join(
+        path.read_text(encoding="ascii") for path in Path(f"/proc/{pid}/task").glob("*/children") if path.exists()
+    )
+    return [int(word) for word in text.split()]
+
+
+def descendants_of(pid: int) -> list[int]:
+    """All processes below a process."""
+    below = children_of(pid)
+    return below + [deeper for child in below for deeper in descendants_of(child)]
+
+
+def command_of(pid: int) -> str:
+    """A process's command line, "" where it is gone."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return ""
+
+
+def status_of(pid: int | str) -> dict[str, str]:
+    """/proc/PID/status as a mapping."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def link_names() -> set[str]:
+    """Every interface of this run's namespace but the loopback."""
+    return {name for _, name in socket.if_nameindex()} - {"lo"}
+
+
+def exists(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return status_of(pid)["State"][0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def eventually(test: Callable[[], bool], seconds: float = 5.0) -> bool:
+    """Look until `test` holds; for what the kernel or another process does in its own time, without an event for us."""
+    deadline = time.monotonic() + seconds
+    while not test():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+async def eventually_async(test: Callable[[], bool], seconds: float = 5.0) -> bool:
+    """`eventually` in a worker thread."""
+    return await anyio.to_thread.run_sync(eventually, test, seconds)
+
+
+def read_back(path: str | Path) -> int:
+    """How many packets tcpdump finds in a file; any complaint of its fails."""
+    done = subprocess.run(["tcpdump", "-nr", str(path)], capture_output=True, text=True, check=True)
+    assert "truncated dump" not in done.stderr
+    return len(done.stdout.splitlines())
+
+
+def host_sends(to: tuple[str, int], source: tuple[str, int] | None = None) -> None:
+    """Send a datagram of five bytes from the host."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        if source:
+            sender.bind(source)
+        sender.sendto(b"hello", to)
+
+
+@dataclass
+class Wire:
+    """A veth pair; `send` puts frames on the far end."""
+
+    near: str
+    far: str
+    _socket: socket.socket
+
+    @classmethod
+    @contextmanager
+    def make(cls, near: str = "near0", far: str = "far0") -> Iterator[Self]:
+        """Make the pair, up on both ends and quiet: no IPv6, no multicast of the kernel's own."""
+        with IPRoute() as netlink:
+            netlink.link("add", ifname=near, kind="veth", peer={"ifname": far})
+            for name in (near, far):
+                Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1", encoding="ascii")
+                netlink.link("set", index=netlink.link_lookup(ifname=name)[0], state="up")
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+            sender.bind((far, 0))
+            yield cls(near, far, sender)
+        cls.remove(far)
+
+    @staticmethod
+    def remove(name: str) -> None:
+        """Remove an interface if it is there."""
+        with IPRoute() as netlink:
+            for index in netlink.link_lookup(ifname=name):
+                netlink.link("del", index=index)
+
+    @staticmethod
+    def set_state(name: str, state: Literal["up", "down"]) -> None:
+        """Set an interface up or down."""
+        with IPRoute() as netlink:
+            netlink.link("set", index=netlink.link_lookup(ifname=name)[0], state=state)
+
+    def send(self, count: int, size: int = 60, protocol: int = PROTOCOL) -> None:
+        """Send `count` broadcast frames of `size` bytes, numbered from 0 after the Ethernet header."""
+        head = b"\xff" * 6 + b"\x02\0\0\0\0\1" + protocol.to_bytes(2, "big")
+        for number in range(count):
+            self._socket.send((head + number.to_bytes(4, "big")).ljust(size, b"\0"))

@@ -1,0 +1,186 @@
+"""What a filter may be, and where a capture's file goes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rawtap.capture import files, filters
+from rawtap.errors import BadFilter, OutputUnwritable
+
+# The folder is entered before the rights are given up: the test's own folder may be closed to others.
+_UNWRITABLE = """
+import os, sys
+from pathlib import Path
+from rawtap.capture import files
+from rawtap.errors import RawtapError
+os.chdir(sys.argv[1])
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+try:
+    files.create(Path(sys.argv[2]), "c")
+except RawtapError as error:
+    print(error)
+"""
+
+# A mebibyte, of which less than a twentieth is left.
+_SMALL_DISK = """
+mount -t tmpfs -o size=1m none "$1" || exit 77
+exec "$2" -c '
+import sys
+from pathlib import Path
+from rawtap.capture import files
+from rawtap.errors import RawtapError
+folder = Path(sys.argv[1])
+print(files.free_floor(folder))
+files.create(folder, "fits")
+(folder / "ballast").write_bytes(bytes(1000 * 1024))
+try:
+    files.create(folder, "late")
+except RawtapError as error:
+    print(error)
+print(*sorted(path.name for path in folder.iterdir()))
+' "$1"
+"""
+
+
+def closed_folder_error(folder: Path, inside: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", _UNWRITABLE, folder, inside], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("expression", ["", "icmp", "udp port 53 and host 10.0.2.15", "a" * filters.MAX_LENGTH])
+def test_a_filter_that_libpcap_may_judge_is_kept(expression: str) -> None:
+    assert filters.checked(expression) == expression
+
+
+def test_a_filter_that_is_one_character_too_long_is_refused() -> None:
+    with pytest.raises(BadFilter, match="2049 characters; at most 2048"):
+        filters.checked("a" * (filters.MAX_LENGTH + 1))
+
+
+def test_a_filter_that_is_far_too_long_is_not_told_whole() -> None:
+    with pytest.raises(BadFilter) as raised:
+        filters.checked("a" * 1_000_000)
+    assert len(str(raised.value)) < 1000
+
+
+def test_a_filter_with_a_nul_byte_is_refused() -> None:
+    with pytest.raises(BadFilter, match="NUL"):
+        filters.checked("icmp\0 and nonsense")
+
+
+@pytest.mark.parametrize("expression", ["host café", "port 5\u0663", "icmp\u00a0", "icmp \ud800"])
+def test_a_filter_outside_ascii_is_refused(expression: str) -> None:
+    with pytest.raises(BadFilter, match="ASCII"):
+        filters.checked(expression)
+
+
+def test_the_floor_of_a_file_system_is_never_above_64_mib_or_a_twentieth(tmp_path: Path) -> None:
+    disk = shutil.disk_usage(tmp_path)
+    assert files.free_floor(tmp_path) == min(64 << 20, disk.total // 20)
+
+
+def test_a_small_disk_has_a_small_floor_and_below_it_nothing_is_created(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", _SMALL_DISK, "sh", tmp_path, sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ran.returncode == 77 or ran.stderr.startswith("unshare:"):
+        pytest.skip(f"no mount namespace for this user: {ran.stderr.strip()}")
+    assert ran.returncode == 0, ran.stderr
+    floor, error, names = ran.stdout.splitlines()
+    assert int(floor) == (1 << 20) // 20
+    assert error.startswith("capture.no_space: ")
+    assert f"the floor is {floor}" in error
+    assert "late" not in names
+
+
+def test_a_capture_file_is_new_empty_and_its_users_alone(tmp_path: Path) -> None:
+    path, fd = files.create(tmp_path, "rvos-br0-c1")
+    with os.fdopen(fd, "wb") as file:
+        assert os.path.samestat(os.fstat(fd), path.stat())
+        assert mode_of(path) == 0o600
+        file.write(b"x")  # open for writing
+    assert path.parent == tmp_path
+    assert "rvos-br0-c1" in path.name
+    assert path.suffix == ".pcap"
+
+
+def test_a_capture_file_is_not_inherited_by_children(tmp_path: Path) -> None:
+    _, fd = files.create(tmp_path, "c")
+    try:
+        assert not os.get_inheritable(fd)
+    finally:
+        os.close(fd)
+
+
+def test_a_folder_that_was_not_there_is_made_for_this_user_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "state" / "captures"
+    _, fd = files.create(folder, "c")
+    os.close(fd)
+    assert mode_of(folder) == 0o700
+
+
+@pytest.mark.parametrize("stem", ["../../etc/passwd", "/etc/passwd", "a b\n", "ü\0", "$(reboot)", ""])
+def test_a_name_cannot_leave_the_folder(tmp_path: Path, stem: str) -> None:
+    path, fd = files.create(tmp_path, stem)
+    os.close(fd)
+    assert list(tmp_path.iterdir()) == [path]
+    assert set(path.name) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+
+
+def test_a_name_that_is_too_long_is_an_answer_and_not_a_crash(tmp_path: Path) -> None:
+    with pytest.raises(OutputUnwritable, match="File name too long"):
+        files.create(tmp_path, "a" * 300)
+
+
+def test_a_link_that_lies_in_wait_is_not_followed(tmp_path: Path) -> None:
+    folder = tmp_path / "captures"
+    folder.mkdir()
+    victim = tmp_path / "victim"
+    # The name holds the second of the call, so every second that the call may fall in is prepared.
+    for ahead in range(30):
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(time.time() + ahead))
+        (folder / f"{stamp}-c-{os.getpid()}.pcap").symlink_to(victim)
+    with pytest.raises(OutputUnwritable, match="File exists"):
+        files.create(folder, "c")
+    assert not victim.exists()
+
+
+def test_a_folder_that_this_user_may_not_write_is_told_with_its_cure(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    text = closed_folder_error(tmp_path, ".")
+    assert text.startswith("capture.output_unwritable: ")
+    assert "Permission denied" in text
+    assert "--capture-dir" in text
+
+
+def test_a_folder_that_this_user_may_not_make_is_told_with_its_path(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    text = closed_folder_error(tmp_path, "captures")
+    assert text.startswith("capture.output_unwritable: cannot create a capture file in captures ")
+    assert "Permission denied" in text
+
+
+@pytest.mark.parametrize("below", [".", "captures", "a/b"])
+def test_a_path_with_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputUnwritable, match="file"):
+        files.create(tmp_path / "file" / below, "c")
