@@ -225,7 +225,7 @@ class Lab:
         await report("starting QEMU")
         nic = Nic(tap.device.fileno(), tap.mac) if tap else None
         machine = await Machine.start(request.name, spec, nic)
-        stack.push_async_callback(self._end_shielded, machine)
+        stack.push_async_callback(machine.end)
         if tap:
             tap.device.close()
         capture = None
@@ -241,11 +241,6 @@ class Lab:
         guest = Guest(machine, bridge, tap, stack.pop_all())
         self.guests[request.name] = guest
         return Booted(guest, seen, 0.0, capture, machine.console.show(0, None))
-
-    @staticmethod
-    async def _end_shielded(machine: Machine) -> None:
-        with anyio.CancelScope(shield=True):
-            await machine.end()
 
     @staticmethod
     def _capturable(bridge: Bridge | None) -> str:

@@ -509,7 +509,10 @@ cdef class LiveCapture(BasePcap):
             fds[0].revents = fds[1].revents = 0
             poll(fds, 2, 0 if n > 0 else self._patience(stats_due))
             if fds[0].revents & POLLERR:
+                # The interface went down or is gone. libpcap would say so at once, before what is in the
+                # unfinished block: let the kernel's timer retire that first.
                 self.went_down = True
+                poll(NULL, 0, 2 * self.retire_ms + 2)
             if fds[1].revents != 0:
                 _end(&self.sink, STOPPED)
             elif self.deadline != 0 and _now() >= self.deadline:

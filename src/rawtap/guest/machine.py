@@ -18,6 +18,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import anyio
+
 from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, QemuMissing
 from rawtap.guest.console import Console, Output, pattern_for, printable
 from rawtap.guest.monitor import Monitor, MonitorLost, connected
@@ -212,7 +214,12 @@ class Machine:
         return await self.end()
 
     async def end(self) -> Exit:
-        """End QEMU now: quit over QMP, then SIGTERM, then SIGKILL. Harmless when it has ended."""
+        """End QEMU now: quit over QMP, then SIGTERM, then SIGKILL. Harmless when it has ended; cannot be cancelled."""
+        with anyio.CancelScope(shield=True):
+            await self._end()
+        return self._watcher.result()
+
+    async def _end(self) -> None:
         if self.running:
             await self._quit()
         for step, signal in (("SIGTERM", self._process.terminate), ("SIGKILL", self._process.kill)):
@@ -221,10 +228,9 @@ class Machine:
             self._ending = step
             with contextlib.suppress(ProcessLookupError):
                 signal()
-        ended = await self._watcher
+        await self._watcher
         await self._stack.aclose()
         await self.console.close()
-        return ended
 
     async def _quit(self) -> None:
         if self._monitor is None:

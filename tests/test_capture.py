@@ -1,0 +1,270 @@
+"""Captures on a wire of our own: nothing lost, counters that balance, limits, a full disk."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+
+from support import (
+    PCAP_HEADER,
+    RECORD_HEADER,
+    Account,
+    Session,
+    ToolFailed,
+    Wire,
+    eventually_async,
+    read_back,
+    serving,
+)
+
+OURS = "ether proto 0x88b5"
+
+
+async def stopped_after(session: Session, wire: Wire, count: int) -> dict[str, object]:
+    """Start, send, stop at once."""
+    await session.call("qemu_pcap_start", interface=wire.near, filter=OURS)
+    wire.send(count)
+    return await session.call("qemu_pcap_stop")
+
+
+def test_fifty_captures_lose_nothing_between_the_starts_answer_and_the_stop(user: Account, wire: Wire) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            for cycle in range(50):
+                count = 1 + 37 * cycle
+                row = await stopped_after(session, wire, count)
+                assert (row["packets"], row["dropped_kernel"]) == (count, 0)
+                assert row["size_bytes"] == PCAP_HEADER + count * (RECORD_HEADER + 60)
+                assert row["bytes"] == count * 60
+                assert row["warnings"] == []
+            assert read_back(str(row["path"])) == count
+
+    anyio.run(scenario)
+
+
+def test_frames_from_before_the_start_are_not_in_the_file(user: Account, wire: Wire) -> None:
+    """The socket is bound before the filter is set: what comes in between must not be counted or kept."""
+
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session, anyio.create_task_group() as group:
+            busy = anyio.Event()
+
+            async def flood() -> None:
+                while not busy.is_set():
+                    await anyio.to_thread.run_sync(wire.send, 200, 60, 0x88B6)
+
+            group.start_soon(flood)
+            for _ in range(10):
+                row = await stopped_after(session, wire, 25)
+                assert (row["packets"], row["warnings"]) == (25, [])
+            busy.set()
+
+    anyio.run(scenario)
+
+
+def test_a_stop_in_a_flood_accounts_for_every_packet(user: Account, wire: Wire) -> None:
+    """Every packet that the kernel counted is in the file or among the dropped: "never came out" would be a warning."""
+
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session, anyio.create_task_group() as group:
+            done = anyio.Event()
+
+            async def flood() -> None:
+                while not done.is_set():
+                    await anyio.to_thread.run_sync(wire.send, 2000, 1500)
+
+            group.start_soon(flood)
+            await session.call("qemu_pcap_start", interface=wire.near, filter=OURS)
+            await anyio.sleep(0.2)
+            row = await session.call("qemu_pcap_stop")
+            done.set()
+            assert row["packets"] == read_back(row["path"]) > 0
+            assert not any("never came out" in warning for warning in row["warnings"])
+
+    anyio.run(scenario)
+
+
+def test_several_captures_run_at_once_and_each_sees_its_own(user: Account, wire: Wire) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            filters = [OURS, "ether proto 0x88b6", "greater 200", ""]
+            ids = [
+                (await session.call("qemu_pcap_start", interface=wire.near, filter=each))["capture"] for each in filters
+            ]
+            wire.send(10)
+            wire.send(20, protocol=0x88B6)
+            wire.send(30, size=300)
+            rows = [await session.call("qemu_pcap_stop", capture=each) for each in ids]
+            assert [row["packets"] for row in rows] == [40, 20, 30, 60]
+            listed = await session.call("qemu_pcap_status")
+            assert [row["capture"] for row in listed["captures"]] == ids
+
+    anyio.run(scenario)
+
+
+def test_a_running_captures_counters_and_file_are_live(user: Account, wire: Wire) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            started = await session.call("qemu_pcap_start", interface=wire.near, filter=OURS)
+            wire.send(100)
+            path = Path(started["path"])
+            assert await eventually_async(lambda: path.stat().st_size == PCAP_HEADER + 100 * (RECORD_HEADER + 60))
+            status = await session.call("qemu_pcap_status", capture=started["capture"])
+            assert (status["captures"][0]["state"], status["captures"][0]["packets"]) == ("running", 100)
+            first = await session.call("qemu_pcap_read", limit=60)
+            assert (len(first["packets"]), first["matched"]) == (60, 100)
+            wire.send(5)
+            assert await eventually_async(lambda: path.stat().st_size == PCAP_HEADER + 105 * (RECORD_HEADER + 60))
+            second = await session.call("qemu_pcap_read", limit=60, cursor=first["next_cursor"])
+            assert [packet["number"] for packet in second["packets"]] == list(range(61, 106))
+            assert second["next_cursor"] is not None  # more may come
+            await session.call("qemu_pcap_stop")
+            last = await session.call("qemu_pcap_read", limit=60, cursor=second["next_cursor"])
+            assert (last["packets"], last["next_cursor"], last["scanned"]) == ([], None, 105)
+
+    anyio.run(scenario)
+
+
+def test_each_limit_ends_a_capture_and_is_its_reason(user: Account, wire: Wire) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+
+            async def ended(**limit: float) -> dict[str, object]:
+                started = await session.call("qemu_pcap_start", interface=wire.near, filter=OURS, **limit)
+                wire.send(1000)
+                for _ in range(500):
+                    status = await session.call("qemu_pcap_status", capture=started["capture"])
+                    row: dict[str, object] = status["captures"][0]
+                    if row["state"] != "running":
+                        return row
+                raise AssertionError("the capture did not end")
+
+            by_packets = await ended(max_packets=7)
+            assert (by_packets["reason"], by_packets["packets"]) == ("max_packets", 7)
+            by_bytes = await ended(max_bytes=PCAP_HEADER + 100 * (RECORD_HEADER + 60) + 10)
+            assert (by_bytes["reason"], by_bytes["packets"]) == ("max_bytes", 100)
+            assert read_back(str(by_bytes["path"])) == 100
+            by_time = await ended(max_seconds=0.2)
+            assert (by_time["reason"], by_time["packets"]) == ("max_seconds", 1000)
+
+    anyio.run(scenario)
+
+
+def test_snaplen_cuts_packets_and_keeps_their_length(user: Account, wire: Wire) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            await session.call("qemu_pcap_start", interface=wire.near, snaplen=20)
+            wire.send(3, size=500)
+            row = await session.call("qemu_pcap_stop")
+            assert (row["bytes"], row["size_bytes"]) == (1500, PCAP_HEADER + 3 * (RECORD_HEADER + 20))
+            page = await session.call("qemu_pcap_read")
+            assert [(each["length"], each["captured"]) for each in page["packets"]] == [(500, 20)] * 3
+
+    anyio.run(scenario)
+
+
+def test_a_full_disk_is_told_within_a_second_with_the_true_count(user: Account, wire: Wire, small_disk: Path) -> None:
+    """The file system holds 1 MiB: about 650 of these packets fit."""
+
+    async def scenario() -> None:
+        options = ("--allow-interface", wire.near, "--capture-dir", small_disk)
+        async with serving(user, *options) as session:
+            started = await session.call("qemu_pcap_start", interface=wire.near, filter=OURS)
+            wire.send(2000, size=1500)
+            sent_at = time.monotonic()
+            row: dict[str, object] = {"state": "running"}
+            while row["state"] == "running":
+                row = (await session.call("qemu_pcap_status"))["captures"][0]
+                assert time.monotonic() - sent_at < 1
+            assert row["state"] == "failed"
+            assert str(row["error"]).startswith("capture.no_space: ")
+            assert 0 < int(str(row["packets"])) < 2000
+            assert row["packets"] == read_back(started["path"])
+            assert row["size_bytes"] == Path(started["path"]).stat().st_size
+            # The first error is in every later answer.
+            stopped = await session.call("qemu_pcap_stop", capture=started["capture"])
+            assert (stopped["error"], stopped["packets"]) == (row["error"], row["packets"])
+            # And the next start says at once that there is no room.
+            with pytest.raises(ToolFailed, match=r"^capture\.no_space: "):
+                await session.call("qemu_pcap_start", interface=wire.near)
+
+    anyio.run(scenario)
+
+
+def test_a_write_that_gets_half_way_leaves_whole_records_only(user: Account, wire: Wire, small_disk: Path) -> None:
+    """Records of 1516 bytes do not divide the file system's pages: the last write(2) is a short one."""
+
+    async def scenario() -> None:
+        filler = small_disk / "filler"
+        options = ("--allow-interface", wire.near, "--capture-dir", small_disk)
+        async with serving(user, *options) as session:
+            started = await session.call("qemu_pcap_start", interface=wire.near, filter=OURS)
+            with contextlib.suppress(OSError):
+                filler.write_bytes(bytes(1 << 20))
+            wire.send(400, size=1500)
+            row = await session.call("qemu_pcap_stop")
+            assert str(row["error"]).startswith("capture.no_space: ")
+            size = Path(started["path"]).stat().st_size
+            assert (size - PCAP_HEADER) % (RECORD_HEADER + 1500) == 0
+            assert row["packets"] == (size - PCAP_HEADER) // (RECORD_HEADER + 1500) == read_back(started["path"])
+
+    anyio.run(scenario)
+
+
+def test_an_interface_that_is_removed_ends_the_capture_with_an_error(user: Account, wire: Wire) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            started = await session.call("qemu_pcap_start", interface=wire.near, filter=OURS)
+            wire.send(3)
+            await anyio.to_thread.run_sync(wire.remove, wire.near)
+            for _ in range(500):
+                row = (await session.call("qemu_pcap_status"))["captures"][0]
+                if row["state"] != "running":
+                    break
+            assert row["state"] == "failed"
+            assert row["error"].startswith("capture.failed: ")
+            assert row["packets"] == read_back(started["path"]) == 3
+
+    anyio.run(scenario)
+
+
+def test_an_interface_that_goes_down_and_up_again_is_told(user: Account, wire: Wire) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            await session.call("qemu_pcap_start", interface=wire.near, filter=OURS)
+            wire.send(3)
+            await anyio.to_thread.run_sync(wire.set_state, wire.near, "down")
+            await anyio.to_thread.run_sync(wire.set_state, wire.near, "up")
+            wire.send(4)
+            row = await session.call("qemu_pcap_stop")
+            assert row["packets"] == 7
+            assert row["warnings"] == [f"{wire.near} went down while the capture ran"]
+
+    anyio.run(scenario)
+
+
+def test_a_page_is_selected_by_a_filter_and_followed_by_a_cursor(user: Account, wire: Wire) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            await session.call("qemu_pcap_start", interface=wire.near)
+            wire.send(50)
+            wire.send(50, size=100)
+            row = await session.call("qemu_pcap_stop")
+            seen: list[int] = []
+            cursor = None
+            while True:
+                page = await session.call(
+                    "qemu_pcap_read", path=row["path"], filter="greater 80", limit=15, cursor=cursor
+                )
+                assert (page["matched"], page["scanned"]) == (50, 100)
+                seen += [packet["number"] for packet in page["packets"]]
+                cursor = page["next_cursor"]
+                if cursor is None:
+                    break
+            assert seen == list(range(51, 101))
+
+    anyio.run(scenario)

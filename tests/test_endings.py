@@ -1,0 +1,209 @@
+"""However a server or a call ends, nothing is left: no process, no link, and capture files that are whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+import pytest
+
+from support import (
+    RAWTAP,
+    Account,
+    children_of,
+    command_of,
+    descendants_of,
+    eventually,
+    eventually_async,
+    exists,
+    link_names,
+    read_back,
+    serving,
+)
+
+
+class RawClient:
+    """JSON-RPC by hand, so that a test decides when stdin closes and when the process is signalled."""
+
+    def __init__(self, account: Account) -> None:
+        self.process = subprocess.Popen(
+            account.command(RAWTAP, "serve"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        self._number = 0
+        hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
+        self.request("initialize", hello)
+        self.answer()
+        self._write({"jsonrpc": "2.0", "method": "notifications/initialized"})
+
+    def _write(self, message: dict[str, Any]) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(message).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def request(self, method: str, params: dict[str, Any]) -> int:
+        """Send a request without waiting."""
+        self._number += 1
+        self._write({"jsonrpc": "2.0", "id": self._number, "method": method, "params": params})
+        return self._number
+
+    def answer(self) -> dict[str, Any]:
+        """The next answer."""
+        assert self.process.stdout is not None
+        while True:
+            message = json.loads(self.process.stdout.readline())
+            if "id" in message:
+                return dict(message["result"])
+
+    def call(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """Call a tool."""
+        self.request("tools/call", {"name": name, "arguments": arguments})
+        result = self.answer()
+        assert not result.get("isError"), result
+        return dict(result["structuredContent"])
+
+
+@contextmanager
+def raw_client(account: Account) -> Iterator[RawClient]:
+    client = RawClient(account)
+    try:
+        yield client
+    finally:
+        for stream in (client.process.stdin, client.process.stdout, client.process.stderr):
+            assert stream is not None
+            stream.close()
+        if client.process.poll() is None:
+            client.process.kill()
+        client.process.wait()
+
+
+def end_by(client: RawClient, how: str) -> None:
+    if how == "stdin":
+        assert client.process.stdin is not None
+        client.process.stdin.close()
+    else:
+        client.process.send_signal(getattr(signal, how))
+
+
+ENDINGS = ["SIGTERM", "SIGINT", "SIGHUP", "stdin"]
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+def test_the_servers_end_during_a_capture_leaves_a_whole_file_and_nothing_else(user: Account, how: str) -> None:
+    with raw_client(user) as client:
+        booted = client.call("qemu_boot", profile="u-boot-riscv64", network=True)
+        started = client.call("qemu_pcap_start", filter="icmp")
+        assert "is alive" in client.call("qemu_send", command="setenv ipaddr 10.0.2.75; ping 10.0.2.2")["output"]
+        asked_at = time.monotonic()
+        end_by(client, how)
+        assert client.process.wait(timeout=10) == 0
+        assert time.monotonic() - asked_at < 2  # a client kills after that
+        assert client.process.stderr is not None
+        assert client.process.stderr.read() == b""
+    assert read_back(started["path"]) == 2
+    assert not exists(booted["pid"])
+    assert link_names() == set()
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+def test_the_servers_end_during_a_boot_leaves_nothing(user: Account, how: str) -> None:
+    with raw_client(user) as client:
+        arguments = {"profile": "u-boot-riscv64", "network": True, "capture": True, "wait_for_prompt": True}
+        client.request("tools/call", {"name": "qemu_boot", "arguments": arguments})
+        assert eventually(lambda: any("qemu" in command_of(pid) for pid in descendants_of(client.process.pid)))
+        below = descendants_of(client.process.pid)
+        end_by(client, how)
+        assert client.process.wait(timeout=10) == 0
+    assert not any(exists(pid) for pid in below)
+    assert link_names() == set()
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_a_cancelled_boot_leaves_nothing_and_the_server_goes_on(user: Account, mode: Literal["auto", "legacy"]) -> None:
+    async def scenario() -> None:
+        async with serving(user, mode=mode) as session:
+            async with anyio.create_task_group() as group:
+                group.start_soon(lambda: session.boot(wait_for_prompt=True, capture=True))
+                assert await eventually_async(
+                    lambda: any("qemu-system" in command_of(pid) for pid in children_of(session.pid))
+                )
+                group.cancel_scope.cancel()
+            assert await eventually_async(lambda: link_names() == set() and not children_of(session.pid))
+            status = await session.call("qemu_status")
+            assert status["guests"] == []
+            assert all(row["state"] == "stopped" for row in status["captures"])
+            assert (await session.boot())["prompt_seen"]
+
+    anyio.run(scenario)
+
+
+def test_a_cancelled_wait_leaves_the_capture_running(user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await session.boot()
+            await session.call("qemu_pcap_start", filter="icmp")
+            with anyio.move_on_after(0.3):
+                await session.call("qemu_send", command="sleep 20", wait_for="never")
+            row = (await session.call("qemu_pcap_status"))["captures"][0]
+            assert row["state"] == "running"
+
+    anyio.run(scenario)
+
+
+def test_sigkill_leaves_no_qemu_and_no_tap_and_the_next_start_removes_the_bridge(user: Account) -> None:
+    with raw_client(user) as client:
+        booted = client.call("qemu_boot", profile="u-boot-riscv64", network=True)
+        started = client.call("qemu_pcap_start", filter="icmp")
+        assert "is alive" in client.call("qemu_send", command="setenv ipaddr 10.0.2.75; ping 10.0.2.2")["output"]
+        assert eventually(lambda: Path(started["path"]).stat().st_size > 24)
+        client.process.kill()
+        client.process.wait()
+        assert eventually(lambda: not exists(booted["pid"]), seconds=1)
+        assert eventually(lambda: link_names() == {booted["network"]["bridge"]}, seconds=1)
+        assert read_back(started["path"]) == 2
+
+    async def next_start() -> None:
+        async with serving(user) as session:
+            await session.call("qemu_status")
+            assert await eventually_async(lambda: link_names() == set())
+
+    anyio.run(next_start)
+
+
+def test_a_bridge_of_a_server_that_lives_is_not_swept(user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as first:
+            booted = await first.boot()
+            async with serving(user) as second:
+                shared = await second.boot()
+                assert shared["network"]["bridge"] == booted["network"]["bridge"]
+                ended = await second.call("qemu_shutdown")
+                assert ended["left_standing"] == [f"bridge {booted['network']['bridge']}"]
+            assert "is alive" in await first.ping()
+
+    anyio.run(scenario)
+    assert link_names() == set()
+
+
+def test_qemu_killed_from_outside_is_told_and_released(user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            booted = await session.boot()
+            os.kill(booted["pid"], signal.SIGKILL)
+            assert await eventually_async(lambda: booted["network"]["tap"] not in link_names())
+            await session.call("qemu_read", wait_for="never")  # ends at once: the console is closed
+            status = await session.call("qemu_status")
+            assert status["guests"][0]["state"] == "exited"
+            assert "exit code -9" in status["guests"][0]["exit"]
+            ended = await session.call("qemu_shutdown")
+            assert ended["exit_code"] == -9
+            assert link_names() == set()
+
+    anyio.run(scenario)
