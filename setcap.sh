@@ -48,7 +48,7 @@ need_root() {
 }
 
 need_tool() {
-  command -v "$1" >/dev/null || die "$1 is missing: install Debian's package $2 and run this again."
+  [ -x "$(command -v "$1")" ] || die "$1 is missing: install Debian's package $2 and run this again."
 }
 
 need_venv() {

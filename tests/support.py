@@ -32,6 +32,7 @@ class Account:
     uid: int
     gid: int
     home: Path
+    path: str = "/usr/bin:/bin"
 
     @property
     def captures(self) -> Path:
@@ -40,9 +41,9 @@ class Account:
 
     def command(self, *arguments: str | Path) -> list[str]:
         """A command line that runs `arguments` as this account, with a clean environment."""
-        environment = ["env", "-i", "PATH=/usr/bin:/bin", f"HOME={self.home}"]
         become = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--init-groups", "--"] if self.uid else []
-        return [*environment, *become, *map(str, arguments)]
+        environment = ["/usr/bin/env", "-i", f"PATH={self.path}", f"HOME={self.home}"]
+        return [*become, *environment, *map(str, arguments)]
 
 
 class ToolFailed(Exception):

@@ -94,7 +94,8 @@ def _demo_guest() -> Finding:
 
 def _captures(directory: Path) -> Finding:
     name = "capture folder"
-    nearest = next(folder for folder in (directory, *directory.parents) if folder.exists())
+    # os.path.exists: a folder behind one that this user cannot enter is not there for it, and no error.
+    nearest = next(folder for folder in (directory, *directory.parents) if os.path.exists(folder))  # noqa: PTH110
     if not os.access(nearest, os.W_OK | os.X_OK):
         cure = "Start the server with --capture-dir FOLDER"
         return Finding(name, ok=False, found=f"{nearest} is not writable for this user", cure=cure)

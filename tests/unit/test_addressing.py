@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -130,6 +131,15 @@ def test_the_longest_alias_fits_the_kernels_256_bytes() -> None:
 
 def test_this_process_is_not_gone() -> None:
     assert not Owner.me().gone()
+
+
+def test_an_owners_start_is_when_its_process_began_in_clock_ticks_since_boot() -> None:
+    def ticks() -> int:
+        return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+
+    earliest = ticks()
+    with other_process() as (owner, _):
+        assert earliest - 1 <= owner.start <= ticks() + 1
 
 
 def test_a_child_is_not_gone_while_it_lives_and_gone_when_it_has_ended() -> None:

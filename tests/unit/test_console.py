@@ -19,6 +19,7 @@ SOON = 5.0  # far more than anything here needs; a test that comes to it has fai
 PROMPT = pattern_for("rvos>", at_line_start=True)
 
 # Unicode's property Bidi_Control, PropList.txt.
+LINE_BREAKS = "\u0085\u2028\u2029"
 BIDI_CONTROLS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 modest = settings(max_examples=150, deadline=None, database=None)
@@ -51,8 +52,10 @@ def test_a_control_character_is_shown_and_never_obeyed(raw: bytes, shown: str) -
     assert printable(raw) == shown
 
 
-@pytest.mark.parametrize("character", list(BIDI_CONTROLS), ids=lambda character: f"U+{ord(character):04X}")
-def test_a_guest_cannot_turn_the_direction_of_the_text(character: str) -> None:
+@pytest.mark.parametrize(
+    "character", list(BIDI_CONTROLS + LINE_BREAKS), ids=lambda character: f"U+{ord(character):04X}"
+)
+def test_a_guest_cannot_turn_the_direction_of_the_text_or_break_its_lines(character: str) -> None:
     assert character not in printable(f"user{character}nimda".encode())
 
 
@@ -143,7 +146,7 @@ def test_a_pattern_is_the_text_itself_and_no_expression() -> None:
 @modest
 @given(st.data())
 def test_an_echo_is_found_however_the_console_wrapped_it(data: st.DataObject) -> None:
-    command = data.draw(st.text(max_size=30)).encode()
+    command = data.draw(st.text(st.sampled_from("a\r\n") | st.characters(codec="utf-8"), max_size=30)).encode()
     wraps = data.draw(st.lists(st.sampled_from([b"", b"", b"\r\n", b"\n", b"\r"]), min_size=len(command)))
     echo = b"".join(wrap + bytes([byte]) for wrap, byte in zip(wraps, command, strict=False))
     end = echo_end(echo + b"\r\nanswer\r\nrvos> ", command)
@@ -241,13 +244,14 @@ def test_a_prompt_from_before_the_command_does_not_answer_it() -> None:
     on_a_line(scenario)
 
 
-def test_a_text_that_is_waited_for_is_not_found_in_the_commands_own_echo() -> None:
+@pytest.mark.parametrize("echo", [[b"echo done\r\n"], [b"echo do", b"ne", b"\r\n"], [b"echo \r", b"\ndone\r\n"]])
+def test_a_text_that_is_waited_for_is_not_found_in_the_commands_own_echo(echo: list[bytes]) -> None:
     async def scenario(console: Console, guest: socket.socket) -> None:
         asked = asking(console, "echo done", word("done"), SOON)
         await typed(guest, b"echo done\n")
-        await say(console, guest, b"echo do")
-        await say(console, guest, b"\r\nne\r\n")
-        assert not asked.done()
+        for part in echo:
+            await say(console, guest, part)
+            assert not asked.done()
         await say(console, guest, b"done\r\n")
         assert (await asked).matched
 

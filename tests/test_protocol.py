@@ -1,0 +1,105 @@
+"""What a client sees of the server itself: tools, schemas, hints, instructions, both protocol eras."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+import anyio
+import pytest
+
+from support import RAWTAP, Account, serving
+
+TOOLS = {
+    "qemu_boot",
+    "qemu_send",
+    "qemu_read",
+    "qemu_status",
+    "qemu_shutdown",
+    "qemu_pcap_start",
+    "qemu_pcap_status",
+    "qemu_pcap_stop",
+    "qemu_pcap_read",
+    "qemu_doctor",
+}
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_every_tool_has_schemas_and_all_four_hints(user: Account, mode: Literal["auto", "legacy"]) -> None:
+    async def scenario() -> None:
+        async with serving(user, mode=mode) as session:
+            listed = (await session.client.list_tools()).tools
+            assert {each.name for each in listed} == TOOLS
+            for each in listed:
+                assert each.output_schema is not None
+                assert each.output_schema["type"] == "object"
+                assert each.input_schema["additionalProperties"] is False
+                assert each.description
+                hints = each.annotations
+                assert hints is not None
+                said = (hints.read_only_hint, hints.destructive_hint, hints.idempotent_hint, hints.open_world_hint)
+                assert None not in said
+            instructions = session.client.instructions
+            assert instructions is not None
+            assert 0 < len(instructions) <= 2048
+
+    anyio.run(scenario)
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+def test_the_mcp_inspector_finds_nothing(user: Account, era: str) -> None:
+    bin_folder = Path(sys.prefix) / "bin"
+    inspector = Path(sys.prefix) / "inspector/node_modules/.bin/mcp-inspector"
+    command = [inspector, "--cli", "--strict", "--protocol-era", era, "--method", "tools/list", "--format", "json"]
+    done = subprocess.run(
+        [*command, *user.command(RAWTAP, "serve")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PATH": f"{bin_folder}:{os.environ['PATH']}", "HOME": str(user.home)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert {each["name"] for each in json.loads(done.stdout)["result"]["tools"]} == TOOLS
+    assert done.stderr == ""
+
+
+def test_a_boot_reports_its_progress(user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await session.boot()
+            assert session.progress == [
+                "making the network",
+                "starting QEMU",
+                "booting",
+                "waiting for the prompt '=> '",
+                "interrupting the boot loader's countdown",
+            ]
+
+    anyio.run(scenario)
+
+
+def test_other_calls_are_answered_while_one_waits(user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await session.boot(network=False)
+            finished: list[str] = []
+
+            async def slow() -> None:
+                await session.call("qemu_send", command="sleep 2")
+                finished.append("slow")
+
+            async def quick() -> None:
+                for _ in range(20):
+                    await session.call("qemu_status")
+                finished.append("quick")
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(slow)
+                group.start_soon(quick)
+            assert finished == ["quick", "slow"]
+
+    anyio.run(scenario)
