@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap import privileges
@@ -91,16 +92,6 @@ class BootRequest:
 
 
 @dataclass(frozen=True)
-class Guest:
-    """A guest and what it holds. `stack` releases its TAP and its share of the bridge."""
-
-    machine: Machine
-    bridge: Bridge | None
-    tap: Tap | None
-    stack: AsyncExitStack
-
-
-@dataclass(frozen=True)
 class Capture:
     """A capture by its id. `before` is the interface as it was when the capture was armed."""
 
@@ -112,6 +103,17 @@ class Capture:
     def interface(self) -> str:
         """What it captures on."""
         return self.session.request.interface
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A guest and what it holds. `stack` releases its boot's capture, its TAP and its share of the bridge."""
+
+    machine: Machine
+    bridge: Bridge | None
+    tap: Tap | None
+    capture: Capture | None
+    stack: AsyncExitStack
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,6 @@ class Booted:
     guest: Guest
     prompt_seen: bool
     elapsed: float
-    capture: Capture | None
     console: Output
 
 
@@ -190,6 +191,8 @@ class Lab:
         self._require_open()
         name = request.name
         self._require_free(name)
+        if request.capture and not request.network:
+            raise RequestInvalid("capture=true needs a network", cure="Boot with network=true as well")
         self._booting.add(name)
         try:
             if name in self.guests:
@@ -229,8 +232,9 @@ class Lab:
         if tap:
             tap.device.close()
         capture = None
-        if request.capture:
-            capture = await self.start_capture(CaptureRequest(self._capturable(bridge), filter=request.capture_filter))
+        if request.capture and bridge:
+            capture = await self.start_capture(CaptureRequest(bridge.name, filter=request.capture_filter))
+            stack.push_async_callback(self.stop_capture, capture)
         await report("booting")
         await machine.run()
         seen = False
@@ -238,15 +242,9 @@ class Lab:
             await report(f"waiting for the prompt {spec.profile.prompt!r}")
             seen = await machine.wait_prompt(request.timeout, report)
         # From here on the guest is the Lab's: its machine is ended first, by _release_guest.
-        guest = Guest(machine, bridge, tap, stack.pop_all())
+        guest = Guest(machine, bridge, tap, capture, stack.pop_all())
         self.guests[request.name] = guest
-        return Booted(guest, seen, 0.0, capture, machine.console.show(0, None))
-
-    @staticmethod
-    def _capturable(bridge: Bridge | None) -> str:
-        if bridge is None:
-            raise RequestInvalid("capture=true needs a network", cure="Boot with network=true")
-        return bridge.name
+        return Booted(guest, seen, 0.0, machine.console.show(0, None))
 
     def _bridge_spec(self, spec: MachineSpec) -> BridgeSpec:
         name = addressing.checked_name(spec.profile.bridge)
@@ -319,7 +317,9 @@ class Lab:
             taps = {guest.tap.name} if guest.tap else set()
             last = guest.bridge is not None and self._leases[guest.bridge.name].users == 1
             interfaces = taps | ({guest.bridge.name} if guest.bridge and last else set())
-            stopped = await self._stop_captures(lambda capture: capture.interface in interfaces)
+            stopped = await self._stop_captures(
+                lambda capture: capture is guest.capture or capture.interface in interfaces
+            )
             await guest.stack.aclose()
             released, standing = await self._what_is_gone(guest)
         return Ended(ended, guest.machine.console.show(0, None), released, standing, tuple(stopped))
@@ -379,7 +379,14 @@ class Lab:
             f"{name}-{capture_id}",
             self.settings.ring_bytes,
         )
-        capture = Capture(capture_id, await to_thread(start), _link_state(before))
+        session = await to_thread(start)
+        try:
+            await checkpoint_if_cancelled()
+        except BaseException:  # nobody will learn of this capture
+            with anyio.CancelScope(shield=True):
+                await to_thread(session.discard)
+            raise
+        capture = Capture(capture_id, session, _link_state(before))
         self.captures[capture_id] = capture
         self._forget_old()
         return capture

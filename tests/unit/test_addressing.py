@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -158,3 +159,20 @@ def test_an_owner_is_gone_when_its_pid_has_another_bearer() -> None:
 def test_an_owner_in_another_pid_namespace_is_never_called_gone() -> None:
     me = Owner.me()
     assert not replace(me, start=me.start - 1, pidns=me.pidns + 1).gone()
+
+
+@pytest.mark.parametrize("text", ["10.0.2.0/24", "10.0.2.255/24", "127.0.0.1/8", "224.0.0.1/24"])
+def test_an_address_that_no_host_can_have_is_refused(text: str) -> None:
+    with pytest.raises(ProfileInvalid):
+        checked_address(text)
+
+
+def test_a_zombie_is_a_gone_owner() -> None:
+    child = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE)
+    stat = Path(f"/proc/{child.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    owner = Owner(child.pid, int(stat[19]), Owner.me().pidns)
+    assert not owner.gone()
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and left a zombie
+    assert owner.gone()
+    child.communicate()

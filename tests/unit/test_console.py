@@ -38,7 +38,7 @@ def test_a_line_ends_with_a_line_feed_however_the_guest_ended_it(raw: bytes) -> 
     ("raw", "shown"),
     [
         (b"\x1b[2J\x1b]0;title\x07", r"\x1b[2J\x1b]0;title\x07"),
-        (b"50%\rdone", r"50%\x0ddone"),
+        (b"50%\rdone", r"50%\rdone"),
         (b"\x00\x08\x7f", r"\x00\x08\x7f"),
         ("\x9b31m\x85".encode(), r"\x9b31m\x85"),
         (b"\xff\xfe ok", r"\xff\xfe ok"),
@@ -170,6 +170,11 @@ def test_a_guest_that_does_not_echo_has_an_echo_of_no_length() -> None:
     assert echo_end(b"answer", b"help") == 0
     assert echo_end(b"hello", b"help") == 0
     assert echo_end(b"\r\nanswer", b"help") == 0
+
+
+def test_a_command_of_two_lines_has_an_echo_of_two_lines() -> None:
+    assert echo_end(b"a\r\nb\r\n", b"a\nb") == 4
+    assert echo_end(b"a\nb\r\n", b"a\nb") == 3
 
 
 def test_an_empty_command_has_an_empty_echo() -> None:

@@ -138,6 +138,11 @@ class CaptureSession:
         self._thread.join()
         return self.snapshot()
 
+    def discard(self) -> None:
+        """End the capture and remove its file."""
+        self.stop()
+        self.path.unlink(missing_ok=True)
+
     def snapshot(self) -> Snapshot:
         """The counters as they are; those of the kernel are at most 0.1 s old while the capture runs."""
         native = self._native

@@ -13,16 +13,16 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rawtap.untrusted import visible
+
 HISTORY_BYTES = 1 << 20
 SHOWN_CHARACTERS = 8000
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-
 
 def printable(raw: bytes) -> str:
-    """Console bytes as text: CR LF as LF, other control characters and bytes that are no UTF-8 as ``\\xNN``."""
+    """Console bytes as text: CR LF as LF; what is not printable, and bytes that are no UTF-8, as escapes."""
     text = re.sub(rb"\r+\n", b"\n", raw).decode("utf-8", errors="backslashreplace")
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    return visible(text, keep="\n\t")
 
 
 class History:
@@ -52,7 +52,9 @@ class History:
 
     def find(self, pattern: re.Pattern[bytes], position: int) -> int | None:
         """Position after the first match at or after `position`, None where there is none."""
-        match = pattern.search(self._bytes, max(0, position - self.start))
+        # Where the beginning was cut off, the first byte that is kept starts no line for sure.
+        first = 1 if self.start else 0
+        match = pattern.search(self._bytes, max(first, position - self.start))
         return self.start + match.end() if match else None
 
 

@@ -95,9 +95,13 @@ class Machine:
                     stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.STDOUT,
                 )
-            except BaseException:
+            except BaseException as error:
                 console.close()
                 monitor.close()
+                if isinstance(error, OSError):
+                    raise GuestFailed(
+                        "QEMU cannot be started", evidence=str(error), cure="qemu_doctor checks the set-up"
+                    ) from error
                 raise
         machine = cls(name, spec, process, Console(console))
         try:
@@ -135,19 +139,17 @@ class Machine:
 
     async def wait_prompt(self, timeout: float, report: Callable[[str], Awaitable[None]]) -> bool:
         """Wait until the console shows the profile's prompt, past a boot loader's countdown; False on time-out."""
-        profile = self.spec.profile
         deadline = time.monotonic() + timeout
+        find = self.console.history.find
+        prompt = pattern_for(self.spec.profile.prompt, at_line_start=True)
         position = 0
-        if profile.interrupt is not None:
-            ask = pattern_for(profile.interrupt.wait_for, at_line_start=False)
-            found = await self.console.wait_for(ask, position, timeout)
-            await self._require_running_or_seen(found)
-            if found is None:
-                return False
-            await report("interrupting the boot loader's countdown")
-            await self._type(profile.interrupt.send.encode())
-            position = found
-        prompt = pattern_for(profile.prompt, at_line_start=True)
+        if (interrupt := self.spec.profile.interrupt) is not None:
+            ask = pattern_for(interrupt.wait_for, at_line_start=False)
+            await self.console.wait(lambda: find(prompt, 0) or find(ask, 0), timeout)
+            if (asked_at := find(ask, 0)) is not None:
+                await report("interrupting the boot loader's countdown")
+                await self._type(interrupt.send.encode())
+                position = asked_at
         found = await self.console.wait_for(prompt, position, max(0.0, deadline - time.monotonic()))
         await self._require_running_or_seen(found)
         self.console.show(0, found)

@@ -50,10 +50,7 @@ class Monitor:
                 f"QEMU refused {command}", evidence=str(error), cure="qemu_status shows the guest's state"
             ) from error
         except TimeoutError as error:
-            raise GuestFailed(
-                f"QEMU did not answer {command} within {_ANSWER_SECONDS:.0f} s",
-                cure="qemu_shutdown ends it, by force where it must",
-            ) from error
+            raise _silent(command) from error
 
     async def shutdown_reason(self) -> str | None:
         """Why QEMU ended, in its own word (qapi/run-state.json, ShutdownCause), once its process has.
@@ -74,16 +71,27 @@ async def connected(sock: socket.socket, name: str) -> AsyncIterator[Monitor]:
 
     Raises:
         MonitorLost: QEMU ended before it greeted.
+        GuestFailed: It did not greet within 10 seconds.
     """
     client = QMPClient(name)
     with client.listener(("SHUTDOWN",)) as shutdowns:
         try:
-            await client.connect(sock)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await client.connect(sock)
         except ConnectError as error:
             raise MonitorLost from error
+        except TimeoutError as error:
+            raise _silent("with its greeting") from error
         try:
             yield Monitor(client, shutdowns)
         finally:
             # What broke the connection is told by the process's end; there is nothing to add here.
             with contextlib.suppress(EOFError, OSError):
                 await client.disconnect()
+
+
+def _silent(what: str) -> GuestFailed:
+    return GuestFailed(
+        f"QEMU did not answer {what} within {_ANSWER_SECONDS:.0f} s",
+        cure="qemu_shutdown ends it, by force where it must",
+    )

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, Strict, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from rawtap.errors import GuestNotFound, ProfileInvalid
@@ -30,24 +30,27 @@ QEMU_PACKAGES = {
     "arm": "qemu-system-arm",
 }
 
-_STRICT = ConfigDict(extra="forbid")
+_CLOSED = ConfigDict(extra="forbid")  # not strict: TOML's arrays and tables become tuples and dataclasses
+_Flag = Annotated[bool, Strict()]
+_Path = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+_Argument = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 _Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=64)]
 _Size = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}[KMG]?$")]
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
 
-@validated_dataclass(frozen=True, config=_STRICT)
+@validated_dataclass(frozen=True, config=_CLOSED)
 class Drive:
     """An image for a virtio block device. An optional one is left out where its file does not exist."""
 
-    path: _Text
+    path: _Path
     format: Literal["raw", "qcow2"] = "raw"
-    readonly: bool = False
+    readonly: _Flag = False
     serial: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,20}$")] | None = None
-    optional: bool = False
+    optional: _Flag = False
 
 
-@validated_dataclass(frozen=True, config=_STRICT)
+@validated_dataclass(frozen=True, config=_CLOSED)
 class Interrupt:
     """What to type when the boot loader asks: `send` once `wait_for` was seen."""
 
@@ -55,7 +58,7 @@ class Interrupt:
     send: _Text
 
 
-@validated_dataclass(frozen=True, config=_STRICT)
+@validated_dataclass(frozen=True, config=_CLOSED)
 class Profile:
     """A machine, its software and how to speak to it.
 
@@ -75,10 +78,10 @@ class Profile:
     machine: _Word = "virt"
     cpu: _Word | None = None
     memory: _Size = "128M"
-    smp: Annotated[int, Field(ge=1, le=64)] = 1
+    smp: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
     bios: Literal["default", "none"] | None = None
     kernel: str = ""
-    bootargs: str = ""
+    bootargs: _Argument = ""
     drives: tuple[Drive, ...] = ()
     prompt: str = ""
     interrupt: Interrupt | None = None
@@ -189,7 +192,7 @@ def _builtin(name: str) -> Profile:
 def _read_config(config: Path, name: str | None) -> Profile:
     try:
         table = tomllib.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ProfileInvalid(
             f"{config} cannot be read", evidence=str(error), cure="It must be TOML, as the README shows"
         ) from error
@@ -246,17 +249,24 @@ def resolve(root: Path, profile: Profile, options: BootOptions) -> MachineSpec:
     drives = [
         replace(drive, path=str(_existing(root, drive.path, "drive")))
         for drive in (*profile.drives, *options.extra_drives)
-        if not drive.optional or (root / drive.path).is_file()
+        if not drive.optional or _is_file(root / drive.path)
     ]
     return MachineSpec(profile, kernel, tuple(drives), options.gpu)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, a folder that is closed to us
+        return False
 
 
 def _existing(root: Path, text: str, what: str) -> Path:
     if not text:
         raise GuestNotFound(f"no {what} is named", cure=f'Give kernel="PATH", or set it in {CONFIG_FILE}')
-    path = (root / text).resolve()
-    if path.is_file():
-        return path
+    path = (root / text).absolute()
+    if _is_file(path):
+        return path.resolve()
     hint = "Install it: apt install u-boot-qemu" if text == UBOOT_KERNEL else f"Build it, or name another {what}"
     raise GuestNotFound(f"the {what} {path} is not there", cure=hint)
 

@@ -57,11 +57,14 @@ def checked_address(text: str) -> ipaddress.IPv4Interface:
             evidence=str(error),
             cure='Write it like "10.0.2.2/24"',
         ) from error
-    if "/" not in text or address.network.prefixlen not in _PREFIXES:
+    if address.network.prefixlen not in _PREFIXES:
         raise ProfileInvalid(
             f"the bridge address {text!r} needs a prefix length of 8 to 30",
             cure='Write it like "10.0.2.2/24"',
         )
+    ends = (address.network.network_address, address.network.broadcast_address)
+    if address.ip in ends or address.is_loopback or address.is_multicast:
+        raise ProfileInvalid(f"the bridge address {text!r} is no host's", cure='Write it like "10.0.2.2/24"')
     return address
 
 
@@ -120,4 +123,6 @@ def _start_time(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The second field is the command's name in parentheses and may hold anything.
-    return int(stat.rpartition(")")[2].split()[19])
+    fields = stat.rpartition(")")[2].split()
+    # A zombie has ended; that nobody took its exit code does not make it an owner.
+    return None if fields[0] in "ZX" else int(fields[19])

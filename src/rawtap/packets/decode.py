@@ -7,6 +7,8 @@ import struct
 from functools import cache
 from typing import Any
 
+from rawtap.untrusted import visible
+
 _LINE = 200
 _LAYERS = ("l2", "inet", "inet6", "dhcp", "dhcp6", "dns", "tftp")
 
@@ -39,9 +41,5 @@ def summarize(data: bytes, link_type: int) -> str:
         ValueError,
     ) as error:
         text = f"cannot be decoded ({type(error).__name__}), {len(data)} bytes: {data[:24].hex()}"
-    return _printable(text)
-
-
-def _printable(text: str) -> str:
-    shown = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+    shown = visible(text)
     return shown if len(shown) <= _LINE else shown[: _LINE - 3] + "..."

@@ -176,7 +176,7 @@ async def qemu_boot(
         prompt_seen=booted.prompt_seen,
         elapsed=round(booted.elapsed, 3),
         network=_network(booted.guest),
-        capture=started(booted.capture) if booted.capture else None,
+        capture=started(booted.guest.capture) if booted.guest.capture else None,
         next_step=f"No prompt within {timeout:g} s; the guest runs on: qemu_read shows more" if waited else None,
     )
 
@@ -213,7 +213,8 @@ async def qemu_read(
     machine = lab_of(context).guest(name).machine
     started_at = _now()
     output = await machine.read(wait_for, position, timeout)
-    return _console(output, started_at, f"{wait_for!r} did not come within {timeout:g} s" if wait_for else None)
+    missing = f"{wait_for!r} did not come within {timeout:g} s" if wait_for else None
+    return _console(output, started_at, f"the guest has exited: {machine.exit}" if machine.exit else missing)
 
 
 async def qemu_status(
