@@ -79,14 +79,15 @@ choose_group() {
     die "There is no group $group: make it (groupadd $group; usermod -aG $group USER), or name another with --group."
 }
 
-# A file system that ignores capabilities would leave a copy that looks right and does nothing.
+# A file system mounted nosuid would leave a copy that looks right and does nothing. Asked of the file system itself
+# (statvfs(3)): in a chroot or a container the table of mounts may not show it.
+is_nosuid() {
+  "$interpreter" -I -c 'import os, sys; sys.exit(not os.statvfs(sys.argv[1]).f_flag & os.ST_NOSUID)' "$venv/bin"
+}
+
 refuse_nosuid() {
-  local options
-  options=$(findmnt -no OPTIONS -T "$venv/bin")
-  case ,$options, in
-    *,nosuid,*) die "$venv is on a file system mounted nosuid ($(findmnt -no TARGET -T "$venv/bin"))," \
-      "where file capabilities have no effect: put the environment elsewhere, or remount that one with suid." ;;
-  esac
+  ! is_nosuid || die "$venv is on a file system mounted nosuid, where file capabilities have no effect:" \
+    "put the environment elsewhere, or remount that file system with suid."
 }
 
 give_capabilities() {
@@ -151,7 +152,6 @@ open_tun() {
 do_install() {
   need_root
   need_tool setcap libcap2-bin
-  need_tool findmnt util-linux
   need_venv
   find_interpreter
   refuse_link
@@ -173,8 +173,8 @@ members() {
 do_check() {
   local bad=0
   need_tool getcap libcap2-bin
-  need_tool findmnt util-linux
   need_venv
+  find_interpreter
   fail() { say "FAIL  $1"; bad=1; }
   if [ -L "$private" ]; then
     fail "$private is a symbolic link: remove it and run setcap.sh again"
@@ -183,9 +183,7 @@ do_check() {
   else
     check_private
   fi
-  case ,$(findmnt -no OPTIONS -T "$venv/bin"), in
-    *,nosuid,*) fail "$venv is on a file system mounted nosuid: capabilities have no effect there" ;;
-  esac
+  ! is_nosuid || fail "$venv is on a file system mounted nosuid: capabilities have no effect there"
   if [ ! -c "$TUN" ]; then
     fail "$TUN is missing: modprobe tun, or pass the device into the container"
   elif tun_open; then

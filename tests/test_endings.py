@@ -18,6 +18,7 @@ import pytest
 from support import (
     RAWTAP,
     Account,
+    Wire,
     children_of,
     command_of,
     descendants_of,
@@ -190,6 +191,34 @@ def test_a_bridge_of_a_server_that_lives_is_not_swept(user: Account) -> None:
 
     anyio.run(scenario)
     assert link_names() == set()
+
+
+def test_the_last_user_of_a_killed_servers_bridge_removes_it(user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as second:
+            with raw_client(user) as first:
+                booted = first.call("qemu_boot", profile="u-boot-riscv64", network=True)
+                assert (await second.boot())["network"]["bridge"] == booted["network"]["bridge"]
+                first.process.kill()
+            assert "is alive" in await second.ping()
+            assert (await second.call("qemu_shutdown"))["left_standing"] == []
+            assert link_names() == set()
+
+    anyio.run(scenario)
+
+
+def test_a_cancelled_start_of_a_capture_leaves_none(user: Account, wire: Wire) -> None:
+    """Cancelled while the worker thread opens the ring: nobody would learn of that capture's id."""
+
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            for _ in range(10):
+                with anyio.move_on_after(0.005):
+                    await session.call("qemu_pcap_start", interface=wire.near)
+            assert (await session.call("qemu_pcap_status"))["captures"] == []
+            assert await eventually_async(lambda: not list(user.captures.glob("*")))
+
+    anyio.run(scenario)
 
 
 def test_qemu_killed_from_outside_is_told_and_released(user: Account) -> None:
