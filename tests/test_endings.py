@@ -18,7 +18,6 @@ import pytest
 from support import (
     RAWTAP,
     Account,
-    Wire,
     children_of,
     command_of,
     descendants_of,
@@ -203,25 +202,6 @@ def test_the_last_user_of_a_killed_servers_bridge_removes_it(user: Account) -> N
             assert "is alive" in await second.ping()
             assert (await second.call("qemu_shutdown"))["left_standing"] == []
             assert link_names() == set()
-
-    anyio.run(scenario)
-
-
-def test_a_cancelled_start_of_a_capture_leaves_none(user: Account, wire: Wire) -> None:
-    """Cancelled at many moments, some of them while the worker opens the ring: nobody would learn of that capture."""
-
-    async def scenario() -> None:
-        async with serving(user, "--allow-interface", wire.near) as session:
-            answered = {(await session.call("qemu_pcap_start", interface=wire.near))["capture"]}
-            for milliseconds in range(2, 50):
-                with anyio.move_on_after(milliseconds / 1000):
-                    answered.add((await session.call("qemu_pcap_start", interface=wire.near))["capture"])
-            assert 1 < len(answered) < 49  # some were cancelled, some were not
-            files = {Path(row["path"]) for row in (await session.call("qemu_pcap_status"))["captures"]}
-            assert await eventually_async(lambda: len(list(user.captures.glob("*"))) == len(answered))
-            assert files <= set(user.captures.glob("*"))
-            running = (await session.call("qemu_pcap_status"))["captures"]
-            assert {row["capture"] for row in running} <= answered
 
     anyio.run(scenario)
 
