@@ -131,6 +131,11 @@ def status_of(pid: int | str) -> dict[str, str]:
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
+def open_files(pid: int) -> set[str]:
+    """What a process's descriptors are open on."""
+    return {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
+
+
 def link_names() -> set[str]:
     """Every interface of this run's namespace but the loopback."""
     return {name for _, name in socket.if_nameindex()} - {"lo"}

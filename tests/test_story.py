@@ -20,6 +20,7 @@ from support import (
     descendants_of,
     host_sends,
     link_names,
+    open_files,
     read_back,
     serving,
     status_of,
@@ -38,6 +39,9 @@ async def story(account: Account, mode: Literal["auto", "legacy"]) -> None:
         assert [int(qemu[each], 16) for each in ("CapPrm", "CapEff", "CapInh", "CapAmb")] == [0, 0, 0, 0]
         assert qemu["NoNewPrivs"] == "1"
         assert "qemu-system-riscv64" in command_of(booted["pid"])
+        # The TAP's one descriptor is QEMU's.
+        assert "/dev/net/tun" in open_files(booted["pid"])
+        assert "/dev/net/tun" not in open_files(session.pid)
 
         started = await session.call("qemu_pcap_start", filter="icmp")
         assert started["interface"] == booted["network"]["bridge"]
