@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pyroute2 import IPRoute
 
 from support import Account, Wire
 
 _CLONE_NEWNS, _CLONE_NEWNET = 0x00020000, 0x40000000
+_MS_REC, _MS_PRIVATE = 0x4000, 0x40000  # linux/mount.h
 
 
 def pytest_configure(config: pytest.Config) -> None:  # noqa: ARG001
@@ -27,12 +29,14 @@ def pytest_configure(config: pytest.Config) -> None:  # noqa: ARG001
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNS | _CLONE_NEWNET) != 0:
         pytest.exit(f"cannot make namespaces: {os.strerror(ctypes.get_errno())}", returncode=3)
-    for command in (
-        "mount --make-rprivate /",
-        "mount -t sysfs sysfs /sys",  # libpcap reads the interface's counters there
-        "ip link set lo up",
-    ):
-        subprocess.run(command.split(), check=True)
+    made_private = libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None) == 0
+    # In a chroot the root is no mount point (EINVAL); that is well where nothing is shared in the first place.
+    if not made_private and "shared:" in Path("/proc/self/mountinfo").read_text(encoding="utf-8"):
+        pytest.exit("cannot keep this run's mounts to itself", returncode=3)
+    # libpcap reads the interface's counters there.
+    subprocess.run(["mount", "-t", "sysfs", "sysfs", "/sys"], check=True)
+    with IPRoute() as netlink:
+        netlink.link("set", index=1, state="up")
 
 
 @pytest.fixture(scope="session")
