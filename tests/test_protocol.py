@@ -103,3 +103,21 @@ def test_other_calls_are_answered_while_one_waits(user: Account) -> None:
             assert finished == ["quick", "slow"]
 
     anyio.run(scenario)
+
+
+def test_two_shutdowns_at_once_get_the_same_answer(user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await session.boot()
+            answers: list[dict[str, object]] = []
+
+            async def shut_down() -> None:
+                answers.append(await session.call("qemu_shutdown"))
+
+            async with anyio.create_task_group() as group:
+                for _ in range(3):
+                    group.start_soon(shut_down)
+            assert len(answers) == 3
+            assert answers[0] == answers[1] == answers[2]
+
+    anyio.run(scenario)

@@ -106,33 +106,12 @@ class Capture:
 
 
 @dataclass(frozen=True)
-class Guest:
-    """A guest and what it holds. `stack` releases its boot's capture, its TAP and its share of the bridge."""
-
-    machine: Machine
-    bridge: Bridge | None
-    tap: Tap | None
-    capture: Capture | None
-    stack: AsyncExitStack
-
-
-@dataclass(frozen=True)
 class CaptureReport:
     """A capture's row: where it stands, and why nothing was there."""
 
     capture: Capture
     snapshot: Snapshot
     diagnosis: str | None
-
-
-@dataclass(frozen=True)
-class Booted:
-    """A booted guest."""
-
-    guest: Guest
-    prompt_seen: bool
-    elapsed: float
-    console: Output
 
 
 @dataclass(frozen=True)
@@ -144,6 +123,32 @@ class Ended:
     released: tuple[str, ...]
     standing: tuple[str, ...]
     captures: tuple[CaptureReport, ...]
+
+
+@dataclass(eq=False)
+class Guest:
+    """A guest and what it holds. `stack` releases its boot's capture, its TAP and its share of the bridge.
+
+    `ended` is set, under `lock`, by the first who releases it; whoever comes second gets the same.
+    """
+
+    machine: Machine
+    bridge: Bridge | None
+    tap: Tap | None
+    capture: Capture | None
+    stack: AsyncExitStack
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+    ended: Ended | None = None
+
+
+@dataclass(frozen=True)
+class Booted:
+    """A booted guest."""
+
+    guest: Guest
+    prompt_seen: bool
+    elapsed: float
+    console: Output
 
 
 @dataclass
@@ -176,8 +181,8 @@ class Lab:
         self._stopping = True
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as group:
-                for name in list(self.guests):
-                    group.start_soon(self._release_guest, name)
+                for guest in list(self.guests.values()):
+                    group.start_soon(self._release, guest)
             await self._stop_captures(lambda _: True)
 
     # ------------------------------------------------------------------ guests
@@ -195,8 +200,8 @@ class Lab:
             raise RequestInvalid("capture=true needs a network", cure="Boot with network=true as well")
         self._booting.add(name)
         try:
-            if name in self.guests:
-                await self._release_guest(name)
+            if (previous := self.guests.get(name)) is not None:
+                await self._release(previous)
             started = anyio.current_time()
             root, profile = profiles.choose(request.project_root, request.profile)
             spec = profiles.resolve(root, profile, request.options)
@@ -241,7 +246,7 @@ class Lab:
         if request.wait_for_prompt and spec.profile.prompt:
             await report(f"waiting for the prompt {spec.profile.prompt!r}")
             seen = await machine.wait_prompt(request.timeout, report)
-        # From here on the guest is the Lab's: its machine is ended first, by _release_guest.
+        # From here on the guest is the Lab's: its machine is ended first, by _release.
         guest = Guest(machine, bridge, tap, capture, stack.pop_all())
         self.guests[request.name] = guest
         return Booted(guest, seen, 0.0, machine.console.show(0, None))
@@ -308,21 +313,28 @@ class Lab:
         guest = self.guest(name)
         with anyio.CancelScope(shield=True):
             await guest.machine.shutdown(timeout)
-        return await self._release_guest(name)
+        return await self._release(guest)
 
-    async def _release_guest(self, name: str) -> Ended:
-        guest = self.guests.pop(name)
+    async def _release(self, guest: Guest) -> Ended:
+        """End a guest now and give back what it held, once; not to be cancelled."""
         with anyio.CancelScope(shield=True):
-            ended = await guest.machine.end()
-            taps = {guest.tap.name} if guest.tap else set()
-            last = guest.bridge is not None and self._leases[guest.bridge.name].users == 1
-            interfaces = taps | ({guest.bridge.name} if guest.bridge and last else set())
-            stopped = await self._stop_captures(
-                lambda capture: capture is guest.capture or capture.interface in interfaces
-            )
-            await guest.stack.aclose()
-            released, standing = await self._what_is_gone(guest)
-        return Ended(ended, guest.machine.console.show(0, None), released, standing, tuple(stopped))
+            async with guest.lock:
+                guest.ended = guest.ended or await self._take_down(guest)
+                if self.guests.get(guest.machine.name) is guest:
+                    del self.guests[guest.machine.name]
+        if guest.ended is None:
+            raise RuntimeError("a shielded release was cut short")
+        return guest.ended
+
+    async def _take_down(self, guest: Guest) -> Ended:
+        exit_ = await guest.machine.end()
+        interfaces = {guest.tap.name} if guest.tap else set()
+        if guest.bridge is not None and self._leases[guest.bridge.name].users == 1:
+            interfaces.add(guest.bridge.name)
+        stopped = await self._stop_captures(lambda capture: capture is guest.capture or capture.interface in interfaces)
+        await guest.stack.aclose()
+        released, standing = await self._what_is_gone(guest)
+        return Ended(exit_, guest.machine.console.show(0, None), released, standing, tuple(stopped))
 
     @staticmethod
     async def _what_is_gone(guest: Guest) -> tuple[tuple[str, ...], tuple[str, ...]]:
