@@ -65,6 +65,18 @@ find_interpreter() {
   [ -f "$interpreter" ] || die "$interpreter is no regular file: make the environment anew."
 }
 
+# What belongs to the environment's owner is run as that owner, never as root: an environment may run any code when
+# its interpreter starts (site, .pth files).
+as_owner() {
+  local owner
+  owner=$(stat -c %u "$venv")
+  if [ "$(id -u)" -eq 0 ] && [ "$owner" -ne 0 ]; then
+    setpriv "--reuid=$owner" "--regid=${group:-$(stat -c %g "$venv")}" --clear-groups -- "$@"
+  else
+    "$@"
+  fi
+}
+
 refuse_link() {
   [ ! -L "$private" ] || die "$private is a symbolic link: capabilities would go to the file that it points to," \
     "which others use as well. Remove the link and run this again."
@@ -72,7 +84,7 @@ refuse_link() {
 
 choose_group() {
   if [ -z "$group" ] && [ -n "${SUDO_GID:-}" ] && [ "$SUDO_GID" -ne 0 ]; then
-    group=$(getent group "$SUDO_GID" | cut -d: -f1)
+    group=$(getent group "$SUDO_GID" | cut -d: -f1) || die "There is no group $SUDO_GID: name one with --group."
   fi
   [ -n "$group" ] || group=$(stat -c %G "$venv")
   getent group "$group" >/dev/null ||
@@ -82,7 +94,7 @@ choose_group() {
 # A file system mounted nosuid would leave a copy that looks right and does nothing. Asked of the file system itself
 # (statvfs(3)): in a chroot or a container the table of mounts may not show it.
 is_nosuid() {
-  "$interpreter" -I -c 'import os, sys; sys.exit(not os.statvfs(sys.argv[1]).f_flag & os.ST_NOSUID)' "$venv/bin"
+  as_owner "$interpreter" -I -c 'import os, sys; sys.exit(not os.statvfs(sys.argv[1]).f_flag & os.ST_NOSUID)' "$venv/bin"
 }
 
 refuse_nosuid() {
@@ -103,11 +115,7 @@ give_capabilities() {
 # \$ORIGIN, and one in a folder that its users cannot enter does not start for them.
 refuse_broken() {
   local said program='import sys; sys.exit(0 if sys.prefix != sys.base_prefix else "it does not see the environment")'
-  local -a as_user=()
-  if [ "${SUDO_UID:-0}" -ne 0 ]; then
-    as_user=(setpriv "--reuid=$SUDO_UID" "--regid=$group" --clear-groups --)
-  fi
-  if ! said=$("${as_user[@]}" "$1" -I -c "$program" 2>&1); then
+  if ! said=$(as_owner "$1" -I -c "$program" 2>&1); then
     rm -f "$1"
     die "A copy of $interpreter does not start by itself ($said):" \
       "make the environment from the system's interpreter, /usr/bin/python3 -m venv $venv."
@@ -155,8 +163,8 @@ do_install() {
   need_venv
   find_interpreter
   refuse_link
-  refuse_nosuid
   choose_group
+  refuse_nosuid
   install_private
   open_tun
   say "members of group $group can now run rawtap's captures and networks: $(members)"

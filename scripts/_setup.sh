@@ -48,9 +48,7 @@ install_packages() {
   local wanted alternative
   mapfile -t missing < <(missing_packages "$@")
   [ ${#missing[@]} -gt 0 ] || return 0
-  is_root || die "Debian packages are missing. An administrator must run: apt-get install ${missing[*]}"
-  say "installing ${missing[*]}"
-  apt-get -qq update
+  ! is_root || apt-get -qq update
   for wanted in "${missing[@]}"; do
     for alternative in ${wanted//|/ }; do
       if apt-cache show "$alternative" >/dev/null 2>&1; then
@@ -59,6 +57,8 @@ install_packages() {
       fi
     done
   done
+  is_root || die "Debian packages are missing. An administrator must run: apt-get install ${chosen[*]}"
+  say "installing ${chosen[*]}"
   DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${chosen[@]}" >/dev/null
 }
 

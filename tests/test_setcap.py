@@ -190,12 +190,23 @@ def test_it_refuses_without_root(user: Account, environment: Path) -> None:
     assert "This needs root" in done.stderr
 
 
+def test_it_runs_nothing_of_the_environments_as_root(user: Account, environment: Path) -> None:
+    """A .pth file's code runs when the interpreter starts, -I or not."""
+    witness = environment / "witness"
+    (pth,) = environment.glob("lib/python*/site-packages")
+    line = f"import os; open({str(witness)!r}, 'a').write(str(os.geteuid()) + ' ')\n"
+    (pth / "x.pth").write_text(line, encoding="utf-8")
+    subprocess.run(["chown", "-R", f"{user.uid}:{user.gid}", environment], check=True)
+    assert run("--group", user.name, environment).returncode == 0
+    assert set(witness.read_text(encoding="utf-8").split()) == {str(user.uid)}
+
+
 def test_it_refuses_an_interpreter_that_its_users_cannot_start(user: Account, environment: Path) -> None:
-    """An environment behind a folder that the user who calls sudo may not enter."""
-    environment.parent.chmod(0o700)
-    os.chown(environment.parent, 0, 0)
-    caller = {"SUDO_UID": str(user.uid), "SUDO_GID": str(user.gid), "SUDO_USER": user.name}
-    assert "does not start by itself" in refusal(environment, **caller)
+    """A pyvenv.cfg that the environment's owner may not read: the copy does not know where its library is."""
+    subprocess.run(["chown", "-R", f"{user.uid}:{user.gid}", environment], check=True)
+    os.chown(environment / "pyvenv.cfg", 0, 0)
+    (environment / "pyvenv.cfg").chmod(0o600)
+    assert "does not start by itself" in refusal("--group", user.name, environment)
     assert list((environment / "bin").glob("python-rawtap*")) == []
 
 

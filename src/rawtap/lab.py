@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from rawtap.errors import (
     InterfaceNotAllowed,
     NetworkError,
     NoSuchInterface,
+    RawtapError,
     RequestInvalid,
     ServerStopping,
 )
@@ -170,6 +171,7 @@ class Lab:
     _leases: dict[str, _Lease] = field(default_factory=dict)
     _booting: set[str] = field(default_factory=set)
     _counter: int = 0
+    _opening: int = 0
     _stopping: bool = False
     _network_lock: anyio.Lock = field(default_factory=anyio.Lock)
     _swept: bool = False
@@ -180,10 +182,19 @@ class Lab:
     async def __aexit__(self, *_: object) -> None:
         self._stopping = True
         with anyio.CancelScope(shield=True):
-            async with anyio.create_task_group() as group:
-                for guest in list(self.guests.values()):
-                    group.start_soon(self._release, guest)
-            await self._stop_captures(lambda _: True)
+            try:
+                async with anyio.create_task_group() as group:
+                    for guest in list(self.guests.values()):
+                        group.start_soon(self._release_or_log, guest)
+            finally:
+                await self._stop_captures(lambda _: True)
+
+    async def _release_or_log(self, guest: Guest) -> None:
+        """At the end one guest that cannot be released must not keep the others; there is no call left to tell."""
+        try:
+            await self._release(guest)
+        except RawtapError as error:
+            logger.error("could not release the guest %s: %s", guest.machine.name, error)  # noqa: TRY400
 
     # ------------------------------------------------------------------ guests
 
@@ -311,9 +322,11 @@ class Lab:
     async def shutdown(self, name: str, timeout: float) -> Ended:
         """End a guest by its own command, by force after `timeout` seconds; then release all that it held."""
         guest = self.guest(name)
-        with anyio.CancelScope(shield=True):
-            await guest.machine.shutdown(timeout)
-        return await self._release(guest)
+        try:
+            await guest.machine.ask_to_power_off(timeout)
+        finally:
+            ended = await self._release(guest)
+        return ended
 
     async def _release(self, guest: Guest) -> Ended:
         """End a guest now and give back what it held, once; not to be cancelled."""
@@ -376,22 +389,17 @@ class Lab:
         name = request.interface
         before = await to_thread(links.find, name)
         self._require_allowed(name, exists=before is not None)
-        running = sum(capture.session.running for capture in self.captures.values())
-        if running >= self.settings.max_captures:
-            raise CaptureFailed(
-                f"{running} captures are running already",
-                cure="qemu_pcap_stop ends one; the operator sets the limit",
-            )
         self._counter += 1
         capture_id = f"c{self._counter}"
-        start = partial(
-            CaptureSession.start,
-            request,
-            self.settings.capture_dir,
-            f"{name}-{capture_id}",
-            self.settings.ring_bytes,
-        )
-        session = await to_thread(start)
+        with self._counted_start():
+            session = await to_thread(
+                CaptureSession.start,
+                request,
+                before.index if before else 0,
+                self.settings.capture_dir,
+                f"{name}-{capture_id}",
+                self.settings.ring_bytes,
+            )
         try:
             await checkpoint_if_cancelled()
         except BaseException:  # nobody will learn of this capture
@@ -402,6 +410,21 @@ class Lab:
         self.captures[capture_id] = capture
         self._forget_old()
         return capture
+
+    @contextmanager
+    def _counted_start(self) -> Iterator[None]:
+        """Hold the limit on captures, counting those that are being opened."""
+        running = self._opening + sum(capture.session.running for capture in self.captures.values())
+        if running >= self.settings.max_captures:
+            raise CaptureFailed(
+                f"{running} captures are running already",
+                cure="qemu_pcap_stop ends one; the operator sets the limit",
+            )
+        self._opening += 1
+        try:
+            yield
+        finally:
+            self._opening -= 1
 
     def _require_allowed(self, name: str, *, exists: bool) -> None:
         if not exists:
@@ -454,7 +477,10 @@ class Lab:
     async def _report(self, capture: Capture, snapshot: Snapshot) -> CaptureReport:
         if snapshot.packets or (snapshot.state == "running" and snapshot.duration < 1):
             return CaptureReport(capture, snapshot, None)
-        after = _link_state(await to_thread(links.find, capture.interface))
+        try:
+            after = _link_state(await to_thread(links.find, capture.interface))
+        except NetworkError as error:
+            return CaptureReport(capture, snapshot, f"No packet matched, and the interface cannot be asked: {error}")
         evidence = Evidence(
             interface=capture.interface,
             filter=capture.session.request.filter,
@@ -467,11 +493,11 @@ class Lab:
         return CaptureReport(capture, snapshot, explain_empty(evidence))
 
     async def _stop_captures(self, which: Callable[[Capture], bool]) -> list[CaptureReport]:
-        return [
-            await self.stop_capture(capture)
-            for capture in list(self.captures.values())
-            if capture.session.running and which(capture)
-        ]
+        """Stop those that run; all are asked before the first is waited for."""
+        wanted = [capture for capture in self.captures.values() if capture.session.running and which(capture)]
+        for capture in wanted:
+            capture.session.request_stop()
+        return [await self.stop_capture(capture) for capture in wanted]
 
     # ------------------------------------------------------------------ packets
 
@@ -486,17 +512,22 @@ class Lab:
         self._require_open()
         filters.checked(expression)
         if path is None:
-            capture = self.capture(capture_id)
-            growing = capture.session.running
-            path = capture.session.path
-        else:
+            path = self.capture(capture_id).session.path.resolve()
+        elif capture_id is None:
             path = self._readable(path)
-            growing = any(each.session.path == path and each.session.running for each in self.captures.values())
+        else:
+            raise RequestInvalid("capture and path are both given", cure="Give one of them")
+        growing = any(each.session.running and each.session.path.resolve() == path for each in self.captures.values())
         return await to_thread(partial(reader.read_page, path, expression, cursor, limit, growing=growing))
 
     def _readable(self, path: Path) -> Path:
-        resolved = path.resolve()
         folders = [folder.resolve() for folder in (self.settings.capture_dir, *self.settings.read_dirs)]
+        try:
+            resolved = path.resolve()
+        except (OSError, ValueError, RuntimeError) as error:  # a NUL, a loop of links
+            raise CaptureUnreadable(
+                f"{path} cannot be a file", evidence=str(error), cure="qemu_pcap_status lists the captures"
+            ) from error
         if not any(resolved.is_relative_to(folder) for folder in folders):
             raise CaptureUnreadable(
                 f"{path} is not in a folder whose captures may be read",

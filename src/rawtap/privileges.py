@@ -153,8 +153,7 @@ def explain_lack() -> str:
     except PermissionError as error:
         return f"{path} cannot be reached: {error.strerror}"
     if not os.access(path, os.X_OK):
-        user = pwd.getpwuid(os.geteuid()).pw_name
-        group = _group_name(mode.st_gid)
+        user, group = _user_name(os.geteuid()), _group_name(mode.st_gid)
         return f"{path} may be executed by group {group} only, and {user} is not in it; a new group needs a new login"
     if not _has_file_capability(path):
         return f"{path} has no file capabilities: a copy or chown drops them"
@@ -168,6 +167,13 @@ def _explain_void(path: Path) -> str:
     if _no_new_privileges():
         return "this process was started with no-new-privileges, which makes file capabilities void"
     return f"this process runs {sys.executable}, not {path}"
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _group_name(gid: int) -> str:

@@ -2,20 +2,23 @@
 
 Theory of operation. The SDK's stdio transport ends well in one case only, the end of stdin: it then cancels the calls
 in progress and leaves the lifespan, which releases the Lab. On SIGTERM it would die without clean-up, and on
-SIGINT it would hang in its reader thread until stdin closes. So it gets a stdin of ours: a pipe, fed from the real
-one by a daemon thread. A signal closes that pipe, and every way to end is the one that works.
+SIGINT it would hang in its reader thread until stdin closes. So it gets a stdin of ours: a socket, fed from the real
+one by a daemon thread. A signal shuts that socket down, and every way to end is the one that works.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -88,41 +91,24 @@ async def serve_stdio(settings: Settings) -> None:
     await RawtapServer(settings).run_stdio_async()
 
 
-class _Valve:
-    """The write end of the pipe that the SDK reads as its stdin; closing it twice is one time."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd: int | None = fd
-        self._lock = threading.Lock()
-
-    def feed(self, source: int) -> None:
-        """Copy `source` into the pipe until it ends, then close; runs in a daemon thread."""
-        while (data := os.read(source, 65536)) and self._write(data):
-            pass
-        self.close()
-
-    def _write(self, data: bytes) -> bool:
-        view = memoryview(data)
-        while view:
-            with self._lock:
-                if self._fd is None:
-                    return False
-                view = view[os.write(self._fd, view) :]
-        return True
-
-    def close(self) -> None:
-        with self._lock:
-            if self._fd is not None:
-                os.close(self._fd)
-                self._fd = None
-
-
-def _divert_stdin() -> Any:
-    """Put a pipe in stdin's place and return the function that ends it."""
+def _divert_stdin() -> Callable[[], None]:
+    """Put a socket in stdin's place, fed from the real one, and return the function that ends it."""
     real = os.dup(sys.stdin.fileno())
-    read_end, write_end = os.pipe()
-    os.dup2(read_end, sys.stdin.fileno())
-    os.close(read_end)
-    valve = _Valve(write_end)
-    threading.Thread(target=valve.feed, args=(real,), name="stdin", daemon=True).start()
-    return valve.close
+    ours, sdks = socket.socketpair()
+    os.dup2(sdks.fileno(), sys.stdin.fileno())
+    sdks.close()
+    threading.Thread(target=_feed, args=(real, ours), name="stdin", daemon=True).start()
+    # Unlike closing a pipe, this needs no lock: it wakes a writer that waits for room, with an error.
+    return partial(ours.shutdown, socket.SHUT_WR)
+
+
+def _feed(source: int, sink: socket.socket) -> None:
+    """Copy `source` to `sink` until either ends; runs in a daemon thread."""
+    try:
+        while data := os.read(source, 65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+    except OSError as error:
+        if error.errno != errno.EPIPE:  # EPIPE: a signal ended the other side of it first
+            logger.warning("stdin: %s", error)
+            sink.shutdown(socket.SHUT_WR)

@@ -67,20 +67,20 @@ def test_a_name_with_any_other_character_is_refused(name: str) -> None:
         checked_name(name)
 
 
-@pytest.mark.parametrize("text", ["10.0.2.2/24", "10.0.0.1/8", "192.168.7.1/30"])
+@pytest.mark.parametrize("text", ["10.0.2.2/24", "172.16.0.1/16", "192.168.7.1/30", "100.64.0.1/24"])
 def test_an_address_keeps_its_host_part_and_its_prefix(text: str) -> None:
     assert checked_address(text).with_prefixlen == text
 
 
 @pytest.mark.parametrize("text", ["10.0.2.2", "10.0.0.1/7", "10.0.2.2/31", "10.0.2.2/32", "10.0.2.2/0"])
 def test_an_address_without_room_for_a_guest_or_without_a_bound_is_refused(text: str) -> None:
-    with pytest.raises(ProfileInvalid, match="8 to 30"):
+    with pytest.raises(ProfileInvalid, match="16 to 30"):
         checked_address(text)
 
 
 @pytest.mark.parametrize("text", ["", "/24", "10.0.2/24", "10.0.2.256/24", "fd00::1/64", "10.0.2.2/24 ", "a.b.c.d/24"])
 def test_what_is_no_ipv4_address_is_refused(text: str) -> None:
-    with pytest.raises(ProfileInvalid, match="no IPv4 address"):
+    with pytest.raises(ProfileInvalid, match="cannot have the address"):
         checked_address(text)
 
 
@@ -161,7 +161,7 @@ def test_an_owner_in_another_pid_namespace_is_never_called_gone() -> None:
     assert not replace(me, start=me.start - 1, pidns=me.pidns + 1).gone()
 
 
-@pytest.mark.parametrize("text", ["10.0.2.0/24", "10.0.2.255/24", "127.0.0.1/8", "224.0.0.1/24"])
+@pytest.mark.parametrize("text", ["10.0.2.0/24", "10.0.2.255/24"])
 def test_an_address_that_no_host_can_have_is_refused(text: str) -> None:
     with pytest.raises(ProfileInvalid):
         checked_address(text)
@@ -176,3 +176,25 @@ def test_a_zombie_is_a_gone_owner() -> None:
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and left a zombie
     assert owner.gone()
     child.communicate()
+
+
+@pytest.mark.parametrize("text", ["8.8.8.1/24", "127.0.0.1/16", "224.0.0.1/24", "169.254.1.1/16", "172.32.0.1/16"])
+def test_an_address_that_would_draw_the_hosts_traffic_is_refused(text: str) -> None:
+    with pytest.raises(ProfileInvalid, match="it is public"):
+        checked_address(text)
+
+
+def test_libpcaps_name_for_all_interfaces_is_no_bridges() -> None:
+    with pytest.raises(NameInvalid, match="all interfaces"):
+        checked_name("any")
+
+
+def test_an_owner_that_proc_hides_is_not_taken_for_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under hidepid=2 another user's process has no folder in /proc, and lives."""
+    child = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE)
+    owner = Owner(child.pid, 1, Owner.me().pidns)
+    assert owner.gone()  # its start time can be read, and is another
+    monkeypatch.setattr("rawtap.network.addressing._start_time", lambda _: None)
+    assert not owner.gone()
+    child.communicate()
+    assert owner.gone()  # no process of that pid at all

@@ -333,7 +333,7 @@ def test_a_last_word_before_the_end_still_answers() -> None:
     async def scenario(console: Console, guest: socket.socket) -> None:
         await say(console, guest, b"System halted")
         guest.close()
-        assert (await console.read(word("halted"), 0, 3600)).matched
+        assert (await console.read(word("halted"), 3600)).matched
 
     on_a_line(scenario)
 
@@ -350,8 +350,8 @@ def test_a_guest_that_is_gone_cannot_be_typed_to() -> None:
 def test_a_read_goes_on_where_the_last_answer_ended() -> None:
     async def scenario(console: Console, guest: socket.socket) -> None:
         await say(console, guest, b"one ")
-        assert (await console.read(None, None, SOON)).text == "one "
-        waiting = asyncio.create_task(console.read(None, None, SOON))
+        assert (await console.read(None, SOON)).text == "one "
+        waiting = asyncio.create_task(console.read(None, SOON))
         await asyncio.sleep(0)
         assert not waiting.done()
         await say(console, guest, b"two ")
@@ -367,7 +367,7 @@ def test_a_read_goes_on_behind_a_commands_answer() -> None:
         await say(console, guest, b"ls\r\nrvos> ")
         await asked
         await say(console, guest, b"late ")
-        assert (await console.read(None, None, SOON)).text == "late "
+        assert (await console.read(None, SOON)).text == "late "
 
     on_a_line(scenario)
 
@@ -375,8 +375,8 @@ def test_a_read_goes_on_behind_a_commands_answer() -> None:
 def test_a_read_for_a_text_does_not_see_what_was_answered_before() -> None:
     async def scenario(console: Console, guest: socket.socket) -> None:
         await say(console, guest, b"link up\n")
-        assert (await console.read(word("up"), None, SOON)).matched
-        assert await console.read(word("up"), None, 0.05) == Output("", matched=False, truncated=False, position=8)
+        assert (await console.read(word("up"), SOON)).matched
+        assert await console.read(word("up"), 0.05) == Output("", matched=False, truncated=False, position=8)
 
     on_a_line(scenario)
 
@@ -384,10 +384,10 @@ def test_a_read_for_a_text_does_not_see_what_was_answered_before() -> None:
 def test_a_read_from_a_position_can_be_made_again() -> None:
     async def scenario(console: Console, guest: socket.socket) -> None:
         await say(console, guest, b"one two")
-        first = await console.read(word("two"), 4, SOON)
-        assert (first.text, first.position) == ("two", 7)
-        assert await console.read(word("two"), 4, SOON) == first
-        assert (await console.read(word("one"), 0, SOON)).text == "one two"
+        first = console.page(4)
+        assert (first.text, first.position, first.truncated) == ("two", 7, False)
+        assert console.page(4) == first
+        assert console.page(0).text == "one two"
 
     on_a_line(scenario)
 
@@ -395,7 +395,7 @@ def test_a_read_from_a_position_can_be_made_again() -> None:
 def test_a_read_for_nothing_in_particular_never_claims_a_match() -> None:
     async def scenario(console: Console, guest: socket.socket) -> None:
         await say(console, guest, b"one")
-        assert not (await console.read(None, None, SOON)).matched
+        assert not (await console.read(None, SOON)).matched
 
     on_a_line(scenario)
 
@@ -404,7 +404,7 @@ def test_a_read_for_nothing_in_particular_never_claims_a_match() -> None:
 def test_an_answer_that_is_too_long_keeps_its_end_and_says_so(extra: int, *, truncated: bool) -> None:
     async def scenario(console: Console, guest: socket.socket) -> None:
         await say(console, guest, b"a" * extra + b"b" * (SHOWN_CHARACTERS - 1) + b"c")
-        answer = await console.read(None, None, SOON)
+        answer = await console.read(None, SOON)
         assert answer.text == "b" * (SHOWN_CHARACTERS - 1) + "c"
         assert answer.truncated is truncated
 
@@ -415,7 +415,29 @@ def test_an_answer_whose_beginning_was_forgotten_says_so() -> None:
     async def scenario(console: Console, guest: socket.socket) -> None:
         console.history = History(limit=4)
         await say(console, guest, b"0123456789")
-        assert await console.read(None, None, SOON) == Output("6789", matched=False, truncated=True, position=10)
+        assert await console.read(None, SOON) == Output("6789", matched=False, truncated=True, position=10, cut_from=0)
+
+    on_a_line(scenario)
+
+
+def test_pages_from_a_position_give_the_whole_of_a_long_output() -> None:
+    async def scenario(console: Console, guest: socket.socket) -> None:
+        said = bytes(ord("a") + number % 26 for number in range(SHOWN_CHARACTERS * 2 + 10))
+        await say(console, guest, said)
+        pages = [console.page(0)]
+        while pages[-1].truncated:
+            pages.append(console.page(pages[-1].position))
+        assert "".join(page.text for page in pages).encode() == said
+        assert len(pages) == 3
+
+    on_a_line(scenario)
+
+
+def test_a_command_that_the_guest_does_not_take_is_a_time_out() -> None:
+    async def scenario(console: Console, guest: socket.socket) -> None:
+        with pytest.raises(TimeoutError):
+            await console.command("x" * (4 << 20), "\n", None, 0)  # more than the socket holds unread
+        assert guest.recv(4) == b"xxxx"
 
     on_a_line(scenario)
 

@@ -20,7 +20,14 @@ class LiveCapture:
     pcap_error: str
     def __init__(self) -> None: ...
     def open(
-        self, interface: str, *, snaplen: int, ring_bytes: int, promiscuous: bool = True, retire_ms: int = 5
+        self,
+        interface: str,
+        *,
+        index: int,
+        snaplen: int,
+        ring_bytes: int,
+        promiscuous: bool = True,
+        retire_ms: int = 5,
     ) -> None: ...
     def arm(self, expression: str) -> None: ...
     def header(self) -> bytes: ...

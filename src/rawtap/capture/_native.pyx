@@ -52,6 +52,7 @@ from pylibpcap.pcap cimport (
     pcap_snapshot,
     pcap_stat,
     pcap_t,
+    sockaddr,
     u_char,
     u_int,
 )
@@ -118,8 +119,14 @@ cdef extern from "<sys/statvfs.h>" nogil:
 
 cdef extern from "<sys/socket.h>" nogil:
     int setsockopt(int, int, int, const void *, unsigned int)
+    int getsockname(int, sockaddr *, unsigned int *)
     int SOL_SOCKET
     int SO_ATTACH_FILTER
+
+
+cdef extern from "<linux/if_packet.h>" nogil:
+    struct sockaddr_ll:
+        int sll_ifindex
 
 
 cdef extern from "<linux/filter.h>" nogil:
@@ -152,6 +159,8 @@ cdef enum:
     DOWN_INTERVAL_NS = 100_000_000
     DRAIN_LIMIT_NS = 250_000_000
 
+MAX_SNAPLEN = 262144  # libpcap's MAXIMUM_SNAPLEN, pcap-int.h
+
 cdef enum Reason:
     RUNNING
     STOPPED
@@ -173,7 +182,6 @@ _REASONS = {
     PCAP_FAILED: "pcap_failed",
 }
 
-MAX_SNAPLEN = 262144  # libpcap's MAXIMUM_SNAPLEN
 
 
 class NativeError(Exception):
@@ -205,6 +213,7 @@ cdef struct Sink:
     uint64_t max_packets
     uint64_t next_space_check
     uint64_t free_floor
+    uint32_t snaplen
     Reason reason
     bint full                   # takes no more records: a limit or a failed write
     int error
@@ -288,7 +297,8 @@ cdef void _check_space(Sink *sink) noexcept nogil:
 cdef void _on_packet(u_char *user, const pcap_pkthdr *h, const u_char *data) noexcept nogil:
     """Append one record to the buffer: the hot path."""
     cdef Sink *sink = <Sink *>user
-    cdef size_t size = RECORD_HEADER + h.caplen
+    cdef uint32_t kept = min(h.caplen, sink.snaplen)
+    cdef size_t size = RECORD_HEADER + kept
     cdef uint32_t *record
     sink.seen += 1
     if sink.full:
@@ -303,9 +313,9 @@ cdef void _on_packet(u_char *user, const pcap_pkthdr *h, const u_char *data) noe
     record = <uint32_t *>(sink.buffer + sink.used)
     record[0] = <uint32_t>h.ts.tv_sec
     record[1] = <uint32_t>h.ts.tv_usec  # nanoseconds: the handle's precision is set to that
-    record[2] = h.caplen
+    record[2] = kept
     record[3] = h.len
-    memcpy(record + 4, data, h.caplen)
+    memcpy(record + 4, data, kept)
     sink.used += size
     sink.pending_packets += 1
     sink.pending_bytes += h.len
@@ -351,25 +361,32 @@ cdef class LiveCapture(BasePcap):
             raise NativeError(strerror(errno).decode(), 0, errno)
 
     def __dealloc__(self):
-        if self.handler != NULL:
-            pcap_close(self.handler)
-            self.handler = NULL
+        # BasePcap's own runs after this one and calls close() again.
+        self.close()
         if self.stop_fd >= 0:
             c_close(self.stop_fd)
-        free(self.sink.buffer)
+            self.stop_fd = -1
 
-    def open(self, str interface, *, int snaplen, int ring_bytes, bint promiscuous=True, int retire_ms=5):
+    def open(self, str interface, *, int index, int snaplen, int ring_bytes, bint promiscuous=True, int retire_ms=5):
         """Create and activate the handle with nothing let in yet; needs CAP_NET_RAW in force in this thread.
+
+        `index` is the interface's, and what libpcap opened is held against it: to libpcap "any" is every interface
+        of the host, whatever the one of that name may be, and other names are devices of its own as well.
+
+        The ring takes whole packets, and `snaplen` cuts them on their way to the file: libpcap runs the filter once more
+        on those of its first blocks, as they were cut, and would lose packets that a short snaplen took the end of.
 
         Raises:
             NativeError: With libpcap's status (-5 no such device, -8 permission, -9 interface down) and text.
         """
         cdef int status
+        cdef sockaddr_ll bound
+        cdef unsigned int size = sizeof(bound)
         cdef bytes name = interface.encode()
         self.handler = pcap_create(name, self.errbuf)
         if self.handler == NULL:
             raise NativeError((<bytes>self.errbuf).decode(errors="replace"))
-        pcap_set_snaplen(self.handler, snaplen)
+        pcap_set_snaplen(self.handler, MAX_SNAPLEN)
         pcap_set_promisc(self.handler, promiscuous)
         pcap_set_timeout(self.handler, retire_ms)
         pcap_set_buffer_size(self.handler, ring_bytes)
@@ -380,6 +397,8 @@ cdef class LiveCapture(BasePcap):
         if status < 0:
             raise NativeError(self._libpcap_text(status), status)
         self._reject_all()
+        if getsockname(pcap_fileno(self.handler), <sockaddr *>&bound, &size) != 0 or bound.sll_ifindex != index:
+            raise NativeError(f"libpcap opened another device by the name {interface}")
         if status > 0:
             self.warning = self._libpcap_text(status)
         if pcap_setnonblock(self.handler, 1, self.errbuf) != 0:
@@ -388,6 +407,7 @@ cdef class LiveCapture(BasePcap):
         if self.sink.buffer == NULL:
             raise MemoryError
         self.sink.handle = self.handler
+        self.sink.snaplen = snaplen
         self.retire_ms = retire_ms
         self.pcap_fd = pcap_get_selectable_fd(self.handler)
         self.link_type = pcap_datalink(self.handler)
@@ -416,7 +436,7 @@ cdef class LiveCapture(BasePcap):
             pcap_freecode(&program)
 
     def header(self):
-        """The savefile header for this handle, as libpcap itself writes it (24 bytes)."""
+        """The savefile header, as libpcap itself writes it (24 bytes), with our snaplen in it (pcap-savefile(5))."""
         cdef char *memory = NULL
         cdef size_t size = 0
         cdef STDFILE *stream = open_memstream(&memory, &size)
@@ -428,6 +448,7 @@ cdef class LiveCapture(BasePcap):
             raise NativeError(_text(pcap_geterr(self.handler)))
         pcap_dump_close(dumper)
         try:
+            (<uint32_t *>memory)[4] = self.sink.snaplen
             return memory[:size]
         finally:
             free(memory)

@@ -102,6 +102,7 @@ class CaptureSession:
     """
 
     request: CaptureRequest
+    index: int
     directory: Path
     stem: str
     ring_bytes: int
@@ -115,13 +116,15 @@ class CaptureSession:
     _error: CaptureError | None = field(init=False, default=None)
 
     @classmethod
-    def start(cls, request: CaptureRequest, directory: Path, stem: str, ring_bytes: int) -> CaptureSession:
+    def start(cls, request: CaptureRequest, index: int, directory: Path, stem: str, ring_bytes: int) -> CaptureSession:
         """Start a capture and return when it is armed: every packet from now on is in the file.
+
+        `index` is the interface's: what is opened is held against it.
 
         Raises:
             CaptureError: One of its kinds; nothing is left behind, no file either.
         """
-        session = cls(request, directory, stem, ring_bytes)
+        session = cls(request, index, directory, stem, ring_bytes)
         session._thread = threading.Thread(target=session._work, name=f"capture-{stem}", daemon=True)
         session._thread.start()
         session._armed.result()
@@ -132,9 +135,13 @@ class CaptureSession:
         """Whether packets are still being saved."""
         return self._ended_at is None
 
+    def request_stop(self) -> None:
+        """Ask the capture to end, without waiting."""
+        self._native.request_stop()
+
     def stop(self) -> Snapshot:
         """End the capture with all that was on the wire by now in the file; harmless when it has ended."""
-        self._native.request_stop()
+        self.request_stop()
         self._thread.join()
         return self.snapshot()
 
@@ -179,25 +186,26 @@ class CaptureSession:
         with contextlib.ExitStack() as stack:
             try:
                 fd, written = self._open(stack)
-            except CaptureError as error:
+                floor = files.free_floor(self.directory)
+            except BaseException as error:  # noqa: BLE001 - `start` waits for it in another thread and raises it there
+                stack.close()
                 self._armed.set_exception(error)
                 return
-            except (OSError, MemoryError) as error:
-                self._armed.set_exception(self._failed(str(error)))
-                return
-            floor = files.free_floor(self.directory)
             self._started_at = time.monotonic()
             self._armed.set_result(None)
-            self._native.run(
-                fd,
-                written,
-                max_bytes=self.request.max_bytes,
-                max_packets=self.request.max_packets,
-                max_seconds=self.request.max_seconds,
-                free_floor=floor,
-            )
-            self._error = self._worker_error()
-        self._ended_at = time.monotonic()
+            try:
+                self._native.run(
+                    fd,
+                    written,
+                    max_bytes=self.request.max_bytes,
+                    max_packets=self.request.max_packets,
+                    max_seconds=self.request.max_seconds,
+                    free_floor=floor,
+                )
+                self._error = self._worker_error()
+            finally:
+                stack.close()
+                self._ended_at = time.monotonic()
 
     def _open(self, stack: contextlib.ExitStack) -> tuple[int, int]:
         """Open handle and file, write the file's header, arm. Returns the descriptor and the header's size."""
@@ -209,7 +217,7 @@ class CaptureSession:
             header = self._native.header()
             self._write_header(fd, header)
             self._arm()
-        except CaptureError:
+        except BaseException:
             self.path.unlink()
             raise
         return fd, len(header)
@@ -218,7 +226,7 @@ class CaptureSession:
         name = self.request.interface
         try:
             with raised(Capability.NET_RAW, f"capture on {name}", CapturePermission):
-                self._native.open(name, snaplen=self.request.snaplen, ring_bytes=self.ring_bytes)
+                self._native.open(name, index=self.index, snaplen=self.request.snaplen, ring_bytes=self.ring_bytes)
         except NativeError as error:
             raise _open_error(name, error) from error
         self.link_type = self._native.link_type_name

@@ -17,6 +17,8 @@ from rawtap.untrusted import visible
 
 HISTORY_BYTES = 1 << 20
 SHOWN_CHARACTERS = 8000
+_TYPING_SECONDS = 2.0
+_ECHO_SLACK = 4096  # line breaks that a console puts into an echo
 
 
 def printable(raw: bytes) -> str:
@@ -46,9 +48,10 @@ class History:
             del self._bytes[:surplus]
             self.start += surplus
 
-    def since(self, position: int) -> bytes:
-        """What came from `position` on, as far as it is kept."""
-        return bytes(self._bytes[max(0, position - self.start) :])
+    def since(self, position: int, limit: int | None = None) -> bytes:
+        """What came from `position` on, as far as it is kept, `limit` bytes at most."""
+        first = max(0, position - self.start)
+        return bytes(self._bytes[first : None if limit is None else first + limit])
 
     def find(self, pattern: re.Pattern[bytes], position: int) -> int | None:
         """Position after the first match at or after `position`, None where there is none."""
@@ -62,13 +65,15 @@ class History:
 class Output:
     """What a console showed: text for reading, and where in the stream it ended.
 
-    `position` is where a later read goes on; `truncated` tells that earlier characters were cut from `text`.
+    `position` is where it ended in the stream; `truncated` tells that `text` is not the whole of what was asked for,
+    and `cut_from` where that began, where its front was cut.
     """
 
     text: str
     matched: bool
     truncated: bool
     position: int
+    cut_from: int | None = None
 
 
 def pattern_for(text: str, *, at_line_start: bool) -> re.Pattern[bytes]:
@@ -144,25 +149,51 @@ class Console:
 
     async def wait_for(self, pattern: re.Pattern[bytes], position: int, timeout: float) -> int | None:
         """Wait for `pattern` at or after `position` and return where it ended."""
-        return await self.wait(lambda: self.history.find(pattern, position), timeout)
+        return await self.wait(self._search(pattern, position), timeout)
+
+    def _search(self, pattern: re.Pattern[bytes], position: int) -> Callable[[], int | None]:
+        """A test for `wait` that looks at new output only, and at what a match could begin in before it."""
+        at = position
+
+        def search() -> int | None:
+            nonlocal at
+            found = self.history.find(pattern, at)
+            at = max(at, self.history.end - len(pattern.pattern))
+            return found
+
+        return search
 
     async def command(self, command: str, enter: str, pattern: re.Pattern[bytes] | None, timeout: float) -> Output:
-        """Type a command and wait for `pattern` in what comes after its echo; None waits for `timeout` seconds."""
+        """Type a command and wait for `pattern` in what comes after its echo; None waits for `timeout` seconds.
+
+        Raises:
+            TimeoutError: The guest did not even take the command.
+            ConnectionError: The guest is gone.
+        """
         typed = command.encode()
         sent_at = self.history.end
-        await self.write(typed + enter.encode())
+        deadline = asyncio.get_running_loop().time() + timeout
+        # A command that a guest takes at all it takes at once; so a wait of 0 seconds still types it.
+        async with asyncio.timeout(max(timeout, _TYPING_SECONDS)):
+            await self.write(typed + enter.encode())
+
+        search: Callable[[], int | None] | None = None
 
         def answered() -> int | None:
-            echo = echo_end(self.history.since(sent_at), typed)
-            if echo is None or pattern is None:
-                return None
-            return self.history.find(pattern, sent_at + echo)
+            nonlocal search
+            if search is None:
+                echo = echo_end(self.history.since(sent_at, len(typed) * 2 + _ECHO_SLACK), typed)
+                if echo is None or pattern is None:
+                    return None
+                search = self._search(pattern, sent_at + echo)
+            return search()
 
-        return self.show(sent_at, await self.wait(answered, timeout))
+        left = max(0.0, deadline - asyncio.get_running_loop().time())
+        return self.show(sent_at, await self.wait(answered, left))
 
-    async def read(self, pattern: re.Pattern[bytes] | None, position: int | None, timeout: float) -> Output:
-        """What came since the last answer, or since `position`; waits for `pattern`, or for anything at all."""
-        start = self._unread if position is None else position
+    async def read(self, pattern: re.Pattern[bytes] | None, timeout: float) -> Output:
+        """What came since the last answer; waits for `pattern`, or for anything at all."""
+        start = self._unread
         if pattern is not None:
             end = await self.wait_for(pattern, start, timeout)
         else:
@@ -170,12 +201,20 @@ class Console:
             end = None
         return self.show(start, end)
 
+    def page(self, position: int) -> Output:
+        """What the console showed from `position` on, from the front: `truncated` tells that more follows."""
+        raw = self.history.since(position, SHOWN_CHARACTERS)
+        end = max(position, self.history.start) + len(raw)
+        return Output(printable(raw), matched=False, truncated=end < self.history.end, position=end)
+
     def show(self, start: int, matched_at: int | None) -> Output:
         """What came since `start`, bounded, as an answer; a later `read` goes on behind it."""
         self._unread = self.history.end
         text = printable(self.history.since(start))
         cut = len(text) > SHOWN_CHARACTERS or start < self.history.start
-        return Output(text[-SHOWN_CHARACTERS:], matched_at is not None, cut, self.history.end)
+        return Output(
+            text[-SHOWN_CHARACTERS:], matched_at is not None, cut, self.history.end, cut_from=start if cut else None
+        )
 
     async def close(self) -> None:
         """Stop reading and close the socket; the history stays."""

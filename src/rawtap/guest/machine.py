@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, QemuMissing
+from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, QemuMissing, RequestInvalid
 from rawtap.guest.console import Console, Output, pattern_for, printable
 from rawtap.guest.monitor import Monitor, MonitorLost, connected
 from rawtap.guest.profile import QEMU_PACKAGES, MachineSpec, Nic, arguments
@@ -148,7 +148,7 @@ class Machine:
             await self.console.wait(lambda: find(prompt, 0) or find(ask, 0), timeout)
             if (asked_at := find(ask, 0)) is not None:
                 await report("interrupting the boot loader's countdown")
-                await self._type(interrupt.send.encode())
+                await self._type(interrupt.send.encode())  # a byte or two: a UART takes that much unread
                 position = asked_at
         found = await self.console.wait_for(prompt, position, max(0.0, deadline - time.monotonic()))
         await self._require_running_or_seen(found)
@@ -166,16 +166,36 @@ class Machine:
         pattern = self._pattern(wait_for)
         try:
             output = await self.console.command(command, profile.enter, pattern, timeout)
+        except TimeoutError:
+            raise GuestFailed(
+                f"the guest {self.name} did not take the command within {timeout:g} s",
+                evidence="its UART's buffer is full: it does not read its console",
+                cure="qemu_read shows what it does; qemu_shutdown ends it",
+            ) from None
         except ConnectionError:
-            await self._watcher
+            await self._wait_exit(None)
             raise self.exited() from None
         await self._require_running_or_seen(output.matched or None)
         return output
 
-    async def read(self, wait_for: str | None, position: int | None, timeout: float) -> Output:
+    async def read(self, wait_for: str | None, timeout: float) -> Output:
         """What the console showed since the last answer; a guest that has ended is read as well."""
         pattern = pattern_for(wait_for, at_line_start=False) if wait_for else None
-        return await self.console.read(pattern, position, timeout)
+        return await self.console.read(pattern, timeout)
+
+    def page(self, position: int) -> Output:
+        """What the console showed from `position` on, from the front.
+
+        Raises:
+            RequestInvalid: The console has not come that far.
+        """
+        if position > self.console.history.end:
+            raise RequestInvalid(
+                f"position={position} is beyond the console's end",
+                evidence=f"it ended at {self.console.history.end}",
+                cure="Use a position that an answer gave, or 0 for the oldest that is kept",
+            )
+        return self.console.page(position)
 
     def _pattern(self, wait_for: str | None) -> re.Pattern[bytes] | None:
         if wait_for:
@@ -186,7 +206,7 @@ class Machine:
     async def _require_running_or_seen(self, seen: object) -> None:
         """A console that closed means an ending process: wait for its exit code, then say so."""
         if seen is None and self.console.closed:
-            await self._watcher
+            await self._wait_exit(None)
             raise self.exited()
 
     def _require_running(self) -> None:
@@ -203,17 +223,19 @@ class Machine:
         try:
             await self._monitor.execute(command)
         except MonitorLost:
-            await self._watcher
+            await self._wait_exit(None)
             raise self.exited() from None
 
-    async def shutdown(self, timeout: float) -> Exit:
-        """Ask the guest to power itself off, by its console; end QEMU where it does not within `timeout` seconds."""
+    async def ask_to_power_off(self, timeout: float) -> None:
+        """Type the profile's shutdown command and wait for QEMU's end, `timeout` seconds at most in all."""
         command = self.spec.profile.shutdown_command
-        if self.running and command and timeout > 0:
-            self._ending = f"console command {command!r}"
-            await self._type((command + self.spec.profile.enter).encode())
-            await self._wait_exit(timeout)
-        return await self.end()
+        if not self.running or not command or timeout <= 0:
+            return
+        self._ending = f"console command {command!r}"
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._type((command + self.spec.profile.enter).encode())
+                await self._wait_exit(None)
 
     async def end(self) -> Exit:
         """End QEMU now: quit over QMP, then SIGTERM, then SIGKILL. Harmless when it has ended; cannot be cancelled."""
@@ -222,17 +244,19 @@ class Machine:
         return self._watcher.result()
 
     async def _end(self) -> None:
-        if self.running:
-            await self._quit()
-        for step, signal in (("SIGTERM", self._process.terminate), ("SIGKILL", self._process.kill)):
-            if await self._wait_exit(_QUIT_SECONDS):
-                break
-            self._ending = step
-            with contextlib.suppress(ProcessLookupError):
-                signal()
-        await self._watcher
-        await self._stack.aclose()
-        await self.console.close()
+        try:
+            if self.running:
+                await self._quit()
+            for step, signal in (("SIGTERM", self._process.terminate), ("SIGKILL", self._process.kill)):
+                if await self._wait_exit(_QUIT_SECONDS):
+                    break
+                self._ending = step
+                with contextlib.suppress(ProcessLookupError):
+                    signal()
+            await self._wait_exit(None)
+        finally:
+            await self._stack.aclose()
+            await self.console.close()
 
     async def _quit(self) -> None:
         if self._monitor is None:
@@ -242,7 +266,8 @@ class Machine:
             async with asyncio.timeout(_QUIT_SECONDS):
                 await self._monitor.execute("quit")
 
-    async def _wait_exit(self, timeout: float) -> bool:
+    async def _wait_exit(self, timeout: float | None) -> bool:
+        """Wait for the process's end; whoever is cancelled in it leaves the watcher alone, unlike an await of it."""
         done, _ = await asyncio.wait({self._watcher}, timeout=timeout)
         return bool(done)
 

@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from qemu.qmp import ConnectError, ExecInterruptedError, ExecuteError, QMPClient, Runstate
+from qemu.qmp import ConnectError, ExecInterruptedError, ExecuteError, QMPClient, QMPError, Runstate, StateError
 from qemu.qmp.events import EventListener
 
 from rawtap.errors import GuestFailed
 
-# It logs a lost connection as an error; here that is how a guest ends, and told as that.
-logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+# It logs a lost connection, and a cancelled call, as an error or worse; both are told by the call that they concern.
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL + 1)
 
 _ANSWER_SECONDS = 10.0
 _DRAIN_SECONDS = 1.0
@@ -43,7 +43,7 @@ class Monitor:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 return await self._client.execute(command, arguments)
-        except ExecInterruptedError as error:
+        except (ExecInterruptedError, StateError) as error:
             raise MonitorLost from error
         except ExecuteError as error:
             raise GuestFailed(
@@ -86,7 +86,7 @@ async def connected(sock: socket.socket, name: str) -> AsyncIterator[Monitor]:
             yield Monitor(client, shutdowns)
         finally:
             # What broke the connection is told by the process's end; there is nothing to add here.
-            with contextlib.suppress(EOFError, OSError):
+            with contextlib.suppress(EOFError, OSError, QMPError):
                 await client.disconnect()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -163,17 +163,17 @@ def choose(root: Path | None, name: str | None) -> tuple[Path, Profile]:
         ProfileInvalid: No such profile, or a ``rawtap.toml`` that is none.
         GuestNotFound: The root is no folder, or nothing in it says what to boot.
     """
-    if root is not None and not root.is_dir():
+    if root is not None and not _holds(root, Path.is_dir):
         raise GuestNotFound(f"there is no folder {root}", cure="Give project_root as an absolute path")
     if root is None and name is not None:
         return Path("/"), _builtin(name)
     root = root or Path.cwd()
     config = root / CONFIG_FILE
-    if config.is_file():
+    if _holds(config, Path.is_file):
         return root, _read_config(config, name)
     if name is not None:
         return root, _builtin(name)
-    if (root / RVOS_KERNEL).is_file():
+    if _holds(root / RVOS_KERNEL, Path.is_file):
         return root, BUILTIN["rvos"]
     raise GuestNotFound(
         f"nothing in {root} says what to boot",
@@ -210,7 +210,7 @@ def overlay(config: Path, table: dict[str, Any], name: str | None) -> Profile:
     if base_name is not None:
         base = _builtin(str(base_name))
     else:
-        base = BUILTIN["rvos"] if (config.parent / RVOS_KERNEL).is_file() else Profile()
+        base = BUILTIN["rvos"] if _holds(config.parent / RVOS_KERNEL, Path.is_file) else Profile()
     values = asdict(base) | table
     try:
         return _PROFILE.validate_python(values)
@@ -249,15 +249,16 @@ def resolve(root: Path, profile: Profile, options: BootOptions) -> MachineSpec:
     drives = [
         replace(drive, path=str(_existing(root, drive.path, "drive")))
         for drive in (*profile.drives, *options.extra_drives)
-        if not drive.optional or _is_file(root / drive.path)
+        if not drive.optional or _holds(root / drive.path, Path.is_file)
     ]
     return MachineSpec(profile, kernel, tuple(drives), options.gpu)
 
 
-def _is_file(path: Path) -> bool:
+def _holds(path: Path, test: Callable[[Path], bool]) -> bool:
+    """Whether `path` passes `test`; one that cannot even be asked (too long, behind a closed folder) does not."""
     try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that is too long, a folder that is closed to us
+        return test(path)
+    except (OSError, ValueError):
         return False
 
 
@@ -265,7 +266,7 @@ def _existing(root: Path, text: str, what: str) -> Path:
     if not text:
         raise GuestNotFound(f"no {what} is named", cure=f'Give kernel="PATH", or set it in {CONFIG_FILE}')
     path = (root / text).absolute()
-    if _is_file(path):
+    if _holds(path, Path.is_file):
         return path.resolve()
     hint = "Install it: apt install u-boot-qemu" if text == UBOOT_KERNEL else f"Build it, or name another {what}"
     raise GuestNotFound(f"the {what} {path} is not there", cure=hint)

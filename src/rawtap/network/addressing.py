@@ -13,7 +13,12 @@ from rawtap.errors import NameInvalid, ProfileInvalid
 
 IFNAME_MAX = 15  # IFNAMSIZ is 16 with the NUL, netdevice(7)
 
-_PREFIXES = range(8, 31)  # room for a host and a guest, and no half of the Internet
+_PREFIXES = range(16, 31)  # room for a host and a guest, and for no more than one network
+
+# RFC 1918 and RFC 6598: a bridge with a public address would draw the host's own traffic to the guest.
+_PRIVATE = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))
+
+_PSEUDO = "any"  # to libpcap, every interface of the host at once, pcap_open_live(3PCAP)
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _MARK = re.compile(r"rawtap pid=(\d+) start=(\d+) pidns=(\d+)")
@@ -30,6 +35,8 @@ def checked_name(name: str) -> str:
     """
     if not 1 <= len(name) <= IFNAME_MAX:
         raise _invalid(name, f"{len(name)} characters; an interface's name has 1 to {IFNAME_MAX}")
+    if name == _PSEUDO:
+        raise _invalid(name, "libpcap takes it for all interfaces of the host")
     if not _NAME.fullmatch(name) or name in {".", ".."}:
         raise _invalid(name, "only letters, digits, '_', '.' and '-' may be in it")
     return name
@@ -47,25 +54,25 @@ def checked_address(text: str) -> ipaddress.IPv4Interface:
     """Parse a bridge's address with its prefix length ("10.0.2.2/24").
 
     Raises:
-        ProfileInvalid: Not an IPv4 address with a prefix of 8 to 30 bits.
+        ProfileInvalid: Not a private IPv4 address with a prefix of 16 to 30 bits.
     """
     try:
         address = ipaddress.IPv4Interface(text)
     except ValueError as error:
-        raise ProfileInvalid(
-            f"the bridge address {text!r} is no IPv4 address with a prefix length",
-            evidence=str(error),
-            cure='Write it like "10.0.2.2/24"',
-        ) from error
+        raise _no_address(text, str(error)) from error
     if address.network.prefixlen not in _PREFIXES:
-        raise ProfileInvalid(
-            f"the bridge address {text!r} needs a prefix length of 8 to 30",
-            cure='Write it like "10.0.2.2/24"',
-        )
-    ends = (address.network.network_address, address.network.broadcast_address)
-    if address.ip in ends or address.is_loopback or address.is_multicast:
-        raise ProfileInvalid(f"the bridge address {text!r} is no host's", cure='Write it like "10.0.2.2/24"')
+        raise _no_address(text, "its prefix length must be 16 to 30")
+    if address.ip in (address.network.network_address, address.network.broadcast_address):
+        raise _no_address(text, "no host can have it")
+    if not any(address.ip in network for network in _PRIVATE):
+        raise _no_address(text, "it is public: use one of 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10")
     return address
+
+
+def _no_address(text: str, evidence: str) -> ProfileInvalid:
+    return ProfileInvalid(
+        f"the bridge cannot have the address {text!r}", evidence=evidence, cure='Write it like "10.0.2.2/24"'
+    )
 
 
 def mac_for(*parts: str) -> str:
@@ -109,8 +116,20 @@ class Owner:
         return f"rawtap pid={self.pid} start={self.start} pidns={self.pidns}"
 
     def gone(self) -> bool:
-        """Whether this owner has certainly ended; False where it cannot be known from this pid namespace."""
-        return self.pidns == _pid_namespace() and _start_time(self.pid) != self.start
+        """Whether this owner has certainly ended; False where it cannot be known.
+
+        It cannot from another pid namespace, nor where /proc hides other users' processes (hidepid, proc(5)).
+        """
+        if self.pidns != _pid_namespace():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass  # it is another user's, so it is there
+        found = _start_time(self.pid)
+        return found is not None and found != self.start
 
 
 def _pid_namespace() -> int:
@@ -118,11 +137,11 @@ def _pid_namespace() -> int:
 
 
 def _start_time(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; -1 for a zombie, which has ended; None where it is hidden."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     # The second field is the command's name in parentheses and may hold anything.
     fields = stat.rpartition(")")[2].split()
-    # A zombie has ended; that nobody took its exit code does not make it an owner.
-    return None if fields[0] in "ZX" else int(fields[19])
+    return -1 if fields[0] in "ZX" else int(fields[19])

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,16 @@ def addresses() -> list[tuple[IPv4Interface, int]]:
         ]
 
 
+def routes() -> list[tuple[IPv4Network, int]]:
+    """Every IPv4 route but the default one, with its interface's index."""
+    with _netlink("list the routes", change=False) as netlink:
+        return [
+            (IPv4Network(f"{message.get_attr('RTA_DST')}/{message['dst_len']}"), message.get_attr("RTA_OIF"))
+            for message in netlink.get_routes(family=2)
+            if message["dst_len"] > 0
+        ]
+
+
 def make_bridge(name: str, mac: str, owner: Owner) -> Link:
     """Make a bridge with a fixed MAC address and its owner's mark, still down.
 
@@ -210,7 +220,11 @@ def make_tap(name: str, bridge: Link, owner: Owner) -> int:
     purpose = f"make the TAP {name}"
     with _netlink(purpose) as netlink:
         netlink.link("add", ifname=name, kind="tuntap", mode="tap")
-        fd = _attach(name)
+        try:
+            fd = _attach(name)
+        except BaseException:
+            netlink.link("del", ifname=name)
+            raise
     try:
         tap = _made(name)
         _offloads_off(name)
@@ -225,12 +239,14 @@ def make_tap(name: str, bridge: Link, owner: Owner) -> int:
 
 def _attach(name: str) -> int:
     """Open /dev/net/tun, attach to the TAP `name`, clear its persist flag."""
-    fd = os.open(TUN_DEVICE, os.O_RDWR | os.O_CLOEXEC)
     try:
-        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI))
-        fcntl.ioctl(fd, _TUNSETPERSIST, 0)
+        with contextlib.ExitStack() as undo:
+            fd = os.open(TUN_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+            undo.callback(os.close, fd)
+            fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI))
+            fcntl.ioctl(fd, _TUNSETPERSIST, 0)
+            undo.pop_all()
     except OSError as error:
-        os.close(fd)
         raise NetworkFailed(
             f"cannot attach to the TAP {name}", evidence=error.strerror or str(error), cure="Call again"
         ) from error

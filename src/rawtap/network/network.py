@@ -101,11 +101,13 @@ def _make(spec: BridgeSpec) -> Bridge:
 def _require_free_subnet(spec: BridgeSpec) -> None:
     """A second interface in the same subnet would take the host's replies away from the first."""
     names = {link.index: link.name for link in links.all_links()}
-    for address, index in links.addresses():
-        if address.network.overlaps(spec.address.network):
+    used = [(address.network, f"has {address}", index) for address, index in links.addresses()]
+    used += [(route, f"is the way to {route}", index) for route, index in links.routes()]
+    for subnet, how, index in used:
+        if subnet.overlaps(spec.address.network):
             raise NetworkExists(
                 f"cannot make the bridge {spec.name} with {spec.address}: the subnet is in use",
-                evidence=f"{names.get(index, index)} has {address}",
+                evidence=f"{names.get(index, index)} {how}",
                 cure='Shut that guest down, use the same bridge, or set another "address" in rawtap.toml',
             )
 

@@ -26,7 +26,7 @@ cdef extern from "pcap/pcap.h" nogil:
     u_int PCAP_TSTAMP_PRECISION_NANO
     u_int PCAP_NETMASK_UNKNOWN
     int PCAP_ERROR_BREAK
-    pcap_t *pcap_open_offline_with_tstamp_precision(const char *, u_int, char *)
+    pcap_t *pcap_fopen_offline_with_tstamp_precision(STDFILE *, u_int, char *)
     STDFILE *pcap_file_nogil "pcap_file"(pcap_t *)
     int pcap_compile(pcap_t *, bpf_program *, const char *, int, u_int)
     int pcap_next_ex(pcap_t *, pcap_pkthdr **, const u_char **)
@@ -37,6 +37,8 @@ cdef extern from "<stdio.h>" nogil:
     int fseeko(STDFILE *, int64_t, int)
     int64_t ftello(STDFILE *)
     int SEEK_SET
+    STDFILE *fdopen(int, const char *)
+    int fclose(STDFILE *)
 
 
 class SavefileError(Exception):
@@ -59,8 +61,8 @@ cdef class Savefile(BasePcap):
     cdef readonly int64_t offset        # after the last whole record that `take` read
     cdef readonly str damage
 
-    def __init__(self, bytes path, str expression):
-        """Open `path` (any format libpcap reads) and compile `expression` for its link type.
+    def __init__(self, int fd, str expression):
+        """Read `fd` (any format libpcap reads; it is this object's from now on) and compile `expression` for it.
 
         Raises:
             SavefileError: Not a capture file.
@@ -68,12 +70,15 @@ cdef class Savefile(BasePcap):
         """
         cdef bytes text = expression.encode()
         cdef char *c_text = text
-        cdef char *c_path = path
+        cdef STDFILE *file = fdopen(fd, "rb")
         cdef int status
         self.damage = ""
+        if file == NULL:
+            raise MemoryError
         with nogil:
-            self.handler = pcap_open_offline_with_tstamp_precision(c_path, PCAP_TSTAMP_PRECISION_NANO, self.errbuf)
+            self.handler = pcap_fopen_offline_with_tstamp_precision(file, PCAP_TSTAMP_PRECISION_NANO, self.errbuf)
         if self.handler == NULL:
+            fclose(file)
             raise SavefileError((<char *>self.errbuf).decode(errors="replace"))
         self.link_type = pcap_datalink(self.handler)
         with nogil:
@@ -91,13 +96,22 @@ cdef class Savefile(BasePcap):
             self.handler = NULL
 
     def seek(self, int64_t offset, int64_t first_ns, uint64_t scanned, uint64_t matched):
-        """Go on at a place that an earlier scan of the same file reached, with what held there."""
+        """Go on at a place that an earlier scan of the same file reached, with what held there.
+
+        Only in pcap files: a pcapng file says what its interfaces are wherever it likes, and what was skipped would
+        be missing.
+        """
         if fseeko(pcap_file_nogil(self.handler), offset, SEEK_SET) != 0:
             raise SavefileError("cannot seek in the file")
         self.offset = offset
         self.first_ns = first_ns
         self.scanned = scanned
         self.matched = matched
+
+    def skip(self, uint64_t count):
+        """Read over the first `count` packets of the file, counting matches: the slow `seek`, for any format."""
+        while self.scanned < count and self._scan_one():
+            pass
 
     def take(self, Py_ssize_t limit):
         """Read on until `limit` matches are found or the file ends.
@@ -119,6 +133,17 @@ cdef class Savefile(BasePcap):
         cdef int64_t offset = self.offset
         self._scan(&header, &data, False)
         self.offset = offset
+
+    cdef bint _scan_one(self):
+        cdef pcap_pkthdr *header = NULL
+        cdef const u_char *data = NULL
+        if pcap_next_ex(self.handler, &header, &data) != 1:
+            return False
+        if self.scanned == 0:
+            self.first_ns = _nanoseconds(header)
+        self.scanned += 1
+        self.matched += pcap_offline_filter(&self.program, header, data) != 0
+        return True
 
     cdef bint _scan(self, pcap_pkthdr **header, const u_char **data, bint to_match):
         """Read to the next match, or else to the end; whether there was one."""

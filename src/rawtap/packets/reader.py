@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from rawtap.packets import decode
 from rawtap.packets._savefile import FilterError, Savefile, SavefileError
 
 MAX_LIMIT = 200
+_PCAPNG = bytes.fromhex("0a0d0d0a")  # the Section Header Block's type, pcapng, section 4.1
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class _Cursor:
             cursor = cls(*place)
         except (TypeError, ValueError):
             raise RequestInvalid(f"{text[:80]!r} is no cursor", cure="Use next_cursor as it was given") from None
-        if found_key != key or min(fields) < 0:
+        if found_key != key or not all(0 <= each < 1 << 62 for each in fields):
             raise RequestInvalid(
                 "the cursor belongs to another file or filter",
                 cure="Keep the filter while paging, or start again without a cursor",
@@ -84,10 +86,8 @@ def read_page(path: Path, expression: str, cursor: str | None, limit: int, *, gr
     if not 1 <= limit <= MAX_LIMIT:
         raise RequestInvalid(f"limit={limit} is out of range", cure=f"Use 1 to {MAX_LIMIT}")
     key = zlib.crc32(f"{path}\0{expression}".encode())
-    savefile = _open(path, expression)
-    if cursor is not None:
-        place = _Cursor.parse(cursor, key)
-        savefile.seek(place.offset, place.first_ns, place.scanned, place.matched)
+    place = _Cursor.parse(cursor, key) if cursor is not None else None
+    savefile = _open(path, expression, place)
     found = savefile.take(limit)
     end = _Cursor(savefile.offset, savefile.first_ns, savefile.scanned, savefile.matched)
     if not savefile.damage:
@@ -112,14 +112,35 @@ def read_page(path: Path, expression: str, cursor: str | None, limit: int, *, gr
     )
 
 
-def _open(path: Path, expression: str) -> Savefile:
+def _open(path: Path, expression: str, place: _Cursor | None) -> Savefile:
     try:
-        return Savefile(os.fsencode(path), expression)
+        fd, is_pcapng = _open_regular(path)
+        savefile = Savefile(fd, expression)
+        if place is not None and is_pcapng:
+            savefile.skip(place.scanned)
+        elif place is not None:
+            savefile.seek(place.offset, place.first_ns, place.scanned, place.matched)
     except FilterError as error:
         raise BadFilter.because(expression, f"libpcap: {error}") from error
     except SavefileError as error:
-        raise CaptureUnreadable(
-            f"{path} cannot be read as a capture",
-            evidence=f"libpcap: {error}",
-            cure="qemu_pcap_status lists the captures and their files",
-        ) from error
+        raise _unreadable(path, f"libpcap: {error}") from error
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
+    return savefile
+
+
+def _open_regular(path: Path) -> tuple[int, bool]:
+    """Open a regular file and tell whether it is pcapng; opening a FIFO or a device could wait for ever."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise SavefileError("it is no regular file")
+    return fd, os.pread(fd, 4, 0) == _PCAPNG
+
+
+def _unreadable(path: Path, evidence: str) -> CaptureUnreadable:
+    return CaptureUnreadable(
+        f"{path} cannot be read as a capture",
+        evidence=evidence,
+        cure="qemu_pcap_status lists the captures and their files",
+    )

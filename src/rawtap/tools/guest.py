@@ -10,6 +10,7 @@ from mcp.server.mcpserver.tools import Tool
 from pydantic import BaseModel, ConfigDict, Field
 
 from rawtap.doctor import examine
+from rawtap.errors import RequestInvalid
 from rawtap.guest.console import SHOWN_CHARACTERS, Output
 from rawtap.guest.profile import BootOptions, Drive
 from rawtap.lab import BootRequest, Guest
@@ -51,7 +52,7 @@ class ConsoleOutput(Answer):
     output: str = Field(description=f"Control characters are shown as \\xNN. {_UNTRUSTED}")
     matched: bool = Field(description="Whether the awaited text came.")
     elapsed: float = Field(description="Seconds.")
-    truncated: bool = Field(description="Whether earlier characters were cut from output.")
+    truncated: bool = Field(description="Whether output is not all of it; next_step tells how to get the rest.")
     position: int = Field(description="Where the output ended in the console's stream, in bytes.")
     next_step: str | None
 
@@ -206,13 +207,19 @@ async def qemu_read(
     name: GuestName = "guest",
     position: Annotated[
         int | None,
-        Field(ge=0, description="Read from here in the console's stream; where the last answer ended."),
+        Field(ge=0, description="Show what is kept from here on in the console's stream, at once; 0 for the oldest."),
     ] = None,
 ) -> ConsoleOutput:
     """Return what the guest's console showed since the last answer, waiting for text if asked. Works after its end."""
     machine = lab_of(context).guest(name).machine
     started_at = _now()
-    output = await machine.read(wait_for, position, timeout)
+    if position is not None:
+        if wait_for:
+            raise RequestInvalid("position and wait_for are both given", cure="Give one of them")
+        page = machine.page(position)
+        more = f"more follows: qemu_read(position={page.position})" if page.truncated else None
+        return _console(page, started_at, more)
+    output = await machine.read(wait_for, timeout)
     missing = f"{wait_for!r} did not come within {timeout:g} s" if wait_for else None
     return _console(output, started_at, f"the guest has exited: {machine.exit}" if machine.exit else missing)
 
@@ -301,17 +308,18 @@ def _guest_row(name: str, guest: Guest) -> GuestRow:
 
 
 def _console(output: Output, started_at: float, missing: str | None) -> ConsoleOutput:
-    step = missing if missing and not output.matched else None
-    if output.truncated:
-        cut = f"only the last {SHOWN_CHARACTERS} characters are shown: qemu_read(position=...) reads earlier ones"
-        step = f"{step}; {cut}" if step else cut
+    steps = [missing] if missing and not output.matched else []
+    if output.cut_from is not None:
+        steps.append(
+            f"only the last {SHOWN_CHARACTERS} characters are shown; earlier: qemu_read(position={output.cut_from})"
+        )
     return ConsoleOutput(
         output=output.text,
         matched=output.matched,
         elapsed=round(_now() - started_at, 3),
         truncated=output.truncated,
         position=output.position,
-        next_step=step,
+        next_step="; ".join(steps) or None,
     )
 
 
