@@ -33,6 +33,7 @@ class Account:
     gid: int
     home: Path
     path: str = "/usr/bin:/bin"
+    groups: str = "--init-groups"
 
     @property
     def captures(self) -> Path:
@@ -41,7 +42,7 @@ class Account:
 
     def command(self, *arguments: str | Path) -> list[str]:
         """A command line that runs `arguments` as this account, with a clean environment."""
-        become = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--init-groups", "--"] if self.uid else []
+        become = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", self.groups, "--"] if self.uid else []
         environment = ["/usr/bin/env", "-i", f"PATH={self.path}", f"HOME={self.home}"]
         return [*become, *environment, *map(str, arguments)]
 

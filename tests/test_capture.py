@@ -167,6 +167,19 @@ def test_snaplen_cuts_packets_and_keeps_their_length(user: Account, wire: Wire) 
     anyio.run(scenario)
 
 
+def test_a_short_snaplen_loses_nothing_to_a_filter_that_looks_further(user: Account, wire: Wire) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            for snaplen in (14, 20, 34):
+                await session.call("qemu_pcap_start", interface=wire.near, filter="ether[50] = 0", snaplen=snaplen)
+                wire.send(50)
+                row = await session.call("qemu_pcap_stop")
+                assert (row["packets"], row["warnings"]) == (50, [])
+                assert row["size_bytes"] == PCAP_HEADER + 50 * (RECORD_HEADER + snaplen)
+
+    anyio.run(scenario)
+
+
 def test_a_full_disk_is_told_within_a_second_with_the_true_count(user: Account, wire: Wire, small_disk: Path) -> None:
     """The file system holds 1 MiB: about 650 of these packets fit."""
 
