@@ -77,8 +77,8 @@ def raw_client(account: Account) -> Iterator[RawClient]:
         yield client
     finally:
         for stream in (client.process.stdin, client.process.stdout, client.process.stderr):
-            assert stream is not None
-            stream.close()
+            if stream is not None:
+                stream.close()
         if client.process.poll() is None:
             client.process.kill()
         client.process.wait()

@@ -241,16 +241,17 @@ class Lab:
             bridge = await stack.enter_async_context(self._bridge(self._bridge_spec(spec)))
             async with self._network_lock:
                 tap = await stack.enter_async_context(in_thread(network.tap(bridge, request.name)))
+        captures: list[Capture] = []  # stopped after the machine has ended
+        stack.push_async_callback(self._stop_captures, captures.__contains__)
         await report("starting QEMU")
         nic = Nic(tap.device.fileno(), tap.mac) if tap else None
         machine = await Machine.start(request.name, spec, nic)
         stack.push_async_callback(machine.end)
         if tap:
             tap.device.close()
-        capture = None
         if request.capture and bridge:
-            capture = await self.start_capture(CaptureRequest(bridge.name, filter=request.capture_filter))
-            stack.push_async_callback(self.stop_capture, capture)
+            wanted = CaptureRequest(bridge.name, filter=request.capture_filter)
+            captures.append(await self.start_capture(wanted))
         await report("booting")
         await machine.run()
         seen = False
@@ -258,7 +259,7 @@ class Lab:
             await report(f"waiting for the prompt {spec.profile.prompt!r}")
             seen = await machine.wait_prompt(request.timeout, report)
         # From here on the guest is the Lab's: its machine is ended first, by _release.
-        guest = Guest(machine, bridge, tap, capture, stack.pop_all())
+        guest = Guest(machine, bridge, tap, captures[0] if captures else None, stack.pop_all())
         self.guests[request.name] = guest
         return Booted(guest, seen, 0.0, machine.console.show(0, None))
 
