@@ -219,6 +219,13 @@ def test_a_filter_without_names_of_hosts_is_taken(expression: str) -> None:
     assert checked(expression) == expression
 
 
+@pytest.mark.parametrize("expression", ["udp prot 53", "this is no filter", "host example.com and and"])
+def test_a_filter_that_is_wrong_in_other_ways_too_has_libpcaps_text(expression: str) -> None:
+    with pytest.raises(BadFilter, match="libpcap: can't parse filter expression: syntax error") as caught:
+        checked(expression)
+    assert repr(expression) in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("expression", "name"),
     [

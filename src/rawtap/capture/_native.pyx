@@ -43,6 +43,7 @@ from pylibpcap.pcap cimport (
     pcap_datalink_val_to_name,
     pcap_freecode,
     pcap_geterr,
+    pcap_open_dead,
     pcap_pkthdr,
     pcap_set_promisc,
     pcap_set_snaplen,
@@ -637,6 +638,26 @@ cdef class LiveCapture(BasePcap):
 
 cdef str _text(const char *text):
     return "" if text == NULL else (<bytes>text).decode(errors="replace")
+
+
+def syntax_error(str expression):
+    """libpcap's text if `expression` is no filter for Ethernet, else ""; only for one without names to look up."""
+    cdef bpf_program program
+    cdef bytes text = expression.encode()
+    cdef char *c_text = text
+    cdef int status
+    cdef pcap_t *handle = pcap_open_dead(1, MAX_SNAPLEN)  # DLT_EN10MB
+    if handle == NULL:
+        raise MemoryError
+    try:
+        with nogil:
+            status = pcap_compile(handle, &program, c_text, 0, PCAP_NETMASK_UNKNOWN)
+        if status != 0:
+            return _text(pcap_geterr(handle))
+        pcap_freecode(&program)
+        return ""
+    finally:
+        pcap_close(handle)
 
 
 def library_version():

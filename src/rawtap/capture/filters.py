@@ -1,14 +1,16 @@
-"""What can be said of a capture filter before libpcap sees it. Pure, but for /etc/services and /etc/protocols."""
+"""What is said of a capture filter before a handle sees it; asks /etc/services, /etc/protocols and libpcap's parser."""
 
 from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from rawtap.capture._native import syntax_error
 from rawtap.errors import BadFilter
 
 MAX_LENGTH = 2048
+_SOME_ADDRESS = "192.0.2.1"  # for documentation, RFC 5737
 
 # Words of libpcap's own grammar (scanner.l, grammar.y) after which a word means what is said here; after any other
 # word of the grammar it would be the name of a host.
@@ -59,21 +61,31 @@ def checked(expression: str) -> str:
             f"it has {len(expression)} characters; at most {MAX_LENGTH} are taken, since the time to compile one "
             "grows much faster than its length",
         )
-    if (name := _name_of_host(expression)) is not None:
-        raise BadFilter.because(expression, f"names are not looked up: use a numeric address for {name[:60]!r}")
+    names = list(_names_of_hosts(expression))
+    if names:
+        raise BadFilter.because(expression, _explain_names(expression, names))
     return expression
 
 
-def _name_of_host(expression: str) -> str | None:
-    """The first word that libpcap would look up as a host's or a network's name."""
+def _explain_names(expression: str, names: list[re.Match[str]]) -> str:
+    """Why words that are no keywords cannot be there: what libpcap says with an address in the place of each."""
+    numeric = expression
+    for name in reversed(names):
+        numeric = numeric[: name.start()] + _SOME_ADDRESS + numeric[name.end() :]
+    refusal = f"names are not looked up: use a numeric address for {names[0][0][:60]!r}"
+    text = "" if any(_names_of_hosts(numeric)) else syntax_error(numeric)
+    return f"libpcap: {text}; {names[0][0][:60]!r} is no keyword, and {refusal}" if text else refusal
+
+
+def _names_of_hosts(expression: str) -> Iterator[re.Match[str]]:
+    """The words that libpcap would look up as a host's or a network's name."""
     meaning: str | None = None
     for match in _TOKEN.finditer(expression):
         token = match[0]
         if token in _GRAMMAR:
             meaning = meaning if token in {"and", "or", "not"} else _MEANING.get(token)
         elif not _is_value(token) and not _is_known(token, meaning):
-            return token
-    return None
+            yield match
 
 
 def _is_value(token: str) -> bool:
