@@ -34,7 +34,6 @@ class LiveCapture:
     def run(
         self,
         fd: int,
-        written: int,
         *,
         max_bytes: int,
         max_packets: int,

@@ -450,18 +450,18 @@ cdef class LiveCapture(BasePcap):
         pcap_dump_close(dumper)
         try:
             (<uint32_t *>memory)[4] = self.sink.snaplen
+            self.sink.file_bytes = size
             return memory[:size]
         finally:
             free(memory)
 
-    def run(self, int fd, uint64_t written, *, uint64_t max_bytes, uint64_t max_packets, double max_seconds,
+    def run(self, int fd, *, uint64_t max_bytes, uint64_t max_packets, double max_seconds,
             uint64_t free_floor):
-        """Capture into `fd`, which holds `written` bytes already, until stopped, a limit or an error; no GIL.
+        """Capture into `fd`, which holds the header already, until stopped, a limit or an error; no GIL.
 
         `fd` stays the caller's. 0 means no limit for `max_packets` and `max_seconds` (a double, in seconds).
         """
         self.sink.fd = fd
-        self.sink.file_bytes = written
         self.sink.max_bytes = max_bytes
         self.sink.max_packets = max_packets or <uint64_t>-1
         self.sink.free_floor = free_floor

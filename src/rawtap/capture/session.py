@@ -185,7 +185,7 @@ class CaptureSession:
         """The worker thread: open, arm, tell `start`, capture, close."""
         with contextlib.ExitStack() as stack:
             try:
-                fd, written = self._open(stack)
+                fd = self._open(stack)
                 floor = files.free_floor(self.directory)
             except BaseException as error:  # noqa: BLE001 - `start` waits for it in another thread and raises it there
                 stack.close()
@@ -196,31 +196,31 @@ class CaptureSession:
             try:
                 self._native.run(
                     fd,
-                    written,
                     max_bytes=self.request.max_bytes,
                     max_packets=self.request.max_packets,
                     max_seconds=self.request.max_seconds,
                     free_floor=floor,
                 )
                 self._error = self._worker_error()
+            except Exception as error:  # noqa: BLE001 - no call waits for it: it must be in every later answer
+                self._error = self._failed(f"{type(error).__name__}: {error}")
             finally:
                 stack.close()
                 self._ended_at = time.monotonic()
 
-    def _open(self, stack: contextlib.ExitStack) -> tuple[int, int]:
-        """Open handle and file, write the file's header, arm. Returns the descriptor and the header's size."""
+    def _open(self, stack: contextlib.ExitStack) -> int:
+        """Open handle and file, write the file's header, arm. Returns the file's descriptor."""
         stack.callback(self._native.close)
         self._open_handle()
         self.path, fd = files.create(self.directory, self.stem)
         stack.callback(os.close, fd)
         try:
-            header = self._native.header()
-            self._write_header(fd, header)
+            self._write_header(fd, self._native.header())
             self._arm()
         except BaseException:
             self.path.unlink()
             raise
-        return fd, len(header)
+        return fd
 
     def _open_handle(self) -> None:
         name = self.request.interface
