@@ -35,6 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:  # noqa: ARG001
         pytest.exit("cannot keep this run's mounts to itself", returncode=3)
     # libpcap reads the interface's counters there.
     subprocess.run(["mount", "-t", "sysfs", "sysfs", "/sys"], check=True)
+    # A link that comes up would otherwise send IPv6 frames of the kernel's own, at moments that no test can know.
+    Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1", encoding="ascii")
     with IPRoute() as netlink:
         netlink.link("set", index=1, state="up")
 

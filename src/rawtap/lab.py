@@ -343,10 +343,13 @@ class Lab:
     async def _take_down(self, guest: Guest) -> Ended:
         exit_ = await guest.machine.end()
         interfaces = {guest.tap.name} if guest.tap else set()
-        if guest.bridge is not None and self._leases[guest.bridge.name].users == 1:
-            interfaces.add(guest.bridge.name)
-        stopped = await self._stop_captures(lambda capture: capture is guest.capture or capture.interface in interfaces)
-        await guest.stack.aclose()
+        lease = self._leases.get(guest.bridge.name) if guest.bridge else None
+        if lease is not None and lease.users == 1:
+            interfaces.add(lease.bridge.name)
+        try:
+            stopped = await self._stop_captures(lambda each: each is guest.capture or each.interface in interfaces)
+        finally:
+            await guest.stack.aclose()
         released, standing = await self._what_is_gone(guest)
         return Ended(exit_, guest.machine.console.show(0, None), released, standing, tuple(stopped))
 

@@ -70,4 +70,7 @@ def _explain_quiet(evidence: Evidence, name: str, seconds: str) -> str:
             f"The filter {evidence.filter!r} matched none of about {frames} frames that {name} carried in "
             f"{seconds}. Capture without a filter to see what they are."
         )
-    return f"The interface {name} counted {frames} frames in {seconds}, but none was seen by the capture."
+    return (
+        f"The interface {name} counted {frames} frames in {seconds}, but none was seen by the capture: its counter is "
+        "read a moment before the capture is armed and a moment after it ends."
+    )

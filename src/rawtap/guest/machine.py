@@ -119,11 +119,6 @@ class Machine:
         """Whether QEMU is there."""
         return self.exit is None
 
-    @property
-    def state(self) -> str:
-        """ "running" or "exited"."""
-        return "running" if self.running else "exited"
-
     def exited(self) -> GuestExited:
         """The error for a guest that ended, with how, and the end of its console."""
         tail = printable(self.console.history.since(0))[-_TAIL_CHARACTERS:]

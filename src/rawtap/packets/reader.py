@@ -134,7 +134,7 @@ def _open_regular(path: Path) -> tuple[int, bool]:
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise SavefileError("it is no regular file")
+        raise _unreadable(path, "it is no regular file")
     return fd, os.pread(fd, 4, 0) == _PCAPNG
 
 
