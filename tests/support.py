@@ -172,6 +172,16 @@ def read_back(path: str | Path) -> int:
     return int(done.stdout.split()[0])
 
 
+def numbers_in(path: str | Path) -> list[int]:
+    """The numbers that `Wire.send` gave to the frames of a file, in its order."""
+    from scapy.utils import RawPcapReader
+
+    with RawPcapReader(str(path)) as reader:
+        frames = [data for data, _ in reader]
+    assert all(data[:14] == frames[0][:14] and not any(data[18:]) for data in frames)
+    return [int.from_bytes(data[14:18], "big") for data in frames]
+
+
 def host_sends(to: tuple[str, int], source: tuple[str, int] | None = None) -> None:
     """Send a datagram of five bytes from the host."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:

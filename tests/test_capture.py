@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from support import (
     ToolFailed,
     Wire,
     eventually_async,
+    numbers_in,
     read_back,
     serving,
 )
@@ -84,6 +86,60 @@ def test_a_stop_in_a_flood_accounts_for_every_packet(user: Account, wire: Wire) 
             done.set()
             assert row["packets"] == read_back(row["path"]) > 0
             assert not any("never came out" in warning for warning in row["warnings"])
+
+    anyio.run(scenario)
+
+
+@pytest.mark.parametrize("format_", ["pcap", "pcapng"])
+@pytest.mark.parametrize("size", [60, 61, 1501])
+def test_every_packet_of_a_burst_is_saved_whole_and_in_order(
+    user: Account, wire: Wire, format_: str, size: int
+) -> None:
+    """Bursts of large packets go to the disk past the page cache, in whole blocks; small ones do not."""
+
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            await session.call("qemu_pcap_start", interface=wire.near, filter=OURS, format=format_)
+            await anyio.to_thread.run_sync(wire.send, 10000, size)
+            await anyio.to_thread.run_sync(wire.send, 10000, size)
+            row = await session.call("qemu_pcap_stop")
+            assert (row["packets"], row["dropped_kernel"]) == (20000, 0)
+            assert numbers_in(row["path"]) == [*range(10000), *range(10000)]
+
+    anyio.run(scenario)
+
+
+def test_a_pcapng_file_says_how_it_was_made_and_three_programs_read_it(user: Account, wire: Wire) -> None:
+    def output_of(*command: str) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stderr.splitlines()[1:] == []  # the first line: "Running as user root", or nothing
+        return done.stdout
+
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            started = await session.call(
+                "qemu_pcap_start", interface=wire.near, filter=OURS, format="pcapng", comment="the second try", files=2
+            )
+            assert (started["format"], started["limits"]["files"]) == ("pcapng", 2)
+            wire.send(11)
+            row = await session.call("qemu_pcap_stop")
+            info = output_of("capinfos", row["path"])
+            for expected in (
+                "Number of packets:   11",
+                "Capture comment:     the second try",
+                f"Name = {wire.near}",
+                f"Filter string = {OURS}",
+                "Number of stat entries = 1",
+                "nanoseconds",
+            ):
+                assert expected in info
+            assert (
+                output_of("tshark", "-r", row["path"], "-T", "fields", "-e", "frame.interface_name").split()
+                == [wire.near] * 11
+            )
+            assert read_back(row["path"]) == 11 == (await session.call("qemu_pcap_read", limit=1))["matched"]
+            with pytest.raises(ToolFailed, match=r"^request\.invalid: a pcap file has no place for a comment"):
+                await session.call("qemu_pcap_start", interface=wire.near, comment="lost")
 
     anyio.run(scenario)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
+import socket
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import anyio
 import pytest
 
 from rawtap.capture.session import CaptureRequest, CaptureSession
-from rawtap.errors import CaptureFailed
+from rawtap.errors import BadFilter, CaptureFailed
 from support import (
     Account,
     Session,
@@ -68,6 +70,25 @@ def test_what_libpcap_opened_is_held_against_the_interface_that_was_meant(wire: 
     with pytest.raises(CaptureFailed, match="opened another device"):
         CaptureSession.start(CaptureRequest(wire.near), 1, tmp_path, "near", 1 << 20)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_start_that_fails_closes_no_descriptor_that_is_not_its_own(wire: Wire, tmp_path: Path) -> None:
+    before = open_descriptors()
+    with pytest.raises(CaptureFailed):
+        CaptureSession.start(CaptureRequest("any"), 1, tmp_path, "any", 1 << 20)
+    index = socket.if_nametoindex(wire.near)
+    with pytest.raises(BadFilter):
+        CaptureSession.start(CaptureRequest(wire.near, "icmp icmp"), index, tmp_path, "x", 1 << 20)
+    assert open_descriptors() == before
+
+
+def open_descriptors() -> list[tuple[int, int]]:
+    """This process's, each with what it is open on."""
+    found = []
+    for fd in range(1000):
+        with contextlib.suppress(OSError):
+            found.append((fd, os.fstat(fd).st_ino))
+    return found
 
 
 def test_a_guest_that_does_not_read_its_console_holds_nobody_up(user: Account) -> None:

@@ -90,7 +90,7 @@ def test_no_sudo_tcpdump_dumpcap_or_ip_process_is_started(user: Account, tmp_pat
 
     anyio.run(scenario)
     started = [Path(name).name for name in re.findall(r'execve\("([^"]+)".* = 0$', log.read_text(), re.MULTILINE)]
-    assert started[-2:] == ["setpriv", "qemu-system-riscv64"]
+    assert "qemu-system-riscv64" in started
     assert set(started) <= {"env", "setpriv", "rawtap", "python-rawtap", "qemu-system-riscv64"}
 
 

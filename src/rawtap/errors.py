@@ -5,6 +5,7 @@
     RawtapError
     ├── RequestInvalid            request.invalid               arguments that no call could mean
     ├── ServerStopping            server.stopping               the call came after the server began to stop
+    ├── ServerExhausted           server.exhausted              no more file descriptors
     ├── CaptureError
     │   ├── CapturePermission     capture.permission            no CAP_NET_RAW
     │   ├── NoSuchInterface       capture.no_such_interface
@@ -38,6 +39,7 @@ of a tool gets to read.
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar, Self
 
 _SHOWN_FILTER = 300
@@ -65,6 +67,21 @@ class RequestInvalid(RawtapError):
 
 class ServerStopping(RawtapError):
     code = "server.stopping"
+
+
+class ServerExhausted(RawtapError):
+    code = "server.exhausted"
+
+    @classmethod
+    def of(cls, error: BaseException | None) -> Self | None:
+        """The error for a system call that failed for want of descriptors, EMFILE or ENFILE; else None."""
+        if not isinstance(error, OSError) or error.errno not in {errno.EMFILE, errno.ENFILE}:
+            return None
+        return cls(
+            "the server has as many files open as it may",
+            evidence=str(error),
+            cure="End captures or guests; the operator can raise the limit (ulimit -n)",
+        )
 
 
 class CaptureError(RawtapError):

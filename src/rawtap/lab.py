@@ -26,6 +26,7 @@ from anyio.to_thread import run_sync as to_thread
 from rawtap import privileges
 from rawtap.capture import filters
 from rawtap.capture.diagnosis import Evidence, LinkState, explain_empty
+from rawtap.capture.keeper import Keeper
 from rawtap.capture.session import CaptureRequest, CaptureSession, Snapshot
 from rawtap.errors import (
     CaptureFailed,
@@ -38,6 +39,7 @@ from rawtap.errors import (
     NoSuchInterface,
     RawtapError,
     RequestInvalid,
+    ServerExhausted,
     ServerStopping,
 )
 from rawtap.guest import profile as profiles
@@ -175,6 +177,8 @@ class Lab:
     _stopping: bool = False
     _network_lock: anyio.Lock = field(default_factory=anyio.Lock)
     _swept: bool = False
+    _keeper: Keeper | None = None
+    _keeper_lock: anyio.Lock = field(default_factory=anyio.Lock)
 
     async def __aenter__(self) -> Self:
         return self
@@ -188,6 +192,10 @@ class Lab:
                         group.start_soon(self._release_or_log, guest)
             finally:
                 await self._stop_captures(lambda _: True)
+                for capture in self.captures.values():
+                    await to_thread(capture.session.close)
+                if self._keeper:
+                    await to_thread(self._keeper.close)
 
     async def _release_or_log(self, guest: Guest) -> None:
         """At the end one guest that cannot be released must not keep the others; there is no call left to tell."""
@@ -398,11 +406,13 @@ class Lab:
         with self._counted_start():
             session = await to_thread(
                 CaptureSession.start,
-                request,
+                replace(request, guest=self._guests_on(name)),
                 before.index if before else 0,
                 self.settings.capture_dir,
                 f"{name}-{capture_id}",
                 self.settings.ring_bytes,
+                None,
+                await self._kept(),
             )
         try:
             await checkpoint_if_cancelled()
@@ -414,6 +424,28 @@ class Lab:
         self.captures[capture_id] = capture
         self._forget_old()
         return capture
+
+    async def _kept(self) -> Keeper:
+        """The keeper of capture files, started with the first of them."""
+        async with self._keeper_lock:
+            if self._keeper is None:
+                try:
+                    self._keeper = await to_thread(Keeper)
+                except OSError as error:
+                    raise ServerExhausted.of(error) or CaptureFailed(
+                        "the process that keeps capture files whole cannot be started",
+                        evidence=str(error),
+                        cure="qemu_doctor checks the set-up",
+                    ) from error
+            return self._keeper
+
+    def _guests_on(self, interface: str) -> str:
+        """Who is on that interface, for the head of a pcapng file."""
+        return ", ".join(
+            f"{guest.machine.name} ({guest.tap.mac} on {guest.tap.name})"
+            for guest in self.guests.values()
+            if guest.tap and guest.bridge and interface in {guest.tap.name, guest.bridge.name}
+        )
 
     @contextmanager
     def _counted_start(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from rawtap.capture import files, filters
+from rawtap.capture.files import Series
 from rawtap.capture.filters import checked
 from rawtap.errors import BadFilter, OutputUnwritable
 
@@ -28,7 +29,7 @@ if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
 try:
-    files.create(Path(sys.argv[2]), "c")
+    files.Series(Path(sys.argv[2]), "c", ".pcap", 1).begin()
 except RawtapError as error:
     print(error)
 """
@@ -43,15 +44,22 @@ from rawtap.capture import files
 from rawtap.errors import RawtapError
 folder = Path(sys.argv[1])
 print(files.free_floor(folder))
-files.create(folder, "fits")
+files.Series(folder, "fits", ".pcap", 1).begin()
 (folder / "ballast").write_bytes(bytes(1000 * 1024))
 try:
-    files.create(folder, "late")
+    files.Series(folder, "late", ".pcap", 1).begin()
 except RawtapError as error:
     print(error)
 print(*sorted(path.name for path in folder.iterdir()))
 ' "$1"
 """
+
+
+def created(folder: Path, stem: str) -> tuple[Path, int]:
+    """The only file of a capture, and its descriptor."""
+    series = Series(folder, stem, ".pcap", 1)
+    fd = series.begin()
+    return series.segments[0].path, fd
 
 
 def closed_folder_error(folder: Path, inside: str) -> str:
@@ -122,7 +130,7 @@ def test_a_small_disk_has_a_small_floor_and_below_it_nothing_is_created(tmp_path
 
 
 def test_a_capture_file_is_new_empty_and_its_users_alone(tmp_path: Path) -> None:
-    path, fd = files.create(tmp_path, "rvos-br0-c1")
+    path, fd = created(tmp_path, "rvos-br0-c1")
     with os.fdopen(fd, "wb") as file:
         assert os.path.samestat(os.fstat(fd), path.stat())
         assert mode_of(path) == 0o600
@@ -133,7 +141,7 @@ def test_a_capture_file_is_new_empty_and_its_users_alone(tmp_path: Path) -> None
 
 
 def test_a_capture_file_is_not_inherited_by_children(tmp_path: Path) -> None:
-    _, fd = files.create(tmp_path, "c")
+    _, fd = created(tmp_path, "c")
     try:
         assert not os.get_inheritable(fd)
     finally:
@@ -142,14 +150,14 @@ def test_a_capture_file_is_not_inherited_by_children(tmp_path: Path) -> None:
 
 def test_a_folder_that_was_not_there_is_made_for_this_user_alone(tmp_path: Path) -> None:
     folder = tmp_path / "state" / "captures"
-    _, fd = files.create(folder, "c")
+    _, fd = created(folder, "c")
     os.close(fd)
     assert mode_of(folder) == 0o700
 
 
 @pytest.mark.parametrize("stem", ["../../etc/passwd", "/etc/passwd", "a b\n", "ü\0", "$(reboot)", ""])
 def test_a_name_cannot_leave_the_folder(tmp_path: Path, stem: str) -> None:
-    path, fd = files.create(tmp_path, stem)
+    path, fd = created(tmp_path, stem)
     os.close(fd)
     assert list(tmp_path.iterdir()) == [path]
     assert set(path.name) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
@@ -157,7 +165,7 @@ def test_a_name_cannot_leave_the_folder(tmp_path: Path, stem: str) -> None:
 
 def test_a_name_that_is_too_long_is_an_answer_and_not_a_crash(tmp_path: Path) -> None:
     with pytest.raises(OutputUnwritable, match="File name too long"):
-        files.create(tmp_path, "a" * 300)
+        created(tmp_path, "a" * 300)
 
 
 def test_a_link_that_lies_in_wait_is_not_followed(tmp_path: Path) -> None:
@@ -169,7 +177,7 @@ def test_a_link_that_lies_in_wait_is_not_followed(tmp_path: Path) -> None:
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(time.time() + ahead))
         (folder / f"{stamp}-c-{os.getpid()}.pcap").symlink_to(victim)
     with pytest.raises(OutputUnwritable, match="File exists"):
-        files.create(folder, "c")
+        created(folder, "c")
     assert not victim.exists()
 
 
@@ -192,7 +200,68 @@ def test_a_folder_that_this_user_may_not_make_is_told_with_its_path(tmp_path: Pa
 def test_a_path_with_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputUnwritable, match="file"):
-        files.create(tmp_path / "file" / below, "c")
+        created(tmp_path / "file" / below, "c")
+
+
+def test_a_ring_keeps_the_newest_files_in_order_with_what_came_before_each(tmp_path: Path) -> None:
+    ring = Series(tmp_path, "c", ".pcapng", 3)
+    for number in range(5):
+        fd = ring.begin(packets=10 * number, bytes_=1000 * number)
+        os.write(fd, bytes(100 + number))
+        retired = ring.retire()
+        if number < 3:
+            assert retired == -1
+        else:
+            assert os.fstat(retired).st_size == 100 + number - 3  # what was removed can still be given back
+            assert os.fstat(retired).st_nlink == 0
+            os.close(retired)
+    ring.end()
+    assert sorted(tmp_path.iterdir()) == [segment.path for segment in ring.segments]
+    assert [segment.path.name[-13:] for segment in ring.segments] == ["-00003.pcapng", "-00004.pcapng", "-00005.pcapng"]
+    assert [(each.packets_before, each.bytes_before, each.size) for each in ring.segments] == [
+        (20, 2000, 102),
+        (30, 3000, 103),
+        (40, 4000, 104),
+    ]
+    ring.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ring_goes_on_where_somebody_removed_its_oldest_file(tmp_path: Path) -> None:
+    ring = Series(tmp_path, "c", ".pcap", 2)
+    ring.begin()
+    ring.segments[0].path.unlink()
+    ring.begin()
+    ring.begin()
+    assert ring.retire() == -1
+    assert len(ring.segments) == 2
+
+
+def test_a_ring_whose_next_file_cannot_be_made_keeps_what_it_has(tmp_path: Path) -> None:
+    folder = tmp_path / "captures"
+    ring = Series(folder, "c", ".pcap", 2)
+    fd = ring.begin()
+    shutil.move(folder, tmp_path / "elsewhere")
+    folder.write_text("")
+    with pytest.raises(OutputUnwritable):
+        ring.begin()
+    assert os.write(fd, b"x") == 1
+    assert len(ring.segments) == 1
+
+
+@pytest.mark.parametrize("change", ["deleted", "renamed", "replaced"])
+def test_a_file_that_lost_its_name_is_noticed(tmp_path: Path, change: str) -> None:
+    series = Series(tmp_path, "c", ".pcap", 1)
+    series.begin()
+    assert series.is_there()
+    path = series.segments[0].path
+    if change == "deleted":
+        path.unlink()
+    else:
+        path.rename(tmp_path / "other")
+    if change == "replaced":
+        path.write_text("")
+    assert not series.is_there()
 
 
 GOOD_FILTERS = [

@@ -1,3 +1,7 @@
+from collections.abc import Callable
+
+from rawtap.capture._witness import Witness
+
 MAX_SNAPLEN: int
 
 class NativeError(Exception):
@@ -18,6 +22,7 @@ class LiveCapture:
     link_type_name: str
     warning: str
     pcap_error: str
+    file_error: Exception | None
     def __init__(self) -> None: ...
     def open(
         self,
@@ -25,20 +30,24 @@ class LiveCapture:
         *,
         index: int,
         snaplen: int,
+        pcapng: bool,
         ring_bytes: int,
         promiscuous: bool = True,
         retire_ms: int = 5,
     ) -> None: ...
     def arm(self, expression: str) -> None: ...
     def header(self) -> bytes: ...
+    def watch(self, witness: Witness) -> None: ...
+    def begin_file(self, fd: int, header: bytes, max_bytes: int, retired_fd: int = -1) -> None: ...
+    def note(self, words: memoryview, slot: int) -> None: ...
+    def end_file(self, trailer: bytes) -> None: ...
     def run(
         self,
-        fd: int,
         *,
-        max_bytes: int,
         max_packets: int,
         max_seconds: float,
         free_floor: int,
+        on_full: Callable[[], None] | None = None,
     ) -> None: ...
     def request_stop(self) -> None: ...
     def close(self) -> None: ...

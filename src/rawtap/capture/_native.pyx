@@ -14,30 +14,28 @@ as the kernel says came through before it, and lets pcap_setfilter replace it. F
 every frame that the kernel counts is one that the filter selected, and the counts must balance.
 
 *Running.* The handle is non-blocking and the worker polls its descriptor, because pcap_dispatch on a quiet
-TPACKET_V3 ring does not return on a time-out. pcap_dispatch calls `_on_packet` for each frame, without
-the GIL; that copies a record into the buffer. The buffer goes to the file with write(2) when it is full and after
-every batch, so that a reader of the file, or whoever finds it after a crash, has everything up to the last batch.
+TPACKET_V3 ring does not return on a time-out. pcap_dispatch calls `_on_packet` for each frame, without the GIL; that
+puts a record into the buffer of an `Output` (see _output), which gets it into the file after every batch. Only the
+change to the next of a ring of files calls Python, `on_full`, in this thread.
+
+*Nothing selected.* Until the filter has selected a packet, a `Witness` (see _witness) counts what passes unfiltered.
 
 *Stopping.* Frames sit in the kernel's unfinished ring block until its timer retires it. To stop, the worker
 attaches the reject-all filter again, so nothing more can come in, and reads on until it has been given as many
 frames as the kernel counted (received less dropped). What is missing at a deadline is reported as `unaccounted`.
 
-*The file* ends on a whole record, whatever happens: after a failed or short write it is cut back to the last whole
-record, and `packets` is counted again from what is really there.
-
 Sources: pcap(3PCAP), pcap_set_tstamp_precision(3PCAP), packet(7),
 https://docs.kernel.org/networking/packet_mmap.html, pcap-savefile(5).
 """
 
-from libc.errno cimport EDQUOT, EINTR, ENOSPC, errno
+from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport FILE as STDFILE
-from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, strerror
+from libc.stdlib cimport free
+from libc.string cimport strerror
 from pylibpcap.base cimport BasePcap
 from pylibpcap.pcap cimport (
     bpf_program,
-    pcap_close,
     pcap_create,
     pcap_datalink,
     pcap_datalink_val_to_name,
@@ -58,6 +56,32 @@ from pylibpcap.pcap cimport (
     u_int,
 )
 
+from rawtap.capture._output cimport (
+    MAX_BYTES,
+    MAX_PACKETS,
+    MAX_SECONDS,
+    NO_SPACE,
+    PCAP_FAILED,
+    RUNNING,
+    STOPPED,
+    WRITE_FAILED,
+    Output,
+    Reason,
+    append,
+    append_bytes,
+    attach,
+    fill,
+    fits,
+    flush,
+    flush_some,
+    give_back,
+    init,
+    now,
+    record_size,
+    release,
+)
+from rawtap.capture._witness cimport Witness
+
 
 cdef extern from "pcap/pcap.h" nogil:
     ctypedef struct pcap_dumper_t:
@@ -76,11 +100,12 @@ cdef extern from "pcap/pcap.h" nogil:
     pcap_dumper_t *pcap_dump_fopen(pcap_t *, STDFILE *)
     void pcap_dump_close(pcap_dumper_t *)
     const char *pcap_lib_version()
-    # python-libpcap declares these four as well, but so that they hold the GIL.
+    # python-libpcap declares these five as well, but so that they hold the GIL.
     int pcap_activate(pcap_t *)
     int pcap_compile(pcap_t *, bpf_program *, const char *, int, u_int)
     int pcap_dispatch(pcap_t *, int, nogil_handler, u_char *)
     int pcap_stats(pcap_t *, pcap_stat *)
+    void pcap_close(pcap_t *)
 
 
 cdef extern from "<stdio.h>" nogil:
@@ -89,10 +114,7 @@ cdef extern from "<stdio.h>" nogil:
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t c_write "write"(int, const void *, size_t)
-    int c_ftruncate "ftruncate"(int, int64_t)
-    int64_t c_lseek "lseek"(int, int64_t, int)
     int c_close "close"(int)
-    int SEEK_SET
 
 
 cdef extern from "<poll.h>" nogil:
@@ -111,11 +133,10 @@ cdef extern from "<sys/eventfd.h>" nogil:
     int EFD_NONBLOCK
 
 
-cdef extern from "<sys/statvfs.h>" nogil:
-    struct c_statvfs "statvfs":
-        unsigned long f_frsize
-        unsigned long f_bavail
-    int fstatvfs(int, c_statvfs *)
+cdef extern from "<sys/stat.h>" nogil:
+    struct c_stat "stat":
+        int64_t st_size
+    int fstat(int, c_stat *)
 
 
 cdef extern from "<sys/socket.h>" nogil:
@@ -143,34 +164,15 @@ cdef extern from "<linux/filter.h>" nogil:
     unsigned short BPF_K
 
 
-cdef extern from "<time.h>" nogil:
-    struct timespec:
-        long tv_sec
-        long tv_nsec
-    int clock_gettime(int, timespec *)
-    int CLOCK_MONOTONIC
-
-
 cdef enum:
-    RECORD_HEADER = 16          # pcap-savefile(5): seconds, fraction, captured length, original length
-    BUFFER_BYTES = 1 << 20      # more than the largest record, 262144 + 16
     BATCH = 65536               # frames between two looks at the stop flag under a flood
-    SPACE_CHECK_BYTES = 4 << 20
     STATS_INTERVAL_NS = 100_000_000
     DOWN_INTERVAL_NS = 100_000_000
+    LOOK_INTERVAL_NS = 100_000_000
+    SETTLE_MS = 10              # _output's SETTLE_NS
     DRAIN_LIMIT_NS = 250_000_000
 
 MAX_SNAPLEN = 262144  # libpcap's MAXIMUM_SNAPLEN, pcap-int.h
-
-cdef enum Reason:
-    RUNNING
-    STOPPED
-    MAX_BYTES
-    MAX_PACKETS
-    MAX_SECONDS
-    NO_SPACE
-    WRITE_FAILED
-    PCAP_FAILED
 
 _REASONS = {
     RUNNING: None,
@@ -182,7 +184,6 @@ _REASONS = {
     WRITE_FAILED: "write_failed",
     PCAP_FAILED: "pcap_failed",
 }
-
 
 
 class NativeError(Exception):
@@ -200,128 +201,50 @@ class FilterError(NativeError):
 
 
 cdef struct Sink:
+    Output out
     pcap_t *handle
-    int fd
-    u_char *buffer
-    size_t used
     uint64_t seen               # frames that libpcap handed over, saved or not
-    uint64_t pending_packets    # records in the buffer
-    uint64_t pending_bytes      # their length on the wire
-    uint64_t packets            # records in the file
-    uint64_t wire_bytes         # their length on the wire
-    uint64_t file_bytes
-    uint64_t max_bytes
-    uint64_t max_packets
-    uint64_t next_space_check
-    uint64_t free_floor
-    uint32_t snaplen
-    Reason reason
-    bint full                   # takes no more records: a limit or a failed write
-    int error
-
-
-cdef int64_t _now() noexcept nogil:
-    cdef timespec t
-    clock_gettime(CLOCK_MONOTONIC, &t)
-    return <int64_t>t.tv_sec * 1_000_000_000 + t.tv_nsec
+    void *ring                  # the LiveCapture, where `on_full` can give another file; else NULL
 
 
 cdef void _end(Sink *sink, Reason reason) noexcept nogil:
     """Record why the capture ends. What the ring holds by then is still saved."""
-    if sink.reason == RUNNING:
-        sink.reason = reason
+    if sink.out.reason == RUNNING:
+        sink.out.reason = reason
     pcap_breakloop(sink.handle)
-
-
-cdef void _end_full(Sink *sink, Reason reason) noexcept nogil:
-    """Record that the file takes no more; of several reasons the first that is about the file stays."""
-    if not sink.full:
-        sink.full = True
-        sink.reason = reason
-    pcap_breakloop(sink.handle)
-
-
-cdef void _keep_whole_records(Sink *sink, size_t written) noexcept nogil:
-    """After `written` bytes of the buffer got out: count the whole records among them, cut the file after them."""
-    cdef size_t at = 0
-    cdef size_t size
-    cdef uint32_t *header
-    while at + RECORD_HEADER <= written:
-        header = <uint32_t *>(sink.buffer + at)
-        size = RECORD_HEADER + header[2]
-        if at + size > written:
-            break
-        at += size
-        sink.packets += 1
-        sink.wire_bytes += header[3]
-    sink.file_bytes += at
-    # If this fails as well the file has a torn last record; the write's own error is reported in any case.
-    c_ftruncate(sink.fd, <int64_t>sink.file_bytes)
-    c_lseek(sink.fd, <int64_t>sink.file_bytes, SEEK_SET)
-
-
-cdef void _flush(Sink *sink) noexcept nogil:
-    """Write the buffer out. On failure keep the errno, leave the file at a whole record and end the capture."""
-    cdef size_t written = 0
-    cdef ssize_t n
-    if sink.used == 0 or sink.error != 0:
-        sink.used = 0
-        return
-    while written < sink.used:
-        n = c_write(sink.fd, sink.buffer + written, sink.used - written)
-        if n < 0:
-            if errno == EINTR:
-                continue
-            sink.error = errno
-            _keep_whole_records(sink, written)
-            _end_full(sink, NO_SPACE if sink.error in (ENOSPC, EDQUOT) else WRITE_FAILED)
-            break
-        written += n
-    else:
-        sink.file_bytes += sink.used
-        sink.packets += sink.pending_packets
-        sink.wire_bytes += sink.pending_bytes
-    sink.used = 0
-    sink.pending_packets = 0
-    sink.pending_bytes = 0
-    if not sink.full and sink.file_bytes >= sink.next_space_check:
-        _check_space(sink)
-
-
-cdef void _check_space(Sink *sink) noexcept nogil:
-    cdef c_statvfs fs
-    sink.next_space_check = sink.file_bytes + SPACE_CHECK_BYTES
-    if fstatvfs(sink.fd, &fs) == 0 and <uint64_t>fs.f_bavail * fs.f_frsize < sink.free_floor:
-        _end_full(sink, NO_SPACE)
 
 
 cdef void _on_packet(u_char *user, const pcap_pkthdr *h, const u_char *data) noexcept nogil:
-    """Append one record to the buffer: the hot path."""
+    """Append one record: the hot path."""
     cdef Sink *sink = <Sink *>user
-    cdef uint32_t kept = min(h.caplen, sink.snaplen)
-    cdef size_t size = RECORD_HEADER + kept
-    cdef uint32_t *record
+    cdef Output *out = &sink.out
+    cdef uint32_t kept = min(h.caplen, out.snaplen)
+    cdef size_t size = record_size(out, kept)
     sink.seen += 1
-    if sink.full:
+    if out.full:
         return
-    if sink.used + size > BUFFER_BYTES:
-        _flush(sink)
-        if sink.full:
-            return
-    if sink.file_bytes + sink.used + size > sink.max_bytes:
-        _end_full(sink, MAX_BYTES)
+    if not fits(out, size) and not _go_on(sink, size):
+        pcap_breakloop(sink.handle)
         return
-    record = <uint32_t *>(sink.buffer + sink.used)
-    record[0] = <uint32_t>h.ts.tv_sec
-    record[1] = <uint32_t>h.ts.tv_usec  # nanoseconds: the handle's precision is set to that
-    record[2] = kept
-    record[3] = h.len
-    memcpy(record + 4, data, kept)
-    sink.used += size
-    sink.pending_packets += 1
-    sink.pending_bytes += h.len
-    if sink.packets + sink.pending_packets >= sink.max_packets:
-        _end_full(sink, MAX_PACKETS)
+    # Not microseconds but nanoseconds: the handle's precision is set to that.
+    append(out, size, <uint32_t>h.ts.tv_sec, <uint32_t>h.ts.tv_usec, kept, h.len, data)
+    if out.packets + out.pending_packets >= out.max_packets:
+        fill(out, MAX_PACKETS)
+    if out.full:
+        pcap_breakloop(sink.handle)
+
+
+cdef bint _go_on(Sink *sink, size_t size) noexcept nogil:
+    """The file is full: change to the next one of a ring, and tell whether a record of `size` bytes can be saved."""
+    cdef Output *out = &sink.out
+    if sink.ring != NULL:
+        flush(out)
+        if not out.full:
+            with gil:
+                (<LiveCapture>sink.ring)._change_file()
+    if not out.full and not fits(out, size):
+        fill(out, MAX_BYTES)
+    return not out.full
 
 
 cdef void _on_unwanted(u_char *user, const pcap_pkthdr *h, const u_char *data) noexcept nogil:
@@ -333,9 +256,14 @@ cdef class LiveCapture(BasePcap):
     """One capture of one interface into one file. See the module's theory of operation for who may call what."""
 
     cdef Sink sink
+    cdef Witness witness
+    cdef object on_full
+    cdef uint64_t[:] notes
+    cdef readonly object file_error     # what `on_full` raised
     cdef int stop_fd
     cdef int pcap_fd
     cdef int retire_ms
+    cdef int witness_fd
     cdef int64_t deadline
     cdef uint64_t base_received
     cdef uint64_t base_dropped
@@ -350,8 +278,7 @@ cdef class LiveCapture(BasePcap):
     cdef readonly str pcap_error
 
     def __cinit__(self):
-        self.stop_fd = -1
-        self.sink.fd = -1
+        self.stop_fd = self.witness_fd = self.sink.out.retired_fd = -1
 
     def __init__(self):  # BasePcap's own would open a savefile
         self.link_type_name = ""
@@ -359,7 +286,7 @@ cdef class LiveCapture(BasePcap):
         self.pcap_error = ""
         self.stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self.stop_fd < 0:
-            raise NativeError(strerror(errno).decode(), 0, errno)
+            raise OSError(errno, strerror(errno).decode())
 
     def __dealloc__(self):
         # BasePcap's own runs after this one and calls close() again.
@@ -368,8 +295,11 @@ cdef class LiveCapture(BasePcap):
             c_close(self.stop_fd)
             self.stop_fd = -1
 
-    def open(self, str interface, *, int index, int snaplen, int ring_bytes, bint promiscuous=True, int retire_ms=5):
+    def open(self, str interface, *, int index, int snaplen, bint pcapng, int ring_bytes, bint promiscuous=True,
+             int retire_ms=5):
         """Create and activate the handle with nothing let in yet; needs CAP_NET_RAW in force in this thread.
+
+        `pcapng` chooses the records' format; `header` is for the other one.
 
         `index` is the interface's, and what libpcap opened is held against it: to libpcap "any" is every interface
         of the host, whatever the one of that name may be, and other names are devices of its own as well.
@@ -404,11 +334,9 @@ cdef class LiveCapture(BasePcap):
             self.warning = self._libpcap_text(status)
         if pcap_setnonblock(self.handler, 1, self.errbuf) != 0:
             raise NativeError((<bytes>self.errbuf).decode(errors="replace"))
-        self.sink.buffer = <u_char *>malloc(BUFFER_BYTES)
-        if self.sink.buffer == NULL:
+        if not init(&self.sink.out, snaplen, pcapng):
             raise MemoryError
         self.sink.handle = self.handler
-        self.sink.snaplen = snaplen
         self.retire_ms = retire_ms
         self.pcap_fd = pcap_get_selectable_fd(self.handler)
         self.link_type = pcap_datalink(self.handler)
@@ -449,29 +377,71 @@ cdef class LiveCapture(BasePcap):
             raise NativeError(_text(pcap_geterr(self.handler)))
         pcap_dump_close(dumper)
         try:
-            (<uint32_t *>memory)[4] = self.sink.snaplen
-            self.sink.file_bytes = size
+            (<uint32_t *>memory)[4] = self.sink.out.snaplen
             return memory[:size]
         finally:
             free(memory)
 
-    def run(self, int fd, *, uint64_t max_bytes, uint64_t max_packets, double max_seconds,
-            uint64_t free_floor):
-        """Capture into `fd`, which holds the header already, until stopped, a limit or an error; no GIL.
+    def watch(self, Witness witness):
+        """Let `witness`, which is open, count until a packet was selected. Before `run`."""
+        self.witness = witness
+        self.witness_fd = witness.fd
 
-        `fd` stays the caller's. 0 means no limit for `max_packets` and `max_seconds` (a double, in seconds).
+    def begin_file(self, int fd, bytes header, uint64_t max_bytes, int retired_fd=-1):
+        """Save from now on into `fd`, an empty file that stays the caller's; its header is written here and now.
+
+        `max_bytes` is where it is full. `retired_fd` is a removed file, given back as this one grows, and closed.
+
+        Raises:
+            OSError: The header cannot be written.
         """
-        self.sink.fd = fd
-        self.sink.max_bytes = max_bytes
-        self.sink.max_packets = max_packets or <uint64_t>-1
-        self.sink.free_floor = free_floor
-        self.deadline = _now() + <int64_t>(max_seconds * 1e9) if max_seconds > 0 else 0
+        cdef c_stat status
+        if retired_fd >= 0 and fstat(retired_fd, &status) == 0:
+            give_back(&self.sink.out)
+            self.sink.out.retired_fd = retired_fd
+            self.sink.out.retired_bytes = status.st_size
+        if not attach(&self.sink.out, fd, header, len(header), max_bytes):
+            raise OSError(self.sink.out.error, strerror(self.sink.out.error).decode())
+
+    def note(self, uint64_t[:] words, Py_ssize_t slot):
+        """Note the length of the file's whole records in `words[slot]` from now on, until the next file begins."""
+        self.notes = words
+        self.sink.out.noted = &words[slot]
+        words[slot] = self.sink.out.file_bytes
+
+    def end_file(self, bytes trailer):
+        """Write what is in the buffer, and `trailer` behind the last record. A failure is in `error`."""
+        append_bytes(&self.sink.out, trailer, len(trailer))
+
+    def run(self, *, uint64_t max_packets, double max_seconds, uint64_t free_floor, on_full=None):
+        """Capture until stopped, a limit or an error; no GIL. `begin_file` was called.
+
+        0 means no limit for `max_packets` and `max_seconds` (a double, in seconds). `on_full()` is called when the file
+        is full and may begin another one; what it raises ends the capture and is in `file_error`. Without it a full file
+        ends the capture.
+        """
+        self.sink.out.max_packets = max_packets or <uint64_t>-1
+        self.sink.out.free_floor = free_floor
+        self.on_full = on_full
+        self.sink.ring = NULL if on_full is None else <void *>self
+        self.deadline = now() + <int64_t>(max_seconds * 1e9) if max_seconds > 0 else 0
         with nogil:
             self._loop()
             self._drain()
-            _flush(&self.sink)
-        if self.sink.reason == PCAP_FAILED:
+            flush(&self.sink.out)
+            give_back(&self.sink.out)
+        self.on_full = None
+        if self.sink.out.reason == PCAP_FAILED:
             self.pcap_error = _text(pcap_geterr(self.handler))
+
+    cdef void _change_file(self) noexcept:
+        """Let `on_full` begin the next file. Its error cannot pass through libpcap's loop, so it is kept."""
+        self._read_stats()
+        try:
+            self.on_full()
+        except Exception as error:
+            self.file_error = error
+            fill(&self.sink.out, WRITE_FAILED)
 
     def request_stop(self):
         """Ask the worker to drain and end. Any thread may call this, any number of times."""
@@ -479,104 +449,123 @@ cdef class LiveCapture(BasePcap):
         c_write(self.stop_fd, &one, sizeof(one))
 
     def close(self):
-        """Free the handle and the buffer; the counters stay readable."""
-        if self.handler != NULL:
-            pcap_close(self.handler)
-            self.handler = NULL
-        free(self.sink.buffer)
-        self.sink.buffer = NULL
+        """Free the handle and the buffer; the counters stay readable. Takes the kernel some 20 ms (synchronize_net)."""
+        cdef pcap_t *handle = self.handler
+        self.handler = NULL
+        if handle != NULL:
+            with nogil:
+                pcap_close(handle)
+        release(&self.sink.out)
 
     @property
     def packets(self):
-        """Records in the file."""
-        return self.sink.packets
+        """Records that are in the file, or were in those of a ring."""
+        return self.sink.out.packets
 
     @property
     def wire_bytes(self):
-        """Length on the wire, in bytes, of the packets in the file."""
-        return self.sink.wire_bytes
+        """Their length on the wire in bytes."""
+        return self.sink.out.wire_bytes
 
     @property
     def file_bytes(self):
         """Size of the file in bytes."""
-        return self.sink.file_bytes
+        return self.sink.out.file_bytes
 
     @property
     def error(self):
         """The errno of the first failed write, or 0."""
-        return self.sink.error
+        return self.sink.out.error
 
     @property
     def reason(self):
         """Why the capture ended ("stopped", "max_bytes", ...), or None while it runs."""
-        return _REASONS[self.sink.reason]
+        return _REASONS[self.sink.out.reason]
 
     cdef void _loop(self) noexcept nogil:
-        cdef pollfd fds[2]
+        cdef Output *out = &self.sink.out
+        cdef pollfd[3] fds
         cdef int n
-        cdef int64_t stats_due = 0
+        cdef int64_t stats_due = 0, look_due = 0
         fds[0].fd = self.pcap_fd
-        fds[0].events = POLLIN
         fds[1].fd = self.stop_fd
-        fds[1].events = POLLIN
-        while self.sink.reason == RUNNING:
+        fds[0].events = fds[1].events = fds[2].events = POLLIN
+        while out.reason == RUNNING:
             n = pcap_dispatch(self.handler, BATCH, _on_packet, <u_char *>&self.sink)
-            _flush(&self.sink)
+            flush_some(out)
             if n < 0:
                 if n != PCAP_ERROR_BREAK:
                     _end(&self.sink, PCAP_FAILED)
                 continue
-            if n > 0 and stats_due == 0:
-                stats_due = _now() + STATS_INTERVAL_NS
-            fds[0].revents = fds[1].revents = 0
-            poll(fds, 2, 0 if n > 0 else self._patience(stats_due))
+            if n > 0:
+                self._look_away()
+                if stats_due == 0:
+                    stats_due = now() + STATS_INTERVAL_NS
+            fds[0].revents = fds[1].revents = fds[2].revents = 0
+            fds[2].fd = self.witness_fd if look_due == 0 else -1
+            poll(fds, 3, 0 if n > 0 else self._patience(_sooner(stats_due, look_due)))
             if fds[0].revents & POLLERR:
                 # The interface went down or is gone. libpcap would say so at once, before what is in the
                 # unfinished block: let the kernel's timer retire that first.
                 self.went_down = True
                 poll(NULL, 0, 2 * self.retire_ms + 2)
+            if fds[2].revents != 0:
+                self._look()
+                look_due = now() + LOOK_INTERVAL_NS
+            elif look_due != 0 and now() >= look_due:
+                look_due = 0
             if fds[1].revents != 0:
                 _end(&self.sink, STOPPED)
-            elif self.deadline != 0 and _now() >= self.deadline:
+            elif self.deadline != 0 and now() >= self.deadline:
                 _end(&self.sink, MAX_SECONDS)
-            elif stats_due != 0 and _now() >= stats_due:
+            elif stats_due != 0 and now() >= stats_due:
                 self._read_stats()
                 stats_due = 0
 
-    cdef int _patience(self, int64_t stats_due) noexcept nogil:
+    cdef int _patience(self, int64_t due) noexcept nogil:
         """Milliseconds that poll may wait; for ever (-1) where nothing is due.
 
         The kernel reports an interface that goes down, once, but not that it is removed after that: libpcap finds
         out when it is asked (pcap_dispatch looks for the device then), so it is asked now and then.
         """
-        cdef int64_t due = stats_due
         cdef int64_t left
+        if self.sink.out.used > self.sink.out.written:
+            return SETTLE_MS
         if self.went_down and due == 0:
-            due = _now() + DOWN_INTERVAL_NS
-        if self.deadline != 0 and (due == 0 or self.deadline < due):
-            due = self.deadline
+            due = now() + DOWN_INTERVAL_NS
+        due = _sooner(due, self.deadline)
         if due == 0:
             return -1
-        left = (due - _now()) // 1_000_000 + 1
+        left = (due - now()) // 1_000_000 + 1
         return <int>min(max(left, 0), 3_600_000)
+
+    cdef void _look(self) noexcept nogil:
+        if self.witness_fd >= 0:
+            self.witness.look()
+
+    cdef void _look_away(self) noexcept nogil:
+        if self.witness_fd >= 0:
+            self.witness_fd = -1
+            self.witness.look_away()
 
     cdef void _drain(self) noexcept nogil:
         """Let nothing more in, then take what the kernel has until the counts balance."""
-        cdef int64_t give_up = _now() + DRAIN_LIMIT_NS
+        cdef int64_t give_up = now() + DRAIN_LIMIT_NS
         cdef int n
-        if self.sink.reason == PCAP_FAILED:
+        if self.sink.out.reason == PCAP_FAILED:
             self._read_stats()
             return
+        self._look()
         self._reject_all()
         while True:
             n = pcap_dispatch(self.handler, BATCH, _on_packet, <u_char *>&self.sink)
             if n < 0 and n != PCAP_ERROR_BREAK:
-                self.sink.reason = PCAP_FAILED
+                self.sink.out.reason = PCAP_FAILED
                 self._read_stats()
                 return
-            _flush(&self.sink)
+            flush_some(&self.sink.out)
             self._read_stats()
-            if self.unaccounted == 0 or _now() >= give_up:
+            if self.unaccounted == 0 or now() >= give_up:
                 return
             if n == 0:
                 self._wait_ring(self.retire_ms)
@@ -614,7 +603,7 @@ cdef class LiveCapture(BasePcap):
         """Empty the ring of what came in between activation and the reject-all filter, and start counting after it."""
         cdef pcap_stat stats
         cdef uint64_t discarded = 0
-        cdef int64_t give_up = _now() + DRAIN_LIMIT_NS
+        cdef int64_t give_up = now() + DRAIN_LIMIT_NS
         cdef int n
         while True:
             with nogil:
@@ -623,7 +612,7 @@ cdef class LiveCapture(BasePcap):
                 raise NativeError(_text(pcap_geterr(self.handler)), n)
             if discarded >= stats.ps_recv - stats.ps_drop:
                 break
-            if _now() >= give_up:
+            if now() >= give_up:
                 raise NativeError("frames from before the filter did not leave the ring")
             with nogil:
                 self._wait_ring(self.retire_ms)
@@ -634,6 +623,11 @@ cdef class LiveCapture(BasePcap):
         detail = _text(pcap_geterr(self.handler))
         name = _text(pcap_statustostr(status))
         return f"{name}: {detail}" if detail and detail != name else name
+
+
+cdef int64_t _sooner(int64_t one, int64_t other) noexcept nogil:
+    """The sooner of two moments, where 0 is none."""
+    return other if one == 0 else one if other == 0 else min(one, other)
 
 
 cdef str _text(const char *text):

@@ -6,12 +6,14 @@ import errno
 import os
 import re
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rawtap.errors import NoSpace, OutputUnwritable
+from rawtap.errors import NoSpace, OutputUnwritable, ServerExhausted
 
 _FLOOR_BYTES = 64 << 20
 _FLOOR_SHARE = 20  # a twentieth of a small file system
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 def free_floor(directory: Path) -> int:
@@ -20,7 +22,88 @@ def free_floor(directory: Path) -> int:
     return min(_FLOOR_BYTES, fs.f_blocks * fs.f_frsize // _FLOOR_SHARE)
 
 
-def create(directory: Path, stem: str) -> tuple[Path, int]:
+@dataclass(frozen=True)
+class Segment:
+    """One file of a capture, and what the capture had saved before it: packets, and their bytes on the wire."""
+
+    path: Path
+    packets_before: int
+    bytes_before: int
+    size: int  # in bytes, once it is full
+
+
+class Series:
+    """The files of one capture: one, or a ring of the newest `keep`. The capture's worker thread owns it.
+
+    Attributes:
+        segments: The files that are there, oldest first; replaced as a whole, so any thread may read it.
+    """
+
+    def __init__(self, directory: Path, stem: str, suffix: str, keep: int) -> None:
+        self._directory = directory
+        self._stem = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{_UNSAFE.sub('_', stem)}-{os.getpid()}"
+        self._suffix = suffix
+        self._keep = keep
+        self._made = 0
+        self._fd = -1
+        self.segments: tuple[Segment, ...] = ()
+
+    def begin(self, packets: int = 0, bytes_: int = 0) -> int:
+        """Create the next file, mode 0600, and return its descriptor, which stays this object's.
+
+        `packets` and `bytes_` are what the capture has saved so far.
+
+        Raises:
+            OutputUnwritable: The folder or the file cannot be made.
+            NoSpace: The file system is below its free-space floor already.
+        """
+        path, fd = _create(self._directory, self._name())
+        self.end()
+        self._fd = fd
+        self._made += 1
+        self.segments = (*self.segments, Segment(path, packets, bytes_, 0))
+        return fd
+
+    def _name(self) -> str:
+        number = f"-{self._made + 1:05}" if self._keep > 1 else ""
+        return f"{self._stem}{number}{self._suffix}"
+
+    def end(self) -> None:
+        """Close the newest file."""
+        if self._fd < 0:
+            return
+        newest = self.segments[-1]
+        self.segments = (*self.segments[:-1], replace(newest, size=os.fstat(self._fd).st_size))
+        os.close(self._fd)
+        self._fd = -1
+
+    def retire(self) -> int:
+        """Remove the oldest file where there are more than `keep`; a descriptor of what was removed, else -1."""
+        if len(self.segments) <= self._keep:
+            return -1
+        oldest, *rest = self.segments
+        self.segments = tuple(rest)
+        try:
+            fd = os.open(oldest.path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return -1
+        oldest.path.unlink()
+        return fd
+
+    def is_there(self) -> bool:
+        """Whether the newest file still has its name."""
+        try:
+            return os.path.samestat(self.segments[-1].path.stat(follow_symlinks=False), os.fstat(self._fd))
+        except FileNotFoundError:
+            return False
+
+    def remove(self) -> None:
+        """Remove all files."""
+        for segment in self.segments:
+            segment.path.unlink(missing_ok=True)
+
+
+def _create(directory: Path, name: str) -> tuple[Path, int]:
     """Create a new capture file, mode 0600, and return its path and descriptor.
 
     Raises:
@@ -30,10 +113,11 @@ def create(directory: Path, stem: str) -> tuple[Path, int]:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _require_space(directory)
-        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-        path = directory / f"{stamp}-{re.sub(r'[^A-Za-z0-9_.-]', '_', stem)}-{os.getpid()}.pcap"
+        path = directory / name
         return path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
+        if exhausted := ServerExhausted.of(error):
+            raise exhausted from error
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise no_space(directory, f"{error.strerror}") from error
         raise OutputUnwritable(

@@ -5,15 +5,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import platform
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from rawtap.capture import files, filters
+from rawtap.capture import files, filters, kinds, pcapng
 from rawtap.capture._native import MAX_SNAPLEN, FilterError, LiveCapture, NativeError
+from rawtap.capture._witness import Witness
+from rawtap.capture.keeper import Keeper
 from rawtap.errors import (
     BadFilter,
     CaptureError,
@@ -23,11 +28,14 @@ from rawtap.errors import (
     NoSuchInterface,
     OutputUnwritable,
     RequestInvalid,
+    ServerExhausted,
 )
 from rawtap.privileges import Capability, raised
 
 DEFAULT_MAX_BYTES = 256 << 20
 MIN_MAX_BYTES = 4096
+MAX_FILES = 64
+MAX_COMMENT = 1000
 
 # libpcap's status codes, pcap_activate(3PCAP).
 _NO_SUCH_DEVICE, _PERMISSION, _DOWN, _PROMISC_PERMISSION = -5, -8, -9, -11
@@ -37,6 +45,7 @@ _FAILURES = {"no_space", "write_failed", "pcap_failed"}
 
 
 State = Literal["running", "stopped", "failed"]
+Format = Literal["pcap", "pcapng"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,12 @@ class CaptureRequest:
         interface: The interface's name.
         filter: A pcap-filter(7) expression, "" for everything.
         snaplen: Bytes kept of each packet, 1 to 262144.
-        max_bytes: The file's greatest size; the capture ends when the next packet would not fit.
+        max_bytes: A file's greatest size; when the next packet would not fit, the capture ends or, in a ring, goes on
+            in the next file.
+        files: How many files are kept: with more than 1, a ring of the newest ones.
+        format: "pcap" with nanoseconds, or "pcapng", which holds the interface, filter, counters and comment as well.
+        guest: What is said of the guest in a pcapng file.
+        comment: A remark of the user's, for a pcapng file.
         max_packets: 0 for no limit.
         max_seconds: 0 for no limit; counted from arming on the monotonic clock.
     """
@@ -58,6 +72,10 @@ class CaptureRequest:
     max_bytes: int = DEFAULT_MAX_BYTES
     max_packets: int = 0
     max_seconds: float = 0.0
+    files: int = 1
+    format: Format = "pcap"
+    guest: str = ""
+    comment: str = ""
 
     def __post_init__(self) -> None:
         filters.checked(self.filter)
@@ -65,6 +83,11 @@ class CaptureRequest:
         _in_range("max_bytes", self.max_bytes, MIN_MAX_BYTES, 1 << 50)
         _in_range("max_packets", self.max_packets, 0, 1 << 62)
         _in_range("max_seconds", self.max_seconds, 0, 10 * 365 * 86400)
+        _in_range("files", self.files, 1, MAX_FILES)
+        if self.comment and self.format == "pcap":
+            raise RequestInvalid("a pcap file has no place for a comment", cure='Use format="pcapng"')
+        if len(self.comment) > MAX_COMMENT:
+            raise RequestInvalid(f"the comment has {len(self.comment)} characters", cure=f"Use at most {MAX_COMMENT}")
 
 
 def _in_range(name: str, value: float, low: int, high: int) -> None:
@@ -76,8 +99,12 @@ def _in_range(name: str, value: float, low: int, high: int) -> None:
 class Snapshot:
     """A capture's state and counters at one moment. Sizes in bytes, times in seconds.
 
-    `packets` and `bytes` (length on the wire) count what is in the file; `received` what the filter selected,
-    of which `dropped_kernel` found no room in the ring. `dropped_interface` is the interface's own count.
+    `packets` and `bytes` (length on the wire) count what is in `files` (oldest first), of `size_bytes` in all, and
+    `packets_overwritten` what a ring has removed with its oldest files; `received` what the filter selected,
+    of which `dropped_kernel` found no room in the kernel's ring. `dropped_interface` is the interface's own count.
+
+    While nothing was selected, `frames_seen` frames passed the interface unfiltered, and `kinds` names the protocols of
+    `kinds_sampled` of them, the commonest first.
     """
 
     state: State
@@ -85,12 +112,17 @@ class Snapshot:
     packets: int
     bytes: int
     size_bytes: int
+    files: tuple[Path, ...]
+    packets_overwritten: int
     received: int
     dropped_kernel: int
     dropped_interface: int
     duration: float
     warnings: tuple[str, ...]
     error: CaptureError | None
+    frames_seen: int
+    kinds: tuple[tuple[str, int], ...]
+    kinds_sampled: int
 
 
 @dataclass
@@ -106,25 +138,42 @@ class CaptureSession:
     directory: Path
     stem: str
     ring_bytes: int
-    path: Path = field(init=False)
+    on_end: Callable[[], None] | None
+    keeper: Keeper | None
     link_type: str = field(init=False, default="")
     _native: LiveCapture = field(init=False, default_factory=LiveCapture)
+    _witness: Witness = field(init=False, default_factory=Witness)
+    _series: files.Series = field(init=False)
+    _slot: int | None = field(init=False, default=None)
     _armed: Future[None] = field(init=False, default_factory=Future)
+    _ended: threading.Event = field(init=False, default_factory=threading.Event)
     _thread: threading.Thread = field(init=False)
     _started_at: float = field(init=False, default=0.0)
+    _started_ns: int = field(init=False, default=0)
     _ended_at: float | None = field(init=False, default=None)
     _error: CaptureError | None = field(init=False, default=None)
 
     @classmethod
-    def start(cls, request: CaptureRequest, index: int, directory: Path, stem: str, ring_bytes: int) -> CaptureSession:
+    def start(
+        cls,
+        request: CaptureRequest,
+        index: int,
+        directory: Path,
+        stem: str,
+        ring_bytes: int,
+        on_end: Callable[[], None] | None = None,
+        keeper: Keeper | None = None,
+    ) -> CaptureSession:
         """Start a capture and return when it is armed: every packet from now on is in the file.
 
-        `index` is the interface's: what is opened is held against it.
+        `index` is the interface's: what is opened is held against it. `on_end` is called by the worker thread when
+        nothing more is let in, before the capture counts as ended. `keeper` is told of the files, so that they end on a
+        whole record even after SIGKILL.
 
         Raises:
             CaptureError: One of its kinds; nothing is left behind, no file either.
         """
-        session = cls(request, index, directory, stem, ring_bytes)
+        session = cls(request, index, directory, stem, ring_bytes, on_end, keeper)
         session._thread = threading.Thread(target=session._work, name=f"capture-{stem}", daemon=True)
         session._thread.start()
         session._armed.result()
@@ -135,6 +184,16 @@ class CaptureSession:
         """Whether packets are still being saved."""
         return self._ended_at is None
 
+    @property
+    def started_at(self) -> float:
+        """When it was armed, on the monotonic clock."""
+        return self._started_at
+
+    @property
+    def path(self) -> Path:
+        """The newest file."""
+        return self._series.segments[-1].path
+
     def request_stop(self) -> None:
         """Ask the capture to end, without waiting."""
         self._native.request_stop()
@@ -142,30 +201,41 @@ class CaptureSession:
     def stop(self) -> Snapshot:
         """End the capture with all that was on the wire by now in the file; harmless when it has ended."""
         self.request_stop()
-        self._thread.join()
+        self._ended.wait()
         return self.snapshot()
 
+    def close(self) -> None:
+        """End the capture and wait until the kernel has given up its socket as well, some 20 ms later."""
+        self.request_stop()
+        self._thread.join()
+
     def discard(self) -> None:
-        """End the capture and remove its file."""
-        self.stop()
-        self.path.unlink(missing_ok=True)
+        """End the capture and remove its files."""
+        self.close()
+        self._series.remove()
 
     def snapshot(self) -> Snapshot:
         """The counters as they are; those of the kernel are at most 0.1 s old while the capture runs."""
-        native = self._native
+        native, witness = self._native, self._witness
         ended = self._ended_at
+        segments = self._series.segments
         return Snapshot(
             state="running" if ended is None else "failed" if self._error else "stopped",
             reason=native.reason,
-            packets=native.packets,
-            bytes=native.wire_bytes,
-            size_bytes=native.file_bytes,
+            packets=native.packets - segments[0].packets_before,
+            bytes=native.wire_bytes - segments[0].bytes_before,
+            size_bytes=native.file_bytes + sum(segment.size for segment in segments[:-1]),
+            files=tuple(segment.path for segment in segments),
+            packets_overwritten=segments[0].packets_before,
             received=native.received,
             dropped_kernel=native.dropped_kernel,
             dropped_interface=native.dropped_interface,
             duration=(ended or time.monotonic()) - self._started_at,
             warnings=tuple(self._warnings()),
             error=self._error,
+            frames_seen=witness.frames,
+            kinds=kinds.named(witness.kinds),
+            kinds_sampled=witness.sampled,
         )
 
     def _warnings(self) -> list[str]:
@@ -181,63 +251,125 @@ class CaptureSession:
             found.append(f"{native.unaccounted} packets that the kernel counted never came out of its ring")
         return found
 
+    # ------------------------------------------------------------------ in the worker thread
+
     def _work(self) -> None:
         """The worker thread: open, arm, tell `start`, capture, close."""
         with contextlib.ExitStack() as stack:
             try:
-                fd = self._open(stack)
+                self._open(stack)
                 floor = files.free_floor(self.directory)
             except BaseException as error:  # noqa: BLE001 - `start` waits for it in another thread and raises it there
                 stack.close()
                 self._armed.set_exception(error)
                 return
-            self._started_at = time.monotonic()
             self._armed.set_result(None)
             try:
                 self._native.run(
-                    fd,
-                    max_bytes=self.request.max_bytes,
                     max_packets=self.request.max_packets,
                     max_seconds=self.request.max_seconds,
                     free_floor=floor,
+                    on_full=self._next_file if self.request.files > 1 else None,
                 )
-                self._error = self._worker_error()
+                self._finish()
             except Exception as error:  # noqa: BLE001 - no call waits for it: it must be in every later answer
                 self._error = self._failed(f"{type(error).__name__}: {error}")
             finally:
-                stack.close()
+                self._series.end()
+                self._let_go()
                 self._ended_at = time.monotonic()
+                self._ended.set()
 
-    def _open(self, stack: contextlib.ExitStack) -> int:
-        """Open handle and file, write the file's header, arm. Returns the file's descriptor."""
+    def _open(self, stack: contextlib.ExitStack) -> None:
+        """Open handle and file, write the file's header, arm."""
         stack.callback(self._native.close)
+        stack.callback(self._witness.close)
         self._open_handle()
-        self.path, fd = files.create(self.directory, self.stem)
-        stack.callback(os.close, fd)
+        self._series = files.Series(self.directory, self.stem, f".{self.request.format}", self.request.files)
+        stack.callback(self._series.end)
         try:
-            self._write_header(fd, self._native.header())
+            self._begin_file()
             self._arm()
         except BaseException:
-            self.path.unlink()
+            self._let_go()
+            self._series.remove()
             raise
-        return fd
 
     def _open_handle(self) -> None:
-        name = self.request.interface
+        request = self.request
+        name = request.interface
         try:
             with raised(Capability.NET_RAW, f"capture on {name}", CapturePermission):
-                self._native.open(name, index=self.index, snaplen=self.request.snaplen, ring_bytes=self.ring_bytes)
+                self._native.open(
+                    name,
+                    index=self.index,
+                    snaplen=request.snaplen,
+                    pcapng=request.format == "pcapng",
+                    ring_bytes=self.ring_bytes,
+                )
+                if request.filter:
+                    self._witness.open(self.index)
+                    self._native.watch(self._witness)
         except NativeError as error:
             raise _open_error(name, error) from error
+        except OSError as error:
+            raise ServerExhausted.of(error) or self._failed(f"the witness: {error.strerror}") from error
         self.link_type = self._native.link_type_name
 
-    def _write_header(self, fd: int, header: bytes) -> None:
+    def _begin_file(self) -> None:
+        """Begin the first file, or the next one of the ring in the place of the oldest."""
+        native = self._native
+        fd = self._series.begin(native.packets, native.wire_bytes)
+        room = self.request.max_bytes - len(self._trailer())
         try:
-            written = os.write(fd, header)
+            native.begin_file(fd, self._header(), room, self._series.retire())
         except OSError as error:
             raise self._write_error(error.errno or 0) from error
-        if written != len(header):
-            raise files.no_space(self.directory, f"{written} of the {len(header)} header bytes were written")
+        self._let_go()
+        if self.keeper:
+            self._slot = self.keeper.hold(fd)
+            native.note(self.keeper.words, self._slot)
+
+    def _let_go(self) -> None:
+        """The keeper's file is complete."""
+        if self.keeper and self._slot is not None:
+            self.keeper.release(self._slot)
+            self._slot = None
+
+    def _next_file(self) -> None:
+        self._native.end_file(self._trailer())
+        self._begin_file()
+
+    def _header(self) -> bytes:
+        request = self.request
+        if request.format == "pcap":
+            return self._native.header()
+        system = platform.uname()
+        return pcapng.head(
+            interface=request.interface,
+            link_type=self._native.link_type,
+            snaplen=request.snaplen,
+            filter=request.filter,
+            hardware=system.machine,
+            system=f"{system.system} {system.release} on {system.node}",
+            guest=request.guest,
+            application=f"rawtap {version('rawtap')}",
+            comment=request.comment,
+        )
+
+    def _trailer(self) -> bytes:
+        """What follows the last packet: pcapng's counters, as they are now and from the start of the capture."""
+        native = self._native
+        if self.request.format == "pcap":
+            return b""
+        return pcapng.statistics(
+            start_ns=self._started_ns,
+            end_ns=time.time_ns(),
+            received=native.received,
+            dropped_interface=native.dropped_interface,
+            dropped_kernel=native.dropped_kernel,
+            delivered=native.packets,
+        )
 
     def _arm(self) -> None:
         try:
@@ -246,6 +378,21 @@ class CaptureSession:
             raise BadFilter.because(self.request.filter, f"libpcap: {error.text}") from error
         except NativeError as error:
             raise self._failed(error.text) from error
+        self._started_at = time.monotonic()
+        self._started_ns = time.time_ns()
+
+    def _finish(self) -> None:
+        """Nothing more comes: what is written behind the packets, and what went wrong."""
+        if self.on_end:
+            self.on_end()
+        self._native.end_file(self._trailer())
+        self._error = self._worker_error()
+        if not self._error and not self._series.is_there():
+            self._error = OutputUnwritable(
+                "the capture's file was deleted or renamed while the capture ran",
+                evidence=f"{self.path} is no longer the file that was written",
+                cure="Start a new capture, and leave its file until it is stopped",
+            )
 
     def _worker_error(self) -> CaptureError | None:
         native = self._native
@@ -253,6 +400,10 @@ class CaptureSession:
             return None
         if native.reason == "pcap_failed":
             return self._failed(f"libpcap: {native.pcap_error}")
+        if isinstance(native.file_error, CaptureError):
+            return native.file_error
+        if native.file_error is not None:
+            return self._failed(f"the next file: {native.file_error}")
         if native.error == 0:
             return files.no_space(self.directory, "free space fell below the floor; the file is whole up to there")
         return self._write_error(native.error)

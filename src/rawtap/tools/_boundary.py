@@ -16,7 +16,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp_types import ToolAnnotations
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from rawtap.errors import RawtapError, RequestInvalid
+from rawtap.errors import RawtapError, RequestInvalid, ServerExhausted
 from rawtap.lab import Lab
 
 LabContext = Context[Lab, Any]
@@ -71,6 +71,8 @@ def error_for(error: ToolError, parameters: dict[str, list[str]]) -> ToolError:
     cause = error.__cause__
     if isinstance(cause, RawtapError):
         return ToolError(str(cause))
+    if exhausted := ServerExhausted.of(cause):
+        return ToolError(str(exhausted))
     if isinstance(cause, ValidationError):
         return ToolError(str(_invalid_arguments(cause, parameters)))
     if isinstance(error, UnexpectedToolError):

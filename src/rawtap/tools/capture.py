@@ -9,7 +9,7 @@ from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
 from rawtap.capture._native import MAX_SNAPLEN
-from rawtap.capture.session import DEFAULT_MAX_BYTES, CaptureRequest
+from rawtap.capture.session import DEFAULT_MAX_BYTES, MAX_COMMENT, MAX_FILES, CaptureRequest
 from rawtap.lab import Capture, CaptureReport
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
 
@@ -27,6 +27,7 @@ class Limits(Answer):
     max_bytes: int
     max_seconds: float | None
     max_packets: int | None
+    files: int = Field(description="How many files of max_bytes are kept; with more than 1 a ring of the newest.")
 
 
 class StartedCapture(Answer):
@@ -38,21 +39,24 @@ class StartedCapture(Answer):
     link_type: str
     filter: str
     snaplen: int
+    format: Literal["pcap", "pcapng"]
     limits: Limits
 
 
 class CaptureRow(Answer):
-    """A capture as it stands; packets and bytes count what is in the file."""
+    """A capture as it stands; packets and bytes count what is in its files."""
 
     capture: str
     state: Literal["running", "stopped", "failed"]
     reason: str | None = Field(description='Why it ended: "stopped", a limit, or what failed.')
-    path: str
+    path: str = Field(description="The file, or the newest of a ring.")
+    files: list[str] = Field(description="All files that are there, in the order of their packets.")
     interface: str
     filter: str
-    packets: int
+    packets: int = Field(description="Packets in the files.")
+    packets_overwritten: int = Field(description="Packets that a ring saved and removed again with its oldest files.")
     bytes: int = Field(description="Length of the packets on the wire.")
-    size_bytes: int = Field(description="Size of the file.")
+    size_bytes: int = Field(description="Size of the files.")
     dropped_kernel: int = Field(description="Packets that matched and found no room in the ring.")
     dropped_interface: int = Field(description="Frames that the interface itself lost.")
     duration: float = Field(description="Seconds.")
@@ -94,8 +98,15 @@ async def qemu_pcap_start(
     interface: Annotated[str | None, Field(description="The guest's bridge if absent.")] = None,
     filter: Filter = "",  # noqa: A002 - the interface's name for it
     snaplen: Annotated[int, Field(ge=1, le=MAX_SNAPLEN, description="Bytes kept of each packet.")] = MAX_SNAPLEN,
-    max_bytes: Annotated[int, Field(ge=4096, description="The file's greatest size.")] = DEFAULT_MAX_BYTES,
+    max_bytes: Annotated[int, Field(ge=4096, description="A file's greatest size.")] = DEFAULT_MAX_BYTES,
     max_seconds: Annotated[float | None, Field(gt=0)] = None,
+    files: Annotated[
+        int, Field(ge=1, le=MAX_FILES, description="Above 1: a ring that keeps the newest files of max_bytes each.")
+    ] = 1,
+    format: Annotated[  # noqa: A002 - the interface's name for it
+        Literal["pcap", "pcapng"], Field(description="pcapng also holds interface, filter, drops and comment.")
+    ] = "pcap",
+    comment: Annotated[str, Field(max_length=MAX_COMMENT, description="A remark that goes into a pcapng file.")] = "",
     max_packets: Annotated[int | None, Field(ge=1)] = None,
     name: Annotated[str, Field(description="The guest whose bridge is meant.")] = "guest",
 ) -> StartedCapture:
@@ -108,6 +119,9 @@ async def qemu_pcap_start(
         max_bytes=max_bytes,
         max_seconds=max_seconds or 0.0,
         max_packets=max_packets or 0,
+        files=files,
+        format=format,
+        comment=comment,
     )
     return started(await lab.start_capture(request))
 
@@ -177,10 +191,12 @@ def started(capture: Capture) -> StartedCapture:
         link_type=session.link_type,
         filter=request.filter,
         snaplen=request.snaplen,
+        format=request.format,
         limits=Limits(
             max_bytes=request.max_bytes,
             max_seconds=request.max_seconds or None,
             max_packets=request.max_packets or None,
+            files=request.files,
         ),
     )
 
@@ -192,10 +208,12 @@ def row_of(report: CaptureReport) -> CaptureRow:
         capture=report.capture.id,
         state=snapshot.state,
         reason=snapshot.reason,
-        path=str(session.path),
+        path=str(snapshot.files[-1]),
+        files=[str(path) for path in snapshot.files],
         interface=session.request.interface,
         filter=session.request.filter,
         packets=snapshot.packets,
+        packets_overwritten=snapshot.packets_overwritten,
         bytes=snapshot.bytes,
         size_bytes=snapshot.size_bytes,
         dropped_kernel=snapshot.dropped_kernel,

@@ -1,0 +1,89 @@
+"""The blocks of a pcapng file that are no packets: its head, and the counters at its end. Pure.
+
+Source: draft-ietf-opsawg-pcapng. Everything is little-endian, and times are nanoseconds since 1970.
+"""
+
+from __future__ import annotations
+
+import struct
+
+_SECTION, _INTERFACE, _STATISTICS = 0x0A0D0D0A, 1, 5
+_BYTE_ORDER = 0x1A2B3C4D
+_UNKNOWN_LENGTH = -1
+_NANOSECONDS = bytes([9])  # if_tsresol: a power of ten
+_TEXT_LIMIT = 4096  # bytes; an option may have 65535
+
+# Option codes, sections 3.5, 4.1, 4.2 and 4.6.
+_COMMENT = 1
+_SHB_HARDWARE, _SHB_OS, _SHB_USERAPPL = 2, 3, 4
+_IF_NAME, _IF_DESCRIPTION, _IF_TSRESOL, _IF_FILTER, _IF_OS = 2, 3, 9, 11, 12
+_ISB_STARTTIME, _ISB_ENDTIME, _ISB_IFDROP = 2, 3, 5
+_ISB_FILTERACCEPT, _ISB_OSDROP, _ISB_USRDELIV = 6, 7, 8
+
+
+def head(
+    *,
+    interface: str,
+    link_type: int,
+    snaplen: int,
+    filter: str,  # noqa: A002 - the field's own word
+    hardware: str,
+    system: str,
+    application: str,
+    guest: str,
+    comment: str,
+) -> bytes:
+    """The Section Header Block and the Interface Description Block; empty texts are left out."""
+    section = struct.pack("<IHHq", _BYTE_ORDER, 1, 0, _UNKNOWN_LENGTH) + _options(
+        (_COMMENT, _text(comment)),
+        (_SHB_HARDWARE, _text(hardware)),
+        (_SHB_OS, _text(system)),
+        (_SHB_USERAPPL, _text(application)),
+    )
+    described = struct.pack("<HHI", link_type, 0, snaplen) + _options(
+        (_IF_NAME, _text(interface)),
+        (_IF_DESCRIPTION, _text(guest)),
+        (_IF_TSRESOL, _NANOSECONDS),
+        (_IF_FILTER, b"\0" + _text(filter) if filter else b""),  # 0: a string for libpcap
+        (_IF_OS, _text(system)),
+    )
+    return _block(_SECTION, section) + _block(_INTERFACE, described)
+
+
+def statistics(
+    *, start_ns: int, end_ns: int, received: int, dropped_interface: int, dropped_kernel: int, delivered: int
+) -> bytes:
+    """The Interface Statistics Block: what the filter let through (`received`), what was lost, what was saved."""
+    body = struct.pack("<III", 0, *_halves(end_ns)) + _options(
+        (_ISB_STARTTIME, struct.pack("<II", *_halves(start_ns))),
+        (_ISB_ENDTIME, struct.pack("<II", *_halves(end_ns))),
+        (_ISB_IFDROP, struct.pack("<Q", dropped_interface)),
+        (_ISB_FILTERACCEPT, struct.pack("<Q", received)),
+        (_ISB_OSDROP, struct.pack("<Q", dropped_kernel)),
+        (_ISB_USRDELIV, struct.pack("<Q", delivered)),
+    )
+    return _block(_STATISTICS, body)
+
+
+def _halves(nanoseconds: int) -> tuple[int, int]:
+    """A time as the format has it: the upper 32 bits, then the lower ones."""
+    return nanoseconds >> 32, nanoseconds & 0xFFFFFFFF
+
+
+def _text(text: str) -> bytes:
+    """UTF-8, cut to what an option may have, between two characters."""
+    return text.encode("utf-8", "replace")[:_TEXT_LIMIT].decode("utf-8", "ignore").encode()
+
+
+def _options(*options: tuple[int, bytes]) -> bytes:
+    given = [struct.pack("<HH", code, len(value)) + _padded(value) for code, value in options if value]
+    return b"".join(given) + struct.pack("<HH", 0, 0)
+
+
+def _padded(value: bytes) -> bytes:
+    return value + bytes(-len(value) % 4)
+
+
+def _block(kind: int, body: bytes) -> bytes:
+    length = struct.pack("<I", 12 + len(body))
+    return struct.pack("<I", kind) + length + body + length
