@@ -79,7 +79,7 @@ def test_a_start_that_fails_closes_no_descriptor_that_is_not_its_own(wire: Wire,
     index = socket.if_nametoindex(wire.near)
     with pytest.raises(BadFilter):
         CaptureSession.start(CaptureRequest(wire.near, "icmp icmp"), index, tmp_path, "x", 1 << 20)
-    assert open_descriptors() == before
+    assert set(before) <= set(open_descriptors())
 
 
 def open_descriptors() -> list[tuple[int, int]]:
