@@ -546,4 +546,4 @@ class Lab:
 
 
 def _link_state(link: links.Link | None) -> LinkState | None:
-    return LinkState(link.up, link.carrier, link.packets) if link else None
+    return LinkState(link.up, link.carrier, link.received + link.sent) if link else None
