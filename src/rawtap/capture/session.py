@@ -7,6 +7,7 @@ import errno
 import os
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,10 @@ _FAILURES = {"no_space", "write_failed", "pcap_failed"}
 
 
 State = Literal["running", "stopped", "failed"]
+
+
+def _nothing(_: int) -> None:
+    """An `on_end` that does nothing."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,8 @@ class Snapshot:
 
     `packets` and `bytes` (length on the wire) count what is in the file; `received` what the filter selected,
     of which `dropped_kernel` found no room in the ring. `dropped_interface` is the interface's own count.
+    `frames_seen` counts, while nothing has matched, every frame that passed; `kinds` says what the `kinds_sampled`
+    of them were that were looked at.
     """
 
     state: State
@@ -91,6 +98,9 @@ class Snapshot:
     duration: float
     warnings: tuple[str, ...]
     error: CaptureError | None
+    frames_seen: int = 0
+    kinds: tuple[tuple[str, int], ...] = ()
+    kinds_sampled: int = 0
 
 
 @dataclass
@@ -106,6 +116,7 @@ class CaptureSession:
     directory: Path
     stem: str
     ring_bytes: int
+    on_end: Callable[[int], None] = _nothing
     path: Path = field(init=False)
     link_type: str = field(init=False, default="")
     _native: LiveCapture = field(init=False, default_factory=LiveCapture)
@@ -116,15 +127,24 @@ class CaptureSession:
     _error: CaptureError | None = field(init=False, default=None)
 
     @classmethod
-    def start(cls, request: CaptureRequest, index: int, directory: Path, stem: str, ring_bytes: int) -> CaptureSession:
+    def start(
+        cls,
+        request: CaptureRequest,
+        index: int,
+        directory: Path,
+        stem: str,
+        ring_bytes: int,
+        on_end: Callable[[int], None] = _nothing,
+    ) -> CaptureSession:
         """Start a capture and return when it is armed: every packet from now on is in the file.
 
-        `index` is the interface's: what is opened is held against it.
+        `index` is the interface's: what is opened is held against it. `on_end` is called with the number of packets,
+        in the capture's own thread, when nothing more comes in, however that came about, and before it counts as ended.
 
         Raises:
             CaptureError: One of its kinds; nothing is left behind, no file either.
         """
-        session = cls(request, index, directory, stem, ring_bytes)
+        session = cls(request, index, directory, stem, ring_bytes, on_end)
         session._thread = threading.Thread(target=session._work, name=f"capture-{stem}", daemon=True)
         session._thread.start()
         session._armed.result()
@@ -134,6 +154,11 @@ class CaptureSession:
     def running(self) -> bool:
         """Whether packets are still being saved."""
         return self._ended_at is None
+
+    @property
+    def started_at(self) -> float:
+        """When it was armed, by time.monotonic()."""
+        return self._started_at
 
     def request_stop(self) -> None:
         """Ask the capture to end, without waiting."""
@@ -175,8 +200,6 @@ class CaptureSession:
             found.append(f"the kernel dropped {native.dropped_kernel} packets that matched: the ring was full")
         if native.dropped_interface:
             found.append(f"the interface dropped {native.dropped_interface} frames before the capture saw them")
-        if native.went_down:
-            found.append(f"{self.request.interface} went down while the capture ran")
         if self._ended_at is not None and native.unaccounted:
             found.append(f"{native.unaccounted} packets that the kernel counted never came out of its ring")
         return found
@@ -205,8 +228,12 @@ class CaptureSession:
             except Exception as error:  # noqa: BLE001 - no call waits for it: it must be in every later answer
                 self._error = self._failed(f"{type(error).__name__}: {error}")
             finally:
-                stack.close()
-                self._ended_at = time.monotonic()
+                ended_at = time.monotonic()
+                try:
+                    self.on_end(self._native.packets)
+                finally:
+                    stack.close()
+                    self._ended_at = ended_at
 
     def _open(self, stack: contextlib.ExitStack) -> int:
         """Open handle and file, write the file's header, arm. Returns the file's descriptor."""
