@@ -25,7 +25,6 @@ from anyio.to_thread import run_sync as to_thread
 
 from rawtap import privileges
 from rawtap.capture import filters
-from rawtap.capture.diagnosis import Evidence, LinkState, explain_empty
 from rawtap.capture.keeper import Keeper
 from rawtap.capture.session import CaptureRequest, CaptureSession, Snapshot
 from rawtap.errors import (
@@ -46,8 +45,11 @@ from rawtap.guest import profile as profiles
 from rawtap.guest.console import Output
 from rawtap.guest.machine import Exit, Machine
 from rawtap.guest.profile import TRUSTED_BRIDGES, BootOptions, MachineSpec, Nic
-from rawtap.network import addressing, links, network
+from rawtap.network import addressing, links, network, watch
+from rawtap.network.links import Link
 from rawtap.network.network import Bridge, BridgeSpec, Tap
+from rawtap.network.watch import Watcher
+from rawtap.observation import GuestNic, Observation, Scene
 from rawtap.packets import reader
 from rawtap.packets.reader import Page
 from rawtap.settings import Settings
@@ -96,11 +98,11 @@ class BootRequest:
 
 @dataclass(frozen=True)
 class Capture:
-    """A capture by its id. `before` is the interface as it was when the capture was armed."""
+    """A capture by its id, with what was seen of the interfaces meanwhile."""
 
     id: str
     session: CaptureSession
-    before: LinkState | None
+    observation: Observation
 
     @property
     def interface(self) -> str:
@@ -179,6 +181,13 @@ class Lab:
     _swept: bool = False
     _keeper: Keeper | None = None
     _keeper_lock: anyio.Lock = field(default_factory=anyio.Lock)
+    _watcher: Watcher | None = None
+    _watcher_lock: anyio.Lock = field(default_factory=anyio.Lock)
+    _watcher_stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _scene: Scene = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._scene = Scene(others=TRUSTED_BRIDGES | self.settings.allowed_interfaces)
 
     async def __aenter__(self) -> Self:
         return self
@@ -191,11 +200,18 @@ class Lab:
                     for guest in list(self.guests.values()):
                         group.start_soon(self._release_or_log, guest)
             finally:
-                await self._stop_captures(lambda _: True)
-                for capture in self.captures.values():
-                    await to_thread(capture.session.close)
-                if self._keeper:
-                    await to_thread(self._keeper.close)
+                try:
+                    await self._stop_captures(lambda _: True)
+                    await self._close_captures()
+                finally:
+                    await self._watcher_stack.aclose()
+
+    async def _close_captures(self) -> None:
+        """Wait until the kernel has taken back the sockets of captures that have ended, and end their keeper."""
+        for capture in self.captures.values():
+            await to_thread(capture.session.close)
+        if self._keeper:
+            await to_thread(self._keeper.close)
 
     async def _release_or_log(self, guest: Guest) -> None:
         """At the end one guest that cannot be released must not keep the others; there is no call left to tell."""
@@ -249,6 +265,7 @@ class Lab:
             bridge = await stack.enter_async_context(self._bridge(self._bridge_spec(spec)))
             async with self._network_lock:
                 tap = await stack.enter_async_context(in_thread(network.tap(bridge, request.name)))
+            self._scene = self._scene.with_nic(tap.name, GuestNic(request.name, bridge.name))
         captures: list[Capture] = []  # stopped after the machine has ended
         stack.push_async_callback(self._stop_captures, captures.__contains__)
         await report("starting QEMU")
@@ -399,19 +416,21 @@ class Lab:
         """
         self._require_open()
         name = request.interface
-        before = await to_thread(links.find, name)
-        self._require_allowed(name, exists=before is not None)
+        watcher = await self._watching()
+        before = await to_thread(watcher.look)
+        link = self._allowed(name, before.find(name))
+        observation = Observation(watcher, link, before, scene=lambda: self._scene)
         self._counter += 1
         capture_id = f"c{self._counter}"
         with self._counted_start():
             session = await to_thread(
                 CaptureSession.start,
                 replace(request, guest=self._guests_on(name)),
-                before.index if before else 0,
+                link.index,
                 self.settings.capture_dir,
                 f"{name}-{capture_id}",
                 self.settings.ring_bytes,
-                None,
+                observation.end,
                 await self._kept(),
             )
         try:
@@ -420,7 +439,7 @@ class Lab:
             with anyio.CancelScope(shield=True):
                 await to_thread(session.discard)
             raise
-        capture = Capture(capture_id, session, _link_state(before))
+        capture = Capture(capture_id, session, observation)
         self.captures[capture_id] = capture
         self._forget_old()
         return capture
@@ -462,8 +481,15 @@ class Lab:
         finally:
             self._opening -= 1
 
-    def _require_allowed(self, name: str, *, exists: bool) -> None:
-        if not exists:
+    async def _watching(self) -> Watcher:
+        """The watcher of the interfaces; the first who needs it waits for its start."""
+        async with self._watcher_lock:
+            if self._watcher is None:
+                self._watcher = await self._watcher_stack.enter_async_context(in_thread(watch.watch()))
+            return self._watcher
+
+    def _allowed(self, name: str, link: Link | None) -> Link:
+        if link is None:
             raise NoSuchInterface(
                 f"there is no interface {name!r}",
                 evidence=f"may be captured, where they exist: {', '.join(sorted(self.interfaces()))}",
@@ -475,6 +501,7 @@ class Lab:
                 evidence=f"may be captured: {', '.join(sorted(self.interfaces()))}",
                 cure=f"The operator can allow it: start the server with --allow-interface {name}",
             )
+        return link
 
     def _forget_old(self) -> None:
         finished = [key for key, capture in self.captures.items() if not capture.session.running]
@@ -510,23 +537,11 @@ class Lab:
             snapshot = await to_thread(capture.session.stop)
         return await self._report(capture, snapshot)
 
-    async def _report(self, capture: Capture, snapshot: Snapshot) -> CaptureReport:
-        if snapshot.packets or (snapshot.state == "running" and snapshot.duration < 1):
-            return CaptureReport(capture, snapshot, None)
-        try:
-            after = _link_state(await to_thread(links.find, capture.interface))
-        except NetworkError as error:
-            return CaptureReport(capture, snapshot, f"No packet matched, and the interface cannot be asked: {error}")
-        evidence = Evidence(
-            interface=capture.interface,
-            filter=capture.session.request.filter,
-            duration=snapshot.duration,
-            dropped=snapshot.dropped_kernel,
-            before=capture.before,
-            after=after,
-            error=str(snapshot.error) if snapshot.error else None,
-        )
-        return CaptureReport(capture, snapshot, explain_empty(evidence))
+    @staticmethod
+    async def _report(capture: Capture, snapshot: Snapshot) -> CaptureReport:
+        warnings, diagnosis = await to_thread(capture.observation.explain, capture.session, snapshot)
+        snapshot = replace(snapshot, warnings=(*snapshot.warnings, *warnings))
+        return CaptureReport(capture, snapshot, diagnosis)
 
     async def _stop_captures(self, which: Callable[[Capture], bool]) -> list[CaptureReport]:
         """Stop those that run; all are asked before the first is waited for."""
@@ -575,7 +590,3 @@ class Lab:
     def _require_open(self) -> None:
         if self._stopping:
             raise ServerStopping("the server is stopping", cure="Start it again")
-
-
-def _link_state(link: links.Link | None) -> LinkState | None:
-    return LinkState(link.up, link.carrier, link.packets) if link else None

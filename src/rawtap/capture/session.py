@@ -48,6 +48,10 @@ State = Literal["running", "stopped", "failed"]
 Format = Literal["pcap", "pcapng"]
 
 
+def _nothing(_: int) -> None:
+    """An `on_end` that does nothing."""
+
+
 @dataclass(frozen=True)
 class CaptureRequest:
     """What to capture.
@@ -138,8 +142,8 @@ class CaptureSession:
     directory: Path
     stem: str
     ring_bytes: int
-    on_end: Callable[[], None] | None
-    keeper: Keeper | None
+    on_end: Callable[[int], None] = _nothing
+    keeper: Keeper | None = None
     link_type: str = field(init=False, default="")
     _native: LiveCapture = field(init=False, default_factory=LiveCapture)
     _witness: Witness = field(init=False, default_factory=Witness)
@@ -161,14 +165,14 @@ class CaptureSession:
         directory: Path,
         stem: str,
         ring_bytes: int,
-        on_end: Callable[[], None] | None = None,
+        on_end: Callable[[int], None] = _nothing,
         keeper: Keeper | None = None,
     ) -> CaptureSession:
         """Start a capture and return when it is armed: every packet from now on is in the file.
 
-        `index` is the interface's: what is opened is held against it. `on_end` is called by the worker thread when
-        nothing more is let in, before the capture counts as ended. `keeper` is told of the files, so that they end on a
-        whole record even after SIGKILL.
+        `index` is the interface's: what is opened is held against it. `on_end` is called with the number of packets,
+        in the capture's own thread, when nothing more comes in, however that came about, and before it counts as ended.
+        `keeper` is told of the files, so that they end on a whole record even after SIGKILL.
 
         Raises:
             CaptureError: One of its kinds; nothing is left behind, no file either.
@@ -186,7 +190,7 @@ class CaptureSession:
 
     @property
     def started_at(self) -> float:
-        """When it was armed, on the monotonic clock."""
+        """When it was armed, by time.monotonic()."""
         return self._started_at
 
     @property
@@ -245,8 +249,6 @@ class CaptureSession:
             found.append(f"the kernel dropped {native.dropped_kernel} packets that matched: the ring was full")
         if native.dropped_interface:
             found.append(f"the interface dropped {native.dropped_interface} frames before the capture saw them")
-        if native.went_down:
-            found.append(f"{self.request.interface} went down while the capture ran")
         if self._ended_at is not None and native.unaccounted:
             found.append(f"{native.unaccounted} packets that the kernel counted never came out of its ring")
         return found
@@ -275,10 +277,14 @@ class CaptureSession:
             except Exception as error:  # noqa: BLE001 - no call waits for it: it must be in every later answer
                 self._error = self._failed(f"{type(error).__name__}: {error}")
             finally:
-                self._series.end()
-                self._let_go()
-                self._ended_at = time.monotonic()
-                self._ended.set()
+                ended_at = time.monotonic()
+                try:
+                    self.on_end(self._native.packets)
+                finally:
+                    self._series.end()
+                    self._let_go()
+                    self._ended_at = ended_at
+                    self._ended.set()
 
     def _open(self, stack: contextlib.ExitStack) -> None:
         """Open handle and file, write the file's header, arm."""
@@ -383,8 +389,6 @@ class CaptureSession:
 
     def _finish(self) -> None:
         """Nothing more comes: what is written behind the packets, and what went wrong."""
-        if self.on_end:
-            self.on_end()
         self._native.end_file(self._trailer())
         self._error = self._worker_error()
         if not self._error and not self._series.is_there():

@@ -1,0 +1,174 @@
+"""The interfaces around one capture: looked at before it is armed and when it ends, and what happened in between.
+
+The end is looked at when it comes, by the capture's own thread, and not when somebody asks: by then the guest may be
+gone. All counters are looked at, and which of them matter is decided when there is something to explain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from rawtap.capture.diagnosis import Elsewhere, Evidence, GuestTraffic, explain_empty
+from rawtap.capture.outages import LinkEvent, LinkState, link_warnings
+from rawtap.capture.session import CaptureSession, Snapshot
+from rawtap.errors import NetworkError
+from rawtap.network.links import Link
+from rawtap.network.watch import Change, Sight, Watcher
+
+_GRACE = 1.0  # seconds
+
+
+@dataclass(frozen=True)
+class GuestNic:
+    """Whose network card a TAP is, and the bridge that it is on."""
+
+    guest: str
+    bridge: str
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What may be captured. Never changed, only replaced: captures' threads read it.
+
+    Attributes:
+        nics: By the TAP's name; those of ended guests stay until a TAP of that name is made again.
+        others: Names of further interfaces.
+    """
+
+    nics: Mapping[str, GuestNic] = field(default_factory=dict)
+    others: frozenset[str] = frozenset()
+
+    def with_nic(self, tap: str, nic: GuestNic) -> Scene:
+        """The scene with one more guest on it."""
+        return Scene({**self.nics, tap: nic}, self.others)
+
+    def found_in(self, sight: Sight) -> dict[int, tuple[str, GuestNic]]:
+        """The TAPs that are there or were, by index: name and whose it is."""
+        seen = [*(gone.link for gone in sight.gone.values()), *sight.links.values()]
+        by_name = {link.name: link.index for link in seen}  # of two of one name the one that is there, or the later
+        return {by_name[tap]: (tap, nic) for tap, nic in self.nics.items() if tap in by_name}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found at a capture's end, or while it runs.
+
+    Attributes:
+        scene: As it was then.
+        changes: Of the captured interface, since the first look.
+        sight: None where the interfaces could not be asked, and `unknown` says why.
+    """
+
+    scene: Scene
+    changes: tuple[Change, ...] = ()
+    sight: Sight | None = None
+    unknown: str | None = None
+
+
+@dataclass(eq=False)
+class Observation:
+    """One capture's. Made before it is armed; `end` is its session's `on_end`.
+
+    Attributes:
+        link: The captured interface as it was in `before`.
+        before: All interfaces just before the capture was armed.
+        scene: Gives the scene as it is now.
+    """
+
+    watcher: Watcher
+    link: Link
+    before: Sight
+    scene: Callable[[], Scene]
+    _taps_before: dict[int, tuple[str, GuestNic]] = field(init=False)
+    _last: Look | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._taps_before = self.scene().found_in(self.before)
+
+    def end(self, packets: int) -> None:
+        """Look for the last time."""
+        self._last = self._look(empty=packets == 0)
+
+    def _look(self, *, empty: bool) -> Look:
+        """Look now; where there is no packet the kernel is asked for the carrier, which takes a millisecond or two."""
+        scene = self.scene()
+        changes: tuple[Change, ...] = ()
+        try:
+            if empty:
+                self.watcher.refresh(self.link.index)
+            changes = self.watcher.changes(self.link.index, self.before.at)
+            return Look(scene, changes, self.watcher.look())
+        except (NetworkError, OSError) as error:
+            return Look(scene, changes, unknown=str(error))
+
+    def explain(self, session: CaptureSession, snapshot: Snapshot) -> tuple[list[str], str | None]:
+        """What happened to the interface, as warnings, and why there is no packet; None where there is one.
+
+        A capture that runs is given a second before it has to explain itself.
+        """
+        running = snapshot.state == "running"
+        empty = snapshot.packets == 0 and not (running and snapshot.duration < _GRACE)
+        look = self._look(empty=empty) if running else self._last or Look(self.scene(), unknown="the last look failed")
+        evidence = self._evidence(look, session, snapshot)
+        ended = [guest.ended for guest in evidence.guests if guest.ended is not None]
+        warnings = link_warnings(evidence.interface, evidence.before, evidence.events, ended)
+        return warnings, explain_empty(evidence) if empty else None
+
+    def _evidence(self, look: Look, session: CaptureSession, snapshot: Snapshot) -> Evidence:
+        sight = look.sight
+        return Evidence(
+            interface=self.link.name,
+            filter=session.request.filter,
+            duration=snapshot.duration,
+            dropped=snapshot.dropped_kernel,
+            before=_state(self.link),
+            after=_state(sight.links.get(self.link.index)) if sight else None,
+            error=str(snapshot.error) if snapshot.error else None,
+            frames_seen=snapshot.frames_seen,
+            kinds=snapshot.kinds,
+            kinds_sampled=snapshot.kinds_sampled,
+            events=tuple(LinkEvent(each.at - session.started_at, each.what, each.new_name) for each in look.changes),
+            guests=self._guests(look.scene, sight, session.started_at) if sight else (),
+            elsewhere=self._elsewhere(look.scene, sight) if sight else (),
+            unknown=look.unknown,
+        )
+
+    def _guests(self, scene: Scene, sight: Sight, started_at: float) -> tuple[GuestTraffic, ...]:
+        """The guests that were on the captured interface at some time, with what passed their TAPs."""
+        found = []
+        for index, (tap, nic) in {**self._taps_before, **scene.found_in(sight)}.items():
+            gone = sight.gone.get(index)
+            last = gone.link if gone else sight.links.get(index)
+            if last is None or (gone and gone.at < self.before.at) or not self._concerns(index, nic):
+                continue
+            received, sent = self._gained(last)
+            ended = gone.at - started_at if gone else None
+            found.append(GuestTraffic(nic.guest, tap, sent=received, received=sent, ended=ended))
+        return tuple(found)
+
+    def _concerns(self, tap_index: int, nic: GuestNic) -> bool:
+        return tap_index == self.link.index or nic.bridge == self.link.name
+
+    def _elsewhere(self, scene: Scene, sight: Sight) -> tuple[Elsewhere, ...]:
+        """Other interfaces that may be captured and that carried something: bridges first, then the busiest."""
+        guests: dict[str, list[str]] = {}
+        for tap, nic in scene.found_in(sight).values():
+            if sight.find(tap):
+                guests.setdefault(tap, []).append(nic.guest)
+                guests.setdefault(nic.bridge, []).append(nic.guest)
+        names = {*guests, *scene.others}
+        others = [each for each in sight.links.values() if each.name in names and each.index != self.link.index]
+        busy = {link: frames for link in others if (frames := sum(self._gained(link)))}
+        ordered = sorted(busy, key=lambda link: (link.kind != "bridge", -busy[link]))
+        return tuple(Elsewhere(link.name, busy[link], tuple(guests.get(link.name, ()))) for link in ordered)
+
+    def _gained(self, link: Link) -> tuple[int, int]:
+        """Packets that an interface received and sent since the first look."""
+        first = self.before.links.get(link.index)
+        received, sent = (first.received, first.sent) if first else (0, 0)
+        return max(0, link.received - received), max(0, link.sent - sent)
+
+
+def _state(link: Link | None) -> LinkState | None:
+    return LinkState(link.up, link.carrier, link.received, link.sent) if link else None

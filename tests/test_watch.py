@@ -1,0 +1,117 @@
+"""The watcher of interfaces on real ones: nothing is missed, and nothing is left of it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from pathlib import Path
+
+from pyroute2 import IPRoute
+
+from rawtap.network import links, watch
+from support import Wire, eventually
+
+
+def index_of(name: str) -> int:
+    return socket.if_nametoindex(name)
+
+
+def changes(watcher: watch.Watcher, index: int) -> list[str]:
+    return [change.what for change in watcher.changes(index, 0)]
+
+
+def test_changes_are_known_as_soon_as_whoever_made_them_goes_on(wire: Wire) -> None:
+    with watch.watch() as watcher, IPRoute() as netlink:
+        index = index_of(wire.near)
+        started = time.monotonic()
+        wire.set_state(wire.near, "down")
+        wire.set_state(wire.near, "up")
+        netlink.link("set", index=index, ifname="other0")
+        found = watcher.changes(index, started)
+        assert [change.what for change in found] == ["down", "up", "renamed"]
+        assert (found[-1].name, found[-1].new_name) == ("near0", "other0")
+        assert started <= found[0].at <= found[-1].at <= time.monotonic()
+        assert watcher.changes(index, time.monotonic()) == ()
+        assert watcher.look().find("other0") is not None
+        assert watcher.look().find("near0") is None
+
+
+def test_a_change_gets_its_time_when_it_happens_and_not_when_somebody_asks(wire: Wire) -> None:
+    with watch.watch() as watcher:
+        wire.set_state(wire.near, "down")
+        # Not asked through the watcher: that would read the message itself.
+        record = watcher._records[index_of(wire.near)]
+        assert eventually(lambda: bool(record.changes))
+        noticed = time.monotonic()
+        (change,) = watcher.changes(index_of(wire.near), 0)
+        assert change.at <= noticed
+
+
+def test_a_lost_carrier_is_known_when_the_kernel_is_asked(wire: Wire) -> None:
+    with watch.watch() as watcher:
+        index = index_of(wire.near)
+        wire.set_state(wire.far, "down")
+        watcher.refresh(index)
+        assert changes(watcher, index) == ["no_carrier"]
+        wire.set_state(wire.far, "up")
+        watcher.refresh(index)
+        assert changes(watcher, index) == ["no_carrier", "carrier"]
+
+
+def test_counters_are_those_of_the_moment_and_last_beyond_the_interface(wire: Wire) -> None:
+    with watch.watch() as watcher:
+        far = index_of(wire.far)
+        before = watcher.look()
+        wire.send(5)
+        after = watcher.look()
+        assert after.links[far].sent - before.links[far].sent == 5
+        assert after.links == {link.index: link for link in links.all_links()}
+        wire.set_state(wire.far, "down")
+        wire.remove(wire.far)
+        gone = watcher.look()
+        assert far not in gone.links
+        assert gone.gone[far].link.sent == after.links[far].sent
+        assert after.at <= gone.gone[far].at <= gone.at
+        assert changes(watcher, far) == ["down", "removed"]
+
+
+def test_a_port_that_leaves_a_bridge_is_not_gone(wire: Wire) -> None:
+    with watch.watch() as watcher, IPRoute() as netlink:
+        index = index_of(wire.near)
+        netlink.link("add", ifname="watch-br0", kind="bridge")
+        bridge = index_of("watch-br0")
+        try:
+            netlink.link("set", index=index, master=bridge)
+            netlink.link("set", index=index, master=0)
+            assert changes(watcher, index) == []
+            assert changes(watcher, bridge) == ["added"]
+        finally:
+            wire.remove("watch-br0")
+
+
+def test_an_overrun_is_told_and_the_table_is_right_again(wire: Wire) -> None:
+    with watch.watch() as watcher, IPRoute() as netlink:
+        near, far = map(index_of, (wire.near, wire.far))
+        watcher._socket.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # the kernel's least
+        with watcher._lock:  # nobody reads
+            for number in range(10):
+                netlink.link("set", index=far, ifname=f"far{number + 1}")
+            wire.set_state(wire.near, "down")
+            netlink.link("set", index=far, ifname=wire.far)
+        assert changes(watcher, near) == ["missed", "down"]
+        wire.set_state(wire.near, "up")
+        assert changes(watcher, near)[2] == "up"
+        watcher.refresh(far)
+        assert watcher.look().links == {link.index: link for link in links.all_links()}
+
+
+def test_nothing_is_left_of_a_watcher(wire: Wire) -> None:
+    descriptors = {path.name for path in Path("/proc/self/fd").iterdir()}
+    with watch.watch():
+        assert "links" in {thread.name for thread in threading.enumerate()}
+        wire.set_state(wire.near, "down")
+        started = time.monotonic()
+    assert time.monotonic() - started < 0.5
+    assert "links" not in {thread.name for thread in threading.enumerate()}
+    assert {path.name for path in Path("/proc/self/fd").iterdir()} == descriptors
