@@ -30,5 +30,5 @@ class Settings:
     capture_dir: Path = field(default_factory=default_capture_dir)
     read_dirs: tuple[Path, ...] = ()
     allowed_interfaces: frozenset[str] = frozenset()
-    ring_bytes: int = 8 << 20
+    ring_bytes: int = 4 << 20
     max_captures: int = 50

@@ -1,0 +1,56 @@
+"""Captures as rawtap's server does, with its default settings: the one place that speaks to `CaptureSession`.
+
+    by_rawtap.py INTERFACE FOLDER OPTIONS
+
+OPTIONS are fields of `CaptureRequest` as JSON. Prints "armed", stops on a line of stdin, then prints its counters
+and the CPU time of the whole process from armed to closed as JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import resource
+import socket
+import sys
+from pathlib import Path
+
+from rawtap.capture.session import CaptureRequest, CaptureSession
+from rawtap.settings import Settings
+
+
+def has_ring_of_files() -> bool:
+    """Whether this rawtap can keep a capture in a ring of files."""
+    return "files" in {field.name for field in dataclasses.fields(CaptureRequest)}
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def _main() -> None:
+    interface, folder, options = sys.argv[1:]
+    request = CaptureRequest(interface, **json.loads(options))
+    index = socket.if_nametoindex(interface)
+    session = CaptureSession.start(request, index, Path(folder), "bench", ring_bytes=Settings().ring_bytes)
+    before = _cpu_seconds()
+    print("armed", flush=True)
+    sys.stdin.readline()
+    snapshot = session.stop()
+    if hasattr(session, "close"):  # then a stop answers before the kernel has given up the ring, which costs as well
+        session.close()
+    overwritten = getattr(snapshot, "packets_overwritten", 0)
+    counters = {
+        "saved": snapshot.packets + overwritten,
+        "overwritten": overwritten,
+        "dropped_kernel": snapshot.dropped_kernel,
+        "dropped_interface": snapshot.dropped_interface,
+        "cpu": _cpu_seconds() - before,
+        "error": str(snapshot.error or ""),
+    }
+    print(json.dumps(counters))
+
+
+if __name__ == "__main__":
+    _main()

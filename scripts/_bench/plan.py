@@ -1,0 +1,89 @@
+"""How much is measured, and what all rows share."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from _bench.sender import Sender
+
+
+class BenchError(Exception):
+    """The bench cannot go on; the text says why."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of each row is measured; the default is the full form. Times in seconds.
+
+    Attributes:
+        rounds: Trials of each contender, interleaved; rows 1 and 4 have numbers of their own.
+        pause: Before each trial of row 3. Deliberate: on a virtual machine memory that somebody freed a moment ago
+            is far cheaper to touch than memory that the host has to hand over first, so a trial that follows
+            another's clean-up at once would be flattered.
+        settle: How long a file must not change to count as complete, where its tail is not what is measured. More
+            than the second after which tcpdump looks at an unfinished block.
+        slow_share: scapy gets one of so many packets.
+    """
+
+    rounds: int = 5
+    pause: float = 4.0
+    settle: float = 1.3
+    slow_share: int = 100
+    tail_trials: int = 50
+    tail_packets: int = 1000
+    small_packets: int = 2_000_000
+    large_packets: int = 1_000_000
+    ring_file_bytes: int = 64 << 20
+    calls: int = 30
+    select_packets: int = 1_000_000
+    memory_points: tuple[int, ...] = (1_000_000, 2_000_000, 4_000_000)
+    many_captures: int = 50
+    idle: float = 10.0
+    pairs: int = 8
+    pair_packets: int = 500_000
+    calibration_packets: int = 500_000
+
+
+QUICK = Plan(
+    rounds=1,
+    pause=0.0,
+    slow_share=20,
+    tail_trials=2,
+    small_packets=40_000,
+    large_packets=20_000,
+    ring_file_bytes=4 << 20,
+    calls=3,
+    select_packets=20_000,
+    memory_points=(10_000, 20_000, 40_000),
+    many_captures=10,
+    idle=1.0,
+    pair_packets=5_000,
+    calibration_packets=20_000,
+)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One run. `disk` and `tmpfs` are folders of its own; `trials` collects everything that was measured."""
+
+    plan: Plan
+    sender: Sender
+    disk: Path
+    tmpfs: Path
+    trials: list[dict[str, Any]] = field(default_factory=list)
+    idle_cpu: dict[str, float] = field(default_factory=dict)
+
+    def record(self, row: int, trial: Any) -> None:
+        """Keep a trial (a dataclass) for the JSON file and show that there is progress."""
+        fields = {"row": row, **dataclasses.asdict(trial)}
+        self.trials.append(fields)
+        shown = ", ".join(f"{key}={_short(value)}" for key, value in fields.items() if value not in ("", None))
+        print(f"  {shown}", file=sys.stderr, flush=True)
+
+
+def _short(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,192 @@
+"""Rows 1 to 3: the tail, the CPU time per packet, and more than can be written."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from _bench.contenders import PEERS, RAWTAP, RING_NAME, SCAPY, rings
+from _bench.machine import CAPTURE_CPU, file_system, on_cpu
+from _bench.plan import Bench
+from _bench.report import Line, Table, Target, all_exact, at_most, compare
+from _bench.sender import Load
+from _bench.trial import Trial, interleaved
+
+_NEARLY_NOTHING = 0.1  # percent of the packets
+_OVERLOADED = 20.0  # percent that the best peer must have lost
+_CPU_TARGET, _DROP_TARGET, _RING_CPU_TARGET = 0.75, 0.25, 0.6
+_SMALL_FRAME, _LARGE_FRAME = 60, 1514
+_CHUNK = 1 << 20
+
+Trials = Mapping[str, Sequence[Trial]]
+
+
+def tail(bench: Bench) -> list[Table]:
+    """Row 1: what the file lacks when the capture is stopped right after the last packet."""
+    plan = bench.plan
+    contenders = (RAWTAP, *PEERS, SCAPY)
+    load = Load(plan.tail_packets, _SMALL_FRAME)
+    trials = interleaved(bench, 1, contenders, bench.disk, load, rounds=plan.tail_trials, settle=False)
+    lines = tuple(
+        Line(name, tuple(trial.lost for trial in done), remark=_tail_remark(done)) for name, done in trials.items()
+    )
+    lost = sum(trial.lost for trial in trials[RAWTAP.name])
+    targets = (at_most("packets that rawtap lost in all trials", lost, 0), _exact(trials))
+    title = f"tail: packets missing of {plan.tail_packets}, stopped right after the last, {plan.tail_trials} trials"
+    return [Table(1, title, "packets", lines, targets)]
+
+
+def _tail_remark(done: Sequence[Trial]) -> str:
+    woken = sum(trial.woken for trial in done)
+    return _reported(done) + (f"; in {woken} trials it stopped only when another packet came" if woken else "")
+
+
+def cpu_per_packet(bench: Bench) -> list[Table]:
+    """Row 2: CPU time per packet where everybody can keep up."""
+    plan = bench.plan
+    load = Load(plan.small_packets, _SMALL_FRAME)
+    trials = interleaved(bench, 2, (RAWTAP, *PEERS, SCAPY), bench.disk, load, rounds=plan.rounds)
+    peers = {peer.name: trials[peer.name] for peer in PEERS}
+    kept_up = {name: done for name, done in peers.items() if _median(done, _lost_share) <= _NEARLY_NOTHING}
+    best = _least(kept_up or peers, _cpu_ns)
+    ratio = _median(trials[RAWTAP.name], _cpu_ns) / _median(trials[best], _cpu_ns)
+    lost = sum(trial.lost for trial in trials[RAWTAP.name])
+    targets = (
+        at_most(f"CPU per packet, rawtap over the best peer that kept up ({best})", ratio, _CPU_TARGET),
+        at_most("packets that rawtap lost in all trials", lost, 0),
+        _exact(trials),
+    )
+    lines = compare(_values(trials, _cpu_ns), best, {name: _loss_remark(done) for name, done in trials.items()})
+    title = f"CPU per packet: {plan.small_packets} frames of {_SMALL_FRAME} bytes at full rate, on disk"
+    notes = [f"scapy got 1/{plan.slow_share} of the packets: it takes minutes for what the others do in seconds"]
+    if not kept_up:
+        notes.append("no peer kept up: the one with the least CPU time was taken")
+    return [Table(2, title, "ns of CPU per saved packet", lines, targets, (*notes, _rates(trials)))]
+
+
+def overload(bench: Bench) -> list[Table]:
+    """Row 3: large frames at the highest rate, on tmpfs and on disk."""
+    return [table for folder in (bench.tmpfs, bench.disk) for table in _overload(bench, folder)]
+
+
+def _overload(bench: Bench, folder: Path) -> list[Table]:
+    plan = bench.plan
+    load = Load(plan.large_packets, _LARGE_FRAME)
+    contenders = (RAWTAP, *rings(plan.ring_file_bytes), *PEERS)
+    trials: dict[str, list[Trial]] = {contender.name: [] for contender in contenders}
+    limits = []
+    for _ in range(plan.rounds):
+        time.sleep(plan.pause)
+        limits.append(_written_alone(folder, load.count * load.size))
+        done = interleaved(bench, 3, contenders, folder, load, rounds=1, pause=plan.pause)
+        for name, found in done.items():
+            trials[name] += found
+    where = f"{'tmpfs' if folder == bench.tmpfs else 'disk'} ({file_system(folder)})"
+    what = f"{plan.large_packets} frames of {_LARGE_FRAME} bytes at the highest rate, {where}"
+    notes = (_rates(trials), _limit_note(limits, trials), "scapy is left out: row 2 shows what it can take")
+    return [_drop_table(trials, what, notes), _saved_cpu_table(trials, what)]
+
+
+def _drop_table(trials: Trials, what: str, notes: tuple[str, ...]) -> Table:
+    peers = {peer.name: trials[peer.name] for peer in PEERS}
+    best = _least(peers, _lost_share)
+    dropped, ours = _median(trials[best], _lost_share), _median(trials[RAWTAP.name], _lost_share)
+    text = f"share dropped, fresh file, rawtap over the best peer ({best}) <= {_DROP_TARGET}"
+    if dropped < _OVERLOADED:
+        found = f"this row could not overload the machine: {best} lost only {dropped:.3g} %, rawtap {ours:.3g} %"
+        target = Target(text, found, None)
+    else:
+        target = Target(text, f"{ours / dropped:.3g}", ours <= _DROP_TARGET * dropped)
+    remarks = {
+        name: f"{_reported(done)}, at {_median(done, _rate):,.0f} frames a second" for name, done in trials.items()
+    }
+    lines = compare(_values(trials, _lost_share), best, remarks)
+    return Table(3, f"overload, dropped: {what}", "% of what was sent", lines, (target, _exact(trials)), notes)
+
+
+def _saved_cpu_table(trials: Trials, what: str) -> Table:
+    best = _least({peer.name: trials[peer.name] for peer in PEERS}, _cpu_ns)
+    values = _values(trials, _cpu_ns)
+    lines = compare(values, best, {name: _loss_remark(done) for name, done in trials.items()})
+    title = f"overload, CPU per packet: {what}"
+    if RING_NAME not in trials:
+        target = Target("ring of files: none dropped", "this version of rawtap has no ring of files", None)
+        return Table(3, title, "ns of CPU per saved packet", lines, (target,))
+    lost = sum(trial.lost for trial in trials[RING_NAME])
+    ratio = _median(trials[RING_NAME], _cpu_ns) / _median(trials[best], _cpu_ns)
+    targets = (
+        at_most("packets that the ring of files lost in all trials", lost, 0),
+        at_most(f"CPU per saved packet, ring of files over the best peer ({best})", ratio, _RING_CPU_TARGET),
+    )
+    return Table(3, title, "ns of CPU per saved packet", lines, targets)
+
+
+def _written_alone(folder: Path, size: int) -> float:
+    """GB/s at which one thread writes `size` bytes to a new file: what the machine allows anybody."""
+    chunk = bytes(_CHUNK)
+    with on_cpu(CAPTURE_CPU), tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        started = time.perf_counter()
+        for _ in range(size // _CHUNK):
+            os.write(file.fileno(), chunk)
+        return size // _CHUNK * _CHUNK / (time.perf_counter() - started) / 1e9
+
+
+def _limit_note(limits: Sequence[float], trials: Trials) -> str:
+    rate = statistics.median(trial.rate for done in trials.values() for trial in done)
+    return (
+        f"one thread that only writes as much, 1 MiB at a time, to a new file there: {statistics.median(limits):.2f} "
+        f"GB/s ({min(limits):.2f} to {max(limits):.2f}); the sender offers {rate * _LARGE_FRAME / 1e9:.2f} GB/s"
+    )
+
+
+def _rates(trials: Trials) -> str:
+    rates = [trial.rate for done in trials.values() for trial in done]
+    return (
+        f"the sender reached {statistics.median(rates):,.0f} frames a second ({min(rates):,.0f} to {max(rates):,.0f})"
+    )
+
+
+def _loss_remark(done: Sequence[Trial]) -> str:
+    return f"lost {_median(done, _lost_share):.3g} % of {done[0].sent}"
+
+
+def _reported(done: Sequence[Trial]) -> str:
+    """What was lost, and what the contender itself said of it."""
+    lost, sent = sum(trial.lost for trial in done), sum(trial.sent for trial in done)
+    told = sum((trial.dropped_kernel or 0) + (trial.dropped_interface or 0) for trial in done)
+    return f"lost {lost} of {sent}, " + ("does not tell" if done[0].dropped_kernel is None else f"reported {told}")
+
+
+def _lost_share(trial: Trial) -> float:
+    return trial.lost_share
+
+
+def _cpu_ns(trial: Trial) -> float:
+    return trial.cpu_ns
+
+
+def _rate(trial: Trial) -> float:
+    return trial.rate
+
+
+def _median(done: Sequence[Trial], of: Callable[[Trial], float]) -> float:
+    return statistics.median(of(trial) for trial in done)
+
+
+def _least(trials: Trials, of: Callable[[Trial], float]) -> str:
+    return min(trials, key=lambda name: _median(trials[name], of))
+
+
+def _values(trials: Trials, of: Callable[[Trial], float]) -> dict[str, list[float]]:
+    return {name: [of(trial) for trial in done] for name, done in trials.items()}
+
+
+def _exact(trials: Trials) -> Target:
+    """Of rawtap's trials, and of any other where frames got lost before the capture."""
+    ours = {RAWTAP.name, RING_NAME}
+    wrong = [trial.wrong for name, done in trials.items() for trial in done if name in ours or trial.wrong]
+    return all_exact(wrong)
