@@ -408,6 +408,11 @@ class Lab:
         before = await to_thread(watcher.look)
         link = self._allowed(name, before.find(name))
         observation = Observation(watcher, link, before, scene=lambda: self._scene)
+        session: CaptureSession | None = None
+
+        def end() -> None:  # one that ends within its start is looked at as if it were empty
+            observation.end(session.snapshot().packets if session else 0)
+
         self._counter += 1
         capture_id = f"c{self._counter}"
         with self._counted_start():
@@ -418,7 +423,7 @@ class Lab:
                 self.settings.capture_dir,
                 f"{name}-{capture_id}",
                 self.settings.ring_bytes,
-                observation.end,
+                end,
             )
         try:
             await checkpoint_if_cancelled()

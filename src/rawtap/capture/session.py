@@ -40,10 +40,6 @@ _FAILURES = {"no_space", "write_failed", "pcap_failed"}
 State = Literal["running", "stopped", "failed"]
 
 
-def _nothing(_: int) -> None:
-    """An `on_end` that does nothing."""
-
-
 @dataclass(frozen=True)
 class CaptureRequest:
     """What to capture.
@@ -116,7 +112,7 @@ class CaptureSession:
     directory: Path
     stem: str
     ring_bytes: int
-    on_end: Callable[[int], None] = _nothing
+    on_end: Callable[[], None] | None = None
     path: Path = field(init=False)
     link_type: str = field(init=False, default="")
     _native: LiveCapture = field(init=False, default_factory=LiveCapture)
@@ -134,12 +130,12 @@ class CaptureSession:
         directory: Path,
         stem: str,
         ring_bytes: int,
-        on_end: Callable[[int], None] = _nothing,
+        on_end: Callable[[], None] | None = None,
     ) -> CaptureSession:
         """Start a capture and return when it is armed: every packet from now on is in the file.
 
-        `index` is the interface's: what is opened is held against it. `on_end` is called with the number of packets,
-        in the capture's own thread, when nothing more comes in, however that came about, and before it counts as ended.
+        `index` is the interface's: what is opened is held against it. `on_end` is called by the worker thread when
+        nothing more is let in, however that came about, and before the capture counts as ended.
 
         Raises:
             CaptureError: One of its kinds; nothing is left behind, no file either.
@@ -230,7 +226,8 @@ class CaptureSession:
             finally:
                 ended_at = time.monotonic()
                 try:
-                    self.on_end(self._native.packets)
+                    if self.on_end:
+                        self.on_end()
                 finally:
                     stack.close()
                     self._ended_at = ended_at
