@@ -194,6 +194,8 @@ def test_an_interface_that_was_removed_is_told_with_the_time_in_place_of_libpcap
     assert "Boot the guest again" in text
     assert "libpcap" not in text
     assert "down" not in text
+    assert "no frame at all" not in text
+    assert "No packet" not in text
 
 
 def test_a_tap_is_removed_with_its_guest() -> None:
@@ -261,6 +263,15 @@ def test_texts_of_others_cannot_break_the_line_or_forge_a_sentence() -> None:
     assert text.isprintable()
     elsewhere = (Elsewhere(hostile, 3),)
     assert explain_empty(replace(SILENT, interface=hostile, elsewhere=elsewhere)).isprintable()
+
+
+def test_a_long_text_is_cut_and_a_cause_that_does_not_fit_is_left_out() -> None:
+    text = explain_empty(replace(FILTERED, error="x" * 1000))
+    assert (len(text), text[-4:]) == (600, "x...")
+    guests = tuple(replace(MUTE, guest=f"guest{number}", received=number) for number in range(9))
+    text = explain_empty(replace(FILTERED, guests=guests, events=(LinkEvent(1.0, "renamed", "other0"),)))
+    assert 400 < len(text) <= 600
+    assert text.endswith(".")
 
 
 TEXT = some.text(max_size=100)

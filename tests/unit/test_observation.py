@@ -119,6 +119,13 @@ def test_traffic_elsewhere_is_looked_for_where_a_capture_is_allowed_bridges_firs
     assert "eth0" not in text
 
 
+def test_a_guest_that_is_gone_is_not_to_be_found_elsewhere() -> None:
+    now = sight(with_traffic(BRIDGE, 1, 0), OTHER, gone=(Gone(TAP, at=101.0),))
+    assert "1 frame passed 'br0':" not in ended(Kernel(now), link=OTHER)
+    scene = Scene(SCENE.nics, frozenset({"br0"}))
+    assert "1 frame passed 'br0':" in ended(Kernel(now), link=OTHER, scene=scene)
+
+
 def test_the_end_is_what_was_seen_then_and_not_what_is_there_when_somebody_asks() -> None:
     kernel = Kernel(sight(BRIDGE, TAP))
     observation = observed(kernel)

@@ -42,6 +42,15 @@ def test_a_short_loss_of_the_carrier_is_one() -> None:
     assert outages(UP, events((1, "no_carrier"), (1.01, "carrier")), []) == [Outage("no_carrier", 1, 1.01)]
 
 
+def test_a_short_loss_some_time_after_the_link_came_up_is_one() -> None:
+    again = events((1, "down"), (2, "up"), (3, "no_carrier"), (3.01, "carrier"))
+    assert outages(UP, again, []) == [Outage("down", 1, 2), Outage("no_carrier", 3, 3.01)]
+
+
+def test_an_outage_begins_when_it_is_told_first() -> None:
+    assert outages(UP, events((1, "down"), (2, "missed"), (2, "down")), []) == [Outage("down", 1, None)]
+
+
 def test_a_link_goes_down_because_it_is_removed() -> None:
     assert outages(UP, events((1, "down"), (1.01, "removed")), []) == []
     assert outages(UP, events((1, "down"), (5, "removed")), []) == [Outage("down", 1, None)]
