@@ -7,8 +7,10 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 from pyroute2 import IPRoute
 
+from rawtap.errors import NetworkFailed
 from rawtap.network import links, watch
 from support import Wire, eventually
 
@@ -104,6 +106,27 @@ def test_an_overrun_is_told_and_the_table_is_right_again(wire: Wire) -> None:
         assert changes(watcher, near)[2] == "up"
         watcher.refresh(far)
         assert watcher.look().links == {link.index: link for link in links.all_links()}
+
+
+def test_what_could_not_be_listed_after_an_overrun_is_asked_for_again(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> list[links.Link]:
+        raise NetworkFailed("no netlink today", cure="Call again")
+
+    with watch.watch() as watcher:
+        near = index_of(wire.near)
+        monkeypatch.setattr(links, "all_links", fail)
+        with watcher._lock:
+            watcher._incomplete = True
+        with pytest.raises(NetworkFailed):
+            watcher.look()
+        wire.set_state(wire.near, "down")
+        assert eventually(lambda: "links" not in {thread.name for thread in threading.enumerate()})
+        assert "no longer followed: network.failed: no netlink today" in caplog.text
+        monkeypatch.undo()
+        assert sorted(changes(watcher, near)) == ["down", "missed"]
+        assert changes(watcher, near) == changes(watcher, near)
 
 
 def test_nothing_is_left_of_a_watcher(wire: Wire) -> None:
