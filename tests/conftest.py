@@ -48,8 +48,10 @@ def pytest_configure(config: pytest.Config) -> None:  # noqa: ARG001
         pytest.exit("cannot keep this run's mounts to itself", returncode=3)
     # libpcap reads the interface's counters there.
     subprocess.run(["mount", "-t", "sysfs", "sysfs", "/sys"], check=True)
-    # A link that comes up would otherwise send IPv6 frames of the kernel's own, at moments that no test can know.
+    # A link that comes up would otherwise send frames of the kernel's own, at moments that no test can know: IPv6's,
+    # and a bridge's report that it belongs to 224.0.0.106, all snoopers.
     Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1", encoding="ascii")
+    Path("/proc/sys/net/ipv4/igmp_link_local_mcast_reports").write_text("0", encoding="ascii")
     with IPRoute() as netlink:
         netlink.link("set", index=1, state="up")
 

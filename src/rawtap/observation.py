@@ -68,7 +68,7 @@ class Look:
 
 @dataclass(eq=False)
 class Observation:
-    """One capture's. Made before it is armed; `end` is its session's `on_end`.
+    """One capture's. Made before it is armed; `end` is called by the capture's own thread.
 
     Attributes:
         link: The captured interface as it was in `before`.
@@ -87,7 +87,7 @@ class Observation:
         self._taps_before = self.scene().found_in(self.before)
 
     def end(self, packets: int) -> None:
-        """Look for the last time."""
+        """Look for the last time, when nothing more comes in."""
         self._last = self._look(empty=packets == 0)
 
     def _look(self, *, empty: bool) -> Look:

@@ -143,7 +143,7 @@ def _unmatched(evidence: Evidence) -> list[str]:
     step = "Capture without a filter, or with one for these." if kinds else "Capture without a filter to see them."
     return [
         f"The filter {_cut(evidence.filter, _SHOWN_FILTER)!r} matched none of {about}{_frames(frames)} that "
-        f"{evidence.interface!r} carried in {evidence.duration:.1f} s{kinds}. {step}"
+        f"{evidence.interface!r} carried in {_duration(evidence)}{kinds}. {step}"
     ]
 
 
@@ -161,7 +161,7 @@ def _uncaught(evidence: Evidence) -> list[str]:
     if evidence.filter or not frames:
         return []
     return [
-        f"{evidence.interface!r} counted {_frames(frames)} in {evidence.duration:.1f} s, but none was seen by the "
+        f"{evidence.interface!r} counted {_frames(frames)} in {_duration(evidence)}, but none was seen by the "
         "capture: its counter is read a moment before the capture is armed and a moment after it ends. Capture again."
     ]
 
@@ -178,13 +178,15 @@ def _outages_in_between(evidence: Evidence) -> list[str]:
 
 
 def _silence(evidence: Evidence) -> list[str]:
-    name, seconds = evidence.interface, f"{evidence.duration:.1f} s"
     if evidence.frames_seen or evidence.counted or evidence.removed:
         return []
     if evidence.counted is None:
-        return [f"No packet matched on {name!r} in {seconds}."]
-    step = " Make the guest send something while a capture runs, and check that it uses this network."
-    return [f"{name!r} carried no frame at all in {seconds}.{'' if evidence.guests or evidence.elsewhere else step}"]
+        return [f"No packet matched on {evidence.interface!r} in {_duration(evidence)}."]
+    explained = evidence.guests or evidence.elsewhere or _outages_of(evidence)
+    step = (
+        "" if explained else " Make the guest send something while a capture runs, and check that it uses this network."
+    )
+    return [f"{evidence.interface!r} carried no frame at all in {_duration(evidence)}.{step}"]
 
 
 def _outages_of(evidence: Evidence) -> list[Outage]:
@@ -267,6 +269,10 @@ _RULES: tuple[_Rule, ...] = (
 
 
 # --------------------------------------------------------------- words
+
+
+def _duration(evidence: Evidence) -> str:
+    return f"{evidence.duration:.{1 if evidence.duration >= 1 else 2}f} s"
 
 
 def _frames(count: int) -> str:

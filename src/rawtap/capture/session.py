@@ -48,10 +48,6 @@ State = Literal["running", "stopped", "failed"]
 Format = Literal["pcap", "pcapng"]
 
 
-def _nothing(_: int) -> None:
-    """An `on_end` that does nothing."""
-
-
 @dataclass(frozen=True)
 class CaptureRequest:
     """What to capture.
@@ -142,7 +138,7 @@ class CaptureSession:
     directory: Path
     stem: str
     ring_bytes: int
-    on_end: Callable[[int], None] = _nothing
+    on_end: Callable[[int], None] | None = None
     keeper: Keeper | None = None
     link_type: str = field(init=False, default="")
     _native: LiveCapture = field(init=False, default_factory=LiveCapture)
@@ -165,7 +161,7 @@ class CaptureSession:
         directory: Path,
         stem: str,
         ring_bytes: int,
-        on_end: Callable[[int], None] = _nothing,
+        on_end: Callable[[int], None] | None = None,
         keeper: Keeper | None = None,
     ) -> CaptureSession:
         """Start a capture and return when it is armed: every packet from now on is in the file.
@@ -279,7 +275,8 @@ class CaptureSession:
             finally:
                 ended_at = time.monotonic()
                 try:
-                    self.on_end(self._native.packets)
+                    if self.on_end:
+                        self.on_end(self._native.packets)
                 finally:
                     self._series.end()
                     self._let_go()

@@ -12,14 +12,19 @@ differs from the message before.
 
 When the socket's buffer overruns (ENOBUFS, netlink(7)) messages are lost. The interfaces are then listed again, and
 the moment is kept as a change of its own, "missed": a link may have gone down and up in between.
+
+The thread ends early where it cannot read or list. Whoever asks then still gets what is true, or the error; only the
+times of changes are those of the question.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import select
+import socket
 import threading
 import time
 from collections import deque
@@ -28,9 +33,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from rawtap.errors import NetworkFailed
+from rawtap.errors import NetworkError, NetworkFailed
 from rawtap.network import links
 from rawtap.network.links import Link
+
+logger = logging.getLogger(__name__)
 
 What = Literal["added", "removed", "renamed", "up", "down", "carrier", "no_carrier", "missed"]
 
@@ -121,6 +128,7 @@ class Watcher:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _records: dict[int, _Record] = field(default_factory=dict)
     _missed: deque[Change] = field(default_factory=lambda: deque(maxlen=_KEPT_CHANGES))
+    _incomplete: bool = False  # messages were lost, and the interfaces were not listed since
 
     def look(self) -> Sight:
         """All interfaces with their counters as they are now.
@@ -180,12 +188,15 @@ class Watcher:
         poll.register(self._socket.socket, select.POLLIN)
         poll.register(wake, select.POLLIN)
         while wake not in dict(poll.poll()):
-            with self._lock:
-                self._read()
+            try:
+                with self._lock:
+                    self._read()
+            except (NetworkError, OSError) as error:
+                logger.warning("changes of interfaces are no longer followed: %s", error)
+                return
 
     def _read(self) -> None:
         """Take in every message that is in the socket by now."""
-        complete = True
         while True:
             try:
                 messages = self._socket.get()
@@ -194,33 +205,32 @@ class Watcher:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                complete = False
+                self._incomplete = True
                 continue
             for message in messages:
-                complete &= self._take(message)
+                self._take(message)
         # Only now: after an overrun the kernel queues nothing more until the socket is empty (netlink_rcv_wake,
         # net/netlink/af_netlink.c).
-        if not complete:
+        if self._incomplete:
             self._list_again()
 
-    def _take(self, message: Any) -> bool:
-        """Take one message in; False where it could not be decoded."""
-        if message["header"]["error"] is not None:
-            return False
+    def _take(self, message: Any) -> None:
+        if message["header"]["error"] is not None:  # it could not be decoded
+            self._incomplete = True
         # A bridge tells of its ports in messages of its own family: one that leaves it is "deleted" there.
-        if message["family"] == 0 and message["event"] in {"RTM_NEWLINK", "RTM_DELLINK"}:
+        elif message["family"] == socket.AF_UNSPEC and message["event"] in {"RTM_NEWLINK", "RTM_DELLINK"}:
             self._note(links.link_of(message), time.monotonic(), gone=message["event"] == "RTM_DELLINK")
-        return True
 
     def _list_again(self) -> None:
+        listed = {link.index: link for link in links.all_links()}
         now = time.monotonic()
         self._missed.append(Change(now, 0, "", "missed"))
-        listed = {link.index: link for link in links.all_links()}
         for index, record in list(self._records.items()):
             if record.gone_at is None and index not in listed:
                 self._note(record.link, now, gone=True)
         for link in listed.values():
             self._note(link, now, gone=False)
+        self._incomplete = False
 
     def _note(self, link: Link, at: float, *, gone: bool) -> None:
         """Keep an interface's state, and what is new about it."""

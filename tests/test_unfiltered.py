@@ -1,0 +1,41 @@
+"""A capture whose filter matched nothing names what passed instead, from its own count of every frame."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from rawtap.capture import _native
+from support import Account, Wire, serving
+
+needs_the_captures_own_count = pytest.mark.skipif(
+    not hasattr(_native.LiveCapture, "watch"), reason="this build does not count frames that the filter did not select"
+)
+
+
+@needs_the_captures_own_count
+def test_a_filter_that_matched_nothing_is_told_with_the_protocols_that_passed(user: Account, wire: Wire) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            await session.call("qemu_pcap_start", interface=wire.near, filter="udp port 53")
+            wire.send(5, protocol=0x88CC)
+            wire.send(2, protocol=0x0806)
+            row = await session.call("qemu_pcap_stop")
+            assert row["packets"] == 0
+            assert row["diagnosis"] == (
+                f"The filter 'udp port 53' matched none of 7 frames that '{wire.near}' carried in "
+                f"{row['duration']:.2f} s: 5 'LLDP', 2 'ARP'. Capture without a filter, or with one for these."
+            )
+
+    anyio.run(scenario)
+
+
+def test_a_filter_on_a_silent_wire_is_not_blamed(user: Account, wire: Wire) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            await session.call("qemu_pcap_start", interface=wire.near, filter="udp port 53")
+            row = await session.call("qemu_pcap_stop")
+            assert "carried no frame at all" in row["diagnosis"]
+            assert "filter" not in row["diagnosis"]
+
+    anyio.run(scenario)
