@@ -10,7 +10,7 @@ readonly ACCOUNT=rawtap # the unprivileged account that root's demo and tests us
 # Every Debian package that rawtap needs, in one place. "a|b" is the first of the two that this Debian has.
 readonly RUN_PACKAGES=(
   python3 python3-venv libpcap0.8 libcap2-bin util-linux # to run
-  python3-dev gcc libc6-dev libpcap-dev                  # to build the two extension modules
+  python3-dev gcc libc6-dev libpcap-dev                  # to build the extension modules
   'qemu-system-riscv|qemu-system-misc' opensbi u-boot-qemu # the demo guest
 )
 readonly TEST_PACKAGES=(tcpdump tshark strace)
@@ -65,7 +65,7 @@ install_packages() {
 # What the installed package was built from.
 source_hash() {
   (cd "$ROOT" && find pyproject.toml README.md LICENSE src -type f \
-    \( -name '*.py' -o -name '*.pyx' -o -name '*.pyi' -o -name '*.toml' -o -name py.typed -o -name README.md \) -print0 |
+    \( -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name '*.toml' -o -name py.typed -o -name README.md \) -print0 |
     sort -z | xargs -0 sha256sum | sha256sum | cut -c1-64)
 }
 

@@ -275,7 +275,7 @@ class Lab:
         if tap:
             tap.device.close()
         if request.capture and bridge:
-            wanted = CaptureRequest(bridge.name, filter=request.capture_filter)
+            wanted = await to_thread(partial(CaptureRequest, bridge.name, filter=request.capture_filter))
             captures.append(await self.start_capture(wanted))
         await report("booting")
         await machine.run()
@@ -561,7 +561,7 @@ class Lab:
             CaptureUnreadable: No capture file, or not in a folder that may be read.
         """
         self._require_open()
-        filters.checked(expression)
+        await to_thread(filters.checked, expression)
         if path is None:
             path = self.capture(capture_id).session.path.resolve()
         elif capture_id is None:

@@ -41,7 +41,6 @@ from pylibpcap.pcap cimport (
     pcap_datalink_val_to_name,
     pcap_freecode,
     pcap_geterr,
-    pcap_open_dead,
     pcap_pkthdr,
     pcap_set_promisc,
     pcap_set_snaplen,
@@ -55,7 +54,7 @@ from pylibpcap.pcap cimport (
     u_char,
     u_int,
 )
-
+from rawtap._bpf cimport compile_filter
 from rawtap.capture._output cimport (
     MAX_BYTES,
     MAX_PACKETS,
@@ -82,6 +81,8 @@ from rawtap.capture._output cimport (
 )
 from rawtap.capture._witness cimport Witness
 
+from rawtap._bpf import FilterRefused
+
 
 cdef extern from "pcap/pcap.h" nogil:
     ctypedef struct pcap_dumper_t:
@@ -89,7 +90,6 @@ cdef extern from "pcap/pcap.h" nogil:
     ctypedef void (*nogil_handler "pcap_handler")(u_char *, const pcap_pkthdr *, const u_char *) noexcept nogil
     int PCAP_TSTAMP_PRECISION_NANO
     int PCAP_ERROR_BREAK
-    u_int PCAP_NETMASK_UNKNOWN
     int pcap_set_buffer_size(pcap_t *, int)
     int pcap_set_tstamp_precision(pcap_t *, int)
     int pcap_get_tstamp_precision(pcap_t *)
@@ -100,9 +100,8 @@ cdef extern from "pcap/pcap.h" nogil:
     pcap_dumper_t *pcap_dump_fopen(pcap_t *, STDFILE *)
     void pcap_dump_close(pcap_dumper_t *)
     const char *pcap_lib_version()
-    # python-libpcap declares these five as well, but so that they hold the GIL.
+    # python-libpcap declares these four as well, but so that they hold the GIL.
     int pcap_activate(pcap_t *)
-    int pcap_compile(pcap_t *, bpf_program *, const char *, int, u_int)
     int pcap_dispatch(pcap_t *, int, nogil_handler, u_char *)
     int pcap_stats(pcap_t *, pcap_stat *)
     void pcap_close(pcap_t *)
@@ -197,7 +196,7 @@ class NativeError(Exception):
 
 
 class FilterError(NativeError):
-    """pcap_compile or pcap_setfilter refused the filter; `text` is libpcap's own."""
+    """The filter cannot be compiled or set; `text` is libpcap's own, or says which bound was passed."""
 
 
 cdef struct Sink:
@@ -346,17 +345,16 @@ cdef class LiveCapture(BasePcap):
         """Compile `expression` and let what it selects into the ring. When this returns, the capture is armed.
 
         Raises:
-            FilterError: With libpcap's text.
-            NativeError: Frames from before the filter did not leave the ring.
+            FilterError: With libpcap's text, or the bound that compiling passed.
+            NativeError: libpcap's compiler cannot be run, or frames from before the filter did not leave the ring.
         """
         cdef bpf_program program
-        cdef bytes text = expression.encode()
-        cdef char *c_text = text
-        cdef int status
-        with nogil:
-            status = pcap_compile(self.handler, &program, c_text, 1, PCAP_NETMASK_UNKNOWN)
-        if status != 0:
-            raise FilterError(_text(pcap_geterr(self.handler)), status)
+        try:
+            compile_filter(self.handler, expression, True, &program)
+        except FilterRefused as error:
+            raise FilterError(str(error)) from error
+        except OSError as error:
+            raise NativeError(f"libpcap's compiler cannot be run: {error.strerror}", 0, error.errno) from error
         try:
             self._discard_earlier()
             if pcap_setfilter(self.handler, &program) != 0:
@@ -632,26 +630,6 @@ cdef int64_t _sooner(int64_t one, int64_t other) noexcept nogil:
 
 cdef str _text(const char *text):
     return "" if text == NULL else (<bytes>text).decode(errors="replace")
-
-
-def syntax_error(str expression):
-    """libpcap's text if `expression` is no filter for Ethernet, else ""; only for one without names to look up."""
-    cdef bpf_program program
-    cdef bytes text = expression.encode()
-    cdef char *c_text = text
-    cdef int status
-    cdef pcap_t *handle = pcap_open_dead(1, MAX_SNAPLEN)  # DLT_EN10MB
-    if handle == NULL:
-        raise MemoryError
-    try:
-        with nogil:
-            status = pcap_compile(handle, &program, c_text, 0, PCAP_NETMASK_UNKNOWN)
-        if status != 0:
-            return _text(pcap_geterr(handle))
-        pcap_freecode(&program)
-        return ""
-    finally:
-        pcap_close(handle)
 
 
 def library_version():

@@ -20,15 +20,16 @@ from pylibpcap.pcap cimport (
     u_char,
     u_int,
 )
+from rawtap._bpf cimport compile_filter
+
+from rawtap._bpf import FilterRefused
 
 
 cdef extern from "pcap/pcap.h" nogil:
     u_int PCAP_TSTAMP_PRECISION_NANO
-    u_int PCAP_NETMASK_UNKNOWN
     int PCAP_ERROR_BREAK
     pcap_t *pcap_fopen_offline_with_tstamp_precision(STDFILE *, u_int, char *)
     STDFILE *pcap_file_nogil "pcap_file"(pcap_t *)
-    int pcap_compile(pcap_t *, bpf_program *, const char *, int, u_int)
     int pcap_next_ex(pcap_t *, pcap_pkthdr **, const u_char **)
     int pcap_offline_filter(const bpf_program *, const pcap_pkthdr *, const u_char *)
 
@@ -66,12 +67,10 @@ cdef class Savefile(BasePcap):
 
         Raises:
             SavefileError: Not a capture file.
-            FilterError: With libpcap's text.
+            FilterError: With libpcap's text, or the bound that compiling passed.
+            OSError: libpcap's compiler cannot be run.
         """
-        cdef bytes text = expression.encode()
-        cdef char *c_text = text
         cdef STDFILE *file = fdopen(fd, "rb")
-        cdef int status
         self.damage = ""
         if file == NULL:
             raise MemoryError
@@ -81,10 +80,10 @@ cdef class Savefile(BasePcap):
             fclose(file)
             raise SavefileError((<char *>self.errbuf).decode(errors="replace"))
         self.link_type = pcap_datalink(self.handler)
-        with nogil:
-            status = pcap_compile(self.handler, &self.program, c_text, 1, PCAP_NETMASK_UNKNOWN)
-        if status != 0:
-            raise FilterError(pcap_geterr(self.handler).decode(errors="replace"))
+        try:
+            compile_filter(self.handler, expression, True, &self.program)
+        except FilterRefused as error:
+            raise FilterError(str(error)) from error
         self.compiled = True
         self.offset = ftello(pcap_file_nogil(self.handler))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
+from anyio.to_thread import run_sync as to_thread
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
@@ -112,7 +114,8 @@ async def qemu_pcap_start(
 ) -> StartedCapture:
     """Start a packet capture. It is armed when this returns: every packet sent from then on is in the file."""
     lab = lab_of(context)
-    request = CaptureRequest(
+    request = partial(
+        CaptureRequest,
         interface=interface or lab.interface_of(name),
         filter=filter,
         snaplen=snaplen,
@@ -123,7 +126,7 @@ async def qemu_pcap_start(
         format=format,
         comment=comment,
     )
-    return started(await lab.start_capture(request))
+    return started(await lab.start_capture(await to_thread(request)))
 
 
 async def qemu_pcap_status(

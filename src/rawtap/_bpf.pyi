@@ -1,0 +1,16 @@
+MAX_INSTRUCTIONS: int
+
+class FilterRefused(Exception): ...
+
+def is_harmless(expression: str) -> bool: ...
+def is_ipv6(word: str) -> bool: ...
+def syntax_error(expression: str) -> str: ...
+def instructions(
+    expression: str,
+    *,
+    link_type: int = 1,
+    optimize: bool = True,
+    in_child: bool | None = None,
+    seconds: float = 1.0,
+    memory_bytes: int = ...,
+) -> bytes: ...
