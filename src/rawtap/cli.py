@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from rawtap import privileges
+from rawtap.errors import RawtapError
 from rawtap.settings import Settings, default_capture_dir
+from rawtap.untrusted import visible
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -28,7 +31,30 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="show the whole story on U-Boot, as an MCP client of this server")
     demo.set_defaults(run=_demo)
     demo.add_argument("--no-color", action="store_true", help="plain text")
+    read = commands.add_parser("read", help="show, count or copy the packets of a capture file")
+    read.set_defaults(run=_read)
+    _add_selection(read)
     return parser
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="a pcap or pcapng file")
+    parser.add_argument(
+        "filter", nargs="*", metavar="FILTER", help="which packets: a pcap-filter(7) expression, like udp port 53"
+    )
+    parser.add_argument(
+        "--limit", type=_positive, default=20, metavar="N", help="show at most N packets (default: %(default)s)"
+    )
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--count", action="store_true", help="only count them")
+    instead.add_argument("--write", type=Path, metavar="OUT", help="copy them to the new file OUT, in pcap format")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
@@ -89,11 +115,71 @@ def _demo(options: argparse.Namespace) -> int:
     return asyncio.run(run(color=not options.no_color))
 
 
+def _read(options: argparse.Namespace) -> int:
+    from rawtap.capture import filters
+
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # rawtap read FILE | head
+    try:
+        expression = filters.checked(" ".join(options.filter))
+        path = options.file.resolve()
+        run = _select if options.count or options.write else _show
+        damage = run(options, path, expression)
+    except (RawtapError, RuntimeError) as error:  # resolve() raises the latter for a loop of links
+        _complain(str(error))
+        return 1
+    if damage:
+        _complain(f"the file ends in a damaged record: {damage}")
+    return 1 if damage else 0
+
+
+def _select(options: argparse.Namespace, path: Path, expression: str) -> str:
+    """Count or copy what passes the filter; returns what is damaged."""
+    from rawtap.packets import reader
+
+    selected = reader.select(path, expression, options.write)
+    told = f"{selected.matched} of {selected.scanned} packets"
+    print(f"{visible(str(options.write))}: {told}, {selected.size_bytes} bytes" if options.write else told)
+    return selected.damage
+
+
+def _show(options: argparse.Namespace, path: Path, expression: str) -> str:
+    """Print what passes the filter, a line a packet; returns what is damaged."""
+    from rawtap.packets import reader
+
+    cursor, left = None, options.limit
+    while True:
+        page = reader.read_page(path, expression, cursor, min(left, reader.MAX_LIMIT), growing=False)
+        for line in page.packets:
+            print(f"{line.number:>7} {line.time:>12.6f} {line.length:>6}  {line.summary}")
+        cursor, left = page.next_cursor, left - len(page.packets)
+        if cursor is None:
+            return page.damage
+        if left <= 0:
+            _complain(f"{options.limit} of {page.matched} packets are shown; --limit shows more")
+            return page.damage
+
+
+def _complain(text: str) -> None:
+    print(f"rawtap: {visible(text)}", file=sys.stderr)
+
+
+def _parse(given: list[str]) -> argparse.Namespace:
+    """The arguments; argparse itself takes the words of a filter only where no option stands before them."""
+    parser = _parser()
+    options, left = parser.parse_known_args(given)
+    if left and (options.run is not _read or any(word.startswith("-") for word in left)):
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    if left:
+        options.filter += left
+    return options
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 well, 1 not well, 2 wrong usage."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser().parse_args(given)
-    privileges.enter_private_interpreter(given)
-    privileges.lay_down()
+    options = _parse(given)
+    if options.run is not _read:  # which needs no capability, and may have those of its user
+        privileges.enter_private_interpreter(given)
+        privileges.lay_down()
     run: Callable[[argparse.Namespace], int] = options.run
     return run(options)

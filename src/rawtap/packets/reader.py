@@ -1,14 +1,15 @@
-"""A page of a capture file's packets: selected in C, decoded only where they are shown."""
+"""A capture file's packets, selected in C: a page of them, decoded where they are shown, or a file of their own."""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from rawtap.errors import BadFilter, CaptureUnreadable, RequestInvalid
+from rawtap.errors import BadFilter, CaptureError, CaptureUnreadable, NoSpace, OutputUnwritable, RequestInvalid
 from rawtap.packets import decode
 from rawtap.packets._savefile import FilterError, Savefile, SavefileError
 
@@ -41,6 +42,19 @@ class Page:
     matched: int
     scanned: int
     next_cursor: str | None
+    damage: str
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What passed a filter: `matched` of the `scanned` packets, in a new file of `size_bytes` if one was asked for.
+
+    `damage` is libpcap's text where the file ends in a broken record.
+    """
+
+    matched: int
+    scanned: int
+    size_bytes: int | None
     damage: str
 
 
@@ -110,6 +124,51 @@ def read_page(path: Path, expression: str, cursor: str | None, limit: int, *, gr
         next_cursor=end.text(key) if more else None,
         damage="" if growing else savefile.damage,
     )
+
+
+def select(path: Path, expression: str, out: Path | None) -> Selected:
+    """Count the packets of a file that pass `expression`, and copy them to the new pcap file `out` if that is given.
+
+    The copy has the precision, link type and snaplen of the file, and mode 0600; where this fails it is removed.
+
+    Raises:
+        CaptureUnreadable: Missing, or no capture file; libpcap's text is inside.
+        BadFilter: With libpcap's text.
+        OutputUnwritable: `out` is there already, or cannot be made or written.
+        NoSpace: `out` does not fit.
+    """
+    savefile = _open(path, expression, None)
+    size_bytes = None
+    if out is None:
+        savefile.count_rest()
+    else:
+        size_bytes = _copy(savefile, path, out)
+    return Selected(savefile.matched, savefile.scanned, size_bytes, savefile.damage)
+
+
+def _copy(savefile: Savefile, path: Path, out: Path) -> int:
+    try:
+        fd = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except (OSError, ValueError) as error:  # a NUL in the path
+        raise _unwritable(out, error) from error
+    try:
+        with os.fdopen(fd, "wb", buffering=0):
+            return savefile.copy_rest(fd)
+    except BaseException as error:
+        out.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _unwritable(out, error) from error
+        if isinstance(error, SavefileError):
+            raise _unreadable(path, f"libpcap: {error}") from error
+        raise
+
+
+def _unwritable(out: Path, error: OSError | ValueError) -> CaptureError:
+    number = error.errno if isinstance(error, OSError) else 0
+    text = os.strerror(number) if number else str(error)
+    if number in {errno.ENOSPC, errno.EDQUOT}:
+        return NoSpace(f"{out} does not fit", evidence=text, cure="Free some space, or select fewer packets")
+    return OutputUnwritable(f"{out} cannot be written", evidence=text, cure="Give the path of a new file")
 
 
 def _open(path: Path, expression: str, place: _Cursor | None) -> Savefile:

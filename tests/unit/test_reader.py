@@ -1,0 +1,292 @@
+"""Selecting packets from a file: what comes out is what tcpdump makes of the same file, whatever the file."""
+
+from __future__ import annotations
+
+import os
+import resource
+import struct
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rawtap.cli import main
+from rawtap.errors import BadFilter, CaptureUnreadable, OutputUnwritable
+from rawtap.packets import reader
+from rawtap.packets.reader import Selected, read_page, select
+
+UDP = bytes.fromhex(
+    "ffffffffffff 020000000001 0800 4500001d0000000040110000 0a00020f 0a000202 9c40 0035 0009 0000 21".replace(" ", "")
+)
+ARP = bytes.fromhex("ffffffffffff 020000000001 0806".replace(" ", "")) + bytes(28)
+ETHERNET, NULL, SLL, USB_LINUX = 1, 0, 113, 189
+MICRO, NANO = 0xA1B2C3D4, 0xA1B23C4D
+FILTERS = ("", "udp port 53", "greater 100", "ether[0] = 0xff")
+
+
+@dataclass(frozen=True)
+class Packet:
+    seconds: int
+    fraction: int
+    data: bytes
+    length: int
+
+
+def pcap(packets: list[Packet], order: str, magic: int = NANO, link_type: int = ETHERNET, snaplen: int = 2048) -> bytes:
+    """pcap-savefile(5)"""
+    head = struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, snaplen, link_type)
+    return head + b"".join(
+        struct.pack(order + "IIII", each.seconds, each.fraction, len(each.data), each.length) + each.data
+        for each in packets
+    )
+
+
+def block(order: str, kind: int, body: bytes) -> bytes:
+    size = 12 + len(body) + -len(body) % 4
+    return struct.pack(order + "II", kind, size) + body + bytes(-len(body) % 4) + struct.pack(order + "I", size)
+
+
+def interface(order: str, options: bytes = b"", link_type: int = ETHERNET, snaplen: int = 2048) -> bytes:
+    return block(order, 1, struct.pack(order + "HHI", link_type, 0, snaplen) + options)
+
+
+def enhanced(order: str, packet: Packet, number: int = 0) -> bytes:
+    ticks = packet.seconds * 1_000_000 + packet.fraction % 1_000_000
+    fields = struct.pack(order + "IIIII", number, ticks >> 32, ticks & 0xFFFFFFFF, len(packet.data), packet.length)
+    return block(order, 6, fields + packet.data)
+
+
+def pcapng(order: str, *blocks: bytes) -> bytes:
+    return block(order, 0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1)) + b"".join(blocks)
+
+
+def resolution(order: str, value: int) -> bytes:
+    """if_tsresol and the end of the options."""
+    return struct.pack(order + "HHBxxxHH", 9, 1, value, 0, 0)
+
+
+ORDERS = st.sampled_from("<>")
+PACKETS = st.builds(
+    lambda second, fraction, data, more: Packet(second, fraction, data, len(data) + more),
+    st.integers(0, 2**31 - 1),
+    st.integers(0, 999_999),
+    st.sampled_from([UDP, ARP, UDP + bytes(100)]) | st.binary(max_size=40),
+    st.sampled_from([0, 0, 1000]),
+)
+
+
+@st.composite
+def pcap_files(draw: st.DrawFn) -> bytes:
+    return pcap(
+        draw(st.lists(PACKETS, max_size=8)),
+        draw(ORDERS),
+        draw(st.sampled_from([MICRO, NANO])),
+        draw(st.sampled_from([ETHERNET, ETHERNET, NULL, SLL, USB_LINUX])),
+        draw(st.sampled_from([2048, 50])),
+    )
+
+
+@st.composite
+def pcapng_files(draw: st.DrawFn) -> bytes:
+    order = draw(ORDERS)
+    options = draw(st.sampled_from([b"", *(resolution(order, value) for value in (3, 6, 9, 0x8A))]))
+    strange = (
+        block(order, 4, b"a name resolution block"),
+        block(order, 0x0BAD, struct.pack(order + "I", 1) + b"custom"),
+        interface(order),
+        block(order, 3, struct.pack(order + "I", len(ARP)) + ARP),
+        enhanced(order, Packet(5, 6, UDP, len(UDP)), number=1),
+        pcapng(order, interface(order)),
+        enhanced(order, Packet(5, 6, UDP, len(UDP)))[:-1] + b"\7",  # another length at the block's end
+    )
+    some = PACKETS.map(lambda packet: enhanced(order, packet)) | st.sampled_from(strange)
+    return pcapng(order, interface(order, options), *draw(st.lists(some, max_size=8)))
+
+
+@st.composite
+def damaged(draw: st.DrawFn, files: st.SearchStrategy[bytes]) -> bytes:
+    data = draw(files)
+    at = draw(st.integers(24, max(24, len(data))))
+    return draw(
+        st.sampled_from([data[:at], data[:at] + b"\xff\xff" + data[at + 2 :], data[:at] + bytes(4) + data[at:]])
+    )
+
+
+FILES = pcap_files() | pcapng_files() | damaged(pcap_files()) | damaged(pcapng_files())
+
+
+def tcpdumps(path: Path, expression: str, *, nano: bool) -> tuple[bytes, str]:
+    """What tcpdump selects, and its last words."""
+    out = path.with_suffix(".tcpdump")
+    run_as = ["-Z", "root"] if os.geteuid() == 0 else []
+    command = ["tcpdump", "-r", path, "-w", out, *run_as, *(["--nano"] if nano else []), expression]
+    told = subprocess.run(command, capture_output=True, check=False).stderr.decode().splitlines()
+    return (out.read_bytes() if out.exists() else b""), told[-1] if told else ""
+
+
+def ours(path: Path, expression: str) -> tuple[bytes, str]:
+    out = path.with_suffix(".ours")
+    try:
+        found = select(path, expression, out)
+    except (CaptureUnreadable, BadFilter) as error:
+        assert not out.exists()
+        return b"", str(error.__cause__)
+    data = out.read_bytes()
+    assert found.size_bytes == len(data)
+    assert select(path, expression, None) == Selected(found.matched, found.scanned, None, found.damage)
+    return data, found.damage
+
+
+@given(FILES, st.sampled_from(FILTERS))
+@settings(max_examples=300, deadline=None)
+def test_what_is_selected_is_what_tcpdump_selects(data: bytes, expression: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "file.pcap")
+        path.write_bytes(data)
+        micro = data[:4] in {struct.pack(order + "I", MICRO) for order in "<>"}
+        theirs, last_words = tcpdumps(path, expression, nano=not micro)
+        found, damage = ours(path, expression)
+        assert found == theirs
+        if damage:
+            assert damage in last_words
+        else:
+            assert last_words.startswith("reading from file")
+
+
+@given(FILES, st.sampled_from(FILTERS), st.integers(1, 3))
+@settings(max_examples=200, deadline=None)
+def test_pages_make_up_the_whole_selection(data: bytes, expression: str, limit: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "file.pcap")
+        path.write_bytes(data)
+        try:
+            whole = read_page(path, expression, None, reader.MAX_LIMIT, growing=False)
+        except (CaptureUnreadable, BadFilter):
+            return
+        assert (whole.matched, whole.scanned) == (len(whole.packets), select(path, expression, None).scanned)
+        lines, cursor = list[reader.Line](), None
+        while True:
+            page = read_page(path, expression, cursor, limit, growing=False)
+            lines += page.packets
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert tuple(lines) == whole.packets
+        assert (page.matched, page.damage) == (whole.matched, whole.damage)
+
+
+def test_a_file_longer_than_the_buffer_is_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "long.pcap"
+    packets = [Packet(number, 7, UDP + bytes(number % 1400), len(UDP) + 1400) for number in range(3000)]
+    for write in (lambda order: pcap(packets, order), lambda order: pcapng(order, *map_blocks(order, packets))):
+        for order in "<>":
+            path.write_bytes(write(order))
+            out = tmp_path / "out"
+            assert select(path, "udp port 53", out) == Selected(3000, 3000, out.stat().st_size, "")
+            expected, _ = tcpdumps(path, "udp port 53", nano=True)
+            assert out.read_bytes() == expected
+            out.unlink()
+
+
+def map_blocks(order: str, packets: list[Packet]) -> list[bytes]:
+    return [interface(order), *(enhanced(order, packet) for packet in packets)]
+
+
+def a_file(folder: Path, packets: int = 3) -> Path:
+    path = folder / "file.pcap"
+    path.write_bytes(pcap([Packet(number, 0, UDP, len(UDP)) for number in range(packets)], "<"))
+    return path
+
+
+def test_what_is_there_is_never_written_over(tmp_path: Path) -> None:
+    path = a_file(tmp_path)
+    there = tmp_path / "there"
+    there.write_text("precious", encoding="utf-8")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "elsewhere")
+    for out in (there, link, path):
+        with pytest.raises(OutputUnwritable, match="File exists"):
+            select(path, "", out)
+    assert there.read_text(encoding="utf-8") == "precious"
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_copy_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
+    path = a_file(tmp_path, 1000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # Python ignores SIGXFSZ: write(2) says EFBIG
+    try:
+        with pytest.raises(OutputUnwritable, match="File too large"):
+            select(path, "", tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_filter_makes_no_file(tmp_path: Path) -> None:
+    with pytest.raises(BadFilter, match="syntax error"):
+        select(a_file(tmp_path), "udp prot", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--count"], "3 of 3 packets\n"),
+        (["--count", "tcp", "port", "53"], "0 of 3 packets\n"),
+        (["udp", "port", "53", "--count"], "3 of 3 packets\n"),
+        (["--limit", "1", "udp"], "      1     0.000000     43  "),
+    ],
+)
+def test_the_command_line_reads_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    assert main(["read", str(a_file(tmp_path)), *words]) == 0
+    assert capsys.readouterr().out.startswith(told)
+
+
+def test_the_command_line_copies_what_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = a_file(tmp_path), tmp_path / "out.pcap"
+    assert main(["read", str(path), "udp", "--write", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}: 3 of 3 packets, {len(path.read_bytes())} bytes\n"
+    assert out.read_bytes() == path.read_bytes()
+    assert main(["read", str(path), "udp", "--write", str(out)]) == 1
+    assert "output_unwritable" in capsys.readouterr().err
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words", "told"),
+    [
+        (Path.unlink, [], "No such file"),
+        (cut, ["--count"], "damaged record"),
+        (cut, [], "damaged record"),
+        (Path.touch, ["udp", "prot"], "syntax error"),
+        (Path.touch, ["host", "example.com"], "numeric address"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Path], None],
+    words: list[str],
+    told: str,
+) -> None:
+    path = a_file(tmp_path)
+    spoil(path)
+    assert main(["read", str(path), *words]) == 1
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--limit", "0"], ["--count", "--write", "x"], ["--bogus"]])
+def test_wrong_usage_is_refused(tmp_path: Path, words: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["read", str(a_file(tmp_path)), *words])
