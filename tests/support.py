@@ -225,6 +225,20 @@ class Wire:
         with IPRoute() as netlink:
             netlink.link("set", index=netlink.link_lookup(ifname=name)[0], state=state)
 
+    def until_connected(self) -> None:
+        """Wait until the far end sends again after the near one came up: its queue is opened when the kernel gets to it.
+
+        Until then it drops each frame without a word. That is after up to a second, and told by IFLA_OPERSTATE
+        (linux/Documentation/networking/operstates.rst).
+        """
+
+        def connected() -> bool:
+            with IPRoute() as netlink:
+                (link,) = netlink.get_links(ifname=self.far)
+                return str(link.get("state")) == "up" and link.get_attr("IFLA_OPERSTATE") == "UP"
+
+        assert eventually(connected)
+
     def send(self, count: int, size: int = 60, protocol: int = PROTOCOL) -> None:
         """Send `count` broadcast frames of `size` bytes, numbered from 0 after the Ethernet header."""
         head = b"\xff" * 6 + b"\x02\0\0\0\0\1" + protocol.to_bytes(2, "big")
