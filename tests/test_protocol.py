@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Literal
 import anyio
 import pytest
 
-from support import RAWTAP, Account, serving
+from support import RAWTAP, Account, eventually_async, serving
 
 TOOLS = {
     "qemu_boot",
@@ -119,5 +120,17 @@ def test_two_shutdowns_at_once_get_the_same_answer(user: Account) -> None:
                     group.start_soon(shut_down)
             assert len(answers) == 3
             assert answers[0] == answers[1] == answers[2]
+
+    anyio.run(scenario)
+
+
+def test_what_decoding_needs_is_loaded_before_anybody_asks_for_it(user: Account, tmp_path: Path) -> None:
+    """The first page would be half a second late; seen by the files that are opened when no tool was called."""
+    log = tmp_path / "strace"
+
+    async def scenario() -> None:
+        async with serving(user, before=("strace", "-f", "-qq", "-e", "trace=openat", "-o", str(log))):
+            loaded = re.compile(r"scapy/layers/(__pycache__/)?tftp\.")
+            assert await eventually_async(lambda: bool(loaded.search(log.read_text(encoding="utf-8"))), 30)
 
     anyio.run(scenario)

@@ -28,6 +28,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import CallToolResult, InputRequiredResult
 
 from rawtap.lab import Lab
+from rawtap.packets import decode
 from rawtap.settings import Settings
 from rawtap.tools import capture, guest
 from rawtap.tools._boundary import error_for
@@ -56,11 +57,11 @@ class RawtapServer(MCPServer[Lab]):
         @asynccontextmanager
         async def lifespan(_: MCPServer[Lab]) -> AsyncIterator[Lab]:
             async with Lab(settings) as lab:
-                sweeping = asyncio.create_task(lab.sweep())
+                preparing = asyncio.create_task(_prepare(lab))
                 try:
                     yield lab
                 finally:
-                    await sweeping
+                    await preparing
 
         super().__init__(
             "rawtap",
@@ -80,6 +81,15 @@ class RawtapServer(MCPServer[Lab]):
             return await super().call_tool(name, arguments, context)
         except ToolError as error:
             raise error_for(error, self._parameters) from error.__cause__
+
+
+async def _prepare(lab: Lab) -> None:
+    """Do ahead of the first calls what they would wait for: clean up, and load the packet decoder.
+
+    The decoder takes half a second. It is loaded by a daemon thread, which the server's end does not wait for.
+    """
+    await lab.sweep()
+    threading.Thread(target=decode.load, name="decoder", daemon=True).start()
 
 
 async def serve_stdio(settings: Settings) -> None:

@@ -102,7 +102,7 @@ cdef enum:
     BLOCK_TRAILER = 4           # total length
     PACKET_HEADER = 28          # section 4.3: block header, interface, time in two halves, captured and original length
     READ_BYTES = 512 << 10      # two of the longest records, and it stays in the processor's cache
-    WRITE_BYTES = 512 << 10
+    WRITE_BYTES = 64 << 10      # larger writes ask the kernel for blocks of memory that it has often not at hand
     LONGEST_PACKET = 262144     # libpcap's MAXIMUM_SNAPLEN, pcap-int.h; some link types may have more
 
     MICROSECONDS = 0xA1B2C3D4   # the magic numbers, in the order of the machine that wrote the file
@@ -532,7 +532,7 @@ cdef inline void _append(Output *output, const Record *record) noexcept nogil:
     header[0], header[1] = record.seconds, record.fraction
     header[2], header[3] = record.captured, record.length
     output.used += RECORD_HEADER
-    if output.used + record.captured > WRITE_BYTES:  # some link types have packets of up to 128 MiB
+    if output.used + record.captured > WRITE_BYTES:  # a long packet
         _flush(output)
         _write(output, record.data, record.captured)
     else:

@@ -13,9 +13,14 @@ _LINE = 200
 _LAYERS = ("l2", "inet", "inet6", "dhcp", "dhcp6", "dns", "tftp")
 
 
+def load() -> None:
+    """Import what decoding needs, which takes half a second, unless that is done."""
+    _link_layers()
+
+
 @cache
 def _link_layers() -> Any:
-    """scapy's table from link type to class, with the layers below loaded. That takes half a second, the first time."""
+    """scapy's table from link type to class, with the layers below loaded."""
     for layer in _LAYERS:
         importlib.import_module(f"scapy.layers.{layer}")
     return importlib.import_module("scapy.config").conf.l2types
