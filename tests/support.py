@@ -134,7 +134,11 @@ def status_of(pid: int | str) -> dict[str, str]:
 
 def open_files(pid: int) -> set[str]:
     """What a process's descriptors are open on."""
-    return {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+            found.add(str(link.readlink()))
+    return found
 
 
 def link_names() -> set[str]:
@@ -226,7 +230,7 @@ class Wire:
             netlink.link("set", index=netlink.link_lookup(ifname=name)[0], state=state)
 
     def until_connected(self) -> None:
-        """Wait until the far end sends again after the near one came up: its queue is opened when the kernel gets to it.
+        """Wait until the far end sends again after the near one came up: the kernel opens its queue later.
 
         Until then it drops each frame without a word. That is after up to a second, and told by IFLA_OPERSTATE
         (linux/Documentation/networking/operstates.rst).

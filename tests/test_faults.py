@@ -186,6 +186,12 @@ def test_a_ring_keeps_the_last_packets_in_order_and_says_what_it_overwrote(user:
             assert row["path"] == row["files"][-1]
             assert sorted(map(str, user.captures.iterdir())) == row["files"]
             assert not held(session)
+            for which, arguments in ((3, {}), (1, {"path": row["files"][0]})):
+                page = await session.call("qemu_pcap_read", **arguments)
+                assert page["scanned"] == (30 if which == 3 else 53)
+                assert page["warnings"] == [
+                    f"this is file {which} of a ring's 3: qemu_pcap_status lists them, path= reads another"
+                ]
 
     anyio.run(scenario)
 

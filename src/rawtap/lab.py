@@ -568,8 +568,21 @@ class Lab:
             path = self._readable(path)
         else:
             raise RequestInvalid("capture and path are both given", cure="Give one of them")
-        growing = any(each.session.running and each.session.path.resolve() == path for each in self.captures.values())
+        number, files, running = self.place_of(path)
+        growing = running and number == files
         return await to_thread(partial(reader.read_page, path, expression, cursor, limit, growing=growing))
+
+    def place_of(self, path: Path) -> tuple[int, int, bool]:
+        """Which file of how many of a capture's a resolved path is, from 1, and whether that capture is running.
+
+        (1, 1, False) where it is no capture's, or no longer.
+        """
+        for capture in self.captures.values():
+            files = capture.session.files
+            for number, file in enumerate(files, 1):
+                if file.name == path.name and file.resolve() == path:
+                    return number, len(files), capture.session.running
+        return 1, 1, False
 
     def _readable(self, path: Path) -> Path:
         folders = [folder.resolve() for folder in (self.settings.capture_dir, *self.settings.read_dirs)]

@@ -194,6 +194,11 @@ class CaptureSession:
         """The newest file."""
         return self._series.segments[-1].path
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that are there, in the order of their packets."""
+        return tuple(segment.path for segment in self._series.segments)
+
     def request_stop(self) -> None:
         """Ask the capture to end, without waiting."""
         self._native.request_stop()

@@ -163,7 +163,12 @@ async def qemu_pcap_read(
     detail: Annotated[Literal["summary"], Field(description="A line a packet.")] = "summary",  # noqa: ARG001
 ) -> PacketPage:
     """Read packets of a running or finished capture, a page at a time, selected by a filter."""
-    page = await lab_of(context).read(capture, Path(path) if path else None, filter, cursor, limit)
+    lab = lab_of(context)
+    page = await lab.read(capture, Path(path) if path else None, filter, cursor, limit)
+    number, files, _ = lab.place_of(page.path)
+    warnings = [f"the file ends in a damaged record: {page.damage}"] if page.damage else []
+    if files > 1:
+        warnings.append(f"this is file {number} of a ring's {files}: qemu_pcap_status lists them, path= reads another")
     return PacketPage(
         path=str(page.path),
         packets=[
@@ -179,7 +184,7 @@ async def qemu_pcap_read(
         matched=page.matched,
         scanned=page.scanned,
         next_cursor=page.next_cursor,
-        warnings=[f"the file ends in a damaged record: {page.damage}"] if page.damage else [],
+        warnings=warnings,
     )
 
 
