@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from _bench.drivers import by_pylibpcap, by_rawtap
+from _bench.drivers import by_pylibpcap
 from _bench.machine import CAPTURE_CPU, Wire, on_cpu
 from _bench.plan import BenchError
 
@@ -52,6 +52,7 @@ class Contender:
         needs_waking: It notices the signal with the next packet only.
         slow: It gets a fraction of the packets.
         ours: Its counters must balance in every trial.
+        first_turn: Bytes that it is sent slowly before the load, for files that are used again under the load.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Contender:
     needs_waking: bool = False
     slow: bool = False
     ours: bool = False
+    first_turn: int = 0
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def tcpdump(name: str, *options: str) -> Contender:
     )
 
 
-def rawtap(name: str, **options: Any) -> Contender:
+def rawtap(name: str, *, first_turn: int = 0, **options: Any) -> Contender:
     """rawtap, with these fields of its request besides the default ones."""
     driver = [sys.executable, str(_DRIVERS / "by_rawtap.py")]
     # The default limit of a file is below what these rows send.
@@ -199,11 +201,14 @@ def rawtap(name: str, **options: Any) -> Contender:
         _json_report,
         stop="line",
         ours=True,
+        first_turn=first_turn,
     )
 
 
 RAWTAP = rawtap("rawtap")
-RING_NAME = "rawtap, ring of 4 files"
+_RING_FILES = 4
+RING_NAME = f"rawtap, ring of {_RING_FILES} files"
+REUSED_RING_NAME = f"{RING_NAME}, reused"
 TCPDUMP = tcpdump("tcpdump")
 _DUMPCAP = ("dumpcap", "-q", "-P", "-B", "64")
 DUMPCAP = Contender(
@@ -236,5 +241,7 @@ PEERS = (TCPDUMP, tcpdump("tcpdump -B 65536", "-B", "65536"), DUMPCAP, PYLIBPCAP
 
 
 def rings(file_bytes: int) -> tuple[Contender, ...]:
-    """rawtap with a ring of four files of that size, where this version can."""
-    return (rawtap(RING_NAME, files=4, max_bytes=file_bytes),) if by_rawtap.has_ring_of_files() else ()
+    """rawtap with a ring of files of that size: a new one, and one that has gone round before the load."""
+    ring = {"files": _RING_FILES, "max_bytes": file_bytes}
+    first_turn = (_RING_FILES + 1) * file_bytes  # the oldest gives way when the file after the last begins
+    return rawtap(RING_NAME, **ring), rawtap(REUSED_RING_NAME, first_turn=first_turn, **ring)

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import anyio
 
@@ -63,10 +62,7 @@ def select(bench: Bench) -> list[Table]:
 def _select(bench: Bench, mixed: Mixed, *, to_file: bool) -> Table:
     what = "to a new file" if to_file else "to a count"
     out = mixed.path.with_name("selected.pcap") if to_file else None
-    ways = {"tcpdump": lambda: _tcpdump(mixed.path, out)}
-    ours = _our_select()
-    if ours:
-        ways = {"rawtap": lambda: ours(mixed.path, out), **ways}
+    ways = {"rawtap": lambda: _ours(mixed.path, out), "tcpdump": lambda: _tcpdump(mixed.path, out)}
     timed = _interleaved(bench, what, ways, mixed, out)
     values = {name: [each.milliseconds for each in done] for name, done in timed.items()}
     remarks = {
@@ -81,16 +77,13 @@ def _select(bench: Bench, mixed: Mixed, *, to_file: bool) -> Table:
 
 def _speed(values: Mapping[str, Sequence[float]]) -> Target:
     text = f"speed, rawtap over tcpdump >= {_SPEED_TARGET:g}"
-    if "rawtap" not in values:
-        return Target(text, "this version of rawtap has no select", None)
     ratio = statistics.median(values["tcpdump"]) / statistics.median(values["rawtap"])
     return Target(text, f"{ratio:.3g}", ratio >= _SPEED_TARGET)
 
 
-def _our_select() -> Callable[[Path, Path | None], int] | None:
-    """`reader.select`, where this version has it, as a function that returns how many packets match."""
-    found = cast(Any, getattr(reader, "select", None))
-    return None if found is None else lambda path, out: int(found(path, _EXPRESSION, out).matched)
+def _ours(path: Path, out: Path | None) -> int:
+    """Select by rawtap; how many packets match."""
+    return reader.select(path, _EXPRESSION, out).matched
 
 
 def _interleaved(
@@ -172,16 +165,12 @@ async def _page(service: Service, mixed: Mixed, what: str) -> Timed:
 
 
 def _count_ms(bench: Bench, mixed: Mixed) -> list[float]:
-    """The count alone, the first one left out; where there is no select, what it took to count for a page."""
-    ours = _our_select()
+    """The count alone, the first one left out."""
     found = []
     with on_cpu(CAPTURE_CPU):
         for _ in range(bench.plan.rounds + 1):
             started = time.perf_counter()
-            if ours:
-                ours(mixed.path, None)
-            else:
-                reader.read_page(mixed.path, _EXPRESSION, None, 1, growing=False)
+            _ours(mixed.path, None)
             found.append((time.perf_counter() - started) * 1e3)
     return found[1:]
 

@@ -17,6 +17,7 @@ from _bench.plan import Bench
 from _bench.sender import Load, Sent
 
 _LOOK = 0.05  # seconds between two looks at a file
+_GENTLE = 50_000  # frames a second that any capture can take
 _SMALL = 10_000  # packets up to which each one's number is looked at
 _PCAP_HEADER, _RECORD_HEADER, _ETHERNET_HEADER = 24, 16, 14
 
@@ -25,7 +26,8 @@ _PCAP_HEADER, _RECORD_HEADER, _ETHERNET_HEADER = 24, 16, 14
 class Trial:
     """What came of one trial.
 
-    `in_file` is what tcpdump counts in the files afterwards, `lost` what was sent and never saved, `cpu` the
+    `seconds`, `rate` and `retries` are the sender's under the load. `in_file` is what tcpdump counts in the files
+    afterwards, `lost` what was sent and never saved, `cpu` the
     capture's CPU time in seconds, without its start-up and what it uses with no packets. `wrong` says what does not
     add up, "" if all does.
     """
@@ -58,29 +60,39 @@ class Trial:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one capture was given and left. `numbers` are those of the frames in the file, None where not looked at."""
+    """What one capture was given and left.
 
-    sent: Sent
+    `first_turn` frames came before those of `load`. `numbers` are those of the frames in the file, None where not
+    looked at.
+    """
+
+    first_turn: int
+    load: Sent
     carried: int
     finished: Finished
     in_file: int
     numbers: list[int] | None
 
+    @property
+    def sent(self) -> int:
+        """All frames."""
+        return self.first_turn + self.load.count
+
 
 def run(bench: Bench, row: int, contender: Contender, wire: Wire, folder: Path, load: Load, *, settle: bool) -> Trial:
     """Run one. With `settle` the contender may finish its file before it is stopped, else it is stopped at once."""
     seen = _capture(bench, contender, wire, folder, load, settle=settle)
-    sent, reported = seen.sent, seen.finished.reported
+    reported = seen.finished.reported
     saved = seen.in_file + reported.overwritten
     trial = Trial(
         contender=contender.name,
         folder="tmpfs" if folder == bench.tmpfs else "disk",
-        sent=sent.count,
-        seconds=sent.seconds,
-        rate=sent.rate,
-        retries=sent.retries,
+        sent=seen.sent,
+        seconds=seen.load.seconds,
+        rate=seen.load.rate,
+        retries=seen.load.retries,
         in_file=seen.in_file,
-        lost=sent.count - saved,
+        lost=seen.sent - saved,
         saved=saved,
         dropped_kernel=reported.dropped_kernel,
         dropped_interface=reported.dropped_interface,
@@ -97,6 +109,9 @@ def _capture(bench: Bench, contender: Contender, wire: Wire, folder: Path, load:
     with tempfile.TemporaryDirectory(dir=folder) as name:
         own = Path(name)
         with capturing(contender, wire, own) as running:
+            first_turn = contender.first_turn // load.size
+            if first_turn:
+                bench.sender.send(wire.far, Load(first_turn, load.size, _GENTLE))
             sent = bench.sender.send(wire.far, load)
             carried = wire.carried() - before
             if settle:
@@ -106,7 +121,7 @@ def _capture(bench: Bench, contender: Contender, wire: Wire, folder: Path, load:
         in_file = sum(count_frames(path) for path in files)
         small = contender.ours and sent.count <= _SMALL
         numbers = [number for path in files for number in _numbers(path)] if small else None
-    return _Seen(sent, carried, finished, in_file, numbers)
+    return _Seen(first_turn, sent, carried, finished, in_file, numbers)
 
 
 def interleaved(
@@ -193,7 +208,7 @@ def _state(folder: Path) -> list[tuple[str, int]]:
 
 def _wrong(contender: Contender, seen: _Seen) -> str:
     """What does not add up, "" if all does. Of a peer only the wire is looked at: what it reports is its own affair."""
-    sent, reported = seen.sent.count, seen.finished.reported
+    sent, reported = seen.sent, seen.finished.reported
     found = [reported.error] if reported.error else []
     if seen.carried != sent:
         found.append(f"the sender sent {sent}, the wire carried {seen.carried}")

@@ -8,7 +8,6 @@ and the CPU time of the whole process from armed to closed as JSON.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import resource
 import socket
@@ -17,11 +16,6 @@ from pathlib import Path
 
 from rawtap.capture.session import CaptureRequest, CaptureSession
 from rawtap.settings import Settings
-
-
-def has_ring_of_files() -> bool:
-    """Whether this rawtap can keep a capture in a ring of files."""
-    return "files" in {field.name for field in dataclasses.fields(CaptureRequest)}
 
 
 def _cpu_seconds() -> float:
@@ -38,12 +32,10 @@ def _main() -> None:
     print("armed", flush=True)
     sys.stdin.readline()
     snapshot = session.stop()
-    if hasattr(session, "close"):  # then a stop answers before the kernel has given up the ring, which costs as well
-        session.close()
-    overwritten = getattr(snapshot, "packets_overwritten", 0)
+    session.close()  # a stop answers before the kernel has given up the ring, which costs as well
     counters = {
-        "saved": snapshot.packets + overwritten,
-        "overwritten": overwritten,
+        "saved": snapshot.packets + snapshot.packets_overwritten,
+        "overwritten": snapshot.packets_overwritten,
         "dropped_kernel": snapshot.dropped_kernel,
         "dropped_interface": snapshot.dropped_interface,
         "cpu": _cpu_seconds() - before,
