@@ -190,7 +190,7 @@ def tcpdump(name: str, *options: str) -> Contender:
 
 
 def rawtap(name: str, *, first_turn: int = 0, **options: Any) -> Contender:
-    """rawtap, with these fields of its request besides the default ones."""
+    """rawtap, with these of the driver's options besides the default ones."""
     driver = [sys.executable, str(_DRIVERS / "by_rawtap.py")]
     # The default limit of a file is below what these rows send.
     chosen = json.dumps({"max_bytes": 1 << 40, **options})
@@ -206,9 +206,10 @@ def rawtap(name: str, *, first_turn: int = 0, **options: Any) -> Contender:
 
 
 RAWTAP = rawtap("rawtap")
-_RING_FILES = 4
-RING_NAME = f"rawtap, ring of {_RING_FILES} files"
-REUSED_RING_NAME = f"{RING_NAME}, reused"
+_LARGE_RING_MIB = 32  # half of what the peers' larger form gets
+LARGE_RING = rawtap(f"rawtap --ring-mib {_LARGE_RING_MIB}", ring_bytes=_LARGE_RING_MIB << 20)
+_FILES = 4
+RING_FILES_NAME = f"{LARGE_RING.name}, {_FILES} files reused"
 TCPDUMP = tcpdump("tcpdump")
 _DUMPCAP = ("dumpcap", "-q", "-P", "-B", "64")
 DUMPCAP = Contender(
@@ -240,8 +241,8 @@ SCAPY = Contender(
 PEERS = (TCPDUMP, tcpdump("tcpdump -B 65536", "-B", "65536"), DUMPCAP, PYLIBPCAP)
 
 
-def rings(file_bytes: int) -> tuple[Contender, ...]:
-    """rawtap with a ring of files of that size: a new one, and one that has gone round before the load."""
-    ring = {"files": _RING_FILES, "max_bytes": file_bytes}
-    first_turn = (_RING_FILES + 1) * file_bytes  # the oldest gives way when the file after the last begins
-    return rawtap(RING_NAME, **ring), rawtap(REUSED_RING_NAME, first_turn=first_turn, **ring)
+def ring_of_files(file_bytes: int) -> Contender:
+    """rawtap with a ring of files of that size, which has gone round before the load."""
+    first_turn = (_FILES + 1) * file_bytes  # the oldest gives way when the file after the last begins
+    ring_bytes = _LARGE_RING_MIB << 20
+    return rawtap(RING_FILES_NAME, first_turn=first_turn, files=_FILES, max_bytes=file_bytes, ring_bytes=ring_bytes)

@@ -42,6 +42,7 @@ def calls(bench: Bench) -> list[Table]:
 async def _calls(bench: Bench, wire: Wire, folder: Path) -> list[Table]:
     ours, theirs = [], []
     async with serving(folder, "--allow-interface", wire.near) as service:
+        await service.settle()
         for _ in range(bench.plan.calls):
             ours.append(await _rawtap(bench, wire, service))
             theirs.append(_tcpdump(bench, wire, folder))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from _bench.contenders import PEERS, RAWTAP, REUSED_RING_NAME, RING_NAME, SCAPY, rings
+from _bench.contenders import LARGE_RING, PEERS, RAWTAP, RING_FILES_NAME, SCAPY, ring_of_files
 from _bench.machine import CAPTURE_CPU, file_system, on_cpu
 from _bench.plan import Bench
 from _bench.report import Line, Table, Target, all_exact, at_most, compare
@@ -76,7 +76,7 @@ def overload(bench: Bench) -> list[Table]:
 def _overload(bench: Bench, folder: Path) -> list[Table]:
     plan = bench.plan
     load = Load(plan.large_packets, _LARGE_FRAME)
-    contenders = (RAWTAP, *rings(plan.ring_file_bytes), *PEERS)
+    contenders = (RAWTAP, LARGE_RING, ring_of_files(plan.ring_file_bytes), *PEERS)
     trials: dict[str, list[Trial]] = {contender.name: [] for contender in contenders}
     limits = []
     for _ in range(plan.rounds):
@@ -94,18 +94,21 @@ def _overload(bench: Bench, folder: Path) -> list[Table]:
 def _drop_table(trials: Trials, what: str, notes: tuple[str, ...]) -> Table:
     peers = {peer.name: trials[peer.name] for peer in PEERS}
     best = _least(peers, _lost_share)
-    dropped, ours = _median(trials[best], _lost_share), _median(trials[RAWTAP.name], _lost_share)
-    text = f"share dropped, fresh file, rawtap over the best peer ({best}) <= {_DROP_TARGET}"
-    if dropped < _OVERLOADED:
-        found = f"this row could not overload the machine: {best} lost only {dropped:.3g} %, rawtap {ours:.3g} %"
-        target = Target(text, found, None)
-    else:
-        target = Target(text, f"{ours / dropped:.3g}", ours <= _DROP_TARGET * dropped)
+    targets = tuple(_drop_target(trials, name, best) for name in (RAWTAP.name, LARGE_RING.name))
     remarks = {
         name: f"{_reported(done)}, at {_median(done, _rate):,.0f} frames a second" for name, done in trials.items()
     }
     lines = compare(_values(trials, _lost_share), best, remarks)
-    return Table(3, f"overload, dropped: {what}", "% of what was sent", lines, (target, _exact(trials)), notes)
+    return Table(3, f"overload, dropped: {what}", "% of what was sent", lines, (*targets, _exact(trials)), notes)
+
+
+def _drop_target(trials: Trials, ours: str, best: str) -> Target:
+    text = f"share dropped, fresh file, {ours} over the best peer ({best}) <= {_DROP_TARGET}"
+    dropped, our_share = _median(trials[best], _lost_share), _median(trials[ours], _lost_share)
+    if dropped < _OVERLOADED:
+        found = f"this row could not overload the machine: {best} lost only {dropped:.3g} %, {ours} {our_share:.3g} %"
+        return Target(text, found, None)
+    return Target(text, f"{our_share / dropped:.3g}", our_share <= _DROP_TARGET * dropped)
 
 
 def _saved_cpu_table(trials: Trials, what: str) -> Table:
@@ -113,8 +116,8 @@ def _saved_cpu_table(trials: Trials, what: str) -> Table:
     values = _values(trials, _cpu_ns)
     lines = compare(values, best, {name: _loss_remark(done) for name, done in trials.items()})
     title = f"overload, CPU per packet: {what}"
-    lost = sum(trial.lost for trial in trials[REUSED_RING_NAME])
-    ratio = _median(trials[REUSED_RING_NAME], _cpu_ns) / _median(trials[best], _cpu_ns)
+    lost = sum(trial.lost for trial in trials[RING_FILES_NAME])
+    ratio = _median(trials[RING_FILES_NAME], _cpu_ns) / _median(trials[best], _cpu_ns)
     targets = (
         at_most("packets that the reused ring of files lost in all trials", lost, 0),
         at_most(f"CPU per saved packet, reused ring of files over the best peer ({best})", ratio, _RING_CPU_TARGET),
@@ -184,6 +187,6 @@ def _values(trials: Trials, of: Callable[[Trial], float]) -> dict[str, list[floa
 
 def _exact(trials: Trials) -> Target:
     """Of rawtap's trials, and of any other where frames got lost before the capture."""
-    ours = {RAWTAP.name, RING_NAME, REUSED_RING_NAME}
+    ours = {RAWTAP.name, LARGE_RING.name, RING_FILES_NAME}
     wrong = [trial.wrong for name, done in trials.items() for trial in done if name in ours or trial.wrong]
     return all_exact(wrong)

@@ -17,14 +17,13 @@ import anyio
 from _bench.machine import CAPTURE_CPU, on_cpu
 from _bench.plan import Bench
 from _bench.report import Line, Table, Target, at_most, compare, found_all
-from _bench.service import Service, serving
+from _bench.service import SETTLE, Service, serving
 from rawtap.packets import reader
 
 _ROW = 5
 _EXPRESSION = "udp port 53"
 _SPEED_TARGET = 1.0
 _PAGE_LIMIT = 100.0  # ms beyond the count
-_SETTLE = 1.0  # seconds that a client has before its first page; the server loads its decoder meanwhile
 _FRAMES = 400  # different ones in the file
 _ADDRESSES = b"\x02\0\0\0\0\2\x02\0\0\0\0\1"
 _ARP, _IPV4, _TCP, _UDP = 0x0806, 0x0800, 6, 17
@@ -135,14 +134,15 @@ async def _first_page(bench: Bench, mixed: Mixed) -> Table:
     later: list[Timed] = []
     for _ in range(bench.plan.rounds):
         async with serving(mixed.path.parent / "captures", "--read-dir", str(mixed.path.parent)) as service:
-            await service.call("qemu_pcap_status")  # the client's first call, for which it asks for all tools' schemas
-            await anyio.sleep(_SETTLE)
+            await service.settle()
             for pages, what in ((first, "first page, first call"), (later, "first page, later call")):
                 pages.append(await _page(service, mixed, what))
                 bench.record(_ROW, pages[-1])
     counts = _count_ms(bench, mixed)
     lines = (
-        Line("first page, first call", tuple(page.milliseconds for page in first), remark=f"{_SETTLE:g} s after start"),
+        Line(
+            "first page, first call", tuple(page.milliseconds for page in first), remark=f"{SETTLE:g} s after its start"
+        ),
         Line("first page, later call", tuple(page.milliseconds for page in later)),
         Line("count alone", tuple(counts), remark="in the bench's own process"),
     )

@@ -61,6 +61,7 @@ async def _over_packets(bench: Bench, wire: Wire, captures: Path) -> Table:
     """The server's memory after more and more packets of one capture."""
     points, sent = [], 0
     async with serving(captures, "--allow-interface", wire.near) as service:
+        await service.settle()
         await service.call("qemu_pcap_start", interface=wire.near, snaplen=_SNAPLEN, max_bytes=1 << 40)
         for point in bench.plan.memory_points:
             bench.sender.send(wire.far, Load(point - sent))
@@ -100,6 +101,7 @@ async def _over_captures(bench: Bench, wire: Wire, captures: Path) -> Table:
     """The server's memory and its CPU time with many captures that have nothing to do; then each sees every frame."""
     plan = bench.plan
     async with serving(captures, "--allow-interface", wire.near) as service:
+        await service.settle()
         before = _sample(bench, service, "before")
         for _ in range(plan.many_captures):
             await service.call("qemu_pcap_start", interface=wire.near)

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
 from mcp import Client, StdioServerParameters, stdio_client
 from mcp_types import TextContent
 
 from _bench.machine import CAPTURE_CPU, on_cpu
 from _bench.plan import BenchError
 from _bench.trial import count_frames
+
+SETTLE = 1.0  # seconds; an agent takes longer between two calls
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,11 @@ class Service:
             texts = [block.text for block in result.content if isinstance(block, TextContent)]
             raise BenchError(f"{tool}: {' '.join(texts)}")
         return dict(result.structured_content)
+
+    async def settle(self) -> None:
+        """Let both sides do what they do once: the client asks for schemas, the server loads its decoder."""
+        await self.call("qemu_pcap_status")
+        await anyio.sleep(SETTLE)
 
     def status(self, file: str = "status") -> dict[str, str]:
         """One of its files in /proc as a mapping."""

@@ -27,9 +27,8 @@ class Trial:
     """What came of one trial.
 
     `seconds`, `rate` and `retries` are the sender's under the load. `in_file` is what tcpdump counts in the files
-    afterwards, `lost` what was sent and never saved, `cpu` the
-    capture's CPU time in seconds, without its start-up and what it uses with no packets. `wrong` says what does not
-    add up, "" if all does.
+    afterwards, `lost` what was sent and never saved, `cpu` the capture's CPU time in seconds, without its start-up
+    and what it uses with no packets. `wrong` says what does not add up, "" if all does.
     """
 
     contender: str

@@ -16,6 +16,8 @@ from rawtap.errors import RawtapError
 from rawtap.settings import Settings, default_capture_dir
 from rawtap.untrusted import visible
 
+_MAX_RING_MIB = 1024
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -57,6 +59,13 @@ def _positive(text: str) -> int:
     return number
 
 
+def _ring_mib(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= _MAX_RING_MIB:
+        raise argparse.ArgumentTypeError(f"{number} is not 1 to {_MAX_RING_MIB}")
+    return number
+
+
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--capture-dir",
@@ -80,6 +89,13 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="an interface of the host that may be captured, or a bridge that may be joined; may be repeated",
     )
+    parser.add_argument(
+        "--ring-mib",
+        type=_ring_mib,
+        default=Settings().ring_bytes >> 20,
+        metavar="N",
+        help="size of each capture's kernel ring: what holds a burst until it is written (default: %(default)s)",
+    )
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -87,6 +103,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         capture_dir=options.capture_dir.absolute(),
         read_dirs=tuple(folder.absolute() for folder in options.read_dir),
         allowed_interfaces=frozenset(options.allow_interface),
+        ring_bytes=options.ring_mib << 20,
     )
 
 

@@ -2,8 +2,8 @@
 
     by_rawtap.py INTERFACE FOLDER OPTIONS
 
-OPTIONS are fields of `CaptureRequest` as JSON. Prints "armed", stops on a line of stdin, then prints its counters
-and the CPU time of the whole process from armed to closed as JSON.
+OPTIONS are fields of `CaptureRequest` as JSON, and "ring_bytes", the size of the kernel's ring. Prints "armed",
+stops on a line of stdin, then prints its counters and the CPU time of the whole process from armed to closed as JSON.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ def _cpu_seconds() -> float:
 
 def _main() -> None:
     interface, folder, options = sys.argv[1:]
-    request = CaptureRequest(interface, **json.loads(options))
+    chosen = json.loads(options)
+    ring_bytes = chosen.pop("ring_bytes", Settings().ring_bytes)
+    request = CaptureRequest(interface, **chosen)
     index = socket.if_nametoindex(interface)
-    session = CaptureSession.start(request, index, Path(folder), "bench", ring_bytes=Settings().ring_bytes)
+    session = CaptureSession.start(request, index, Path(folder), "bench", ring_bytes=ring_bytes)
     before = _cpu_seconds()
     print("armed", flush=True)
     sys.stdin.readline()
