@@ -112,6 +112,10 @@ class Running:
         cpu = usage.ru_utime + usage.ru_stime - self._cpu_armed
         return Finished(self._contender.report(output), cpu, woken)
 
+    def cpu_since_armed(self) -> float:
+        """CPU seconds that it has used since then."""
+        return self._cpu_seconds() - self._cpu_armed
+
     def _cpu_seconds(self) -> float:
         """The time that it has used so far; finer than /proc/PID/stat's ticks."""
         tasks = Path(f"/proc/{self._process.pid}/task").glob("*/schedstat")

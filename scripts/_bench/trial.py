@@ -27,13 +27,14 @@ class Trial:
     """What came of one trial.
 
     `seconds`, `rate` and `retries` are the sender's under the load. `in_file` is what tcpdump counts in the files
-    afterwards, `lost` what was sent and never saved, `cpu` the capture's CPU time in seconds, without its start-up
-    and what it uses with no packets. `wrong` says what does not add up, "" if all does.
+    afterwards, `lost` what was sent and never saved, `cpu` the capture's CPU time in seconds, without its start-up,
+    what it uses with no packets, and the `first_turn` frames. `wrong` says what does not add up, "" if all does.
     """
 
     contender: str
     folder: str
     sent: int
+    first_turn: int
     seconds: float
     rate: float
     retries: int
@@ -53,19 +54,20 @@ class Trial:
 
     @property
     def cpu_ns(self) -> float:
-        """Nanoseconds per saved packet."""
-        return self.cpu / max(1, self.saved) * 1e9
+        """Nanoseconds per saved packet of the load."""
+        return self.cpu / max(1, self.saved - self.first_turn) * 1e9
 
 
 @dataclass(frozen=True)
 class _Seen:
     """What one capture was given and left.
 
-    `first_turn` frames came before those of `load`. `numbers` are those of the frames in the file, None where not
-    looked at.
+    `first_turn` frames came before those of `load` and cost `first_turn_cpu` seconds. `numbers` are those of the
+    frames in the file, None where not looked at.
     """
 
     first_turn: int
+    first_turn_cpu: float
     load: Sent
     carried: int
     finished: Finished
@@ -83,10 +85,12 @@ def run(bench: Bench, row: int, contender: Contender, wire: Wire, folder: Path, 
     seen = _capture(bench, contender, wire, folder, load, settle=settle)
     reported = seen.finished.reported
     saved = seen.in_file + reported.overwritten
+    cpu = seen.finished.cpu - bench.idle_cpu[contender.name] if reported.cpu is None else reported.cpu
     trial = Trial(
         contender=contender.name,
         folder="tmpfs" if folder == bench.tmpfs else "disk",
         sent=seen.sent,
+        first_turn=seen.first_turn,
         seconds=seen.load.seconds,
         rate=seen.load.rate,
         retries=seen.load.retries,
@@ -95,7 +99,7 @@ def run(bench: Bench, row: int, contender: Contender, wire: Wire, folder: Path, 
         saved=saved,
         dropped_kernel=reported.dropped_kernel,
         dropped_interface=reported.dropped_interface,
-        cpu=seen.finished.cpu - bench.idle_cpu[contender.name] if reported.cpu is None else reported.cpu,
+        cpu=cpu - seen.first_turn_cpu,
         woken=seen.finished.woken,
         wrong=_wrong(contender, seen),
     )
@@ -109,8 +113,10 @@ def _capture(bench: Bench, contender: Contender, wire: Wire, folder: Path, load:
         own = Path(name)
         with capturing(contender, wire, own) as running:
             first_turn = contender.first_turn // load.size
+            first_turn_cpu = 0.0
             if first_turn:
                 bench.sender.send(wire.far, Load(first_turn, load.size, _GENTLE))
+                first_turn_cpu = running.cpu_since_armed()
             sent = bench.sender.send(wire.far, load)
             carried = wire.carried() - before
             if settle:
@@ -120,7 +126,7 @@ def _capture(bench: Bench, contender: Contender, wire: Wire, folder: Path, load:
         in_file = sum(count_frames(path) for path in files)
         small = contender.ours and sent.count <= _SMALL
         numbers = [number for path in files for number in _numbers(path)] if small else None
-    return _Seen(first_turn, sent, carried, finished, in_file, numbers)
+    return _Seen(first_turn, first_turn_cpu, sent, carried, finished, in_file, numbers)
 
 
 def interleaved(
