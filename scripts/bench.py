@@ -116,6 +116,8 @@ def main() -> int:
         return _FAILED
     from _bench.plan import BenchError
 
+    # A shell's background job is started with SIGINT ignored, and so would be the contenders, which it ends.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # So that a SIGTERM cleans up as Ctrl-C does, for which an event loop has its own handler.
     signal.signal(signal.SIGTERM, lambda _, __: signal.raise_signal(signal.SIGINT))
     try:

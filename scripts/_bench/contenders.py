@@ -20,7 +20,7 @@ from _bench.machine import CAPTURE_CPU, Wire, on_cpu
 from _bench.plan import BenchError
 
 _DRIVERS = Path(__file__).parent / "drivers"
-_UNWILLING = 0.5  # seconds until a contender that needs a packet to notice its signal is sent one, and another
+_UNWILLING = 0.5  # seconds until a contender that needs a packet to notice its signal is sent one
 _HUNG = 30.0
 
 
@@ -98,7 +98,9 @@ class Running:
     def stop(self) -> Finished:
         """Stop it and wait for its end and its counters."""
         self._ask()
-        woken = self._contender.needs_waking and self._wake_until_it_ends()
+        woken = self._contender.needs_waking and not self._ends_within(_UNWILLING)
+        if woken:
+            self._wire.wake()
         if not self._ends_within(_HUNG):
             raise BenchError(f"{self._contender.name} did not stop in {_HUNG:.0f} s")
         output = self._process.stdout.read() if self._process.stdout else ""
@@ -109,14 +111,6 @@ class Running:
             raise BenchError(f"{self._contender.name} failed ({self._process.returncode}): {output.strip()}")
         cpu = usage.ru_utime + usage.ru_stime - self._cpu_armed
         return Finished(self._contender.report(output), cpu, woken)
-
-    def _wake_until_it_ends(self) -> bool:
-        """Send packets to one that needs them to notice its signal; whether it took any."""
-        packets = 0
-        while not self._ends_within(_UNWILLING) and packets < _HUNG / _UNWILLING:
-            self._wire.wake()
-            packets += 1
-        return packets > 0
 
     def cpu_since_armed(self) -> float:
         """CPU seconds that it has used since then."""
