@@ -13,6 +13,7 @@ import pytest
 
 from support import (
     PCAP_HEADER,
+    RAWTAP,
     RECORD_HEADER,
     Account,
     Session,
@@ -348,3 +349,25 @@ def test_a_page_is_selected_by_a_filter_and_followed_by_a_cursor(user: Account, 
             assert seen == list(range(51, 101))
 
     anyio.run(scenario)
+
+
+@pytest.mark.parametrize("mebibytes", [1, 16])
+def test_the_operator_sizes_the_kernels_ring(user: Account, wire: Wire, mebibytes: int) -> None:
+    """The ring is mapped into the server, as what /proc/PID/maps calls a socket."""
+
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near, "--ring-mib", str(mebibytes)) as session:
+            await session.call("qemu_pcap_start", interface=wire.near)
+            lines = Path(f"/proc/{session.pid}/maps").read_text(encoding="utf-8").splitlines()
+            (ends,) = [line.split()[0].split("-") for line in lines if "socket:[" in line]
+            begin, end = (int(each, 16) for each in ends)
+            assert mebibytes << 20 <= end - begin < (mebibytes + 1) << 20
+
+    anyio.run(scenario)
+
+
+@pytest.mark.parametrize("text", ["0", "1025", "4M"])
+def test_a_ring_of_no_size_is_refused(text: str) -> None:
+    done = subprocess.run([RAWTAP, "serve", "--ring-mib", text], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"argument --ring-mib: '{text}' is no whole number from 1 to 1024" in done.stderr

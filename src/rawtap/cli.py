@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from rawtap.settings import Settings, default_capture_dir
 from rawtap.untrusted import visible
 
 _MAX_RING_MIB = 1024
+_MAX_SHOWN = 999_999_999
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,25 +47,26 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         "filter", nargs="*", metavar="FILTER", help="which packets: a pcap-filter(7) expression, like udp port 53"
     )
     parser.add_argument(
-        "--limit", type=_positive, default=20, metavar="N", help="show at most N packets (default: %(default)s)"
+        "--limit",
+        type=_count(1, _MAX_SHOWN),
+        default=20,
+        metavar="N",
+        help="show at most N packets (default: %(default)s)",
     )
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--count", action="store_true", help="only count them")
     instead.add_argument("--write", type=Path, metavar="OUT", help="copy them to the new file OUT, in pcap format")
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
+def _count(least: int, most: int) -> Callable[[str], int]:
+    """What turns an argument into a whole number from `least` to `most`."""
 
+    def parse(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,9}", text) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
+        return int(text)
 
-def _ring_mib(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= _MAX_RING_MIB:
-        raise argparse.ArgumentTypeError(f"{number} is not 1 to {_MAX_RING_MIB}")
-    return number
+    return parse
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
@@ -91,7 +94,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--ring-mib",
-        type=_ring_mib,
+        type=_count(1, _MAX_RING_MIB),
         default=Settings().ring_bytes >> 20,
         metavar="N",
         help="size of each capture's kernel ring: what holds a burst until it is written (default: %(default)s)",

@@ -247,7 +247,10 @@ class CaptureSession:
         native = self._native
         found = [f"libpcap: {native.warning}"] if native.warning else []
         if native.dropped_kernel:
-            found.append(f"the kernel dropped {native.dropped_kernel} packets that matched: the ring was full")
+            found.append(
+                f"the kernel dropped {native.dropped_kernel} packets that matched: its ring was full. "
+                "A narrower filter or a smaller snaplen needs less of it; the operator can enlarge it (--ring-mib)"
+            )
         if native.dropped_interface:
             found.append(f"the interface dropped {native.dropped_interface} frames before the capture saw them")
         if self._ended_at is not None and native.unaccounted:
