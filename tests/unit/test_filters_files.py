@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -15,7 +16,7 @@ import pytest
 from rawtap.capture import files, filters
 from rawtap.capture.files import Series
 from rawtap.capture.filters import checked
-from rawtap.errors import BadFilter, OutputUnwritable
+from rawtap.errors import BadFilter, NoSpace, OutputUnwritable
 
 # The folder is entered before the rights are given up: the test's own folder may be closed to others.
 _UNWRITABLE = """
@@ -316,3 +317,33 @@ def test_a_name_that_would_be_looked_up_is_refused(expression: str, name: str) -
     with pytest.raises(BadFilter, match="numeric address") as caught:
         checked(expression)
     assert repr(name) in str(caught.value)
+
+
+def test_a_file_gets_its_name_with_its_header_in_it_and_never_anothers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named: list[tuple[bytes, list[str]]] = []
+    rename = Path.rename
+
+    def look(part: Path, path: Path) -> Path:
+        named.append((part.read_bytes(), [each.name for each in tmp_path.glob("[!.]*")]))
+        return rename(part, path)
+
+    monkeypatch.setattr(Path, "rename", look)
+    monkeypatch.setattr(Series, "_name", lambda _: "same.pcap")
+    Series(tmp_path, "c", ".pcap", 1).begin(header=b"header")
+    assert named == [(b"header", [])]
+    assert [path.name for path in tmp_path.iterdir()] == ["same.pcap"]
+    with pytest.raises(OutputUnwritable, match="File exists"):
+        Series(tmp_path, "c", ".pcap", 1).begin(header=b"other")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"header"]
+
+
+def test_a_file_whose_header_cannot_be_written_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", fail)
+    with pytest.raises(NoSpace):
+        Series(tmp_path, "c", ".pcap", 1).begin(header=b"header")
+    assert list(tmp_path.iterdir()) == []

@@ -48,16 +48,17 @@ class Series:
         self._fd = -1
         self.segments: tuple[Segment, ...] = ()
 
-    def begin(self, packets: int = 0, bytes_: int = 0) -> int:
+    def begin(self, packets: int = 0, bytes_: int = 0, header: bytes = b"") -> int:
         """Create the next file, mode 0600, and return its descriptor, which stays this object's.
 
-        `packets` and `bytes_` are what the capture has saved so far.
+        `packets` and `bytes_` are what the capture has saved so far. With its first name the file has its `header`:
+        nobody ever finds one without, not even after SIGKILL.
 
         Raises:
             OutputUnwritable: The folder or the file cannot be made.
             NoSpace: The file system is below its free-space floor already.
         """
-        path, fd = _create(self._directory, self._name())
+        path, fd = _create(self._directory, self._name(), header)
         self.end()
         self._fd = fd
         self._made += 1
@@ -103,8 +104,8 @@ class Series:
             segment.path.unlink(missing_ok=True)
 
 
-def _create(directory: Path, name: str) -> tuple[Path, int]:
-    """Create a new capture file, mode 0600, and return its path and descriptor.
+def _create(directory: Path, name: str, header: bytes) -> tuple[Path, int]:
+    """Create a new capture file, mode 0600, that begins with `header`, and return its path and descriptor.
 
     Raises:
         OutputUnwritable: The folder or the file cannot be made.
@@ -114,7 +115,7 @@ def _create(directory: Path, name: str) -> tuple[Path, int]:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _require_space(directory)
         path = directory / name
-        return path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        return path, _create_with(path, header)
     except OSError as error:
         if exhausted := ServerExhausted.of(error):
             raise exhausted from error
@@ -125,6 +126,26 @@ def _create(directory: Path, name: str) -> tuple[Path, int]:
             evidence=f"{error.strerror}: {error.filename}",
             cure="Make the folder writable for this user, or start the server with --capture-dir FOLDER",
         ) from error
+
+
+def _create_with(path: Path, header: bytes) -> int:
+    """Create a file that has its name only when `header` is in it.
+
+    SIGKILL in between leaves a hidden file of that name with ".part" behind it, which is no capture. (O_TMPFILE would
+    leave nothing, but then /proc/PID/fd and lsof(8) call the file deleted.)
+    """
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    part = path.with_name(f".{path.name}.part")
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, header)
+        part.rename(path)
+    except BaseException:
+        os.close(fd)
+        part.unlink()
+        raise
+    return fd
 
 
 def _require_space(directory: Path) -> None:

@@ -330,10 +330,11 @@ class CaptureSession:
     def _begin_file(self) -> None:
         """Begin the first file, or the next one of the ring in the place of the oldest."""
         native = self._native
-        fd = self._series.begin(native.packets, native.wire_bytes)
+        header = self._header()
+        fd = self._series.begin(native.packets, native.wire_bytes, header)
         room = self.request.max_bytes - len(self._trailer())
         try:
-            native.begin_file(fd, self._header(), room, self._series.retire())
+            native.begin_file(fd, header, room, self._series.retire())
         except OSError as error:
             raise self._write_error(error.errno or 0) from error
         self._let_go()
