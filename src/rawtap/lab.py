@@ -147,6 +147,18 @@ class Guest:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Which file of how many of a capture's one is, from 1, and whether it is still written to.
+
+    One that is no capture's, or no longer, is the first of one.
+    """
+
+    number: int
+    files: int
+    growing: bool
+
+
+@dataclass(frozen=True)
 class Booted:
     """A booted guest."""
 
@@ -554,8 +566,8 @@ class Lab:
 
     async def read(
         self, capture_id: str | None, path: Path | None, expression: str, cursor: str | None, limit: int
-    ) -> Page:
-        """A page of a capture's packets, by its id or its file.
+    ) -> tuple[Page, Place]:
+        """A page of a capture's packets, by its id or its file, and which file of its capture that is.
 
         Raises:
             CaptureUnreadable: No capture file, or not in a folder that may be read.
@@ -568,21 +580,17 @@ class Lab:
             path = self._readable(path)
         else:
             raise RequestInvalid("capture and path are both given", cure="Give one of them")
-        number, files, running = self.place_of(path)
-        growing = running and number == files
-        return await to_thread(partial(reader.read_page, path, expression, cursor, limit, growing=growing))
+        place = self._place_of(path)
+        page = await to_thread(partial(reader.read_page, path, expression, cursor, limit, growing=place.growing))
+        return page, place
 
-    def place_of(self, path: Path) -> tuple[int, int, bool]:
-        """Which file of how many of a capture's a resolved path is, from 1, and whether that capture is running.
-
-        (1, 1, False) where it is no capture's, or no longer.
-        """
+    def _place_of(self, path: Path) -> Place:
         for capture in self.captures.values():
             files = capture.session.files
             for number, file in enumerate(files, 1):
                 if file.name == path.name and file.resolve() == path:
-                    return number, len(files), capture.session.running
-        return 1, 1, False
+                    return Place(number, len(files), growing=capture.session.running and number == len(files))
+        return Place(1, 1, growing=False)
 
     def _readable(self, path: Path) -> Path:
         folders = [folder.resolve() for folder in (self.settings.capture_dir, *self.settings.read_dirs)]

@@ -339,9 +339,14 @@ def test_a_file_gets_its_name_with_its_header_in_it_and_never_anothers(
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"header"]
 
 
-def test_a_file_whose_header_cannot_be_written_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_file_whose_header_cannot_be_written_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    def fail(_: int, data: bytes) -> int:
+        if whole:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return len(data) - 1
 
     monkeypatch.setattr(os, "write", fail)
     with pytest.raises(NoSpace):

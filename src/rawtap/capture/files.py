@@ -139,13 +139,19 @@ def _create_with(path: Path, header: bytes) -> int:
     part = path.with_name(f".{path.name}.part")
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, header)
+        _write_whole(fd, header)
         part.rename(path)
     except BaseException:
         os.close(fd)
-        part.unlink()
+        part.unlink(missing_ok=True)  # the folder may be gone, and that is what is told
         raise
     return fd
+
+
+def _write_whole(fd: int, data: bytes) -> None:
+    """Write to a new file; a short write(2) there is a full disk that had room for a part."""
+    if os.write(fd, data) < len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _require_space(directory: Path) -> None:

@@ -102,7 +102,7 @@ cdef enum:
     BLOCK_TRAILER = 4           # total length
     PACKET_HEADER = 28          # section 4.3: block header, interface, time in two halves, captured and original length
     READ_BYTES = 512 << 10      # two of the longest records, and it stays in the processor's cache
-    WRITE_BYTES = 64 << 10      # larger writes ask the kernel for blocks of memory that it has often not at hand
+    WRITE_BYTES = 64 << 10      # larger writes ask the kernel for blocks of memory that it often has not at hand
     LONGEST_PACKET = 262144     # libpcap's MAXIMUM_SNAPLEN, pcap-int.h; some link types may have more
 
     MICROSECONDS = 0xA1B2C3D4   # the magic numbers, in the order of the machine that wrote the file

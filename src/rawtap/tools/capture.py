@@ -163,12 +163,12 @@ async def qemu_pcap_read(
     detail: Annotated[Literal["summary"], Field(description="A line a packet.")] = "summary",  # noqa: ARG001
 ) -> PacketPage:
     """Read packets of a running or finished capture, a page at a time, selected by a filter."""
-    lab = lab_of(context)
-    page = await lab.read(capture, Path(path) if path else None, filter, cursor, limit)
-    number, files, _ = lab.place_of(page.path)
+    page, place = await lab_of(context).read(capture, Path(path) if path else None, filter, cursor, limit)
     warnings = [f"the file ends in a damaged record: {page.damage}"] if page.damage else []
-    if files > 1:
-        warnings.append(f"this is file {number} of a ring's {files}: qemu_pcap_status lists them, path= reads another")
+    if place.files > 1:
+        warnings.append(
+            f"this is file {place.number} of a ring's {place.files}: qemu_pcap_status lists them, path= reads another"
+        )
     return PacketPage(
         path=str(page.path),
         packets=[
