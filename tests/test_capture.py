@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import subprocess
 import time
@@ -371,3 +372,42 @@ def test_a_ring_of_no_size_is_refused(text: str) -> None:
     done = subprocess.run([RAWTAP, "serve", "--ring-mib", text], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"argument --ring-mib: '{text}' is no whole number from 1 to 1024" in done.stderr
+
+
+def test_a_page_shows_layers_or_bytes_and_is_bounded(user: Account, wire: Wire) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            await session.call("qemu_pcap_start", interface=wire.near, filter=OURS)
+            wire.send(60)
+            await session.call("qemu_pcap_stop")
+            page = await session.call("qemu_pcap_read", detail="layers", limit=1)
+            assert page["packets"][0]["layers"] == [
+                {
+                    "layer": "Ethernet",
+                    "offset": 0,
+                    "size": 14,
+                    "fields": {"dst": "ff:ff:ff:ff:ff:ff", "src": "02:00:00:00:00:01", "type": 0x88B5},
+                    "names": {"type": "0x88b5"},
+                },
+                {"layer": "Raw", "offset": 14, "size": 46, "fields": {"load": "00" * 46}, "names": {}},
+            ]
+            page = await session.call("qemu_pcap_read", detail="hex", limit=1)
+            assert page["packets"][0]["runs"] == [
+                {"offset": 0, "hex": "ff" * 6, "fields": "Ethernet.dst"},
+                {"offset": 6, "hex": "020000000001", "fields": "Ethernet.src"},
+                {"offset": 12, "hex": "88b5", "fields": "Ethernet.type"},
+                {"offset": 14, "hex": "00" * 46, "fields": "Raw.load"},
+            ]
+            seen: list[int] = []
+            cursor = None
+            while cursor is not None or not seen:
+                page = await session.call("qemu_pcap_read", detail="layers", limit=60, cursor=cursor)
+                assert len(json.dumps(page)) < 30_000
+                seen += [packet["number"] for packet in page["packets"]]
+                cursor = page["next_cursor"]
+                assert bool(page["warnings"]) == (cursor is not None)
+            assert seen == list(range(1, 61))
+            plain = (await session.call("qemu_pcap_read"))["packets"][0]
+            assert not {"layers", "runs", "stopped"} & plain.keys()
+
+    anyio.run(scenario)

@@ -51,7 +51,7 @@ from rawtap.network.network import Bridge, BridgeSpec, Tap
 from rawtap.network.watch import Watcher
 from rawtap.observation import GuestNic, Observation, Scene
 from rawtap.packets import reader
-from rawtap.packets.reader import Page
+from rawtap.packets.reader import Detail, Page
 from rawtap.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -565,7 +565,7 @@ class Lab:
     # ------------------------------------------------------------------ packets
 
     async def read(
-        self, capture_id: str | None, path: Path | None, expression: str, cursor: str | None, limit: int
+        self, capture_id: str | None, path: Path | None, expression: str, cursor: str | None, limit: int, detail: Detail
     ) -> tuple[Page, Place]:
         """A page of a capture's packets, by its id or its file, and which file of its capture that is.
 
@@ -581,7 +581,9 @@ class Lab:
         else:
             raise RequestInvalid("capture and path are both given", cure="Give one of them")
         place = self._place_of(path)
-        page = await to_thread(partial(reader.read_page, path, expression, cursor, limit, growing=place.growing))
+        page = await to_thread(
+            partial(reader.read_page, path, expression, cursor, limit, growing=place.growing, detail=detail)
+        )
         return page, place
 
     def _place_of(self, path: Path) -> Place:

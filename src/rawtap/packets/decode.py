@@ -26,25 +26,34 @@ def _link_layers() -> Any:
     return importlib.import_module("scapy.config").conf.l2types
 
 
+# What scapy's dissectors raise for bytes that they did not expect.
+FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, struct.error, TypeError, ValueError)
+
+
+def dissect(data: bytes, link_type: int) -> tuple[Any, str]:
+    """scapy's packet, and ""; or None, and why there is none."""
+    layers = _link_layers()
+    if link_type not in layers.num2layer:
+        return None, f"link type {link_type}, {len(data)} bytes"
+    try:
+        return layers.num2layer[link_type](data), ""
+    except FAILURES as error:
+        return None, _failure(error, data)
+
+
 def summarize(data: bytes, link_type: int) -> str:
     """The packet in one line of at most 200 characters, as scapy reads it.
 
     A frame that scapy cannot take apart is shown as what it is: its first bytes in hexadecimal.
     """
-    layers = _link_layers()
-    if link_type not in layers.num2layer:
-        return f"link type {link_type}, {len(data)} bytes: {data[:24].hex()}"
+    packet, failure = dissect(data, link_type)
     try:
-        text = str(layers.num2layer[link_type](data).summary())
-    except (
-        ArithmeticError,
-        AssertionError,
-        AttributeError,
-        LookupError,
-        struct.error,
-        TypeError,
-        ValueError,
-    ) as error:
-        text = f"cannot be decoded ({type(error).__name__}), {len(data)} bytes: {data[:24].hex()}"
+        text = f"{failure}: {data[:24].hex()}" if packet is None else str(packet.summary())
+    except FAILURES as error:
+        text = f"{_failure(error, data)}: {data[:24].hex()}"
     shown = visible(text)
     return shown if len(shown) <= _LINE else shown[: _LINE - 3] + "..."
+
+
+def _failure(error: Exception, data: bytes) -> str:
+    return f"cannot be decoded ({type(error).__name__}), {len(data)} bytes"

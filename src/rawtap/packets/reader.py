@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+import json
 import os
 import stat
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rawtap.errors import BadFilter, CaptureError, CaptureUnreadable, NoSpace, OutputUnwritable, RequestInvalid
-from rawtap.packets import decode
+from rawtap.packets import decode, layers
 from rawtap.packets._savefile import FilterError, Savefile, SavefileError
+from rawtap.packets.layers import Layer, Run
 
 MAX_LIMIT = 200
+Detail = Literal["summary", "layers", "hex"]
+_USUAL_LIMIT = 20
+_CHARACTERS = 400  # of an answer's JSON for each packet that is asked for
 _PCAPNG = bytes.fromhex("0a0d0d0a")  # the Section Header Block's type, pcapng, section 4.1
 
 
 @dataclass(frozen=True)
 class Line:
     """One packet: its number in the file from 1, seconds since the file's first packet, length on the wire in bytes,
-    bytes that were captured of it, and what it says."""
+    bytes that were captured of it, and what it says. In a detailed page also its layers, or its bytes by fields, and
+    where decoding stopped early."""
 
     number: int
     time: float
     length: int
     captured: int
     summary: str
+    layers: tuple[Layer, ...] | None
+    runs: tuple[Run, ...] | None
+    stopped: str | None
 
 
 @dataclass(frozen=True)
 class Page:
     """A page, and the truth about the rest.
+
+    `cut` says that it holds fewer packets than were asked for, since more would have been too large an answer.
 
     `matched` of `scanned` packets in the whole file, as it is now, pass the filter. `next_cursor` is None where
     nothing follows and nothing more can come. `damage` is libpcap's text where the file ends in a broken record.
@@ -43,6 +56,7 @@ class Page:
     scanned: int
     next_cursor: str | None
     damage: str
+    cut: bool
 
 
 @dataclass(frozen=True)
@@ -86,8 +100,10 @@ class _Cursor:
         return f"{self.offset}-{self.first_ns}-{self.scanned}-{self.matched}-{key}"
 
 
-def read_page(path: Path, expression: str, cursor: str | None, limit: int, *, growing: bool) -> Page:
-    """Read `limit` packets that pass `expression`, from the start or from `cursor`.
+def read_page(
+    path: Path, expression: str, cursor: str | None, limit: int, *, growing: bool, detail: Detail = "summary"
+) -> Page:
+    """Read `limit` packets that pass `expression`, from the start or from `cursor`; fewer where they say too much.
 
     `growing` tells that the file is still written to: an unfinished record at its end is then no damage, and there
     is always a next cursor.
@@ -102,27 +118,46 @@ def read_page(path: Path, expression: str, cursor: str | None, limit: int, *, gr
     key = zlib.crc32(f"{path}\0{expression}".encode())
     place = _Cursor.parse(cursor, key) if cursor is not None else None
     savefile = _open(path, expression, place)
-    found = savefile.take(limit)
+    lines = _take(savefile, limit, detail)
     end = _Cursor(savefile.offset, savefile.first_ns, savefile.scanned, savefile.matched)
     if not savefile.damage:
         savefile.count_rest()
     more = growing or savefile.matched > end.matched
     return Page(
         path=path,
-        packets=tuple(
-            Line(
-                number,
-                round((nanoseconds - end.first_ns) / 1e9, 6),
-                length,
-                captured,
-                decode.summarize(data, savefile.link_type),
-            )
-            for number, nanoseconds, captured, length, data in found
-        ),
+        packets=tuple(lines),
         matched=savefile.matched,
         scanned=savefile.scanned,
         next_cursor=end.text(key) if more else None,
         damage="" if growing else savefile.damage,
+        cut=len(lines) < limit and savefile.matched > end.matched,
+    )
+
+
+def _take(savefile: Savefile, limit: int, detail: Detail) -> list[Line]:
+    """Up to `limit` packets, the first of them in any case, and then until they say enough for one answer."""
+    lines: list[Line] = []
+    room = _CHARACTERS * max(limit, _USUAL_LIMIT)
+    while len(lines) < limit and room > 0 and (found := savefile.take(1)):
+        lines.append(_line(*found[0], savefile, detail))
+        room -= len(json.dumps(dataclasses.asdict(lines[-1])))
+    return lines
+
+
+def _line(
+    number: int, nanoseconds: int, captured: int, length: int, data: bytes, savefile: Savefile, detail: Detail
+) -> Line:
+    frame = layers.take_apart(data, savefile.link_type) if detail != "summary" else None
+    runs = layers.runs(frame, data) if frame and detail == "hex" else None
+    return Line(
+        number,
+        round((nanoseconds - savefile.first_ns) / 1e9, 6),
+        length,
+        captured,
+        decode.summarize(data, savefile.link_type),
+        layers=frame.layers if frame and detail == "layers" else None,
+        runs=runs,
+        stopped=frame.stopped if frame else None,
     )
 
 

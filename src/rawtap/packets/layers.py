@@ -1,0 +1,235 @@
+"""A frame taken apart: its layers, their fields, and the bytes that each of them came from.
+
+What scapy says is made plain data here, bounded and printable: the frame is untrusted. scapy itself does not keep where
+a field came from. It is found again by letting each field take its bytes from the layer's, as scapy did.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rawtap.packets import decode
+from rawtap.untrusted import visible
+
+Value = int | float | str | list["Value"] | dict[str, "Value"] | None
+
+_TEXT = 160  # characters of one value
+_ITEMS = 16  # of one list
+_DEPTH = 4  # of packets in fields
+_LAYERS = 32
+_FIELDS = 120  # of one frame
+_CHARACTERS = 6000  # of all values of one frame
+_BYTES = 1600  # of one frame, shown in runs
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field: `bits` bits from bit `bit` of the frame on, counted from its first bit.
+
+    `value` is bytes as hexadecimal digits, `shown` what a number or bytes stand for, None where that says nothing more.
+    """
+
+    name: str
+    value: Value
+    shown: str | None
+    bit: int
+    bits: int
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer's header of `size` bytes from byte `offset` of the frame on; for a payload all of it."""
+
+    name: str
+    offset: int
+    size: int
+    fields: tuple[Field, ...]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame's layers from the outermost. `stopped` says where and at what they end early, None if they do not."""
+
+    layers: tuple[Layer, ...]
+    stopped: str | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """Bytes of the frame that belong to one field, or to several that share them: ``IP.version, IP.ihl``.
+
+    The runs end early for a frame of more than 1600 bytes.
+    """
+
+    offset: int
+    hex: str
+    fields: str
+
+
+def take_apart(data: bytes, link_type: int) -> Frame:
+    """Decode a frame of `link_type`; what cannot be decoded is shown as bytes."""
+    packet, failure = decode.dissect(data, link_type)
+    if packet is None:
+        return Frame((), failure)
+    found = []
+    at = 0
+    room = _Room()
+    stopped = None
+    for layer in _chain(packet):
+        fields, size = _replay(layer, at * 8)
+        found.append(Layer(layer.name, at, size, tuple(room.takes(fields))))
+        at += size
+        stopped = stopped or room.full or _gave_up(layer, at)
+    if at < len(data):
+        stopped = stopped or f"byte {at}: no layer takes the rest, {len(data) - at} bytes"
+    return Frame(tuple(found), stopped)
+
+
+class _Room:
+    """What may still be said of a frame. `full` tells where there was no more of it."""
+
+    def __init__(self) -> None:
+        self._fields, self._characters = _FIELDS, _CHARACTERS
+        self.full: str | None = None
+
+    def takes(self, fields: Iterable[Field]) -> Iterator[Field]:
+        """The fields that there is room for."""
+        for field in fields:
+            self._fields -= 1
+            self._characters -= len(json.dumps(field.value)) + len(field.shown or "")
+            if self._fields < 0 or self._characters < 0:
+                self.full = self.full or f"byte {field.bit // 8}: the fields from here on are too much for one answer"
+                return
+            yield field
+
+
+def runs(frame: Frame, data: bytes) -> tuple[Run, ...]:
+    """The frame's first bytes in order, each in one run, named by their fields; "not decoded" where there is none."""
+    found: list[Run] = []
+    at = 0
+    shown = data[:_BYTES]
+    for begin, end, names in [*_spans(frame), (len(shown), len(shown), [])]:
+        if begin > at:
+            found.append(Run(at, shown[at:begin].hex(), "not decoded"))
+            at = begin
+        if min(end, len(shown)) > at:
+            found.append(Run(at, shown[at:end].hex(), ", ".join(names)))
+            at = end
+    return tuple(found)
+
+
+def _spans(frame: Frame) -> Iterator[tuple[int, int, list[str]]]:
+    """Bytes and the fields in them; fields that share a byte come together."""
+    begin = end = 0
+    names: list[str] = []
+    for layer in frame.layers:
+        for field in layer.fields:
+            first, last = field.bit // 8, -(-(field.bit + field.bits) // 8)
+            if names and first >= end:
+                yield begin, end, names
+                names = []
+            if not names:
+                begin = first
+            names.append(f"{layer.name}.{field.name}")
+            end = last
+        if names:
+            yield begin, end, names
+            names = []
+
+
+def _chain(packet: Any) -> Iterator[Any]:
+    """The layers of a packet; an endless nest of them is cut off."""
+    for _ in range(_LAYERS):
+        if not packet:  # scapy's NoPayload is false
+            return
+        yield packet
+        packet = packet.payload
+
+
+def _gave_up(layer: Any, at: int) -> str | None:
+    """What the layer's payload should have been by the layer's own word, where scapy could only keep its bytes."""
+    payload = layer.payload
+    if type(payload).__name__ != "Raw":
+        return None
+    expected = layer.guess_payload_class(payload.load)
+    if expected is type(payload):
+        return None
+    return f"byte {at}: this is no {expected.__name__} that can be decoded, {len(payload.load)} bytes"
+
+
+def _replay(layer: Any, base: int) -> tuple[list[Field], int]:
+    """A layer's fields with their places, and its size in bytes, by taking the fields from its bytes again.
+
+    `base` is its first bit. A field of what is a payload by a later decision of the layer's (BOOTP's options, which
+    are DHCP) is cut where that payload begins.
+    """
+    data = layer.original
+    end = 8 * (len(data) - len(layer.payload.original or b""))
+    rest: Any = data
+    found = []
+    for field in layer.fields_desc:
+        before = _taken(rest, data)
+        try:
+            rest, value = field.getfield(layer, rest)
+        except decode.FAILURES:  # what is set by now may ask for other fields than scapy met
+            break
+        bits = min(_taken(rest, data), max(end, before)) - before
+        if bits:
+            found.append(Field(field.name, _plain(value), _meaning(field, layer, value), base + before, bits))
+        if not rest:
+            break
+    return found, min(_taken(rest, data), end) // 8
+
+
+def _taken(rest: Any, data: bytes) -> int:
+    """Bits taken so far: scapy's bit fields hand on the bytes with a number of bits that are gone of the first."""
+    left, bits = rest if isinstance(rest, tuple) else (rest, 0)
+    return (len(data) - len(left)) * 8 + int(bits)
+
+
+def _plain(value: Any, depth: int = 0) -> Value:
+    """A field's value as plain, bounded data."""
+    if isinstance(value, bytes):
+        return _cut(value.hex())
+    if isinstance(value, (list, tuple)):
+        items = [_plain(item, depth) for item in value[:_ITEMS]]
+        return [*items, f"and {len(value) - _ITEMS} more"] if len(value) > _ITEMS else items
+    if hasattr(value, "fields_desc"):
+        return _nested(value, depth + 1)
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> Value:
+    if value is None or isinstance(value, float):
+        return value
+    if isinstance(value, str):
+        return _cut(visible(value))
+    try:
+        return int(value)  # scapy's FlagValue as well
+    except (TypeError, ValueError):
+        return _cut(visible(str(value)))
+
+
+def _nested(packet: Any, depth: int) -> Value:
+    if depth > _DEPTH:
+        return _cut(visible(packet.name))
+    fields = {name: _plain(value, depth) for name, value in packet.fields.items()}
+    return {"layer": packet.name, **fields}
+
+
+def _meaning(field: Any, layer: Any, value: Any) -> str | None:
+    """What stands for a number or bytes: a name, flags, text."""
+    if isinstance(value, bytes):
+        text = value.decode("ascii", errors="replace")
+        return _cut(visible(text)) if text.isprintable() and text.isascii() and text else None
+    if value is None or isinstance(value, (str, list, tuple)) or hasattr(value, "fields_desc"):
+        return None
+    shown = visible(str(field.i2repr(layer, value)))
+    return None if shown in {str(value), repr(value), ""} else _cut(shown)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _TEXT else text[: _TEXT - 3] + "..."
