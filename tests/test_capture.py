@@ -408,6 +408,11 @@ def test_a_page_shows_layers_or_bytes_and_is_bounded(user: Account, wire: Wire) 
                 assert bool(page["warnings"]) == (cursor is not None)
             assert seen == list(range(1, 61))
             plain = (await session.call("qemu_pcap_read"))["packets"][0]
-            assert not {"layers", "runs", "stopped"} & plain.keys()
+            assert not {"layers", "runs", "fields", "stopped"} & plain.keys()
+            page = await session.call("qemu_pcap_read", fields=["Ethernet.src", "IP.src"], limit=2)
+            assert [packet["fields"] for packet in page["packets"]] == [{"Ethernet.src": "02:00:00:00:00:01"}] * 2
+            assert page["warnings"] == [
+                'no packet of this page has IP.src: detail="layers" shows the names',
+            ]
 
     anyio.run(scenario)

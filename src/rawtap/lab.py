@@ -565,7 +565,14 @@ class Lab:
     # ------------------------------------------------------------------ packets
 
     async def read(
-        self, capture_id: str | None, path: Path | None, expression: str, cursor: str | None, limit: int, detail: Detail
+        self,
+        capture_id: str | None,
+        path: Path | None,
+        expression: str,
+        cursor: str | None,
+        limit: int,
+        detail: Detail = "summary",
+        fields: tuple[str, ...] = (),
     ) -> tuple[Page, Place]:
         """A page of a capture's packets, by its id or its file, and which file of its capture that is.
 
@@ -581,8 +588,9 @@ class Lab:
         else:
             raise RequestInvalid("capture and path are both given", cure="Give one of them")
         place = self._place_of(path)
+        growing = place.growing
         page = await to_thread(
-            partial(reader.read_page, path, expression, cursor, limit, growing=place.growing, detail=detail)
+            partial(reader.read_page, path, expression, cursor, limit, growing=growing, detail=detail, fields=fields)
         )
         return page, place
 

@@ -65,6 +65,13 @@ def test_fields_have_their_values_meanings_and_places() -> None:
     assert question["qname"] == b"a.example.".hex()
 
 
+def test_fields_are_picked_by_their_names_and_the_outermost_of_a_name_wins() -> None:
+    data = bytes(HEAD / IP(src="1.1.1.1") / IP(src="2.2.2.2", ttl=3) / UDP(dport=4000))
+    frame = layers.take_apart(data, ETHERNET)
+    wanted = ["UDP.dport", "IP.src", "TCP.flags"]
+    assert layers.picked(frame, wanted) == {"UDP.dport": 4000, "IP.src": "1.1.1.1"}
+
+
 def test_what_belongs_to_a_later_layer_is_not_counted_twice() -> None:
     frame = layers.take_apart(bytes(KNOWN["dhcp"]), ETHERNET)
     assert [(layer.name, layer.offset, layer.size) for layer in frame.layers[3:]] == [

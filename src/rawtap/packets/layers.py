@@ -88,6 +88,12 @@ def take_apart(data: bytes, link_type: int) -> Frame:
     return Frame(tuple(found), stopped)
 
 
+def picked(frame: Frame, names: Iterable[str]) -> dict[str, Value]:
+    """The values of the fields of those names, like ``IP.src``; of several layers of a name the outermost's."""
+    found = {f"{layer.name}.{field.name}": field.value for layer in reversed(frame.layers) for field in layer.fields}
+    return {name: found[name] for name in names if name in found}
+
+
 class _Room:
     """What may still be said of a frame. `full` tells where there was no more of it."""
 

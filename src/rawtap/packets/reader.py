@@ -8,14 +8,16 @@ import json
 import os
 import stat
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from rawtap.errors import BadFilter, CaptureError, CaptureUnreadable, NoSpace, OutputUnwritable, RequestInvalid
 from rawtap.packets import decode, layers
 from rawtap.packets._savefile import FilterError, Savefile, SavefileError
-from rawtap.packets.layers import Layer, Run
+from rawtap.packets.layers import Layer, Run, Value
 
 MAX_LIMIT = 200
 Detail = Literal["summary", "layers", "hex"]
@@ -27,8 +29,8 @@ _PCAPNG = bytes.fromhex("0a0d0d0a")  # the Section Header Block's type, pcapng, 
 @dataclass(frozen=True)
 class Line:
     """One packet: its number in the file from 1, seconds since the file's first packet, length on the wire in bytes,
-    bytes that were captured of it, and what it says. In a detailed page also its layers, or its bytes by fields, and
-    where decoding stopped early."""
+    bytes that were captured of it, and what it says. In a detailed page also its layers, or its bytes by fields, or
+    the fields that were asked for, and where decoding stopped early."""
 
     number: int
     time: float
@@ -37,6 +39,7 @@ class Line:
     summary: str
     layers: tuple[Layer, ...] | None
     runs: tuple[Run, ...] | None
+    fields: dict[str, Value] | None
     stopped: str | None
 
 
@@ -101,9 +104,18 @@ class _Cursor:
 
 
 def read_page(
-    path: Path, expression: str, cursor: str | None, limit: int, *, growing: bool, detail: Detail = "summary"
+    path: Path,
+    expression: str,
+    cursor: str | None,
+    limit: int,
+    *,
+    growing: bool,
+    detail: Detail = "summary",
+    fields: tuple[str, ...] = (),
 ) -> Page:
     """Read `limit` packets that pass `expression`, from the start or from `cursor`; fewer where they say too much.
+
+    With `fields` (like ``IP.src``) these are picked from each packet.
 
     `growing` tells that the file is still written to: an unfinished record at its end is then no damage, and there
     is always a next cursor.
@@ -118,7 +130,7 @@ def read_page(
     key = zlib.crc32(f"{path}\0{expression}".encode())
     place = _Cursor.parse(cursor, key) if cursor is not None else None
     savefile = _open(path, expression, place)
-    lines = _take(savefile, limit, detail)
+    lines = _take(savefile, limit, partial(_line, savefile, detail, fields))
     end = _Cursor(savefile.offset, savefile.first_ns, savefile.scanned, savefile.matched)
     if not savefile.damage:
         savefile.count_rest()
@@ -134,20 +146,27 @@ def read_page(
     )
 
 
-def _take(savefile: Savefile, limit: int, detail: Detail) -> list[Line]:
+def _take(savefile: Savefile, limit: int, to_line: Callable[..., Line]) -> list[Line]:
     """Up to `limit` packets, the first of them in any case, and then until they say enough for one answer."""
     lines: list[Line] = []
     room = _CHARACTERS * max(limit, _USUAL_LIMIT)
     while len(lines) < limit and room > 0 and (found := savefile.take(1)):
-        lines.append(_line(*found[0], savefile, detail))
+        lines.append(to_line(*found[0]))
         room -= len(json.dumps(dataclasses.asdict(lines[-1])))
     return lines
 
 
 def _line(
-    number: int, nanoseconds: int, captured: int, length: int, data: bytes, savefile: Savefile, detail: Detail
+    savefile: Savefile,
+    detail: Detail,
+    fields: tuple[str, ...],
+    number: int,
+    nanoseconds: int,
+    captured: int,
+    length: int,
+    data: bytes,
 ) -> Line:
-    frame = layers.take_apart(data, savefile.link_type) if detail != "summary" else None
+    frame = layers.take_apart(data, savefile.link_type) if detail != "summary" or fields else None
     runs = layers.runs(frame, data) if frame and detail == "hex" else None
     return Line(
         number,
@@ -157,6 +176,7 @@ def _line(
         decode.summarize(data, savefile.link_type),
         layers=frame.layers if frame and detail == "layers" else None,
         runs=runs,
+        fields=layers.picked(frame, fields) if frame and fields else None,
         stopped=frame.stopped if frame else None,
     )
 

@@ -15,7 +15,7 @@ from rawtap.capture._native import MAX_SNAPLEN
 from rawtap.capture.session import DEFAULT_MAX_BYTES, MAX_COMMENT, MAX_FILES, CaptureRequest
 from rawtap.lab import Capture, CaptureReport
 from rawtap.packets.layers import Layer
-from rawtap.packets.reader import Line
+from rawtap.packets.reader import Line, Page
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
 
 _ANSWER_CHARACTERS = 8000
@@ -110,6 +110,7 @@ class PacketLine(Answer):
     summary: str = Field(description="Untrusted data from the wire, decoded.")
     layers: list[LayerRow] | None = Field(None, exclude_if=_is_none)
     runs: list[ByteRun] | None = Field(None, exclude_if=_is_none)
+    fields: dict[str, JsonValue] | None = Field(None, exclude_if=_is_none)
     stopped: str | None = Field(None, exclude_if=_is_none, description="Where decoding ended early, and at what.")
 
 
@@ -193,9 +194,15 @@ async def qemu_pcap_read(
         Literal["summary", "layers", "hex"],
         Field(description="A line a packet; or every field of every layer; or the bytes and whose field each is."),
     ] = "summary",
+    fields: Annotated[
+        list[str] | None,
+        Field(max_length=16, description='Pick these fields of each packet, like "IP.src"; "layers" shows the names.'),
+    ] = None,
 ) -> PacketPage:
     """Read packets of a running or finished capture, a page at a time, selected by a filter."""
-    page, place = await lab_of(context).read(capture, Path(path) if path else None, filter, cursor, limit, detail)
+    page, place = await lab_of(context).read(
+        capture, Path(path) if path else None, filter, cursor, limit, detail, tuple(fields or ())
+    )
     warnings = [f"the file ends in a damaged record: {page.damage}"] if page.damage else []
     if page.cut:
         warnings.append(f"{len(page.packets)} of {limit} packets fill an answer: next_cursor has the next")
@@ -209,8 +216,21 @@ async def qemu_pcap_read(
         matched=page.matched,
         scanned=page.scanned,
         next_cursor=page.next_cursor,
-        warnings=warnings,
+        warnings=_page_warnings(page, limit, fields or [], lab.place_of(page.path)),
     )
+
+
+def _page_warnings(page: Page, limit: int, fields: list[str], place: tuple[int, int, bool]) -> list[str]:
+    found = [f"the file ends in a damaged record: {page.damage}"] if page.damage else []
+    nowhere = [name for name in fields if not any(name in (line.fields or {}) for line in page.packets)]
+    if page.packets and nowhere:
+        found.append(f'no packet of this page has {", ".join(nowhere)[:200]}: detail="layers" shows the names')
+    if page.cut:
+        found.append(f"{len(page.packets)} of {limit} packets fill an answer: next_cursor has the next")
+    number, files, _ = place
+    if files > 1:
+        found.append(f"this is file {number} of a ring's {files}: qemu_pcap_status lists them, path= reads another")
+    return found
 
 
 def _packet_line(line: Line) -> PacketLine:
@@ -222,6 +242,7 @@ def _packet_line(line: Line) -> PacketLine:
         summary=line.summary,
         layers=None if line.layers is None else [_layer_row(layer) for layer in line.layers],
         runs=None if line.runs is None else [ByteRun(**dataclasses.asdict(run)) for run in line.runs],
+        fields=line.fields,
         stopped=line.stopped,
     )
 
