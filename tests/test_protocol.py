@@ -25,6 +25,7 @@ TOOLS = {
     "qemu_pcap_status",
     "qemu_pcap_stop",
     "qemu_pcap_read",
+    "qemu_packet_send",
     "qemu_doctor",
 }
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -45,12 +45,12 @@ from rawtap.guest import profile as profiles
 from rawtap.guest.console import Output
 from rawtap.guest.machine import Exit, Machine
 from rawtap.guest.profile import TRUSTED_BRIDGES, BootOptions, MachineSpec, Nic
-from rawtap.network import addressing, links, network, watch
+from rawtap.network import addressing, links, network, transmit, watch
 from rawtap.network.links import Link
 from rawtap.network.network import Bridge, BridgeSpec, Tap
 from rawtap.network.watch import Watcher
 from rawtap.observation import GuestNic, Observation, Scene
-from rawtap.packets import reader
+from rawtap.packets import craft, decode, reader
 from rawtap.packets.reader import Detail, Page
 from rawtap.settings import Settings
 
@@ -60,6 +60,9 @@ T = TypeVar("T")
 Report = Callable[[str], Awaitable[None]]
 
 _GUEST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
+_FRAME_INTERVAL = 0.001  # seconds from one sent frame to the next
+_EVERYBODY = "ff:ff:ff:ff:ff:ff"
+_ETHERNET = 1  # the link type of what guests are on
 _KEPT_CAPTURES = 200  # finished ones that are still listed
 
 
@@ -156,6 +159,15 @@ class Place:
     number: int
     files: int
     growing: bool
+
+
+@dataclass(frozen=True)
+class Transmitted:
+    """A frame that was sent `count` times, and what it says."""
+
+    frame: bytes
+    count: int
+    summary: str
 
 
 @dataclass(frozen=True)
@@ -399,6 +411,36 @@ class Lab:
         released = [f"process {guest.machine.pid}", *(what for what, name in held.items() if name not in there)]
         return tuple(released), tuple(what for what, name in held.items() if name in there)
 
+    # ---------------------------------------------------------------- packets to a guest
+
+    async def transmit(
+        self, interface: str, frame_hex: str | None, layers: Sequence[Mapping[str, Any]] | None, count: int
+    ) -> Transmitted:
+        """Put a frame on an interface that a guest of ours is on, `count` times.
+
+        What its layers leave out makes it reach the guest: its MAC address if it is the only one there, and ours.
+
+        Raises:
+            InterfaceNotAllowed: None of our guests is on it.
+            RequestInvalid: The frame cannot be made, or is too long.
+            NetworkError: It cannot be sent.
+        """
+        self._require_open()
+        if (frame_hex is None) == (layers is None):
+            raise RequestInvalid("a frame is given by hex or by layers", cure="Give one of them")
+        guests = [guest for guest in self.guests.values() if self._is_on(guest, interface)]
+        if not guests:
+            raise InterfaceNotAllowed(
+                f"no guest of this server is on {interface}, and packets are sent to guests only",
+                evidence=f"guests: {', '.join(self.guests) or 'none'}",
+                cure="qemu_boot(network=true) makes an interface; qemu_status lists them",
+            )
+        return await to_thread(partial(_transmit, interface, guests, frame_hex, layers, count))
+
+    @staticmethod
+    def _is_on(guest: Guest, interface: str) -> bool:
+        return bool(guest.tap and guest.bridge and interface in {guest.tap.name, guest.bridge.name})
+
     # ---------------------------------------------------------------- captures
 
     def interfaces(self) -> frozenset[str]:
@@ -475,7 +517,7 @@ class Lab:
         return ", ".join(
             f"{guest.machine.name} ({guest.tap.mac} on {guest.tap.name})"
             for guest in self.guests.values()
-            if guest.tap and guest.bridge and interface in {guest.tap.name, guest.bridge.name}
+            if guest.tap and self._is_on(guest, interface)
         )
 
     @contextmanager
@@ -621,3 +663,21 @@ class Lab:
     def _require_open(self) -> None:
         if self._stopping:
             raise ServerStopping("the server is stopping", cure="Start it again")
+
+
+def _transmit(
+    interface: str,
+    guests: Sequence[Guest],
+    frame_hex: str | None,
+    layers: Sequence[Mapping[str, Any]] | None,
+    count: int,
+) -> Transmitted:
+    """Make a frame and send it, in a worker thread."""
+    macs = {guest.tap.mac for guest in guests if guest.tap}
+    addresses = [str(guest.bridge.address.ip) for guest in guests if guest.bridge]
+    with transmit.transmitter(interface) as socket:
+        destination = macs.pop() if len(macs) == 1 else _EVERYBODY
+        defaults = craft.Defaults(socket.mac, destination, addresses[0])
+        frame = craft.from_layers(layers, defaults) if layers is not None else craft.from_hex(frame_hex or "")
+        socket.send(frame, count, _FRAME_INTERVAL)
+    return Transmitted(frame, count, decode.summarize(frame, _ETHERNET))

@@ -30,7 +30,7 @@ from mcp_types import CallToolResult, InputRequiredResult
 from rawtap.lab import Lab
 from rawtap.packets import decode
 from rawtap.settings import Settings
-from rawtap.tools import capture, guest
+from rawtap.tools import capture, guest, packets
 from rawtap.tools._boundary import error_for
 
 INSTRUCTIONS = """\
@@ -51,7 +51,7 @@ class RawtapServer(MCPServer[Lab]):
     """The SDK's server with rawtap's tools and errors whose text starts with their code."""
 
     def __init__(self, settings: Settings) -> None:
-        tools = [*guest.TOOLS, *capture.TOOLS]
+        tools = [*guest.TOOLS, *capture.TOOLS, *packets.TOOLS]
         self._parameters = {each.name: list(each.parameters["properties"]) for each in tools}
 
         @asynccontextmanager

@@ -1,0 +1,79 @@
+"""Frames put onto an interface by a packet socket, packet(7)."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rawtap.errors import NetworkFailed, NetworkPermission, RequestInvalid, ServerExhausted
+from rawtap.privileges import Capability, raised
+
+
+@dataclass(frozen=True)
+class Transmitter:
+    """A socket that sends on one interface, and that interface's MAC address."""
+
+    name: str
+    mac: str
+    _socket: socket.socket
+
+    def send(self, frame: bytes, count: int, interval: float) -> int:
+        """Send a frame `count` times, `interval` seconds from one to the next; how many the kernel took.
+
+        Raises:
+            RequestInvalid: It is longer than the interface takes.
+            NetworkFailed: The interface is down or gone, or has no room; the text says how many went before.
+        """
+        started = time.monotonic()
+        for number in range(count):
+            time.sleep(max(0.0, started + number * interval - time.monotonic()))
+            try:
+                self._socket.send(frame)
+            except OSError as error:
+                raise self._failed(error, len(frame), number) from error
+        return count
+
+    def _failed(self, error: OSError, size: int, sent: int) -> RequestInvalid | NetworkFailed:
+        if error.errno == errno.EMSGSIZE:
+            return RequestInvalid(
+                f"a frame of {size} bytes is too long for {self.name}",
+                evidence=str(error.strerror),
+                cure="Send a shorter one: the interface's MTU and 14 bytes of Ethernet header are the most",
+            )
+        return NetworkFailed(
+            f"{self.name} did not take the frame, after {sent} that it took",
+            evidence=str(error.strerror),
+            cure="qemu_status shows whether the guest's network is there and up",
+        )
+
+
+@contextmanager
+def transmitter(name: str) -> Iterator[Transmitter]:
+    """Open a socket that sends on `name`; it receives nothing (protocol 0, packet(7)).
+
+    Raises:
+        NetworkPermission: This process lacks CAP_NET_RAW.
+        NetworkFailed: There is no such interface.
+    """
+    with raised(Capability.NET_RAW, f"send on {name}", NetworkPermission):
+        try:
+            opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        except OSError as error:
+            raise ServerExhausted.of(error) or _not_opened(name, error) from error
+    with opened:
+        try:
+            opened.bind((name, 0))
+        except OSError as error:
+            raise _not_opened(name, error) from error
+        address: bytes = opened.getsockname()[4]
+        yield Transmitter(name, address.hex(":"), opened)
+
+
+def _not_opened(name: str, error: OSError) -> NetworkFailed:
+    return NetworkFailed(
+        f"cannot send on {name}", evidence=str(error.strerror), cure="qemu_status lists the networks that are there"
+    )

@@ -1,0 +1,159 @@
+"""Frames from structured data: what is filled in, what is refused, and that nothing is looked up."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scapy.layers.dns import DNS
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import ARP, Ether
+
+from rawtap.errors import RequestInvalid
+from rawtap.packets import craft
+
+DEFAULTS = craft.Defaults("02:00:00:00:00:01", "02:00:00:00:00:02", "10.0.2.2")
+
+
+@pytest.fixture(autouse=True)
+def _no_look_ups(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **_: object) -> None:
+        raise AssertionError(f"looked up: {arguments}")
+
+    for name in ("getaddrinfo", "gethostbyname", "gethostbyaddr"):
+        monkeypatch.setattr(socket, name, fail)
+
+
+def made(*layers: dict[str, Any]) -> Ether:
+    return Ether(craft.from_layers(layers, DEFAULTS))
+
+
+def refused(*layers: dict[str, Any]) -> str:
+    with pytest.raises(RequestInvalid) as caught:
+        craft.from_layers(layers, DEFAULTS)
+    return str(caught.value)
+
+
+def test_what_is_left_out_makes_the_frame_reach_the_guest() -> None:
+    frame = made({"layer": "ARP", "op": "who-has", "pdst": "10.0.2.15"})
+    assert (frame.src, frame.dst, frame.type) == (DEFAULTS.source_mac, DEFAULTS.destination_mac, 0x0806)
+    assert (frame[ARP].hwsrc, frame[ARP].psrc, frame[ARP].op) == (DEFAULTS.source_mac, "10.0.2.2", 1)
+    frame = made({"layer": "IP", "dst": "10.0.2.15"}, {"layer": "UDP", "dport": 7}, {"layer": "Raw", "load": "hi"})
+    assert (frame[IP].src, frame[UDP].len, bytes(frame[UDP].payload)) == ("10.0.2.2", 10, b"hi")
+    assert frame[UDP].chksum
+
+
+def test_what_is_said_is_sent_even_if_it_is_wrong() -> None:
+    frame = made(
+        {"layer": "Ether", "src": "0a:00:00:00:00:09", "dst": "ff:ff:ff:ff:ff:ff"},
+        {"layer": "IP", "src": "1.2.3.4", "dst": "4.3.2.1", "ttl": 0, "chksum": 0xBAD},
+        {"layer": "UDP", "sport": 53, "dport": 53, "len": 9000, "chksum": 1},
+        {"layer": "Raw", "load": {"hex": "00ff"}},
+    )
+    assert (frame.src, frame.dst) == ("0a:00:00:00:00:09", "ff:ff:ff:ff:ff:ff")
+    assert (frame[IP].src, frame[IP].ttl, frame[IP].chksum, frame[UDP].len) == ("1.2.3.4", 0, 0xBAD, 9000)
+    assert bytes(frame)[-2:] == b"\x00\xff"
+
+
+def test_layers_within_fields() -> None:
+    frame = made(
+        {"layer": "IP", "dst": "10.0.2.15"},
+        {"layer": "UDP", "dport": 53},
+        {"layer": "DNS", "rd": 1, "qd": [{"layer": "DNSQR", "qname": "a.example", "qtype": "AAAA"}]},
+    )
+    assert (frame[DNS].qd[0].qname, frame[DNS].qd[0].qtype) == (b"a.example.", 28)
+
+
+def test_dhcp_options() -> None:
+    frame = craft.from_layers(
+        [
+            {"layer": "IP", "src": "0.0.0.0", "dst": "255.255.255.255"},
+            {"layer": "UDP", "sport": 68, "dport": 67},
+            {"layer": "BOOTP", "chaddr": {"hex": "020000000002"}},
+            {"layer": "DHCP", "options": [["message-type", "discover"], ["requested_addr", "10.0.2.15"], "end"]},
+        ],
+        DEFAULTS,
+    )
+    assert bytes.fromhex("63825363 350101 32040a00020f ff") in frame
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        ({"layer": "Udp"}, "there is no layer 'Udp' (known: ARP, BOOTP"),
+        ({}, "there is no layer 'None'"),
+        ({"layer": ["IP"]}, "there is no layer"),
+        ({"layer": "IP", "dst": "10.0.2.15", "tttl": 3}, "IP has no field 'tttl'"),
+        ({"layer": "IP", "dst": "example.com"}, "IP.dst cannot be 'example.com'"),
+        ({"layer": "IP", "dst": "10.0.2.0/24"}, "Give a numeric address"),
+        ({"layer": "IP", "dst": ["10.0.2.1", "10.0.2.2"]}, "IP.dst cannot be"),
+        ({"layer": "IP"}, "IP has no dst"),
+        ({"layer": "IPv6", "dst": "fe80::1"}, "IPv6 has no src"),
+        ({"layer": "IP", "dst": "10.0.2.15", "ttl": 256}, "IP.ttl cannot be '256'"),
+        ({"layer": "IP", "dst": "10.0.2.15", "ttl": [1]}, "IP.ttl cannot be"),
+        ({"layer": "ARP", "op": "ask"}, "Give a number, or one of: who-has"),
+        ({"layer": "Ether", "dst": "router"}, "Ether.dst cannot be 'router'"),
+        ({"layer": "Raw", "load": {"hex": "0"}}, "Raw.load cannot be"),
+        ({"layer": "Raw", "load": {"text": "0"}}, "Raw.load cannot be"),
+        ({"layer": "DHCP", "options": [["server_id", "example.com"], "end"]}, "DHCP.options cannot be"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_what_would(layer: dict[str, Any], words: str) -> None:
+    assert words in refused(layer)
+
+
+def test_a_frame_has_a_size() -> None:
+    assert "the frame has 65556 bytes" in refused(
+        {"layer": "Ether", "type": 0x88B5}, {"layer": "Raw", "load": "x" * 65542}
+    )
+    assert "0 layers are given" in refused()
+    assert "17 layers are given" in refused(*[{"layer": "Dot1Q"}] * 17)
+
+
+@pytest.mark.parametrize("text", ["", "ff", "f" * 29, "zz" * 20, "0x" + "00" * 14, "00" * 65536])
+def test_hex_that_is_no_frame_is_refused(text: str) -> None:
+    with pytest.raises(RequestInvalid):
+        craft.from_hex(text)
+
+
+def test_hex_may_have_spaces_and_colons() -> None:
+    assert craft.from_hex("ff:ff:ff:ff:ff:ff 0200 0000 0001\n88b5") == b"\xff" * 6 + b"\2\0\0\0\0\1\x88\xb5"
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=12)
+    | st.sampled_from(["1.2.3.4", "::1"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["layer", "hex", "x"]), inner, max_size=2)
+    ),
+    max_leaves=6,
+)
+
+
+@st.composite
+def any_layers(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Known layers and fields, any values."""
+    found = []
+    for _ in range(draw(st.integers(1, 4))):
+        name = draw(st.sampled_from(sorted(craft._classes())))
+        fields = [field.name for field in craft._classes()[name].fields_desc]
+        chosen = draw(st.lists(st.sampled_from(fields), max_size=3, unique=True)) if fields else []
+        found.append({"layer": name} | {field: draw(VALUES) for field in chosen})
+    return found
+
+
+@settings(max_examples=400, deadline=None)
+@given(any_layers())
+def test_any_values_make_a_frame_or_an_error(layers: list[dict[str, Any]]) -> None:
+    try:
+        frame = craft.from_layers(layers, DEFAULTS)
+    except RequestInvalid:
+        return
+    assert 14 <= len(frame) <= craft.MAX_FRAME
