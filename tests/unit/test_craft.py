@@ -70,7 +70,7 @@ def test_layers_within_fields() -> None:
 def test_dhcp_options() -> None:
     frame = craft.from_layers(
         [
-            {"layer": "IP", "src": "0.0.0.0", "dst": "255.255.255.255"},
+            {"layer": "IP", "src": "10.0.2.15", "dst": "255.255.255.255"},
             {"layer": "UDP", "sport": 68, "dport": 67},
             {"layer": "BOOTP", "chaddr": {"hex": "020000000002"}},
             {"layer": "DHCP", "options": [["message-type", "discover"], ["requested_addr", "10.0.2.15"], "end"]},
@@ -123,16 +123,11 @@ def test_hex_may_have_spaces_and_colons() -> None:
     assert craft.from_hex("ff:ff:ff:ff:ff:ff 0200 0000 0001\n88b5") == b"\xff" * 6 + b"\2\0\0\0\0\1\x88\xb5"
 
 
+ADDRESSES = st.sampled_from(["1.2.3.4", "::1"])
+KEYS = st.sampled_from(["layer", "hex", "x"])
 VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=12)
-    | st.sampled_from(["1.2.3.4", "::1"]),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["layer", "hex", "x"]), inner, max_size=2)
-    ),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12) | ADDRESSES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=2),
     max_leaves=6,
 )
 
