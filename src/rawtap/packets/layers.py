@@ -161,7 +161,7 @@ def _gave_up(layer: Any, at: int) -> str | None:
     if type(payload).__name__ != "Raw":
         return None
     expected = layer.guess_payload_class(payload.load)
-    if expected is type(payload):
+    if expected is None or expected is type(payload):
         return None
     return f"byte {at}: this is no {expected.__name__} that can be decoded, {len(payload.load)} bytes"
 
