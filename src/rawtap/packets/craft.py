@@ -86,7 +86,7 @@ def from_layers(layers: Sequence[Mapping[str, Any]], defaults: Defaults) -> byte
         whole /= packet
     try:
         return _checked(bytes(whole))
-    except decode.FAILURES as error:
+    except _errors() as error:
         raise RequestInvalid("the layers make no frame", evidence=_told(error), cure="Check the values") from error
 
 
@@ -108,6 +108,13 @@ def _classes() -> dict[str, Any]:
     return {each.name: each for each in found.values() if isinstance(each.name, str)} | found
 
 
+@cache
+def _errors() -> tuple[type[Exception], ...]:
+    """What scapy raises for values that it cannot use."""
+    own: type[Exception] = importlib.import_module("scapy.error").Scapy_Exception
+    return (*decode.FAILURES, OSError, StopIteration, RecursionError, own)
+
+
 def _forbid_look_ups() -> None:
     """Let scapy take addresses only, wherever a name could be given: it would ask the DNS for it."""
 
@@ -119,9 +126,9 @@ def _forbid_look_ups() -> None:
 
 
 def _packet(layer: Mapping[str, Any]) -> Any:
-    fields = dict(layer)
+    fields = {key: value for key, value in layer.items() if value is not None}  # null: filled in, like what is absent
     name = fields.pop("layer", None)
-    if name not in _classes():
+    if not isinstance(name, str) or name not in _classes():
         near = difflib.get_close_matches(str(name), _classes(), 3, 0.4)
         raise RequestInvalid(
             f"there is no layer {str(name)[:60]!r}",
@@ -147,7 +154,7 @@ def _set(packet: Any, layer: str, field: Any, value: Any) -> None:
     try:
         setattr(packet, field.name, _converted(field, value))
         field.addfield(packet, b"", getattr(packet, field.name))
-    except (*decode.FAILURES, OSError) as error:
+    except _errors() as error:
         raise RequestInvalid(
             f"{layer}.{field.name} cannot be {str(value)[:80]!r}", evidence=_told(error), cure=_expected(field)
         ) from error
@@ -170,6 +177,8 @@ def _converted(field: Any, value: Any) -> Any:
     if isinstance(value, Mapping):
         return _packet(value) if "layer" in value else bytes.fromhex(value["hex"])
     if isinstance(value, list):
+        if not getattr(field, "fld", field).islist:
+            raise TypeError("it is one value, and no list")
         return [tuple(map(_item, each)) if isinstance(each, list) else _item(each) for each in value]
     return _item(value)
 
@@ -177,7 +186,7 @@ def _converted(field: Any, value: Any) -> Any:
 def _item(value: Any) -> Any:
     if isinstance(value, Mapping):
         return _packet(value) if "layer" in value else bytes.fromhex(value["hex"])
-    if value is not None and not isinstance(value, (str, int, float)):
+    if not isinstance(value, (str, int, float)):
         raise TypeError("it is neither a number nor a text")
     return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import struct
 from functools import cache
 from typing import Any
@@ -21,6 +22,7 @@ def load() -> None:
 @cache
 def _link_layers() -> Any:
     """scapy's table from link type to class, with the layers below loaded."""
+    logging.getLogger("scapy").setLevel(logging.ERROR)  # it warns of what packets hold, which is anybody's to choose
     for layer in _LAYERS:
         importlib.import_module(f"scapy.layers.{layer}")
     return importlib.import_module("scapy.config").conf.l2types

@@ -173,7 +173,9 @@ def _replay(layer: Any, base: int) -> tuple[list[Field], int]:
     are DHCP) is cut where that payload begins.
     """
     data = layer.original
-    end = 8 * (len(data) - len(layer.payload.original or b""))
+    # Padding is behind what a layer's own length covers.
+    later = b"" if type(layer.payload).__name__ == "Padding" else layer.payload.original or b""
+    end = 8 * (len(data) - len(later))
     rest: Any = data
     found = []
     for field in layer.fields_desc:
@@ -234,7 +236,7 @@ def _meaning(field: Any, layer: Any, value: Any) -> str | None:
     if value is None or isinstance(value, (str, list, tuple)) or hasattr(value, "fields_desc"):
         return None
     shown = visible(str(field.i2repr(layer, value)))
-    return None if shown in {str(value), repr(value), ""} else _cut(shown)
+    return None if shown in {str(_scalar(value)), ""} else _cut(shown)
 
 
 def _cut(text: str) -> str:
