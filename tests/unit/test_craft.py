@@ -96,6 +96,8 @@ def test_dhcp_options() -> None:
         ({"layer": "IP", "dst": "10.0.2.15", "ttl": [1]}, "IP.ttl cannot be"),
         ({"layer": "ARP", "op": "ask"}, "Give a number, or one of: who-has"),
         ({"layer": "Ether", "dst": "router"}, "Ether.dst cannot be 'router'"),
+        ({"layer": "IP", "dst": "10.0.2.15", "version": 16}, "IP.version cannot be '16'"),
+        ({"layer": "Raw", "load": 25_972_382_615}, "Raw.load cannot be"),
         ({"layer": "Raw", "load": {"hex": "0"}}, "Raw.load cannot be"),
         ({"layer": "Raw", "load": {"text": "0"}}, "Raw.load cannot be"),
         ({"layer": "DHCP", "options": [["server_id", "example.com"], "end"]}, "DHCP.options cannot be"),

@@ -168,6 +168,11 @@ def _converted(field: Any, value: Any) -> Any:
         TypeError: The same.
     """
     kinds = _kinds(field)
+    is_list = getattr(field, "fld", field).islist
+    if kinds & {"_StrField", "StrField"} and not is_list and not isinstance(value, (str, Mapping)):
+        raise TypeError("it is neither a text nor bytes")  # scapy takes a number for so many zeros
+    if "BitField" in kinds and isinstance(value, int) and not 0 <= value < 1 << abs(getattr(field, "fld", field).size):
+        raise ValueError("it has more bits than the field")  # scapy would let it run over into the next
     if kinds & {"IPField", "IP6Field"}:
         return str(ipaddress.IPv4Address(value) if "IPField" in kinds else ipaddress.IPv6Address(value))
     if "MACField" in kinds:
@@ -177,7 +182,7 @@ def _converted(field: Any, value: Any) -> Any:
     if isinstance(value, Mapping):
         return _packet(value) if "layer" in value else bytes.fromhex(value["hex"])
     if isinstance(value, list):
-        if not getattr(field, "fld", field).islist:
+        if not is_list:
             raise TypeError("it is one value, and no list")
         return [tuple(map(_item, each)) if isinstance(each, list) else _item(each) for each in value]
     return _item(value)
