@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue
 
 from rawtap.capture._native import MAX_SNAPLEN
 from rawtap.capture.session import DEFAULT_MAX_BYTES, MAX_COMMENT, MAX_FILES, CaptureRequest
-from rawtap.lab import Capture, CaptureReport
+from rawtap.lab import Capture, CaptureReport, Place
 from rawtap.packets.layers import Layer
 from rawtap.packets.reader import Line, Page
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
@@ -203,33 +203,27 @@ async def qemu_pcap_read(
     page, place = await lab_of(context).read(
         capture, Path(path) if path else None, filter, cursor, limit, detail, tuple(fields or ())
     )
-    warnings = [f"the file ends in a damaged record: {page.damage}"] if page.damage else []
-    if page.cut:
-        warnings.append(f"{len(page.packets)} of {limit} packets fill an answer: next_cursor has the next")
-    if place.files > 1:
-        warnings.append(
-            f"this is file {place.number} of a ring's {place.files}: qemu_pcap_status lists them, path= reads another"
-        )
     return PacketPage(
         path=str(page.path),
         packets=[_packet_line(line) for line in page.packets],
         matched=page.matched,
         scanned=page.scanned,
         next_cursor=page.next_cursor,
-        warnings=_page_warnings(page, limit, fields or [], lab.place_of(page.path)),
+        warnings=_page_warnings(page, limit, fields or [], place),
     )
 
 
-def _page_warnings(page: Page, limit: int, fields: list[str], place: tuple[int, int, bool]) -> list[str]:
+def _page_warnings(page: Page, limit: int, fields: list[str], place: Place) -> list[str]:
     found = [f"the file ends in a damaged record: {page.damage}"] if page.damage else []
     nowhere = [name for name in fields if not any(name in (line.fields or {}) for line in page.packets)]
     if page.packets and nowhere:
         found.append(f'no packet of this page has {", ".join(nowhere)[:200]}: detail="layers" shows the names')
     if page.cut:
         found.append(f"{len(page.packets)} of {limit} packets fill an answer: next_cursor has the next")
-    number, files, _ = place
-    if files > 1:
-        found.append(f"this is file {number} of a ring's {files}: qemu_pcap_status lists them, path= reads another")
+    if place.files > 1:
+        found.append(
+            f"this is file {place.number} of a ring's {place.files}: qemu_pcap_status lists them, path= reads another"
+        )
     return found
 
 
