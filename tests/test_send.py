@@ -50,7 +50,7 @@ def test_what_cannot_be_sent_is_refused(user: Account, wire: Wire) -> None:
                 assert "a frame is given by hex or by layers" in await refusal(session, **arguments)
             text = await refusal(session, hex=frame + "00" * 3000)
             assert text.startswith(f"request.invalid: a frame of 3014 bytes is too long for {network['bridge']}")
-            Wire.set_state(network["tap"], "down")
+            await anyio.to_thread.run_sync(Wire.set_state, network["tap"], "down")
             text = await refusal(session, interface=network["tap"], hex=frame)
             assert text.startswith(f"network.failed: {network['tap']} did not take the frame, after 0 that it took")
             await session.call("qemu_shutdown")

@@ -12,25 +12,23 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap import privileges
-from rawtap.capture import filters
 from rawtap.capture.keeper import Keeper
 from rawtap.capture.session import CaptureRequest, CaptureSession, Snapshot
 from rawtap.errors import (
     CaptureFailed,
     CaptureUnknown,
-    CaptureUnreadable,
     GuestAlreadyRunning,
     GuestNotRunning,
     InterfaceNotAllowed,
@@ -45,13 +43,11 @@ from rawtap.guest import profile as profiles
 from rawtap.guest.console import Output
 from rawtap.guest.machine import Exit, Machine
 from rawtap.guest.profile import TRUSTED_BRIDGES, BootOptions, MachineSpec, Nic
-from rawtap.network import addressing, links, network, transmit, watch
+from rawtap.network import addressing, links, network, watch
 from rawtap.network.links import Link
 from rawtap.network.network import Bridge, BridgeSpec, Tap
 from rawtap.network.watch import Watcher
 from rawtap.observation import GuestNic, Observation, Scene
-from rawtap.packets import craft, decode, reader
-from rawtap.packets.reader import Detail, Page
 from rawtap.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -148,26 +144,9 @@ class Guest:
     lock: anyio.Lock = field(default_factory=anyio.Lock)
     ended: Ended | None = None
 
-
-@dataclass(frozen=True)
-class Place:
-    """Which file of how many of a capture's one is, from 1, and whether it is still written to.
-
-    One that is no capture's, or no longer, is the first of one.
-    """
-
-    number: int
-    files: int
-    growing: bool
-
-
-@dataclass(frozen=True)
-class Transmitted:
-    """A frame that was sent `count` times, and what it says."""
-
-    frame: bytes
-    count: int
-    summary: str
+    def is_on(self, interface: str) -> bool:
+        """Whether that is its TAP or its bridge."""
+        return bool(self.tap and self.bridge and interface in {self.tap.name, self.bridge.name})
 
 
 @dataclass(frozen=True)
@@ -252,7 +231,7 @@ class Lab:
         Raises:
             RawtapError: Everything that was made for it is gone again.
         """
-        self._require_open()
+        self.require_open()
         name = request.name
         self._require_free(name)
         if request.capture and not request.network:
@@ -360,7 +339,7 @@ class Lab:
         Raises:
             GuestNotRunning: There is none.
         """
-        self._require_open()
+        self.require_open()
         try:
             return self.guests[name]
         except KeyError:
@@ -411,36 +390,6 @@ class Lab:
         released = [f"process {guest.machine.pid}", *(what for what, name in held.items() if name not in there)]
         return tuple(released), tuple(what for what, name in held.items() if name in there)
 
-    # ---------------------------------------------------------------- packets to a guest
-
-    async def transmit(
-        self, interface: str, frame_hex: str | None, layers: Sequence[Mapping[str, Any]] | None, count: int
-    ) -> Transmitted:
-        """Put a frame on an interface that a guest of ours is on, `count` times.
-
-        What its layers leave out makes it reach the guest: its MAC address if it is the only one there, and ours.
-
-        Raises:
-            InterfaceNotAllowed: None of our guests is on it.
-            RequestInvalid: The frame cannot be made, or is too long.
-            NetworkError: It cannot be sent.
-        """
-        self._require_open()
-        if (frame_hex is None) == (layers is None):
-            raise RequestInvalid("a frame is given by hex or by layers", cure="Give one of them")
-        guests = [guest for guest in self.guests.values() if self._is_on(guest, interface)]
-        if not guests:
-            raise InterfaceNotAllowed(
-                f"no guest of this server is on {interface}, and packets are sent to guests only",
-                evidence=f"guests: {', '.join(self.guests) or 'none'}",
-                cure="qemu_boot(network=true) makes an interface; qemu_status lists them",
-            )
-        return await to_thread(partial(_transmit, interface, guests, frame_hex, layers, count))
-
-    @staticmethod
-    def _is_on(guest: Guest, interface: str) -> bool:
-        return bool(guest.tap and guest.bridge and interface in {guest.tap.name, guest.bridge.name})
-
     # ---------------------------------------------------------------- captures
 
     def interfaces(self) -> frozenset[str]:
@@ -468,7 +417,7 @@ class Lab:
         Raises:
             CaptureError: One of its kinds; no capture and no file is left.
         """
-        self._require_open()
+        self.require_open()
         name = request.interface
         watcher = await self._watching()
         before = await to_thread(watcher.look)
@@ -517,7 +466,7 @@ class Lab:
         return ", ".join(
             f"{guest.machine.name} ({guest.tap.mac} on {guest.tap.name})"
             for guest in self.guests.values()
-            if guest.tap and self._is_on(guest, interface)
+            if guest.tap and guest.is_on(interface)
         )
 
     @contextmanager
@@ -604,80 +553,7 @@ class Lab:
             capture.session.request_stop()
         return [await self.stop_capture(capture) for capture in wanted]
 
-    # ------------------------------------------------------------------ packets
-
-    async def read(
-        self,
-        capture_id: str | None,
-        path: Path | None,
-        expression: str,
-        cursor: str | None,
-        limit: int,
-        detail: Detail = "summary",
-        fields: tuple[str, ...] = (),
-    ) -> tuple[Page, Place]:
-        """A page of a capture's packets, by its id or its file, and which file of its capture that is.
-
-        Raises:
-            CaptureUnreadable: No capture file, or not in a folder that may be read.
-        """
-        self._require_open()
-        await to_thread(filters.checked, expression)
-        if path is None:
-            path = self.capture(capture_id).session.path.resolve()
-        elif capture_id is None:
-            path = self._readable(path)
-        else:
-            raise RequestInvalid("capture and path are both given", cure="Give one of them")
-        place = self._place_of(path)
-        growing = place.growing
-        page = await to_thread(
-            partial(reader.read_page, path, expression, cursor, limit, growing=growing, detail=detail, fields=fields)
-        )
-        return page, place
-
-    def _place_of(self, path: Path) -> Place:
-        for capture in self.captures.values():
-            files = capture.session.files
-            for number, file in enumerate(files, 1):
-                if file.name == path.name and file.resolve() == path:
-                    return Place(number, len(files), growing=capture.session.running and number == len(files))
-        return Place(1, 1, growing=False)
-
-    def _readable(self, path: Path) -> Path:
-        folders = [folder.resolve() for folder in (self.settings.capture_dir, *self.settings.read_dirs)]
-        try:
-            resolved = path.resolve()
-        except (OSError, ValueError, RuntimeError) as error:  # a NUL, a loop of links
-            raise CaptureUnreadable(
-                f"{path} cannot be a file", evidence=str(error), cure="qemu_pcap_status lists the captures"
-            ) from error
-        if not any(resolved.is_relative_to(folder) for folder in folders):
-            raise CaptureUnreadable(
-                f"{path} is not in a folder whose captures may be read",
-                evidence=f"folders: {', '.join(map(str, folders))}",
-                cure="The operator can add one: start the server with --read-dir FOLDER",
-            )
-        return resolved
-
-    def _require_open(self) -> None:
+    def require_open(self) -> None:
+        """Raise ServerStopping once the server is on its way down."""
         if self._stopping:
             raise ServerStopping("the server is stopping", cure="Start it again")
-
-
-def _transmit(
-    interface: str,
-    guests: Sequence[Guest],
-    frame_hex: str | None,
-    layers: Sequence[Mapping[str, Any]] | None,
-    count: int,
-) -> Transmitted:
-    """Make a frame and send it, in a worker thread."""
-    macs = {guest.tap.mac for guest in guests if guest.tap}
-    addresses = [str(guest.bridge.address.ip) for guest in guests if guest.bridge]
-    with transmit.transmitter(interface) as socket:
-        destination = macs.pop() if len(macs) == 1 else _EVERYBODY
-        defaults = craft.Defaults(socket.mac, destination, addresses[0])
-        frame = craft.from_layers(layers, defaults) if layers is not None else craft.from_hex(frame_hex or "")
-        socket.send(frame, count, _FRAME_INTERVAL)
-    return Transmitted(frame, count, decode.summarize(frame, _ETHERNET))

@@ -101,6 +101,12 @@ def test_dhcp_options() -> None:
         ({"layer": "Raw", "load": {"hex": "0"}}, "Raw.load cannot be"),
         ({"layer": "Raw", "load": {"text": "0"}}, "Raw.load cannot be"),
         ({"layer": "DHCP", "options": [["server_id", "example.com"], "end"]}, "DHCP.options cannot be"),
+        ({"layer": "DHCP", "options": [["hostname", 10**12]]}, "hostname is a text or bytes"),
+        ({"layer": "DHCP", "options": [["vendor_class_id", 10**12]]}, "vendor_class_id is a text or bytes"),
+        ({"layer": "DHCP", "options": [["mesage-type", 1]]}, "near it: message-type"),
+        ({"layer": "DHCP", "options": ["message-type"]}, "message-type is given as a list of it and its value"),
+        ({"layer": "DHCP", "options": [["end", 1]]}, "end is given as a name alone"),
+        ({"layer": "DHCP", "options": [[224, 10**12]]}, "DHCP.options cannot be"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_what_would(layer: dict[str, Any], words: str) -> None:

@@ -184,8 +184,29 @@ def _converted(field: Any, value: Any) -> Any:
     if isinstance(value, list):
         if not is_list:
             raise TypeError("it is one value, and no list")
-        return [tuple(map(_item, each)) if isinstance(each, list) else _item(each) for each in value]
+        to_item = _dhcp_option if "DHCPOptionsField" in kinds else _item
+        return [to_item(each) for each in value]
     return _item(value)
+
+
+def _dhcp_option(value: Any) -> Any:
+    """One of DHCP's options: a name alone, or a list of a name or code and its values.
+
+    scapy leaves out names that it does not know, and takes a number where a text belongs for so many zeros.
+    """
+    known = importlib.import_module("scapy.layers.dhcp").DHCPRevOptions
+    name, *values = value if isinstance(value, list) and value else [value]
+    if isinstance(name, int) and 0 <= name < 256 and values:
+        return (name, *(each.encode() if isinstance(each, str) else each for each in map(_item, values)))
+    if not isinstance(name, str) or name not in known:
+        near = difflib.get_close_matches(str(name), known, 3, 0.4)
+        raise ValueError(f"there is no option {str(name)[:60]!r}; near it: {', '.join(near) or 'none'}")
+    if (not values) != (name in {"pad", "end"}):
+        raise ValueError(f"{name} is given as {'a name alone' if values else 'a list of it and its value'}")
+    field = known[name][1]
+    if (field is None or "StrField" in _kinds(field)) and any(isinstance(each, (int, float)) for each in values):
+        raise TypeError(f"{name} is a text or bytes")
+    return (name, *map(_item, values)) if values else name
 
 
 def _item(value: Any) -> Any:

@@ -1,21 +1,17 @@
-"""The capture tools: start, look, stop, read."""
+"""The capture tools: start, look, stop."""
 
 from __future__ import annotations
 
-import dataclasses
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Literal
 
 from anyio.to_thread import run_sync as to_thread
 from mcp.server.mcpserver.tools import Tool
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from rawtap.capture._native import MAX_SNAPLEN
 from rawtap.capture.session import DEFAULT_MAX_BYTES, MAX_COMMENT, MAX_FILES, CaptureRequest
-from rawtap.lab import Capture, CaptureReport, Place
-from rawtap.packets.layers import Layer
-from rawtap.packets.reader import Line, Page
+from rawtap.lab import Capture, CaptureReport
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
 
 _ANSWER_CHARACTERS = 8000
@@ -24,11 +20,6 @@ Filter = Annotated[str, Field(description='pcap-filter(7) expression, like "udp 
 CaptureId = Annotated[
     str | None, Field(description="The capture's id; the newest running one, or else the newest, if absent.")
 ]
-
-
-def _is_none(value: object) -> bool:
-    """Of a field that takes no room in the answer then."""
-    return value is None
 
 
 class Limits(Answer):
@@ -80,49 +71,6 @@ class CaptureRows(Answer):
 
     captures: list[CaptureRow]
     next_step: str | None
-
-
-class LayerRow(Answer):
-    """One layer of a packet."""
-
-    layer: str
-    offset: int = Field(description="Of its first byte in the frame.")
-    size: int = Field(description="Of its header; of a payload, all of it.")
-    fields: dict[str, JsonValue] = Field(description="Untrusted data from the wire; bytes as hexadecimal digits.")
-    names: dict[str, str] = Field(description="What some of these values stand for.")
-
-
-class ByteRun(Answer):
-    """Bytes of a packet that belong together."""
-
-    offset: int
-    hex: str
-    fields: str = Field(description='Whose they are, like "IP.ttl".')
-
-
-class PacketLine(Answer):
-    """One packet."""
-
-    number: int = Field(description="In the file, from 1.")
-    time: float = Field(description="Seconds since the file's first packet.")
-    length: int = Field(description="Bytes on the wire.")
-    captured: int = Field(description="Bytes of it in the file.")
-    summary: str = Field(description="Untrusted data from the wire, decoded.")
-    layers: list[LayerRow] | None = Field(None, exclude_if=_is_none)
-    runs: list[ByteRun] | None = Field(None, exclude_if=_is_none)
-    fields: dict[str, JsonValue] | None = Field(None, exclude_if=_is_none)
-    stopped: str | None = Field(None, exclude_if=_is_none, description="Where decoding ended early, and at what.")
-
-
-class PacketPage(Answer):
-    """A page of packets, and how many there are in all."""
-
-    path: str
-    packets: list[PacketLine]
-    matched: int = Field(description="Packets in the whole file that pass the filter.")
-    scanned: int = Field(description="Packets in the whole file.")
-    next_cursor: str | None = Field(description="Give it back for the next page; null at the end.")
-    warnings: list[str]
 
 
 async def qemu_pcap_start(
@@ -183,74 +131,6 @@ async def qemu_pcap_stop(context: LabContext, capture: CaptureId = None) -> Capt
     return row_of(await lab.stop_capture(lab.capture(capture)))
 
 
-async def qemu_pcap_read(
-    context: LabContext,
-    capture: CaptureId = None,
-    path: Annotated[str | None, Field(description="A capture file instead of a capture.")] = None,
-    filter: Filter = "",  # noqa: A002 - the interface's name for it
-    cursor: Annotated[str | None, Field(description="next_cursor of the page before.")] = None,
-    limit: Annotated[int, Field(ge=1, le=200, description="Packets a page.")] = 20,
-    detail: Annotated[
-        Literal["summary", "layers", "hex"],
-        Field(description="A line a packet; or every field of every layer; or the bytes and whose field each is."),
-    ] = "summary",
-    fields: Annotated[
-        list[str] | None,
-        Field(max_length=16, description='Pick these fields of each packet, like "IP.src"; "layers" shows the names.'),
-    ] = None,
-) -> PacketPage:
-    """Read packets of a running or finished capture, a page at a time, selected by a filter."""
-    page, place = await lab_of(context).read(
-        capture, Path(path) if path else None, filter, cursor, limit, detail, tuple(fields or ())
-    )
-    return PacketPage(
-        path=str(page.path),
-        packets=[_packet_line(line) for line in page.packets],
-        matched=page.matched,
-        scanned=page.scanned,
-        next_cursor=page.next_cursor,
-        warnings=_page_warnings(page, limit, fields or [], place),
-    )
-
-
-def _page_warnings(page: Page, limit: int, fields: list[str], place: Place) -> list[str]:
-    found = [f"the file ends in a damaged record: {page.damage}"] if page.damage else []
-    nowhere = [name for name in fields if not any(name in (line.fields or {}) for line in page.packets)]
-    if page.packets and nowhere:
-        found.append(f'no packet of this page has {", ".join(nowhere)[:200]}: detail="layers" shows the names')
-    if page.cut:
-        found.append(f"{len(page.packets)} of {limit} packets fill an answer: next_cursor has the next")
-    if place.files > 1:
-        found.append(
-            f"this is file {place.number} of a ring's {place.files}: qemu_pcap_status lists them, path= reads another"
-        )
-    return found
-
-
-def _packet_line(line: Line) -> PacketLine:
-    return PacketLine(
-        number=line.number,
-        time=line.time,
-        length=line.length,
-        captured=line.captured,
-        summary=line.summary,
-        layers=None if line.layers is None else [_layer_row(layer) for layer in line.layers],
-        runs=None if line.runs is None else [ByteRun(**dataclasses.asdict(run)) for run in line.runs],
-        fields=line.fields,
-        stopped=line.stopped,
-    )
-
-
-def _layer_row(layer: Layer) -> LayerRow:
-    return LayerRow(
-        layer=layer.name,
-        offset=layer.offset,
-        size=layer.size,
-        fields={field.name: field.value for field in layer.fields},
-        names={field.name: field.shown for field in layer.fields if field.shown is not None},
-    )
-
-
 def started(capture: Capture) -> StartedCapture:
     """The answer for a capture that was just armed."""
     session = capture.session
@@ -300,5 +180,4 @@ TOOLS: tuple[Tool, ...] = (
     tool(qemu_pcap_start, "Start a capture"),
     tool(qemu_pcap_status, "Show captures", read_only=True, idempotent=True),
     tool(qemu_pcap_stop, "Stop a capture", idempotent=True),
-    tool(qemu_pcap_read, "Read packets", read_only=True, idempotent=True),
 )

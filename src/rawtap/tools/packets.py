@@ -1,17 +1,76 @@
-"""The tool that speaks on the wire."""
+"""The tools that ask the wire, and the one that speaks on it."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
+from typing_extensions import TypeAliasType
 
+from rawtap import wire
 from rawtap.packets.craft import MAX_FRAME, MAX_LAYERS
+from rawtap.packets.layers import Layer
+from rawtap.packets.reader import Line, Page
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
+from rawtap.tools.capture import CaptureId, Filter
+from rawtap.wire import Place
 
 _MAX_COUNT = 1000
 _SHOWN = 1600  # bytes
+
+
+FieldValue = TypeAliasType("FieldValue", "int | float | str | list[FieldValue] | dict[str, FieldValue] | None")
+
+
+def _is_none(value: object) -> bool:
+    """Of a field that takes no room in the answer then."""
+    return value is None
+
+
+class LayerRow(Answer):
+    """One layer of a packet."""
+
+    layer: str
+    offset: int = Field(description="Of its first byte in the frame.")
+    size: int = Field(description="Of its header; of a payload, all of it.")
+    fields: dict[str, FieldValue] = Field(description="Untrusted data from the wire; bytes as hexadecimal digits.")
+    names: dict[str, str] = Field(description="What some of these values stand for.")
+
+
+class ByteRun(Answer):
+    """Bytes of a packet that belong together."""
+
+    offset: int
+    hex: str
+    fields: str = Field(description='Whose they are, like "IP.ttl".')
+
+
+class PacketLine(Answer):
+    """One packet."""
+
+    number: int = Field(description="In the file, from 1.")
+    time: float = Field(description="Seconds since the file's first packet.")
+    length: int = Field(description="Bytes on the wire.")
+    captured: int = Field(description="Bytes of it in the file.")
+    summary: str = Field(description="Untrusted data from the wire, decoded.")
+    layers: list[LayerRow] | None = Field(None, exclude_if=_is_none)
+    runs: list[ByteRun] | None = Field(None, exclude_if=_is_none)
+    fields: dict[str, FieldValue] | None = Field(None, exclude_if=_is_none)
+    stopped: str | None = Field(None, exclude_if=_is_none, description="Where decoding ended early, and at what.")
+
+
+class PacketPage(Answer):
+    """A page of packets, and how many there are in all."""
+
+    path: str
+    packets: list[PacketLine]
+    matched: int = Field(description="Packets in the whole file that pass the filter.")
+    scanned: int = Field(description="Packets in the whole file.")
+    next_cursor: str | None = Field(description="Give it back for the next page; null at the end.")
+    warnings: list[str]
 
 
 class SentPacket(Answer):
@@ -22,6 +81,74 @@ class SentPacket(Answer):
     bytes: int = Field(description="Length of the frame.")
     summary: str = Field(description="What it says.")
     hex: str = Field(description="Its bytes, the first 1600 of them.")
+
+
+async def qemu_pcap_read(
+    context: LabContext,
+    capture: CaptureId = None,
+    path: Annotated[str | None, Field(description="A capture file instead of a capture.")] = None,
+    filter: Filter = "",  # noqa: A002 - the interface's name for it
+    cursor: Annotated[str | None, Field(description="next_cursor of the page before.")] = None,
+    limit: Annotated[int, Field(ge=1, le=200, description="Packets a page.")] = 20,
+    detail: Annotated[
+        Literal["summary", "layers", "hex"],
+        Field(description="A line a packet; or every field of every layer; or the bytes and whose field each is."),
+    ] = "summary",
+    fields: Annotated[
+        list[str] | None,
+        Field(max_length=16, description='Pick these fields of each packet, like "IP.src"; "layers" shows the names.'),
+    ] = None,
+) -> PacketPage:
+    """Read packets of a running or finished capture, a page at a time, selected by a filter."""
+    page, place = await wire.read(
+        lab_of(context), capture, Path(path) if path else None, filter, cursor, limit, detail, tuple(fields or ())
+    )
+    return PacketPage(
+        path=str(page.path),
+        packets=[_packet_line(line) for line in page.packets],
+        matched=page.matched,
+        scanned=page.scanned,
+        next_cursor=page.next_cursor,
+        warnings=_page_warnings(page, limit, fields or [], place),
+    )
+
+
+def _page_warnings(page: Page, limit: int, fields: list[str], place: Place) -> list[str]:
+    found = [f"the file ends in a damaged record: {page.damage}"] if page.damage else []
+    nowhere = [name for name in fields if not any(name in (line.fields or {}) for line in page.packets)]
+    if page.packets and nowhere:
+        found.append(f'no packet of this page has {", ".join(nowhere)[:200]}: detail="layers" shows the names')
+    if page.cut:
+        found.append(f"{len(page.packets)} of {limit} packets fill an answer: next_cursor has the next")
+    if place.files > 1:
+        found.append(
+            f"this is file {place.number} of a ring's {place.files}: qemu_pcap_status lists them, path= reads another"
+        )
+    return found
+
+
+def _packet_line(line: Line) -> PacketLine:
+    return PacketLine(
+        number=line.number,
+        time=line.time,
+        length=line.length,
+        captured=line.captured,
+        summary=line.summary,
+        layers=None if line.layers is None else [_layer_row(layer) for layer in line.layers],
+        runs=None if line.runs is None else [ByteRun(**dataclasses.asdict(run)) for run in line.runs],
+        fields=line.fields,
+        stopped=line.stopped,
+    )
+
+
+def _layer_row(layer: Layer) -> LayerRow:
+    return LayerRow(
+        layer=layer.name,
+        offset=layer.offset,
+        size=layer.size,
+        fields={field.name: field.value for field in layer.fields},
+        names={field.name: field.shown for field in layer.fields if field.shown is not None},
+    )
 
 
 async def qemu_packet_send(
@@ -46,7 +173,7 @@ async def qemu_packet_send(
     """Send a packet to a guest, from hexadecimal digits or from layers. A capture that runs there sees it."""
     lab = lab_of(context)
     chosen = interface or lab.interface_of(name)
-    done = await lab.transmit(chosen, hex, layers, count)
+    done = await wire.send(lab, chosen, hex, layers, count)
     return SentPacket(
         interface=chosen,
         sent=done.count,
@@ -56,4 +183,7 @@ async def qemu_packet_send(
     )
 
 
-TOOLS: tuple[Tool, ...] = (tool(qemu_packet_send, "Send a packet"),)
+TOOLS: tuple[Tool, ...] = (
+    tool(qemu_pcap_read, "Read packets", read_only=True, idempotent=True),
+    tool(qemu_packet_send, "Send a packet"),
+)
