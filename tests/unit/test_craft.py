@@ -13,13 +13,15 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Ether
 
 from rawtap.errors import RequestInvalid
-from rawtap.packets import craft
+from rawtap.packets import craft, decode
 
 DEFAULTS = craft.Defaults("02:00:00:00:00:01", "02:00:00:00:00:02", "10.0.2.2")
 
 
 @pytest.fixture(autouse=True)
 def _no_look_ups(monkeypatch: pytest.MonkeyPatch) -> None:
+    decode.load()  # scapy looks at its tables of networks then, by numeric addresses
+
     def fail(*arguments: object, **_: object) -> None:
         raise AssertionError(f"looked up: {arguments}")
 

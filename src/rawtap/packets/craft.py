@@ -196,7 +196,7 @@ def _dhcp_option(value: Any) -> Any:
     """
     known = importlib.import_module("scapy.layers.dhcp").DHCPRevOptions
     name, *values = value if isinstance(value, list) and value else [value]
-    if isinstance(name, int) and 0 <= name < 256 and values:
+    if isinstance(name, int) and name in range(256) and values:
         return (name, *(each.encode() if isinstance(each, str) else each for each in map(_item, values)))
     if not isinstance(name, str) or name not in known:
         near = difflib.get_close_matches(str(name), known, 3, 0.4)
