@@ -63,6 +63,7 @@ class Session:
     client: Client
     pid: int
     progress: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)  # methods of what the server told unasked
 
     async def call(self, name: str, /, **arguments: Any) -> dict[str, Any]:
         """Call a tool and return its structured answer."""
@@ -95,10 +96,15 @@ async def serving(
     parameters = StdioServerParameters(command=command[0], args=command[1:])
     known = set(children_of(os.getpid()))
     failure = None
-    async with Client(stdio_client(parameters), mode=mode) as client:
+    notices: list[str] = []
+
+    async def on_message(message: object) -> None:
+        notices.append(str(getattr(message, "method", message)))
+
+    async with Client(stdio_client(parameters), mode=mode, message_handler=on_message) as client:
         (pid,) = set(children_of(os.getpid())) - known
         try:
-            yield Session(client, pid)
+            yield Session(client, pid, notices=notices)
         except Exception as error:  # noqa: BLE001 - any of a test's: raised again outside of the client's task groups
             failure = error
     if failure:

@@ -10,6 +10,7 @@ belong to the event loop.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -26,6 +27,7 @@ from anyio.to_thread import run_sync as to_thread
 from rawtap import privileges
 from rawtap.capture.keeper import Keeper
 from rawtap.capture.session import CaptureRequest, CaptureSession, Snapshot
+from rawtap.capture.tidings import Tidings
 from rawtap.errors import (
     CaptureFailed,
     CaptureUnknown,
@@ -102,6 +104,7 @@ class Capture:
     id: str
     session: CaptureSession
     observation: Observation
+    tidings: Tidings
 
     @property
     def interface(self) -> str:
@@ -170,9 +173,14 @@ class _Lease:
 
 @dataclass
 class Lab:
-    """Guests, networks and captures by name. Open it with ``async with``; leaving releases everything."""
+    """Guests, networks and captures by name. Open it with ``async with``; leaving releases everything.
+
+    Attributes:
+        on_capture: Called in the event loop when a capture has started, and (True) when nothing more comes into one.
+    """
 
     settings: Settings
+    on_capture: Callable[[Capture, bool], object] | None = None
     guests: dict[str, Guest] = field(default_factory=dict)
     captures: dict[str, Capture] = field(default_factory=dict)
     _leases: dict[str, _Lease] = field(default_factory=dict)
@@ -425,6 +433,12 @@ class Lab:
         observation = Observation(watcher, link, before, scene=lambda: self._scene)
         self._counter += 1
         capture_id = f"c{self._counter}"
+        loop = asyncio.get_running_loop()
+
+        def end(packets: int) -> None:
+            observation.end(packets)
+            loop.call_soon_threadsafe(self._tell_of, capture_id, True)
+
         with self._counted_start():
             session = await to_thread(
                 CaptureSession.start,
@@ -433,7 +447,7 @@ class Lab:
                 self.settings.capture_dir,
                 f"{name}-{capture_id}",
                 self.settings.ring_bytes,
-                observation.end,
+                end,
                 await self._kept(),
             )
         try:
@@ -442,10 +456,15 @@ class Lab:
             with anyio.CancelScope(shield=True):
                 await to_thread(session.discard)
             raise
-        capture = Capture(capture_id, session, observation)
+        capture = Capture(capture_id, session, observation, Tidings(session))
         self.captures[capture_id] = capture
         self._forget_old()
+        self._tell_of(capture_id, False)
         return capture
+
+    def _tell_of(self, capture_id: str, ended: bool) -> None:
+        if self.on_capture and capture_id in self.captures:
+            self.on_capture(self.captures[capture_id], ended)
 
     async def _kept(self) -> Keeper:
         """The keeper of capture files, started with the first of them."""
@@ -530,9 +549,9 @@ class Lab:
             )
         return found
 
-    async def report(self, capture: Capture) -> CaptureReport:
-        """A capture's row as it is now."""
-        return await self._report(capture, capture.session.snapshot())
+    async def report(self, capture: Capture, *, at_once: bool = False) -> CaptureReport:
+        """A capture's row as it is now; one that has just begun says only `at_once` why it is empty."""
+        return await self._report(capture, capture.session.snapshot(), at_once=at_once)
 
     async def stop_capture(self, capture: Capture) -> CaptureReport:
         """End a capture with everything that was on the wire in its file; one that has ended is reported again."""
@@ -541,8 +560,9 @@ class Lab:
         return await self._report(capture, snapshot)
 
     @staticmethod
-    async def _report(capture: Capture, snapshot: Snapshot) -> CaptureReport:
-        warnings, diagnosis = await to_thread(capture.observation.explain, capture.session, snapshot)
+    async def _report(capture: Capture, snapshot: Snapshot, *, at_once: bool = False) -> CaptureReport:
+        explain = partial(capture.observation.explain, capture.session, snapshot, at_once=at_once)
+        warnings, diagnosis = await to_thread(explain)
         snapshot = replace(snapshot, warnings=(*snapshot.warnings, *warnings))
         return CaptureReport(capture, snapshot, diagnosis)
 

@@ -102,13 +102,15 @@ class Observation:
         except (NetworkError, OSError) as error:
             return Look(scene, changes, unknown=str(error))
 
-    def explain(self, session: CaptureSession, snapshot: Snapshot) -> tuple[list[str], str | None]:
+    def explain(
+        self, session: CaptureSession, snapshot: Snapshot, *, at_once: bool = False
+    ) -> tuple[list[str], str | None]:
         """What happened to the interface, as warnings, and why there is no packet; None where there is one.
 
-        A capture that runs is given a second before it has to explain itself.
+        A capture that runs is given a second before it has to explain itself, unless that is wanted `at_once`.
         """
         running = snapshot.state == "running"
-        empty = snapshot.packets == 0 and not (running and snapshot.duration < _GRACE)
+        empty = snapshot.packets == 0 and not (running and snapshot.duration < _GRACE and not at_once)
         look = self._look(empty=empty) if running else self._last or Look(self.scene(), unknown="the last look failed")
         evidence = self._evidence(look, session, snapshot)
         ended = [guest.ended for guest in evidence.guests if guest.ended is not None]

@@ -16,22 +16,30 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-from mcp.server import MCPServer
+import anyio
+from anyio.to_thread import run_sync as to_thread
+from mcp.server import MCPServer, NotificationOptions
+from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp_types import CallToolResult, InputRequiredResult
+from mcp.server.session import ServerSession
+from mcp.server.stdio import stdio_server
+from mcp.server.subscriptions import InMemorySubscriptionBus, ResourcesListChanged, ResourceUpdated
+from mcp_types import CallToolResult, InputRequiredResult, Resource, ResourceTemplate
+from pydantic import AnyUrl
 
-from rawtap.lab import Lab
+from rawtap.lab import Capture, Lab
 from rawtap.packets import decode
 from rawtap.settings import Settings
-from rawtap.tools import capture, guest, packets
+from rawtap.tools import capture, guest, packets, resources
 from rawtap.tools._boundary import error_for
+from rawtap.tools.prompts import PROMPTS
 
 INSTRUCTIONS = """\
 rawtap boots an operating system in QEMU, puts it on a bridge with this host, and captures its packets.
@@ -48,20 +56,27 @@ logger = logging.getLogger(__name__)
 
 
 class RawtapServer(MCPServer[Lab]):
-    """The SDK's server with rawtap's tools and errors whose text starts with their code."""
+    """The SDK's server with rawtap's tools, captures as resources, and errors whose text starts with their code."""
 
     def __init__(self, settings: Settings) -> None:
         tools = [*guest.TOOLS, *capture.TOOLS, *packets.TOOLS]
         self._parameters = {each.name: list(each.parameters["properties"]) for each in tools}
+        self._lab = Lab(settings)
+        self._bus = InMemorySubscriptionBus()
+        self._session: ServerSession | None = None  # of the last call: over stdio there is one client
 
         @asynccontextmanager
         async def lifespan(_: MCPServer[Lab]) -> AsyncIterator[Lab]:
-            async with Lab(settings) as lab:
+            async with self._lab as lab:
                 preparing = asyncio.create_task(_prepare(lab))
-                try:
-                    yield lab
-                finally:
-                    await preparing
+                async with anyio.create_task_group() as notices:
+                    lab.on_capture = lambda *change: notices.start_soon(self._announce, *change)
+                    try:
+                        yield lab
+                    finally:
+                        lab.on_capture = None
+                        notices.cancel_scope.cancel()
+                        await preparing
 
         super().__init__(
             "rawtap",
@@ -71,16 +86,53 @@ class RawtapServer(MCPServer[Lab]):
             tools=tools,
             lifespan=lifespan,
             log_level="WARNING",
+            subscriptions=self._bus,
         )
+        for prompt in PROMPTS:
+            self.add_prompt(prompt)
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Lab, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
         """As the SDK's, with errors as `rawtap.tools._boundary.error_for` words them."""
+        if context:
+            self._session = context.session
         try:
             return await super().call_tool(name, arguments, context)
         except ToolError as error:
             raise error_for(error, self._parameters) from error.__cause__
+
+    async def list_resources(self) -> list[Resource]:
+        """The captures and their files."""
+        return resources.listed(self._lab)
+
+    async def list_resource_templates(self) -> list[ResourceTemplate]:
+        """The captures by their ids."""
+        return [resources.TEMPLATE]
+
+    async def read_resource(
+        self,
+        uri: AnyUrl | str,
+        context: Context[Lab, Any] | None = None,  # noqa: ARG002 - the SDK's signature
+    ) -> Iterable[ReadResourceContents]:
+        """A capture's row, or a file of one."""
+        content, mime_type = await resources.read(self._lab, str(uri))
+        return [ReadResourceContents(content=content, mime_type=mime_type)]
+
+    async def _announce(self, capture: Capture, ended: bool) -> None:
+        """Tell the client that a capture is there, or has ended: by subscription, or plainly where it knows of none."""
+        uri = resources.SCHEME + capture.id
+        if ended:
+            await to_thread(capture.session.stop)  # nothing more comes into it: what is left is to close its file
+        await self._bus.publish(ResourceUpdated(uri=uri) if ended else ResourcesListChanged())
+        if self._session is not None and not ended:
+            await self._session.send_resource_list_changed()
+
+    async def run_stdio_async(self) -> None:
+        """As the SDK's, which would not say to older clients that the list of resources changes."""
+        async with stdio_server() as (incoming, outgoing):
+            options = self._lowlevel_server.create_initialization_options(NotificationOptions(resources_changed=True))
+            await self._lowlevel_server.run(incoming, outgoing, options)
 
 
 async def _prepare(lab: Lab) -> None:

@@ -5,7 +5,7 @@ Theory of operation
 -------------------
 One `LiveCapture` is one libpcap handle (python-libpcap's `BasePcap.handler`) and one output file. **The worker
 thread owns both**, from `open` to `close`: no other thread may call libpcap on the handle. Other threads may
-call `request_stop`, which writes to an eventfd that the worker polls, and read the counters, which are
+call `request_stop` and `ask`, which write to an eventfd that the worker polls, and read the counters, which are
 aligned 64-bit words that only the worker writes.
 
 *Arming.* libpcap's activate binds the socket before there is a filter, so frames that nobody asked for get into the
@@ -19,6 +19,10 @@ puts a record into the buffer of an `Output` (see _output), which gets it into t
 change to the next of a ring of files calls Python, `on_full`, in this thread.
 
 *Nothing selected.* Until the filter has selected a packet, a `Witness` (see _witness) counts what passes unfiltered.
+
+*Questions.* Whoever waits for packets polls `tidings`, an eventfd that the worker writes to when the file has grown and
+when it has answered. What is asked (`ask`) is that all that was on the wire by then be in the file: the worker takes the
+kernel's count, reads on until it has been given as many frames, and says which packet was the last of them.
 
 *Stopping.* Frames sit in the kernel's unfinished ring block until its timer retires it. To stop, the worker
 attaches the reject-all filter again, so nothing more can come in, and reads on until it has been given as many
@@ -112,6 +116,7 @@ cdef extern from "<stdio.h>" nogil:
 
 
 cdef extern from "<unistd.h>" nogil:
+    ssize_t c_read "read"(int, void *, size_t)
     ssize_t c_write "write"(int, const void *, size_t)
     int c_close "close"(int)
 
@@ -206,6 +211,18 @@ cdef struct Sink:
     void *ring                  # the LiveCapture, where `on_full` can give another file; else NULL
 
 
+cdef struct Question:
+    uint64_t asked              # number of the newest, written by who asks
+    uint64_t heard              # by the worker; what follows is about this one
+    uint64_t answered
+    uint64_t frames             # seen when it is answered
+    int64_t give_up
+    uint64_t files              # begun when it was heard
+    uint64_t file_bytes         # in the newest of them then
+    uint64_t packets            # in all of them then
+    uint64_t promised           # packets that are in them when it is answered
+
+
 cdef void _end(Sink *sink, Reason reason) noexcept nogil:
     """Record why the capture ends. What the ring holds by then is still saved."""
     if sink.out.reason == RUNNING:
@@ -259,7 +276,12 @@ cdef class LiveCapture(BasePcap):
     cdef object on_full
     cdef uint64_t[:] notes
     cdef readonly object file_error     # what `on_full` raised
-    cdef int stop_fd
+    cdef Question question
+    cdef bint stop_asked
+    cdef int ask_fd
+    cdef int tidings_fd
+    cdef uint64_t told                  # packets, by the last tidings
+    cdef readonly uint64_t files_begun
     cdef int pcap_fd
     cdef int retire_ms
     cdef int witness_fd
@@ -277,22 +299,22 @@ cdef class LiveCapture(BasePcap):
     cdef readonly str pcap_error
 
     def __cinit__(self):
-        self.stop_fd = self.witness_fd = self.sink.out.retired_fd = -1
+        self.ask_fd = self.tidings_fd = self.witness_fd = self.sink.out.retired_fd = -1
 
     def __init__(self):  # BasePcap's own would open a savefile
         self.link_type_name = ""
         self.warning = ""
         self.pcap_error = ""
-        self.stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
-        if self.stop_fd < 0:
-            raise OSError(errno, strerror(errno).decode())
+        self.ask_fd = _eventfd()
 
     def __dealloc__(self):
         # BasePcap's own runs after this one and calls close() again.
         self.close()
-        if self.stop_fd >= 0:
-            c_close(self.stop_fd)
-            self.stop_fd = -1
+        if self.ask_fd >= 0:
+            c_close(self.ask_fd)
+        if self.tidings_fd >= 0:
+            c_close(self.tidings_fd)
+        self.ask_fd = self.tidings_fd = -1
 
     def open(self, str interface, *, int index, int snaplen, bint pcapng, int ring_bytes, bint promiscuous=True,
              int retire_ms=5):
@@ -400,6 +422,7 @@ cdef class LiveCapture(BasePcap):
             self.sink.out.retired_bytes = status.st_size
         if not attach(&self.sink.out, fd, header, len(header), max_bytes):
             raise OSError(self.sink.out.error, strerror(self.sink.out.error).decode())
+        self.files_begun += 1
 
     def note(self, uint64_t[:] words, Py_ssize_t slot):
         """Note the length of the file's whole records in `words[slot]` from now on, until the next file begins."""
@@ -443,8 +466,48 @@ cdef class LiveCapture(BasePcap):
 
     def request_stop(self):
         """Ask the worker to drain and end. Any thread may call this, any number of times."""
-        cdef uint64_t one = 1
-        c_write(self.stop_fd, &one, sizeof(one))
+        self.stop_asked = True
+        _notify(self.ask_fd)
+
+    def tidings(self):
+        """An eventfd that becomes readable when the file has grown, a question was answered, or `tell` was called.
+
+        It stays this object's, and open as long as that lives. Any thread may call this.
+
+        Raises:
+            OSError: There are too many descriptors.
+        """
+        if self.tidings_fd < 0:
+            self.tidings_fd = _eventfd()
+        return self.tidings_fd
+
+    def tell(self):
+        """Make `tidings` readable. Any thread may call this."""
+        _notify(self.tidings_fd)
+
+    def ask(self):
+        """Ask the worker to have in the file what is on the wire by now; the question's number, for `answered`.
+
+        Any thread may call this, but `place` is about the last question that was asked. An end answers none.
+        """
+        self.question.asked += 1
+        number = self.question.asked
+        _notify(self.ask_fd)
+        return number
+
+    @property
+    def answered(self):
+        """The last question that was answered."""
+        return self.question.answered
+
+    @property
+    def place(self):
+        """Where the capture was when it heard the last question, once that is answered.
+
+        (files begun, bytes in the newest of them, packets saved, packets that were on the wire by then)
+        """
+        cdef Question *question = &self.question
+        return (question.files, question.file_bytes, question.packets, question.promised)
 
     def close(self):
         """Free the handle and the buffer; the counters stay readable. Takes the kernel some 20 ms (synchronize_net)."""
@@ -486,11 +549,12 @@ cdef class LiveCapture(BasePcap):
         cdef int n
         cdef int64_t stats_due = 0, look_due = 0
         fds[0].fd = self.pcap_fd
-        fds[1].fd = self.stop_fd
+        fds[1].fd = self.ask_fd
         fds[0].events = fds[1].events = fds[2].events = POLLIN
         while out.reason == RUNNING:
             n = pcap_dispatch(self.handler, BATCH, _on_packet, <u_char *>&self.sink)
             flush_some(out)
+            self._answer()
             if n < 0:
                 if n != PCAP_ERROR_BREAK:
                     _end(&self.sink, PCAP_FAILED)
@@ -512,13 +576,40 @@ cdef class LiveCapture(BasePcap):
                 look_due = now() + LOOK_INTERVAL_NS
             elif look_due != 0 and now() >= look_due:
                 look_due = 0
-            if fds[1].revents != 0:
+            if fds[1].revents != 0 and self._hear():
                 _end(&self.sink, STOPPED)
             elif self.deadline != 0 and now() >= self.deadline:
                 _end(&self.sink, MAX_SECONDS)
             elif stats_due != 0 and now() >= stats_due:
                 self._read_stats()
                 stats_due = 0
+
+    cdef bint _hear(self) noexcept nogil:
+        """Take up what other threads ask for; whether that is to stop."""
+        cdef Output *out = &self.sink.out
+        cdef Question *question = &self.question
+        cdef uint64_t times
+        c_read(self.ask_fd, &times, sizeof(times))
+        if question.asked != question.heard:
+            self._read_stats()
+            question.files, question.file_bytes, question.packets = self.files_begun, out.file_bytes, out.packets
+            question.frames = self.sink.seen + self.unaccounted
+            question.promised = out.packets + out.pending_packets + self.unaccounted
+            question.give_up = now() + DRAIN_LIMIT_NS
+            question.heard = question.asked
+        return self.stop_asked
+
+    cdef void _answer(self) noexcept nogil:
+        """Tell of growth, and answer the question if all is there, or will not come any more."""
+        cdef Output *out = &self.sink.out
+        cdef Question *question = &self.question
+        if question.answered != question.heard and (self.sink.seen >= question.frames or now() >= question.give_up):
+            flush(out)
+            question.answered = question.heard
+        elif self.told == out.packets:
+            return
+        self.told = out.packets
+        _notify(self.tidings_fd)
 
     cdef int _patience(self, int64_t due) noexcept nogil:
         """Milliseconds that poll may wait; for ever (-1) where nothing is due.
@@ -532,6 +623,8 @@ cdef class LiveCapture(BasePcap):
         if self.went_down and due == 0:
             due = now() + DOWN_INTERVAL_NS
         due = _sooner(due, self.deadline)
+        if self.question.answered != self.question.heard:
+            due = _sooner(due, self.question.give_up)
         if due == 0:
             return -1
         left = (due - now()) // 1_000_000 + 1
@@ -621,6 +714,20 @@ cdef class LiveCapture(BasePcap):
         detail = _text(pcap_geterr(self.handler))
         name = _text(pcap_statustostr(status))
         return f"{name}: {detail}" if detail and detail != name else name
+
+
+cdef int _eventfd() except -1:
+    cdef int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+    if fd < 0:
+        raise OSError(errno, strerror(errno).decode())
+    return fd
+
+
+cdef void _notify(int fd) noexcept nogil:
+    """Make an eventfd readable; one that is not there is passed over."""
+    cdef uint64_t one = 1
+    if fd >= 0:
+        c_write(fd, &one, sizeof(one))
 
 
 cdef int64_t _sooner(int64_t one, int64_t other) noexcept nogil:

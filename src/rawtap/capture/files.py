@@ -24,8 +24,9 @@ def free_floor(directory: Path) -> int:
 
 @dataclass(frozen=True)
 class Segment:
-    """One file of a capture, and what the capture had saved before it: packets, and their bytes on the wire."""
+    """One file of a capture, the `number`th from 1; what was saved before: packets, and their bytes on the wire."""
 
+    number: int
     path: Path
     packets_before: int
     bytes_before: int
@@ -62,7 +63,7 @@ class Series:
         self.end()
         self._fd = fd
         self._made += 1
-        self.segments = (*self.segments, Segment(path, packets, bytes_, 0))
+        self.segments = (*self.segments, Segment(self._made, path, packets, bytes_, 0))
         return fd
 
     def _name(self) -> str:

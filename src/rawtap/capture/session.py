@@ -13,11 +13,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rawtap.capture import files, filters, kinds, pcapng
 from rawtap.capture._native import MAX_SNAPLEN, FilterError, LiveCapture, NativeError
 from rawtap.capture._witness import Witness
+from rawtap.capture.files import Segment
 from rawtap.capture.keeper import Keeper
 from rawtap.errors import (
     BadFilter,
@@ -125,6 +126,22 @@ class Snapshot:
     kinds_sampled: int
 
 
+class Place(NamedTuple):
+    """A place in what a capture has saved.
+
+    Attributes:
+        file: The number of a file, from 1.
+        offset: Bytes in it, up to the end of a packet.
+        packets: Saved up to there, in all files.
+        promised: Packets that were on the wire then, those included that were not saved yet.
+    """
+
+    file: int
+    offset: int
+    packets: int
+    promised: int
+
+
 @dataclass
 class CaptureSession:
     """A running or finished capture. Made by `start`; ended by `stop`, a limit or an error.
@@ -198,6 +215,35 @@ class CaptureSession:
     def files(self) -> tuple[Path, ...]:
         """The files that are there, in the order of their packets."""
         return tuple(segment.path for segment in self._series.segments)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The same files, with what was saved before each."""
+        return self._series.segments
+
+    def tidings(self) -> int:
+        """An eventfd that is readable when packets were saved, a question was answered, or the capture has ended.
+
+        It is the capture's own, and open as long as this object lives.
+
+        Raises:
+            OSError: There are too many descriptors.
+        """
+        return self._native.tidings()
+
+    def ask(self) -> int:
+        """Ask for all in the file that is on the wire by now; a number that `answered` reaches unless the end comes."""
+        return self._native.ask()
+
+    @property
+    def answered(self) -> int:
+        """The last question that was answered."""
+        return self._native.answered
+
+    @property
+    def place(self) -> Place:
+        """Where the capture was when it heard the last question, once that is answered."""
+        return Place(*self._native.place)
 
     def request_stop(self) -> None:
         """Ask the capture to end, without waiting."""
@@ -290,6 +336,7 @@ class CaptureSession:
                     self._let_go()
                     self._ended_at = ended_at
                     self._ended.set()
+                    self._native.tell()
 
     def _open(self, stack: contextlib.ExitStack) -> None:
         """Open handle and file, write the file's header, arm."""

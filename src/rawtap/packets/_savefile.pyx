@@ -160,6 +160,7 @@ cdef class Savefile(BasePcap):
     cdef const bpf_insn *instructions
     cdef bint compiled
     cdef Format format
+    cdef Format plain           # what the file is read as until something odd comes
     cdef bint swapped
     cdef int fd
     cdef uint32_t longest       # packet that is read here
@@ -230,6 +231,7 @@ cdef class Savefile(BasePcap):
         else:
             self.swapped = head[0] != MICROSECONDS and head[0] != NANOSECONDS
             self.format = PCAP if self._is_pcap(head) else ODD
+        self.plain = self.format
         if self.format == ODD:
             return 0
         self.buffer = <u_char *>malloc(READ_BYTES)
@@ -269,6 +271,14 @@ cdef class Savefile(BasePcap):
         self.first_ns = first_ns
         self.scanned = scanned
         self.matched = matched
+
+    def go_on(self):
+        """Read on behind the last whole record that `take` read, where a file has grown that ended there."""
+        fseeko(pcap_file_nogil(self.handler), self.offset, SEEK_SET)
+        self.format = self.plain
+        self.buffer_offset = self.offset
+        self.at = self.have = 0
+        self.damage = ""
 
     def skip(self, uint64_t count):
         """Read over the first `count` packets of the file, counting matches: the slow `seek`, for any format."""

@@ -8,9 +8,8 @@ import json
 import os
 import stat
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -130,7 +129,7 @@ def read_page(
     key = zlib.crc32(f"{path}\0{expression}".encode())
     place = _Cursor.parse(cursor, key) if cursor is not None else None
     savefile = _open(path, expression, place)
-    lines = _take(savefile, limit, partial(_line, savefile, detail, fields))
+    lines = fitting(_lines(savefile, detail, fields), limit)
     end = _Cursor(savefile.offset, savefile.first_ns, savefile.scanned, savefile.matched)
     if not savefile.damage:
         savefile.count_rest()
@@ -146,18 +145,25 @@ def read_page(
     )
 
 
-def _take(savefile: Savefile, limit: int, to_line: Callable[..., Line]) -> list[Line]:
-    """Up to `limit` packets, the first of them in any case, and then until they say enough for one answer."""
-    lines: list[Line] = []
+def _lines(savefile: Savefile, detail: Detail, fields: tuple[str, ...]) -> Iterator[Line]:
+    """The packets that follow, each read when it is asked for."""
+    while found := savefile.take(1):
+        yield line_of(savefile.link_type, savefile.first_ns, detail, fields, *found[0])
+
+
+def fitting(lines: Iterator[Line], limit: int) -> list[Line]:
+    """Up to `limit` lines, the first of them in any case, and then until they say enough for one answer."""
+    found: list[Line] = []
     room = _CHARACTERS * max(limit, _USUAL_LIMIT)
-    while len(lines) < limit and room > 0 and (found := savefile.take(1)):
-        lines.append(to_line(*found[0]))
-        room -= len(json.dumps(dataclasses.asdict(lines[-1])))
-    return lines
+    while len(found) < limit and room > 0 and (line := next(lines, None)):
+        found.append(line)
+        room -= len(json.dumps(dataclasses.asdict(line)))
+    return found
 
 
-def _line(
-    savefile: Savefile,
+def line_of(
+    link_type: int,
+    first_ns: int,
     detail: Detail,
     fields: tuple[str, ...],
     number: int,
@@ -166,14 +172,15 @@ def _line(
     length: int,
     data: bytes,
 ) -> Line:
-    frame = layers.take_apart(data, savefile.link_type) if detail != "summary" or fields else None
+    """One packet as a line, its time counted from `first_ns`, nanoseconds since 1970."""
+    frame = layers.take_apart(data, link_type) if detail != "summary" or fields else None
     runs = layers.runs(frame, data) if frame and detail == "hex" else None
     return Line(
         number,
-        round((nanoseconds - savefile.first_ns) / 1e9, 6),
+        round((nanoseconds - first_ns) / 1e9, 6),
         length,
         captured,
-        decode.summarize(data, savefile.link_type),
+        decode.summarize(data, link_type),
         layers=frame.layers if frame and detail == "layers" else None,
         runs=runs,
         fields=layers.picked(frame, fields) if frame and fields else None,
@@ -224,6 +231,16 @@ def _unwritable(out: Path, error: OSError | ValueError) -> CaptureError:
     if number in {errno.ENOSPC, errno.EDQUOT}:
         return NoSpace(f"{out} does not fit", evidence=text, cure="Free some space, or select fewer packets")
     return OutputUnwritable(f"{out} cannot be written", evidence=text, cure="Give the path of a new file")
+
+
+def open_file(path: Path, expression: str) -> Savefile:
+    """Open a capture file for its packets that pass `expression`.
+
+    Raises:
+        CaptureUnreadable: Missing, or no capture file; libpcap's text is inside.
+        BadFilter: With libpcap's text.
+    """
+    return _open(path, expression, None)
 
 
 def _open(path: Path, expression: str, place: _Cursor | None) -> Savefile:

@@ -10,18 +10,23 @@ from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 from typing_extensions import TypeAliasType
 
-from rawtap import wire
+from rawtap import waiting, wire
 from rawtap.packets.craft import MAX_FRAME, MAX_LAYERS
 from rawtap.packets.layers import Layer
-from rawtap.packets.reader import Line, Page
+from rawtap.packets.reader import MAX_LIMIT, Line, Page
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
 from rawtap.tools.capture import CaptureId, Filter
+from rawtap.waiting import Wish
 from rawtap.wire import Place
 
 _MAX_COUNT = 1000
 _SHOWN = 1600  # bytes
 
 
+Detail = Annotated[
+    Literal["summary", "layers", "hex"],
+    Field(description="A line a packet; or every field of every layer; or the bytes and whose field each is."),
+]
 FieldValue = TypeAliasType("FieldValue", "int | float | str | list[FieldValue] | dict[str, FieldValue] | None")
 
 
@@ -73,6 +78,28 @@ class PacketPage(Answer):
     warnings: list[str]
 
 
+class OtherPackets(Answer):
+    """Packets of a protocol that did not match."""
+
+    protocol: str
+    packets: int
+    last: PacketLine
+
+
+class Waited(Answer):
+    """How a wait ended."""
+
+    capture: str
+    satisfied: bool
+    reason: str
+    packets: list[PacketLine] = Field(description="Those that match, as far as they fit into an answer.")
+    matched: int = Field(description="How many match, up to count.")
+    looked_at: int = Field(description="Packets of the capture that were compared with the filter.")
+    others: list[OtherPackets] = Field(description="What came instead, by protocol; of the last 2000 packets.")
+    elapsed: float = Field(description="Seconds.")
+    since: int = Field(description="Number of the last packet looked at or shown: give it as since to go on behind it.")
+
+
 class SentPacket(Answer):
     """What was put on the wire."""
 
@@ -90,10 +117,7 @@ async def qemu_pcap_read(
     filter: Filter = "",  # noqa: A002 - the interface's name for it
     cursor: Annotated[str | None, Field(description="next_cursor of the page before.")] = None,
     limit: Annotated[int, Field(ge=1, le=200, description="Packets a page.")] = 20,
-    detail: Annotated[
-        Literal["summary", "layers", "hex"],
-        Field(description="A line a packet; or every field of every layer; or the bytes and whose field each is."),
-    ] = "summary",
+    detail: Detail = "summary",
     fields: Annotated[
         list[str] | None,
         Field(max_length=16, description='Pick these fields of each packet, like "IP.src"; "layers" shows the names.'),
@@ -151,6 +175,42 @@ def _layer_row(layer: Layer) -> LayerRow:
     )
 
 
+async def qemu_pcap_wait(
+    context: LabContext,
+    filter: Filter = "",  # noqa: A002 - the interface's name for it
+    count: Annotated[int, Field(ge=1, le=MAX_LIMIT, description="How many packets to wait for.")] = 1,
+    timeout: Annotated[float, Field(ge=0, le=3600, description="Seconds.")] = 10,
+    absent: Annotated[bool, Field(description="Wait the whole time, to see that no packet matches.")] = False,
+    since: Annotated[
+        Literal["now", "start"] | Annotated[int, Field(ge=0)],
+        Field(description="Count packets from this call on, from the capture's first, or behind that number."),
+    ] = "now",
+    capture: CaptureId = None,
+    detail: Detail = "summary",
+) -> Waited:
+    """Wait for packets of a running capture; return the moment they are there. A time-out says what came instead."""
+
+    async def tell(elapsed: float, message: str) -> None:
+        await context.report_progress(elapsed, timeout, message)
+
+    wish = Wish(filter, count, timeout, absent, since)
+    done = await waiting.wait(lab_of(context), capture, wish, detail, tell)
+    return Waited(
+        capture=done.capture.id,
+        satisfied=done.satisfied,
+        reason=done.reason,
+        packets=[_packet_line(line) for line in done.packets],
+        matched=done.matched,
+        looked_at=done.looked_at,
+        others=[
+            OtherPackets(protocol=each.protocol, packets=each.packets, last=_packet_line(each.last))
+            for each in done.others
+        ],
+        elapsed=round(done.elapsed, 3),
+        since=done.reached,
+    )
+
+
 async def qemu_packet_send(
     context: LabContext,
     interface: Annotated[
@@ -185,5 +245,6 @@ async def qemu_packet_send(
 
 TOOLS: tuple[Tool, ...] = (
     tool(qemu_pcap_read, "Read packets", read_only=True, idempotent=True),
+    tool(qemu_pcap_wait, "Wait for packets", read_only=True, idempotent=True),
     tool(qemu_packet_send, "Send a packet"),
 )

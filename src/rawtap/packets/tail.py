@@ -1,0 +1,118 @@
+"""The packets of a capture that pass a filter, over all its files, as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rawtap.errors import CaptureUnreadable
+from rawtap.packets import reader
+from rawtap.packets._savefile import Savefile
+
+
+class Part(NamedTuple):
+    """One of a capture's files, the `number`th from 1, and the packets that were saved before it."""
+
+    number: int
+    path: Path
+    packets_before: int
+
+
+class Start(NamedTuple):
+    """Where to begin: `offset` bytes into a file, or at its first packet, with what was saved before, in all files.
+
+    Packets up to the number `after` are passed over.
+    """
+
+    file: int
+    offset: int | None
+    packets: int
+    after: int
+
+
+class Raw(NamedTuple):
+    """A packet: its number in the capture from 1, nanoseconds since 1970, bytes captured and on the wire, and these."""
+
+    number: int
+    time_ns: int
+    captured: int
+    length: int
+    data: bytes
+
+
+class Tail:
+    """Follows a capture of this server's. Belongs to one thread at a time.
+
+    A file that a ring has removed is read on as far as it is still there; what was removed unread is `missed`.
+
+    Attributes:
+        reached: The number of the last packet that was looked at.
+        missed: Packets before that which were gone when their turn came.
+        link_type: Of the packets, once there was a file.
+    """
+
+    def __init__(self, parts: Callable[[], Sequence[Part]], expression: str, start: Start) -> None:
+        self._parts = parts
+        self._expression = expression
+        self._start = start
+        self._number = start.file - 1  # of the file that is open, or was the last
+        self._file: Savefile | None = None
+        self._before = 0  # packets saved before it
+        self.reached = start.packets
+        self.missed = 0
+        self.link_type = 0
+
+    def take(self, limit: int) -> list[Raw]:
+        """Up to `limit` packets more; fewer where the newest file ends.
+
+        Raises:
+            BadFilter: The filter does not fit the packets; with libpcap's text.
+            CaptureUnreadable: A file is none of a capture, or not to be read.
+        """
+        found: list[Raw] = []
+        while len(found) < limit:
+            parts = self._parts()  # asked before the file is read: what is not the newest by then is complete
+            file = self._file or self._open_next(parts)
+            if file is None:
+                break
+            wanted = limit - len(found)
+            taken = self._take_from(file, wanted)
+            found += [raw for raw in taken if raw.number > self._start.after]
+            if len(taken) == wanted:
+                continue
+            if not any(part.number > self._number for part in parts):
+                break
+            self._file = None
+        return found
+
+    def _take_from(self, file: Savefile, wanted: int) -> list[Raw]:
+        file.go_on()
+        taken = [Raw(self._before + each[0], *each[1:]) for each in file.take(wanted)]
+        self.reached = self._before + file.scanned
+        return taken
+
+    def _open_next(self, parts: Sequence[Part]) -> Savefile | None:
+        """The file that follows, if there is one."""
+        for part in sorted(parts):
+            if part.number <= self._number:
+                continue
+            self._number = part.number
+            try:
+                file = reader.open_file(part.path, self._expression)
+            except CaptureUnreadable as error:
+                if isinstance(error.__cause__, FileNotFoundError):  # removed by the ring, or by somebody else
+                    continue
+                raise
+            self._place(file, part)
+            return file
+        return None
+
+    def _place(self, file: Savefile, part: Part) -> None:
+        start = self._start
+        self._file, self._before, self.link_type = file, part.packets_before, file.link_type
+        if part.number == start.file and start.offset is not None:
+            file.seek(start.offset, 0, start.packets - part.packets_before, 0)
+        gone_from = max(self.reached, start.after)
+        self.missed += max(0, part.packets_before - gone_from)
+        self.reached = max(self.reached, part.packets_before)

@@ -1,0 +1,90 @@
+"""Captures as MCP resources: what is known of each as JSON, and its files as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from anyio.to_thread import run_sync as to_thread
+from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
+from mcp_types import Annotations, Resource, ResourceLink, ResourceTemplate
+
+from rawtap.errors import CaptureUnknown
+from rawtap.lab import Capture, Lab
+from rawtap.tools.capture import row_of
+
+SCHEME = "capture://"
+_LISTED = 32  # of the captures, the newest
+_LONGEST = 1 << 20  # of a file that is handed out, in bytes
+_KINDS = {"pcap": "application/vnd.tcpdump.pcap", "pcapng": "application/x-pcapng"}  # the first is IANA's
+
+TEMPLATE = ResourceTemplate(
+    name="capture",
+    title="A capture",
+    uri_template=SCHEME + "{capture}",
+    description="Its row of qemu_pcap_status: counters, drops, files, and why nothing was seen.",
+    mime_type="application/json",
+)
+
+
+def listed(lab: Lab) -> list[Resource]:
+    """The newest captures and the newest file of each."""
+    captures = list(lab.captures.values())[-_LISTED:]
+    return [resource for capture in captures for resource in (_row(capture), _file(capture))]
+
+
+def _row(capture: Capture) -> Resource:
+    state = "running" if capture.session.running else "ended"
+    return Resource(
+        uri=SCHEME + capture.id,
+        name=capture.id,
+        title=f"Capture {capture.id} on {capture.interface}",
+        description=f"{state}; filter: {capture.session.request.filter or 'none'}",
+        mime_type="application/json",
+    )
+
+
+def _file(capture: Capture) -> Resource:
+    return Resource.model_validate(file_link(capture).model_dump(exclude={"type"}))
+
+
+def file_link(capture: Capture) -> ResourceLink:
+    """A link to the capture's file, or to the newest of a ring."""
+    path = capture.session.path
+    return ResourceLink(
+        uri=path.as_uri(),
+        name=path.name,
+        title=f"Packets of {capture.id}",
+        mime_type=_KINDS[capture.session.request.format],
+        annotations=Annotations(audience=["user"]),
+    )
+
+
+async def read(lab: Lab, uri: str) -> tuple[str | bytes, str]:
+    """What is behind one of these URIs, and its MIME type.
+
+    Raises:
+        ResourceNotFoundError: There is none of that URI.
+        ResourceError: The file is too long for an answer, or is gone.
+    """
+    if uri.startswith(SCHEME):
+        try:
+            capture = lab.capture(uri.removeprefix(SCHEME))
+        except CaptureUnknown as error:
+            raise ResourceNotFoundError(str(error)) from error
+        return row_of(await lab.report(capture)).model_dump_json(indent=1), "application/json"
+    for capture in lab.captures.values():
+        for path in capture.session.files:
+            if path.as_uri() == uri:
+                return await to_thread(_bytes_of, path), _KINDS[capture.session.request.format]
+    raise ResourceNotFoundError(f"{uri[:200]!r} is no capture and no file of one; resources/list has them")
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LONGEST + 1)
+    except OSError as error:
+        raise ResourceError(f"{path} cannot be read: {error.strerror}") from error
+    if len(data) > _LONGEST:
+        raise ResourceError(f"{path} is longer than {_LONGEST} bytes; open it by its path, or use qemu_pcap_read")
+    return data

@@ -1,0 +1,264 @@
+"""Waiting for packets: what a capture saves is looked at as it comes, and what came instead is told.
+
+Theory of operation. Everything is counted in packets of the capture, never by time stamps: a clock may be set. The
+capture's own thread says which packet was the last on the wire when the call came, and when its time was over; what is
+between is what is judged, be it in the file at once or some milliseconds later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import anyio
+from anyio.to_thread import run_sync as to_thread
+
+from rawtap.capture import filters
+from rawtap.errors import RequestInvalid
+from rawtap.lab import Capture, Lab
+from rawtap.packets import lines, reader
+from rawtap.packets.reader import Detail, Line
+from rawtap.packets.tail import Part, Raw, Start, Tail
+
+Since = Literal["now", "start"] | int
+Progress = Callable[[float, str], Awaitable[None]]
+
+_PROGRESS_SECONDS = 1.0
+_OTHERS = 2000  # packets that are looked at for what came instead
+_PROTOCOLS = 8
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is waited for: `count` packets that pass `expression`, for `timeout` seconds; `absent`: that there is none.
+
+    `since` says from where on: this call, the capture's first packet, or behind the packet of that number.
+    """
+
+    expression: str
+    count: int
+    timeout: float
+    absent: bool
+    since: Since
+
+
+@dataclass(frozen=True)
+class Others:
+    """Packets that did not match: how many there were of a protocol, and the last of them."""
+
+    protocol: str
+    packets: int
+    last: Line
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known when a wait ends.
+
+    Attributes:
+        matched: Packets that match.
+        looked_at: Packets of the capture that were.
+        overwritten: Packets that a ring removed before they could be looked at.
+        dropped: Packets that the kernel dropped meanwhile.
+        ended: Why the capture ended, None while it runs.
+        whole: It had ended before the wait began: there is nothing to wait for.
+    """
+
+    matched: int
+    looked_at: int
+    overwritten: int
+    dropped: int
+    ended: str | None
+    whole: bool
+
+    @property
+    def lost(self) -> str:
+        """What was lost, in words; empty where nothing was."""
+        found = [f"the kernel dropped {self.dropped} packets"] if self.dropped else []
+        found += [f"{self.overwritten} were overwritten"] if self.overwritten else []
+        return " and ".join(found)
+
+
+@dataclass(frozen=True)
+class Waited:
+    """How a wait ended.
+
+    `packets` are the first of the `matched` ones that fit into an answer; `others` is what came instead, by protocol,
+    the commonest first. `reached` is the number of the last packet that was looked at, or shown, if not all fitted.
+    """
+
+    capture: Capture
+    satisfied: bool
+    reason: str
+    packets: tuple[Line, ...]
+    matched: int
+    looked_at: int
+    reached: int
+    others: tuple[Others, ...]
+    elapsed: float
+
+
+def judge(wish: Wish, seen: Evidence) -> tuple[bool, str]:
+    """Whether the wish came true, and why so, or why not."""
+    told = f"{seen.matched} of {seen.looked_at} packets match"
+    when = "in the capture" if seen.whole else f"within {wish.timeout:g} s"
+    if seen.ended and not seen.whole:
+        when = f"before the capture ended ({seen.ended})"
+    if not wish.absent:
+        done = seen.matched >= wish.count
+        doubt = "" if done else ": what was waited for may be among them"
+        return done, f"{told} {when}" + (f"; {seen.lost}{doubt}" if seen.lost else "")
+    if seen.matched:
+        return False, f"{told}: what should be absent came"
+    if seen.lost:
+        return False, f"{told} {when}, but {seen.lost}: what should be absent may be among them"
+    if seen.ended and not seen.whole:
+        return False, f"{told} {when}, and that was not the whole time"
+    return True, f"{told} {when}"
+
+
+async def wait(lab: Lab, capture_id: str | None, wish: Wish, detail: Detail, tell: Progress) -> Waited:
+    """Wait for packets of a running capture, or look for them in one that has ended.
+
+    Raises:
+        CaptureUnknown: There is no such capture.
+        RequestInvalid: The capture has ended and `since` is "now", or `since` is a packet that is not there yet.
+        BadFilter: With libpcap's text.
+        CaptureUnreadable: A file of it cannot be read.
+        CaptureFailed: The capture's thread does not answer.
+    """
+    lab.require_open()
+    await to_thread(filters.checked, wish.expression)
+    capture = lab.capture(capture_id)
+    watch = _Watch(capture, wish)
+    with capture.tidings.listening():
+        await watch.begin()
+        await tell(0.0, "armed")
+        with anyio.move_on_after(wish.timeout):
+            await watch.follow(tell)
+        seen = await watch.end()
+    satisfied, reason = judge(wish, seen)
+    if not seen.looked_at and (diagnosis := (await lab.report(capture, at_once=True)).diagnosis):
+        reason += f": {diagnosis}"
+    return await to_thread(watch.shown, satisfied, reason, detail)
+
+
+class _Watch:
+    """One wait for packets of a capture."""
+
+    def __init__(self, capture: Capture, wish: Wish) -> None:
+        self._capture, self._session, self._wish = capture, capture.session, wish
+        self._enough = 1 if wish.absent else wish.count
+        self._started = anyio.current_time()
+        self._whole = not self._session.running
+        self._dropped = self._session.snapshot().dropped_kernel if wish.since == "now" else 0
+        self._found: list[Raw] = []
+        self._elapsed = 0.0
+
+    async def begin(self) -> None:
+        """Find where to begin, by the capture's own word."""
+        place = await self._capture.tidings.caught_up()
+        if self._wish.since == "start":
+            self._start = Start(1, None, 0, 0)
+        elif self._wish.since != "now":
+            self._start = self._behind(self._wish.since)
+        elif place is not None:
+            self._start = Start(place.file, place.offset, place.packets, place.promised)
+        else:
+            raise RequestInvalid(
+                f"the capture {self._capture.id} has ended: nothing more comes",
+                cure='since="start" looks at what it saved; qemu_pcap_start starts another',
+            )
+        self._tail = Tail(self._parts, self._wish.expression, self._start)
+
+    def _behind(self, number: int) -> Start:
+        snapshot, segments = self._session.snapshot(), self._session.segments
+        saved = snapshot.packets_overwritten + snapshot.packets
+        if number > saved:
+            raise RequestInvalid(
+                f"since={number} is not there yet: the capture has saved {saved} packets",
+                cure='Give the number of one of them, or since="now"',
+            )
+        file = next((each for each in reversed(segments) if each.packets_before <= number), segments[0])
+        return Start(file.number, None, file.packets_before, number)
+
+    def _parts(self) -> list[Part]:
+        return [Part(each.number, each.path, each.packets_before) for each in self._session.segments]
+
+    async def follow(self, tell: Progress) -> None:
+        """Look at what comes until it is enough, or nothing more comes."""
+        due = self._started + _PROGRESS_SECONDS
+        while True:
+            changed, running = self._capture.tidings.changed, self._session.running
+            await self._look()
+            if len(self._found) >= self._enough or not running:
+                return
+            with anyio.move_on_at(due):
+                await changed.wait()
+            if anyio.current_time() >= due:
+                await tell(due - self._started, f"{len(self._found)} of {self._enough}; {self._looked_at} looked at")
+                due += _PROGRESS_SECONDS
+
+    async def _look(self) -> None:
+        with anyio.CancelScope(shield=True):  # what was taken must be kept
+            self._found += await to_thread(self._tail.take, self._enough - len(self._found))
+
+    @property
+    def _looked_at(self) -> int:
+        return max(0, self._tail.reached - self._start.after - self._tail.missed)
+
+    async def end(self) -> Evidence:
+        """What is known now. What was on the wire in time counts, if the file has it some milliseconds later."""
+        if len(self._found) < self._enough and self._session.running:
+            place = await self._capture.tidings.caught_up()
+            await self._look()
+            if place:
+                self._found = [raw for raw in self._found if raw.number <= place.promised]
+        snapshot = self._session.snapshot()
+        self._elapsed = anyio.current_time() - self._started
+        return Evidence(
+            matched=len(self._found),
+            looked_at=self._looked_at,
+            overwritten=self._tail.missed,
+            dropped=snapshot.dropped_kernel - self._dropped,
+            ended=snapshot.reason,
+            whole=self._whole,
+        )
+
+    def shown(self, satisfied: bool, reason: str, detail: Detail) -> Waited:
+        """The answer, with the packets decoded; blocks."""
+        to_line = partial(reader.line_of, self._tail.link_type, self._first_time(), detail, ())
+        packets = reader.fitting((to_line(*raw) for raw in self._found), self._enough)
+        cut = len(packets) < len(self._found)
+        return Waited(
+            capture=self._capture,
+            satisfied=satisfied,
+            reason=reason,
+            packets=tuple(packets),
+            matched=len(self._found),
+            looked_at=self._looked_at,
+            reached=packets[-1].number if cut else max(self._tail.reached, self._start.after),
+            others=() if len(self._found) >= self._enough else tuple(self._others(to_line)),
+            elapsed=self._elapsed,
+        )
+
+    def _first_time(self) -> int:
+        """When the oldest packet that is there was on the wire."""
+        first = Tail(self._parts, "", Start(1, None, 0, 0)).take(1)
+        return first[0].time_ns if first else 0
+
+    def _others(self, to_line: Callable[..., Line]) -> Iterator[Others]:
+        """The last packets that did not match, by protocol."""
+        found = {raw.number for raw in self._found}
+        after = max(self._start.after, self._tail.reached - _OTHERS)
+        packets = Tail(self._parts, "", self._start._replace(after=after)).take(_OTHERS)
+        by_protocol: dict[str, list[Raw]] = {}
+        for raw in packets:
+            if raw.number not in found:
+                protocol = lines.describe(raw.data, raw.length, self._tail.link_type).protocol
+                by_protocol.setdefault(protocol, []).append(raw)
+        commonest = sorted(by_protocol.items(), key=lambda each: -len(each[1]))
+        for protocol, some in commonest[:_PROTOCOLS]:
+            yield Others(protocol, len(some), to_line(*some[-1]))

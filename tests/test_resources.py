@@ -1,0 +1,100 @@
+"""Captures as MCP resources, the notices of their changes, and the prompts."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import anyio
+import pytest
+from mcp import MCPError
+from mcp.client.subscriptions import ResourcesListChanged, ResourceUpdated
+from mcp_types import BlobResourceContents, TextContent, TextResourceContents
+
+from support import Account, Session, Wire, eventually_async, serving
+
+OURS = "ether proto 0x88b5"
+
+
+async def text_of(session: Session, uri: str) -> str:
+    (content,) = (await session.client.read_resource(uri)).contents
+    assert isinstance(content, TextResourceContents)
+    return content.text
+
+
+def test_a_capture_is_a_resource_with_its_row_and_its_file(user: Account, wire: Wire) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            assert (await session.client.list_resources()).resources == []
+            await session.call("qemu_pcap_start", interface=wire.near, filter=OURS)
+            wire.send(3)
+            row = await session.call("qemu_pcap_stop")
+            listed = (await session.client.list_resources()).resources
+            assert [each.uri for each in listed] == ["capture://c1", Path(row["path"]).as_uri()]
+            assert json.loads(await text_of(session, "capture://c1")) == row
+            (file,) = (await session.client.read_resource(listed[1].uri)).contents
+            assert isinstance(file, BlobResourceContents)
+            assert (file.mime_type, listed[1].mime_type) == ("application/vnd.tcpdump.pcap",) * 2
+            assert len(base64.b64decode(file.blob)) == row["size_bytes"]
+
+    anyio.run(scenario)
+
+
+def test_what_is_no_resource_of_ours_is_not_read(user: Account, wire: Wire, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            await session.call("qemu_pcap_start", interface=wire.near, max_bytes=1 << 22)
+            (tmp_path / "other").write_text("other", encoding="ascii")
+            for uri in ("capture://c2", "capture://", "file:///etc/passwd", (tmp_path / "other").as_uri(), "x:y"):
+                with pytest.raises(MCPError, match="no capture"):
+                    await session.client.read_resource(uri)
+            wire.send(2000, size=1000)
+            row = await session.call("qemu_pcap_stop")
+            with pytest.raises(MCPError, match="is longer than 1048576 bytes; open it by its path"):
+                await session.client.read_resource(Path(row["path"]).as_uri())
+
+    anyio.run(scenario)
+
+
+def test_who_subscribes_hears_of_a_captures_start_and_of_its_end(user: Account, wire: Wire) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            wanted = {"resources_list_changed": True, "resource_subscriptions": ["capture://c1"]}
+            async with session.client.listen(**wanted) as events:
+                await session.call("qemu_pcap_start", interface=wire.near, filter=OURS, max_packets=1)
+                with anyio.fail_after(5):
+                    assert await anext(aiter(events)) == ResourcesListChanged()
+                    wire.send(1)
+                    assert await anext(aiter(events)) == ResourceUpdated(uri="capture://c1")
+            assert json.loads(await text_of(session, "capture://c1"))["reason"] == "max_packets"
+
+    anyio.run(scenario)
+
+
+def test_a_client_of_the_older_protocol_is_told_that_the_list_has_changed(user: Account, wire: Wire) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near, mode="legacy") as session:
+            capabilities = session.client.server_capabilities
+            assert capabilities.resources is not None
+            assert capabilities.resources.list_changed
+            await session.call("qemu_pcap_start", interface=wire.near)
+            assert await eventually_async(lambda: session.notices == ["notifications/resources/list_changed"])
+
+    anyio.run(scenario)
+
+
+def test_the_prompts_name_tools_that_exist(user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            tools = {tool.name for tool in (await session.client.list_tools()).tools}
+            prompts = (await session.client.list_prompts()).prompts
+            assert [each.name for each in prompts] == ["no_reply_to_arp", "dhcp_fails", "tcp_stalls"]
+            for prompt in prompts:
+                given = {argument.name: "7" for argument in prompt.arguments or []}
+                (message,) = (await session.client.get_prompt(prompt.name, given)).messages
+                assert isinstance(message.content, TextContent)
+                assert tools >= set(re.findall(r"qemu_\w+", message.content.text)) != set()
+
+    anyio.run(scenario)
