@@ -3,9 +3,11 @@
 
     sudo ENVIRONMENT/bin/python scripts/bench.py [--rows 1,3] [--rounds N] [--quick] [--json FILE] [--dir FOLDER]
 
-Rows: 1 tail, 2 CPU per packet, 3 overload, 4 calls, 5 select, 6 memory, 7 many captures. The sender has one CPU, what
-captures another. Nothing of the machine is touched: the links are in a network namespace of the run's own, and the
-folders are removed at the end, also on Ctrl-C. Exit code: 0 all targets met, 1 not all, 2 it could not run.
+Rows: 1 tail, 2 CPU per packet, 3 overload, 4 calls, 5 select, 6 memory, 7 many captures, 8 waiting.
+
+The sender has one CPU, what captures another. Nothing of the machine is touched: the links are in a network namespace
+of the run's own, and the folders are removed at the end, also on Ctrl-C. Exit code: 0 all targets met, 1 not all, 2 it
+could not run.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from _bench.plan import Bench
     from _bench.report import Table
 
-_ROWS = range(1, 8)
+_ROWS = range(1, 9)
 _FAILED = 2
 
 
@@ -58,7 +60,7 @@ def _options() -> argparse.Namespace:
 
 
 def _row_functions() -> dict[int, Callable[[Bench], list[Table]]]:
-    from _bench import rows_calls, rows_flood, rows_select, rows_server
+    from _bench import rows_calls, rows_flood, rows_select, rows_server, rows_wait
 
     return {
         1: rows_flood.tail,
@@ -68,6 +70,7 @@ def _row_functions() -> dict[int, Callable[[Bench], list[Table]]]:
         5: rows_select.select,
         6: rows_server.memory,
         7: rows_server.many,
+        8: rows_wait.wait,
     }
 
 
