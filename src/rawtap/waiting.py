@@ -76,8 +76,8 @@ class Evidence:
     @property
     def lost(self) -> str:
         """What was lost, in words; empty where nothing was."""
-        found = [f"the kernel dropped {self.dropped} packets"] if self.dropped else []
-        found += [f"{self.overwritten} were overwritten"] if self.overwritten else []
+        found = [f"the kernel dropped {_packets(self.dropped)}"] if self.dropped else []
+        found += [f"{_packets(self.overwritten)} overwritten unread"] if self.overwritten else []
         return " and ".join(found)
 
 
@@ -98,6 +98,10 @@ class Waited:
     reached: int
     others: tuple[Others, ...]
     elapsed: float
+
+
+def _packets(number: int) -> str:
+    return "1 packet" if number == 1 else f"{number} packets"
 
 
 def judge(wish: Wish, seen: Evidence) -> tuple[bool, str]:

@@ -26,8 +26,8 @@ def seen(
             PRESENT,
             seen(0, dropped=4, overwritten=5),
             False,
-            "0 of 9 packets match within 3 s; the kernel dropped 4 packets and 5 were overwritten: what was waited for "
-            "may be among them",
+            "0 of 9 packets match within 3 s; the kernel dropped 4 packets and 5 packets overwritten unread: what was "
+            "waited for may be among them",
         ),
         (PRESENT, seen(1, ended="max_bytes"), False, "1 of 9 packets match before the capture ended (max_bytes)"),
         (PRESENT, seen(2, ended="stopped", whole=True), True, "2 of 9 packets match in the capture"),
@@ -37,7 +37,7 @@ def seen(
             ABSENT,
             seen(0, dropped=1),
             False,
-            "0 of 9 packets match within 3 s, but the kernel dropped 1 packets: what should be absent may be among them",
+            "0 of 9 packets match within 3 s, but the kernel dropped 1 packet: what should be absent may be among them",
         ),
         (
             ABSENT,
