@@ -26,6 +26,7 @@ TOOLS = {
     "qemu_pcap_stop",
     "qemu_pcap_read",
     "qemu_packet_send",
+    "qemu_pcap_explain",
     "qemu_pcap_wait",
     "qemu_doctor",
 }

@@ -60,7 +60,7 @@ async def story(account: Account, mode: Literal["auto", "legacy"]) -> None:
         assert len(shown.stdout.splitlines()) == 2
 
         page = await session.call("qemu_pcap_read")
-        assert ["echo-request" in page["packets"][0]["summary"], page["matched"]] == [True, 2]
+        assert ["echo request" in page["packets"][0]["summary"], page["matched"]] == [True, 2]
 
         ended = await session.call("qemu_shutdown")
         assert ended["exit_code"] == 0

@@ -55,6 +55,7 @@ cdef extern from "pcap/pcap.h" nogil:
     const char *pcap_geterr(pcap_t *)
     int pcap_compile(pcap_t *, bpf_program *, const char *, int, u_int)
     int bpf_validate(const bpf_insn *, int)
+    u_int bpf_filter(const bpf_insn *, const unsigned char *, u_int, u_int)
 
 
 cdef extern from "<unistd.h>" nogil:
@@ -606,3 +607,16 @@ def instructions(
             pcap_freecode(<bpf_program *>&program)
     finally:
         pcap_close(handle)
+
+
+def passes(bytes program, bytes frame):
+    """Whether a frame passes a program that `instructions` made.
+
+    Raises:
+        ValueError: It is no program.
+    """
+    cdef const bpf_insn *first = <const bpf_insn *><const char *>program
+    cdef const unsigned char *data = frame
+    if len(program) % sizeof(bpf_insn) != 0 or not bpf_validate(first, <int>(len(program) // sizeof(bpf_insn))):
+        raise ValueError("it is no program for a filter")
+    return bpf_filter(first, data, <unsigned int>len(frame), <unsigned int>len(frame)) != 0

@@ -170,7 +170,7 @@ def _show(options: argparse.Namespace, path: Path, expression: str) -> str:
     while True:
         page = reader.read_page(path, expression, cursor, min(left, reader.MAX_LIMIT), growing=False)
         for line in page.packets:
-            print(f"{line.number:>7} {line.time:>12.6f} {line.length:>6}  {line.summary}")
+            print(f"{line.number:>7} {line.time:>12.6f} {line.length:>6}  {line.said}")
         cursor, left = page.next_cursor, left - len(page.packets)
         if cursor is None:
             return page.damage

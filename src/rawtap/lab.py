@@ -50,6 +50,7 @@ from rawtap.network.links import Link
 from rawtap.network.network import Bridge, BridgeSpec, Tap
 from rawtap.network.watch import Watcher
 from rawtap.observation import GuestNic, Observation, Scene
+from rawtap.packets.tail import Part
 from rawtap.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -110,6 +111,10 @@ class Capture:
     def interface(self) -> str:
         """What it captures on."""
         return self.session.request.interface
+
+    def parts(self) -> list[Part]:
+        """Its files that are there, for who follows them."""
+        return [Part(each.number, each.path, each.packets_before) for each in self.session.segments]
 
 
 @dataclass(frozen=True)
@@ -276,7 +281,7 @@ class Lab:
             bridge = await stack.enter_async_context(self._bridge(self._bridge_spec(spec)))
             async with self._network_lock:
                 tap = await stack.enter_async_context(in_thread(network.tap(bridge, request.name)))
-            self._scene = self._scene.with_nic(tap.name, GuestNic(request.name, bridge.name))
+            self._scene = self._scene.with_nic(tap.name, GuestNic(request.name, bridge.name, tap.mac))
         captures: list[Capture] = []  # stopped after the machine has ended
         stack.push_async_callback(self._stop_captures, captures.__contains__)
         await report("starting QEMU")
@@ -399,6 +404,11 @@ class Lab:
         return tuple(released), tuple(what for what, name in held.items() if name in there)
 
     # ---------------------------------------------------------------- captures
+
+    @property
+    def scene(self) -> Scene:
+        """Who is on which network, or was."""
+        return self._scene
 
     def interfaces(self) -> frozenset[str]:
         """What may be captured: interfaces that rawtap made, those of the built-in profiles, the operator's."""

@@ -21,10 +21,11 @@ _GRACE = 1.0  # seconds
 
 @dataclass(frozen=True)
 class GuestNic:
-    """Whose network card a TAP is, and the bridge that it is on."""
+    """Whose network card a TAP is, the bridge that it is on, and its MAC address."""
 
     guest: str
     bridge: str
+    mac: str
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,13 @@ class Scene:
     def with_nic(self, tap: str, nic: GuestNic) -> Scene:
         """The scene with one more guest on it."""
         return Scene({**self.nics, tap: nic}, self.others)
+
+    def direction(self, source: str | None, destination: str | None) -> str | None:
+        """Of a frame by its MAC addresses, as the guests see it; None where none of them has to do with it."""
+        by_mac = {nic.mac: nic.guest for nic in self.nics.values()}
+        sender, receiver = by_mac.get(source or ""), by_mac.get(destination or "")
+        words = [f"from {sender}"] if sender else []
+        return " ".join(words + ([f"to {receiver}"] if receiver else [])) or None
 
     def found_in(self, sight: Sight) -> dict[int, tuple[str, GuestNic]]:
         """The TAPs that are there or were, by index: name and whose it is."""

@@ -20,7 +20,7 @@ from rawtap.errors import RequestInvalid
 from rawtap.lab import Capture, Lab
 from rawtap.packets import lines, reader
 from rawtap.packets.reader import Detail, Line
-from rawtap.packets.tail import Part, Raw, Start, Tail
+from rawtap.packets.tail import Raw, Start, Tail
 
 Since = Literal["now", "start"] | int
 Progress = Callable[[float, str], Awaitable[None]]
@@ -175,7 +175,7 @@ class _Watch:
                 f"the capture {self._capture.id} has ended: nothing more comes",
                 cure='since="start" looks at what it saved; qemu_pcap_start starts another',
             )
-        self._tail = Tail(self._parts, self._wish.expression, self._start)
+        self._tail = Tail(self._capture.parts, self._wish.expression, self._start)
 
     def _behind(self, number: int) -> Start:
         snapshot, segments = self._session.snapshot(), self._session.segments
@@ -187,9 +187,6 @@ class _Watch:
             )
         file = next((each for each in reversed(segments) if each.packets_before <= number), segments[0])
         return Start(file.number, None, file.packets_before, number)
-
-    def _parts(self) -> list[Part]:
-        return [Part(each.number, each.path, each.packets_before) for each in self._session.segments]
 
     async def follow(self, tell: Progress) -> None:
         """Look at what comes until it is enough, or nothing more comes."""
@@ -250,14 +247,14 @@ class _Watch:
 
     def _first_time(self) -> int:
         """When the oldest packet that is there was on the wire."""
-        first = Tail(self._parts, "", Start(1, None, 0, 0)).take(1)
+        first = Tail(self._capture.parts, "", Start(1, None, 0, 0)).take(1)
         return first[0].time_ns if first else 0
 
     def _others(self, to_line: Callable[..., Line]) -> Iterator[Others]:
         """The last packets that did not match, by protocol."""
         found = {raw.number for raw in self._found}
         after = max(self._start.after, self._tail.reached - _OTHERS)
-        packets = Tail(self._parts, "", self._start._replace(after=after)).take(_OTHERS)
+        packets = Tail(self._capture.parts, "", self._start._replace(after=after)).take(_OTHERS)
         by_protocol: dict[str, list[Raw]] = {}
         for raw in packets:
             if raw.number not in found:

@@ -15,15 +15,15 @@ from anyio.to_thread import run_sync as to_thread
 
 from rawtap.capture import filters
 from rawtap.errors import CaptureUnreadable, InterfaceNotAllowed, RequestInvalid
-from rawtap.lab import Guest, Lab
+from rawtap.lab import Capture, Guest, Lab
 from rawtap.network import transmit
-from rawtap.packets import craft, decode, reader
+from rawtap.packets import craft, headers, lines, reader
+from rawtap.packets.lines import Line as Said
 from rawtap.packets.reader import Detail, Page
 from rawtap.settings import Settings
 
 _FRAME_INTERVAL = 0.001  # seconds from one of several frames to the next
 _EVERYBODY = "ff:ff:ff:ff:ff:ff"
-_ETHERNET = 1  # LINKTYPE_ETHERNET
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Transmitted:
 
     frame: bytes
     count: int
-    summary: str
+    said: Said
 
 
 async def read(
@@ -67,7 +67,7 @@ async def read(
     if path is None:
         path = lab.capture(capture_id).session.path.resolve()
     elif capture_id is None:
-        path = _readable(path, lab.settings)
+        path = readable(path, lab.settings)
     else:
         raise RequestInvalid("capture and path are both given", cure="Give one of them")
     place = _place_of(path, lab)
@@ -87,7 +87,17 @@ def _place_of(path: Path, lab: Lab) -> Place:
     return Place(1, 1, growing=False)
 
 
-def _readable(path: Path, settings: Settings) -> Path:
+def owner_of(path: Path, lab: Lab) -> Capture | None:
+    """The capture whose file a resolved path is, None where it is none's, or no longer."""
+    return next((each for each in lab.captures.values() if path in map(Path.resolve, each.session.files)), None)
+
+
+def readable(path: Path, settings: Settings) -> Path:
+    """The path, resolved, if a capture file in that place may be read.
+
+    Raises:
+        CaptureUnreadable: It may not.
+    """
     folders = [folder.resolve() for folder in (settings.capture_dir, *settings.read_dirs)]
     try:
         resolved = path.resolve()
@@ -144,4 +154,4 @@ def _send(
         defaults = craft.Defaults(socket.mac, destination, addresses[0])
         frame = craft.from_layers(layers, defaults) if layers is not None else craft.from_hex(frame_hex or "")
         socket.send(frame, count, _FRAME_INTERVAL)
-    return Transmitted(frame, count, decode.summarize(frame, _ETHERNET))
+    return Transmitted(frame, count, lines.describe(frame, len(frame), headers.ETHERNET))

@@ -16,7 +16,7 @@ BRIDGE = Link(index=2, name="br0", kind="bridge", alias=None, master=None, up=Tr
 TAP = replace(BRIDGE, index=3, name="rtap1.0", kind="tun", master=2)
 OTHER = replace(BRIDGE, index=4, name="near0", kind="veth")
 HOSTS = replace(OTHER, index=9, name="eth0")
-SCENE = Scene({"rtap1.0": GuestNic("guest", "br0")}, frozenset({"near0"}))
+SCENE = Scene({"rtap1.0": GuestNic("guest", "br0", "02:00:00:00:00:01")}, frozenset({"near0"}))
 
 
 @dataclass
@@ -92,7 +92,7 @@ def test_what_a_tap_received_is_what_its_guest_sent() -> None:
 
 
 def test_a_guest_on_another_bridge_is_none_of_this_captures() -> None:
-    scene = Scene({"rtap1.0": GuestNic("guest", "br1")})
+    scene = Scene({"rtap1.0": GuestNic("guest", "br1", "02:00:00:00:00:01")})
     assert "guest 'guest'" not in ended(Kernel(sight(BRIDGE, TAP)), scene=scene)
 
 
@@ -119,7 +119,7 @@ def test_a_guest_that_booted_meanwhile_counts_from_zero() -> None:
 
 
 def test_a_second_guest_on_the_name_of_an_ended_ones_tap_does_not_take_its_place() -> None:
-    scenes = [SCENE, SCENE.with_nic("rtap1.0", GuestNic("second", "br0"))]
+    scenes = [SCENE, SCENE.with_nic("rtap1.0", GuestNic("second", "br0", "02:00:00:00:00:01"))]
     second = replace(TAP, index=8, received=0, sent=0)
     kernel = Kernel(sight(BRIDGE, second, gone=(Gone(TAP, at=101.75),)))
     observation = Observation(cast("Watcher", kernel), BRIDGE, sight(BRIDGE, TAP), lambda: scenes.pop(0))

@@ -167,6 +167,7 @@ class CaptureSession:
     _thread: threading.Thread = field(init=False)
     _started_at: float = field(init=False, default=0.0)
     _started_ns: int = field(init=False, default=0)
+    _ended_ns: int = field(init=False, default=0)
     _ended_at: float | None = field(init=False, default=None)
     _error: CaptureError | None = field(init=False, default=None)
 
@@ -244,6 +245,11 @@ class CaptureSession:
     def place(self) -> Place:
         """Where the capture was when it heard the last question, once that is answered."""
         return Place(*self._native.place)
+
+    @property
+    def until_ns(self) -> int:
+        """Up to when it captured, in nanoseconds since 1970: now, while it runs."""
+        return self._ended_ns or time.time_ns()
 
     def request_stop(self) -> None:
         """Ask the capture to end, without waiting."""
@@ -328,6 +334,7 @@ class CaptureSession:
                 self._error = self._failed(f"{type(error).__name__}: {error}")
             finally:
                 ended_at = time.monotonic()
+                self._ended_ns = time.time_ns()
                 try:
                     if self.on_end:
                         self.on_end(self._native.packets)

@@ -1,4 +1,4 @@
-"""One packet as one line. Packet bytes are untrusted: what comes out of here is printable and bounded."""
+"""scapy, for what is asked of single packets: loaded when it is needed, and its errors kept in."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ import struct
 from functools import cache
 from typing import Any
 
-from rawtap.untrusted import visible
-
-_LINE = 200
 _LAYERS = ("l2", "inet", "inet6", "dhcp", "dhcp6", "dns", "tftp")
 
 
@@ -41,20 +38,6 @@ def dissect(data: bytes, link_type: int) -> tuple[Any, str]:
         return layers.num2layer[link_type](data), ""
     except FAILURES as error:
         return None, _failure(error, data)
-
-
-def summarize(data: bytes, link_type: int) -> str:
-    """The packet in one line of at most 200 characters, as scapy reads it.
-
-    A frame that scapy cannot take apart is shown as what it is: its first bytes in hexadecimal.
-    """
-    packet, failure = dissect(data, link_type)
-    try:
-        text = f"{failure}: {data[:24].hex()}" if packet is None else str(packet.summary())
-    except FAILURES as error:
-        text = f"{_failure(error, data)}: {data[:24].hex()}"
-    shown = visible(text)
-    return shown if len(shown) <= _LINE else shown[: _LINE - 3] + "..."
 
 
 def _failure(error: Exception, data: bytes) -> str:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Literal
 
 from rawtap.errors import BadFilter, CaptureError, CaptureUnreadable, NoSpace, OutputUnwritable, RequestInvalid
-from rawtap.packets import decode, layers
+from rawtap.packets import layers, lines
 from rawtap.packets._savefile import FilterError, Savefile, SavefileError
 from rawtap.packets.layers import Layer, Run, Value
+from rawtap.packets.lines import Line as Said
 
 MAX_LIMIT = 200
 Detail = Literal["summary", "layers", "hex"]
@@ -28,14 +29,14 @@ _PCAPNG = bytes.fromhex("0a0d0d0a")  # the Section Header Block's type, pcapng, 
 @dataclass(frozen=True)
 class Line:
     """One packet: its number in the file from 1, seconds since the file's first packet, length on the wire in bytes,
-    bytes that were captured of it, and what it says. In a detailed page also its layers, or its bytes by fields, or
-    the fields that were asked for, and where decoding stopped early."""
+    bytes that were captured of it, what it says, and where reading it stopped early. In a detailed page also its
+    layers, or its bytes by fields, or the fields that were asked for."""
 
     number: int
     time: float
     length: int
     captured: int
-    summary: str
+    said: Said
     layers: tuple[Layer, ...] | None
     runs: tuple[Run, ...] | None
     fields: dict[str, Value] | None
@@ -151,11 +152,11 @@ def _lines(savefile: Savefile, detail: Detail, fields: tuple[str, ...]) -> Itera
         yield line_of(savefile.link_type, savefile.first_ns, detail, fields, *found[0])
 
 
-def fitting(lines: Iterator[Line], limit: int) -> list[Line]:
+def fitting(all_lines: Iterator[Line], limit: int) -> list[Line]:
     """Up to `limit` lines, the first of them in any case, and then until they say enough for one answer."""
     found: list[Line] = []
     room = _CHARACTERS * max(limit, _USUAL_LIMIT)
-    while len(found) < limit and room > 0 and (line := next(lines, None)):
+    while len(found) < limit and room > 0 and (line := next(all_lines, None)):
         found.append(line)
         room -= len(json.dumps(dataclasses.asdict(line)))
     return found
@@ -173,6 +174,7 @@ def line_of(
     data: bytes,
 ) -> Line:
     """One packet as a line, its time counted from `first_ns`, nanoseconds since 1970."""
+    said = lines.describe(data, length, link_type)
     frame = layers.take_apart(data, link_type) if detail != "summary" or fields else None
     runs = layers.runs(frame, data) if frame and detail == "hex" else None
     return Line(
@@ -180,11 +182,11 @@ def line_of(
         round((nanoseconds - first_ns) / 1e9, 6),
         length,
         captured,
-        decode.summarize(data, link_type),
+        said,
         layers=frame.layers if frame and detail == "layers" else None,
         runs=runs,
         fields=layers.picked(frame, fields) if frame and fields else None,
-        stopped=frame.stopped if frame else None,
+        stopped=frame.stopped if frame else said.stopped,
     )
 
 

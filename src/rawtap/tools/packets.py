@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 from typing_extensions import TypeAliasType
 
-from rawtap import waiting, wire
+from rawtap import explaining, waiting, wire
+from rawtap.errors import RequestInvalid
+from rawtap.explaining import Explained
+from rawtap.observation import Scene
 from rawtap.packets.craft import MAX_FRAME, MAX_LAYERS
 from rawtap.packets.layers import Layer
 from rawtap.packets.reader import MAX_LIMIT, Line, Page
@@ -21,6 +25,8 @@ from rawtap.wire import Place
 
 _MAX_COUNT = 1000
 _SHOWN = 1600  # bytes
+_ANSWER_CHARACTERS = 6000  # of findings
+_EXCHANGES = 12
 
 
 Detail = Annotated[
@@ -60,7 +66,11 @@ class PacketLine(Answer):
     time: float = Field(description="Seconds since the file's first packet.")
     length: int = Field(description="Bytes on the wire.")
     captured: int = Field(description="Bytes of it in the file.")
-    summary: str = Field(description="Untrusted data from the wire, decoded.")
+    direction: str | None = Field(None, exclude_if=_is_none, description='As the guests see it, like "from guest".')
+    protocol: str
+    source: str = Field(description="IP address and port; the MAC address where there is no IP.")
+    destination: str
+    summary: str = Field(description="What it says: untrusted data from the wire.")
     layers: list[LayerRow] | None = Field(None, exclude_if=_is_none)
     runs: list[ByteRun] | None = Field(None, exclude_if=_is_none)
     fields: dict[str, FieldValue] | None = Field(None, exclude_if=_is_none)
@@ -100,6 +110,43 @@ class Waited(Answer):
     since: int = Field(description="Number of the last packet looked at or shown: give it as since to go on behind it.")
 
 
+class FindingRow(Answer):
+    """Something that is wrong."""
+
+    what: str = Field(description="A stable code.")
+    says: str
+    packets: list[int] = Field(description="Numbers of the first of them.")
+    count: int = Field(description="How many there are.")
+    rule: str = Field(description="What is broken, like an RFC's section.")
+    evidence: str = Field(description="Found and expected; values from the wire are untrusted data.")
+
+
+class ExchangeRow(Answer):
+    """Questions and answers of two parties."""
+
+    kind: str
+    asker: str
+    asked: str
+    requests: int
+    answered: int
+    unanswered: int
+    retransmitted: int
+    median: float | None = Field(description="Seconds to an answer.")
+    greatest: float | None
+
+
+class Explanation(Answer):
+    """What is wrong on the wire. No finding in packets that were examined: nothing wrong was found in them."""
+
+    source: str
+    examined: int = Field(description="Packets.")
+    findings: list[FindingRow]
+    left: int = Field(description="Findings that follow with next_cursor.")
+    exchanges: list[ExchangeRow] = Field(description="The busiest.")
+    notes: list[str] = Field(description="What could not be judged, or is worth knowing and no fault.")
+    next_cursor: str | None
+
+
 class SentPacket(Answer):
     """What was put on the wire."""
 
@@ -124,12 +171,13 @@ async def qemu_pcap_read(
     ] = None,
 ) -> PacketPage:
     """Read packets of a running or finished capture, a page at a time, selected by a filter."""
+    lab = lab_of(context)
     page, place = await wire.read(
-        lab_of(context), capture, Path(path) if path else None, filter, cursor, limit, detail, tuple(fields or ())
+        lab, capture, Path(path) if path else None, filter, cursor, limit, detail, tuple(fields or ())
     )
     return PacketPage(
         path=str(page.path),
-        packets=[_packet_line(line) for line in page.packets],
+        packets=[_packet_line(line, lab.scene) for line in page.packets],
         matched=page.matched,
         scanned=page.scanned,
         next_cursor=page.next_cursor,
@@ -151,13 +199,17 @@ def _page_warnings(page: Page, limit: int, fields: list[str], place: Place) -> l
     return found
 
 
-def _packet_line(line: Line) -> PacketLine:
+def _packet_line(line: Line, scene: Scene) -> PacketLine:
     return PacketLine(
         number=line.number,
         time=line.time,
         length=line.length,
         captured=line.captured,
-        summary=line.summary,
+        direction=scene.direction(line.said.source_mac, line.said.destination_mac),
+        protocol=line.said.protocol,
+        source=line.said.source,
+        destination=line.said.destination,
+        summary=line.said.info,
         layers=None if line.layers is None else [_layer_row(layer) for layer in line.layers],
         runs=None if line.runs is None else [ByteRun(**dataclasses.asdict(run)) for run in line.runs],
         fields=line.fields,
@@ -194,20 +246,76 @@ async def qemu_pcap_wait(
         await context.report_progress(elapsed, timeout, message)
 
     wish = Wish(filter, count, timeout, absent, since)
-    done = await waiting.wait(lab_of(context), capture, wish, detail, tell)
+    lab = lab_of(context)
+    done = await waiting.wait(lab, capture, wish, detail, tell)
     return Waited(
         capture=done.capture.id,
         satisfied=done.satisfied,
         reason=done.reason,
-        packets=[_packet_line(line) for line in done.packets],
+        packets=[_packet_line(line, lab.scene) for line in done.packets],
         matched=done.matched,
         looked_at=done.looked_at,
         others=[
-            OtherPackets(protocol=each.protocol, packets=each.packets, last=_packet_line(each.last))
+            OtherPackets(protocol=each.protocol, packets=each.packets, last=_packet_line(each.last, lab.scene))
             for each in done.others
         ],
         elapsed=round(done.elapsed, 3),
         since=done.reached,
+    )
+
+
+async def qemu_pcap_explain(
+    context: LabContext,
+    capture: CaptureId = None,
+    path: Annotated[str | None, Field(description="A capture file instead of a capture.")] = None,
+    filter: Filter = "",  # noqa: A002 - the interface's name for it
+    limit: Annotated[int, Field(ge=1, le=100, description="Findings a page.")] = 20,
+    cursor: Annotated[str | None, Field(description="next_cursor of the page before.")] = None,
+) -> Explanation:
+    """Find what is wrong on the wire: checksums, lengths, addresses, and exchanges that were not completed."""
+
+    async def tell(examined: float, message: str) -> None:
+        await context.report_progress(examined, message=message)
+
+    before, most = _Cursor.parse(cursor) if cursor else _Cursor(0, explaining.MOST)
+    done = await explaining.explain(lab_of(context), capture, Path(path) if path else None, filter, most, tell)
+    return _explanation(done, before, limit)
+
+
+class _Cursor(NamedTuple):
+    """Findings that were shown, and packets that were examined for them."""
+
+    shown: int
+    examined: int
+
+    @classmethod
+    def parse(cls, text: str) -> _Cursor:
+        found = re.fullmatch(r"([0-9]{1,6})-([0-9]{1,6})", text)
+        if not found or not 0 < int(found[2]) <= explaining.MOST:
+            raise RequestInvalid(f"{text[:80]!r} is no cursor", cure="Use next_cursor as it was given")
+        return cls(int(found[1]), int(found[2]))
+
+
+def _explanation(done: Explained, before: int, limit: int) -> Explanation:
+    verdict = done.verdict
+    shown: list[FindingRow] = []
+    for finding in verdict.findings[before : before + limit]:
+        row = FindingRow(**dataclasses.asdict(finding))
+        if shown and sum(len(each.model_dump_json()) for each in [*shown, row]) > _ANSWER_CHARACTERS:
+            break
+        shown.append(row)
+    end = before + len(shown)
+    notes = list(verdict.notes)
+    if done.more:
+        notes.append(f"only the first {verdict.examined} packets were examined: a filter selects others")
+    return Explanation(
+        source=done.source,
+        examined=verdict.examined,
+        findings=shown,
+        left=len(verdict.findings) - end,
+        exchanges=[ExchangeRow(**dataclasses.asdict(each)) for each in verdict.exchanges[:_EXCHANGES]],
+        notes=notes,
+        next_cursor=f"{end}-{verdict.examined}" if end < len(verdict.findings) else None,
     )
 
 
@@ -238,7 +346,7 @@ async def qemu_packet_send(
         interface=chosen,
         sent=done.count,
         bytes=len(done.frame),
-        summary=done.summary,
+        summary=str(done.said),
         hex=done.frame[:_SHOWN].hex(),
     )
 
@@ -246,5 +354,6 @@ async def qemu_packet_send(
 TOOLS: tuple[Tool, ...] = (
     tool(qemu_pcap_read, "Read packets", read_only=True, idempotent=True),
     tool(qemu_pcap_wait, "Wait for packets", read_only=True, idempotent=True),
+    tool(qemu_pcap_explain, "Find what is wrong", read_only=True, idempotent=True),
     tool(qemu_packet_send, "Send a packet"),
 )

@@ -1,0 +1,105 @@
+"""What is wrong on the wire: a capture's packets, or a file's, given to the examiner."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from anyio.to_thread import run_sync as to_thread
+
+from rawtap import _bpf, wire
+from rawtap.capture import filters
+from rawtap.errors import RequestInvalid
+from rawtap.lab import Capture, Lab
+from rawtap.packets import reader
+from rawtap.packets.explain import Examiner, Verdict
+from rawtap.packets.tail import Start, Tail
+
+MOST = 250_000  # packets in one call; some seconds
+_BATCH = 2000
+
+Progress = Callable[[float, str], Awaitable[None]]
+
+
+class Packets(Protocol):
+    """Where packets come from: number, nanoseconds since 1970, bytes captured and on the wire, and these."""
+
+    link_type: int
+
+    def take(self, limit: int) -> Sequence[tuple[int, int, int, int, bytes]]: ...
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A verdict on the packets of `source`, a capture's id or a path; `more` tells that there were too many of them."""
+
+    source: str
+    verdict: Verdict
+    more: bool
+
+
+async def explain(
+    lab: Lab, capture_id: str | None, path: Path | None, expression: str, most: int, tell: Progress
+) -> Explained:
+    """Examine up to `most` packets that pass `expression`, from the oldest on.
+
+    Raises:
+        CaptureUnknown: There is no such capture.
+        CaptureUnreadable: No capture file, or not in a folder that may be read.
+        BadFilter: With libpcap's text.
+        RequestInvalid: Both, a capture and a path, are given.
+        CaptureFailed: The capture's thread does not answer.
+    """
+    lab.require_open()
+    await to_thread(filters.checked, expression)
+    if path is None:
+        capture: Capture | None = lab.capture(capture_id)
+    elif capture_id is None:
+        path = wire.readable(path, lab.settings)
+        capture = wire.owner_of(path, lab)
+    else:
+        raise RequestInvalid("capture and path are both given", cure="Give one of them")
+    if capture:
+        await capture.tidings.caught_up()
+    packets = await to_thread(_open, capture, path, expression)
+    applied = {expression, capture.session.request.filter if capture else ""} - {""}
+    verdict = await _examine(packets, applied, capture, most, tell)
+    name = str(path) if path else capture.id if capture else ""
+    return Explained(name, verdict, more=verdict.examined == most)
+
+
+def _open(capture: Capture | None, path: Path | None, expression: str) -> Packets:
+    if path is not None:
+        return reader.open_file(path, expression)
+    if capture is None:
+        raise RuntimeError("neither a capture nor a path")
+    return Tail(capture.parts, expression, Start(1, None, 0, 0))
+
+
+async def _examine(packets: Packets, applied: set[str], capture: Capture | None, most: int, tell: Progress) -> Verdict:
+    batch = await to_thread(packets.take, min(_BATCH, most))
+    examiner = await to_thread(_examiner, packets.link_type, applied)
+    until, examined = 0, 0
+    while batch:
+        await to_thread(_add, examiner, batch)
+        until, examined = max(until, batch[-1][1]), examined + len(batch)
+        await tell(examined, f"{examined} packets examined")
+        batch = await to_thread(packets.take, min(_BATCH, most - examined)) if examined < most else []
+    if capture is None:
+        return examiner.result(until)
+    snapshot = capture.session.snapshot()
+    lost = snapshot.dropped_kernel + snapshot.dropped_interface + (packets.missed if isinstance(packets, Tail) else 0)
+    return examiner.result(until if examined == most else max(until, capture.session.until_ns), lost)
+
+
+def _examiner(link_type: int, applied: set[str]) -> Examiner:
+    """One that knows which answers the filters would have let through."""
+    programs = [_bpf.instructions(each, link_type=link_type) for each in applied]
+    return Examiner(link_type, answers_pass=lambda frame: all(_bpf.passes(each, frame) for each in programs))
+
+
+def _add(examiner: Examiner, batch: Sequence[tuple[int, int, int, int, bytes]]) -> None:
+    for number, time_ns, _, length, data in batch:
+        examiner.add(number, time_ns, length, data)

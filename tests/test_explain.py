@@ -1,0 +1,155 @@
+"""An agent that has tool answers only names the defect; and says nothing of a wire that is clean."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from support import Account, Session, ToolFailed, Wire, serving
+
+GUEST = "10.0.2.75"
+
+
+def with_guest(user: Account, scenario: Callable[[Session, str], Awaitable[None]]) -> None:
+    """Boot the demo guest with a capture from its first instruction on, and give its MAC address."""
+
+    async def whole() -> None:
+        async with serving(user) as session:
+            network = (await session.boot(capture=True))["network"]
+            await scenario(session, network["mac"])
+            await session.call("qemu_shutdown")
+
+    anyio.run(whole)
+
+
+def codes(answer: dict[str, Any]) -> list[str]:
+    return [finding["what"] for finding in answer["findings"]]
+
+
+def test_a_guest_that_pings_its_host_is_found_without_a_fault(user: Account) -> None:
+    async def scenario(session: Session, _: str) -> None:
+        assert "is alive" in await session.ping()
+        answer = await session.call("qemu_pcap_explain")
+        assert answer["findings"] == []
+        assert answer["examined"] >= 4
+        kinds = {(each["kind"], each["requests"], each["answered"]) for each in answer["exchanges"]}
+        assert ("ICMP echo", 1, 1) in kinds
+        assert ("ARP", 1, 1) in kinds
+
+    with_guest(user, scenario)
+
+
+def test_a_guest_that_never_answers_arp_is_named(user: Account) -> None:
+    """The demo guest listens only while a network command of its own runs."""
+
+    async def scenario(session: Session, _: str) -> None:
+        sent = await session.call(
+            "qemu_packet_send", layers=[{"layer": "ARP", "op": "who-has", "pdst": GUEST}], count=3
+        )
+        assert sent["sent"] == 3
+        waited = await session.call("qemu_pcap_wait", filter="arp[6:2] = 2", since="start", timeout=1.5)
+        assert waited["satisfied"] is False
+        assert [(each["protocol"], each["packets"]) for each in waited["others"]] == [("ARP", 3)]
+        (finding,) = (await session.call("qemu_pcap_explain"))["findings"]
+        assert finding["what"] == "arp.no_answer"
+        assert GUEST in finding["says"]
+        assert (finding["packets"], finding["count"]) == ([1, 2, 3], 3)
+        assert "RFC 826" in finding["rule"]
+
+    with_guest(user, scenario)
+
+
+def test_a_guest_whose_dhcp_is_not_answered_is_named(user: Account) -> None:
+    async def scenario(session: Session, mac: str) -> None:
+        await session.call("qemu_send", command="dhcp", wait_for="BOOTP broadcast 3", timeout=30)
+        await session.call("qemu_pcap_wait", filter="udp dst port 67", since="start", count=3, timeout=10)
+        answer = await session.call("qemu_pcap_explain", filter="udp")
+        assert "dhcp.no_answer" in codes(answer)
+        finding = next(each for each in answer["findings"] if each["what"] == "dhcp.no_answer")
+        assert mac in finding["says"]
+        assert finding["count"] >= 3
+
+    with_guest(user, scenario)
+
+
+def test_a_bad_udp_checksum_in_a_replayed_exchange_is_named(user: Account) -> None:
+    """Each is sent to the guest, as the exchange's two sides would have."""
+
+    async def scenario(session: Session, _: str) -> None:
+        question = [
+            {"layer": "IP", "src": "10.0.2.2", "dst": GUEST},
+            {"layer": "UDP", "sport": 4000, "dport": 53},
+            {"layer": "DNS", "id": 7, "rd": 1, "qd": [{"layer": "DNSQR", "qname": "a.example"}]},
+        ]
+        reply = [
+            {"layer": "IP", "src": GUEST, "dst": "10.0.2.2"},
+            {"layer": "UDP", "sport": 53, "dport": 4000, "chksum": 0x1234},
+            {"layer": "DNS", "id": 7, "qr": 1, "qd": [{"layer": "DNSQR", "qname": "a.example"}]},
+        ]
+        for layers in (question, reply):
+            await session.call("qemu_packet_send", layers=layers)
+        answer = await session.call("qemu_pcap_explain", filter="udp port 53")
+        (finding,) = [each for each in answer["findings"] if "checksum" in each["what"]]
+        assert finding["what"] == "udp.checksum_wrong"
+        assert finding["packets"] == [2]
+        assert "0x1234" in finding["evidence"]
+        assert "RFC 768" in finding["rule"]
+
+    with_guest(user, scenario)
+
+
+def test_findings_come_in_pages(user: Account) -> None:
+    async def scenario(session: Session, _: str) -> None:
+        for host in range(40):
+            layers = [{"layer": "IP", "src": f"10.0.2.{100 + host}", "dst": GUEST, "ttl": 0}, {"layer": "UDP"}]
+            await session.call("qemu_packet_send", layers=layers)
+        found, cursor = [], None
+        while True:
+            page = await session.call("qemu_pcap_explain", cursor=cursor, limit=7)
+            found += page["findings"]
+            assert len(page["findings"]) <= 7
+            cursor = page["next_cursor"]
+            if cursor is None:
+                break
+        assert len({finding["says"] for finding in found}) == len(found) >= 40
+        for wrong in ("x", "1-0", "-1-5", "1-999999"):
+            with pytest.raises(ToolFailed, match="is no cursor"):
+                await session.call("qemu_pcap_explain", cursor=wrong)
+
+    with_guest(user, scenario)
+
+
+def test_answers_that_a_filter_hides_are_not_missed(user: Account) -> None:
+    async def scenario(session: Session, _: str) -> None:
+        assert "is alive" in await session.ping()
+        answer = await session.call("qemu_pcap_explain", filter="icmp[0] = 8")
+        assert answer["findings"] == []
+        assert any("filter" in note for note in answer["notes"])
+
+    with_guest(user, scenario)
+
+
+def test_a_file_is_explained_like_a_capture_and_others_files_are_not_read(
+    user: Account, wire: Wire, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            await session.call("qemu_pcap_start", interface=wire.near)
+            wire.send(2)
+            path = (await session.call("qemu_pcap_stop"))["path"]
+            by_capture = await session.call("qemu_pcap_explain", capture="c1")
+            by_path = await session.call("qemu_pcap_explain", path=path)
+            assert by_capture | {"source": path} == by_path
+            assert by_path["examined"] == 2
+            with pytest.raises(ToolFailed, match=r"^capture\.unreadable: "):
+                await session.call("qemu_pcap_explain", path=str(tmp_path / "x.pcap"))
+            with pytest.raises(ToolFailed, match=r"^request\.invalid: capture and path"):
+                await session.call("qemu_pcap_explain", path=path, capture="c1")
+            with pytest.raises(ToolFailed, match=r"^capture\.bad_filter: "):
+                await session.call("qemu_pcap_explain", filter="udp prot 53")
+
+    anyio.run(scenario)
