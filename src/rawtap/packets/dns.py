@@ -1,0 +1,167 @@
+"""DNS messages in UDP, as far as a line and a judgement need them (RFC 1035, 4.1)."""
+
+# ruff: noqa: PLR2004 - the numbers are those of the formats
+
+from __future__ import annotations
+
+import struct
+from socket import AF_INET, AF_INET6, inet_ntop
+from typing import NamedTuple
+
+from rawtap.packets.bounds import Stop, Stopped, need
+
+_HEADER = struct.Struct("!6H")
+_RECORD = struct.Struct("!HHIH")  # type, class, TTL, length of the data
+_QUESTIONS = 4  # that are kept
+_RECORDS = 128  # that are walked through; a datagram of 64 KiB could name thousands
+_SHOWN = 4
+_NAME = 255  # RFC 1035, 2.3.4
+_LABEL = 63
+_POINTER = 0xC0
+
+TYPES = {
+    1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV", 35: "NAPTR",
+    41: "OPT", 43: "DS", 46: "RRSIG", 48: "DNSKEY", 64: "SVCB", 65: "HTTPS", 252: "AXFR", 255: "ANY", 257: "CAA",
+}  # fmt: skip
+RCODES = ("NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED")
+OPCODES = {0: "query", 1: "inverse query", 2: "status", 4: "notify", 5: "update"}
+MALFORMED = "dns.malformed"
+
+
+class Question(NamedTuple):
+    """A name in presentation form (RFC 1035, 5.1: printable, no blanks) and the type that is asked for."""
+
+    name: str
+    type: int
+
+
+class Dns(NamedTuple):
+    """A message: its flags and counts, the first questions, the first answers as text, and where reading ended."""
+
+    offset: int
+    id: int
+    response: bool
+    opcode: int
+    cut: bool
+    rcode: int
+    question_count: int
+    answer_count: int
+    questions: tuple[Question, ...]
+    answers: tuple[str, ...]
+    stop: Stop | None
+
+
+def parse(data: bytes, at: int, end: int) -> Dns:
+    """The message from byte `at` to `end` of a frame.
+
+    Raises:
+        Stopped: The header is not there.
+    """
+    need(data, at, 12, end, "DNS header", MALFORMED)
+    number, flags, *counts = _HEADER.unpack_from(data, at)
+    questions: list[Question] = []
+    answers: list[str] = []
+    stop = None
+    try:
+        place = _read_questions(data, at, end, counts[0], questions)
+        _read_records(data, at, end, place, counts[1:], answers)
+    except Stopped as error:
+        stop = error.stop
+    return Dns(
+        at, number, bool(flags & 0x8000), flags >> 11 & 15, bool(flags & 0x200), flags & 15, counts[0], counts[1],
+        tuple(questions), tuple(answers), stop,
+    )  # fmt: skip
+
+
+def _read_questions(data: bytes, start: int, end: int, count: int, found: list[Question]) -> int:
+    place = start + 12
+    for index in range(min(count, _RECORDS)):
+        name, place = _name(data, start, place, end)
+        need(data, place, 4, end, "DNS question", MALFORMED)
+        if index < _QUESTIONS:
+            found.append(Question(name, int.from_bytes(data[place : place + 2], "big")))
+        place += 4
+    return place
+
+
+def _read_records(data: bytes, start: int, end: int, place: int, counts: list[int], answers: list[str]) -> None:
+    for index in range(min(sum(counts), _RECORDS)):
+        place = _after_name(data, place, end)
+        need(data, place, 10, end, "DNS record", MALFORMED)
+        kind, _, _, size = _RECORD.unpack_from(data, place)
+        place += 10
+        need(data, place, size, end, "DNS record's data", MALFORMED)
+        if index < min(counts[0], _SHOWN):
+            answers.append(_answer(data, start, place, size, kind))
+        place += size
+
+
+def _answer(data: bytes, start: int, at: int, size: int, kind: int) -> str:
+    if kind == 1 and size == 4:
+        return f"A {inet_ntop(AF_INET, data[at : at + 4])}"
+    if kind == 28 and size == 16:
+        return f"AAAA {inet_ntop(AF_INET6, data[at : at + 16])}"
+    if kind in {2, 5, 12}:
+        return f"{TYPES[kind]} {_name(data, start, at, at + size)[0]}"
+    return type_name(kind)
+
+
+def type_name(kind: int) -> str:
+    return TYPES.get(kind) or f"TYPE{kind}"  # RFC 3597, 5
+
+
+def rcode_name(rcode: int) -> str:
+    return RCODES[rcode] if rcode < len(RCODES) else f"RCODE{rcode}"
+
+
+def _after_name(data: bytes, at: int, end: int) -> int:
+    """Where the name at `at` ends; what a pointer in it points to is not looked at."""
+    for _ in range(_NAME):
+        need(data, at, 1, end, "DNS name", MALFORMED)
+        size = data[at]
+        if size >= _POINTER:
+            need(data, at, 2, end, "DNS name", MALFORMED)
+            return at + 2
+        if size > _LABEL:
+            raise Stopped(MALFORMED, at, f"label type {size >> 6} is none of DNS")
+        at += 1 + size
+        if not size:
+            return at
+    raise Stopped(MALFORMED, at, "a DNS name of more than 255 bytes")
+
+
+def _name(data: bytes, start: int, at: int, end: int) -> tuple[str, int]:
+    """The name at `at` and where it ends. A pointer leads only to what is before it (4.1.4), so that no loop can be."""
+    after = 0
+    labels: list[str] = []
+    room = _NAME
+    while True:
+        need(data, at, 1, end, "DNS name", MALFORMED)
+        size = data[at]
+        if size >= _POINTER:
+            need(data, at, 2, end, "DNS name", MALFORMED)
+            target = start + ((size & 0x3F) << 8 | data[at + 1])
+            after = after or at + 2
+            if target >= at or target < start + 12:
+                raise Stopped(MALFORMED, at, f"a name's pointer to byte {target - start} of the message leads nowhere")
+            # Two pointers could pass each other for ever only by labels between, and those use up the room.
+            at = target
+            room -= 1
+        elif size > _LABEL:
+            raise Stopped(MALFORMED, at, f"label type {size >> 6} is none of DNS")
+        elif not size:
+            return ".".join(labels) or ".", after or at + 1
+        else:
+            need(data, at, 1 + size, end, "DNS name", MALFORMED)
+            labels.append(_label(data[at + 1 : at + 1 + size]))
+            at += 1 + size
+            room -= 1 + size
+        if room <= 0:
+            raise Stopped(MALFORMED, at, "a DNS name of more than 255 bytes")
+
+
+def _label(raw: bytes) -> str:
+    text = raw.decode("latin-1")
+    if raw.isascii() and text.replace("-", "").replace("_", "").isalnum():
+        return text
+    return "".join(chr(each) if 0x21 <= each <= 0x7E and each not in b".\\\"'" else f"\\{each:03}" for each in raw)

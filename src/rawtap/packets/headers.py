@@ -1,0 +1,340 @@
+"""A frame's headers as small values, read in microseconds: bytes in, no byte string makes it raise.
+
+Addresses stay bytes, offsets count from the frame's first byte. What is malformed is noted in `problems`, with a
+stable code; where reading could not go on is `stop`. Bytes that the snaplen cut off are never called malformed.
+"""
+
+# ruff: noqa: PLR2004 - the numbers are those of the formats
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from rawtap.packets import transport
+from rawtap.packets.bounds import TRUNCATED, Stop, Stopped, need
+from rawtap.packets.transport import ICMP, ICMP6, IGMP, TCP, UDP, Application, Transport
+
+ETHERNET, RAW_BSD, RAW, COOKED, COOKED2, RAW_IPV4, RAW_IPV6 = 1, 12, 101, 113, 276, 228, 229
+IPV4, ARP, VLAN, QINQ, IPV6 = 0x0800, 0x0806, 0x8100, 0x88A8, 0x86DD
+BROADCAST = b"\xff" * 6
+
+_LENGTHS = 0x0600  # a type field below this is a length (IEEE 802.3, 3.2.6)
+_SNAP = bytes.fromhex("aaaa03000000")  # RFC 1042
+_TAGS = 4
+_EXTENSIONS = 16
+_ARP_KIND = struct.Struct("!HHBBH")
+_ARP = struct.Struct("!6s4s6s4s")
+_IPV4 = struct.Struct("!BBHHHBBH4s4s")
+_IPV6 = struct.Struct("!IHBB16s16s")
+_BIG = 0xFFFF
+_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AH, _NONE, _DESTINATION, _MOBILITY = 0, 43, 44, 51, 59, 60, 135
+_SOURCE_ROUTES = {131, 137}  # loose, strict
+
+
+class Ethernet(NamedTuple):
+    """An Ethernet header. `tags` are the VLAN tags' numbers, `kind` the type of what follows at `payload`, which
+    for a frame with a length is that of its SNAP header or None; `stated` is that length, None for none."""
+
+    offset: int
+    destination: bytes
+    source: bytes
+    tags: tuple[int, ...]
+    kind: int | None
+    payload: int
+    stated: int | None
+
+
+class Cooked(NamedTuple):
+    """A Linux cooked header: `packet_type` 4 is what this host sent; `address` the sender's, as long as it is."""
+
+    offset: int
+    packet_type: int
+    address: bytes
+    kind: int
+    payload: int
+
+
+class Arp(NamedTuple):
+    """ARP for IPv4 on Ethernet (RFC 826)."""
+
+    offset: int
+    operation: int
+    sender_mac: bytes
+    sender_ip: bytes
+    target_mac: bytes
+    target_ip: bytes
+    end: int
+
+
+class Fragment(NamedTuple):
+    """Which fragment it is: `at` and its length are bytes of the whole."""
+
+    identification: int
+    at: int
+    more: bool
+
+
+class Ip(NamedTuple):
+    """An IPv4 or IPv6 header with what extends it.
+
+    `protocol` is at `payload`; the packet ends at `end` on the wire, and at `stated_end` by its own word. `fragment`
+    is None for a whole packet, `checksum` for IPv6. `rerouted` tells that a routing header or a source route names
+    another destination, with which the checksum of TCP and UDP is made.
+    """
+
+    offset: int
+    version: int
+    payload: int
+    end: int
+    stated_end: int
+    ttl: int
+    protocol: int
+    source: bytes
+    destination: bytes
+    fragment: Fragment | None
+    identification: int | None
+    checksum: int | None
+    rerouted: bool
+
+
+@dataclass(slots=True)
+class Frame:
+    """A frame of `length` bytes on the wire, of which `data` were captured, and what could be read of it."""
+
+    data: bytes
+    length: int
+    link: Ethernet | Cooked | None = None
+    kind: int | None = None
+    end: int = 0
+    arp: Arp | None = None
+    ip: Ip | None = None
+    transport: Transport | None = None
+    application: Application | None = None
+    problems: list[Stop] = field(default_factory=list)
+    stop: Stop | None = None
+
+    @property
+    def stopped(self) -> str | None:
+        """Where and why reading ended before the end, or what the first thing is that is malformed."""
+        if self.stop is not None:
+            return self.stop.text
+        return self.problems[0].text if self.problems else None
+
+
+def parse(data: bytes, length: int, link_type: int) -> Frame:
+    """Read a frame of `link_type`, of which `length` bytes were on the wire."""
+    frame = Frame(data, max(length, len(data)))
+    frame.end = frame.length
+    reader = _LINKS.get(link_type)
+    if reader is None:
+        frame.stop = Stop("link", 0, f"frames of link type {link_type} are not read")
+        return frame
+    try:
+        reader(frame)
+    except Stopped as error:
+        frame.stop = error.stop
+        if error.stop.what != TRUNCATED:
+            frame.problems.append(error.stop)
+    return frame
+
+
+# ------------------------------------------------------------------ links
+
+
+def _ethernet(frame: Frame) -> None:
+    data, end = frame.data, frame.length
+    need(data, 0, 14, end, "Ethernet header", "ethernet.header")
+    kind: int | None = data[12] << 8 | data[13]
+    at = 14
+    tags: tuple[int, ...] = ()
+    while kind in {VLAN, QINQ} and len(tags) < _TAGS:
+        need(data, at, 4, end, "VLAN tag", "ethernet.tag")
+        tags += ((data[at] << 8 | data[at + 1]) & 0xFFF,)
+        kind = data[at + 2] << 8 | data[at + 3]
+        at += 4
+    stated = None
+    if kind is not None and kind < _LENGTHS:
+        stated, kind = kind, None
+        if stated > end - at:
+            says = f"802.3 length of {stated}, but {end - at} bytes follow"
+            frame.problems.append(Stop("ethernet.length", at - 2, says))
+        frame.end = min(end, at + stated)
+        if data[at : at + 6] == _SNAP and at + 8 <= min(frame.end, len(data)):
+            kind = data[at + 6] << 8 | data[at + 7]
+            at += 8
+    frame.link = Ethernet(0, data[:6], data[6:12], tags, kind, at, stated)
+    _network(frame, kind, at)
+
+
+def _raw(frame: Frame) -> None:
+    need(frame.data, 0, 1, frame.length, "IP header", "ip.header")
+    kind = {4: IPV4, 6: IPV6}.get(frame.data[0] >> 4)
+    if kind is None:
+        raise Stopped("ip.version", 0, f"IP version {frame.data[0] >> 4} is none")
+    _network(frame, kind, 0)
+
+
+def _cooked(frame: Frame) -> None:
+    data = frame.data
+    need(data, 0, 16, frame.length, "Linux cooked header", "cooked.header")
+    size = data[4] << 8 | data[5]
+    frame.link = Cooked(0, data[0] << 8 | data[1], data[6 : 6 + min(size, 8)], data[14] << 8 | data[15], 16)
+    _network(frame, frame.link.kind, 16)
+
+
+def _cooked2(frame: Frame) -> None:
+    data = frame.data
+    need(data, 0, 20, frame.length, "Linux cooked header", "cooked.header")
+    frame.link = Cooked(0, data[10], data[12 : 12 + min(data[11], 8)], data[0] << 8 | data[1], 20)
+    _network(frame, frame.link.kind, 20)
+
+
+_LINKS: dict[int, Callable[[Frame], None]] = {
+    ETHERNET: _ethernet,
+    RAW: _raw,
+    RAW_BSD: _raw,
+    RAW_IPV4: _raw,
+    RAW_IPV6: _raw,
+    COOKED: _cooked,
+    COOKED2: _cooked2,
+}
+
+
+# ---------------------------------------------------------------- network
+
+
+def _network(frame: Frame, kind: int | None, at: int) -> None:
+    frame.kind = kind
+    if kind == IPV4:
+        ip = _ipv4(frame, at)
+    elif kind == IPV6:
+        ip = _ipv6(frame, at)
+    else:
+        if kind == ARP:
+            _arp(frame, at)
+        return
+    frame.ip = ip
+    frame.end = ip.end
+    if ip.fragment is None or ip.fragment.at == 0:
+        _transport(frame, ip)
+
+
+def _arp(frame: Frame, at: int) -> None:
+    need(frame.data, at, 8, frame.end, "ARP header", "arp.header")
+    hardware, protocol, hlen, plen, operation = _ARP_KIND.unpack_from(frame.data, at)
+    if (hardware, protocol) != (1, IPV4):
+        raise Stopped("arp.kind", at, f"ARP for hardware {hardware} and protocol 0x{protocol:04x} is not read")
+    if (hlen, plen) != (6, 4):
+        raise Stopped("arp.lengths", at + 4, f"ARP address lengths of {hlen} and {plen}, for Ethernet and IPv4 6 and 4")
+    need(frame.data, at, 28, frame.end, "ARP message", "arp.header")
+    sender_mac, sender_ip, target_mac, target_ip = _ARP.unpack_from(frame.data, at + 8)
+    frame.arp = Arp(at, operation, sender_mac, sender_ip, target_mac, target_ip, at + 28)
+    frame.end = at + 28
+
+
+def _ipv4(frame: Frame, at: int) -> Ip:
+    data, room = frame.data, frame.end - at
+    need(data, at, 20, frame.end, "IPv4 header", "ip.header")
+    first, _, total, number, bits, ttl, protocol, checksum, source, destination = _IPV4.unpack_from(data, at)
+    if first >> 4 != 4:
+        raise Stopped("ip.version", at, f"IP version {first >> 4} in a frame of IPv4")
+    size = (first & 15) << 2
+    if size < 20:
+        raise Stopped("ip.header_length", at, f"IPv4 header length of {size} bytes, the header alone has 20")
+    if total == 0 and room > _BIG:  # Linux's BIG TCP leaves it to the hardware
+        total = room
+    if total < size:
+        raise Stopped("ip.total_length", at + 2, f"IPv4 total length of {total}, less than its header of {size}")
+    if total > room:
+        says = f"IPv4 total length of {total}, but {room} bytes were sent"
+        frame.problems.append(Stop("ip.total_length", at + 2, says))
+    end = at + min(total, room)
+    rerouted = False
+    if size > 20:
+        need(data, at, size, end, "IPv4 options", "ip.header_length")
+        rerouted = _source_routed(frame, at + 20, at + size)
+    fragment = Fragment(number, (bits & 0x1FFF) << 3, bool(bits & 0x2000)) if bits & 0x3FFF else None
+    return Ip(
+        at, 4, at + size, end, at + total, ttl, protocol, source, destination, fragment, number, checksum, rerouted
+    )
+
+
+def _source_routed(frame: Frame, at: int, end: int) -> bool:
+    """Whether the IPv4 options name a route that is not at its end; notes options that run over (RFC 791, 3.1)."""
+    data = frame.data
+    while at < end and data[at]:
+        if data[at] == 1:
+            at += 1
+            continue
+        size = data[at + 1] if at + 1 < end else 0
+        if size < 2 or at + size > end:
+            says = f"IPv4 option {data[at]} has a length of {size} in {end - at} bytes"
+            frame.problems.append(Stop("ip.options", at, says))
+            return False
+        if data[at] in _SOURCE_ROUTES and size > 2 and data[at + 2] <= size:
+            return True
+        at += size
+    return False
+
+
+def _ipv6(frame: Frame, at: int) -> Ip:
+    data, room = frame.data, frame.end - at
+    need(data, at, 40, frame.end, "IPv6 header", "ip.header")
+    first, stated, following, ttl, source, destination = _IPV6.unpack_from(data, at)
+    if first >> 28 != 6:
+        raise Stopped("ip.version", at, f"IP version {first >> 28} in a frame of IPv6")
+    total = 40 + stated
+    if stated == 0 and following == _HOP_BY_HOP and room > 40:  # a jumbogram, RFC 2675, 3
+        total = room
+    if total > room:
+        says = f"IPv6 payload length of {stated}, but {room - 40} bytes were sent"
+        frame.problems.append(Stop("ip.payload_length", at + 4, says))
+    end = at + min(total, room)
+    ip = Ip(at, 6, at + 40, end, at + total, ttl, following, source, destination, None, None, None, rerouted=False)
+    frame.ip = ip  # stays where an extension header stops the reading
+    return _extended(frame, ip)
+
+
+def _extended(frame: Frame, ip: Ip) -> Ip:
+    """Pass the extension headers (RFC 8200, 4)."""
+    data, end = frame.data, ip.end
+    at, following, fragment, rerouted = ip.payload, ip.protocol, None, False
+    for _ in range(_EXTENSIONS):
+        if following not in {_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AH, _DESTINATION, _MOBILITY}:
+            break
+        need(data, at, 8, end, "IPv6 extension header", "ip.extension")
+        size = 8 if following == _FRAGMENT else (data[at + 1] + 2) * 4 if following == _AH else (data[at + 1] + 1) * 8
+        need(data, at, size, end, "IPv6 extension header", "ip.extension")
+        rerouted = rerouted or (following == _ROUTING and data[at + 3] > 0)
+        if following == _FRAGMENT:
+            bits, number = struct.unpack_from("!HI", data, at + 2)
+            if bits & 0xFFF9:  # else it is an atomic fragment, which is whole (RFC 6946)
+                fragment = Fragment(number, bits & 0xFFF8, bool(bits & 1))
+        following, at = data[at], at + size
+        if fragment is not None and fragment.at:
+            break
+    return ip._replace(payload=at, protocol=following, fragment=fragment, rerouted=rerouted)
+
+
+def _transport(frame: Frame, ip: Ip) -> None:
+    data, at, end = frame.data, ip.payload, ip.end
+    protocol, fragment = ip.protocol, ip.fragment is not None
+    if protocol == TCP:
+        frame.transport = transport.tcp(data, at, end, frame.problems)
+    elif protocol == UDP:
+        header = transport.udp(data, at, end, ip.stated_end, frame.problems, fragment=fragment)
+        frame.transport = header
+        if not fragment and header.length >= 8:
+            frame.application = transport.application(data, header)
+            stop = getattr(frame.application, "stop", None)
+            if stop is not None:
+                raise Stopped(*stop)
+    elif protocol == ICMP and ip.version == 4:
+        frame.transport = transport.icmp(data, at, end, 4, frame.problems)
+    elif protocol == ICMP6 and ip.version == 6:
+        frame.transport = transport.icmp(data, at, end, 6, frame.problems)
+    elif protocol == IGMP and ip.version == 4:
+        frame.transport = transport.igmp(data, at, end)

@@ -1,0 +1,307 @@
+"""A frame in one line, in microseconds: who says what to whom. What the packet holds is printable and bounded here."""
+
+# ruff: noqa: PLR2004 - the numbers are those of the formats
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from socket import AF_INET, AF_INET6, inet_ntop
+
+from rawtap.packets import checks, dhcp, dns, transport
+from rawtap.packets.dhcp import Dhcp
+from rawtap.packets.dns import Dns
+from rawtap.packets.headers import BROADCAST, Arp, Cooked, Ethernet, Frame, Ip, parse
+from rawtap.packets.transport import Icmp, Igmp, Tcp, Udp
+from rawtap.untrusted import visible
+
+_INFO = 200
+_STOPPED = 160
+_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
+_KINDS = {
+    0x8035: "RARP", 0x8863: "PPPoE", 0x8864: "PPPoE", 0x88CC: "LLDP", 0x888E: "EAPOL", 0x8847: "MPLS", 0x8808: "pause",
+    0x9000: "loopback test", 0x86DD: "IPv6", 0x0800: "IPv4", 0x0806: "ARP",
+}  # fmt: skip
+_PROTOCOLS = {
+    0: "hop-by-hop", 1: "ICMP", 2: "IGMP", 4: "IPv4 in IP", 6: "TCP", 17: "UDP", 41: "IPv6 in IP", 47: "GRE", 50: "ESP",
+    51: "AH", 58: "ICMPv6", 59: "nothing", 89: "OSPF", 103: "PIM", 112: "VRRP", 132: "SCTP",
+}  # fmt: skip
+_LLC = {0x42: "STP", 0xE0: "IPX", 0xFE: "ISO", 0xF0: "NetBEUI", 0xAA: "SNAP"}
+_UNREACHABLE = {
+    0: "network unreachable", 1: "host unreachable", 2: "protocol unreachable", 3: "port unreachable",
+    4: "fragmentation needed", 5: "source route failed", 6: "network unknown", 7: "host unknown",
+    9: "network prohibited", 10: "host prohibited", 13: "communication prohibited",
+}  # fmt: skip
+_UNREACHABLE6 = (
+    "no route", "prohibited", "beyond scope of source", "address unreachable", "port unreachable",
+    "source address failed policy", "reject route",
+)  # fmt: skip
+_ICMP = {
+    0: "echo reply", 4: "source quench", 5: "redirect", 8: "echo request", 9: "router advertisement",
+    10: "router solicitation", 12: "parameter problem", 13: "timestamp", 14: "timestamp reply",
+}  # fmt: skip
+_ICMP6 = {
+    2: "packet too big", 4: "parameter problem", 128: "echo request", 129: "echo reply", 130: "multicast query",
+    131: "multicast report", 132: "multicast done", 133: "router solicitation", 134: "router advertisement",
+    135: "neighbor solicitation", 136: "neighbor advertisement", 137: "redirect", 143: "multicast report v2",
+}  # fmt: skip
+_IGMP = {0x11: "query", 0x12: "report v1", 0x16: "report v2", 0x17: "leave", 0x22: "report v3"}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a frame says.
+
+    `source` and `destination` are IP addresses with their ports, or MAC addresses where there is no IP packet;
+    the MAC addresses are None where the link has none. `stopped` says where and why reading ended early.
+    """
+
+    protocol: str
+    source: str
+    destination: str
+    info: str
+    source_mac: str | None
+    destination_mac: str | None
+    stopped: str | None
+
+
+def describe(frame: bytes, length: int, link_type: int) -> Line:
+    """Say a frame of `link_type`, of which `length` bytes were on the wire, in one line. Never raises."""
+    return said(parse(frame, length, link_type))
+
+
+def said(frame: Frame) -> Line:
+    """A frame that was read already, in one line."""
+    link = frame.link
+    source_mac = mac_text(link.source) if isinstance(link, Ethernet) else mac_text(link.address) if link else None
+    destination_mac = mac_text(link.destination) if isinstance(link, Ethernet) else None
+    protocol, info = _content(frame)
+    if isinstance(link, Ethernet) and link.tags:
+        info = f"VLAN {'/'.join(map(str, link.tags))}: {info}"
+    ip = frame.ip
+    if ip is None:
+        source, destination = source_mac or "", destination_mac or ""
+    else:
+        source, destination = endpoints(ip, frame.transport)
+    stopped = frame.stopped
+    return Line(
+        protocol, source, destination, _bounded(info + _wrong_sums(frame), _INFO), source_mac or None, destination_mac,
+        None if stopped is None else _bounded(stopped, _STOPPED),
+    )  # fmt: skip
+
+
+def ip_text(address: bytes) -> str:
+    return inet_ntop(AF_INET if len(address) == 4 else AF_INET6, address)
+
+
+def mac_text(address: bytes) -> str:
+    return address.hex(":")
+
+
+def endpoints(ip: Ip, header: transport.Transport | None) -> tuple[str, str]:
+    """Both addresses, with ports where there are: ``10.0.2.2:53``, ``[fe80::1]:53``."""
+    source, destination = ip_text(ip.source), ip_text(ip.destination)
+    if isinstance(header, (Udp, Tcp)):
+        form = "{}:{}" if ip.version == 4 else "[{}]:{}"
+        return form.format(source, header.source_port), form.format(destination, header.destination_port)
+    return source, destination
+
+
+def _bounded(text: str, limit: int) -> str:
+    shown = visible(text)
+    return shown if len(shown) <= limit else shown[: limit - 3] + "..."
+
+
+def _wrong_sums(frame: Frame) -> str:
+    return "".join(
+        f", bad {each.name} checksum 0x{each.found:04x}, expected 0x{each.expected:04x}"
+        for each in checks.checksums(frame)
+        if each.verdict is checks.Verdict.WRONG
+    )
+
+
+# --------------------------------------------------------------- contents
+
+
+def _content(frame: Frame) -> tuple[str, str]:
+    """The protocol and what is said in it."""
+    if frame.ip is not None:
+        return _packet(frame, frame.ip)
+    if frame.arp is not None:
+        return "ARP", _arp(frame.arp)
+    size = f"{frame.length} bytes"
+    if frame.link is None:
+        return "unknown", size
+    if isinstance(frame.link, Cooked) or frame.kind is not None:
+        kind = frame.kind or 0
+        return _KINDS.get(kind) or f"0x{kind:04x}", size
+    return _logical(frame, frame.link)
+
+
+def _logical(frame: Frame, link: Ethernet) -> tuple[str, str]:
+    """A frame with a length in place of a type, and LLC behind it (IEEE 802.2)."""
+    llc = frame.data[link.payload : link.payload + 2]
+    if len(llc) < 2:
+        return "802.3", f"length {link.stated}"
+    protocol = _LLC.get(llc[0])
+    name = f"LLC {protocol}" if protocol else "LLC"
+    return "802.3", f"{name}, DSAP 0x{llc[0]:02x} SSAP 0x{llc[1]:02x}, length {link.stated}"
+
+
+def _arp(arp: Arp) -> str:
+    sender, target = ip_text(arp.sender_ip), ip_text(arp.target_ip)
+    sender_mac = mac_text(arp.sender_mac)
+    if arp.operation == 1:
+        if arp.sender_ip == bytes(4):
+            return f"who has {target}? probe by {sender_mac}"
+        if arp.sender_ip == arp.target_ip:
+            return f"announcement: {sender} is at {sender_mac}"
+        return f"who has {target}? tell {sender}"
+    if arp.operation == 2:
+        return f"{sender} is at {sender_mac}"
+    return f"operation {arp.operation}, {sender} ({sender_mac}) to {target}"
+
+
+def _packet(frame: Frame, ip: Ip) -> tuple[str, str]:
+    header = frame.transport
+    name = _PROTOCOLS.get(ip.protocol) or f"IP protocol {ip.protocol}"
+    if header is None:
+        text = f"{ip.end - ip.payload} bytes"
+    elif isinstance(header, Tcp):
+        text = _tcp(header)
+    elif isinstance(header, Udp):
+        name, text = _udp(frame, header)
+    elif isinstance(header, Icmp):
+        name = "ICMP" if header.version == 4 else "ICMPv6"
+        text = _icmp(frame, header)
+    else:
+        text = _igmp(header)
+    return name, text + _fragment(ip)
+
+
+def _fragment(ip: Ip) -> str:
+    if ip.fragment is None:
+        return ""
+    more = "more follow" if ip.fragment.more else "the last"
+    at = f"{ip.fragment.at}-{ip.fragment.at + ip.end - ip.payload}"
+    return f", fragment id=0x{ip.fragment.identification:x} bytes {at}, {more}"
+
+
+def flags_text(flags: int) -> str:
+    return "+".join(name for bit, name in enumerate(_FLAGS) if flags >> bit & 1) or "none"
+
+
+def _tcp(header: Tcp) -> str:
+    parts = [f"{flags_text(header.flags)} seq={header.sequence}"]
+    if header.flags & transport.ACK:
+        parts.append(f"ack={header.acknowledgment}")
+    parts.append(f"win={header.window}")
+    if header.size:
+        parts.append(f"{header.size} bytes")
+    if header.mss is not None:
+        parts.append(f"MSS {header.mss}")
+    if header.scale is not None:
+        parts.append(f"wscale {header.scale}")
+    if header.sack:
+        parts.append("SACK")
+    if header.timestamps is not None and header.flags & transport.SYN:
+        parts.append("timestamps")
+    return " ".join(parts)
+
+
+def _udp(frame: Frame, header: Udp) -> tuple[str, str]:
+    said_by = frame.application
+    if isinstance(said_by, Dhcp):
+        return "DHCP", _dhcp(said_by)
+    name = transport.port_name(header.source_port, header.destination_port)
+    if isinstance(said_by, Dns):
+        return name or "DNS", _dns(said_by)
+    size = f"{max(header.length - 8, 0)} bytes"
+    if said_by is not None:
+        return said_by.name, f"{said_by.says}, {size}" if said_by.says else size
+    return name or "UDP", size
+
+
+def _dhcp(message: Dhcp) -> str:
+    client = mac_text(message.chaddr)
+    said_name = f"{message.name} xid=0x{message.xid:08x}"
+    if message.operation == 1:
+        wanted = message.requested or (message.ciaddr if message.ciaddr != bytes(4) else None)
+        return f"{said_name} from {client}" + (f" for {ip_text(wanted)}" if wanted else "")
+    text = f"{said_name} to {client}"
+    if message.message != dhcp.NAK:
+        text += f": {ip_text(message.yiaddr)}"
+    if message.server:
+        text += f" by {ip_text(message.server)}"
+    return text + (f" for {message.lease} s" if message.lease is not None else "")
+
+
+def _dns(message: Dns) -> str:
+    asked = ", ".join(f"{dns.type_name(each.type)} {each.name}" for each in message.questions)
+    if message.question_count > len(message.questions):
+        asked += f" ({message.question_count} questions)"
+    operation = dns.OPCODES.get(message.opcode) or f"opcode {message.opcode}"
+    if not message.response:
+        return f"{operation} id=0x{message.id:04x} {asked}"
+    # The question comes last: a name may be long.
+    result = [dns.rcode_name(message.rcode)] if message.rcode else []
+    result += ["cut"] if message.cut else []
+    count = f"({message.answer_count} answer{'' if message.answer_count == 1 else 's'})"
+    answers = f": {', '.join(message.answers)}" if message.answers else ""
+    return " ".join([f"answer id=0x{message.id:04x}", *result, asked, count]) + answers
+
+
+def _icmp(frame: Frame, header: Icmp) -> str:
+    if header.is_echo or header.is_echo_reply:
+        kind = "echo request" if header.is_echo else "echo reply"
+        return f"{kind} id={header.identifier} seq={header.sequence} {header.size} bytes"
+    text = icmp_name(header)
+    if header.quoted is not None:
+        return f"{text}: {quoted_text(header.quoted)}"
+    if header.version == 6 and header.target is not None:
+        return text + _neighbor(frame, header, ip_text(header.target))
+    return text
+
+
+def icmp_name(header: Icmp) -> str:
+    """The message's kind in words: ``port unreachable``."""
+    kind, code = header.type, header.code
+    if header.version == 4:
+        if kind == 3:
+            return _UNREACHABLE.get(code) or f"unreachable, code {code}"
+        if kind == 11:
+            return "time to live exceeded" if code == 0 else "reassembly time exceeded"
+        return _ICMP.get(kind) or f"type {kind} code {code}"
+    if kind == 1:
+        return _UNREACHABLE6[code] if code < len(_UNREACHABLE6) else f"unreachable, code {code}"
+    if kind == 3:
+        return "hop limit exceeded" if code == 0 else "reassembly time exceeded"
+    return _ICMP6.get(kind) or f"type {kind} code {code}"
+
+
+def quoted_text(quoted: transport.Quoted) -> str:
+    """The packet that an error is about: ``UDP 10.0.2.15:4000 to 10.0.2.2:69``."""
+    source, destination = ip_text(quoted.source), ip_text(quoted.destination)
+    if quoted.source_port is not None:
+        form = "{}:{}" if quoted.version == 4 else "[{}]:{}"
+        source, destination = form.format(source, quoted.source_port), form.format(destination, quoted.destination_port)
+    name = _PROTOCOLS.get(quoted.protocol) or f"protocol {quoted.protocol}"
+    return f"{name} {source} to {destination}"
+
+
+def _neighbor(frame: Frame, header: Icmp, target: str) -> str:
+    link = mac_text(header.link_address) if header.link_address else ""
+    if header.type == transport.NEIGHBOR_SOLICITATION:
+        ip = frame.ip
+        asks = "probe" if ip is not None and not any(ip.source) else f"tell {link}" if link else ""
+        return f": who has {target}? {asks}".rstrip()
+    return f": {target} is at {link}" if link else f": {target}"
+
+
+def _igmp(header: Igmp) -> str:
+    kind = _IGMP.get(header.type) or f"type 0x{header.type:02x}"
+    return kind if header.type == 0x22 else f"{kind} {ip_text(header.group)}"
+
+
+def is_group(mac: bytes) -> bool:
+    """Whether it is a multicast or broadcast address."""
+    return bool(mac and mac[0] & 1) or mac == BROADCAST

@@ -1,0 +1,295 @@
+"""What IP carries: UDP, TCP, ICMP, ICMPv6 and IGMP, read from a frame's bytes."""
+
+# ruff: noqa: PLR2004 - the numbers are those of the formats
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from rawtap.packets import dhcp, dns
+from rawtap.packets.bounds import Stop, Stopped, need
+from rawtap.packets.dhcp import Dhcp
+from rawtap.packets.dns import Dns
+
+ICMP, IGMP, TCP, UDP, ICMP6 = 1, 2, 6, 17, 58
+FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = (1 << bit for bit in range(8))
+ECHO_REPLY, ECHO = 0, 8
+ECHO6, ECHO6_REPLY = 128, 129
+ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, NEIGHBOR_SOLICITATION, NEIGHBOR_ADVERTISEMENT = 133, 134, 135, 136
+_ERRORS = {4: {3, 4, 5, 11, 12}, 6: {1, 2, 3, 4}}
+_QUOTED = 8  # bytes before the packet that an error is about
+_NDP = {133: 8, 134: 16, 135: 24, 136: 24, 137: 40}  # bytes before the options
+_UDP = struct.Struct("!4H")
+_TCP = struct.Struct("!HHIIHHHH")
+_ICMP = struct.Struct("!BBHHH")
+_JUMBO = 0xFFFF
+
+
+class Udp(NamedTuple):
+    """A datagram; `payload` is the offset of its data and `end` of what follows them on the wire."""
+
+    offset: int
+    source_port: int
+    destination_port: int
+    length: int
+    checksum: int
+    payload: int
+    end: int
+
+
+class Tcp(NamedTuple):
+    """A segment; options are None where they are absent. `flags` has CWR and ECE but not the reserved bits."""
+
+    offset: int
+    source_port: int
+    destination_port: int
+    sequence: int
+    acknowledgment: int
+    flags: int
+    window: int
+    checksum: int
+    payload: int
+    end: int
+    mss: int | None
+    scale: int | None
+    sack: bool
+    timestamps: tuple[int, int] | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of data."""
+        return self.end - self.payload
+
+
+class Quoted(NamedTuple):
+    """The packet that an ICMP error is about: its addresses, and the first two numbers of what it carried (ports, or
+    an echo's type and code as one, and its checksum), None where they are not quoted. `identifier` is an echo's."""
+
+    version: int
+    protocol: int
+    source: bytes
+    destination: bytes
+    source_port: int | None
+    destination_port: int | None
+    identifier: int | None
+    sequence: int | None
+
+
+class Icmp(NamedTuple):
+    """An ICMP (version 4) or ICMPv6 (version 6) message. `identifier` and `sequence` are bytes 4 to 8, whatever
+    the type; `target` and `link_address` are what neighbour discovery tells."""
+
+    offset: int
+    version: int
+    type: int
+    code: int
+    checksum: int
+    identifier: int
+    sequence: int
+    payload: int
+    end: int
+    quoted: Quoted | None
+    target: bytes | None
+    link_address: bytes | None
+
+    @property
+    def size(self) -> int:
+        """Bytes after the first eight."""
+        return max(self.end - self.payload, 0)
+
+    @property
+    def is_error(self) -> bool:
+        return self.type in _ERRORS[self.version]
+
+    @property
+    def is_echo(self) -> bool:
+        return self.type == (ECHO if self.version == 4 else ECHO6)
+
+    @property
+    def is_echo_reply(self) -> bool:
+        return self.type == (ECHO_REPLY if self.version == 4 else ECHO6_REPLY)
+
+
+class Igmp(NamedTuple):
+    """An IGMP message; in version 3 reports `group` is not one (RFC 3376, 4.2)."""
+
+    offset: int
+    type: int
+    checksum: int
+    group: bytes
+    end: int
+
+
+class Named(NamedTuple):
+    """A protocol that is only told by its port, and what its first bytes say, "" for nothing."""
+
+    name: str
+    says: str
+
+
+Transport = Udp | Tcp | Icmp | Igmp
+Application = Dhcp | Dns | Named
+
+
+def udp(data: bytes, at: int, end: int, stated_end: int, problems: list[Stop], *, fragment: bool) -> Udp:
+    """A datagram in an IP packet that ends at `end`, and ends at `stated_end` if its header is to be believed."""
+    need(data, at, 8, end, "UDP header", "udp.header")
+    source, destination, length, checksum = _UDP.unpack_from(data, at)
+    room = stated_end - at
+    if length == 0 and room > _JUMBO:  # RFC 2675, 4
+        length = room
+    if length < 8:
+        problems.append(Stop("udp.length", at + 4, f"UDP length of {length}, the header alone has 8"))
+        return Udp(at, source, destination, length, checksum, at + 8, end)
+    if not fragment and length > room:
+        problems.append(Stop("udp.length_beyond", at + 4, f"UDP length of {length}, but IP carries {room} bytes"))
+    elif not fragment and length < room and stated_end == end:
+        problems.append(Stop("udp.length_short", at + 4, f"UDP length of {length}, but IP carries {room} bytes"))
+    return Udp(at, source, destination, length, checksum, at + 8, min(end, at + length))
+
+
+def tcp(data: bytes, at: int, end: int, problems: list[Stop]) -> Tcp:
+    need(data, at, 20, end, "TCP header", "tcp.header")
+    source, destination, sequence, acknowledgment, bits, window, checksum, _ = _TCP.unpack_from(data, at)
+    size = bits >> 12 << 2
+    if size < 20:
+        raise Stopped("tcp.data_offset", at + 12, f"TCP data offset of {size} bytes, the header alone has 20")
+    if at + size > end:
+        raise Stopped("tcp.data_offset", at + 12, f"TCP data offset of {size} bytes, but IP carries {end - at}")
+    options: dict[int, bytes] = {}
+    if size > 20:
+        need(data, at, size, end, "TCP options", "tcp.data_offset")
+        _tcp_options(data, at + 20, at + size, options, problems)
+    stamps = options.get(8)
+    return Tcp(
+        at, source, destination, sequence, acknowledgment, bits & 0xFF, window, checksum, at + size, end,
+        mss=_number(options, 2, 2), scale=_number(options, 3, 1), sack=4 in options,
+        timestamps=(int.from_bytes(stamps[:4], "big"), int.from_bytes(stamps[4:], "big"))
+        if stamps is not None and len(stamps) == 8 else None,
+    )  # fmt: skip
+
+
+def _number(options: dict[int, bytes], code: int, size: int) -> int | None:
+    value = options.get(code)
+    return int.from_bytes(value, "big") if value is not None and len(value) == size else None
+
+
+def _tcp_options(data: bytes, at: int, end: int, found: dict[int, bytes], problems: list[Stop]) -> None:
+    while at < end:
+        code = data[at]
+        if code == 0:
+            return
+        if code == 1:
+            at += 1
+            continue
+        size = data[at + 1] if at + 1 < end else 0
+        if size < 2 or at + size > end:
+            problems.append(Stop("tcp.options", at, f"TCP option {code} has a length of {size} in {end - at} bytes"))
+            return
+        found[code] = data[at + 2 : at + size]
+        at += size
+
+
+def icmp(data: bytes, at: int, end: int, version: int, problems: list[Stop]) -> Icmp:
+    need(data, at, 8, end, "ICMP header", "icmp.header")
+    kind, code, checksum, first, second = _ICMP.unpack_from(data, at)
+    quoted = target = link_address = None
+    if kind in _ERRORS[version]:
+        quoted = _quoted(data, at + _QUOTED, min(end, len(data)))
+    elif version == 6 and kind in _NDP:
+        need(data, at, _NDP[kind], end, "neighbour discovery message", "ndp.header")
+        target = data[at + 8 : at + 24] if kind > ROUTER_ADVERTISEMENT else None
+        link_address = _ndp_options(data, at + _NDP[kind], end, problems)
+    return Icmp(at, version, kind, code, checksum, first, second, at + 8, end, quoted, target, link_address)
+
+
+def _ndp_options(data: bytes, at: int, end: int, problems: list[Stop]) -> bytes | None:
+    """The link-layer address among the options of neighbour discovery (RFC 4861, 4.6)."""
+    found = None
+    while at < end:
+        need(data, at, 2, end, "neighbour discovery option", "ndp.options")
+        size = data[at + 1] * 8
+        if not size or at + size > end:
+            says = f"neighbour discovery option {data[at]} has a length of {size} in {end - at} bytes"
+            problems.append(Stop("ndp.options", at, says))
+            return found
+        if data[at] in {1, 2} and size == 8 and at + 8 <= len(data):
+            found = data[at + 2 : at + 8]
+        at += size
+    return found
+
+
+def _quoted(data: bytes, at: int, end: int) -> Quoted | None:
+    """The packet in an ICMP error, which is cut by right (RFC 792; RFC 4443, 3.1)."""
+    version = data[at] >> 4 if at < end else 0
+    if version == 4 and at + 20 <= end:
+        protocol, source, destination = data[at + 9], data[at + 12 : at + 16], data[at + 16 : at + 20]
+        inner = at + (data[at] & 15) * 4
+        is_first = not (data[at + 6] & 0x1F or data[at + 7])
+    elif version == 6 and at + 40 <= end:
+        protocol, source, destination = data[at + 6], data[at + 8 : at + 24], data[at + 24 : at + 40]
+        inner, is_first = at + 40, True
+    else:
+        return None
+    if not is_first or inner + 8 > end or protocol not in {TCP, UDP, ICMP, ICMP6}:
+        return Quoted(version, protocol, source, destination, None, None, None, None)
+    one, two, three, four = _UDP.unpack_from(data, inner)
+    if protocol in {TCP, UDP}:
+        return Quoted(version, protocol, source, destination, one, two, None, None)
+    return Quoted(version, protocol, source, destination, None, None, three, four)
+
+
+def igmp(data: bytes, at: int, end: int) -> Igmp:
+    need(data, at, 8, end, "IGMP header", "igmp.header")
+    return Igmp(at, data[at], int.from_bytes(data[at + 2 : at + 4], "big"), data[at + 4 : at + 8], end)
+
+
+# ------------------------------------------------------- told by the port
+
+
+def application(data: bytes, header: Udp) -> Application | None:
+    """What a datagram to or from a known port says, None where it is empty or no port is known.
+
+    Raises:
+        Stopped: It is too short for what the port tells.
+    """
+    if header.payload >= header.end:
+        return None
+    ports = (header.source_port, header.destination_port)
+    if 67 in ports or 68 in ports:
+        return dhcp.parse(data, header.payload, header.end)
+    if 53 in ports or 5353 in ports or 5355 in ports:
+        return dns.parse(data, header.payload, header.end)
+    name = port_name(*ports)
+    return Named(name, _opening(name, data[header.payload : header.end])) if name else None
+
+
+_PORTS = {
+    67: "DHCP", 68: "DHCP", 53: "DNS", 5353: "mDNS", 5355: "LLMNR", 546: "DHCPv6", 547: "DHCPv6", 123: "NTP",
+    69: "TFTP", 1900: "SSDP", 514: "syslog", 161: "SNMP", 4789: "VXLAN",
+}  # fmt: skip
+_TFTP = ("", "read request", "write request", "data", "acknowledgment", "error", "option acknowledgment")
+_DHCP6 = (
+    "", "solicit", "advertise", "request", "confirm", "renew", "rebind", "reply", "release", "decline", "reconfigure",
+    "information request", "relay forward", "relay reply",
+)  # fmt: skip
+_NTP = ("reserved", "symmetric active", "symmetric passive", "client", "server", "broadcast", "control", "private")
+
+
+def port_name(source: int, destination: int) -> str:
+    return _PORTS.get(destination) or _PORTS.get(source) or ""
+
+
+def _opening(name: str, payload: bytes) -> str:
+    if name == "TFTP" and len(payload) >= 4:
+        opcode = int.from_bytes(payload[:2], "big")
+        words = payload[2:].split(b"\0")[0][:80].decode("latin-1") if opcode in {1, 2} else ""
+        said = _TFTP[opcode] if opcode < len(_TFTP) else ""
+        return (said or f"opcode {opcode}") + (f" {words!r}" if words else "")
+    if name == "DHCPv6" and len(payload) >= 4:
+        kind = _DHCP6[payload[0]] if payload[0] < len(_DHCP6) else ""
+        return f"{kind or f'type {payload[0]}'} xid=0x{payload[1:4].hex()}"
+    if name == "NTP" and payload:
+        return f"version {payload[0] >> 3 & 7}, {_NTP[payload[0] & 7]}"
+    return ""
