@@ -6,8 +6,11 @@ import threading
 from pathlib import Path
 
 import anyio
+import pytest
 
-from rawtap.capture.session import CaptureRequest
+from rawtap import waiting
+from rawtap.capture.session import CaptureRequest, Place
+from rawtap.capture.tidings import Tidings
 from rawtap.lab import Lab
 from rawtap.settings import Settings
 from support import Wire, eventually_async
@@ -32,5 +35,30 @@ def test_a_capture_whose_start_is_cancelled_while_it_opens_leaves_nothing(wire: 
             assert lab.captures == {}
             assert capture_threads() == []
             assert list(tmp_path.iterdir()) == []
+
+    anyio.run(scenario)
+
+
+def test_what_comes_after_a_waits_time_is_not_held_against_it(
+    wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A packet that comes while the last ones before the deadline are still on their way into the file."""
+    caught_up = Tidings.caught_up
+
+    async def with_a_late_packet(tidings: Tidings) -> Place | None:
+        place = await caught_up(tidings)
+        wire.send(1)
+        await caught_up(tidings)
+        return place
+
+    async def nothing(_: float, __: str) -> None:
+        monkeypatch.setattr(Tidings, "caught_up", with_a_late_packet)
+
+    async def scenario() -> None:
+        settings = Settings(capture_dir=tmp_path, allowed_interfaces=frozenset({wire.near}))
+        async with Lab(settings) as lab:
+            await lab.start_capture(CaptureRequest(wire.near))
+            wish = waiting.Wish("", count=1, timeout=0.1, absent=True, since="now")
+            assert (await waiting.wait(lab, None, wish, "summary", nothing)).satisfied
 
     anyio.run(scenario)

@@ -60,7 +60,11 @@ async def story(account: Account, mode: Literal["auto", "legacy"]) -> None:
         assert len(shown.stdout.splitlines()) == 2
 
         page = await session.call("qemu_pcap_read")
-        assert ["echo request" in page["packets"][0]["summary"], page["matched"]] == [True, 2]
+        said = [(each["direction"], each["protocol"], each["source"], each["summary"][:12]) for each in page["packets"]]
+        assert said == [
+            ("from guest", "ICMP", "10.0.2.75", "echo request"),
+            ("to guest", "ICMP", "10.0.2.2", "echo reply i"),
+        ]
 
         ended = await session.call("qemu_shutdown")
         assert ended["exit_code"] == 0

@@ -203,8 +203,8 @@ class _Watch:
                 due += _PROGRESS_SECONDS
 
     async def _look(self) -> None:
-        with anyio.CancelScope(shield=True):  # what was taken must be kept
-            self._found += await to_thread(self._tail.take, self._enough - len(self._found))
+        # A thread that has begun is not left alone by a cancellation: what it took is kept.
+        self._found += await to_thread(self._tail.take, self._enough - len(self._found))
 
     @property
     def _looked_at(self) -> int:

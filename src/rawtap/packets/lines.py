@@ -63,6 +63,10 @@ class Line:
     destination_mac: str | None
     stopped: str | None
 
+    def __str__(self) -> str:
+        """All of it in one line."""
+        return f"{self.source} > {self.destination} {self.protocol} {self.info}"
+
 
 def describe(frame: bytes, length: int, link_type: int) -> Line:
     """Say a frame of `link_type`, of which `length` bytes were on the wire, in one line. Never raises."""
