@@ -187,12 +187,15 @@ def test_a_ring_keeps_the_last_packets_in_order_and_says_what_it_overwrote(user:
             assert row["path"] == row["files"][-1]
             assert sorted(map(str, user.captures.iterdir())) == row["files"]
             assert not held(session)
-            for which, arguments in ((3, {}), (1, {"path": row["files"][0]})):
-                page = await session.call("qemu_pcap_read", **arguments)
-                assert page["scanned"] == (30 if which == 3 else 53)
-                assert page["warnings"] == [
-                    f"this is file {which} of a ring's 3: qemu_pcap_status lists them, path= reads another"
-                ]
+            page = await session.call("qemu_pcap_read", path=row["files"][0])
+            assert (page["scanned"], page["packets"][0]["number"]) == (53, 1)
+            assert page["warnings"] == ["this is file 1 of a ring's 3: capture= reads them all"]
+            page = await session.call("qemu_pcap_read", first=17 * 53 + 50, limit=10)
+            assert (page["scanned"], page["path"], page["warnings"]) == (len(kept), row["path"], [])
+            assert [packet["number"] for packet in page["packets"]] == list(range(17 * 53 + 50, 17 * 53 + 60))
+            page = await session.call("qemu_pcap_read", first=10, limit=1)
+            assert page["packets"][0]["number"] == 17 * 53 + 1
+            assert page["warnings"] == [f"{17 * 53 - 9} packets before these were overwritten by the ring meanwhile"]
 
     anyio.run(scenario)
 

@@ -164,11 +164,15 @@ def _select(options: argparse.Namespace, path: Path, expression: str) -> str:
 
 def _show(options: argparse.Namespace, path: Path, expression: str) -> str:
     """Print what passes the filter, a line a packet; returns what is damaged."""
-    from rawtap.packets import reader
+    from rawtap.packets import pages, reader
+    from rawtap.packets.index import Indexes
+    from rawtap.packets.tail import Part
 
     cursor, left = None, options.limit
+    source, indexes = pages.Source(str(path), [Part(1, path, 0)]), Indexes()
     while True:
-        page = reader.read_page(path, expression, cursor, min(left, reader.MAX_LIMIT), growing=False)
+        question = pages.Question(expression, cursor, limit=min(left, reader.MAX_LIMIT))
+        page = pages.read_page(source, question, indexes)
         for line in page.packets:
             print(f"{line.number:>7} {line.time:>12.6f} {line.length:>6}  {line.said}")
         cursor, left = page.next_cursor, left - len(page.packets)

@@ -11,7 +11,6 @@ from anyio.to_thread import run_sync as to_thread
 
 from rawtap import _bpf, wire
 from rawtap.capture import filters
-from rawtap.errors import RequestInvalid
 from rawtap.lab import Capture, Lab
 from rawtap.packets import reader
 from rawtap.packets.explain import Examiner, Verdict
@@ -54,13 +53,7 @@ async def explain(
     """
     lab.require_open()
     await to_thread(filters.checked, expression)
-    if path is None:
-        capture: Capture | None = lab.capture(capture_id)
-    elif capture_id is None:
-        path = wire.readable(path, lab.settings)
-        capture = wire.owner_of(path, lab)
-    else:
-        raise RequestInvalid("capture and path are both given", cure="Give one of them")
+    capture, path = wire.chosen(lab, capture_id, path)
     if capture:
         await capture.tidings.caught_up()
     packets = await to_thread(_open, capture, path, expression)

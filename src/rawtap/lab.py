@@ -50,6 +50,7 @@ from rawtap.network.links import Link
 from rawtap.network.network import Bridge, BridgeSpec, Tap
 from rawtap.network.watch import Watcher
 from rawtap.observation import GuestNic, Observation, Scene
+from rawtap.packets.index import Indexes
 from rawtap.packets.tail import Part
 from rawtap.settings import Settings
 
@@ -181,11 +182,13 @@ class Lab:
     """Guests, networks and captures by name. Open it with ``async with``; leaving releases everything.
 
     Attributes:
+        indexes: Of the files whose packets were asked for.
         on_capture: Called in the event loop when a capture has started, and (True) when nothing more comes into one.
     """
 
     settings: Settings
     on_capture: Callable[[Capture, bool], object] | None = None
+    indexes: Indexes = field(default_factory=Indexes)
     guests: dict[str, Guest] = field(default_factory=dict)
     captures: dict[str, Capture] = field(default_factory=dict)
     _leases: dict[str, _Lease] = field(default_factory=dict)

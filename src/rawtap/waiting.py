@@ -19,8 +19,8 @@ from rawtap.capture import filters
 from rawtap.errors import RequestInvalid
 from rawtap.lab import Capture, Lab
 from rawtap.packets import lines, reader
-from rawtap.packets.reader import Detail, Line
-from rawtap.packets.tail import Raw, Start, Tail
+from rawtap.packets.reader import Detail, Line, Raw
+from rawtap.packets.tail import Start, Tail
 
 Since = Literal["now", "start"] | int
 Progress = Callable[[float, str], Awaitable[None]]
@@ -230,8 +230,10 @@ class _Watch:
 
     def shown(self, satisfied: bool, reason: str, detail: Detail) -> Waited:
         """The answer, with the packets decoded; blocks."""
-        to_line = partial(reader.line_of, self._tail.link_type, self._first_time(), detail, ())
-        packets = reader.fitting((to_line(*raw) for raw in self._found), self._enough)
+        to_line = partial(
+            reader.line_of, link_type=self._tail.link_type, start_ns=self._session.started_ns, detail=detail
+        )
+        packets = reader.fitting((to_line(raw) for raw in self._found), self._enough)
         cut = len(packets) < len(self._found)
         return Waited(
             capture=self._capture,
@@ -245,11 +247,6 @@ class _Watch:
             elapsed=self._elapsed,
         )
 
-    def _first_time(self) -> int:
-        """When the oldest packet that is there was on the wire."""
-        first = Tail(self._capture.parts, "", Start(1, None, 0, 0)).take(1)
-        return first[0].time_ns if first else 0
-
     def _others(self, to_line: Callable[..., Line]) -> Iterator[Others]:
         """The last packets that did not match, by protocol."""
         found = {raw.number for raw in self._found}
@@ -262,4 +259,4 @@ class _Watch:
                 by_protocol.setdefault(protocol, []).append(raw)
         commonest = sorted(by_protocol.items(), key=lambda each: -len(each[1]))
         for protocol, some in commonest[:_PROTOCOLS]:
-            yield Others(protocol, len(some), to_line(*some[-1]))
+            yield Others(protocol, len(some), to_line(some[-1]))

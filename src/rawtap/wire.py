@@ -17,9 +17,10 @@ from rawtap.capture import filters
 from rawtap.errors import CaptureUnreadable, InterfaceNotAllowed, RequestInvalid
 from rawtap.lab import Capture, Guest, Lab
 from rawtap.network import transmit
-from rawtap.packets import craft, headers, lines, reader
+from rawtap.packets import craft, headers, lines
 from rawtap.packets.lines import Line as Said
-from rawtap.packets.reader import Detail, Page
+from rawtap.packets.pages import Page, Question, Source, read_page
+from rawtap.packets.tail import Part
 from rawtap.settings import Settings
 
 _FRAME_INTERVAL = 0.001  # seconds from one of several frames to the next
@@ -28,14 +29,10 @@ _EVERYBODY = "ff:ff:ff:ff:ff:ff"
 
 @dataclass(frozen=True)
 class Place:
-    """Which file of how many of a capture's one is, from 1, and whether it is still written to.
-
-    One that is no capture's, or no longer, is the first of one.
-    """
+    """Which file of how many of a capture's one is, from 1; one that is no capture's is the first of one."""
 
     number: int
     files: int
-    growing: bool
 
 
 @dataclass(frozen=True)
@@ -47,57 +44,61 @@ class Transmitted:
     said: Said
 
 
-async def read(
-    lab: Lab,
-    capture_id: str | None,
-    path: Path | None,
-    expression: str,
-    cursor: str | None,
-    limit: int,
-    detail: Detail = "summary",
-    fields: tuple[str, ...] = (),
-) -> tuple[Page, Place]:
-    """A page of a capture's packets, by its id or its file, and which file of its capture that is.
+async def read(lab: Lab, capture_id: str | None, path: Path | None, question: Question) -> tuple[Page, Path, Place]:
+    """A page of a capture's packets, by its id over all its files, or of one file; its path, and which file that is.
+
+    A running capture's page has everything that was on the wire when it was asked for.
 
     Raises:
+        CaptureUnknown: There is no such capture.
         CaptureUnreadable: No capture file, or not in a folder that may be read.
+        BadFilter: With libpcap's text.
+        RequestInvalid: Both, a capture and a path, are given, or what is asked for is out of range.
+        CaptureFailed: The capture's thread does not answer.
     """
     lab.require_open()
-    await to_thread(filters.checked, expression)
-    if path is None:
-        path = lab.capture(capture_id).session.path.resolve()
-    elif capture_id is None:
-        path = readable(path, lab.settings)
-    else:
-        raise RequestInvalid("capture and path are both given", cure="Give one of them")
-    place = _place_of(path, lab)
-    growing = place.growing
-    page = await to_thread(
-        partial(reader.read_page, path, expression, cursor, limit, growing=growing, detail=detail, fields=fields)
-    )
-    return page, place
+    await to_thread(filters.checked, question.expression)
+    capture, path = chosen(lab, capture_id, path)
+    if capture:
+        await capture.tidings.caught_up()
+    source, shown, place = _source_of(capture, path)
+    return await to_thread(read_page, source, question, lab.indexes), shown, place
 
 
-def _place_of(path: Path, lab: Lab) -> Place:
-    for capture in lab.captures.values():
-        files = capture.session.files
-        for number, file in enumerate(files, 1):
-            if file.name == path.name and file.resolve() == path:
-                return Place(number, len(files), growing=capture.session.running and number == len(files))
-    return Place(1, 1, growing=False)
-
-
-def owner_of(path: Path, lab: Lab) -> Capture | None:
-    """The capture whose file a resolved path is, None where it is none's, or no longer."""
-    return next((each for each in lab.captures.values() if path in map(Path.resolve, each.session.files)), None)
-
-
-def readable(path: Path, settings: Settings) -> Path:
-    """The path, resolved, if a capture file in that place may be read.
+def chosen(lab: Lab, capture_id: str | None, path: Path | None) -> tuple[Capture | None, Path | None]:
+    """The capture that is meant, and the file of it or of none that is.
 
     Raises:
-        CaptureUnreadable: It may not.
+        CaptureUnknown: There is no such capture.
+        CaptureUnreadable: The path is not in a folder that may be read.
+        RequestInvalid: Both are given.
     """
+    if path is None:
+        return lab.capture(capture_id), None
+    if capture_id is not None:
+        raise RequestInvalid("capture and path are both given", cure="Give one of them")
+    path = _readable(path, lab.settings)
+    owners = (each for each in lab.captures.values() if path in map(Path.resolve, each.session.files))
+    return next(owners, None), path
+
+
+def _source_of(capture: Capture | None, path: Path | None) -> tuple[Source, Path, Place]:
+    """Whose packets a page is of."""
+    if capture is None:
+        if path is None:
+            raise RuntimeError("neither a capture nor a path")
+        return Source(str(path), [Part(1, path, 0)]), path, Place(1, 1)
+    running = capture.session.running  # asked first: one that ends meanwhile counts as growing
+    parts = capture.parts()
+    start_ns = capture.session.started_ns
+    if path is None:
+        return Source(capture.id, parts, running, start_ns), parts[-1].path, Place(len(parts), len(parts))
+    here = next((number for number, part in enumerate(parts, 1) if part.path.resolve() == path), 1)
+    growing = running and here == len(parts)
+    return Source(str(path), [Part(1, path, 0)], growing, start_ns), path, Place(here, len(parts))
+
+
+def _readable(path: Path, settings: Settings) -> Path:
     folders = [folder.resolve() for folder in (settings.capture_dir, *settings.read_dirs)]
     try:
         resolved = path.resolve()

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from rawtap.cli import main
 from rawtap.errors import BadFilter, CaptureUnreadable, OutputUnwritable
-from rawtap.packets import reader
-from rawtap.packets.reader import Selected, read_page, select
+from rawtap.packets import pages, reader
+from rawtap.packets.index import Indexes
+from rawtap.packets.reader import Selected, select
+from rawtap.packets.tail import Part
 
 UDP = bytes.fromhex(
     "ffffffffffff 020000000001 0800 4500001d0000000040110000 0a00020f 0a000202 9c40 0035 0009 0000 21".replace(" ", "")
@@ -158,6 +160,11 @@ def test_what_is_selected_is_what_tcpdump_selects(data: bytes, expression: str) 
             assert last_words.startswith("reading from file")
 
 
+def page_of(path: Path, expression: str, cursor: str | None = None, *, limit: int) -> pages.Page:
+    source = pages.Source(str(path), [Part(1, path, 0)])
+    return pages.read_page(source, pages.Question(expression, cursor, limit=limit), Indexes())
+
+
 @given(FILES, st.sampled_from(FILTERS), st.integers(1, 3))
 @settings(max_examples=200, deadline=None)
 def test_pages_make_up_the_whole_selection(data: bytes, expression: str, limit: int) -> None:
@@ -165,13 +172,13 @@ def test_pages_make_up_the_whole_selection(data: bytes, expression: str, limit: 
         path = Path(folder, "file.pcap")
         path.write_bytes(data)
         try:
-            whole = read_page(path, expression, None, reader.MAX_LIMIT, growing=False)
+            whole = page_of(path, expression, limit=reader.MAX_LIMIT)
         except (CaptureUnreadable, BadFilter):
             return
         assert (whole.matched, whole.scanned) == (len(whole.packets), select(path, expression, None).scanned)
         lines, cursor = list[reader.Line](), None
         while True:
-            page = read_page(path, expression, cursor, limit, growing=False)
+            page = page_of(path, expression, cursor, limit=limit)
             lines += page.packets
             cursor = page.next_cursor
             if cursor is None:

@@ -247,6 +247,11 @@ class CaptureSession:
         return Place(*self._native.place)
 
     @property
+    def started_ns(self) -> int:
+        """When it was armed, in nanoseconds since 1970."""
+        return self._started_ns
+
+    @property
     def until_ns(self) -> int:
         """Up to when it captured, in nanoseconds since 1970: now, while it runs."""
         return self._ended_ns or time.time_ns()

@@ -161,6 +161,8 @@ cdef class Savefile(BasePcap):
     cdef bint compiled
     cdef Format format
     cdef Format plain           # what the file is read as until something odd comes
+    cdef bint pcapng
+    cdef bint odd               # something odd came: a packet that libpcap read
     cdef bint swapped
     cdef int fd
     cdef uint32_t longest       # packet that is read here
@@ -189,6 +191,7 @@ cdef class Savefile(BasePcap):
         cdef bint whole = pread(fd, head, sizeof(head), 0) == sizeof(head)
         cdef bint micro = whole and (head[0] == MICROSECONDS or bswap_32(head[0]) == MICROSECONDS)
         self.damage = ""
+        self.pcapng = whole and head[0] == SECTION_HEADER
         self.unit_ns = 1000 if micro else 1
         self._open(fd, PCAP_TSTAMP_PRECISION_MICRO if micro else PCAP_TSTAMP_PRECISION_NANO)
         self.link_type = pcap_datalink(self.handler)
@@ -224,7 +227,7 @@ cdef class Savefile(BasePcap):
     cdef int _choose_format(self, const uint32_t *head) except -1:
         """Read the packets here if the file is one that can be; `head` is its first 24 bytes."""
         self.fd = fileno(pcap_file_nogil(self.handler))
-        if head[0] == SECTION_HEADER:
+        if self.pcapng:
             self.swapped = head[2] != BYTE_ORDER_MAGIC
             self.ticks = self._ticks()
             self.format = PCAPNG if self.ticks else ODD
@@ -257,12 +260,17 @@ cdef class Savefile(BasePcap):
         order = "<" if self.swapped != IS_LITTLE_ENDIAN else ">"
         return _ticks_of(os.pread(self.fd, self.offset, 0), order)
 
-    def seek(self, int64_t offset, int64_t first_ns, uint64_t scanned, uint64_t matched):
-        """Go on at a place that an earlier scan of the same file reached, with what held there.
+    @property
+    def seekable(self):
+        """Whether a later scan may go on by `seek` where this one is.
 
-        Only in pcap files: a pcapng file says what its interfaces are wherever it likes, and what was skipped would
-        be missing.
+        A pcapng file says what its interfaces are wherever it likes: what was skipped would be missing, unless it was
+        plain up to there.
         """
+        return not self.pcapng or (self.plain == PCAPNG and not self.odd)
+
+    def seek(self, int64_t offset, int64_t first_ns, uint64_t scanned, uint64_t matched):
+        """Go on at a place that an earlier scan of the same file reached, `seekable`, with what held there."""
         if fseeko(pcap_file_nogil(self.handler), offset, SEEK_SET) != 0:
             raise SavefileError("cannot seek in the file")
         self.buffer_offset = offset
@@ -317,6 +325,29 @@ cdef class Savefile(BasePcap):
                 if status == 1:
                     self._matches(&record)
         self._note_damage(status)
+
+    def survey(self, uint64_t every):
+        """Read to the file's end, counting, with `offset` behind the last whole record.
+
+        Returns the `seekable` places behind each packet whose number is a multiple of `every`: (offset, scanned, matched).
+        """
+        cdef list places = []
+        cdef Record record
+        cdef int status = 1
+        while status == 1:
+            with nogil:
+                while True:
+                    status = self._next(&record)
+                    if status != 1:
+                        break
+                    self.offset = self._place()
+                    self._matches(&record)
+                    if self.scanned % every == 0:
+                        break
+            if status == 1 and self.seekable:
+                places.append((self.offset, self.scanned, self.matched))
+        self._note_damage(status)
+        return places
 
     def copy_rest(self, int fd):
         """Write a pcap file of the packets from here on that pass the filter to `fd`; its size in bytes.
@@ -498,6 +529,7 @@ cdef class Savefile(BasePcap):
         cdef pcap_pkthdr *header = NULL
         cdef int status = pcap_next_ex(self.handler, &header, &record.data)
         if status == 1:
+            self.odd = True
             record.seconds = <uint32_t>header.ts.tv_sec
             record.fraction = <uint32_t>header.ts.tv_usec
             record.captured = header.caplen

@@ -7,13 +7,12 @@ import errno
 import json
 import os
 import stat
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from rawtap.errors import BadFilter, CaptureError, CaptureUnreadable, NoSpace, OutputUnwritable, RequestInvalid
+from rawtap.errors import BadFilter, CaptureError, CaptureUnreadable, NoSpace, OutputUnwritable
 from rawtap.packets import layers, lines
 from rawtap.packets._savefile import FilterError, Savefile, SavefileError
 from rawtap.packets.layers import Layer, Run, Value
@@ -23,13 +22,22 @@ MAX_LIMIT = 200
 Detail = Literal["summary", "layers", "hex"]
 _USUAL_LIMIT = 20
 _CHARACTERS = 400  # of an answer's JSON for each packet that is asked for
-_PCAPNG = bytes.fromhex("0a0d0d0a")  # the Section Header Block's type, pcapng, section 4.1
+
+
+class Raw(NamedTuple):
+    """A packet: its number in the capture from 1, nanoseconds since 1970, bytes captured and on the wire, and these."""
+
+    number: int
+    time_ns: int
+    captured: int
+    length: int
+    data: bytes
 
 
 @dataclass(frozen=True)
 class Line:
-    """One packet: its number in the file from 1, seconds since the file's first packet, length on the wire in bytes,
-    bytes that were captured of it, what it says, and where reading it stopped early. In a detailed page also its
+    """One packet: its number in the file or capture from 1, seconds from when time is counted, length on the wire in
+    bytes, bytes that were captured of it, what it says, and where reading it stopped early. In a detailed page also its
     layers, or its bytes by fields, or the fields that were asked for."""
 
     number: int
@@ -41,25 +49,6 @@ class Line:
     runs: tuple[Run, ...] | None
     fields: dict[str, Value] | None
     stopped: str | None
-
-
-@dataclass(frozen=True)
-class Page:
-    """A page, and the truth about the rest.
-
-    `cut` says that it holds fewer packets than were asked for, since more would have been too large an answer.
-
-    `matched` of `scanned` packets in the whole file, as it is now, pass the filter. `next_cursor` is None where
-    nothing follows and nothing more can come. `damage` is libpcap's text where the file ends in a broken record.
-    """
-
-    path: Path
-    packets: tuple[Line, ...]
-    matched: int
-    scanned: int
-    next_cursor: str | None
-    damage: str
-    cut: bool
 
 
 @dataclass(frozen=True)
@@ -75,83 +64,6 @@ class Selected:
     damage: str
 
 
-@dataclass(frozen=True)
-class _Cursor:
-    """Where a page ended: offset in the file, the file's first time stamp, packets scanned and matched before."""
-
-    offset: int
-    first_ns: int
-    scanned: int
-    matched: int
-
-    @classmethod
-    def parse(cls, text: str, key: int) -> _Cursor:
-        try:
-            fields = [int(word) for word in text.split("-")]
-            *place, found_key = fields
-            cursor = cls(*place)
-        except (TypeError, ValueError):
-            raise RequestInvalid(f"{text[:80]!r} is no cursor", cure="Use next_cursor as it was given") from None
-        if found_key != key or not all(0 <= each < 1 << 62 for each in fields):
-            raise RequestInvalid(
-                "the cursor belongs to another file or filter",
-                cure="Keep the filter while paging, or start again without a cursor",
-            )
-        return cursor
-
-    def text(self, key: int) -> str:
-        return f"{self.offset}-{self.first_ns}-{self.scanned}-{self.matched}-{key}"
-
-
-def read_page(
-    path: Path,
-    expression: str,
-    cursor: str | None,
-    limit: int,
-    *,
-    growing: bool,
-    detail: Detail = "summary",
-    fields: tuple[str, ...] = (),
-) -> Page:
-    """Read `limit` packets that pass `expression`, from the start or from `cursor`; fewer where they say too much.
-
-    With `fields` (like ``IP.src``) these are picked from each packet.
-
-    `growing` tells that the file is still written to: an unfinished record at its end is then no damage, and there
-    is always a next cursor.
-
-    Raises:
-        CaptureUnreadable: Missing, or no capture file; libpcap's text is inside.
-        BadFilter: With libpcap's text.
-        RequestInvalid: A cursor that is none, or a limit out of range.
-    """
-    if not 1 <= limit <= MAX_LIMIT:
-        raise RequestInvalid(f"limit={limit} is out of range", cure=f"Use 1 to {MAX_LIMIT}")
-    key = zlib.crc32(f"{path}\0{expression}".encode())
-    place = _Cursor.parse(cursor, key) if cursor is not None else None
-    savefile = _open(path, expression, place)
-    lines = fitting(_lines(savefile, detail, fields), limit)
-    end = _Cursor(savefile.offset, savefile.first_ns, savefile.scanned, savefile.matched)
-    if not savefile.damage:
-        savefile.count_rest()
-    more = growing or savefile.matched > end.matched
-    return Page(
-        path=path,
-        packets=tuple(lines),
-        matched=savefile.matched,
-        scanned=savefile.scanned,
-        next_cursor=end.text(key) if more else None,
-        damage="" if growing else savefile.damage,
-        cut=len(lines) < limit and savefile.matched > end.matched,
-    )
-
-
-def _lines(savefile: Savefile, detail: Detail, fields: tuple[str, ...]) -> Iterator[Line]:
-    """The packets that follow, each read when it is asked for."""
-    while found := savefile.take(1):
-        yield line_of(savefile.link_type, savefile.first_ns, detail, fields, *found[0])
-
-
 def fitting(all_lines: Iterator[Line], limit: int) -> list[Line]:
     """Up to `limit` lines, the first of them in any case, and then until they say enough for one answer."""
     found: list[Line] = []
@@ -162,29 +74,18 @@ def fitting(all_lines: Iterator[Line], limit: int) -> list[Line]:
     return found
 
 
-def line_of(
-    link_type: int,
-    first_ns: int,
-    detail: Detail,
-    fields: tuple[str, ...],
-    number: int,
-    nanoseconds: int,
-    captured: int,
-    length: int,
-    data: bytes,
-) -> Line:
-    """One packet as a line, its time counted from `first_ns`, nanoseconds since 1970."""
-    said = lines.describe(data, length, link_type)
-    frame = layers.take_apart(data, link_type) if detail != "summary" or fields else None
-    runs = layers.runs(frame, data) if frame and detail == "hex" else None
+def line_of(raw: Raw, link_type: int, start_ns: int, detail: Detail, fields: tuple[str, ...] = ()) -> Line:
+    """A packet as a line, its time counted from `start_ns`, nanoseconds since 1970."""
+    said = lines.describe(raw.data, raw.length, link_type)
+    frame = layers.take_apart(raw.data, link_type) if detail != "summary" or fields else None
     return Line(
-        number,
-        round((nanoseconds - first_ns) / 1e9, 6),
-        length,
-        captured,
+        raw.number,
+        round((raw.time_ns - start_ns) / 1e9, 6),
+        raw.length,
+        raw.captured,
         said,
         layers=frame.layers if frame and detail == "layers" else None,
-        runs=runs,
+        runs=layers.runs(frame, raw.data) if frame and detail == "hex" else None,
         fields=layers.picked(frame, fields) if frame and fields else None,
         stopped=frame.stopped if frame else said.stopped,
     )
@@ -201,7 +102,7 @@ def select(path: Path, expression: str, out: Path | None) -> Selected:
         OutputUnwritable: `out` is there already, or cannot be made or written.
         NoSpace: `out` does not fit.
     """
-    savefile = _open(path, expression, None)
+    savefile = open_file(path, expression)
     size_bytes = None
     if out is None:
         savefile.count_rest()
@@ -223,7 +124,7 @@ def _copy(savefile: Savefile, path: Path, out: Path) -> int:
         if isinstance(error, OSError):
             raise _unwritable(out, error) from error
         if isinstance(error, SavefileError):
-            raise _unreadable(path, f"libpcap: {error}") from error
+            raise unreadable(path, f"libpcap: {error}") from error
         raise
 
 
@@ -242,36 +143,27 @@ def open_file(path: Path, expression: str) -> Savefile:
         CaptureUnreadable: Missing, or no capture file; libpcap's text is inside.
         BadFilter: With libpcap's text.
     """
-    return _open(path, expression, None)
-
-
-def _open(path: Path, expression: str, place: _Cursor | None) -> Savefile:
     try:
-        fd, is_pcapng = _open_regular(path)
-        savefile = Savefile(fd, expression)
-        if place is not None and is_pcapng:
-            savefile.skip(place.scanned)
-        elif place is not None:
-            savefile.seek(place.offset, place.first_ns, place.scanned, place.matched)
+        return Savefile(_open_regular(path), expression)
     except FilterError as error:
         raise BadFilter.because(expression, f"libpcap: {error}") from error
     except SavefileError as error:
-        raise _unreadable(path, f"libpcap: {error}") from error
+        raise unreadable(path, f"libpcap: {error}") from error
     except OSError as error:
-        raise _unreadable(path, error.strerror or str(error)) from error
-    return savefile
+        raise unreadable(path, error.strerror or str(error)) from error
 
 
-def _open_regular(path: Path) -> tuple[int, bool]:
-    """Open a regular file and tell whether it is pcapng; opening a FIFO or a device could wait for ever."""
+def _open_regular(path: Path) -> int:
+    """Open a regular file; opening a FIFO or a device could wait for ever."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise _unreadable(path, "it is no regular file")
-    return fd, os.pread(fd, 4, 0) == _PCAPNG
+        raise unreadable(path, "it is no regular file")
+    return fd
 
 
-def _unreadable(path: Path, evidence: str) -> CaptureUnreadable:
+def unreadable(path: Path, evidence: str) -> CaptureUnreadable:
+    """The error for a file that cannot be read."""
     return CaptureUnreadable(
         f"{path} cannot be read as a capture",
         evidence=evidence,

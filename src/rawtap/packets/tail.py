@@ -9,6 +9,7 @@ from typing import NamedTuple
 from rawtap.errors import CaptureUnreadable
 from rawtap.packets import reader
 from rawtap.packets._savefile import Savefile
+from rawtap.packets.reader import Raw
 
 
 class Part(NamedTuple):
@@ -29,16 +30,6 @@ class Start(NamedTuple):
     offset: int | None
     packets: int
     after: int
-
-
-class Raw(NamedTuple):
-    """A packet: its number in the capture from 1, nanoseconds since 1970, bytes captured and on the wire, and these."""
-
-    number: int
-    time_ns: int
-    captured: int
-    length: int
-    data: bytes
 
 
 class Tail:

@@ -17,7 +17,8 @@ from rawtap.explaining import Explained
 from rawtap.observation import Scene
 from rawtap.packets.craft import MAX_FRAME, MAX_LAYERS
 from rawtap.packets.layers import Layer
-from rawtap.packets.reader import MAX_LIMIT, Line, Page
+from rawtap.packets.pages import Page, Question
+from rawtap.packets.reader import MAX_LIMIT, Line
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
 from rawtap.tools.capture import CaptureId, Filter
 from rawtap.waiting import Wish
@@ -62,8 +63,8 @@ class ByteRun(Answer):
 class PacketLine(Answer):
     """One packet."""
 
-    number: int = Field(description="In the file, from 1.")
-    time: float = Field(description="Seconds since the file's first packet.")
+    number: int = Field(description="In the capture, or in a file that was asked for by its path, from 1.")
+    time: float = Field(description="Seconds since the capture was armed; of another file, since its first packet.")
     length: int = Field(description="Bytes on the wire.")
     captured: int = Field(description="Bytes of it in the file.")
     direction: str | None = Field(None, exclude_if=_is_none, description='As the guests see it, like "from guest".')
@@ -80,10 +81,10 @@ class PacketLine(Answer):
 class PacketPage(Answer):
     """A page of packets, and how many there are in all."""
 
-    path: str
+    path: str = Field(description="The file, or the newest of a ring, all of whose files are read.")
     packets: list[PacketLine]
-    matched: int = Field(description="Packets in the whole file that pass the filter.")
-    scanned: int = Field(description="Packets in the whole file.")
+    matched: int = Field(description="Packets in all files that pass the filter.")
+    scanned: int = Field(description="Packets in all files.")
     next_cursor: str | None = Field(description="Give it back for the next page; null at the end.")
     warnings: list[str]
 
@@ -163,7 +164,8 @@ async def qemu_pcap_read(
     path: Annotated[str | None, Field(description="A capture file instead of a capture.")] = None,
     filter: Filter = "",  # noqa: A002 - the interface's name for it
     cursor: Annotated[str | None, Field(description="next_cursor of the page before.")] = None,
-    limit: Annotated[int, Field(ge=1, le=200, description="Packets a page.")] = 20,
+    first: Annotated[int | None, Field(ge=1, description="Begin at this number instead of at a cursor.")] = None,
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT, description="Packets a page.")] = 20,
     detail: Detail = "summary",
     fields: Annotated[
         list[str] | None,
@@ -172,30 +174,30 @@ async def qemu_pcap_read(
 ) -> PacketPage:
     """Read packets of a running or finished capture, a page at a time, selected by a filter."""
     lab = lab_of(context)
-    page, place = await wire.read(
-        lab, capture, Path(path) if path else None, filter, cursor, limit, detail, tuple(fields or ())
-    )
+    question = Question(filter, cursor, first, limit, detail, tuple(fields or ()))
+    page, shown, place = await wire.read(lab, capture, Path(path) if path else None, question)
     return PacketPage(
-        path=str(page.path),
+        path=str(shown),
         packets=[_packet_line(line, lab.scene) for line in page.packets],
         matched=page.matched,
         scanned=page.scanned,
         next_cursor=page.next_cursor,
-        warnings=_page_warnings(page, limit, fields or [], place),
+        warnings=_page_warnings(page, question, place if path else None),
     )
 
 
-def _page_warnings(page: Page, limit: int, fields: list[str], place: Place) -> list[str]:
+def _page_warnings(page: Page, question: Question, place: Place | None) -> list[str]:
+    """`place` is that of a file that was asked for by its path."""
     found = [f"the file ends in a damaged record: {page.damage}"] if page.damage else []
-    nowhere = [name for name in fields if not any(name in (line.fields or {}) for line in page.packets)]
+    if page.overwritten:
+        found.append(f"{page.overwritten} packets before these were overwritten by the ring meanwhile")
+    nowhere = [name for name in question.fields if not any(name in (line.fields or {}) for line in page.packets)]
     if page.packets and nowhere:
         found.append(f'no packet of this page has {", ".join(nowhere)[:200]}: detail="layers" shows the names')
     if page.cut:
-        found.append(f"{len(page.packets)} of {limit} packets fill an answer: next_cursor has the next")
-    if place.files > 1:
-        found.append(
-            f"this is file {place.number} of a ring's {place.files}: qemu_pcap_status lists them, path= reads another"
-        )
+        found.append(f"{len(page.packets)} of {question.limit} packets fill an answer: next_cursor has the next")
+    if place and place.files > 1:
+        found.append(f"this is file {place.number} of a ring's {place.files}: capture= reads them all")
     return found
 
 

@@ -1,0 +1,192 @@
+"""Pages of packets: from one file, or over all files of a capture, from any place, at the same cost."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rawtap.errors import CaptureUnreadable, RequestInvalid
+from rawtap.packets import reader
+from rawtap.packets._savefile import Savefile
+from rawtap.packets.index import Indexes, Survey
+from rawtap.packets.reader import MAX_LIMIT, Detail, Line, Raw
+from rawtap.packets.tail import Part
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which packets are asked for: up to `limit` that pass `expression`, from number `first` on, or behind `cursor`.
+
+    `fields` (like ``IP.src``) are picked from each packet.
+    """
+
+    expression: str = ""
+    cursor: str | None = None
+    first: int | None = None
+    limit: int = 20
+    detail: Detail = "summary"
+    fields: tuple[str, ...] = ()
+
+    def after(self, name: str) -> int:
+        """The number of the packet behind which the page begins. `name` tells whose packets they are.
+
+        Raises:
+            RequestInvalid: A cursor that is none, or is of other packets; a number or a limit out of range.
+        """
+        if not 1 <= self.limit <= MAX_LIMIT:
+            raise RequestInvalid(f"limit={self.limit} is out of range", cure=f"Use 1 to {MAX_LIMIT}")
+        if self.cursor is None:
+            return _checked_first(self.first)
+        if self.first is not None:
+            raise RequestInvalid("first and cursor are both given", cure="Give one of them")
+        number, _, key = self.cursor.partition("-")
+        if not (number.isascii() and number.isdecimal() and len(number) < 16):  # noqa: PLR2004 - and no longer
+            raise RequestInvalid(f"{self.cursor[:80]!r} is no cursor", cure="Use next_cursor as it was given")
+        if key != self._key(name):
+            raise RequestInvalid(
+                "the cursor belongs to another file or filter",
+                cure="Keep the filter while paging, or start again without a cursor",
+            )
+        return int(number)
+
+    def cursor_behind(self, number: int, name: str) -> str:
+        """A cursor for the page that begins behind packet `number`."""
+        return f"{number}-{self._key(name)}"
+
+    def _key(self, name: str) -> str:
+        whose = f"{name}\0{self.expression}"
+        return f"{zlib.crc32(whose.encode()):08x}"
+
+
+def _checked_first(first: int | None) -> int:
+    if first is not None and first < 1:
+        raise RequestInvalid(f"first={first} is no packet's number", cure="The first packet is number 1")
+    return (first or 1) - 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """Whose packets are asked for.
+
+    Attributes:
+        name: What a cursor belongs to.
+        parts: The files, oldest first.
+        growing: The last of them is still written to: what is unfinished at its end is no damage.
+        start_ns: From when on time is counted, nanoseconds since 1970; None for the oldest packet that is there.
+    """
+
+    name: str
+    parts: Sequence[Part]
+    growing: bool = False
+    start_ns: int | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page, and the truth about the rest.
+
+    Attributes:
+        matched: Of all packets that are there those that pass the filter.
+        scanned: All packets that are there.
+        next_cursor: None where nothing follows and nothing more can come.
+        overwritten: Packets that followed the cursor and were removed by a ring before this page.
+        damage: libpcap's text where the last file ends in a broken record.
+        cut: There are fewer packets than were asked for, since more would have been too large an answer.
+    """
+
+    packets: tuple[Line, ...]
+    matched: int
+    scanned: int
+    next_cursor: str | None
+    overwritten: int
+    damage: str
+    cut: bool
+
+
+def read_page(source: Source, question: Question, indexes: Indexes) -> Page:
+    """Read a page.
+
+    Raises:
+        CaptureUnreadable: Missing, or no capture file; libpcap's text is inside.
+        BadFilter: With libpcap's text.
+        RequestInvalid: What `Question.after` raises.
+    """
+    after = question.after(source.name)
+    surveys = _surveys(source.parts, question.expression, indexes)
+    oldest, newest = surveys[0], surveys[-1]
+    start_ns = source.start_ns if source.start_ns is not None else oldest[1].first_ns
+    reading = _Reading(surveys, question, start_ns, after)
+    lines = reader.fitting(reading.lines(), question.limit)
+    matched = sum(survey.end.matched for _, survey in surveys)
+    left = matched > reading.passed
+    asked_for = question.cursor is not None or question.first is not None
+    return Page(
+        packets=tuple(lines),
+        matched=matched,
+        scanned=sum(survey.end.scanned for _, survey in surveys),
+        next_cursor=question.cursor_behind(reading.reached, source.name) if left or source.growing else None,
+        overwritten=max(0, oldest[0].packets_before - after) if asked_for else 0,
+        damage="" if source.growing else newest[1].damage,
+        cut=left and len(lines) < question.limit,
+    )
+
+
+def _surveys(parts: Sequence[Part], expression: str, indexes: Indexes) -> list[tuple[Part, Survey]]:
+    """What is known of each file; of a ring's files some may have been removed just now."""
+    found = []
+    for part in parts:
+        try:
+            found.append((part, indexes.survey(part.path, expression)))
+        except CaptureUnreadable as error:
+            if part is parts[-1] or not isinstance(error.__cause__, FileNotFoundError):
+                raise
+    return found
+
+
+class _Reading:
+    """Goes over the packets behind number `after`.
+
+    Attributes:
+        reached: The number of the last packet that was looked at.
+        passed: Packets that match up to there.
+    """
+
+    def __init__(self, surveys: Sequence[tuple[Part, Survey]], question: Question, start_ns: int, after: int) -> None:
+        self._surveys, self._question, self._start_ns = surveys, question, start_ns
+        self.reached, self.passed = after, 0
+
+    def lines(self) -> Iterator[Line]:
+        """Each packet that matches, read when it is asked for."""
+        for part, survey in self._surveys:
+            passed = self.passed
+            if part.packets_before + survey.end.scanned > self.reached:
+                yield from self._lines_of(part, survey, passed)
+                self.reached = part.packets_before + survey.end.scanned
+            self.passed = passed + survey.end.matched
+
+    def _lines_of(self, part: Part, survey: Survey, passed: int) -> Iterator[Line]:
+        try:
+            savefile = self._placed(part, survey)
+        except CaptureUnreadable as error:
+            if isinstance(error.__cause__, FileNotFoundError) and len(self._surveys) > 1:
+                return  # the ring has removed it since it was surveyed
+            raise
+        question = self._question
+        self.passed = passed + savefile.matched
+        while found := savefile.take(1):
+            raw = Raw(*found[0])
+            if raw.number > survey.end.scanned:  # it came since: the next page has it
+                return
+            self.reached, self.passed = part.packets_before + raw.number, passed + savefile.matched
+            raw = raw._replace(number=self.reached)
+            yield reader.line_of(raw, savefile.link_type, self._start_ns, question.detail, question.fields)
+
+    def _placed(self, part: Part, survey: Survey) -> Savefile:
+        """The file, opened behind the last packet that was reached."""
+        savefile = reader.open_file(part.path, self._question.expression)
+        target = max(0, self.reached - part.packets_before)
+        if place := survey.before(target):
+            savefile.seek(place.offset, survey.first_ns, place.scanned, place.matched)
+        savefile.skip(target)
+        return savefile
