@@ -26,7 +26,15 @@ def back(packet: Any, **fields: Any) -> Any:
     return Ether(src=HOST_MAC, dst=GUEST_MAC) / IP(src=HOST, dst=GUEST, **fields) / packet
 
 
-def dhcp(options: list[Any], *, xid: int = XID, reply: bool = False, source: str | None = None, **fields: Any) -> Any:
+def dhcp(
+    options: list[Any],
+    *,
+    xid: int = XID,
+    reply: bool = False,
+    source: str | None = None,
+    end: Any = ("end",),
+    **fields: Any,
+) -> Any:
     """A client's or a server's message, broadcast."""
     ports = (67, 68) if reply else (68, 67)
     src = source or (HOST if reply else "0.0.0.0")  # noqa: S104
@@ -40,5 +48,5 @@ def dhcp(options: list[Any], *, xid: int = XID, reply: bool = False, source: str
             chaddr=bytes.fromhex(fields.pop("chaddr", GUEST_MAC).replace(":", "")),
             **fields,
         )
-        / DHCP(options=[*options, "end"])
+        / DHCP(options=[*options, *end])
     )

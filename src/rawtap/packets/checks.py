@@ -68,7 +68,7 @@ def _transport(frame: Frame, ip: Ip, header: Tcp | Udp | Icmp | Igmp, *, whole: 
     if isinstance(header, Udp):
         if header.checksum == 0:
             return Checksum("UDP", Verdict.NONE if ip.version == 4 else Verdict.FORBIDDEN, 0, 0)
-        whole = whole and 8 <= header.length == header.end - header.offset
+        whole = whole and 8 <= header.length == ip.end - header.offset
         return _pseudo("UDP", frame, ip, header.offset, header.end, UDP, header.checksum, whole)
     if isinstance(header, Tcp):
         return _pseudo("TCP", frame, ip, header.offset, header.end, TCP, header.checksum, whole)

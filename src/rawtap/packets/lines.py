@@ -110,6 +110,17 @@ def endpoints(ip: Ip, header: transport.Transport | None) -> tuple[str, str]:
     return source, destination
 
 
+def parties(ip: Ip, header: transport.Transport | None) -> tuple[str, str]:
+    """Both addresses with the port of the service alone, the lower one: a client's port is a new one each time."""
+    source, destination = ip_text(ip.source), ip_text(ip.destination)
+    if not isinstance(header, (Udp, Tcp)):
+        return source, destination
+    with_ports = endpoints(ip, header)
+    if header.source_port < header.destination_port:
+        return with_ports[0], destination
+    return source, with_ports[1]
+
+
 def _bounded(text: str, limit: int) -> str:
     shown = visible(text)
     return shown if len(shown) <= limit else shown[: limit - 3] + "..."

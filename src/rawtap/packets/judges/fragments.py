@@ -1,0 +1,106 @@
+"""Fragments of IP packets: whether they fit together and all come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from rawtap.packets.findings import MAX_PENDING, SECOND, Findings, Packet
+from rawtap.packets.headers import Fragment, Ip
+from rawtap.packets.lines import ip_text
+
+_GRACE = SECOND
+_PIECES = 200  # of one packet that are kept: of 64 KiB in the smallest MTU of IPv6 there are 54
+_MOST = 65535
+_SAMPLE = 128
+_Key = tuple[bytes, bytes, int, int]
+
+
+@dataclass(slots=True)
+class _Whole:
+    """The pieces of one packet: where they begin and end, and where the last ends, once that is known."""
+
+    sample: bytes
+    length: int
+    first: int
+    numbers: list[int] = field(default_factory=list)
+    pieces: list[tuple[int, int]] = field(default_factory=list)
+    size: int | None = None
+
+    @property
+    def complete(self) -> bool:
+        at = 0
+        for begin, end in sorted(self.pieces):
+            if begin > at:
+                return False
+            at = max(at, end)
+        return self.size is not None and at >= self.size
+
+
+class FragmentJudge:
+    """`passed` tells that there were more packets in fragments at a time than are kept."""
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self._open: dict[_Key, _Whole] = {}
+        self.passed = False
+
+    def see(self, packet: Packet) -> None:
+        ip = packet.frame.ip
+        if ip is None or ip.fragment is None or ip.stated_end != ip.end:
+            return
+        fragment, size = ip.fragment, ip.end - ip.payload
+        rule = "RFC 791, 3.2" if ip.version == 4 else "RFC 8200, 4.5"  # noqa: PLR2004
+        if fragment.more and size % 8:
+            self._say(
+                packet, ip, "ip.fragment_size", "a fragment whose size is no multiple of 8", rule, f"{size} bytes"
+            )
+        if fragment.at + size > _MOST:
+            evidence = f"bytes {fragment.at} to {fragment.at + size}"
+            self._say(packet, ip, "ip.fragment_beyond", "a fragment beyond the largest packet", rule, evidence)
+        self._collect(packet, ip, fragment, size)
+
+    def _say(self, packet: Packet, ip: Ip, what: str, text: str, rule: str, evidence: str) -> None:
+        says = f"{ip_text(ip.source)} sends {ip_text(ip.destination)} {text}"
+        self._findings.add(what, (ip.source, ip.destination), packet.number, says, rule, evidence)
+
+    def _collect(self, packet: Packet, ip: Ip, fragment: Fragment, size: int) -> None:
+        key = (ip.source, ip.destination, ip.protocol if ip.version == 4 else 0, fragment.identification)  # noqa: PLR2004
+        whole = self._open.get(key)
+        if whole is None:
+            if len(self._open) >= MAX_PENDING:
+                self.passed = True
+                return
+            whole = self._open[key] = _Whole(packet.frame.data[:_SAMPLE], packet.frame.length, packet.at)
+        piece = (fragment.at, fragment.at + size)
+        if piece not in whole.pieces and any(begin < piece[1] and piece[0] < end for begin, end in whole.pieces):
+            rule = "RFC 791, 3.2; RFC 1858, 4" if ip.version == 4 else "RFC 8200, 4.5; RFC 5722, 4"  # noqa: PLR2004
+            evidence = f"bytes {piece[0]} to {piece[1]} of packet 0x{fragment.identification:x} were there in part"
+            self._say(packet, ip, "ip.fragment_overlap", "fragments that overlap", rule, evidence)
+        if len(whole.pieces) < _PIECES:
+            whole.pieces.append(piece)
+            whole.numbers.append(packet.number)
+        if not fragment.more:
+            whole.size = piece[1]
+        if whole.complete:
+            del self._open[key]
+
+    def settle(self, until: int, findings: Findings, answer_passes: Callable[[bytes, int], bool]) -> list[str]:
+        """Report the packets whose rest never came; `answer_passes` tells whether the capture has other fragments."""
+        hidden = 0
+        for (source, destination, _, number), whole in self._open.items():
+            if until - whole.first < _GRACE:
+                continue
+            if not answer_passes(whole.sample, whole.length):
+                hidden += 1
+                continue
+            says = f"{ip_text(source)} sends {ip_text(destination)} fragments of a packet, and the rest never comes"
+            evidence = f"packet 0x{number:x}: {len(whole.pieces)} fragments in {(until - whole.first) / SECOND:.1f} s"
+            rule = "RFC 1122, 3.3.2" if len(source) == 4 else "RFC 8200, 4.5"  # noqa: PLR2004
+            numbers = whole.numbers[:10]
+            findings.add_all(
+                "ip.fragments_incomplete", (source, destination), numbers, len(whole.numbers), says, rule, evidence,
+                absence=True,
+            )  # fmt: skip
+        text = f"The filter hides fragments of {hidden} packets: whether they are complete is not judged"
+        return [text] if hidden else []

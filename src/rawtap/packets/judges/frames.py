@@ -1,0 +1,182 @@
+"""What one frame alone shows: checksums, lengths, padding, addresses, times to live."""
+
+# ruff: noqa: PLR2004 - the numbers are those of the formats
+
+from __future__ import annotations
+
+from rawtap.packets.checks import Checksum, Verdict, checksums
+from rawtap.packets.findings import MAX_PENDING, Findings, Packet
+from rawtap.packets.headers import Arp, Ethernet, Frame, Ip
+from rawtap.packets.lines import ip_text, mac_text, parties
+from rawtap.packets.transport import Icmp
+
+_SUM_RULES = {
+    "IPv4": "RFC 791, 3.1; RFC 1122, 3.2.1.2",
+    "UDP": "RFC 768; RFC 1122, 4.1.3.4",
+    "TCP": "RFC 9293, 3.1",
+    "ICMP": "RFC 792 (Checksum)",
+    "ICMPv6": "RFC 4443, 2.3",
+    "IGMP": "RFC 2236, 2.3",
+}
+_RULES = {
+    "arp.header": "RFC 826 (Packet format)",
+    "arp.lengths": "RFC 826 (Packet format)",
+    "arp.kind": "RFC 826 (Packet format)",
+    "dhcp.options": "RFC 2132, 2",
+    "dhcp.short": "RFC 2131, 2",
+    "dns.malformed": "RFC 1035, 4.1",
+    "ethernet.header": "IEEE 802.3, 3.1.1",
+    "ethernet.length": "IEEE 802.3, 3.2.6",
+    "ethernet.tag": "IEEE 802.1Q, 9.3",
+    "icmp.header": "RFC 792; RFC 4443, 2.1",
+    "igmp.header": "RFC 2236, 2",
+    "ip.extension": "RFC 8200, 4",
+    "ip.header": "RFC 791, 3.1; RFC 8200, 3",
+    "ip.header_length": "RFC 791, 3.1",
+    "ip.options": "RFC 791, 3.1",
+    "ip.payload_length": "RFC 8200, 3",
+    "ip.total_length": "RFC 791, 3.1",
+    "ip.version": "RFC 791, 3.1; RFC 1122, 3.2.1.1; RFC 8200, 3",
+    "ndp.header": "RFC 4861, 4",
+    "ndp.options": "RFC 4861, 4.6",
+    "tcp.data_offset": "RFC 9293, 3.1",
+    "tcp.header": "RFC 9293, 3.1",
+    "tcp.options": "RFC 9293, 3.1",
+    "udp.header": "RFC 768",
+    "udp.length": "RFC 768 (Length)",
+    "udp.length_beyond": "RFC 768 (Length)",
+    "udp.length_short": "RFC 768 (Length)",
+}
+_UNJUDGED = {"arp.kind", "cooked.header"}  # not read here is not wrong
+_LEAST = 60  # bytes of an Ethernet frame without its checksum (IEEE 802.3, 3.2.8)
+_HOST_ADDRESS = "RFC 1122, 3.2.1.3"
+
+
+class FrameJudge:
+    """`left` and `cut` count checksums left to the hardware, and frames of which a part was not captured."""
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self.left = self.cut = 0
+        self._padding: dict[bytes, int] = {}  # by sender: 1 for one that pads, 2 for one that does not, 3 for both
+
+    def see(self, packet: Packet) -> None:
+        frame = packet.frame
+        self.cut += len(frame.data) < frame.length
+        self._lengths(packet)
+        for each in checksums(frame):
+            if each.verdict is not Verdict.RIGHT:
+                self._checksum(packet, each)
+        if isinstance(frame.link, Ethernet):
+            self._ethernet(packet, frame.link)
+        if frame.ip is not None:
+            self._addresses(packet, frame.ip)
+            self._time_to_live(packet, frame.ip)
+
+    def notes(self) -> list[str]:
+        notes = []
+        if self.left:
+            notes.append(f"{self.left} checksums were left to the hardware to finish, which is no defect")
+        if self.cut:
+            notes.append(f"{self.cut} frames were not captured in full: their checksums are not judged")
+        short = [mac for mac, bits in self._padding.items() if bits == 3]
+        if short:
+            notes.append(
+                f"{mac_text(short[0])} pads some of its short frames to {_LEAST} bytes and leaves others short"
+            )
+        return notes
+
+    def _lengths(self, packet: Packet) -> None:
+        for problem in packet.frame.problems:
+            if problem.what not in _UNJUDGED:
+                says = f"{_parties(packet.frame)}: {problem.says}"
+                key = (problem.what, _parties(packet.frame))
+                self._findings.add(problem.what, key, packet.number, says, _RULES[problem.what], problem.text)
+
+    def _checksum(self, packet: Packet, found: Checksum) -> None:
+        who, code = _parties(packet.frame), found.name.lower()
+        if found.verdict is Verdict.LEFT_TO_HARDWARE:
+            self.left += 1
+        elif found.verdict is Verdict.WRONG:
+            says = f"{who}: the {found.name} checksum is wrong"
+            evidence = f"found 0x{found.found:04x}, expected 0x{found.expected:04x}"
+            rule = _SUM_RULES[found.name]
+            self._findings.add(f"{code}.checksum_wrong", who, packet.number, says, rule, evidence)
+        elif found.verdict is Verdict.FORBIDDEN:
+            says = f"{who}: UDP on IPv6 without a checksum"
+            self._findings.add(f"{code}.checksum_zero", who, packet.number, says, "RFC 8200, 8.1", "found 0x0000")
+
+    def _ethernet(self, packet: Packet, link: Ethernet) -> None:
+        if link.source[0] & 1:
+            says = f"The Ethernet source address {mac_text(link.source)} is one of a group"
+            evidence = "its first byte is odd"
+            self._findings.add("ethernet.source_group", link.source, packet.number, says, "IEEE 802.3, 3.2.3", evidence)
+        frame = packet.frame
+        least = _LEAST + 4 * len(link.tags)
+        agreed = frame.ip.stated_end == frame.ip.end if frame.ip else frame.arp or link.stated is not None
+        if not agreed or frame.stop is not None:
+            return
+        if frame.length <= least:
+            self._pads(link.source, 1 if frame.length > frame.end else 2 if frame.length < least else 0)
+            if frame.data[frame.end : frame.length].strip(b"\0"):
+                says = f"{mac_text(link.source)} pads its frames with bytes that are not zero"
+                evidence = f"bytes {frame.end} to {frame.length}: {frame.data[frame.end : frame.length].hex()}"
+                self._findings.add("ethernet.padding", link.source, packet.number, says, "RFC 894; RFC 1042", evidence)
+        elif frame.end < frame.length:
+            says = f"{mac_text(link.source)} sends bytes behind the packet in a frame that needs no padding"
+            evidence = f"{frame.length - frame.end} bytes from byte {frame.end} on"
+            self._findings.add("ethernet.trailer", link.source, packet.number, says, "RFC 894; RFC 1042", evidence)
+
+    def _pads(self, sender: bytes, bit: int) -> None:
+        if bit and (sender in self._padding or len(self._padding) < MAX_PENDING):
+            self._padding[sender] = self._padding.get(sender, 0) | bit
+
+    def _addresses(self, packet: Packet, ip: Ip) -> None:
+        source = ip.source
+        code = says = ""
+        is_group = source[0] == 0xFF if ip.version == 6 else 0xE0 <= source[0] < 0xF0 or source == b"\xff" * 4
+        if is_group:
+            code, says = "ip.source_group", f"The source address {ip_text(source)} is one of a group"
+        elif is_loopback(packet.frame):
+            return
+        elif source == ip.destination and any(source):
+            code, says = "ip.source_is_destination", f"{ip_text(source)} is both source and destination on the wire"
+        elif _of_loopback(ip, source) or _of_loopback(ip, ip.destination):
+            code, says = "ip.loopback_address", f"{_parties(packet.frame)}: a loopback address on the wire"
+        if code:
+            rule = _HOST_ADDRESS if ip.version == 4 else "RFC 4291, 2.7" if is_group else "RFC 4291, 2.5.3"
+            self._findings.add(code, (source, ip.destination), packet.number, says, rule, _parties(packet.frame))
+
+    def _time_to_live(self, packet: Packet, ip: Ip) -> None:
+        if ip.ttl == 0:
+            name = "time to live" if ip.version == 4 else "hop limit"
+            rule = "RFC 1122, 3.2.1.7" if ip.version == 4 else "RFC 8200, 3"
+            says = f"{ip_text(ip.source)} sends with a {name} of 0"
+            self._findings.add("ip.ttl_zero", ip.source, packet.number, says, rule, f"{name} 0")
+        icmp = packet.frame.transport
+        if isinstance(icmp, Icmp) and ip.version == 6 and 133 <= icmp.type <= 137 and ip.ttl != 255:
+            says = f"{ip_text(ip.source)} sends neighbour discovery with a hop limit other than 255"
+            rule = "RFC 4861, 6.1, 7.1 and 8.1"
+            self._findings.add("ndp.hop_limit", ip.source, packet.number, says, rule, f"hop limit {ip.ttl}")
+
+
+def is_loopback(frame: Frame) -> bool:
+    """Whether the frame may be on a host's own loopback interface, where other rules hold."""
+    return not isinstance(frame.link, Ethernet) or not (any(frame.link.source) or any(frame.link.destination))
+
+
+def _of_loopback(ip: Ip, address: bytes) -> bool:
+    return address[0] == 127 if ip.version == 4 else address == bytes(15) + b"\1"
+
+
+def _parties(frame: Frame) -> str:
+    if frame.ip is not None:
+        return " to ".join(parties(frame.ip, frame.transport))
+    if isinstance(frame.link, Ethernet):
+        return f"{mac_text(frame.link.source)} to {mac_text(frame.link.destination)}"
+    return "a frame"
+
+
+def arp_is_for_address(arp: Arp) -> bool:
+    """Whether a host is asked for, by one that has an address: no probe and no announcement (RFC 5227, 2.1.1, 2.3)."""
+    return arp.operation == 1 and any(arp.sender_ip) and arp.sender_ip != arp.target_ip
