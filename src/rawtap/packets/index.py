@@ -74,7 +74,7 @@ class Index:
             OSError: There is no such file.
             RawtapError: What `open_file` raises.
         """
-        with self._lock, path.open("rb") as file:
+        with self._lock, os.fdopen(reader.open_regular(path), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if self._sample != _sample(file.fileno(), self._survey.end.offset) or size < self._size:
                 self._survey, self._goes_on, self._size = Survey(), False, -1

@@ -144,7 +144,7 @@ def open_file(path: Path, expression: str) -> Savefile:
         BadFilter: With libpcap's text.
     """
     try:
-        return Savefile(_open_regular(path), expression)
+        return Savefile(open_regular(path), expression)
     except FilterError as error:
         raise BadFilter.because(expression, f"libpcap: {error}") from error
     except SavefileError as error:
@@ -153,8 +153,13 @@ def open_file(path: Path, expression: str) -> Savefile:
         raise unreadable(path, error.strerror or str(error)) from error
 
 
-def _open_regular(path: Path) -> int:
-    """Open a regular file; opening a FIFO or a device could wait for ever."""
+def open_regular(path: Path) -> int:
+    """Open a regular file; opening a FIFO or a device could wait for ever.
+
+    Raises:
+        OSError: There is none.
+        CaptureUnreadable: It is something else.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
