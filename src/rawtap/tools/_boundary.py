@@ -73,7 +73,7 @@ def error_for(error: ToolError, parameters: dict[str, list[str]]) -> ToolError:
         return ToolError(str(cause))
     if exhausted := ServerExhausted.of(cause):
         return ToolError(str(exhausted))
-    if isinstance(cause, ValidationError):
+    if isinstance(cause, ValidationError) and _tool_of(cause) in parameters:
         return ToolError(str(_invalid_arguments(cause, parameters)))
     if isinstance(error, UnexpectedToolError):
         return UnexpectedToolError(
@@ -83,10 +83,15 @@ def error_for(error: ToolError, parameters: dict[str, list[str]]) -> ToolError:
     return error
 
 
+def _tool_of(error: ValidationError) -> str:
+    """The tool whose arguments do not fit; a model of another name is one of our own."""
+    return error.title.removesuffix("Arguments")
+
+
 def _invalid_arguments(error: ValidationError, parameters: dict[str, list[str]]) -> RequestInvalid:
     found = error.errors(include_url=False, include_context=False, include_input=False)
     texts = [f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}" for item in found[:3]]
-    known = parameters.get(error.title.removesuffix("Arguments"), [])
+    known = parameters[_tool_of(error)]
     return RequestInvalid(
         "the arguments do not fit",
         evidence="; ".join(texts),

@@ -28,6 +28,7 @@ _MAX_COUNT = 1000
 _SHOWN = 1600  # bytes
 _ANSWER_CHARACTERS = 6000  # of findings
 _EXCHANGES = 12
+_NOTES = 12
 
 
 Detail = Annotated[
@@ -132,8 +133,8 @@ class ExchangeRow(Answer):
     answered: int
     unanswered: int
     retransmitted: int
-    median: float | None = Field(description="Seconds to an answer.")
-    greatest: float | None
+    median_seconds: float | None = Field(description="To an answer.")
+    greatest_seconds: float | None
 
 
 class Explanation(Answer):
@@ -307,15 +308,18 @@ def _explanation(done: Explained, before: int, limit: int) -> Explanation:
             break
         shown.append(row)
     end = before + len(shown)
-    notes = list(verdict.notes)
+    notes = list(verdict.notes[:_NOTES])
+    if len(verdict.notes) > _NOTES:
+        notes.append(f"and {len(verdict.notes) - _NOTES} notes more: a filter selects fewer packets")
     if done.more:
         notes.append(f"only the first {verdict.examined} packets were examined: a filter selects others")
+    busiest = sorted(verdict.exchanges, key=lambda each: -each.requests)
     return Explanation(
         source=done.source,
         examined=verdict.examined,
         findings=shown,
         left=len(verdict.findings) - end,
-        exchanges=[ExchangeRow(**dataclasses.asdict(each)) for each in verdict.exchanges[:_EXCHANGES]],
+        exchanges=[ExchangeRow(**dataclasses.asdict(each)) for each in busiest[:_EXCHANGES]],
         notes=notes,
         next_cursor=f"{end}-{verdict.examined}" if end < len(verdict.findings) else None,
     )
