@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import struct
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -27,6 +29,7 @@ from scapy.packet import Raw
 from test_headers import LINK_TYPES, mutated
 
 from rawtap.packets import findings
+from rawtap.packets._savefile import Savefile
 from rawtap.packets.explain import Examiner, Exchange, Finding, Verdict
 
 BASE = 1_700_000_000_000_000_000
@@ -145,6 +148,15 @@ CLEAN: dict[str, list[Timed | Any]] = {
         segment("PA", 0xFFFFFFFF, 5001, b"abcd"), reply("A", 5001, 3),
     ],
     "a keep-alive": [*HANDSHAKE, (5, segment("A", 1000, 5001)), (5.1, reply("A", 5001, 1001))],
+    "a keep-alive with a byte": [
+        *HANDSHAKE, segment("PA", 1001, 5001, b"abc"), reply("A", 5001, 1004),
+        (5, segment("A", 1003, 5001, b"x")), (5.1, reply("A", 5001, 1004)),
+    ],
+    "probes of a closed window": [
+        *HANDSHAKE, (1.0, reply("A", 5001, 1001, window=0)), (1.2, segment("A", 1001, 5001, b"x")),
+        (1.3, reply("A", 5001, 1001, window=0)), (1.6, segment("A", 1001, 5001, b"x")),
+        (1.7, reply("A", 5001, 1002, window=900)),
+    ],
     "a SYN sent again and answered": [(0, SYN), (1, SYN), (1.1, SYN_ACK), (1.2, OPEN)],
     "segments out of order": [
         *HANDSHAKE, (1.0, segment("A", 1101, 5001, b"b" * 100)), (1.001, segment("A", 1001, 5001, b"a" * 100)),
@@ -155,6 +167,14 @@ CLEAN: dict[str, list[Timed | Any]] = {
     "a window that closes for a moment": [
         *HANDSHAKE, reply("A", 5001, 1001, window=0), (0.5, reply("A", 5001, 1001, window=900)),
     ],
+    "a window that closes on data on its way": [
+        *HANDSHAKE, (0.1, segment("PA", 1001, 5001, b"abc")), (0.11, reply("A", 5001, 1001, window=0)),
+        (0.9, reply("A", 5001, 1001, window=900)), (1.5, reply("A", 5001, 1004, window=900)),
+    ],
+    "the same ports again": [
+        *HANDSHAKE, *CLOSE, segment("S", 900000), reply("SA", 800000, 900001), segment("A", 900001, 800001),
+        segment("PA", 900001, 800001, b"abc"), reply("A", 800001, 900004),
+    ],
     "both close at once": [
         *HANDSHAKE, segment("FA", 1001, 5001), reply("FA", 5001, 1001),
         segment("A", 1002, 5002), reply("A", 5002, 1002),
@@ -163,8 +183,8 @@ CLEAN: dict[str, list[Timed | Any]] = {
         *HANDSHAKE, (1.0, reply("A", 5001, 1004)), (1.0001, segment("PA", 1001, 5001, b"abc")),
     ],
     "a segment captured twice": [
-        *HANDSHAKE, (1, segment("PA", 1001, 5001, b"a")), (1.0001, segment("PA", 1001, 5001, b"a")),
-        (1.0002, reply("A", 5001, 1002)),
+        *HANDSHAKE, (1, segment("PA", 1001, 5001, b"abc")), (1.0001, segment("PA", 1001, 5001, b"abc")),
+        (1.0002, reply("A", 5001, 1004)),
     ],
     "fragments": [fragment(800, 100, more=False), fragment(0, 800, more=True)],
     "a fragment that comes twice": [
@@ -267,12 +287,17 @@ DEFECTS: dict[str, tuple[list[Timed | Any], str]] = {
     "data that is sent again": ([
         *HANDSHAKE, (1, segment("PA", 1001, 5001, b"abc")), (1.3, segment("PA", 1001, 5001, b"abc")),
         (1.4, reply("A", 5001, 1004))], "tcp.retransmission"),
+    "a byte that is sent again": ([
+        *HANDSHAKE, (1, segment("PA", 1001, 5001, b"a")), (1.3, segment("PA", 1001, 5001, b"a")),
+        (1.4, reply("A", 5001, 1002))], "tcp.retransmission"),
     "data that fills a hole late": ([
         *HANDSHAKE, (1, segment("A", 1101, 5001, b"b" * 100)), (1.3, segment("A", 1001, 5001, b"a" * 100)),
         (1.4, reply("A", 5001, 1201))], "tcp.retransmission"),
     "a window that stays closed": (
         [*HANDSHAKE, reply("A", 5001, 1001, window=0), (3, reply("A", 5001, 1001, window=900))], "tcp.zero_window"),
     "a window that never opens": ([*HANDSHAKE, reply("A", 5001, 1001, window=0)], "tcp.zero_window"),
+    "a window that never opens to data on its way": ([
+        *HANDSHAKE, segment("PA", 1001, 5001, b"abc"), reply("A", 5001, 1001, window=0)], "tcp.zero_window"),
     "data after the FIN": (
         [*HANDSHAKE, *CLOSE, segment("PA", 1002, 5002, b"abc"), reply("A", 5002, 1005)], "tcp.data_after_fin"),
     "an acknowledgment of nothing": ([*HANDSHAKE, reply("A", 5001, 2001)], "tcp.ack_beyond"),
@@ -343,6 +368,12 @@ def test_repeated_requests_are_told() -> None:
     assert finding.evidence == "no answer in the 5.0 s from packet 1 to the end, asked 3 times"
     assert (finding.packets, finding.count) == ((1, 2, 3), 3)
     assert exchange(verdict, "ARP") == Exchange("ARP", GUEST, HOST, 1, 0, 1, 2, None, None)
+
+
+def test_a_request_captured_twice_was_asked_once() -> None:
+    verdict = examine([(0, PING), (0.0002, PING), (0.0004, PONG), (0.0006, PONG)])
+    assert verdict.findings == ()
+    assert exchange(verdict, "ICMP echo") == Exchange("ICMP echo", GUEST, HOST, 1, 1, 0, 0, 0.0004, 0.0004)
 
 
 def test_answers_are_timed() -> None:
@@ -481,6 +512,20 @@ def test_a_filter_for_openings_alone_hides_the_rest_of_a_connection() -> None:
     assert codes([SYN, SYN_ACK, reply("SA", 5000, 1001)], answers_pass=only_syn) == []
 
 
+@pytest.mark.parametrize(("flags", "found"), [({0x12, 0x14}, ["tcp.no_answer"]), ({0x12}, []), ({0x14}, [])])
+def test_a_connection_may_be_answered_in_two_ways(flags: set[int], found: list[str]) -> None:
+    assert codes([SYN], answers_pass=lambda frame: frame[47] in flags) == found
+
+
+def test_a_filter_by_length_is_asked_with_true_lengths() -> None:
+    def is_honest(frame: bytes) -> bool:
+        return int.from_bytes(frame[16:18], "big") == len(frame) - 14
+
+    packets = [*HANDSHAKE, segment("PA", 1001, 5001, b"abc")]
+    assert codes(packets, answers_pass=is_honest) == ["tcp.stalled"]
+    assert codes(packets, answers_pass=lambda frame: is_honest(frame) and len(frame) < 500) == []
+
+
 def test_a_filter_for_ports_hides_later_fragments() -> None:
     def first_only(frame: bytes) -> bool:
         return not (frame[20] & 0x1F or frame[21])
@@ -488,6 +533,51 @@ def test_a_filter_for_ports_hides_later_fragments() -> None:
     packets = [fragment(0, 800, more=True)]
     assert codes(packets, answers_pass=lambda _: True) == ["ip.fragments_incomplete"]
     assert codes(packets, answers_pass=first_only) == []
+
+
+def compiled(expression: str) -> Callable[[bytes], bool]:
+    """libpcap's own filter, on a savefile of one packet."""
+
+    def passes_it(frame: bytes) -> bool:
+        fd = os.memfd_create("one")
+        head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 1 << 18, 1)
+        os.write(fd, head + struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame)
+        os.lseek(fd, 0, os.SEEK_SET)
+        savefile = Savefile(fd, expression)
+        savefile.count_rest()
+        return savefile.matched == 1
+
+    return passes_it
+
+
+@pytest.mark.parametrize(
+    ("expression", "packets", "found"),
+    [
+        ("udp port 53", [query()], ["dns.no_answer"]),
+        ("udp dst port 53", [query()], []),
+        ("host 10.0.2.2", [query()], ["dns.no_answer"]),
+        ("src host 10.0.2.15", [query()], []),
+        ("arp", [arp()], ["arp.no_answer"]),
+        ("arp[6:2] = 1", [arp()], []),
+        ("ether src 52:54:00:00:00:01", [arp()], []),
+        ("ether host 52:54:00:00:00:01", [arp()], ["arp.no_answer"]),
+        ("icmp", [PING], ["icmp.no_reply"]),
+        ("icmp[icmptype] = icmp-echo", [PING], []),
+        ("udp port 67 or udp port 68", [DISCOVER], ["dhcp.no_offer"]),
+        ("udp dst port 67", [DISCOVER], []),
+        ("icmp6", [SOLICITATION], ["ndp.no_answer"]),
+        ("icmp6 and ip6[40] = 135", [SOLICITATION], []),
+        ("tcp port 80", [SYN], ["tcp.no_answer"]),
+        ("tcp[tcpflags] & tcp-syn != 0", [SYN], []),
+        ("tcp port 80", [*HANDSHAKE, segment("PA", 1001, 5001, b"abc")], ["tcp.stalled"]),
+        ("tcp[tcpflags] & (tcp-syn|tcp-push) != 0", [*HANDSHAKE, segment("PA", 1001, 5001, b"abc")], []),
+        ("tcp dst port 80", [*HANDSHAKE, segment("PA", 1001, 5001, b"abc")], []),
+        ("proto 253", [fragment(0, 800, more=True)], ["ip.fragments_incomplete"]),
+        ("ip[6:2] & 0x1fff = 0", [fragment(0, 800, more=True)], []),
+    ],
+)
+def test_libpcaps_filters_are_asked(expression: str, packets: list[Any], found: list[str]) -> None:
+    assert codes(packets, answers_pass=compiled(expression)) == found
 
 
 # ------------------------------------------------------------------ bounds

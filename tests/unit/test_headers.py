@@ -274,7 +274,8 @@ def dns_bytes(body: bytes, questions: int = 1) -> Frame:
     "body",
     [
         b"\xc0\x0c\0\1\0\1",  # a name that points to itself
-        b"\xc0\x20\0\1\0\1",  # forwards
+        b"\xc0\x12\0\1\0\1\x01a\0",  # forwards, to a name
+        b"\xc0\x20\0\1\0\1",  # forwards, to nothing
         b"\xc0\x00\0\1\0\1",  # into the header
         b"\x3fabc",  # beyond the end
         b"\x80abc\0\0\1\0\1",  # a label type that is none

@@ -27,7 +27,7 @@ _RULES = {
     "dns.malformed": "RFC 1035, 4.1",
     "ethernet.header": "IEEE 802.3, 3.1.1",
     "ethernet.length": "IEEE 802.3, 3.2.6",
-    "ethernet.tag": "IEEE 802.1Q, 9.3",
+    "ethernet.tag": "IEEE 802.1Q, 9",
     "icmp.header": "RFC 792; RFC 4443, 2.1",
     "igmp.header": "RFC 2236, 2",
     "ip.extension": "RFC 8200, 4",

@@ -24,7 +24,7 @@ class LeaseJudge:
         self._findings = findings
         self.discovers = Requests("DHCP", _GRACE, "dhcp.no_offer", "RFC 2131, 3.1")
         self.requests = Requests("DHCP", _GRACE, "dhcp.no_ack", "RFC 2131, 4.3.2")
-        self.bootp = Requests("BOOTP", _GRACE, "bootp.no_reply", "RFC 951, 3")
+        self.bootp = Requests("BOOTP", _GRACE, "bootp.no_reply", "RFC 951, 7")
         self._xids: dict[bytes, list[int]] = {}  # by client
         self.passed = False
 

@@ -127,7 +127,8 @@ class Step:
     def _again(self, begin: int, size: int, ahead: int) -> None:
         """A segment that starts before what was sent last."""
         sender = self.sender
-        if size <= 1 and not self.segment.flags & (FIN | SYN) and (ahead == -1 or self.receiver.window == 0):
+        idle = sender.acked == sender.next or self.receiver.window == 0
+        if size == 1 and ahead == -1 and idle and not self.segment.flags & FIN:
             return  # a keep-alive, or a probe of a window that is closed (RFC 9293, 3.8.4 and 3.8.6.1)
         if self.segment.flags & SYN:
             return  # counted with the requests
@@ -158,9 +159,9 @@ class Step:
 
     def _in_window(self, end: int) -> None:
         edge = self.receiver.edge
-        # One byte more may be sent to probe (3.8.6.1), and neither SYN nor FIN takes room.
+        # One byte more may be sent to probe (3.8.6.1), and a FIN takes no room.
         allowed = 1 + (self.segment.flags & FIN > 0)
-        if edge is None or not self.connection.known or self.segment.flags & SYN or self.sender.over is not None:
+        if edge is None or not self.connection.known or self.sender.over is not None:
             return
         if distance(end, edge) > allowed:
             self.sender.over = (end, self.packet.at, self.packet.number)
