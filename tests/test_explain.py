@@ -54,10 +54,17 @@ def test_a_guest_that_never_answers_arp_is_named(user: Account) -> None:
         waited = await session.call("qemu_pcap_wait", filter="arp[6:2] = 2", since="start", timeout=1.5)
         assert waited["satisfied"] is False
         assert [(each["protocol"], each["packets"]) for each in waited["others"]] == [("ARP", 3)]
-        (finding,) = (await session.call("qemu_pcap_explain"))["findings"]
+        answer = await session.call("qemu_pcap_explain")
+        (finding,), (exchange,) = answer["findings"], answer["exchanges"]
         assert finding["what"] == "arp.no_answer"
         assert GUEST in finding["says"]
-        assert (finding["packets"], finding["count"]) == ([1, 2, 3], 3)
+        assert finding["packets"][0] == 1
+        assert finding["evidence"].startswith("no answer in the ")
+        assert (exchange["kind"], exchange["requests"], exchange["answered"]) == (
+            "ARP",
+            3 - exchange["retransmitted"],
+            0,
+        )
         assert "RFC 826" in finding["rule"]
 
     with_guest(user, scenario)
@@ -65,13 +72,15 @@ def test_a_guest_that_never_answers_arp_is_named(user: Account) -> None:
 
 def test_a_guest_whose_dhcp_is_not_answered_is_named(user: Account) -> None:
     async def scenario(session: Session, mac: str) -> None:
-        await session.call("qemu_send", command="dhcp", wait_for="BOOTP broadcast 3", timeout=30)
-        await session.call("qemu_pcap_wait", filter="udp dst port 67", since="start", count=3, timeout=10)
+        await session.call("qemu_send", command="dhcp", wait_for="BOOTP broadcast 6", timeout=30)
+        await session.call("qemu_pcap_wait", filter="udp dst port 67", since="start", count=6, timeout=10)
         answer = await session.call("qemu_pcap_explain", filter="udp")
-        assert "dhcp.no_answer" in codes(answer)
-        finding = next(each for each in answer["findings"] if each["what"] == "dhcp.no_answer")
+        (finding,) = answer["findings"]
+        assert finding["what"] == "dhcp.no_offer"
         assert mac in finding["says"]
-        assert finding["count"] >= 3
+        (exchange,) = answer["exchanges"]
+        assert (exchange["kind"], exchange["answered"]) == ("DHCP", 0)
+        assert exchange["requests"] + exchange["retransmitted"] >= 6
 
     with_guest(user, scenario)
 
@@ -126,6 +135,8 @@ def test_findings_come_in_pages(user: Account) -> None:
 def test_answers_that_a_filter_hides_are_not_missed(user: Account) -> None:
     async def scenario(session: Session, _: str) -> None:
         assert "is alive" in await session.ping()
+        # Until an answer would have had its time.
+        await session.call("qemu_pcap_wait", filter="icmp", absent=True, timeout=1.5)
         answer = await session.call("qemu_pcap_explain", filter="icmp[0] = 8")
         assert answer["findings"] == []
         assert any("filter" in note for note in answer["notes"])
