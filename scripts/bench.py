@@ -3,7 +3,8 @@
 
     sudo ENVIRONMENT/bin/python scripts/bench.py [--rows 1,3] [--rounds N] [--quick] [--json FILE] [--dir FOLDER]
 
-Rows: 1 tail, 2 CPU per packet, 3 overload, 4 calls, 5 select, 6 memory, 7 many captures, 8 waiting.
+Rows: 1 tail, 2 CPU per packet, 3 overload, 4 calls, 5 select, 6 memory, 7 many captures, 8 waiting,
+9 pages of a long file, 10 decoding.
 
 The sender has one CPU, what captures another. Nothing of the machine is touched: the links are in a network namespace
 of the run's own, and the folders are removed at the end, also on Ctrl-C. Exit code: 0 all targets met, 1 not all, 2 it
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from _bench.plan import Bench
     from _bench.report import Table
 
-_ROWS = range(1, 9)
+_ROWS = range(1, 11)
 _FAILED = 2
 
 
@@ -60,7 +61,7 @@ def _options() -> argparse.Namespace:
 
 
 def _row_functions() -> dict[int, Callable[[Bench], list[Table]]]:
-    from _bench import rows_calls, rows_flood, rows_select, rows_server, rows_wait
+    from _bench import rows_calls, rows_flood, rows_pages, rows_select, rows_server, rows_wait
 
     return {
         1: rows_flood.tail,
@@ -71,6 +72,8 @@ def _row_functions() -> dict[int, Callable[[Bench], list[Table]]]:
         6: rows_server.memory,
         7: rows_server.many,
         8: rows_wait.wait,
+        9: rows_pages.pages,
+        10: rows_pages.decoding,
     }
 
 

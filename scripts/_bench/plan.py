@@ -46,6 +46,8 @@ class Plan:
     pairs: int = 8
     pair_packets: int = 500_000
     calibration_packets: int = 500_000
+    page_packets: int = 10_000_000
+    decode_packets: int = 100_000
 
 
 QUICK = Plan(
@@ -63,6 +65,8 @@ QUICK = Plan(
     idle=1.0,
     pair_packets=5_000,
     calibration_packets=20_000,
+    page_packets=100_000,
+    decode_packets=8_000,
 )
 
 
