@@ -21,6 +21,7 @@ from rawtap.packets.lines import Line as Said
 MAX_LIMIT = 200
 Detail = Literal["summary", "layers", "hex"]
 _USUAL_LIMIT = 20
+_NAMES = 60  # characters, of the fields of what a line says
 _CHARACTERS = 400  # of an answer's JSON for each packet that is asked for
 
 
@@ -70,8 +71,15 @@ def fitting(all_lines: Iterator[Line], limit: int) -> list[Line]:
     room = _CHARACTERS * max(limit, _USUAL_LIMIT)
     while len(found) < limit and room > 0 and (line := next(all_lines, None)):
         found.append(line)
-        room -= len(json.dumps(dataclasses.asdict(line)))
+        room -= _weight(line)
     return found
+
+
+def _weight(line: Line) -> int:
+    """About how many characters it has in an answer, which leaves out what is None."""
+    found = {name: value for name, value in dataclasses.asdict(line).items() if value is not None}
+    del found["said"]
+    return _NAMES + len(str(line.said)) + len(json.dumps(found))
 
 
 def line_of(raw: Raw, link_type: int, start_ns: int, detail: Detail, fields: tuple[str, ...] = ()) -> Line:
