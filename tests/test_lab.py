@@ -51,6 +51,12 @@ def test_what_comes_after_a_waits_time_is_not_held_against_it(
         await caught_up(tidings)
         return place
 
+    def eventfds() -> int:
+        links = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        return sum("eventfd" in str(link) for link in links)
+
+    before = eventfds()
+
     async def nothing(_: float, __: str) -> None:
         monkeypatch.setattr(Tidings, "caught_up", with_a_late_packet)
 
@@ -60,5 +66,6 @@ def test_what_comes_after_a_waits_time_is_not_held_against_it(
             await lab.start_capture(CaptureRequest(wire.near))
             wish = waiting.Wish("", count=1, timeout=0.1, absent=True, since="now")
             assert (await waiting.wait(lab, None, wish, "summary", nothing)).satisfied
+        assert eventfds() == before
 
     anyio.run(scenario)

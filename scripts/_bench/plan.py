@@ -65,7 +65,7 @@ QUICK = Plan(
     idle=1.0,
     pair_packets=5_000,
     calibration_packets=20_000,
-    page_packets=100_000,
+    page_packets=400_000,
     decode_packets=8_000,
 )
 

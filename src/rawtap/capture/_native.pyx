@@ -310,11 +310,7 @@ cdef class LiveCapture(BasePcap):
     def __dealloc__(self):
         # BasePcap's own runs after this one and calls close() again.
         self.close()
-        if self.ask_fd >= 0:
-            c_close(self.ask_fd)
-        if self.tidings_fd >= 0:
-            c_close(self.tidings_fd)
-        self.ask_fd = self.tidings_fd = -1
+        self.end_tidings()
 
     def open(self, str interface, *, int index, int snaplen, bint pcapng, int ring_bytes, bint promiscuous=True,
              int retire_ms=5):
@@ -472,7 +468,7 @@ cdef class LiveCapture(BasePcap):
     def tidings(self):
         """An eventfd that becomes readable when the file has grown, a question was answered, or `tell` was called.
 
-        It stays this object's, and open as long as that lives. Any thread may call this.
+        It stays this object's, and open until `end_tidings`. Any thread may call this.
 
         Raises:
             OSError: There are too many descriptors.
@@ -480,6 +476,12 @@ cdef class LiveCapture(BasePcap):
         if self.tidings_fd < 0:
             self.tidings_fd = _eventfd()
         return self.tidings_fd
+
+    def end_tidings(self):
+        """Close that descriptor, when `run` has returned and nobody polls it."""
+        if self.tidings_fd >= 0:
+            c_close(self.tidings_fd)
+            self.tidings_fd = -1
 
     def tell(self):
         """Make `tidings` readable. Any thread may call this."""
@@ -513,6 +515,9 @@ cdef class LiveCapture(BasePcap):
         """Free the handle and the buffer; the counters stay readable. Takes the kernel some 20 ms (synchronize_net)."""
         cdef pcap_t *handle = self.handler
         self.handler = NULL
+        if self.ask_fd >= 0:  # under the GIL, like those who write to it
+            c_close(self.ask_fd)
+            self.ask_fd = -1
         if handle != NULL:
             with nogil:
                 pcap_close(handle)

@@ -225,12 +225,17 @@ class CaptureSession:
     def tidings(self) -> int:
         """An eventfd that is readable when packets were saved, a question was answered, or the capture has ended.
 
-        It is the capture's own, and open as long as this object lives.
+        It is the capture's own, and open until `end_tidings`.
 
         Raises:
             OSError: There are too many descriptors.
         """
         return self._native.tidings()
+
+    def end_tidings(self) -> None:
+        """Give that descriptor up, where nobody listens any more and nothing more comes."""
+        if not self.running:
+            self._native.end_tidings()
 
     def ask(self) -> int:
         """Ask for all in the file that is on the wire by now; a number that `answered` reaches unless the end comes."""
@@ -270,6 +275,7 @@ class CaptureSession:
         """End the capture and wait until the kernel has given up its socket as well, some 20 ms later."""
         self.request_stop()
         self._thread.join()
+        self.end_tidings()
 
     def discard(self) -> None:
         """End the capture and remove its files."""

@@ -43,6 +43,7 @@ class Tidings:
             self._listeners -= 1
             if self._listeners == 0:
                 loop.remove_reader(fd)
+                self._session.end_tidings()
 
     def _wake(self, fd: int) -> None:
         os.eventfd_read(fd)
