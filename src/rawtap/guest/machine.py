@@ -176,7 +176,14 @@ class Machine:
     async def read(self, wait_for: str | None, timeout: float) -> Output:
         """What the console showed since the last answer; a guest that has ended is read as well."""
         pattern = pattern_for(wait_for, at_line_start=False) if wait_for else None
-        return await self.console.read(pattern, timeout)
+        output = await self.console.read(pattern, timeout)
+        await self.settle()
+        return output
+
+    async def settle(self) -> None:
+        """Let an exit that has begun be seen: a killed QEMU loses console and TAP before the kernel reports it."""
+        if self.console.closed:
+            await self._wait_exit(_QUIT_SECONDS)
 
     def page(self, position: int) -> Output:
         """What the console showed from `position` on, from the front.

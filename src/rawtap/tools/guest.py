@@ -230,7 +230,9 @@ async def qemu_status(
 ) -> Status:
     """Show the guests, captures and networks of this server."""
     lab = lab_of(context)
-    guests = {name: lab.guest(name)} if name else lab.guests
+    guests = {name: lab.guest(name)} if name else dict(lab.guests)
+    for guest in guests.values():
+        await guest.machine.settle()
     bridges = {guest.bridge.name: guest.bridge for guest in guests.values() if guest.bridge}
     wanted = set(bridges) | {guest.tap.name for guest in guests.values() if guest.tap}
     captures = [each for each in lab.captures.values() if name is None or each.interface in wanted]
