@@ -169,7 +169,8 @@ def test_pings_datagrams_and_transfers_are_clean(wire: Wire, request: pytest.Fix
     verdict = wire.verdict()
     found = [each.what for each in verdict.findings]
     assert set(found) <= {"tcp.retransmission"}
-    assert bool(found) is (wire.sent_again() > sent_again)
+    # What was lost before it came here, and came when it was sent again, is not told from what came out of order.
+    assert not found or wire.sent_again() > sent_again
     assert verdict.examined > 50
     counted = {each.kind: (each.requests, each.answered, each.unanswered) for each in verdict.exchanges}
     assert counted["ICMP echo"] == (3, 3, 0)
