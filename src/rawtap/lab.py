@@ -28,6 +28,7 @@ from rawtap import privileges
 from rawtap.capture.keeper import Keeper
 from rawtap.capture.session import CaptureRequest, CaptureSession, Snapshot
 from rawtap.capture.tidings import Tidings
+from rawtap.chronicle import Chronicle
 from rawtap.errors import (
     CaptureFailed,
     CaptureUnknown,
@@ -48,7 +49,7 @@ from rawtap.guest.profile import TRUSTED_BRIDGES, BootOptions, MachineSpec, Nic
 from rawtap.network import addressing, links, network, watch
 from rawtap.network.links import Link
 from rawtap.network.network import Bridge, BridgeSpec, Tap
-from rawtap.network.watch import Watcher
+from rawtap.network.watch import Change, Watcher
 from rawtap.observation import GuestNic, Observation, Scene
 from rawtap.packets.index import Indexes
 from rawtap.packets.tail import Part
@@ -191,6 +192,7 @@ class Lab:
     indexes: Indexes = field(default_factory=Indexes)
     guests: dict[str, Guest] = field(default_factory=dict)
     captures: dict[str, Capture] = field(default_factory=dict)
+    chronicle: Chronicle = field(default_factory=Chronicle)
     _leases: dict[str, _Lease] = field(default_factory=dict)
     _booting: set[str] = field(default_factory=set)
     _counter: int = 0
@@ -281,6 +283,7 @@ class Lab:
         bridge, tap = None, None
         if request.network:
             await report("making the network")
+            await self._watching()  # for the sake of the timeline: a capture may come later
             bridge = await stack.enter_async_context(self._bridge(self._bridge_spec(spec)))
             async with self._network_lock:
                 tap = await stack.enter_async_context(in_thread(network.tap(bridge, request.name)))
@@ -289,8 +292,9 @@ class Lab:
         stack.push_async_callback(self._stop_captures, captures.__contains__)
         await report("starting QEMU")
         nic = Nic(tap.device.fileno(), tap.mac) if tap else None
-        machine = await Machine.start(request.name, spec, nic)
+        machine = await Machine.start(request.name, spec, nic, partial(self.chronicle.guest_ended, request.name))
         stack.push_async_callback(machine.end)
+        self.chronicle.guest_started(machine)
         if tap:
             tap.device.close()
         if request.capture and bridge:
@@ -302,6 +306,8 @@ class Lab:
         if request.wait_for_prompt and spec.profile.prompt:
             await report(f"waiting for the prompt {spec.profile.prompt!r}")
             seen = await machine.wait_prompt(request.timeout, report)
+            if seen:
+                self.chronicle.prompt_seen(machine)
         # From here on the guest is the Lab's: its machine is ended first, by _release.
         guest = Guest(machine, bridge, tap, captures[0] if captures else None, stack.pop_all())
         self.guests[request.name] = guest
@@ -448,9 +454,12 @@ class Lab:
         capture_id = f"c{self._counter}"
         loop = asyncio.get_running_loop()
 
-        def end(packets: int) -> None:
-            observation.end(packets)
-            loop.call_soon_threadsafe(self._tell_of, capture_id, True)
+        def ended(session: CaptureSession) -> None:
+            try:
+                observation.end(session.saved)
+            finally:
+                self.chronicle.capture_ended(capture_id, session)
+                loop.call_soon_threadsafe(self._tell_of, capture_id, True)
 
         with self._counted_start():
             session = await to_thread(
@@ -460,8 +469,9 @@ class Lab:
                 self.settings.capture_dir,
                 f"{name}-{capture_id}",
                 self.settings.ring_bytes,
-                end,
+                ended,
                 await self._kept(),
+                partial(self.chronicle.capture_armed, capture_id),
             )
         try:
             await checkpoint_if_cancelled()
@@ -520,8 +530,19 @@ class Lab:
         """The watcher of the interfaces; the first who needs it waits for its start."""
         async with self._watcher_lock:
             if self._watcher is None:
-                self._watcher = await self._watcher_stack.enter_async_context(in_thread(watch.watch()))
+                self._watcher = await self._watcher_stack.enter_async_context(in_thread(watch.watch(self._changed)))
             return self._watcher
+
+    def _changed(self, change: Change) -> None:
+        self.chronicle.link_changed(change, self._scene)
+
+    async def catch_up_links(self) -> None:
+        """Have in the journal what the kernel has told of interfaces. Failing to is logged, and no error."""
+        if self._watcher:
+            try:
+                await to_thread(self._watcher.catch_up)
+            except (NetworkError, OSError) as error:
+                logger.warning("changes of interfaces cannot be read: %s", error)
 
     def _allowed(self, name: str, link: Link | None) -> Link:
         if link is None:

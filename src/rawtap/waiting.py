@@ -20,7 +20,7 @@ from rawtap.errors import RequestInvalid
 from rawtap.lab import Capture, Lab
 from rawtap.packets import lines, reader
 from rawtap.packets.reader import Detail, Line, Raw
-from rawtap.packets.tail import Start, Tail
+from rawtap.packets.tail import Start, Tail, behind
 
 Since = Literal["now", "start"] | int
 Progress = Callable[[float, str], Awaitable[None]]
@@ -178,15 +178,14 @@ class _Watch:
         self._tail = Tail(self._capture.parts, self._wish.expression, self._start)
 
     def _behind(self, number: int) -> Start:
-        snapshot, segments = self._session.snapshot(), self._session.segments
+        snapshot = self._session.snapshot()
         saved = snapshot.packets_overwritten + snapshot.packets
         if number > saved:
             raise RequestInvalid(
                 f"since={number} is not there yet: the capture has saved {saved} packets",
                 cure='Give the number of one of them, or since="now"',
             )
-        file = next((each for each in reversed(segments) if each.packets_before <= number), segments[0])
-        return Start(file.number, None, file.packets_before, number)
+        return behind(self._capture.parts(), number, None)
 
     async def follow(self, tell: Progress) -> None:
         """Look at what comes until it is enough, or nothing more comes."""

@@ -155,8 +155,9 @@ class CaptureSession:
     directory: Path
     stem: str
     ring_bytes: int
-    on_end: Callable[[int], None] | None = None
+    on_end: Callable[[CaptureSession], None] | None = None
     keeper: Keeper | None = None
+    on_armed: Callable[[CaptureSession], None] | None = None
     link_type: str = field(init=False, default="")
     _native: LiveCapture = field(init=False, default_factory=LiveCapture)
     _witness: Witness = field(init=False, default_factory=Witness)
@@ -179,19 +180,21 @@ class CaptureSession:
         directory: Path,
         stem: str,
         ring_bytes: int,
-        on_end: Callable[[int], None] | None = None,
+        on_end: Callable[[CaptureSession], None] | None = None,
         keeper: Keeper | None = None,
+        on_armed: Callable[[CaptureSession], None] | None = None,
     ) -> CaptureSession:
         """Start a capture and return when it is armed: every packet from now on is in the file.
 
-        `index` is the interface's: what is opened is held against it. `on_end` is called with the number of packets,
-        in the capture's own thread, when nothing more comes in, however that came about, and before it counts as ended.
+        `index` is the interface's: what is opened is held against it. `on_armed` and `on_end` are called with the
+        session, in the capture's own thread: when it is armed, and when nothing more comes in, however that came about,
+        before it counts as ended.
         `keeper` is told of the files, so that they end on a whole record even after SIGKILL.
 
         Raises:
             CaptureError: One of its kinds; nothing is left behind, no file either.
         """
-        session = cls(request, index, directory, stem, ring_bytes, on_end, keeper)
+        session = cls(request, index, directory, stem, ring_bytes, on_end, keeper, on_armed)
         session._thread = threading.Thread(target=session._work, name=f"capture-{stem}", daemon=True)
         session._thread.start()
         session._armed.result()
@@ -221,6 +224,11 @@ class CaptureSession:
     def segments(self) -> tuple[Segment, ...]:
         """The same files, with what was saved before each."""
         return self._series.segments
+
+    @property
+    def saved(self) -> int:
+        """Packets that it has saved so far, those included that a ring has removed again."""
+        return self._native.packets
 
     def tidings(self) -> int:
         """An eventfd that is readable when packets were saved, a question was answered, or the capture has ended.
@@ -332,6 +340,8 @@ class CaptureSession:
                 stack.close()
                 self._armed.set_exception(error)
                 return
+            if self.on_armed:
+                self.on_armed(self)
             self._armed.set_result(None)
             try:
                 self._native.run(
@@ -348,7 +358,7 @@ class CaptureSession:
                 self._ended_ns = time.time_ns()
                 try:
                     if self.on_end:
-                        self.on_end(self._native.packets)
+                        self.on_end(self)
                 finally:
                     self._series.end()
                     self._let_go()

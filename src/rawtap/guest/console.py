@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rawtap.guest.marks import Marks
 from rawtap.untrusted import visible
 
 HISTORY_BYTES = 1 << 20
@@ -34,6 +35,7 @@ class History:
         self._limit = limit
         self._bytes = bytearray()
         self.start = 0  # position of the oldest byte that is kept
+        self.marks = Marks()
 
     @property
     def end(self) -> int:
@@ -42,16 +44,28 @@ class History:
 
     def append(self, data: bytes) -> None:
         """Add what was read, forget what is too old. It may hold up to twice the limit in between."""
+        self.marks.note(self.end, self._bytes[-1:], data)
         self._bytes += data
         if len(self._bytes) > 2 * self._limit:
             surplus = len(self._bytes) - self._limit
             del self._bytes[:surplus]
             self.start += surplus
+            self.marks.forget(self.start)
 
     def since(self, position: int, limit: int | None = None) -> bytes:
         """What came from `position` on, as far as it is kept, `limit` bytes at most."""
         first = max(0, position - self.start)
         return bytes(self._bytes[first : None if limit is None else first + limit])
+
+    def line_end(self, position: int, stop: int) -> int:
+        """Position after the line feed that ends the line at `position`, or `stop` where none comes before it."""
+        found = self._bytes.find(b"\n", max(0, position - self.start), max(0, stop - self.start))
+        return stop if found < 0 else self.start + found + 1
+
+    def skip(self, pattern: re.Pattern[bytes], position: int) -> int:
+        """Position after what matches at `position`."""
+        match = pattern.match(self._bytes, max(0, position - self.start))
+        return self.start + match.end() if match else position
 
     def find(self, pattern: re.Pattern[bytes], position: int) -> int | None:
         """Position after the first match at or after `position`, None where there is none."""
@@ -134,6 +148,7 @@ class Console:
         Raises:
             ConnectionError: The guest is gone.
         """
+        self.history.marks.cut()  # what comes now is not a part of the prompt
         await asyncio.get_running_loop().sock_sendall(self._socket, data)
 
     async def wait(self, test: Callable[[], int | None], timeout: float) -> int | None:

@@ -22,7 +22,7 @@ import anyio
 
 from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, QemuMissing, RequestInvalid
 from rawtap.guest.console import Console, Output, pattern_for, printable
-from rawtap.guest.monitor import Monitor, MonitorLost, connected
+from rawtap.guest.monitor import EventLog, Monitor, MonitorLost, connected
 from rawtap.guest.profile import QEMU_PACKAGES, MachineSpec, Nic, arguments
 
 _STDERR_BYTES = 16384
@@ -51,16 +51,25 @@ def _require(program: str, package: str) -> str:
 
 
 class Machine:
-    """One guest, from `start` to `end`. Its console and its `exit` outlive the process."""
+    """One guest, from `start` to `end`. Its console, its events and its `exit` outlive the process."""
 
-    def __init__(self, name: str, spec: MachineSpec, process: asyncio.subprocess.Process, console: Console) -> None:
+    def __init__(
+        self,
+        name: str,
+        spec: MachineSpec,
+        process: asyncio.subprocess.Process,
+        console: Console,
+        on_exit: Callable[[Exit], None] | None,
+    ) -> None:
         self.name = name
         self.spec = spec
         self.pid = process.pid
         self.console = console
+        self.events = EventLog()
         self.exit: Exit | None = None
         self.started_at = time.monotonic()
         self._process = process
+        self._on_exit = on_exit
         self._monitor: Monitor | None = None
         self._stack = contextlib.AsyncExitStack()
         self._ending = "guest ended by itself"
@@ -68,8 +77,10 @@ class Machine:
         self._watcher = asyncio.create_task(self._watch())
 
     @classmethod
-    async def start(cls, name: str, spec: MachineSpec, nic: Nic | None) -> Machine:
-        """Start QEMU, paused, with its monitor connected.
+    async def start(
+        cls, name: str, spec: MachineSpec, nic: Nic | None, on_exit: Callable[[Exit], None] | None = None
+    ) -> Machine:
+        """Start QEMU, paused, with its monitor connected. `on_exit` is called when it has ended, for whatever reason.
 
         Raises:
             QemuMissing: QEMU or setpriv is not installed.
@@ -103,9 +114,9 @@ class Machine:
                         "QEMU cannot be started", evidence=str(error), cure="qemu_doctor checks the set-up"
                     ) from error
                 raise
-        machine = cls(name, spec, process, Console(console))
+        machine = cls(name, spec, process, Console(console), on_exit)
         try:
-            machine._monitor = await machine._stack.enter_async_context(connected(monitor, name))
+            machine._monitor = await machine._stack.enter_async_context(connected(monitor, name, machine.events))
         except MonitorLost:
             await machine.end()
             raise machine.exited() from None
@@ -284,6 +295,8 @@ class Machine:
         code = await self._process.wait()
         reason = await self._monitor.shutdown_reason() if self._monitor else None
         self.exit = Exit(code, reason or self._ending, printable(bytes(self._stderr)).strip()[-_TAIL_CHARACTERS:])
+        if self._on_exit:
+            self._on_exit(self.exit)
         return self.exit
 
 

@@ -4,26 +4,83 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import socket
-from collections.abc import AsyncIterator
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from qemu.qmp import ConnectError, ExecInterruptedError, ExecuteError, QMPClient, QMPError, Runstate, StateError
 from qemu.qmp.events import EventListener
 
 from rawtap.errors import GuestFailed
+from rawtap.untrusted import visible
 
 # It logs a lost connection, and a cancelled call, as an error or worse; both are told by the call that they concern.
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL + 1)
 
 _ANSWER_SECONDS = 10.0
 _DRAIN_SECONDS = 1.0
+_KEPT_EVENTS = 500
+_SHOWN_DATA = 300  # characters
 
 
 class MonitorLost(Exception):
     """QEMU closed the connection: it has ended, or is about to."""
+
+
+@dataclass(frozen=True, slots=True)
+class QmpEvent:
+    """An event: when it happened by QEMU's own stamp, in nanoseconds since 1970, its name, its data as JSON."""
+
+    at_ns: int
+    name: str
+    data: str
+
+
+@dataclass
+class EventLog:
+    """The newest events of one QEMU, numbered from 0. What is in them is text from the guest, made visible."""
+
+    _events: deque[QmpEvent] = field(default_factory=lambda: deque(maxlen=_KEPT_EVENTS))
+    end: int = 0
+
+    @property
+    def start(self) -> int:
+        """Number of the oldest that is kept."""
+        return self.end - len(self._events)
+
+    def note(self, message: Mapping[str, Any]) -> None:
+        """Keep an event as QMP tells it (qemu/docs/interop/qmp-spec.rst, section "Asynchronous events")."""
+        stamp = message.get("timestamp", {})
+        seconds = stamp.get("seconds", -1)  # -1: QEMU could not ask the clock
+        at_ns = seconds * 1_000_000_000 + stamp.get("microseconds", 0) * 1000 if seconds >= 0 else time.time_ns()
+        data = visible(json.dumps(message["data"], separators=(",", ":"))) if "data" in message else ""
+        shown = data if len(data) <= _SHOWN_DATA else data[: _SHOWN_DATA - 3] + "..."
+        self._events.append(QmpEvent(at_ns, visible(str(message["event"]))[:100], shown))
+        self.end += 1
+
+    def since(self, number: int, limit: int) -> list[QmpEvent]:
+        """At most `limit` events from `number` on, as far as they are kept."""
+        first = max(0, number - self.start)
+        return list(islice(self._events, first, first + limit))
+
+
+class _Recorder(EventListener):
+    """Keeps every event in a log, and none of them in the library's own lists, which grow without end."""
+
+    def __init__(self, log: EventLog) -> None:
+        super().__init__()
+        self._log = log
+
+    def accept(self, event: Any) -> bool:
+        self._log.note(event)
+        return False
 
 
 class Monitor:
@@ -66,15 +123,16 @@ class Monitor:
 
 
 @asynccontextmanager
-async def connected(sock: socket.socket, name: str) -> AsyncIterator[Monitor]:
-    """A QMP session over `sock`, closed with the block.
+async def connected(sock: socket.socket, name: str, log: EventLog) -> AsyncIterator[Monitor]:
+    """A QMP session over `sock`, closed with the block; its events go to `log`.
 
     Raises:
         MonitorLost: QEMU ended before it greeted.
         GuestFailed: It did not greet within 10 seconds.
     """
     client = QMPClient(name)
-    with client.listener(("SHUTDOWN",)) as shutdowns:
+    client.events.event_filter = lambda _: False
+    with client.listener(("SHUTDOWN",)) as shutdowns, client.listen(_Recorder(log)):
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 await client.connect(sock)

@@ -28,7 +28,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -121,14 +121,26 @@ class _Record:
 class Watcher:
     """The table and the history. Made by `watch`; everything here may be called from any thread.
 
-    The socket, the records and the missed moments are touched under the lock only.
+    The socket, the records and the missed moments are touched under the lock only. `on_change` is called under it with
+    every change, by whoever reads it first.
     """
 
     _socket: Any  # pyroute2's IPRSocket, non-blocking
+    on_change: Callable[[Change], None] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _records: dict[int, _Record] = field(default_factory=dict)
     _missed: deque[Change] = field(default_factory=lambda: deque(maxlen=_KEPT_CHANGES))
     _incomplete: bool = False  # messages were lost, and the interfaces were not listed since
+
+    def catch_up(self) -> None:
+        """Take in every change that the kernel has told of by now.
+
+        Raises:
+            OSError: The socket cannot be read.
+            NetworkError: The interfaces could not be listed after an overrun.
+        """
+        with self._lock:
+            self._read()
 
     def look(self) -> Sight:
         """All interfaces with their counters as they are now.
@@ -224,7 +236,9 @@ class Watcher:
     def _list_again(self) -> None:
         listed = {link.index: link for link in links.all_links()}
         now = time.monotonic()
-        self._missed.append(Change(now, 0, "", "missed"))
+        missed = Change(now, 0, "", "missed")
+        self._missed.append(missed)
+        self._tell(missed)
         for index, record in list(self._records.items()):
             if record.gone_at is None and index not in listed:
                 self._note(record.link, now, gone=True)
@@ -236,13 +250,19 @@ class Watcher:
         """Keep an interface's state, and what is new about it."""
         record = self._records.setdefault(link.index, _Record(link, gone_at=at))
         old = record.link if record.gone_at is None else None
-        record.changes.extend(differences(old, None if gone else link, at))
+        for change in differences(old, None if gone else link, at):
+            record.changes.append(change)
+            self._tell(change)
         record.link = link
         if not gone:
             record.gone_at = None
         elif old is not None:
             record.gone_at = at
             self._forget_old()
+
+    def _tell(self, change: Change) -> None:
+        if self.on_change:
+            self.on_change(change)
 
     def _forget_old(self) -> None:
         gone = [index for index, record in self._records.items() if record.gone_at is not None]
@@ -256,14 +276,16 @@ def _with_counters(link: Link, counted: tuple[int, int] | None) -> Link:
 
 
 @contextmanager
-def watch() -> Iterator[Watcher]:
+def watch(on_change: Callable[[Change], None] | None = None) -> Iterator[Watcher]:
     """Watch the interfaces of this network namespace; the thread and the socket end with the block.
+
+    `on_change` is called with every change, in any thread; it must not ask the watcher.
 
     Raises:
         NetworkFailed: The interfaces cannot be watched or listed.
     """
     with _subscribed() as subscribed:
-        watcher = Watcher(subscribed)
+        watcher = Watcher(subscribed, on_change)
         with watcher.running():
             yield watcher
 

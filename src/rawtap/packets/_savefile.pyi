@@ -7,6 +7,7 @@ class Savefile:
     matched: int
     first_ns: int
     offset: int
+    before: int
     damage: str
     @property
     def seekable(self) -> bool: ...

@@ -177,6 +177,7 @@ cdef class Savefile(BasePcap):
     cdef readonly uint64_t matched
     cdef readonly int64_t first_ns      # the file's first packet
     cdef readonly int64_t offset        # after the last whole record that `take` read
+    cdef readonly int64_t before        # the last match begins there, or behind what libpcap skips
     cdef readonly str damage
 
     def __init__(self, int fd, str expression):
@@ -415,7 +416,7 @@ cdef class Savefile(BasePcap):
             status = self._next(record)
             if status != 1:
                 return status
-            self.offset = self._place()
+            self.before, self.offset = self.offset, self._place()
             if self._matches(record):
                 return 1
 

@@ -32,6 +32,12 @@ class Start(NamedTuple):
     after: int
 
 
+def behind(parts: Sequence[Part], packets: int, offset: int | None) -> Start:
+    """Behind that many packets of a capture, and `offset` bytes into the file of the last of them, if that is known."""
+    part = next((each for each in reversed(parts) if each.packets_before <= packets), parts[0])
+    return Start(part.number, offset if part.packets_before < packets else None, packets, packets)
+
+
 class Tail:
     """Follows a capture of this server's. Belongs to one thread at a time.
 
@@ -53,6 +59,16 @@ class Tail:
         self.reached = start.packets
         self.missed = 0
         self.link_type = 0
+
+    @property
+    def offset(self) -> int | None:
+        """Where the packets behind `reached` begin in its file; None where only its beginning is known."""
+        return self._file.offset if self._file and self._file.seekable else None
+
+    @property
+    def before(self) -> int | None:
+        """The same of the last packet that was taken."""
+        return self._file.before if self._file and self._file.seekable else None
 
     def take(self, limit: int) -> list[Raw]:
         """Up to `limit` packets more; fewer where the newest file ends.

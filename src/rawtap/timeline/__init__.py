@@ -1,0 +1,1 @@
+"""What happened, from all sources, on one clock."""
