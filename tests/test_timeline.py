@@ -68,8 +68,8 @@ def test_everything_is_told_once_in_the_order_in_which_it_happened(user: Account
                 ("event", "guest guest shows its prompt '=> '"),
                 ("console", "ping 10.0.2.2"),
                 ("packet", "ARP"),
-                ("packet", "echo-request"),
-                ("packet", "echo-reply"),
+                ("packet", "echo request"),
+                ("packet", "echo reply"),
                 ("console", "host 10.0.2.2 is alive"),
                 ("event", f"link '{bridge}' is down"),
                 ("event", f"link '{bridge}' is up"),
@@ -102,7 +102,7 @@ def test_a_page_after_the_last_one_holds_what_came_since_and_nothing_else(user: 
                 assert console[:3] == [f"echo turn {number}", f"turn {number}", "=> "]
                 assert console[-2:] == ["host 10.0.2.2 is alive", "=> "]
                 packets = [event["text"] for event in events if event["source"] == "packet"]
-                assert ["echo-request" in packets[0], "echo-reply" in packets[1], len(packets)] == [True, True, 2]
+                assert ["echo request" in packets[0], "echo reply" in packets[1], len(packets)] == [True, True, 2]
                 assert len(events) == len(console) + len(packets)
 
     anyio.run(scenario)
