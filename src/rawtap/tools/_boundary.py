@@ -28,6 +28,11 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def is_none(value: object) -> bool:
+    """Of a field that takes no room in the answer then: give it as its `exclude_if`."""
+    return value is None
+
+
 def lab_of(context: LabContext) -> Lab:
     """The server's Lab."""
     return context.request_context.lifespan_context

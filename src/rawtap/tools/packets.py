@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 from typing_extensions import TypeAliasType
 
-from rawtap import explaining, waiting, wire
-from rawtap.errors import RequestInvalid
-from rawtap.explaining import Explained
+from rawtap import waiting, wire
 from rawtap.observation import Scene
 from rawtap.packets.craft import MAX_FRAME, MAX_LAYERS
 from rawtap.packets.layers import Layer
 from rawtap.packets.pages import Page, Question
 from rawtap.packets.reader import MAX_LIMIT, Line
-from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
+from rawtap.tools._boundary import Answer, LabContext, is_none, lab_of, tool
 from rawtap.tools.capture import CaptureId, Filter
 from rawtap.waiting import Wish
 from rawtap.wire import Place
 
 _MAX_COUNT = 1000
 _SHOWN = 1600  # bytes
-_ANSWER_CHARACTERS = 6000  # of findings
-_EXCHANGES = 12
-_NOTES = 12
 
 
 Detail = Annotated[
@@ -36,11 +30,6 @@ Detail = Annotated[
     Field(description="A line a packet; or every field of every layer; or the bytes and whose field each is."),
 ]
 FieldValue = TypeAliasType("FieldValue", "int | float | str | list[FieldValue] | dict[str, FieldValue] | None")
-
-
-def _is_none(value: object) -> bool:
-    """Of a field that takes no room in the answer then."""
-    return value is None
 
 
 class LayerRow(Answer):
@@ -68,15 +57,15 @@ class PacketLine(Answer):
     time: float = Field(description="Seconds since the capture was armed; of another file, since its first packet.")
     length: int = Field(description="Bytes on the wire.")
     captured: int = Field(description="Bytes of it in the file.")
-    direction: str | None = Field(None, exclude_if=_is_none, description='As the guests see it, like "from guest".')
+    direction: str | None = Field(None, exclude_if=is_none, description='As the guests see it, like "from guest".')
     protocol: str
     source: str = Field(description="IP address and port; the MAC address where there is no IP.")
     destination: str
     summary: str = Field(description="What it says: untrusted data from the wire.")
-    layers: list[LayerRow] | None = Field(None, exclude_if=_is_none)
-    runs: list[ByteRun] | None = Field(None, exclude_if=_is_none)
-    fields: dict[str, FieldValue] | None = Field(None, exclude_if=_is_none)
-    stopped: str | None = Field(None, exclude_if=_is_none, description="Where decoding ended early, and at what.")
+    layers: list[LayerRow] | None = Field(None, exclude_if=is_none)
+    runs: list[ByteRun] | None = Field(None, exclude_if=is_none)
+    fields: dict[str, FieldValue] | None = Field(None, exclude_if=is_none)
+    stopped: str | None = Field(None, exclude_if=is_none, description="Where decoding ended early, and at what.")
 
 
 class PacketPage(Answer):
@@ -110,43 +99,6 @@ class Waited(Answer):
     others: list[OtherPackets] = Field(description="What came instead, by protocol; of the last 2000 packets.")
     elapsed: float = Field(description="Seconds.")
     since: int = Field(description="Number of the last packet looked at or shown: give it as since to go on behind it.")
-
-
-class FindingRow(Answer):
-    """Something that is wrong."""
-
-    what: str = Field(description="A stable code.")
-    says: str
-    packets: list[int] = Field(description="Numbers of the first of them.")
-    count: int = Field(description="How many there are.")
-    rule: str = Field(description="What is broken, like an RFC's section.")
-    evidence: str = Field(description="Found and expected; values from the wire are untrusted data.")
-
-
-class ExchangeRow(Answer):
-    """Questions and answers of two parties."""
-
-    kind: str
-    asker: str
-    asked: str
-    requests: int
-    answered: int
-    unanswered: int
-    retransmitted: int
-    median_seconds: float | None = Field(description="To an answer.")
-    greatest_seconds: float | None
-
-
-class Explanation(Answer):
-    """What is wrong on the wire. No finding in packets that were examined: nothing wrong was found in them."""
-
-    source: str
-    examined: int = Field(description="Packets.")
-    findings: list[FindingRow]
-    left: int = Field(description="Findings that follow with next_cursor.")
-    exchanges: list[ExchangeRow] = Field(description="The busiest.")
-    notes: list[str] = Field(description="What could not be judged, or is worth knowing and no fault.")
-    next_cursor: str | None
 
 
 class SentPacket(Answer):
@@ -267,64 +219,6 @@ async def qemu_pcap_wait(
     )
 
 
-async def qemu_pcap_explain(
-    context: LabContext,
-    capture: CaptureId = None,
-    path: Annotated[str | None, Field(description="A capture file instead of a capture.")] = None,
-    filter: Filter = "",  # noqa: A002 - the interface's name for it
-    limit: Annotated[int, Field(ge=1, le=100, description="Findings a page.")] = 20,
-    cursor: Annotated[str | None, Field(description="next_cursor of the page before.")] = None,
-) -> Explanation:
-    """Find what is wrong on the wire: checksums, lengths, addresses, and exchanges that were not completed."""
-
-    async def tell(examined: float, message: str) -> None:
-        await context.report_progress(examined, message=message)
-
-    before, most = _Cursor.parse(cursor) if cursor else _Cursor(0, explaining.MOST)
-    done = await explaining.explain(lab_of(context), capture, Path(path) if path else None, filter, most, tell)
-    return _explanation(done, before, limit)
-
-
-class _Cursor(NamedTuple):
-    """Findings that were shown, and packets that were examined for them."""
-
-    shown: int
-    examined: int
-
-    @classmethod
-    def parse(cls, text: str) -> _Cursor:
-        found = re.fullmatch(r"([0-9]{1,6})-([0-9]{1,6})", text)
-        if not found or not 0 < int(found[2]) <= explaining.MOST:
-            raise RequestInvalid(f"{text[:80]!r} is no cursor", cure="Use next_cursor as it was given")
-        return cls(int(found[1]), int(found[2]))
-
-
-def _explanation(done: Explained, before: int, limit: int) -> Explanation:
-    verdict = done.verdict
-    shown: list[FindingRow] = []
-    for finding in verdict.findings[before : before + limit]:
-        row = FindingRow(**dataclasses.asdict(finding))
-        if shown and sum(len(each.model_dump_json()) for each in [*shown, row]) > _ANSWER_CHARACTERS:
-            break
-        shown.append(row)
-    end = before + len(shown)
-    notes = list(verdict.notes[:_NOTES])
-    if len(verdict.notes) > _NOTES:
-        notes.append(f"and {len(verdict.notes) - _NOTES} notes more: a filter selects fewer packets")
-    if done.more:
-        notes.append(f"only the first {verdict.examined} packets were examined: a filter selects others")
-    busiest = sorted(verdict.exchanges, key=lambda each: -each.requests)
-    return Explanation(
-        source=done.source,
-        examined=verdict.examined,
-        findings=shown,
-        left=len(verdict.findings) - end,
-        exchanges=[ExchangeRow(**dataclasses.asdict(each)) for each in busiest[:_EXCHANGES]],
-        notes=notes,
-        next_cursor=f"{end}-{verdict.examined}" if end < len(verdict.findings) else None,
-    )
-
-
 async def qemu_packet_send(
     context: LabContext,
     interface: Annotated[
@@ -360,6 +254,5 @@ async def qemu_packet_send(
 TOOLS: tuple[Tool, ...] = (
     tool(qemu_pcap_read, "Read packets", read_only=True, idempotent=True),
     tool(qemu_pcap_wait, "Wait for packets", read_only=True, idempotent=True),
-    tool(qemu_pcap_explain, "Find what is wrong", read_only=True, idempotent=True),
     tool(qemu_packet_send, "Send a packet"),
 )
