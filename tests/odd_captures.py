@@ -60,6 +60,7 @@ _ETHERNET: tuple[Callable[[], Any], ...] = (
     lambda: IP() / ICMP(type=3) / IPerror() / UDPerror(),
     lambda: IP() / TCP(options=[("MSS", 1460), ("SAckOK", b""), ("Timestamp", (1, 2)), ("WScale", 7)]) / HOSTILE,
     lambda: IP() / UDP() / HOSTILE,
+    lambda: IP() / UDP(dport=69) / (b"\0\1" + HOSTILE + b"\0octet\0"),
     lambda: IP() / UDP(sport=53) / DNS(qd=DNSQR(qname=HOSTILE[:60]), an=DNSRR(rrname="a.example", rdata="10.0.0.1")),
     lambda: IP() / UDP(dport=67) / BOOTP(chaddr=b"\x02" * 6) / DHCP(options=[("hostname", HOSTILE), "end"]),
     lambda: IP(proto=2) / Raw(b"\x22\0\0\0\0\0\0\1\4\0\0\0\xe0\0\0\x16"),

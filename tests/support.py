@@ -249,8 +249,12 @@ class Wire:
 
         assert eventually(connected)
 
+    def send_bytes(self, frame: bytes) -> None:
+        """Send a frame as it is."""
+        self._socket.send(frame)
+
     def send(self, count: int, size: int = 60, protocol: int = PROTOCOL) -> None:
         """Send `count` broadcast frames of `size` bytes, numbered from 0 after the Ethernet header."""
         head = b"\xff" * 6 + b"\x02\0\0\0\0\1" + protocol.to_bytes(2, "big")
         for number in range(count):
-            self._socket.send((head + number.to_bytes(4, "big")).ljust(size, b"\0"))
+            self.send_bytes((head + number.to_bytes(4, "big")).ljust(size, b"\0"))

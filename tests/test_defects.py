@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -117,15 +118,39 @@ def test_findings_come_in_pages(user: Account) -> None:
             page = await session.call("qemu_pcap_explain", cursor=cursor, limit=7)
             found += page["findings"]
             assert len(page["findings"]) <= 7
+            assert page["left"] == 0 if page["next_cursor"] is None else page["left"] >= 40 - len(found)
             cursor = page["next_cursor"]
             if cursor is None:
                 break
         assert len({finding["says"] for finding in found}) == len(found) >= 40
+        whole = await session.call("qemu_pcap_explain", limit=100)
+        assert len(json.dumps(whole)) < 9000
+        assert whole["left"] == len(found) - len(whole["findings"]) > 0
         for wrong in ("x", "1-0", "-1-5", "1-999999"):
             with pytest.raises(ToolFailed, match="is no cursor"):
                 await session.call("qemu_pcap_explain", cursor=wrong)
 
     with_guest(user, scenario)
+
+
+def test_what_a_ring_has_overwritten_may_be_what_is_missing(user: Account, wire: Wire) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            await session.call("qemu_pcap_start", interface=wire.near, max_bytes=4096, files=2)
+            wire.send(200)
+            wire.send_bytes(
+                bytes.fromhex(
+                    "ffffffffffff 020000000001 0806 0001 0800 06 04 0001 020000000001 0a000001 000000000000 0a000002"
+                )
+            )
+            await session.call("qemu_pcap_wait", filter="arp", absent=True, since="now", timeout=1.1)
+            answer = await session.call("qemu_pcap_explain")
+            overwritten = (await session.call("qemu_pcap_status"))["captures"][0]["packets_overwritten"]
+            (finding,) = [each for each in answer["findings"] if each["what"] == "arp.no_answer"]
+            assert answer["examined"] == 201 - overwritten < 201
+            assert f"{overwritten} packets of the capture were lost" in finding["evidence"]
+
+    anyio.run(scenario)
 
 
 def test_answers_that_a_filter_hides_are_not_missed(user: Account) -> None:
@@ -146,17 +171,24 @@ def test_a_file_is_explained_like_a_capture_and_others_files_are_not_read(
     async def scenario() -> None:
         async with serving(user, "--allow-interface", wire.near) as session:
             await session.call("qemu_pcap_start", interface=wire.near)
-            wire.send(2)
+            for turn in range(1, 9):  # what is on the wire is in
+                wire.send(1)
+                assert (await session.call("qemu_pcap_explain"))["examined"] == turn
             path = (await session.call("qemu_pcap_stop"))["path"]
             by_capture = await session.call("qemu_pcap_explain", capture="c1")
             by_path = await session.call("qemu_pcap_explain", path=path)
             assert by_capture | {"source": path} == by_path
-            assert by_path["examined"] == 2
+            assert by_path["examined"] == 8
             with pytest.raises(ToolFailed, match=r"^capture\.unreadable: "):
                 await session.call("qemu_pcap_explain", path=str(tmp_path / "x.pcap"))
             with pytest.raises(ToolFailed, match=r"^request\.invalid: capture and path"):
                 await session.call("qemu_pcap_explain", path=path, capture="c1")
             with pytest.raises(ToolFailed, match=r"^capture\.bad_filter: "):
                 await session.call("qemu_pcap_explain", filter="udp prot 53")
+            whole = Path(path).read_bytes()
+            Path(path).write_bytes(whole[:-1])
+            torn = await session.call("qemu_pcap_explain", path=path)
+            assert torn["examined"] == 7
+            assert "the file ends in a damaged record: truncated dump file" in torn["notes"][-1]
 
     anyio.run(scenario)

@@ -13,6 +13,7 @@ from rawtap import _bpf, wire
 from rawtap.capture import filters
 from rawtap.lab import Capture, Lab
 from rawtap.packets import reader
+from rawtap.packets._savefile import Savefile
 from rawtap.packets.explain import Examiner, Verdict
 from rawtap.packets.tail import Start, Tail
 
@@ -32,11 +33,15 @@ class Packets(Protocol):
 
 @dataclass(frozen=True)
 class Explained:
-    """A verdict on the packets of `source`, a capture's id or a path; `more` tells that there were too many of them."""
+    """A verdict on the packets of `source`, a capture's id or a path.
+
+    `more` tells that there were too many of them; `damage` is libpcap's text where a file ends in a broken record.
+    """
 
     source: str
     verdict: Verdict
     more: bool
+    damage: str
 
 
 async def explain(
@@ -60,7 +65,9 @@ async def explain(
     applied = {expression, capture.session.request.filter if capture else ""} - {""}
     verdict = await _examine(packets, applied, capture, most, tell)
     name = str(path) if path else capture.id if capture else ""
-    return Explained(name, verdict, more=verdict.examined == most)
+    growing = capture is not None and capture.session.running  # then an unfinished end is no damage
+    damage = packets.damage if isinstance(packets, Savefile) and not growing else ""
+    return Explained(name, verdict, verdict.examined == most, damage)
 
 
 def _open(capture: Capture | None, path: Path | None, expression: str) -> Packets:

@@ -423,7 +423,7 @@ def test_a_request_has_its_time(packet: Any) -> None:
 
 def test_what_was_dropped_may_be_the_answer() -> None:
     finding = only(examine([PING], lost=3))
-    assert finding.evidence.endswith("3 packets were dropped by the capture, and what is missing may be among them")
+    assert finding.evidence.endswith("3 packets of the capture were lost, and what is missing may be among them")
     wrong = only(examine([out(UDP(sport=1, dport=2, chksum=1))], lost=3))
     assert "dropped" not in wrong.evidence
 

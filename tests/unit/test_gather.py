@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import anyio
 import pytest
 from test_tail import Ring
 
+from rawtap.errors import CaptureFailed
 from rawtap.lab import Capture
 from rawtap.observation import Scene
 from rawtap.packets.tail import Part
-from rawtap.timeline.gather import _Packets
+from rawtap.timeline.gather import Question, _Gathering, _Packets
 from rawtap.timeline.merge import Place
 
 SECOND = 1_000_000_000
@@ -35,6 +37,7 @@ class Session:
 class Named:
     id: str
     session: Session
+    tidings: object = None
 
     def parts(self) -> list[Part]:
         return self.session.ring.there()
@@ -103,6 +106,26 @@ def test_what_a_capture_has_not_written_yet_is_not_gone(ring: Ring) -> None:
     path.write_bytes(path.read_bytes()[:-10])
     assert seconds(stream) == [1]
     assert (stream.gone, stream.end[0]) == (0, 1)
+
+
+@dataclass
+class Stuck:
+    """Stands for the tidings of a capture that waits for a disk."""
+
+    async def caught_up(self) -> None:
+        raise CaptureFailed("the capture does not get on", evidence="it saved nothing", cure="See to the disk")
+
+
+def test_a_capture_that_does_not_get_on_is_told_of_and_holds_no_page_up(ring: Ring) -> None:
+    ring.add(2)
+    stuck, ended = packets(Session(ring), at=9), packets(Session(ring, running=False), at=9)
+    for each in (stuck, ended):
+        each.capture.tidings = Stuck()
+    gathering = _Gathering(Question(), {}, 10, 9 * SECOND, packets=[stuck, ended])
+    anyio.run(gathering.catch_up)
+    assert (stuck.late, ended.late) == (True, False)
+    (warning,) = gathering.warnings
+    assert warning.startswith("the newest packets of c1 may come late, on a later page: capture.failed: ")
 
 
 def test_what_a_ring_removed_before_it_was_read_is_counted(ring: Ring) -> None:

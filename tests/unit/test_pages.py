@@ -146,15 +146,51 @@ def test_a_pcapng_file_with_a_second_interface_in_the_middle_is_read_from_its_be
     """What was skipped would be missing: the second interface's description."""
     path = tmp_path / "f"
     first = b"".join(record("pcapng", each) for each in range(1, 11))
-    again = b"".join(record("pcapng", each) for each in range(11, 41))
+    again = b"".join(map(on_second, range(11, 41)))
     path.write_bytes(head("pcapng") + first + _interface("<") + again)
     source, indexes = one(path, growing=True), Indexes()
     assert numbers(page(source, indexes, first=35, limit=3)) == [35, 36, 37]
     survey = indexes.survey(path, "")
     assert max(place.scanned for place in survey.places) <= 10
     with path.open("ab") as file:
-        file.write(record("pcapng", 41))
+        file.write(on_second(41))
     assert numbers(page(source, indexes, first=41)) == [41]
+
+
+def on_second(number: int) -> bytes:
+    """The packet as one of the second interface."""
+    whole = record("pcapng", number)
+    return whole[:8] + struct.pack("<I", 1) + whole[12:]
+
+
+def test_what_comes_while_a_page_is_read_is_for_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "f", "pcap", range(1, 5))
+    surveyed = Indexes.survey
+
+    def survey(self: Indexes, path: Path, expression: str) -> Survey:
+        found = surveyed(self, path, expression)
+        with path.open("ab") as file:
+            file.write(record("pcap", 5))
+        return found
+
+    source, indexes = one(path, growing=True), Indexes()
+    monkeypatch.setattr(Indexes, "survey", survey)
+    found = page(source, indexes)
+    assert (numbers(found), found.scanned, found.matched) == ([1, 2, 3, 4], 4, 4)
+    assert numbers(page(source, indexes, cursor=found.next_cursor)) == [5]
+
+
+def test_a_page_that_is_full_before_its_limit_says_so_and_goes_on(tmp_path: Path) -> None:
+    source, indexes = one(write(tmp_path / "f", "pcap", range(1, 101))), Indexes()
+    found = page(source, indexes, limit=60, detail="layers")
+    assert (found.cut, len(found.packets) < 60) == (True, True)
+    rest = []
+    while found.next_cursor:
+        rest += numbers(found)
+        found = page(source, indexes, limit=60, detail="layers", cursor=found.next_cursor)
+    assert rest + numbers(found) == list(range(1, 101))
+    assert not found.cut
+    assert not page(source, indexes, limit=5).cut
 
 
 class Ring:

@@ -66,7 +66,7 @@ class Examiner:
     def result(self, until_ns: int, lost: int = 0) -> Verdict:
         """What is to be said at `until_ns`, when the capture ended or has come to; more packets may be added after it.
 
-        `lost` packets were dropped by the capture.
+        `lost` packets were dropped by the capture, or overwritten by its ring.
         """
         findings = self._findings.copy()
         notes: list[str] = [*self._frames.notes(), *self._names.notes()]

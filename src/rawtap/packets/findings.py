@@ -111,8 +111,8 @@ class Findings:
         return other
 
     def all(self, lost: int) -> tuple[Finding, ...]:
-        """All, in the order in which they were met first; `lost` packets were dropped by the capture."""
-        loss = f"; {lost} packets were dropped by the capture, and what is missing may be among them" if lost else ""
+        """All, in the order in which they were met first; `lost` packets were dropped, or overwritten by a ring."""
+        loss = f"; {lost} packets of the capture were lost, and what is missing may be among them" if lost else ""
         return tuple(
             Finding(
                 what, bounded(entry.says), tuple(entry.numbers), entry.count, entry.rule,

@@ -76,7 +76,7 @@ class Index:
         """
         with self._lock, os.fdopen(reader.open_regular(path), "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if self._sample != _sample(file.fileno(), self._survey.end.offset) or size < self._size:
+            if self._sample != _sample(file.fileno(), self._survey.end.offset):
                 self._survey, self._goes_on, self._size = Survey(), False, -1
             if size != self._size:
                 self._scan(open_file())

@@ -102,6 +102,8 @@ def _explanation(done: Explained, before: int, limit: int) -> Explanation:
     notes = list(verdict.notes[:_NOTES])
     if len(verdict.notes) > _NOTES:
         notes.append(f"and {len(verdict.notes) - _NOTES} notes more: a filter selects fewer packets")
+    if done.damage:
+        notes.append(f"the file ends in a damaged record: {done.damage}")
     if done.more:
         notes.append(f"only the first {verdict.examined} packets were examined: a filter selects others")
     busiest = sorted(verdict.exchanges, key=lambda each: -each.requests)
