@@ -4,34 +4,29 @@ Order of start: bridge, TAP, QEMU (paused), capture, processors. Order of releas
 bridge. Whatever fails or is cancelled on the way up is taken down again by the same path; releases are shielded
 from cancellation, so that a cancelled call leaves nothing half-way.
 
-Netlink, libpcap and files block, so they run in worker threads (`in_thread`, `to_thread`); processes, QMP and consoles
-belong to the event loop.
+Netlink, libpcap and files block, so they run in worker threads; processes, QMP and consoles belong to the event loop.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 import anyio
-from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap import privileges
-from rawtap.capture.keeper import Keeper
-from rawtap.capture.session import CaptureRequest, CaptureSession, Snapshot
-from rawtap.capture.tidings import Tidings
+from rawtap.blocking import in_thread
+from rawtap.bridges import Bridges
+from rawtap.capture.session import CaptureRequest
+from rawtap.captures import Capture, CaptureReport, Captures
 from rawtap.chronicle import Chronicle
 from rawtap.errors import (
-    CaptureFailed,
-    CaptureUnknown,
     GuestAlreadyRunning,
     GuestNotRunning,
     InterfaceNotAllowed,
@@ -39,50 +34,29 @@ from rawtap.errors import (
     NoSuchInterface,
     RawtapError,
     RequestInvalid,
-    ServerExhausted,
     ServerStopping,
 )
 from rawtap.guest import profile as profiles
 from rawtap.guest.console import Output
 from rawtap.guest.machine import Exit, Machine
 from rawtap.guest.profile import TRUSTED_BRIDGES, BootOptions, MachineSpec, Nic
-from rawtap.network import addressing, links, network, watch
+from rawtap.network import addressing, links, watch
 from rawtap.network.links import Link
 from rawtap.network.network import Bridge, BridgeSpec, Tap
 from rawtap.network.watch import Change, Watcher
 from rawtap.observation import GuestNic, Observation, Scene
 from rawtap.packets.index import Indexes
-from rawtap.packets.tail import Part
 from rawtap.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
 Report = Callable[[str], Awaitable[None]]
 
 _GUEST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
-_FRAME_INTERVAL = 0.001  # seconds from one sent frame to the next
-_EVERYBODY = "ff:ff:ff:ff:ff:ff"
-_ETHERNET = 1  # the link type of what guests are on
-_KEPT_CAPTURES = 200  # finished ones that are still listed
 
 
 async def _silent(_: str) -> None:
     """A `Report` that nobody reads."""
-
-
-@asynccontextmanager
-async def in_thread(manager: AbstractContextManager[T]) -> AsyncIterator[T]:
-    """Enter and leave a blocking context manager in worker threads; leaving is shielded from cancellation."""
-    async with AsyncExitStack() as stack:
-        value = await to_thread(manager.__enter__)
-
-        async def leave() -> None:
-            with anyio.CancelScope(shield=True):
-                await to_thread(manager.__exit__, None, None, None)
-
-        stack.push_async_callback(leave)
-        yield value
 
 
 @dataclass(frozen=True)
@@ -98,34 +72,6 @@ class BootRequest:
     timeout: float = 60.0
     capture: bool = False
     capture_filter: str = ""
-
-
-@dataclass(frozen=True)
-class Capture:
-    """A capture by its id, with what was seen of the interfaces meanwhile."""
-
-    id: str
-    session: CaptureSession
-    observation: Observation
-    tidings: Tidings
-
-    @property
-    def interface(self) -> str:
-        """What it captures on."""
-        return self.session.request.interface
-
-    def parts(self) -> list[Part]:
-        """Its files that are there, for who follows them."""
-        return [Part(each.number, each.path, each.packets_before) for each in self.session.segments]
-
-
-@dataclass(frozen=True)
-class CaptureReport:
-    """A capture's row: where it stands, and why nothing was there."""
-
-    capture: Capture
-    snapshot: Snapshot
-    diagnosis: str | None
 
 
 @dataclass(frozen=True)
@@ -170,44 +116,29 @@ class Booted:
 
 
 @dataclass
-class _Lease:
-    """A bridge in use by this server's guests."""
-
-    bridge: Bridge
-    stack: AsyncExitStack
-    users: int = 0
-
-
-@dataclass
 class Lab:
     """Guests, networks and captures by name. Open it with ``async with``; leaving releases everything.
 
     Attributes:
         indexes: Of the files whose packets were asked for.
-        on_capture: Called in the event loop when a capture has started, and (True) when nothing more comes into one.
     """
 
     settings: Settings
-    on_capture: Callable[[Capture, bool], object] | None = None
     indexes: Indexes = field(default_factory=Indexes)
     guests: dict[str, Guest] = field(default_factory=dict)
-    captures: dict[str, Capture] = field(default_factory=dict)
     chronicle: Chronicle = field(default_factory=Chronicle)
-    _leases: dict[str, _Lease] = field(default_factory=dict)
+    captures: Captures = field(init=False)
+    bridges: Bridges = field(init=False)
     _booting: set[str] = field(default_factory=set)
-    _counter: int = 0
-    _opening: int = 0
     _stopping: bool = False
-    _network_lock: anyio.Lock = field(default_factory=anyio.Lock)
-    _swept: bool = False
-    _keeper: Keeper | None = None
-    _keeper_lock: anyio.Lock = field(default_factory=anyio.Lock)
     _watcher: Watcher | None = None
     _watcher_lock: anyio.Lock = field(default_factory=anyio.Lock)
     _watcher_stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     _scene: Scene = field(init=False)
 
     def __post_init__(self) -> None:
+        self.captures = Captures(self.settings, self.chronicle)
+        self.bridges = Bridges(self._stop_captures_on)
         self._scene = Scene(others=TRUSTED_BRIDGES | self.settings.allowed_interfaces)
 
     async def __aenter__(self) -> Self:
@@ -222,17 +153,9 @@ class Lab:
                         group.start_soon(self._release_or_log, guest)
             finally:
                 try:
-                    await self._stop_captures(lambda _: True)
-                    await self._close_captures()
+                    await self.captures.close()
                 finally:
                     await self._watcher_stack.aclose()
-
-    async def _close_captures(self) -> None:
-        """Wait until the kernel has taken back the sockets of captures that have ended, and end their keeper."""
-        for capture in self.captures.values():
-            await to_thread(capture.session.close)
-        if self._keeper:
-            await to_thread(self._keeper.close)
 
     async def _release_or_log(self, guest: Guest) -> None:
         """At the end one guest that cannot be released must not keep the others; there is no call left to tell."""
@@ -284,12 +207,11 @@ class Lab:
         if request.network:
             await report("making the network")
             await self._watching()  # for the sake of the timeline: a capture may come later
-            bridge = await stack.enter_async_context(self._bridge(self._bridge_spec(spec)))
-            async with self._network_lock:
-                tap = await stack.enter_async_context(in_thread(network.tap(bridge, request.name)))
+            bridge = await stack.enter_async_context(self.bridges.share(self._bridge_spec(spec)))
+            tap = await stack.enter_async_context(self.bridges.tap(bridge, request.name))
             self._scene = self._scene.with_nic(tap.name, GuestNic(request.name, bridge.name, tap.mac))
         captures: list[Capture] = []  # stopped after the machine has ended
-        stack.push_async_callback(self._stop_captures, captures.__contains__)
+        stack.push_async_callback(self.captures.stop_those, captures.__contains__)
         await report("starting QEMU")
         nic = Nic(tap.device.fileno(), tap.mac) if tap else None
         machine = await Machine.start(request.name, spec, nic, partial(self.chronicle.guest_ended, request.name))
@@ -317,43 +239,6 @@ class Lab:
         name = addressing.checked_name(spec.profile.bridge)
         trusted = name in TRUSTED_BRIDGES | self.settings.allowed_interfaces
         return BridgeSpec(name, addressing.checked_address(spec.profile.address), trusted)
-
-    @asynccontextmanager
-    async def _bridge(self, spec: BridgeSpec) -> AsyncIterator[Bridge]:
-        """A share of the bridge; the last one that is given back stops its captures and gives the bridge back."""
-        async with self._network_lock:
-            await self._sweep()
-            lease = self._leases.get(spec.name)
-            if lease is None:
-                stack = AsyncExitStack()
-                lease = _Lease(await stack.enter_async_context(in_thread(network.bridge(spec))), stack)
-                self._leases[spec.name] = lease
-            lease.users += 1
-        try:
-            yield lease.bridge
-        finally:
-            with anyio.CancelScope(shield=True):
-                async with self._network_lock:
-                    lease.users -= 1
-                    if lease.users == 0:
-                        del self._leases[spec.name]
-                        await self._stop_captures(lambda capture: capture.interface == spec.name)
-                        await lease.stack.aclose()
-
-    async def _sweep(self) -> None:
-        """Once a server, before its first network: remove what dead servers left."""
-        if not self._swept and privileges.current().may(privileges.Capability.NET_ADMIN):
-            for name in await to_thread(network.sweep):
-                logger.info("removed %s, left behind by a rawtap that was killed", name)
-        self._swept = True
-
-    async def sweep(self) -> None:
-        """Remove what dead servers left behind, if that was not done yet. Failing to is logged, and no error."""
-        async with self._network_lock:
-            try:
-                await self._sweep()
-            except NetworkError as error:
-                logger.warning("could not look for leftovers: %s", error)
 
     def guest(self, name: str) -> Guest:
         """The guest of that name, running or ended.
@@ -393,11 +278,10 @@ class Lab:
     async def _take_down(self, guest: Guest) -> Ended:
         exit_ = await guest.machine.end()
         interfaces = {guest.tap.name} if guest.tap else set()
-        lease = self._leases.get(guest.bridge.name) if guest.bridge else None
-        if lease is not None and lease.users == 1:
-            interfaces.add(lease.bridge.name)
+        if guest.bridge and self.bridges.users(guest.bridge.name) == 1:
+            interfaces.add(guest.bridge.name)
         try:
-            stopped = await self._stop_captures(lambda each: each is guest.capture or each.interface in interfaces)
+            stopped = await self.captures.stop_those(lambda each: each is guest.capture or each.interface in interfaces)
         finally:
             await guest.stack.aclose()
         released, standing = await self._what_is_gone(guest)
@@ -421,7 +305,7 @@ class Lab:
 
     def interfaces(self) -> frozenset[str]:
         """What may be captured: interfaces that rawtap made, those of the built-in profiles, the operator's."""
-        made = {guest.tap.name for guest in self.guests.values() if guest.tap} | set(self._leases)
+        made = {guest.tap.name for guest in self.guests.values() if guest.tap} | self.bridges.names()
         return frozenset(made | TRUSTED_BRIDGES | self.settings.allowed_interfaces)
 
     def interface_of(self, name: str) -> str:
@@ -450,58 +334,10 @@ class Lab:
         before = await to_thread(watcher.look)
         link = self._allowed(name, before.find(name))
         observation = Observation(watcher, link, before, scene=lambda: self._scene)
-        self._counter += 1
-        capture_id = f"c{self._counter}"
-        loop = asyncio.get_running_loop()
+        return await self.captures.start(replace(request, guest=self._guests_on(name)), link.index, observation)
 
-        def ended(session: CaptureSession) -> None:
-            try:
-                observation.end(session.saved)
-            finally:
-                self.chronicle.capture_ended(capture_id, session)
-                loop.call_soon_threadsafe(self._tell_of, capture_id, True)
-
-        with self._counted_start():
-            session = await to_thread(
-                CaptureSession.start,
-                replace(request, guest=self._guests_on(name)),
-                link.index,
-                self.settings.capture_dir,
-                f"{name}-{capture_id}",
-                self.settings.ring_bytes,
-                ended,
-                await self._kept(),
-                partial(self.chronicle.capture_armed, capture_id),
-            )
-        try:
-            await checkpoint_if_cancelled()
-        except BaseException:  # nobody will learn of this capture
-            with anyio.CancelScope(shield=True):
-                await to_thread(session.discard)
-            raise
-        capture = Capture(capture_id, session, observation, Tidings(session))
-        self.captures[capture_id] = capture
-        self._forget_old()
-        self._tell_of(capture_id, False)
-        return capture
-
-    def _tell_of(self, capture_id: str, ended: bool) -> None:
-        if self.on_capture and capture_id in self.captures:
-            self.on_capture(self.captures[capture_id], ended)
-
-    async def _kept(self) -> Keeper:
-        """The keeper of capture files, started with the first of them."""
-        async with self._keeper_lock:
-            if self._keeper is None:
-                try:
-                    self._keeper = await to_thread(Keeper)
-                except OSError as error:
-                    raise ServerExhausted.of(error) or CaptureFailed(
-                        "the process that keeps capture files whole cannot be started",
-                        evidence=str(error),
-                        cure="qemu_doctor checks the set-up",
-                    ) from error
-            return self._keeper
+    async def _stop_captures_on(self, interface: str) -> None:
+        await self.captures.stop_those(lambda capture: capture.interface == interface)
 
     def _guests_on(self, interface: str) -> str:
         """Who is on that interface, for the head of a pcapng file."""
@@ -510,21 +346,6 @@ class Lab:
             for guest in self.guests.values()
             if guest.tap and guest.is_on(interface)
         )
-
-    @contextmanager
-    def _counted_start(self) -> Iterator[None]:
-        """Hold the limit on captures, counting those that are being opened."""
-        running = self._opening + sum(capture.session.running for capture in self.captures.values())
-        if running >= self.settings.max_captures:
-            raise CaptureFailed(
-                f"{running} captures are running already",
-                cure="qemu_pcap_stop ends one; the operator sets the limit",
-            )
-        self._opening += 1
-        try:
-            yield
-        finally:
-            self._opening -= 1
 
     async def _watching(self) -> Watcher:
         """The watcher of the interfaces; the first who needs it waits for its start."""
@@ -558,54 +379,6 @@ class Lab:
                 cure=f"The operator can allow it: start the server with --allow-interface {name}",
             )
         return link
-
-    def _forget_old(self) -> None:
-        finished = [key for key, capture in self.captures.items() if not capture.session.running]
-        for key in finished[: max(0, len(self.captures) - _KEPT_CAPTURES)]:
-            del self.captures[key]
-
-    def capture(self, capture_id: str | None) -> Capture:
-        """The capture of that id; without one the newest that runs, or the newest of all.
-
-        Raises:
-            CaptureUnknown: There is none.
-        """
-        if capture_id is None and self.captures:
-            ordered = list(self.captures.values())
-            return next((each for each in reversed(ordered) if each.session.running), ordered[-1])
-        found = self.captures.get(capture_id or "")
-        if found is None:
-            there = ", ".join(self.captures) or "none"
-            raise CaptureUnknown(
-                f"there is no capture {capture_id}" if capture_id else "there is no capture",
-                evidence=f"captures: {there}",
-                cure="qemu_pcap_start starts one; qemu_pcap_status lists them",
-            )
-        return found
-
-    async def report(self, capture: Capture, *, at_once: bool = False) -> CaptureReport:
-        """A capture's row as it is now; one that has just begun says only `at_once` why it is empty."""
-        return await self._report(capture, capture.session.snapshot(), at_once=at_once)
-
-    async def stop_capture(self, capture: Capture) -> CaptureReport:
-        """End a capture with everything that was on the wire in its file; one that has ended is reported again."""
-        with anyio.CancelScope(shield=True):
-            snapshot = await to_thread(capture.session.stop)
-        return await self._report(capture, snapshot)
-
-    @staticmethod
-    async def _report(capture: Capture, snapshot: Snapshot, *, at_once: bool = False) -> CaptureReport:
-        explain = partial(capture.observation.explain, capture.session, snapshot, at_once=at_once)
-        warnings, diagnosis = await to_thread(explain)
-        snapshot = replace(snapshot, warnings=(*snapshot.warnings, *warnings))
-        return CaptureReport(capture, snapshot, diagnosis)
-
-    async def _stop_captures(self, which: Callable[[Capture], bool]) -> list[CaptureReport]:
-        """Stop those that run; all are asked before the first is waited for."""
-        wanted = [capture for capture in self.captures.values() if capture.session.running and which(capture)]
-        for capture in wanted:
-            capture.session.request_stop()
-        return [await self.stop_capture(capture) for capture in wanted]
 
     def require_open(self) -> None:
         """Raise ServerStopping once the server is on its way down."""

@@ -34,7 +34,8 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, ResourcesListChang
 from mcp_types import CallToolResult, InputRequiredResult, Resource, ResourceTemplate
 from pydantic import AnyUrl
 
-from rawtap.lab import Capture, Lab
+from rawtap.captures import Capture
+from rawtap.lab import Lab
 from rawtap.packets import decode
 from rawtap.settings import Settings
 from rawtap.tools import capture, explain, guest, packets, resources, timeline
@@ -71,11 +72,11 @@ class RawtapServer(MCPServer[Lab]):
             async with self._lab as lab:
                 preparing = asyncio.create_task(_prepare(lab))
                 async with anyio.create_task_group() as notices:
-                    lab.on_capture = lambda *change: notices.start_soon(self._announce, *change)
+                    lab.captures.on_change = lambda *change: notices.start_soon(self._announce, *change)
                     try:
                         yield lab
                     finally:
-                        lab.on_capture = None
+                        lab.captures.on_change = None
                         notices.cancel_scope.cancel()
                         await preparing
 
@@ -141,7 +142,7 @@ async def _prepare(lab: Lab) -> None:
 
     The decoder takes half a second. It is loaded by a daemon thread, which the server's end does not wait for.
     """
-    await lab.sweep()
+    await lab.bridges.sweep()
     threading.Thread(target=decode.load, name="decoder", daemon=True).start()
 
 

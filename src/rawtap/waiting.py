@@ -16,8 +16,9 @@ import anyio
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap.capture import filters
+from rawtap.captures import Capture
 from rawtap.errors import RequestInvalid
-from rawtap.lab import Capture, Lab
+from rawtap.lab import Lab
 from rawtap.packets import lines, reader
 from rawtap.packets.reader import Detail, Line, Raw
 from rawtap.packets.tail import Start, Tail, behind
@@ -135,7 +136,7 @@ async def wait(lab: Lab, capture_id: str | None, wish: Wish, detail: Detail, tel
     """
     lab.require_open()
     await to_thread(filters.checked, wish.expression)
-    capture = lab.capture(capture_id)
+    capture = lab.captures.get(capture_id)
     watch = _Watch(capture, wish)
     with capture.tidings.listening():
         await watch.begin()
@@ -144,7 +145,7 @@ async def wait(lab: Lab, capture_id: str | None, wish: Wish, detail: Detail, tel
             await watch.follow(tell)
         seen = await watch.end()
     satisfied, reason = judge(wish, seen)
-    if not seen.looked_at and (diagnosis := (await lab.report(capture, at_once=True)).diagnosis):
+    if not seen.looked_at and (diagnosis := (await lab.captures.report(capture, at_once=True)).diagnosis):
         reason += f": {diagnosis}"
     return await to_thread(watch.shown, satisfied, reason, detail)
 

@@ -14,8 +14,9 @@ from typing import Any
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap.capture import filters
+from rawtap.captures import Capture
 from rawtap.errors import CaptureUnreadable, InterfaceNotAllowed, RequestInvalid
-from rawtap.lab import Capture, Guest, Lab
+from rawtap.lab import Guest, Lab
 from rawtap.network import transmit
 from rawtap.packets import craft, headers, lines
 from rawtap.packets.lines import Line as Said
@@ -74,11 +75,11 @@ def chosen(lab: Lab, capture_id: str | None, path: Path | None) -> tuple[Capture
         RequestInvalid: Both are given.
     """
     if path is None:
-        return lab.capture(capture_id), None
+        return lab.captures.get(capture_id), None
     if capture_id is not None:
         raise RequestInvalid("capture and path are both given", cure="Give one of them")
     path = _readable(path, lab.settings)
-    owners = (each for each in lab.captures.values() if path in map(Path.resolve, each.session.files))
+    owners = (each for each in lab.captures.all() if path in map(Path.resolve, each.session.files))
     return next(owners, None), path
 
 

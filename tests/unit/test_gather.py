@@ -10,8 +10,8 @@ import anyio
 import pytest
 from test_tail import Ring
 
+from rawtap.captures import Capture
 from rawtap.errors import CaptureFailed
-from rawtap.lab import Capture
 from rawtap.observation import Scene
 from rawtap.packets.tail import Part
 from rawtap.timeline.gather import Question, _Gathering, _Packets

@@ -28,10 +28,11 @@ import anyio
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap.capture import filters
+from rawtap.captures import Capture
 from rawtap.errors import CaptureFailed, RequestInvalid
 from rawtap.guest import log
 from rawtap.guest.log import GuestLog
-from rawtap.lab import Capture, Lab
+from rawtap.lab import Lab
 from rawtap.observation import Scene
 from rawtap.packets import lines
 from rawtap.packets.tail import Tail, behind
@@ -99,8 +100,8 @@ async def page(lab: Lab, question: Question, since: str | None, limit: int) -> T
 
 def _captures(lab: Lab, question: Question) -> list[Capture]:
     if question.capture is not None:
-        return [lab.capture(question.capture)]
-    return list(lab.captures.values())
+        return [lab.captures.get(question.capture)]
+    return lab.captures.all()
 
 
 @dataclass

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from rawtap.capture._native import MAX_SNAPLEN
 from rawtap.capture.session import DEFAULT_MAX_BYTES, MAX_COMMENT, MAX_FILES, CaptureRequest
-from rawtap.lab import Capture, CaptureReport
+from rawtap.captures import Capture, CaptureReport
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
 
 _ANSWER_CHARACTERS = 8000
@@ -112,11 +112,11 @@ async def qemu_pcap_status(
 ) -> CaptureRows:
     """Show captures: counters, drops, warnings, and why nothing was seen."""
     lab = lab_of(context)
-    wanted = [lab.capture(capture)] if capture else list(lab.captures.values())
+    wanted = [lab.captures.get(capture)] if capture else lab.captures.all()
     rows: list[CaptureRow] = []
     cut = 0
     for each in reversed(wanted):
-        row = row_of(await lab.report(each))
+        row = row_of(await lab.captures.report(each))
         if rows and sum(len(kept.model_dump_json()) for kept in [*rows, row]) > _ANSWER_CHARACTERS:
             cut += 1
         else:
@@ -128,7 +128,7 @@ async def qemu_pcap_status(
 async def qemu_pcap_stop(context: LabContext, capture: CaptureId = None) -> CaptureRow:
     """Stop a capture. Every packet that was on the wire before this call is in the file."""
     lab = lab_of(context)
-    return row_of(await lab.stop_capture(lab.capture(capture)))
+    return row_of(await lab.captures.stop(lab.captures.get(capture)))
 
 
 def started(capture: Capture) -> StartedCapture:

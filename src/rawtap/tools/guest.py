@@ -235,10 +235,10 @@ async def qemu_status(
         await guest.machine.settle()
     bridges = {guest.bridge.name: guest.bridge for guest in guests.values() if guest.bridge}
     wanted = set(bridges) | {guest.tap.name for guest in guests.values() if guest.tap}
-    captures = [each for each in lab.captures.values() if name is None or each.interface in wanted]
+    captures = [each for each in lab.captures.all() if name is None or each.interface in wanted]
     return Status(
         guests=[_guest_row(each, guest) for each, guest in guests.items()],
-        captures=[row_of(await lab.report(each)) for each in captures[-20:]],
+        captures=[row_of(await lab.captures.report(each)) for each in captures[-20:]],
         networks=[
             NetworkRow(
                 bridge=bridge.name,

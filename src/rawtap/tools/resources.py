@@ -8,8 +8,9 @@ from anyio.to_thread import run_sync as to_thread
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp_types import Annotations, Resource, ResourceLink, ResourceTemplate
 
+from rawtap.captures import Capture
 from rawtap.errors import CaptureUnknown
-from rawtap.lab import Capture, Lab
+from rawtap.lab import Lab
 from rawtap.tools.capture import row_of
 
 SCHEME = "capture://"
@@ -28,7 +29,7 @@ TEMPLATE = ResourceTemplate(
 
 def listed(lab: Lab) -> list[Resource]:
     """The newest captures and the newest file of each."""
-    captures = list(lab.captures.values())[-_LISTED:]
+    captures = lab.captures.all()[-_LISTED:]
     return [resource for capture in captures for resource in (_row(capture), _file(capture))]
 
 
@@ -68,11 +69,11 @@ async def read(lab: Lab, uri: str) -> tuple[str | bytes, str]:
     """
     if uri.startswith(SCHEME):
         try:
-            capture = lab.capture(uri.removeprefix(SCHEME))
+            capture = lab.captures.get(uri.removeprefix(SCHEME))
         except CaptureUnknown as error:
             raise ResourceNotFoundError(str(error)) from error
-        return row_of(await lab.report(capture)).model_dump_json(indent=1), "application/json"
-    for capture in lab.captures.values():
+        return row_of(await lab.captures.report(capture)).model_dump_json(indent=1), "application/json"
+    for capture in lab.captures.all():
         for path in capture.session.files:
             if path.as_uri() == uri:
                 return await to_thread(_bytes_of, path), _KINDS[capture.session.request.format]

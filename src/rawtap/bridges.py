@@ -1,0 +1,92 @@
+"""The bridges of one server: made or joined with the first guest on them, given back with the last."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import anyio
+from anyio.to_thread import run_sync as to_thread
+
+from rawtap import privileges
+from rawtap.blocking import in_thread
+from rawtap.errors import NetworkError
+from rawtap.network import network
+from rawtap.network.network import Bridge, BridgeSpec, Tap
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Lease:
+    """A bridge in use by this server's guests."""
+
+    bridge: Bridge
+    stack: AsyncExitStack
+    users: int = 0
+
+
+@dataclass(eq=False)
+class Bridges:
+    """Shares of bridges. `before_return` is called with a bridge's name before that is given back."""
+
+    before_return: Callable[[str], Awaitable[object]]
+    _leases: dict[str, _Lease] = field(default_factory=dict)
+    _lock: anyio.Lock = field(default_factory=anyio.Lock)
+    _swept: bool = False
+
+    def names(self) -> set[str]:
+        """Those that are in use."""
+        return set(self._leases)
+
+    def users(self, name: str) -> int:
+        """How many shares of a bridge are held."""
+        lease = self._leases.get(name)
+        return lease.users if lease else 0
+
+    @asynccontextmanager
+    async def share(self, spec: BridgeSpec) -> AsyncIterator[Bridge]:
+        """A share of the bridge; the last one that is given back gives the bridge back."""
+        async with self._lock:
+            await self._sweep()
+            lease = self._leases.get(spec.name)
+            if lease is None:
+                stack = AsyncExitStack()
+                lease = _Lease(await stack.enter_async_context(in_thread(network.bridge(spec))), stack)
+                self._leases[spec.name] = lease
+            lease.users += 1
+        try:
+            yield lease.bridge
+        finally:
+            with anyio.CancelScope(shield=True):
+                async with self._lock:
+                    lease.users -= 1
+                    if lease.users == 0:
+                        del self._leases[spec.name]
+                        await self.before_return(spec.name)
+                        await lease.stack.aclose()
+
+    @asynccontextmanager
+    async def tap(self, bridge: Bridge, guest: str) -> AsyncIterator[Tap]:
+        """A TAP on that bridge, for the guest of that name."""
+        async with AsyncExitStack() as stack:
+            async with self._lock:
+                made = await stack.enter_async_context(in_thread(network.tap(bridge, guest)))
+            yield made
+
+    async def sweep(self) -> None:
+        """Remove what dead servers left behind, if that was not done yet. Failing to is logged, and no error."""
+        async with self._lock:
+            try:
+                await self._sweep()
+            except NetworkError as error:
+                logger.warning("could not look for leftovers: %s", error)
+
+    async def _sweep(self) -> None:
+        """Once a server, before its first network."""
+        if not self._swept and privileges.current().may(privileges.Capability.NET_ADMIN):
+            for name in await to_thread(network.sweep):
+                logger.info("removed %s, left behind by a rawtap that was killed", name)
+        self._swept = True

@@ -1,0 +1,207 @@
+"""The captures of one server: started within a limit, found by their ids, reported with what explains them, ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
+from anyio.to_thread import run_sync as to_thread
+
+from rawtap.capture.keeper import Keeper
+from rawtap.capture.session import CaptureRequest, CaptureSession, Snapshot
+from rawtap.capture.tidings import Tidings
+from rawtap.chronicle import Chronicle
+from rawtap.errors import CaptureFailed, CaptureUnknown, ServerExhausted
+from rawtap.observation import Observation
+from rawtap.packets.tail import Part
+from rawtap.settings import Settings
+
+_KEPT = 200  # finished ones that are still listed
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A capture by its id, with what was seen of the interfaces meanwhile."""
+
+    id: str
+    session: CaptureSession
+    observation: Observation
+    tidings: Tidings
+
+    @property
+    def interface(self) -> str:
+        """What it captures on."""
+        return self.session.request.interface
+
+    def parts(self) -> list[Part]:
+        """Its files that are there, for who follows them."""
+        return [Part(each.number, each.path, each.packets_before) for each in self.session.segments]
+
+
+@dataclass(frozen=True)
+class CaptureReport:
+    """A capture's row: where it stands, and why nothing was there."""
+
+    capture: Capture
+    snapshot: Snapshot
+    diagnosis: str | None
+
+
+@dataclass(eq=False)
+class Captures:
+    """Those that run, and the newest of those that have ended. Everything here belongs to the event loop.
+
+    Attributes:
+        on_change: Called when a capture has started, and (True) when nothing more comes into one.
+    """
+
+    settings: Settings
+    chronicle: Chronicle
+    on_change: Callable[[Capture, bool], object] | None = None
+    _by_id: dict[str, Capture] = field(default_factory=dict)
+    _counter: int = 0
+    _opening: int = 0
+    _keeper: Keeper | None = None
+    _keeper_lock: anyio.Lock = field(default_factory=anyio.Lock)
+
+    def __contains__(self, capture_id: str) -> bool:
+        return capture_id in self._by_id
+
+    def all(self) -> list[Capture]:
+        """All that are listed, oldest first."""
+        return list(self._by_id.values())
+
+    def get(self, capture_id: str | None) -> Capture:
+        """The capture of that id; without one the newest that runs, or the newest of all.
+
+        Raises:
+            CaptureUnknown: There is none.
+        """
+        if capture_id is None and self._by_id:
+            ordered = self.all()
+            return next((each for each in reversed(ordered) if each.session.running), ordered[-1])
+        found = self._by_id.get(capture_id or "")
+        if found is None:
+            there = ", ".join(self._by_id) or "none"
+            raise CaptureUnknown(
+                f"there is no capture {capture_id}" if capture_id else "there is no capture",
+                evidence=f"captures: {there}",
+                cure="qemu_pcap_start starts one; qemu_pcap_status lists them",
+            )
+        return found
+
+    async def start(self, request: CaptureRequest, index: int, observation: Observation) -> Capture:
+        """Start a capture on the interface of that index; it is armed when this returns.
+
+        Raises:
+            CaptureError: One of its kinds; no capture and no file is left.
+        """
+        self._counter += 1
+        capture_id = f"c{self._counter}"
+        loop = asyncio.get_running_loop()
+
+        def ended(session: CaptureSession) -> None:
+            try:
+                observation.end(session.saved)
+            finally:
+                self.chronicle.capture_ended(capture_id, session)
+                loop.call_soon_threadsafe(self._tell_of, capture_id, True)
+
+        with self._counted_start():
+            session = await to_thread(
+                CaptureSession.start,
+                request,
+                index,
+                self.settings.capture_dir,
+                f"{request.interface}-{capture_id}",
+                self.settings.ring_bytes,
+                ended,
+                await self._kept(),
+                partial(self.chronicle.capture_armed, capture_id),
+            )
+        try:
+            await checkpoint_if_cancelled()
+        except BaseException:  # nobody will learn of this capture
+            with anyio.CancelScope(shield=True):
+                await to_thread(session.discard)
+            raise
+        capture = Capture(capture_id, session, observation, Tidings(session))
+        self._by_id[capture_id] = capture
+        self._forget_old()
+        self._tell_of(capture_id, False)
+        return capture
+
+    @contextmanager
+    def _counted_start(self) -> Iterator[None]:
+        """Hold the limit on captures, counting those that are being opened."""
+        running = self._opening + sum(capture.session.running for capture in self._by_id.values())
+        if running >= self.settings.max_captures:
+            raise CaptureFailed(
+                f"{running} captures are running already",
+                cure="qemu_pcap_stop ends one; the operator sets the limit",
+            )
+        self._opening += 1
+        try:
+            yield
+        finally:
+            self._opening -= 1
+
+    async def _kept(self) -> Keeper:
+        """The keeper of capture files, started with the first of them."""
+        async with self._keeper_lock:
+            if self._keeper is None:
+                try:
+                    self._keeper = await to_thread(Keeper)
+                except OSError as error:
+                    raise ServerExhausted.of(error) or CaptureFailed(
+                        "the process that keeps capture files whole cannot be started",
+                        evidence=str(error),
+                        cure="qemu_doctor checks the set-up",
+                    ) from error
+            return self._keeper
+
+    def _forget_old(self) -> None:
+        finished = [key for key, capture in self._by_id.items() if not capture.session.running]
+        for key in finished[: max(0, len(self._by_id) - _KEPT)]:
+            del self._by_id[key]
+
+    def _tell_of(self, capture_id: str, ended: bool) -> None:
+        if self.on_change and capture_id in self._by_id:
+            self.on_change(self._by_id[capture_id], ended)
+
+    async def report(self, capture: Capture, *, at_once: bool = False) -> CaptureReport:
+        """A capture's row as it is now; one that has just begun says only `at_once` why it is empty."""
+        return await _report(capture, capture.session.snapshot(), at_once=at_once)
+
+    async def stop(self, capture: Capture) -> CaptureReport:
+        """End a capture with everything that was on the wire in its file; one that has ended is reported again."""
+        with anyio.CancelScope(shield=True):
+            snapshot = await to_thread(capture.session.stop)
+        return await _report(capture, snapshot)
+
+    async def stop_those(self, which: Callable[[Capture], bool]) -> list[CaptureReport]:
+        """Stop those that run; all are asked before the first is waited for."""
+        wanted = [capture for capture in self.all() if capture.session.running and which(capture)]
+        for capture in wanted:
+            capture.session.request_stop()
+        return [await self.stop(capture) for capture in wanted]
+
+    async def close(self) -> None:
+        """End all, wait until the kernel has taken back their sockets, and end their keeper."""
+        await self.stop_those(lambda _: True)
+        for capture in self.all():
+            await to_thread(capture.session.close)
+        if self._keeper:
+            await to_thread(self._keeper.close)
+
+
+async def _report(capture: Capture, snapshot: Snapshot, *, at_once: bool = False) -> CaptureReport:
+    explain = partial(capture.observation.explain, capture.session, snapshot, at_once=at_once)
+    warnings, diagnosis = await to_thread(explain)
+    snapshot = replace(snapshot, warnings=(*snapshot.warnings, *warnings))
+    return CaptureReport(capture, snapshot, diagnosis)
