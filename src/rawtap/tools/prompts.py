@@ -60,7 +60,8 @@ def tcp_stalls(host: str, port: str) -> str:
    - Window 0, or a small one that never grows: the receiving application does not read.
    - Only large segments are lost: path MTU. Look for ICMP type 3 code 4 or ICMPv6 type 2, and at the MSS in both SYNs.
    - Both sides silent with everything acknowledged: the stall is in an application, not in TCP.
-3. qemu_read shows the console: what did the guest do when the last segment came?
+3. qemu_timeline(filter="tcp port {port}") has the console's lines between the packets: what did the guest do when the
+   last segment came?
 {_ENDING}"""
 
 
