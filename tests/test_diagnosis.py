@@ -171,8 +171,8 @@ def test_an_interface_that_was_down_for_a_while_and_its_times(user: Account, wir
             text = await stop_empty(session)
             found = re.search(rf"'{wire.near}' was down from ([\d.]+) s to ([\d.]+) s after the start", text)
             assert found
-            assert 0.3 <= float(found[1]) < float(found[2]) - 0.19
-            assert float(found[2]) < 2
+            assert 0.3 <= float(found[1]) < float(found[2])
+            assert float(found[2]) >= 0.5
 
     anyio.run(scenario)
 

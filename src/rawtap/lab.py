@@ -258,6 +258,7 @@ class Lab:
     async def shutdown(self, name: str, timeout: float) -> Ended:
         """End a guest by its own command, by force after `timeout` seconds; then release all that it held."""
         guest = self.guest(name)
+        await self.catch_up_links()  # what was before this call stands before it on the timeline
         try:
             await guest.machine.ask_to_power_off(timeout)
         finally:

@@ -1,7 +1,9 @@
 """A page of the timeline: what the Lab's guests, captures and journal hold since a cursor, merged.
 
 Theory of operation. *The clock* is CLOCK_REALTIME, since libpcap and QEMU stamp with it; console bytes and notes of the
-journal are stamped with it when they come. When the machine's clock is set, times jump with it, in all sources.
+journal are stamped with it when they come. The kernel tells of a changed interface without a time: it has the time at
+which it was read, on a busy machine some milliseconds late. When the machine's clock is set, times jump with it, in all
+sources.
 
 *The horizon.* A page must not end behind a moment of which something may still come. Console, QMP and journal belong to
 the event loop, or to a lock: what they hold at one moment of the loop, `at_ns`, is everything up to then. A packet gets
