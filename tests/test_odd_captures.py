@@ -41,7 +41,7 @@ async def asked(session: Session, tool: str, **arguments: Any) -> str:
     return outcome
 
 
-@pytest.mark.parametrize("cases", [range(200), pytest.param(range(200, 10_200), marks=pytest.mark.soak)])
+@pytest.mark.parametrize("cases", [range(100), pytest.param(range(100, 10_100), marks=pytest.mark.soak)])
 def test_any_file_is_answered(cases: range, user: Account) -> None:
     async def scenario() -> None:
         outcomes: Counter[str] = Counter()
