@@ -36,6 +36,17 @@ def place_of(events: list[Event], pattern: str, after: int = -1, **what: Any) ->
     raise AssertionError(f"no {pattern!r} {what} after {after} in\n{shown}")
 
 
+def console_lines(events: list[Event]) -> list[str]:
+    """The lines of the console, with those put together that a page got unfinished."""
+    lines = [""]
+    for event in events:
+        if event["source"] == "console":
+            lines[-1] += event["text"]
+            if not event.get("unfinished"):
+                lines.append("")
+    return lines
+
+
 def in_order(events: list[Event], *wanted: tuple[str, str]) -> None:
     """Hold that events of these sources and texts come one after the other."""
     place = -1
@@ -156,7 +167,7 @@ def test_pages_that_are_taken_while_much_happens_are_in_order_and_complete(user:
             times = [event["time"] for event in found]
             assert times == sorted(times)
             assert sum(event["source"] == "packet" for event in found) == count
-            said = [event["text"] for event in found if event["source"] == "console" and event["text"].isdigit()]
+            said = [line for line in console_lines(found) if line.isdigit()]
             assert said == [str(number) for number in range(20) for _ in range(3)]
 
     anyio.run(scenario)

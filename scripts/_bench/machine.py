@@ -22,6 +22,7 @@ from pyroute2 import IPRoute
 from rawtap.capture._native import library_version
 
 SENDER_CPU, CAPTURE_CPU = 0, 1
+ALL_CPUS = tuple(os.sched_getaffinity(0))  # as long as nothing was pinned
 _NEEDED_BYTES = 3 << 30
 
 _CLONE_NEWNS, _CLONE_NEWNET = 0x00020000, 0x40000000
@@ -49,10 +50,10 @@ def isolate() -> None:
 
 
 @contextmanager
-def on_cpu(cpu: int) -> Iterator[None]:
-    """Run the block on `cpu`, and for good what the block starts."""
+def on_cpu(*cpus: int) -> Iterator[None]:
+    """Run the block on these CPUs, and for good what the block starts."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cpu})
+    os.sched_setaffinity(0, cpus)
     try:
         yield
     finally:

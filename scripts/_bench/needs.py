@@ -11,7 +11,14 @@ from pathlib import Path
 CPUS = 2
 
 # What must be there, and the Debian package that brings it.
-_PROGRAMS = {"tcpdump": "tcpdump", "dumpcap": "wireshark-common", "gcc": "gcc", "mount": "mount", "tshark": "tshark"}
+_PROGRAMS = {
+    "tcpdump": "tcpdump",
+    "dumpcap": "wireshark-common",
+    "gcc": "gcc",
+    "mount": "mount",
+    "tshark": "tshark",
+    "qemu-system-riscv64": "qemu-system-misc opensbi u-boot-qemu",
+}
 _HEADERS = {"/usr/include/stdio.h": "libc6-dev", "/usr/include/linux/if_packet.h": "linux-libc-dev"}
 _MODULES = ("rawtap", "pylibpcap", "scapy", "pyroute2", "mcp", "anyio")
 

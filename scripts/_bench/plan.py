@@ -48,6 +48,9 @@ class Plan:
     calibration_packets: int = 500_000
     page_packets: int = 10_000_000
     decode_packets: int = 100_000
+    boots: int = 10
+    tool_calls: int = 200
+    starts: int = 10
 
 
 QUICK = Plan(
@@ -67,6 +70,9 @@ QUICK = Plan(
     calibration_packets=20_000,
     page_packets=400_000,
     decode_packets=8_000,
+    boots=2,
+    tool_calls=10,
+    starts=2,
 )
 
 

@@ -67,15 +67,15 @@ class Service:
 
 
 @asynccontextmanager
-async def serving(captures: Path, *options: str) -> AsyncIterator[Service]:
-    """A server on the CPU of the captures, which keeps its files in `captures`."""
+async def serving(captures: Path, *options: str, cpus: tuple[int, ...] = (CAPTURE_CPU,)) -> AsyncIterator[Service]:
+    """A server on the CPU of the captures, or on others, which keeps its files in `captures`."""
     arguments = ["-m", "rawtap", "serve", "--capture-dir", str(captures), *options]
     # Its whole environment, so that it is the same rawtap as in this process.
     parameters = StdioServerParameters(command=sys.executable, args=arguments, env=dict(os.environ))
     known = _children()
     failure = None
     async with AsyncExitStack() as stack:
-        with on_cpu(CAPTURE_CPU):
+        with on_cpu(*cpus):
             client = await stack.enter_async_context(Client(stdio_client(parameters)))
         (pid,) = _children() - known
         try:

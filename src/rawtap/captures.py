@@ -184,6 +184,11 @@ class Captures:
             snapshot = await to_thread(capture.session.stop)
         return await _report(capture, snapshot)
 
+    async def discard(self, capture: Capture) -> None:
+        """End a capture and forget it, with its files."""
+        del self._by_id[capture.id]
+        await to_thread(capture.session.discard)
+
     async def stop_those(self, which: Callable[[Capture], bool]) -> list[CaptureReport]:
         """Stop those that run; all are asked before the first is waited for."""
         wanted = [capture for capture in self.all() if capture.session.running and which(capture)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from anyio.to_thread import run_sync as to_thread
 
@@ -15,8 +15,10 @@ from rawtap.captures import Capture
 from rawtap.lab import Lab
 from rawtap.packets import reader
 from rawtap.packets._savefile import Savefile
-from rawtap.packets.explain import Examiner, Verdict
 from rawtap.packets.tail import Start, Tail
+
+if TYPE_CHECKING:
+    from rawtap.packets.explain import Examiner, Verdict
 
 MOST = 250_000  # packets in one call; some seconds
 _BATCH = 2000
@@ -96,7 +98,9 @@ async def _examine(packets: Packets, applied: set[str], capture: Capture | None,
 
 
 def _examiner(link_type: int, applied: set[str]) -> Examiner:
-    """One that knows which answers the filters would have let through."""
+    """One that knows which answers the filters would have let through; it is loaded when the first is needed."""
+    from rawtap.packets.explain import Examiner
+
     programs = [_bpf.instructions(each, link_type=link_type) for each in applied]
     return Examiner(link_type, answers_pass=lambda frame: all(_bpf.passes(each, frame) for each in programs))
 

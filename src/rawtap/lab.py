@@ -52,6 +52,7 @@ logger = logging.getLogger(__name__)
 
 Report = Callable[[str], Awaitable[None]]
 
+_OTHER_BOOT_SECONDS = 3.0  # a boot takes longer, its release less
 _GUEST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 
 
@@ -129,7 +130,7 @@ class Lab:
     chronicle: Chronicle = field(default_factory=Chronicle)
     captures: Captures = field(init=False)
     bridges: Bridges = field(init=False)
-    _booting: set[str] = field(default_factory=set)
+    _booting: dict[str, anyio.Event] = field(default_factory=dict)  # set when it is a guest, or nothing of it is left
     _stopping: bool = False
     _watcher: Watcher | None = None
     _watcher_lock: anyio.Lock = field(default_factory=anyio.Lock)
@@ -172,12 +173,15 @@ class Lab:
         Raises:
             RawtapError: Everything that was made for it is gone again.
         """
-        self.require_open()
         name = request.name
+        if (other := self._booting.get(name)) is not None:
+            with anyio.move_on_after(_OTHER_BOOT_SECONDS):  # it may be cancelled, and on its way down
+                await other.wait()
+        self.require_open()
         self._require_free(name)
         if request.capture and not request.network:
             raise RequestInvalid("capture=true needs a network", cure="Boot with network=true as well")
-        self._booting.add(name)
+        over = self._booting[name] = anyio.Event()
         try:
             if (previous := self.guests.get(name)) is not None:
                 await self._release(previous)
@@ -188,7 +192,8 @@ class Lab:
                 booted = await self._start(request, spec, stack, report)
                 return replace(booted, elapsed=anyio.current_time() - started)
         finally:
-            self._booting.discard(name)
+            del self._booting[name]
+            over.set()
 
     def _require_free(self, name: str) -> None:
         if not _GUEST_NAME.fullmatch(name):
@@ -214,14 +219,21 @@ class Lab:
         stack.push_async_callback(self.captures.stop_those, captures.__contains__)
         await report("starting QEMU")
         nic = Nic(tap.device.fileno(), tap.mac) if tap else None
-        machine = await Machine.start(request.name, spec, nic, partial(self.chronicle.guest_ended, request.name))
+        machine = await Machine.spawn(request.name, spec, nic, partial(self.chronicle.guest_ended, request.name))
         stack.push_async_callback(machine.end)
         self.chronicle.guest_started(machine)
         if tap:
             tap.device.close()
         if request.capture and bridge:
             wanted = await to_thread(partial(CaptureRequest, bridge.name, filter=request.capture_filter))
-            captures.append(await self.start_capture(wanted))
+            captures.append(await self.start_capture(wanted))  # while QEMU comes up
+        try:
+            await machine.greet()
+        except BaseException:  # nothing ran that could be in it
+            with anyio.CancelScope(shield=True):
+                for capture in captures:
+                    await self.captures.discard(capture)
+            raise
         await report("booting")
         await machine.run()
         seen = False

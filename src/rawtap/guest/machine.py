@@ -51,7 +51,7 @@ def _require(program: str, package: str) -> str:
 
 
 class Machine:
-    """One guest, from `start` to `end`. Its console, its events and its `exit` outlive the process."""
+    """One guest, from `spawn` to `end`. Its console, its events and its `exit` outlive the process."""
 
     def __init__(
         self,
@@ -59,6 +59,7 @@ class Machine:
         spec: MachineSpec,
         process: asyncio.subprocess.Process,
         console: Console,
+        monitor: socket.socket,
         on_exit: Callable[[Exit], None] | None,
     ) -> None:
         self.name = name
@@ -70,21 +71,23 @@ class Machine:
         self.started_at = time.monotonic()
         self._process = process
         self._on_exit = on_exit
+        self._monitor_socket = monitor
         self._monitor: Monitor | None = None
         self._stack = contextlib.AsyncExitStack()
+        self._stack.callback(monitor.close)
         self._ending = "guest ended by itself"
         self._stderr = bytearray()
         self._watcher = asyncio.create_task(self._watch())
 
     @classmethod
-    async def start(
+    async def spawn(
         cls, name: str, spec: MachineSpec, nic: Nic | None, on_exit: Callable[[Exit], None] | None = None
     ) -> Machine:
-        """Start QEMU, paused, with its monitor connected. `on_exit` is called when it has ended, for whatever reason.
+        """Start QEMU, paused; `greet` waits until it is there. `on_exit` is called when it has ended, whatever for.
 
         Raises:
             QemuMissing: QEMU or setpriv is not installed.
-            GuestExited: QEMU ended at once; its exit code and stderr are in the text.
+            GuestFailed: It cannot be started.
         """
         qemu = _require(spec.qemu, QEMU_PACKAGES[spec.profile.arch])
         setpriv = _require("setpriv", "util-linux")
@@ -114,16 +117,22 @@ class Machine:
                         "QEMU cannot be started", evidence=str(error), cure="qemu_doctor checks the set-up"
                     ) from error
                 raise
-        machine = cls(name, spec, process, Console(console), on_exit)
+        return cls(name, spec, process, Console(console), monitor, on_exit)
+
+    async def greet(self) -> None:
+        """Wait until QEMU answers on its monitor.
+
+        Raises:
+            GuestExited: QEMU ended at once; its exit code and stderr are in the text.
+            GuestFailed: It does not answer.
+        """
+        session = connected(self._monitor_socket, self.name, self.events)
         try:
-            machine._monitor = await machine._stack.enter_async_context(connected(monitor, name, machine.events))
+            self._monitor = await self._stack.enter_async_context(session)
         except MonitorLost:
-            await machine.end()
-            raise machine.exited() from None
-        except BaseException:
-            await machine.end()
-            raise
-        return machine
+            await self._wait_exit(_QUIT_SECONDS)  # its own exit code, not that of a signal
+            await self.end()
+            raise self.exited() from None
 
     @property
     def running(self) -> bool:
@@ -258,11 +267,11 @@ class Machine:
 
     async def _end(self) -> None:
         try:
-            if self.running:
-                await self._quit()
+            patience = _QUIT_SECONDS if self.running and await self._quit() else 0.0
             for step, signal in (("SIGTERM", self._process.terminate), ("SIGKILL", self._process.kill)):
-                if await self._wait_exit(_QUIT_SECONDS):
+                if await self._wait_exit(patience):
                     break
+                patience = _QUIT_SECONDS
                 self._ending = step
                 with contextlib.suppress(ProcessLookupError):
                     signal()
@@ -271,13 +280,15 @@ class Machine:
             await self._stack.aclose()
             await self.console.close()
 
-    async def _quit(self) -> None:
+    async def _quit(self) -> bool:
+        """Ask QEMU to quit; whether there was a monitor to ask."""
         if self._monitor is None:
-            return
+            return False
         self._ending = "quit"
         with contextlib.suppress(MonitorLost, GuestFailed, TimeoutError):  # the next steps are stronger
             async with asyncio.timeout(_QUIT_SECONDS):
                 await self._monitor.execute("quit")
+        return True
 
     async def _wait_exit(self, timeout: float | None) -> bool:
         """Wait for the process's end; whoever is cancelled in it leaves the watcher alone, unlike an await of it."""

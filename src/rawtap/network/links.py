@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -130,9 +131,18 @@ def all_links() -> list[Link]:
         return [link_of(message) for message in netlink.get_links()]
 
 
+def names() -> set[str]:
+    """The names of every interface of this network namespace; a tenth of the time that `all_links` takes."""
+    return {name for _, name in socket.if_nameindex()}
+
+
 def find(name: str) -> Link | None:
     """The interface called `name`, None where there is none."""
-    return next((link for link in all_links() if link.name == name), None)
+    try:
+        link = get(socket.if_nametoindex(name))
+    except OSError:
+        return None
+    return link if link and link.name == name else None  # else it is another one's alternative name
 
 
 def get(index: int) -> Link | None:
@@ -246,7 +256,7 @@ def make_tap(name: str, bridge: Link, owner: Owner) -> int:
         TunMissing, TunPermission: /dev/net/tun.
         NetworkExists: The name is taken; an existing TAP would otherwise be "made" again without an error.
     """
-    if find(name) is not None:
+    if name in names():
         raise NetworkExists(
             f"cannot make the TAP {name}: the name is taken", cure="qemu_status lists the networks in use"
         )

@@ -100,16 +100,20 @@ def _make(spec: BridgeSpec) -> Bridge:
 
 def _require_free_subnet(spec: BridgeSpec) -> None:
     """A second interface in the same subnet would take the host's replies away from the first."""
-    names = {link.index: link.name for link in links.all_links()}
     used = [(address.network, f"has {address}", index) for address, index in links.addresses()]
     used += [(route, f"is the way to {route}", index) for route, index in links.routes()]
     for subnet, how, index in used:
         if subnet.overlaps(spec.address.network):
             raise NetworkExists(
                 f"cannot make the bridge {spec.name} with {spec.address}: the subnet is in use",
-                evidence=f"{names.get(index, index)} {how}",
+                evidence=f"{_name_of(index)} {how}",
                 cure='Shut that guest down, use the same bridge, or set another "address" in rawtap.toml',
             )
+
+
+def _name_of(index: int) -> str:
+    link = links.get(index)
+    return link.name if link else f"interface {index}"
 
 
 def _join(spec: BridgeSpec) -> Bridge | None:
@@ -161,7 +165,7 @@ def tap(on: Bridge, guest: str) -> Iterator[Tap]:
 
 def _free_tap_name() -> str:
     """A name with our pid in it: two servers that choose at the same moment choose differently."""
-    taken = {link.name for link in links.all_links()}
+    taken = links.names()
     return next(name for number in range(len(taken) + 1) if (name := f"rtap{os.getpid()}.{number}") not in taken)
 
 

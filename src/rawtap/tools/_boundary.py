@@ -14,7 +14,7 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp_types import ToolAnnotations
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rawtap.errors import RawtapError, RequestInvalid, ServerExhausted
 from rawtap.lab import Lab
@@ -61,10 +61,10 @@ def tool(
             open_world_hint=False,
         ),
     )
-    loose = made.fn_metadata.arg_model
-    strict = create_model(loose.__name__, __base__=loose, __cls_kwargs__={"extra": "forbid"})
-    made.fn_metadata.arg_model = strict
-    made.parameters = strict.model_json_schema(by_alias=True)
+    arguments = made.fn_metadata.arg_model
+    arguments.model_config["extra"] = "forbid"
+    arguments.model_rebuild(force=True)
+    made.parameters["additionalProperties"] = False  # what the model says now; to ask it takes a millisecond
     return made
 
 
