@@ -100,7 +100,7 @@ def _frame(chance: random.Random, link_type: int) -> bytes:
         packet = Ether(src="52:54:00:00:00:01", dst="52:54:00:00:00:02") / packet
     try:
         frame = bytes(fuzz(packet) if chance.random() < 0.5 else packet)
-    except (ValueError, TypeError, KeyError, struct.error, OverflowError, AttributeError, IndexError):
+    except (ValueError, TypeError, KeyError, struct.error, OverflowError, AttributeError, IndexError, OSError):
         frame = bytes(packet)  # fuzz() makes values that scapy cannot build
     if chance.random() < 0.5:
         frame = _flipped(chance, frame, 1 + len(frame) // 40)
