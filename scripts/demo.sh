@@ -8,7 +8,7 @@ set -euo pipefail
 install_packages "${RUN_PACKAGES[@]}"
 build_environment ""
 make_account
-give_capabilities
+if is_root; then give_capabilities; fi # without them the server goes the rootless way
 if is_root; then
   user=$(unprivileged_user)
   say "running as $user, without root"

@@ -135,9 +135,10 @@ def test_a_file_that_is_no_capture_is_unreadable(user: Account) -> None:
 
 
 def test_network_permission(user: Account) -> None:
-    found = failure_of(user, lambda session: session.boot(), before=CAPABILITIES_VOID)
+    found = failure_of(user, lambda session: session.boot(), "--no-rootless", before=CAPABILITIES_VOID)
     assert found.code == "network.permission"
     assert "lacks CAP_NET_ADMIN" in str(found)
+    assert "--rootless" in str(found)
     assert link_names() == set()
 
 
@@ -288,7 +289,7 @@ def test_a_user_outside_the_group_is_told_so(user: Account) -> None:
     """The private interpreter is there and closed to this user: nobody."""
     nobody = Account("nobody", 65534, 65534, user.home)
     shutil.chown(user.home, 65534, 65534)
-    found = failure_of(nobody, lambda session: session.boot())
+    found = failure_of(nobody, lambda session: session.boot(), "--no-rootless")
     assert found.code == "network.permission"
     assert "may be executed by group" in str(found)
     assert "nobody is not in it" in str(found)
@@ -296,7 +297,8 @@ def test_a_user_outside_the_group_is_told_so(user: Account) -> None:
 
 def test_the_doctor_names_each_cure(user: Account) -> None:
     nobody = Account("nobody", 65534, 65534, user.home)
-    told = subprocess.run(nobody.command(RAWTAP, "doctor"), capture_output=True, text=True, check=False)
+    command = nobody.command(RAWTAP, "doctor", "--no-rootless")
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
     assert told.returncode == 1
     assert "FAIL  cap_net_raw" in told.stdout
     assert "setcap.sh" in told.stdout

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from rawtap import privileges
-from rawtap.errors import RawtapError
+from rawtap import privileges, rootless
+from rawtap.errors import RawtapError, RootlessUnavailable
 from rawtap.settings import Settings, default_capture_dir
 from rawtap.untrusted import visible
 
@@ -94,6 +94,13 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         help="an interface of the host that may be captured, or a bridge that may be joined; may be repeated",
     )
     parser.add_argument(
+        "--rootless",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="have guests and captures in a network namespace of the server's own, which needs no administrator and "
+        "does not see the host's interfaces (default: where setcap.sh was not run and no interface is allowed)",
+    )
+    parser.add_argument(
         "--ring-mib",
         type=_count(1, _MAX_RING_MIB),
         default=Settings().ring_bytes >> 20,
@@ -102,12 +109,39 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _prepare(options: argparse.Namespace, given: list[str]) -> None:
+    """Get what makes links and captures possible: the private interpreter's capabilities, or a namespace of our own.
+
+    Without --rootless it is the former where it can be had, or where the host's own interfaces are wanted.
+
+    Raises:
+        RootlessUnavailable: --rootless was given, and cannot be.
+    """
+    wanted = options.rootless
+    if not wanted:
+        privileges.enter_private_interpreter(given)
+        able = privileges.current().may(privileges.Capability.NET_ADMIN)
+        if able or wanted is False or options.allow_interface:
+            options.rootless = False
+            privileges.lay_down()
+            return
+    try:
+        rootless.enter()
+        options.rootless = True
+    except RootlessUnavailable:
+        if wanted:
+            raise
+        options.rootless = False  # each call that needs a privilege says what is missing
+        privileges.lay_down()
+
+
 def _settings(options: argparse.Namespace) -> Settings:
     return Settings(
         capture_dir=options.capture_dir.absolute(),
         read_dirs=tuple(folder.absolute() for folder in options.read_dir),
         allowed_interfaces=frozenset(options.allow_interface),
         ring_bytes=options.ring_mib << 20,
+        rootless=options.rootless,
     )
 
 
@@ -206,8 +240,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 well, 1 not well, 2 wrong usage."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parse(given)
-    if options.run is not _read:  # which needs no capability, and may have those of its user
-        privileges.enter_private_interpreter(given)
-        privileges.lay_down()
+    if options.run in {_serve, _doctor}:
+        try:
+            _prepare(options, given)
+        except RawtapError as error:
+            _complain(str(error))
+            return 1
     run: Callable[[argparse.Namespace], int] = options.run
     return run(options)

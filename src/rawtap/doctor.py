@@ -10,7 +10,7 @@ from pathlib import Path
 
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap import privileges
+from rawtap import privileges, rootless
 from rawtap.capture import _native, files
 from rawtap.errors import RawtapError
 from rawtap.guest.profile import QEMU_PACKAGES, UBOOT_KERNEL
@@ -36,6 +36,8 @@ async def examine(settings: Settings) -> list[Finding]:
 
 def _examine(settings: Settings) -> list[Finding]:
     checks: list[Callable[[], Finding]] = [
+        lambda: _network(settings),
+        lambda: _rootless(settings),
         lambda: _capability(Capability.NET_RAW, "capture"),
         lambda: _capability(Capability.NET_ADMIN, "make bridges and TAPs"),
         _tun,
@@ -47,6 +49,26 @@ def _examine(settings: Settings) -> list[Finding]:
         _kvm,
     ]
     return [check() for check in checks]
+
+
+def _network(settings: Settings) -> Finding:
+    """Which way this server goes."""
+    if settings.rootless:
+        found = "rootless: a network namespace of the server's own, where the host's interfaces are not seen"
+    elif privileges.current().may(Capability.NET_ADMIN):
+        found = "privileged: bridges and TAPs of this machine, and the interfaces that the operator allows"
+    else:
+        found = "no way to make links or to capture"
+        return Finding("network", ok=False, found=found, cure=privileges.cure_for_lack())
+    return Finding("network", ok=True, found=found)
+
+
+def _rootless(settings: Settings) -> Finding:
+    """Not needed where the other way works; the text tells whether it would."""
+    reason = None if settings.rootless else rootless.why_not()
+    if reason is None:
+        return Finding("rootless", ok=True, found="works here, with no administrator; --rootless chooses it")
+    return Finding("rootless", ok=privileges.current().may(Capability.NET_ADMIN), found=f"not possible here: {reason}")
 
 
 def _capability(capability: Capability, purpose: str) -> Finding:

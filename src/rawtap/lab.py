@@ -382,7 +382,8 @@ class Lab:
         if link is None:
             raise NoSuchInterface(
                 f"there is no interface {name!r}",
-                evidence=f"may be captured, where they exist: {', '.join(sorted(self.interfaces()))}",
+                evidence=f"may be captured, where they exist: {', '.join(sorted(self.interfaces()))}"
+                + ("; this server is rootless and does not see the host's" if self.settings.rootless else ""),
                 cure="qemu_boot(network=true) makes the guest's bridge",
             )
         if name not in self.interfaces():

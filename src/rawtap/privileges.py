@@ -107,6 +107,11 @@ def lay_down() -> None:
     _set(CapabilitySets(0, held.permitted, held.inheritable))
 
 
+def keep_only(*capabilities: Capability) -> None:
+    """Have this thread hold these capabilities, none of them in force, and no others."""
+    _set(CapabilitySets(0, sum(1 << each for each in capabilities), 0))
+
+
 @contextmanager
 def raised(capability: Capability, purpose: str, refusal: type[RawtapError]) -> Iterator[None]:
     """Bring `capability` into force in this thread for this block, which opens something and does nothing else.
@@ -140,7 +145,7 @@ def setcap_command() -> str:
 
 def cure_for_lack() -> str:
     """The next step for a process without capabilities."""
-    return f"Run: {setcap_command()} (rawtap's folder), then start the server again"
+    return f"Run: {setcap_command()} (rawtap's folder), then start the server again; or start it with --rootless"
 
 
 def explain_lack() -> str:

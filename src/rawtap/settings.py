@@ -25,6 +25,7 @@ class Settings:
         ring_bytes: Size of each capture's kernel ring. A larger one holds longer bursts and takes longer to
             open: its pages are allocated then.
         max_captures: How many captures may run at once.
+        rootless: Whether the server is in a network namespace of its own, where no privilege of the host is needed.
     """
 
     capture_dir: Path = field(default_factory=default_capture_dir)
@@ -32,3 +33,4 @@ class Settings:
     allowed_interfaces: frozenset[str] = frozenset()
     ring_bytes: int = 4 << 20
     max_captures: int = 50
+    rootless: bool = False

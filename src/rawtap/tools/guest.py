@@ -81,6 +81,7 @@ class NetworkRow(Answer):
 class Status(Answer):
     """Everything that this server holds."""
 
+    rootless: bool = Field(description="Whether all links are in a namespace of the server's own, apart from the host.")
     guests: list[GuestRow]
     captures: list[CaptureRow]
     networks: list[NetworkRow]
@@ -237,6 +238,7 @@ async def qemu_status(
     wanted = set(bridges) | {guest.tap.name for guest in guests.values() if guest.tap}
     captures = [each for each in lab.captures.all() if name is None or each.interface in wanted]
     return Status(
+        rootless=lab.settings.rootless,
         guests=[_guest_row(each, guest) for each, guest in guests.items()],
         captures=[row_of(await lab.captures.report(each)) for each in captures[-20:]],
         networks=[

@@ -1,0 +1,134 @@
+"""A network that needs no administrator: as an ordinary user, without the private interpreter's capabilities."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+
+from support import (
+    RAWTAP,
+    Account,
+    ToolFailed,
+    Wire,
+    descendants_of,
+    eventually,
+    exists,
+    link_names,
+    read_back,
+    serving,
+    status_of,
+)
+from test_endings import raw_client
+
+
+@pytest.fixture
+def outsider(user: Account) -> Account:
+    """An ordinary user who is not in the group that may execute the private interpreter."""
+    return replace(user, gid=65534, groups="--clear-groups")
+
+
+def namespace_of(pid: int | str) -> str:
+    return str(Path(f"/proc/{pid}/ns/net").readlink())
+
+
+@pytest.mark.parametrize("options", [(), ("--rootless",)], ids=["by itself", "asked for"])
+def test_the_story_works_with_no_privilege_and_leaves_the_hosts_links_alone(
+    outsider: Account, options: tuple[str, ...]
+) -> None:
+    async def scenario() -> None:
+        async with serving(outsider, *options) as session:
+            booted = await session.boot()
+            assert link_names() == set()
+            assert namespace_of(session.pid) != namespace_of("self")
+            assert (await session.call("qemu_status"))["rootless"]
+            await session.call("qemu_pcap_start", filter="arp or icmp")
+            assert "is alive" in await session.ping()
+            row = await session.call("qemu_pcap_stop")
+            assert (row["packets"], row["dropped_kernel"], row["warnings"]) == (4, 0, [])
+            assert read_back(row["path"]) == 4
+            ended = await session.call("qemu_shutdown")
+            assert ended["exit_code"] == 0
+            held = {f"TAP {booted['network']['tap']}", f"bridge {booted['network']['bridge']}"}
+            assert held <= set(ended["released"])
+
+    anyio.run(scenario)
+
+
+def test_a_member_of_the_group_goes_the_privileged_way_unless_asked(user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await session.boot()
+            assert not (await session.call("qemu_status"))["rootless"]
+            assert link_names() != set()
+        async with serving(user, "--rootless") as session:
+            await session.boot()
+            assert (await session.call("qemu_status"))["rootless"]
+            assert link_names() == set()
+
+    anyio.run(scenario)
+
+
+def test_two_capabilities_are_held_in_there_and_none_is_in_force(outsider: Account) -> None:
+    async def scenario() -> None:
+        async with serving(outsider) as session:
+            booted = await session.boot()
+            server, guest = status_of(session.pid), status_of(booted["pid"])
+            assert (int(server["CapPrm"], 16), int(server["CapEff"], 16)) == (1 << 12 | 1 << 13, 0)
+            assert int(guest["CapPrm"], 16) == int(guest["CapEff"], 16) == 0
+            assert guest["NoNewPrivs"] == "1"
+
+    anyio.run(scenario)
+
+
+def test_the_hosts_interfaces_are_not_there_and_the_error_says_why(outsider: Account, wire: Wire) -> None:
+    async def scenario() -> None:
+        async with serving(outsider, "--rootless", "--allow-interface", wire.near) as session:
+            with pytest.raises(ToolFailed) as caught:
+                await session.call("qemu_pcap_start", interface=wire.near)
+            assert caught.value.code == "capture.no_such_interface"
+            assert "rootless" in str(caught.value)
+
+    anyio.run(scenario)
+
+
+def test_after_sigkill_nothing_is_left_in_there(outsider: Account) -> None:
+    with raw_client(outsider) as client:
+        booted = client.call("qemu_boot", profile="u-boot-riscv64", network=True)
+        started = client.call("qemu_pcap_start", filter="icmp")
+        assert "is alive" in client.call("qemu_send", command="setenv ipaddr 10.0.2.75; ping 10.0.2.2")["output"]
+        below = descendants_of(client.process.pid)
+        assert namespace_of(booted["pid"]) != namespace_of("self")
+        client.process.kill()
+        client.process.wait()
+        assert eventually(lambda: not any(exists(pid) for pid in below), seconds=1)
+        assert read_back(started["path"]) in {0, 2}  # whole, with what was written by then
+
+
+def test_where_there_are_no_user_namespaces_the_error_names_the_switch(outsider: Account) -> None:
+    # The limit belongs to a user namespace: to one of the test's own, in which it is 0 (user_namespaces(7)).
+    script = 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"'
+    inside = ["unshare", "--user", "--map-root-user", "sh", "-c", script, "sh", RAWTAP, "serve", "--rootless"]
+    done = subprocess.run(
+        outsider.command(*inside), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+    )
+    assert done.returncode == 1
+    assert "network.rootless_unavailable" in done.stderr
+    assert "/proc/sys/user/max_user_namespaces is 0" in done.stderr
+    assert "sysctl" in done.stderr
+
+
+def test_the_doctor_tells_which_way_and_that_the_other_would_work(user: Account, outsider: Account) -> None:
+    def doctor(account: Account, *options: str) -> str:
+        command = account.command(RAWTAP, "doctor", *options)
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+    assert "ok    network: privileged" in doctor(user)
+    assert "ok    rootless: works here" in doctor(user)
+    assert "ok    network: rootless" in doctor(outsider)
+    without = doctor(outsider, "--no-rootless")
+    assert "FAIL  network: no way" in without
+    assert "--rootless" in without
