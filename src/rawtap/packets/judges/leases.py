@@ -33,6 +33,8 @@ class LeaseJudge:
         if not isinstance(message, Dhcp) or ip is None:
             return
         self._format(packet, message)
+        if message.message is None and message.stop is not None:
+            return  # the type may be among what could not be read
         if message.operation == 1:
             self._from_client(packet, ip, message)
         elif message.operation == 2:  # noqa: PLR2004 - BOOTREPLY
@@ -102,7 +104,8 @@ class LeaseJudge:
             says = f"The DHCP server {server} sends a {message.name} without its server identifier"
             options = ", ".join(map(str, message.options[:20]))
             self._say(packet, "dhcp.no_server_identifier", ip.source, says, "RFC 2131, 4.3.1", f"options {options}")
-        if message.message == OFFER and message.lease is None and message.stop is None:
+        # Without an address it is of a server that only tells where to boot from (PXE): there is nothing to lease.
+        if message.message == OFFER and message.lease is None and message.stop is None and any(message.yiaddr):
             says = f"The DHCP server {server} offers an address without a lease time"
             options = ", ".join(map(str, message.options[:20]))
             self._say(packet, "dhcp.no_lease_time", ip.source, says, "RFC 2131, 4.3.1", f"options {options}")

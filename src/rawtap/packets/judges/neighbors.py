@@ -15,6 +15,9 @@ from rawtap.packets.transport import NEIGHBOR_ADVERTISEMENT, NEIGHBOR_SOLICITATI
 _FIRST_TTL = {32, 64, 128, 255}  # what senders start from; less has been forwarded
 
 
+_Tags = tuple[int, ...]
+
+
 class _Claim(NamedTuple):
     mac: bytes
     number: int
@@ -28,8 +31,9 @@ class NeighborJudge:
         self._findings = findings
         self.requests = Requests("ARP", SECOND, "arp.no_answer", "RFC 826 (Packet Reception)")
         self.solicitations = Requests("NDP", SECOND, "ndp.no_answer", "RFC 4861, 7.2.4")
-        self._claims: dict[bytes, _Claim] = {}  # by IP address
-        self._owned: dict[bytes, bytes] = {}  # the first IP address by MAC address
+        # Each VLAN is a link of its own, where the same addresses may be others'.
+        self._claims: dict[tuple[_Tags, bytes], _Claim] = {}  # by IP address
+        self._owned: dict[tuple[_Tags, bytes], bytes] = {}  # the first IP address by MAC address
         self.passed = False
 
     def see(self, packet: Packet) -> None:
@@ -68,7 +72,9 @@ class NeighborJudge:
             self._findings.add("arp.sender_mismatch", parties, packet.number, says, rule, evidence)
 
     def _claim(self, packet: Packet, arp: Arp) -> None:
-        before = self._claims.get(arp.sender_ip)
+        link = packet.frame.link
+        tags = link.tags if isinstance(link, Ethernet) else ()
+        before = self._claims.get((tags, arp.sender_ip))
         if before is None and len(self._claims) >= MAX_PENDING:
             self.passed = True
             return
@@ -78,19 +84,19 @@ class NeighborJudge:
                 f"packet {before.number} says {mac_text(before.mac)}, packet {packet.number}, "
                 f"{(packet.at - before.at) / SECOND:.3f} s later, {mac_text(arp.sender_mac)}"
             )
-            self._findings.add("arp.duplicate", arp.sender_ip, packet.number, says, "RFC 5227, 2.4", evidence)
-        self._claims[arp.sender_ip] = _Claim(arp.sender_mac, packet.number, packet.at)
-        self._owned.setdefault(arp.sender_mac, arp.sender_ip)
+            self._findings.add("arp.duplicate", (tags, arp.sender_ip), packet.number, says, "RFC 5227, 2.4", evidence)
+        self._claims[tags, arp.sender_ip] = _Claim(arp.sender_mac, packet.number, packet.at)
+        self._owned.setdefault((tags, arp.sender_mac), arp.sender_ip)
 
     def _sender(self, packet: Packet, link: Ethernet, ip: Ip) -> None:
         """A host that has an address of its own by ARP and sends with that of another host on the same link.
 
         A router sends for others too; what it forwards comes with a time to live that nobody starts from.
         """
-        claim = self._claims.get(ip.source)
+        claim = self._claims.get((link.tags, ip.source))
         if claim is None or claim.mac == link.source or ip.ttl not in _FIRST_TTL:
             return
-        own = self._owned.get(link.source)
+        own = self._owned.get((link.tags, link.source))
         if own is None or own == ip.source:
             return
         says = (
