@@ -124,6 +124,7 @@ def test_an_unusual_kind_of_arp_has_addresses_and_no_letters(fields: dict[str, A
         ({"layer": "TCP", "options": [["Mss", 1460]]}, "there is no option 'Mss'"),
         ({"layer": "TCP", "options": [["MSS", 70000]]}, "TCP.options cannot be"),
         ({"layer": "TCP", "options": [["SAckOK", 10**12]]}, "SAckOK is a text or bytes"),
+        ({"layer": "DNS", "qd": [{"layer": "DNSQR"}] * 5000}, "it has more than 4096 items"),
         ({"layer": "TCP", "options": [[]]}, "TCP.options cannot be"),
         ({"layer": "Ether", "dst": "router"}, "Ether.dst cannot be 'router'"),
         ({"layer": "IP", "dst": "10.0.2.15", "version": 16}, "IP.version cannot be '16'"),

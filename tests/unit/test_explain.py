@@ -70,10 +70,15 @@ def arp(op: int = 1, mac: str = GUEST_MAC, psrc: str = GUEST, pdst: str = HOST, 
     return Ether(src=fields.pop("src", mac), dst=BROADCAST) / ARP(op=op, hwsrc=mac, psrc=psrc, pdst=pdst, **fields)
 
 
+def probe(mac: str = GUEST_MAC, dst: str = BROADCAST) -> Any:
+    return Ether(src=mac, dst=dst) / ARP(op=1, hwsrc=mac, psrc="0.0.0.0", pdst=GUEST)  # noqa: S104
+
+
 ARP_REPLY = Ether(src=HOST_MAC, dst=GUEST_MAC) / ARP(op=2, hwsrc=HOST_MAC, psrc=HOST, hwdst=GUEST_MAC, pdst=GUEST)
 PING, PONG = out(ICMP(id=1, seq=1) / b"abcdefgh"), back(ICMP(type=0, id=1, seq=1) / b"abcdefgh")
 SIX = Ether(src=GUEST_MAC, dst=HOST_MAC) / IPv6(src="fe80::1", dst="fe80::2", hlim=255)
 SIX_BACK = Ether(src=HOST_MAC, dst=GUEST_MAC) / IPv6(src="fe80::2", dst="fe80::1", hlim=255)
+DAD = Ether(src=GUEST_MAC) / IPv6(src="::", dst="ff02::1:ff00:1", hlim=255) / ICMPv6ND_NS(tgt="fe80::1")
 SOLICITATION = SIX / ICMPv6ND_NS(tgt="fe80::2") / ICMPv6NDOptSrcLLAddr(lladdr=GUEST_MAC)
 ADVERTISEMENT = SIX_BACK / ICMPv6ND_NA(tgt="fe80::2") / ICMPv6NDOptDstLLAddr(lladdr=HOST_MAC)
 DISCOVER = dhcp([("message-type", "discover")])
@@ -140,6 +145,18 @@ CLEAN: dict[str, list[Timed | Any]] = {
     "an ARP probe": [arp(psrc="0.0.0.0")],  # noqa: S104
     "ping": [PING, PONG],
     "a broadcast ping": [Ether(src=GUEST_MAC, dst=BROADCAST) / IP(src=GUEST, dst="10.0.2.255") / ICMP()],
+    "a ping asked again with other data": [
+        (0, PING), (0.2, out(ICMP(id=1, seq=1) / b"other")), (0.3, PONG),
+        (0.4, back(ICMP(type=0, id=1, seq=1) / b"other")),
+    ],
+    "ARP probes, and announcements": [
+        (0, probe()), (1, probe()), (2, probe()), (4, arp(pdst=GUEST)), (6, arp(pdst=GUEST)),
+    ],
+    "an address that is taken after it was free": [(0, probe()), (5, arp(mac=OTHER_MAC, pdst=GUEST))],
+    "a switch that looks whether a host is there": [
+        probe(mac=OTHER_MAC, dst=GUEST_MAC),
+        Ether(src=GUEST_MAC, dst=OTHER_MAC) / ARP(op=2, hwsrc=GUEST_MAC, psrc=GUEST),
+    ],
     "a multicast ping": [Ether(src=GUEST_MAC) / IPv6(src="fe80::1", dst="ff02::1") / ICMPv6EchoRequest()],
     "neighbour discovery": [SOLICITATION, ADVERTISEMENT],
     "duplicate address detection": [Ether() / IPv6(src="::", dst="ff02::1:ff00:1") / ICMPv6ND_NS(tgt="fe80::1")],
@@ -286,6 +303,16 @@ DEFECTS: dict[str, tuple[list[Timed | Any], str]] = {
         arp(), ARP_REPLY, arp(mac=OTHER_MAC, psrc="10.0.2.99", pdst="10.0.2.99"),
         Ether(src=OTHER_MAC, dst=HOST_MAC) / IP(src=GUEST, dst=HOST) / UDP(sport=1, dport=2),
     ], "ip.source_of_another"),
+    "a probe for an address that another has": (
+        [probe(), Ether(src=OTHER_MAC, dst=GUEST_MAC) / ARP(op=2, hwsrc=OTHER_MAC, psrc=GUEST, hwdst=GUEST_MAC)],
+        "arp.address_in_use"),
+    "two that probe for an address": ([probe(), probe(mac=OTHER_MAC)], "arp.address_in_use"),
+    "a reply to another hardware address": (
+        [arp(), Ether(src=HOST_MAC, dst=GUEST_MAC) / ARP(op=2, hwsrc=HOST_MAC, psrc=HOST, hwdst=OTHER_MAC, pdst=GUEST)],
+        "arp.target_mismatch"),
+    "an IPv6 address that another has": (
+        [DAD, Ether(src=OTHER_MAC) / IPv6(src="fe80::1", dst="ff02::1", hlim=255) / ICMPv6ND_NA(tgt="fe80::1", S=0)],
+        "ndp.address_in_use"),
     "a solicitation that nobody answers": ([SOLICITATION], "ndp.no_answer"),
     "a ping that nobody answers": ([PING], "icmp.no_reply"),
     "a reply to another ping": ([PING, back(ICMP(type=0, id=1, seq=2) / b"abcdefgh")], "icmp.no_reply"),
@@ -543,6 +570,11 @@ def test_a_dhcp_message_whose_type_was_cut_off_is_of_no_kind() -> None:
     examiner = Examiner(1)
     examiner.add(1, BASE, len(data), data[:285])
     assert examiner.result(BASE + 10**11).findings == ()
+
+
+def test_a_ping_that_may_be_for_all_is_not_missed_an_answer() -> None:
+    assert codes([IP(src=GUEST, dst="10.0.2.255") / ICMP()], link_type=101) == []
+    assert codes([IP(src=GUEST, dst=HOST) / ICMP()], link_type=101) == ["icmp.no_reply"]
 
 
 def test_frames_that_are_not_read_are_told() -> None:

@@ -85,6 +85,13 @@ def test_a_cooked_frame_is_read(link_type: int, header: Any) -> None:
     assert isinstance(frame.transport, Udp)
 
 
+def test_a_tag_in_a_cooked_frame_is_passed() -> None:
+    tag = bytes.fromhex("0007 0800")
+    old = read(CookedLinux(proto=0x8100) / Raw(tag) / IP(dst=HOST) / UDP(), 113)
+    new = read(CookedLinuxV2(proto=0x8100) / Raw(tag) / IP(dst=HOST) / UDP(), 276)
+    assert (ip_of(old).offset, ip_of(new).offset) == (20, 24)
+
+
 @pytest.mark.parametrize("link_type", [12, 101])
 @pytest.mark.parametrize("packet", [IP(dst=HOST) / UDP(), IPv6() / UDP()])
 def test_a_raw_packet_is_read_by_its_version(link_type: int, packet: Any) -> None:

@@ -20,6 +20,7 @@ from rawtap.packets import decode
 
 MAX_FRAME = 65535
 MAX_LAYERS = 16
+_ITEMS = 4096  # of one list; they are seconds of work before they are too long for a frame
 _MIN_FRAME = 14  # an Ethernet header
 _MAC = re.compile("[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 # How scapy wants an address in ARP, by its kind and length.
@@ -208,6 +209,8 @@ def _converted(field: Any, value: Any) -> Any:
     if isinstance(value, list):
         if not is_list:
             raise TypeError("it is one value, and no list")
+        if len(value) > _ITEMS:
+            raise ValueError(f"it has more than {_ITEMS} items")
         to_item = _dhcp_option if "DHCPOptionsField" in kinds else _tcp_option if "TCPOptionsField" in kinds else _item
         return [to_item(each) for each in value]
     return _item(value)

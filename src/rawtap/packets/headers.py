@@ -50,9 +50,11 @@ class Ethernet(NamedTuple):
 
 
 class Cooked(NamedTuple):
-    """A Linux cooked header: `packet_type` 4 is what this host sent; `address` the sender's, as long as it is."""
+    """A Linux cooked header: `packet_type`, in the byte at `type_at`, is 4 for what this host sent; `address` is the
+    sender's, as long as it is."""
 
     offset: int
+    type_at: int
     packet_type: int
     address: bytes
     kind: int
@@ -149,16 +151,10 @@ def parse(data: bytes, length: int, link_type: int) -> Frame:
 def _ethernet(frame: Frame) -> None:
     data, end = frame.data, frame.length
     need(data, 0, 14, end, "Ethernet header", "ethernet.header")
-    kind: int | None = data[12] << 8 | data[13]
-    at = 14
-    tags: tuple[int, ...] = ()
-    while kind in {VLAN, QINQ} and len(tags) < _TAGS:
-        need(data, at, 4, end, "VLAN tag", "ethernet.tag")
-        tags += ((data[at] << 8 | data[at + 1]) & 0xFFF,)
-        kind = data[at + 2] << 8 | data[at + 3]
-        at += 4
+    kind: int | None
+    kind, at, tags = _untagged(frame, data[12] << 8 | data[13], 14)
     stated = None
-    if kind is not None and kind < _LENGTHS:
+    if kind < _LENGTHS:
         stated, kind = kind, None
         if stated > end - at:
             says = f"802.3 length of {stated}, but {end - at} bytes follow"
@@ -169,6 +165,18 @@ def _ethernet(frame: Frame) -> None:
             at += 8
     frame.link = Ethernet(0, data[:6], data[6:12], tags, kind, at, stated)
     _network(frame, kind, at)
+
+
+def _untagged(frame: Frame, kind: int, at: int) -> tuple[int, int, tuple[int, ...]]:
+    """The type behind the VLAN tags at byte `at`, if there are any, where what has it begins, and the tags' numbers."""
+    data = frame.data
+    tags: tuple[int, ...] = ()
+    while kind in {VLAN, QINQ} and len(tags) < _TAGS:
+        need(data, at, 4, frame.length, "VLAN tag", "ethernet.tag")
+        tags += ((data[at] << 8 | data[at + 1]) & 0xFFF,)
+        kind = data[at + 2] << 8 | data[at + 3]
+        at += 4
+    return kind, at, tags
 
 
 def _raw(frame: Frame) -> None:
@@ -191,15 +199,17 @@ def _cooked(frame: Frame) -> None:
     data = frame.data
     need(data, 0, 16, frame.length, "Linux cooked header", "cooked.header")
     size = data[4] << 8 | data[5]
-    frame.link = Cooked(0, data[0] << 8 | data[1], data[6 : 6 + min(size, 8)], data[14] << 8 | data[15], 16)
-    _network(frame, frame.link.kind, 16)
+    kind, at, _ = _untagged(frame, data[14] << 8 | data[15], 16)
+    frame.link = Cooked(0, 1, data[0] << 8 | data[1], data[6 : 6 + min(size, 8)], kind, at)
+    _network(frame, kind, at)
 
 
 def _cooked2(frame: Frame) -> None:
     data = frame.data
     need(data, 0, 20, frame.length, "Linux cooked header", "cooked.header")
-    frame.link = Cooked(0, data[10], data[12 : 12 + min(data[11], 8)], data[0] << 8 | data[1], 20)
-    _network(frame, frame.link.kind, 20)
+    kind, at, _ = _untagged(frame, data[0] << 8 | data[1], 20)
+    frame.link = Cooked(0, 10, data[10], data[12 : 12 + min(data[11], 8)], kind, at)
+    _network(frame, kind, at)
 
 
 _LINKS: dict[int, Callable[[Frame], None]] = {

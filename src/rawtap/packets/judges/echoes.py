@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable
 
 from rawtap.packets.findings import SECOND, Findings, Packet, Requests
-from rawtap.packets.headers import Ip
+from rawtap.packets.headers import Ethernet, Ip
 from rawtap.packets.lines import icmp_name, ip_text, quoted_text
 from rawtap.packets.transport import ICMP, ICMP6, Icmp, Quoted
 
@@ -57,7 +57,9 @@ class EchoJudge:
         key = (ip.source, ip.destination, icmp.identifier, icmp.sequence)
         request = self.requests.ask(key, (asker, asked), packet, says)
         if request is not None:
-            request.content = _content(packet, ip, icmp)
+            content = _content(packet, ip, icmp)
+            # Asked again with other data, it may be answered with either.
+            request.content = content if request.count == 1 or content == request.content else None
 
     def _reply(self, packet: Packet, ip: Ip, icmp: Icmp) -> None:
         request = self.requests.answer((ip.destination, ip.source, icmp.identifier, icmp.sequence), packet.at)
@@ -93,5 +95,7 @@ def _is_group(packet: Packet, ip: Ip) -> bool:
     """Whether it goes to more than one: not every host answers then (RFC 1122, 3.2.2.6)."""
     if ip.version == 6:
         return ip.destination[0] == 0xFF
-    link = getattr(packet.frame.link, "destination", b"\0")
-    return ip.destination[0] >= 0xE0 or bool(link[0] & 1)
+    link = packet.frame.link
+    # Elsewhere than on Ethernet nothing but the address tells, and not for sure.
+    to_all = link.destination[0] & 1 if isinstance(link, Ethernet) else ip.destination[3] == 0xFF
+    return ip.destination[0] >= 0xE0 or bool(to_all)
