@@ -122,6 +122,7 @@ def test_an_unusual_kind_of_arp_has_addresses_and_no_letters(fields: dict[str, A
         ({"layer": "ARP", "hwdst": "router"}, "ARP.hwdst cannot be 'router'"),
         ({"layer": "ARP", "hwsrc": "10.0.2.2"}, "it is no MAC address"),
         ({"layer": "TCP", "options": [["Mss", 1460]]}, "there is no option 'Mss'"),
+        ({"layer": "TCP", "options": {"hex": "0204"}}, 'Give a list like [["MSS", 1460], "NOP"]'),
         ({"layer": "TCP", "options": [["MSS", 70000]]}, "TCP.options cannot be"),
         ({"layer": "TCP", "options": [["SAckOK", 10**12]]}, "SAckOK is a text or bytes"),
         ({"layer": "DNS", "qd": [{"layer": "DNSQR"}] * 5000}, "it has more than 4096 items"),

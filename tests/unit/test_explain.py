@@ -164,6 +164,10 @@ CLEAN: dict[str, list[Timed | Any]] = {
     "dhcp": [DISCOVER, OFFER, REQUEST, LEASED],
     "dhcp by way of a retry": [(0, DISCOVER), (4, DISCOVER), (4.1, OFFER), (4.2, REQUEST), (4.3, LEASED)],
     "a DHCP server that only tells where to boot from": [DISCOVER, OFFER, BOOT_SERVER, REQUEST, LEASED],
+    "a DHCP server that tries an address before it offers it": [
+        (0, DISCOVER), (0.01, arp(mac=HOST_MAC, psrc=HOST, pdst=GUEST)), (0.02, back(ICMP(id=9, seq=1) / b"free?")),
+        (1, OFFER), (1.01, arp(mac=HOST_MAC, psrc=HOST, pdst=GUEST)), (1.1, REQUEST), (1.2, LEASED),
+    ],
     "two DHCP servers": [DISCOVER, OFFER, OFFER, REQUEST, LEASED],
     "bootp": [
         out(UDP(sport=68, dport=67) / BOOTP() / Raw(bytes(64))),
@@ -218,6 +222,7 @@ CLEAN: dict[str, list[Timed | Any]] = {
         *HANDSHAKE, (0.1, segment("PA", 1001, 5001, b"abc")), (0.11, reply("A", 5001, 1001, window=0)),
         (0.9, reply("A", 5001, 1001, window=900)), (1.5, reply("A", 5001, 1004, window=900)),
     ],
+    "a SYN captured behind its answer": [SYN_ACK, SYN, OPEN, *CLOSE],
     "the same ports again": [
         *HANDSHAKE, *CLOSE, segment("S", 900000), reply("SA", 800000, 900001), segment("A", 900001, 800001),
         segment("PA", 900001, 800001, b"abc"), reply("A", 800001, 900004),

@@ -274,6 +274,8 @@ def _expected(field: Any) -> str:
     kinds = _kinds(field)
     if kinds & {"IPField", "IP6Field", "MACField"}:
         return "Give a numeric address"
+    if "TCPOptionsField" in kinds:
+        return 'Give a list like [["MSS", 1460], "NOP"]; broken options fit into a Raw layer, with dataofs set'
     names = getattr(getattr(field, "fld", field), "s2i", None)
     if isinstance(names, dict) and names:
         return f"Give a number, or one of: {', '.join(map(str, list(names)[:12]))}"

@@ -47,7 +47,7 @@ class Examiner:
         self.examined = 0  # packets
         self._frames = FrameJudge(self._findings)
         self._neighbors = NeighborJudge(self._findings)
-        self._leases = LeaseJudge(self._findings)
+        self._leases = LeaseJudge(self._findings, self._offered)
         self._names = NameJudge(self._findings)
         self._echoes = EchoJudge(self._findings, self._refused)
         self._fragments = FragmentJudge(self._findings)
@@ -101,6 +101,10 @@ class Examiner:
         self._echoes.refused(quoted)
         self._names.refused(quoted)
         self._connections.refused(quoted)
+
+    def _offered(self, server: bytes, address: bytes) -> None:
+        self._echoes.offered(server, address)
+        self._neighbors.offered(server, address)
 
     # -------------------------------------------- what the filter would hide
 

@@ -199,6 +199,8 @@ def _is_new(connection: Connection, source: End, segment: Tcp) -> bool:
     sender = connection.sides[source]
     if sender.first is not None:
         return sender.first != segment.sequence
+    if sender.next == (segment.sequence + 1) & 0xFFFFFFFF and not connection.closed:
+        return False  # its answer was captured before it
     return connection.closed or sender.next is not None
 
 

@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 
-from rawtap.packets.findings import SECOND, Findings, Packet, Requests
+from rawtap.packets.findings import MAX_PENDING, SECOND, Findings, Packet, Requests
 from rawtap.packets.headers import Ethernet, Ip
 from rawtap.packets.lines import icmp_name, ip_text, quoted_text
 from rawtap.packets.transport import ICMP, ICMP6, Icmp, Quoted
@@ -33,6 +34,7 @@ class EchoJudge:
         self._findings = findings
         self._on_error = on_error
         self.requests = Requests("ICMP echo", SECOND, "icmp.no_reply", _ECHO_RULE)
+        self._latest: OrderedDict[tuple[bytes, bytes], Hashable] = OrderedDict()  # requests, by asker and asked
 
     def see(self, packet: Packet) -> None:
         ip, icmp = packet.frame.ip, packet.frame.transport
@@ -49,6 +51,10 @@ class EchoJudge:
         if quoted.protocol in {ICMP, ICMP6} and quoted.identifier is not None:
             self.requests.refuse((quoted.source, quoted.destination, quoted.identifier, quoted.sequence))
 
+    def offered(self, server: bytes, address: bytes) -> None:
+        """A DHCP server offers an address: it has tried whether that is free (RFC 2131, 3.1), and no reply said so."""
+        self.requests.refuse(self._latest.get((server, address)))
+
     def _request(self, packet: Packet, ip: Ip, icmp: Icmp) -> None:
         if _is_group(packet, ip) or not any(ip.source):
             return
@@ -56,6 +62,9 @@ class EchoJudge:
         says = f"{asker} pings {asked}, and no reply comes"
         key = (ip.source, ip.destination, icmp.identifier, icmp.sequence)
         request = self.requests.ask(key, (asker, asked), packet, says)
+        self._latest[ip.source, ip.destination] = key
+        if len(self._latest) > MAX_PENDING:
+            self._latest.popitem(last=False)
         if request is not None:
             content = _content(packet, ip, icmp)
             # Asked again with other data, it may be answered with either.

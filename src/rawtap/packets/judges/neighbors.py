@@ -60,6 +60,10 @@ class NeighborJudge:
             elif frame.ip.version == 4 and isinstance(frame.link, Ethernet):
                 self._sender(packet, frame.link, frame.ip)
 
+    def offered(self, server: bytes, address: bytes) -> None:
+        """A DHCP server offers an address: that nobody answered for it is as it should be (RFC 2131, 3.1)."""
+        self.requests.refuse((address, server))
+
     # ------------------------------------------------------------------ ARP
 
     def _arp(self, packet: Packet, arp: Arp) -> None:
