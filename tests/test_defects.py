@@ -126,9 +126,26 @@ def test_findings_come_in_pages(user: Account) -> None:
         whole = await session.call("qemu_pcap_explain", limit=100)
         assert len(json.dumps(whole)) < 9000
         assert whole["left"] == len(found) - len(whole["findings"]) > 0
-        for wrong in ("x", "1-0", "-1-5", "1-999999"):
+        for wrong in ("x", "1-5", "1-0-1", "-1-5-1", "1-999999-1"):
             with pytest.raises(ToolFailed, match="is no cursor"):
                 await session.call("qemu_pcap_explain", cursor=wrong)
+
+    with_guest(user, scenario)
+
+
+def test_the_next_page_has_what_was_overdue_at_the_first(user: Account) -> None:
+    async def scenario(session: Session, _: str) -> None:
+        # All at once: when the last packet was captured, none of these was overdue.
+        for host in range(24):
+            await session.call("qemu_packet_send", layers=[{"layer": "ARP", "pdst": f"10.0.2.{200 + host}"}])
+        first: dict[str, Any] = {"left": 0}
+        with anyio.fail_after(10):
+            while first["left"] < 14:
+                first = await session.call("qemu_pcap_explain", filter="arp", limit=10)
+        second = await session.call("qemu_pcap_explain", filter="arp", limit=100, cursor=first["next_cursor"])
+        assert len(second["findings"]) == first["left"]
+        assert (second["left"], second["next_cursor"]) == (0, None)
+        assert not any("only the first" in note for note in second["notes"])
 
     with_guest(user, scenario)
 

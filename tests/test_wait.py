@@ -112,6 +112,9 @@ def test_a_time_out_says_what_came_instead(user: Account, wire: Wire) -> None:
         assert answer["reason"] == "1 of 3 packets match within 0.2 s"
         ((protocol, packets, last),) = [each.values() for each in answer["others"]]
         assert (protocol, packets, last["number"]) == ("0x88b6", 2, 2)
+        again = await waiting(session, count=2, timeout=0, since="start", detail="layers")
+        assert "layers" in again["packets"][0]
+        assert "layers" not in again["others"][0]["last"]
 
     run(user, wire, scenario)
 

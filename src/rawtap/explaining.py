@@ -36,21 +36,30 @@ class Packets(Protocol):
 
 @dataclass(frozen=True)
 class Explained:
-    """A verdict on the packets of `source`, a capture's id or a path.
+    """A verdict on the packets of `source`, a capture's id or a path, as things stood at `until_ns`.
 
     `more` tells that there were too many of them; `damage` is libpcap's text where a file ends in a broken record.
     """
 
     source: str
     verdict: Verdict
+    until_ns: int
     more: bool
     damage: str
 
 
 async def explain(
-    lab: Lab, capture_id: str | None, path: Path | None, expression: str, most: int, tell: Progress
+    lab: Lab,
+    capture_id: str | None,
+    path: Path | None,
+    expression: str,
+    before: tuple[int, int] | None,
+    tell: Progress,
 ) -> Explained:
-    """Examine up to `most` packets that pass `expression`, from the oldest on.
+    """Examine up to MOST packets that pass `expression`, from the oldest on.
+
+    `before` asks for the verdict that was given already, for its next page: how many packets it was on, and its
+    `until_ns`. Else what is overdue by now would stand among the findings that were shown.
 
     Raises:
         CaptureUnknown: There is no such capture.
@@ -66,11 +75,17 @@ async def explain(
         await capture.tidings.caught_up()
     packets = await to_thread(_open, capture, path, expression)
     applied = {expression, capture.session.request.filter if capture else ""} - {""}
-    verdict = await _examine(packets, applied, capture, most, tell)
+    most = before[0] if before else MOST
+    examiner, until_ns = await _examine(packets, applied, most, tell)
+    if before:
+        until_ns = before[1]
+    elif capture is not None and examiner.examined < most:
+        until_ns = max(until_ns, capture.session.until_ns)
+    verdict = examiner.result(until_ns, _lost(capture, packets) if capture else 0)
     name = str(path) if path else capture.id if capture else ""
     growing = capture is not None and capture.session.running  # then an unfinished end is no damage
     damage = packets.damage if isinstance(packets, Savefile) and not growing else ""
-    return Explained(name, verdict, verdict.examined == most, damage)
+    return Explained(name, verdict, until_ns, verdict.examined == MOST, damage)
 
 
 def _open(capture: Capture | None, path: Path | None, expression: str) -> Packets:
@@ -81,7 +96,8 @@ def _open(capture: Capture | None, path: Path | None, expression: str) -> Packet
     return Tail(capture.parts, expression, Start(1, None, 0, 0))
 
 
-async def _examine(packets: Packets, applied: set[str], capture: Capture | None, most: int, tell: Progress) -> Verdict:
+async def _examine(packets: Packets, applied: set[str], most: int, tell: Progress) -> tuple[Examiner, int]:
+    """An examiner that has seen them, and when the youngest was captured."""
     batch = await to_thread(packets.take, min(_BATCH, most))
     examiner = await to_thread(_examiner, packets.link_type, applied)
     until, examined = 0, 0
@@ -90,11 +106,13 @@ async def _examine(packets: Packets, applied: set[str], capture: Capture | None,
         until, examined = max(until, batch[-1][1]), examined + len(batch)
         await tell(examined, f"{examined} packets examined")
         batch = await to_thread(packets.take, min(_BATCH, most - examined)) if examined < most else []
-    if capture is None:
-        return examiner.result(until)
+    return examiner, until
+
+
+def _lost(capture: Capture, packets: Packets) -> int:
     snapshot = capture.session.snapshot()
-    lost = snapshot.dropped_kernel + snapshot.dropped_interface + (packets.missed if isinstance(packets, Tail) else 0)
-    return examiner.result(until if examined == most else max(until, capture.session.until_ns), lost)
+    missed = packets.missed if isinstance(packets, Tail) else 0
+    return snapshot.dropped_kernel + snapshot.dropped_interface + missed
 
 
 def _examiner(link_type: int, applied: set[str]) -> Examiner:

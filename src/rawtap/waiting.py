@@ -243,12 +243,12 @@ class _Watch:
             matched=len(self._found),
             looked_at=self._looked_at,
             reached=packets[-1].number if cut else max(self._tail.reached, self._start.after),
-            others=() if len(self._found) >= self._enough else tuple(self._others(to_line)),
+            others=() if len(self._found) >= self._enough else tuple(self._others()),
             elapsed=self._elapsed,
         )
 
-    def _others(self, to_line: Callable[..., Line]) -> Iterator[Others]:
-        """The last packets that did not match, by protocol."""
+    def _others(self) -> Iterator[Others]:
+        """The last packets that did not match, by protocol: a line each, whatever `detail` is, to fit an answer."""
         found = {raw.number for raw in self._found}
         after = max(self._start.after, self._tail.reached - _OTHERS)
         packets = Tail(self._capture.parts, "", self._start._replace(after=after)).take(_OTHERS)
@@ -259,4 +259,5 @@ class _Watch:
                 by_protocol.setdefault(protocol, []).append(raw)
         commonest = sorted(by_protocol.items(), key=lambda each: -len(each[1]))
         for protocol, some in commonest[:_PROTOCOLS]:
-            yield Others(protocol, len(some), to_line(some[-1]))
+            line = reader.line_of(some[-1], self._tail.link_type, self._session.started_ns, "summary")
+            yield Others(protocol, len(some), line)

@@ -72,6 +72,7 @@ def test_an_ipv4_header_is_judged() -> None:
 def test_a_udp_checksum_of_zero_is_none_in_ipv4_and_forbidden_in_ipv6() -> None:
     assert judged(out(UDP(chksum=0)))["UDP"].verdict is Verdict.NONE
     assert judged(SIX / UDP(chksum=0))["UDP"].verdict is Verdict.FORBIDDEN
+    assert judged(SIX / UDP(sport=1, dport=4789, chksum=0))["UDP"].verdict is Verdict.NONE  # VXLAN, RFC 6935
 
 
 def pseudo(source: bytes, destination: bytes, protocol: int, size: int) -> int:

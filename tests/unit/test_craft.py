@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.dns import DNS
-from scapy.layers.inet import IP, UDP
+from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import ARP, Ether
 
 from rawtap.errors import RequestInvalid
@@ -82,6 +82,27 @@ def test_dhcp_options() -> None:
     assert bytes.fromhex("63825363 350101 32040a00020f ff") in frame
 
 
+def test_tcp_options() -> None:
+    options = [["MSS", 1460], "NOP", ["WScale", 7], ["SAckOK", ""], ["Timestamp", [1, 2]], [254, {"hex": "beef"}]]
+    frame = made({"layer": "IP", "dst": "10.0.2.15"}, {"layer": "TCP", "flags": "S", "options": options})
+    shown = [("MSS", 1460), ("NOP", None), ("WScale", 7), ("SAckOK", b""), ("Timestamp", (1, 2)), (254, b"\xbe\xef")]
+    assert frame[TCP].options[: len(shown)] == shown
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"hwtype": 6}, "0006 0800 06 04 0001 020000000001 0a000202 000000000000 0a00020f"),
+        ({"ptype": 0x86DD}, "0001 86dd 06 04 0001 020000000001 0a000202 000000000000 0a00020f"),
+        ({"hwlen": 8}, "0001 0800 08 04 0001 0200000000010000 0a000202 0000000000000000 0a00020f"),
+        ({"hwdst": {"hex": "0a0b"}, "hwlen": 2}, "0001 0800 02 04 0001 0200 0a000202 0a0b 0a00020f"),
+    ],
+)
+def test_an_unusual_kind_of_arp_has_addresses_and_no_letters(fields: dict[str, Any], message: str) -> None:
+    frame = craft.from_layers([{"layer": "ARP", "pdst": "10.0.2.15"} | fields], DEFAULTS)
+    assert frame[14:] == bytes.fromhex(message)
+
+
 @pytest.mark.parametrize(
     ("layer", "words"),
     [
@@ -97,6 +118,15 @@ def test_dhcp_options() -> None:
         ({"layer": "IP", "dst": "10.0.2.15", "ttl": 256}, "IP.ttl cannot be '256'"),
         ({"layer": "IP", "dst": "10.0.2.15", "ttl": [1]}, "IP.ttl cannot be"),
         ({"layer": "ARP", "op": "ask"}, "Give a number, or one of: who-has"),
+        ({"layer": "ARP", "pdst": "example.com"}, "ARP.pdst cannot be 'example.com'"),
+        ({"layer": "ARP", "hwdst": "router"}, "ARP.hwdst cannot be 'router'"),
+        ({"layer": "ARP", "hwsrc": "10.0.2.2"}, "it is no MAC address"),
+        ({"layer": "TCP", "options": [["Mss", 1460]]}, "there is no option 'Mss'"),
+        ({"layer": "TCP", "options": {"hex": "0204"}}, 'Give a list like [["MSS", 1460], "NOP"]'),
+        ({"layer": "TCP", "options": [["MSS", 70000]]}, "TCP.options cannot be"),
+        ({"layer": "TCP", "options": [["SAckOK", 10**12]]}, "SAckOK is a text or bytes"),
+        ({"layer": "DNS", "qd": [{"layer": "DNSQR"}] * 5000}, "it has more than 4096 items"),
+        ({"layer": "TCP", "options": [[]]}, "TCP.options cannot be"),
         ({"layer": "Ether", "dst": "router"}, "Ether.dst cannot be 'router'"),
         ({"layer": "IP", "dst": "10.0.2.15", "version": 16}, "IP.version cannot be '16'"),
         ({"layer": "Raw", "load": 25_972_382_615}, "Raw.load cannot be"),

@@ -24,7 +24,7 @@ from scapy.layers.inet6 import (
     IPv6,
     IPv6ExtHdrFragment,
 )
-from scapy.layers.l2 import ARP, Ether
+from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
 from test_headers import LINK_TYPES, mutated
 
@@ -70,10 +70,15 @@ def arp(op: int = 1, mac: str = GUEST_MAC, psrc: str = GUEST, pdst: str = HOST, 
     return Ether(src=fields.pop("src", mac), dst=BROADCAST) / ARP(op=op, hwsrc=mac, psrc=psrc, pdst=pdst, **fields)
 
 
+def probe(mac: str = GUEST_MAC, dst: str = BROADCAST) -> Any:
+    return Ether(src=mac, dst=dst) / ARP(op=1, hwsrc=mac, psrc="0.0.0.0", pdst=GUEST)  # noqa: S104
+
+
 ARP_REPLY = Ether(src=HOST_MAC, dst=GUEST_MAC) / ARP(op=2, hwsrc=HOST_MAC, psrc=HOST, hwdst=GUEST_MAC, pdst=GUEST)
 PING, PONG = out(ICMP(id=1, seq=1) / b"abcdefgh"), back(ICMP(type=0, id=1, seq=1) / b"abcdefgh")
 SIX = Ether(src=GUEST_MAC, dst=HOST_MAC) / IPv6(src="fe80::1", dst="fe80::2", hlim=255)
 SIX_BACK = Ether(src=HOST_MAC, dst=GUEST_MAC) / IPv6(src="fe80::2", dst="fe80::1", hlim=255)
+DAD = Ether(src=GUEST_MAC) / IPv6(src="::", dst="ff02::1:ff00:1", hlim=255) / ICMPv6ND_NS(tgt="fe80::1")
 SOLICITATION = SIX / ICMPv6ND_NS(tgt="fe80::2") / ICMPv6NDOptSrcLLAddr(lladdr=GUEST_MAC)
 ADVERTISEMENT = SIX_BACK / ICMPv6ND_NA(tgt="fe80::2") / ICMPv6NDOptDstLLAddr(lladdr=HOST_MAC)
 DISCOVER = dhcp([("message-type", "discover")])
@@ -115,6 +120,23 @@ def fragment(at: int, size: int, *, more: bool, **fields: Any) -> Any:
     return out(Raw(bytes(size)), frag=at // 8, flags="MF" if more else 0, id=77, proto=253, **fields)
 
 
+def in_vlan(tag: int, packet: Any) -> Any:
+    return Ether(src=packet.src, dst=packet.dst) / Dot1Q(vlan=tag) / packet.payload.copy()
+
+
+def in_pieces(packet: Any, size: int = 600) -> list[Any]:
+    """In fragments, each with the Ethernet header of the whole."""
+    return [Ether(src=packet.src, dst=packet.dst) / each for each in packet[IP].fragment(size)]
+
+
+LONG_ANSWER = back(
+    UDP(sport=53, dport=4000)
+    / DNS(id=7, qr=1, qd=DNSQR(qname="example.com"), an=[DNSRR(rrname="a.example", type="TXT", rdata=b"x" * 200)] * 9)
+)
+# Of an update its zone, and the name of which there must be no alias (RFC 2136, 2.4).
+UPDATE = bytes.fromhex("0007 2800 0001 0001 0000 0000 0178 00 0006 0001 c00c 0005 00fe 00000000 0000")
+BOOT_SERVER = dhcp([("message-type", "offer"), ("server_id", "10.0.2.3")], reply=True, source="10.0.2.3")
+
 # ----------------------------------------------------------------------- clean
 
 CLEAN: dict[str, list[Timed | Any]] = {
@@ -123,12 +145,29 @@ CLEAN: dict[str, list[Timed | Any]] = {
     "an ARP probe": [arp(psrc="0.0.0.0")],  # noqa: S104
     "ping": [PING, PONG],
     "a broadcast ping": [Ether(src=GUEST_MAC, dst=BROADCAST) / IP(src=GUEST, dst="10.0.2.255") / ICMP()],
+    "a ping asked again with other data": [
+        (0, PING), (0.2, out(ICMP(id=1, seq=1) / b"other")), (0.3, PONG),
+        (0.4, back(ICMP(type=0, id=1, seq=1) / b"other")),
+    ],
+    "ARP probes, and announcements": [
+        (0, probe()), (1, probe()), (2, probe()), (4, arp(pdst=GUEST)), (6, arp(pdst=GUEST)),
+    ],
+    "an address that is taken after it was free": [(0, probe()), (5, arp(mac=OTHER_MAC, pdst=GUEST))],
+    "a switch that looks whether a host is there": [
+        probe(mac=OTHER_MAC, dst=GUEST_MAC),
+        Ether(src=GUEST_MAC, dst=OTHER_MAC) / ARP(op=2, hwsrc=GUEST_MAC, psrc=GUEST),
+    ],
     "a multicast ping": [Ether(src=GUEST_MAC) / IPv6(src="fe80::1", dst="ff02::1") / ICMPv6EchoRequest()],
     "neighbour discovery": [SOLICITATION, ADVERTISEMENT],
     "duplicate address detection": [Ether() / IPv6(src="::", dst="ff02::1:ff00:1") / ICMPv6ND_NS(tgt="fe80::1")],
     "a router solicitation": [Ether() / IPv6(src="fe80::1", dst="ff02::2") / ICMPv6ND_RS()],
     "dhcp": [DISCOVER, OFFER, REQUEST, LEASED],
     "dhcp by way of a retry": [(0, DISCOVER), (4, DISCOVER), (4.1, OFFER), (4.2, REQUEST), (4.3, LEASED)],
+    "a DHCP server that only tells where to boot from": [DISCOVER, OFFER, BOOT_SERVER, REQUEST, LEASED],
+    "a DHCP server that tries an address before it offers it": [
+        (0, DISCOVER), (0.01, arp(mac=HOST_MAC, psrc=HOST, pdst=GUEST)), (0.02, back(ICMP(id=9, seq=1) / b"free?")),
+        (1, OFFER), (1.01, arp(mac=HOST_MAC, psrc=HOST, pdst=GUEST)), (1.1, REQUEST), (1.2, LEASED),
+    ],
     "two DHCP servers": [DISCOVER, OFFER, OFFER, REQUEST, LEASED],
     "bootp": [
         out(UDP(sport=68, dport=67) / BOOTP() / Raw(bytes(64))),
@@ -136,11 +175,23 @@ CLEAN: dict[str, list[Timed | Any]] = {
     ],
     "dns": [query(), answer()],
     "dns asked twice": [(0, query()), (5, query()), (5.1, answer()), (5.2, answer())],
+    "a long DNS answer in fragments": [query(), *in_pieces(LONG_ANSWER)],
+    "two questions of one number": [query("a.example"), query("b.example"), answer("a.example"), answer("b.example")],
+    "a late answer to a question before, of the same number": [
+        (0, query("a.example")), (1, query("a.example")), (1.1, answer("a.example")), (1.2, query("b.example")),
+        (1.3, answer("a.example")), (1.4, answer("b.example")),
+    ],
+    "a DNS update": [out(UDP(sport=4000, dport=53) / Raw(UPDATE))],
     "a name in capitals": [query("Example.COM"), answer("example.com")],
     "a name that does not exist": [query(), answer(rcode=3)],
     "udp that nobody answers": [out(UDP(sport=1, dport=9999) / b"abc")],
     "mdns": [Ether() / IP(src=GUEST, dst="224.0.0.251") / UDP(sport=5353, dport=5353) / DNS(qd=DNSQR(qname="a.local"))],
     "tcp": [*HANDSHAKE, segment("PA", 1001, 5001, b"abc"), reply("A", 5001, 1004), *[]],
+    "a SYN with data": [segment("S", 1000, data=b"abc"), reply("SA", 5000, 1004), segment("A", 1004, 5001)],
+    "tcp in fragments": [
+        *HANDSHAKE, *in_pieces(segment("PA", 1001, 5001, b"a" * 2000)), (0.1, reply("A", 5001, 3001)),
+        (0.2, segment("A", 3001, 5001)),
+    ],
     "tcp that closes": [*HANDSHAKE, *CLOSE],
     "tcp in the middle": [segment("PA", 90000, 70000, b"abc"), reply("A", 70000, 90003)],
     "tcp with wrapping numbers": [
@@ -171,6 +222,7 @@ CLEAN: dict[str, list[Timed | Any]] = {
         *HANDSHAKE, (0.1, segment("PA", 1001, 5001, b"abc")), (0.11, reply("A", 5001, 1001, window=0)),
         (0.9, reply("A", 5001, 1001, window=900)), (1.5, reply("A", 5001, 1004, window=900)),
     ],
+    "a SYN captured behind its answer": [SYN_ACK, SYN, OPEN, *CLOSE],
     "the same ports again": [
         *HANDSHAKE, *CLOSE, segment("S", 900000), reply("SA", 800000, 900001), segment("A", 900001, 800001),
         segment("PA", 900001, 800001, b"abc"), reply("A", 800001, 900004),
@@ -187,6 +239,13 @@ CLEAN: dict[str, list[Timed | Any]] = {
         (1.0002, reply("A", 5001, 1004)),
     ],
     "fragments": [fragment(800, 100, more=False), fragment(0, 800, more=True)],
+    "fragments captured twice": [
+        fragment(0, 800, more=True), fragment(0, 800, more=True),
+        fragment(800, 100, more=False), fragment(800, 100, more=False),
+    ],
+    "the last fragment captured twice": [
+        fragment(0, 800, more=True), fragment(800, 100, more=False), fragment(800, 100, more=False),
+    ],
     "a fragment that comes twice": [
         fragment(0, 800, more=True), fragment(0, 800, more=True), fragment(800, 100, more=False),
     ],
@@ -197,6 +256,10 @@ CLEAN: dict[str, list[Timed | Any]] = {
         arp(), ARP_REPLY, arp(mac=OTHER_MAC, psrc="10.0.2.1", pdst="10.0.2.1"),
         Ether(src=OTHER_MAC, dst=HOST_MAC) / IP(src=GUEST, dst=HOST, ttl=63) / UDP(sport=1, dport=2),
     ],
+    "the same address in two VLANs": [
+        in_vlan(7, arp(pdst=GUEST)), in_vlan(8, arp(mac=OTHER_MAC, pdst=GUEST)), arp(mac=HOST_MAC, pdst=GUEST),
+    ],
+    "a tunnel without a checksum": [SIX / UDP(sport=1, dport=4789, chksum=0) / bytes(8)],
     "loopback": [Ether(src="0:0:0:0:0:0", dst="0:0:0:0:0:0") / IP(src="127.0.0.1", dst="127.0.0.1") / UDP(sport=1)],
 }  # fmt: skip
 
@@ -245,6 +308,16 @@ DEFECTS: dict[str, tuple[list[Timed | Any], str]] = {
         arp(), ARP_REPLY, arp(mac=OTHER_MAC, psrc="10.0.2.99", pdst="10.0.2.99"),
         Ether(src=OTHER_MAC, dst=HOST_MAC) / IP(src=GUEST, dst=HOST) / UDP(sport=1, dport=2),
     ], "ip.source_of_another"),
+    "a probe for an address that another has": (
+        [probe(), Ether(src=OTHER_MAC, dst=GUEST_MAC) / ARP(op=2, hwsrc=OTHER_MAC, psrc=GUEST, hwdst=GUEST_MAC)],
+        "arp.address_in_use"),
+    "two that probe for an address": ([probe(), probe(mac=OTHER_MAC)], "arp.address_in_use"),
+    "a reply to another hardware address": (
+        [arp(), Ether(src=HOST_MAC, dst=GUEST_MAC) / ARP(op=2, hwsrc=HOST_MAC, psrc=HOST, hwdst=OTHER_MAC, pdst=GUEST)],
+        "arp.target_mismatch"),
+    "an IPv6 address that another has": (
+        [DAD, Ether(src=OTHER_MAC) / IPv6(src="fe80::1", dst="ff02::1", hlim=255) / ICMPv6ND_NA(tgt="fe80::1", S=0)],
+        "ndp.address_in_use"),
     "a solicitation that nobody answers": ([SOLICITATION], "ndp.no_answer"),
     "a ping that nobody answers": ([PING], "icmp.no_reply"),
     "a reply to another ping": ([PING, back(ICMP(type=0, id=1, seq=2) / b"abcdefgh")], "icmp.no_reply"),
@@ -271,7 +344,8 @@ DEFECTS: dict[str, tuple[list[Timed | Any], str]] = {
     "an offer of no server": (
         [DISCOVER, dhcp([("message-type", "offer"), ("lease_time", 6)], reply=True)], "dhcp.no_server_identifier"),
     "an offer without a lease time": (
-        [DISCOVER, dhcp([("message-type", "offer"), ("server_id", HOST)], reply=True)], "dhcp.no_lease_time"),
+        [DISCOVER, dhcp([("message-type", "offer"), ("server_id", HOST)], reply=True, yiaddr=GUEST)],
+        "dhcp.no_lease_time"),
     "a query that nobody answers": ([query()], "dns.no_answer"),
     "SERVFAIL": ([query(), answer(rcode=2)], "dns.servfail"),
     "FORMERR": ([query(), answer(rcode=1)], "dns.formerr"),
@@ -283,6 +357,14 @@ DEFECTS: dict[str, tuple[list[Timed | Any], str]] = {
         "dns.malformed"),
     "a SYN that nobody answers": ([(0, SYN), (1, SYN), (3, SYN)], "tcp.no_answer"),
     "a refused connection": ([SYN, reply("RA", 0, 1001)], "tcp.refused"),
+    "a SYN acknowledged by another number": (
+        [SYN, reply("SA", 5000, 1000), segment("R", 1000)], "tcp.syn_ack_mismatch"),
+    "a SYN's data that are not taken": ([
+        segment("S", 1000, data=b"abc"), reply("SA", 5000, 1001), segment("PA", 1001, 5001, b"abc"),
+        reply("A", 5001, 1004)], "tcp.retransmission"),
+    "a SYN and ACK that nobody acknowledges": (
+        [(0, SYN), (0.01, SYN_ACK), (1, SYN), (1.01, SYN_ACK), (3, SYN), (3.01, SYN_ACK)], "tcp.stalled"),
+    "a SYN and ACK that is acknowledged late": ([SYN, SYN_ACK, (3, OPEN)], "tcp.stalled"),
     "a reset connection": ([*HANDSHAKE, segment("R", 1001)], "tcp.reset"),
     "data that is sent again": ([
         *HANDSHAKE, (1, segment("PA", 1001, 5001, b"abc")), (1.3, segment("PA", 1001, 5001, b"abc")),
@@ -290,6 +372,8 @@ DEFECTS: dict[str, tuple[list[Timed | Any], str]] = {
     "a byte that is sent again": ([
         *HANDSHAKE, (1, segment("PA", 1001, 5001, b"a")), (1.3, segment("PA", 1001, 5001, b"a")),
         (1.4, reply("A", 5001, 1002))], "tcp.retransmission"),
+    "two hosts of one address in a VLAN": (
+        [in_vlan(7, arp(pdst=GUEST)), in_vlan(7, arp(mac=OTHER_MAC, pdst=GUEST))], "arp.duplicate"),
     "data that fills a hole late": ([
         *HANDSHAKE, (1, segment("A", 1101, 5001, b"b" * 100)), (1.3, segment("A", 1001, 5001, b"a" * 100)),
         (1.4, reply("A", 5001, 1201))], "tcp.retransmission"),
@@ -323,6 +407,7 @@ BESIDE = {
     # What goes with a defect by its nature.
     "a fragment of a size that does not fit": ["ip.fragments_incomplete"],
     "a fragment beyond the largest packet": ["ip.fragments_incomplete"],
+    "a SYN acknowledged by another number": ["tcp.reset"],
     "a reset connection": [],
 }
 DEFECTS["an IPv6 length beyond the frame"][0][0].plen = 99
@@ -461,6 +546,46 @@ def test_a_checksum_left_to_hardware_is_a_note() -> None:
     verdict = examine([bytes(data)])
     assert verdict.findings == ()
     assert verdict.notes == ("1 checksums were left to the hardware to finish, which is no defect",)
+
+
+def test_what_waits_for_its_acknowledgment_is_named() -> None:
+    assert only(examine([SYN, SYN_ACK])).says == "10.0.2.2:80 to 10.0.2.15: the SYN is never acknowledged"
+    stalled = only(examine([*HANDSHAKE, segment("PA", 1001, 5001, b"abc")]))
+    assert stalled.says == "10.0.2.15 to 10.0.2.2:80: data is never acknowledged"
+
+
+def test_a_wrong_acknowledgment_of_a_syn_is_told_with_the_number_that_was_expected() -> None:
+    finding, _ = examine([SYN, reply("SA", 5000, 1000), segment("R", 1000)]).findings
+    assert finding.evidence == "acknowledgment 1000, expected 1001"
+
+
+def test_a_connection_in_fragments_is_not_judged_and_told() -> None:
+    verdict = examine([*HANDSHAKE, *in_pieces(segment("PA", 1001, 5001, b"a" * 2000))])
+    assert verdict.notes == ("1 TCP connections have segments in fragments: their flow is not judged",)
+
+
+def test_a_fragments_number_is_another_packets_after_a_minute() -> None:
+    again = [(100, fragment(0, 600, more=True)), (100.1, fragment(600, 100, more=False))]
+    assert codes([(0, fragment(0, 800, more=True)), *again], until=200) == ["ip.fragments_incomplete"]
+    assert "ip.fragment_overlap" in codes([(70, fragment(0, 800, more=True)), *again], until=200)
+
+
+def test_a_dhcp_message_whose_type_was_cut_off_is_of_no_kind() -> None:
+    data = bytes(dhcp([("requested_addr", GUEST), ("message-type", "discover")]))
+    examiner = Examiner(1)
+    examiner.add(1, BASE, len(data), data[:285])
+    assert examiner.result(BASE + 10**11).findings == ()
+
+
+def test_a_ping_that_may_be_for_all_is_not_missed_an_answer() -> None:
+    assert codes([IP(src=GUEST, dst="10.0.2.255") / ICMP()], link_type=101) == []
+    assert codes([IP(src=GUEST, dst=HOST) / ICMP()], link_type=101) == ["icmp.no_reply"]
+
+
+def test_frames_that_are_not_read_are_told() -> None:
+    verdict = examine([PING, PING], link_type=105)
+    assert verdict.findings == ()
+    assert verdict.notes == ("2 frames of link type 105 are not read: nothing in them is judged",)
 
 
 # -------------------------------------------------------- what a filter hides

@@ -27,7 +27,7 @@ from rawtap.packets.dns import Dns
 from rawtap.packets.headers import Cooked, Ethernet, Fragment, Frame, Ip, parse
 from rawtap.packets.transport import Icmp, Igmp, Tcp, Udp
 
-LINK_TYPES = (1, 12, 101, 113, 276, 228, 229, 189)
+LINK_TYPES = (0, 1, 12, 101, 108, 113, 276, 228, 229, 189)
 
 
 def read(packet: Any, link_type: int = 1) -> Frame:
@@ -85,10 +85,30 @@ def test_a_cooked_frame_is_read(link_type: int, header: Any) -> None:
     assert isinstance(frame.transport, Udp)
 
 
+def test_a_tag_in_a_cooked_frame_is_passed() -> None:
+    tag = bytes.fromhex("0007 0800")
+    old = read(CookedLinux(proto=0x8100) / Raw(tag) / IP(dst=HOST) / UDP(), 113)
+    new = read(CookedLinuxV2(proto=0x8100) / Raw(tag) / IP(dst=HOST) / UDP(), 276)
+    assert (ip_of(old).offset, ip_of(new).offset) == (20, 24)
+
+
 @pytest.mark.parametrize("link_type", [12, 101])
 @pytest.mark.parametrize("packet", [IP(dst=HOST) / UDP(), IPv6() / UDP()])
 def test_a_raw_packet_is_read_by_its_version(link_type: int, packet: Any) -> None:
     assert isinstance(read(packet, link_type).transport, Udp)
+
+
+@pytest.mark.parametrize(
+    ("link_type", "family", "packet"),
+    [
+        (0, "02000000", IP(dst=HOST) / UDP()),  # from a little-endian host
+        (0, "00000002", IP(dst=HOST) / UDP()),
+        (0, "1e000000", IPv6() / UDP()),  # macOS
+        (108, "00000018", IPv6() / UDP()),  # OpenBSD
+    ],
+)
+def test_a_bsds_loopback_is_read(link_type: int, family: str, packet: Any) -> None:
+    assert isinstance(read(bytes.fromhex(family) + bytes(packet), link_type).transport, Udp)
 
 
 def test_another_link_type_is_told() -> None:
@@ -162,6 +182,13 @@ def test_a_length_beyond_the_frame_hides_nothing_behind_it() -> None:
     frame = read(out(UDP(sport=1, dport=2) / b"abc", len=900))
     assert isinstance(frame.transport, Udp)
     assert frame.transport.destination_port == 2
+
+
+def test_a_packet_too_long_for_its_length_field_has_the_length_of_the_frame() -> None:
+    four = read(out(TCP() / bytes(70000), len=0))
+    six = read(Ether() / IPv6(plen=0) / TCP() / bytes(70000))
+    assert (ip_of(four).end, ip_of(six).end) == (four.length, six.length)
+    assert four.problems == six.problems == []
 
 
 def test_ipv6_extension_headers_are_passed() -> None:
@@ -263,6 +290,25 @@ def test_a_dns_query_and_its_answer_are_read() -> None:
     assert isinstance(answer.application, Dns)
     assert (query.id, query.response, query.questions[0]) == (7, False, ("example.com", 1))
     assert (answer.application.answers, answer.application.stop) == (("A 192.0.2.1",), None)
+
+
+def test_of_a_dns_message_in_fragments_the_first_is_read() -> None:
+    records = [DNSRR(rrname="example.com", rdata="192.0.2.1") for _ in range(20)]
+    whole = back(UDP(sport=53, dport=999) / DNS(id=7, qr=1, qd=DNSQR(qname="example.com"), an=records))
+    frame = read(Ether() / whole[IP].fragment(120)[0])
+    assert isinstance(frame.application, Dns)
+    assert (frame.application.id, frame.application.questions[0].name) == (7, "example.com")
+    assert (frame.problems, frame.stop) == ([], None)
+    cut = parse(frame.data[:60], frame.length, 1)
+    assert cut.stopped == "byte 54: DNS name is cut: of the frame 60 bytes were captured"
+
+
+def test_a_record_of_an_update_may_have_no_data() -> None:
+    zone_and_prerequisite = "0178 00 0006 0001 c00c 0005 00fe 00000000 0000"
+    update = bytes.fromhex(f"0007 2800 0001 0001 0000 0000 {zone_and_prerequisite}")
+    message = read(out(UDP(sport=999, dport=53) / Raw(update))).application
+    assert isinstance(message, Dns)
+    assert (message.answers, message.stop) == (("CNAME",), None)
 
 
 def dns_bytes(body: bytes, questions: int = 1) -> Frame:

@@ -15,7 +15,7 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Padding, Raw
 
-from rawtap.packets import layers
+from rawtap.packets import layers, reader
 
 ETHERNET = 1
 SHOWN = 1600
@@ -90,6 +90,13 @@ def test_fields_that_share_bytes_are_one_run() -> None:
 def test_where_decoding_stops_is_told() -> None:
     data = bytes(HEAD / IP() / UDP(dport=53) / Raw(b"\x01"))
     assert layers.take_apart(data, ETHERNET).stopped == "byte 42: this is no DNS that can be decoded, 1 bytes"
+
+
+@pytest.mark.parametrize("detail", ["layers", "hex"])
+def test_what_scapy_takes_without_a_word_is_told_all_the_same(detail: reader.Detail) -> None:
+    data = bytes(HEAD / IP(len=99) / UDP())
+    line = reader.line_of(reader.Raw(1, 0, len(data), len(data), data), ETHERNET, 0, detail)
+    assert line.stopped == "byte 16: IPv4 total length of 99, but 28 bytes were sent"
 
 
 def test_an_unknown_link_type_is_shown_as_bytes() -> None:

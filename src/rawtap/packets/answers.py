@@ -77,8 +77,7 @@ def _returned(frame: Frame) -> bytearray:
         sender = _UNKNOWN_MAC if link.destination[0] & 1 else link.destination
         back[0:12] = link.source + sender
     elif isinstance(link, Cooked):
-        at = 10 if link.payload == 20 else 1
-        back[at] = 0 if link.packet_type == _SENT_BY_US else _SENT_BY_US
+        back[link.type_at] = 0 if link.packet_type == _SENT_BY_US else _SENT_BY_US
     if ip is not None:
         size = len(ip.source)
         at = ip.offset + (12 if ip.version == 4 else 8)

@@ -12,6 +12,8 @@ from rawtap.packets.transport import ICMP6, TCP, UDP, Icmp, Igmp, Tcp, Udp
 
 _MODULUS = 0xFFFF
 _FRAME = 1514  # bytes; what is longer is more than one packet that the hardware has still to cut
+# LISP, GRE and MPLS in UDP, VXLAN, Geneve: tunnels, which may do without a checksum on IPv6 (RFC 6935, 5)
+_TUNNELS = {4341, 4754, 4789, 6081, 6635, 8472}
 
 
 class Verdict(Enum):
@@ -19,8 +21,8 @@ class Verdict(Enum):
 
     LEFT_TO_HARDWARE: the field holds the sum of the pseudo header, not complemented, as Linux leaves it for a network
     card to finish (CHECKSUM_PARTIAL, Documentation/networking/checksum-offloads.rst); seen where a capture stands
-    before the card, such as on a bridge or a TAP. NONE: zero, for UDP on IPv4 (RFC 768). FORBIDDEN: zero, for UDP on
-    IPv6 (RFC 8200, 8.1). UNKNOWN: not all bytes are here that it is made of.
+    before the card, such as on a bridge or a TAP. NONE: zero, for UDP on IPv4 (RFC 768) and for tunnels. FORBIDDEN:
+    zero, for other UDP on IPv6 (RFC 8200, 8.1). UNKNOWN: not all bytes are here that it is made of.
     """
 
     RIGHT = "right"
@@ -67,7 +69,8 @@ def checksums(frame: Frame) -> list[Checksum]:
 def _transport(frame: Frame, ip: Ip, header: Tcp | Udp | Icmp | Igmp, *, whole: bool) -> Checksum:
     if isinstance(header, Udp):
         if header.checksum == 0:
-            return Checksum("UDP", Verdict.NONE if ip.version == 4 else Verdict.FORBIDDEN, 0, 0)
+            may = ip.version == 4 or header.destination_port in _TUNNELS
+            return Checksum("UDP", Verdict.NONE if may else Verdict.FORBIDDEN, 0, 0)
         whole = whole and 8 <= header.length == ip.end - header.offset
         return _pseudo("UDP", frame, ip, header.offset, header.end, UDP, header.checksum, whole)
     if isinstance(header, Tcp):

@@ -10,7 +10,7 @@ import difflib
 import importlib
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -20,8 +20,17 @@ from rawtap.packets import decode
 
 MAX_FRAME = 65535
 MAX_LAYERS = 16
+_ITEMS = 4096  # of one list; they are seconds of work before they are too long for a frame
 _MIN_FRAME = 14  # an Ethernet header
 _MAC = re.compile("[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
+# How scapy wants an address in ARP, by its kind and length.
+_ARP_TEXTS: dict[tuple[int, int], Callable[[bytes], str]] = {
+    (1, 6): lambda raw: raw.hex(":"),
+    (0x0800, 4): lambda raw: str(ipaddress.IPv4Address(raw)),
+    (0x86DD, 16): lambda raw: str(ipaddress.IPv6Address(raw)),
+}
+_NOBODY = "00:00:00:00:00:00"
+_ARP_ADDRESSES = {"hwsrc", "hwdst", "psrc", "pdst"}
 _HEX = re.compile(r"[\s:]*([0-9a-fA-F]{2}[\s:]*)*")
 
 # Where the layers that can be asked for are defined.
@@ -80,11 +89,11 @@ def from_layers(layers: Sequence[Mapping[str, Any]], defaults: Defaults) -> byte
     packets = [_packet(layer) for layer in layers]
     if packets[0].name != "Ethernet":
         packets.insert(0, _classes()["Ether"]())
-    _fill(packets, defaults)
-    whole = packets[0]
-    for packet in packets[1:]:
-        whole /= packet
     try:
+        _fill(packets, defaults)
+        whole = packets[0]
+        for packet in packets[1:]:
+            whole /= packet
         return _checked(bytes(whole))
     except _errors() as error:
         raise RequestInvalid("the layers make no frame", evidence=_told(error), cure="Check the values") from error
@@ -152,12 +161,28 @@ def _packet(layer: Mapping[str, Any]) -> Any:
 def _set(packet: Any, layer: str, field: Any, value: Any) -> None:
     """Set a field, and let scapy try at once whether it takes the value."""
     try:
+        if layer == "ARP" and field.name in _ARP_ADDRESSES and isinstance(value, str):
+            packet.fields[field.name] = _arp_bytes(field.name, value)  # until it is known how scapy wants it
+            return
         setattr(packet, field.name, _converted(field, value))
         field.addfield(packet, b"", getattr(packet, field.name))
     except _errors() as error:
         raise RequestInvalid(
             f"{layer}.{field.name} cannot be {str(value)[:80]!r}", evidence=_told(error), cure=_expected(field)
         ) from error
+
+
+def _arp_bytes(name: str, text: str) -> bytes:
+    """The bytes of an address in an ARP message. scapy would send a text letter by letter that is no address.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if name.startswith("p"):
+        return ipaddress.ip_address(text).packed
+    if not _MAC.fullmatch(text):
+        raise ValueError("it is no MAC address")
+    return bytes.fromhex(text.replace(":", ""))
 
 
 def _converted(field: Any, value: Any) -> Any:
@@ -184,7 +209,9 @@ def _converted(field: Any, value: Any) -> Any:
     if isinstance(value, list):
         if not is_list:
             raise TypeError("it is one value, and no list")
-        to_item = _dhcp_option if "DHCPOptionsField" in kinds else _item
+        if len(value) > _ITEMS:
+            raise ValueError(f"it has more than {_ITEMS} items")
+        to_item = _dhcp_option if "DHCPOptionsField" in kinds else _tcp_option if "TCPOptionsField" in kinds else _item
         return [to_item(each) for each in value]
     return _item(value)
 
@@ -209,6 +236,27 @@ def _dhcp_option(value: Any) -> Any:
     return (name, *map(_item, values)) if values else name
 
 
+def _tcp_option(value: Any) -> Any:
+    """One of TCP's options: a name alone, or a list of a name or code and its value, as decoded packets show them."""
+    codes, known = importlib.import_module("scapy.layers.inet").TCPOptions
+    name, *values = value if isinstance(value, list) and value else [value]
+    if len(values) == 1 and isinstance(values[0], list):
+        values = values[0]
+    values = [_item(each) for each in values if each is not None]
+    if isinstance(name, int) and name in range(2, 256):
+        form = None
+    elif isinstance(name, str) and name in known:
+        form = codes[known[name]][1]
+    else:
+        near = difflib.get_close_matches(str(name), known, 3, 0.4)
+        raise ValueError(f"there is no option {str(name)[:60]!r}; near it: {', '.join(near) or 'none'}")
+    if form is not None and values and all(isinstance(each, int) for each in values):
+        return (name, tuple(values))
+    if len(values) > 1 or any(isinstance(each, (int, float)) for each in values):
+        raise TypeError(f"{name} is a text or bytes")
+    return (name, values[0].encode() if values and isinstance(values[0], str) else values[0] if values else b"")
+
+
 def _item(value: Any) -> Any:
     if isinstance(value, Mapping):
         return _packet(value) if "layer" in value else bytes.fromhex(value["hex"])
@@ -226,6 +274,8 @@ def _expected(field: Any) -> str:
     kinds = _kinds(field)
     if kinds & {"IPField", "IP6Field", "MACField"}:
         return "Give a numeric address"
+    if "TCPOptionsField" in kinds:
+        return 'Give a list like [["MSS", 1460], "NOP"]; broken options fit into a Raw layer, with dataofs set'
     names = getattr(getattr(field, "fld", field), "s2i", None)
     if isinstance(names, dict) and names:
         return f"Give a number, or one of: {', '.join(map(str, list(names)[:12]))}"
@@ -240,12 +290,25 @@ def _fill(packets: list[Any], defaults: Defaults) -> None:
             packet.src = given.get("src", defaults.source_mac)
             packet.dst = given.get("dst", defaults.destination_mac)
         elif packet.name == "ARP":
-            packet.hwsrc = given.get("hwsrc", defaults.source_mac)
-            packet.psrc = given.get("psrc", defaults.source_ip or "0.0.0.0")  # noqa: S104 - a probe's, RFC 5227
+            _fill_arp(packet, defaults)
         elif packet.name in {"IP", "IPv6"}:
             if "dst" not in given:
                 raise RequestInvalid(f"{packet.name} has no dst", cure="Give the numeric address that it is for")
             packet.src = given.get("src") or _source_ip(packet.name, defaults)
+
+
+def _fill_arp(packet: Any, defaults: Defaults) -> None:
+    """scapy takes addresses as text where kind and length are usual ones, and elsewhere as bytes only."""
+    # No address of ours is a probe's, RFC 5227.
+    absent = {"hwsrc": defaults.source_mac, "psrc": defaults.source_ip or "0.0.0.0", "hwdst": _NOBODY}  # noqa: S104
+    given = {name: value for name, value in (absent | packet.fields).items() if name in _ARP_ADDRESSES}
+    raw = {name: _arp_bytes(name, value) if isinstance(value, str) else value for name, value in given.items()}
+    packet.hwlen = len(raw["hwsrc"]) if packet.hwlen is None else packet.hwlen
+    packet.plen = len(raw["psrc"]) if packet.plen is None else packet.plen
+    for name, value in raw.items():
+        kind = (packet.ptype, packet.plen) if name in {"psrc", "pdst"} else (packet.hwtype, packet.hwlen)
+        to_text = _ARP_TEXTS.get(kind)
+        setattr(packet, name, to_text(value) if to_text is not None and len(value) == kind[1] else value)
 
 
 def _source_ip(layer: str, defaults: Defaults) -> str:

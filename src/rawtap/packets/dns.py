@@ -101,7 +101,7 @@ def _answer(data: bytes, start: int, at: int, size: int, kind: int) -> str:
         return f"A {inet_ntop(AF_INET, data[at : at + 4])}"
     if kind == 28 and size == 16:
         return f"AAAA {inet_ntop(AF_INET6, data[at : at + 16])}"
-    if kind in {2, 5, 12}:
+    if kind in {2, 5, 12} and size:  # an update's prerequisites have none (RFC 2136, 2.4)
         return f"{TYPES[kind]} {_name(data, start, at, at + size)[0]}"
     return type_name(kind)
 

@@ -44,10 +44,10 @@ class Examiner:
         self._link_type = link_type
         self._answers_pass = answers_pass
         self._findings = Findings()
-        self._examined = 0
+        self.examined = 0  # packets
         self._frames = FrameJudge(self._findings)
         self._neighbors = NeighborJudge(self._findings)
-        self._leases = LeaseJudge(self._findings)
+        self._leases = LeaseJudge(self._findings, self._offered)
         self._names = NameJudge(self._findings)
         self._echoes = EchoJudge(self._findings, self._refused)
         self._fragments = FragmentJudge(self._findings)
@@ -58,7 +58,7 @@ class Examiner:
 
     def add(self, number: int, time_ns: int, length: int, data: bytes) -> None:
         """Show the next packet: its number in the file, when it was captured, its length on the wire, its bytes."""
-        self._examined += 1
+        self.examined += 1
         packet = Packet(number, time_ns, parse(data, length, self._link_type))
         for judge in self._judges:
             judge.see(packet)
@@ -75,7 +75,7 @@ class Examiner:
         notes += self._connections.settle(until_ns, findings)
         notes += self._fragments.settle(until_ns, findings, self._fragments_pass)
         exchanges = [exchange for requests in self._requests for exchange in requests.exchanges(until_ns)]
-        return Verdict(findings.all(lost), tuple(exchanges), tuple(notes + self._bounds(findings)), self._examined)
+        return Verdict(findings.all(lost), tuple(exchanges), tuple(notes + self._bounds(findings)), self.examined)
 
     @property
     def _requests(self) -> tuple[Requests, ...]:
@@ -101,6 +101,10 @@ class Examiner:
         self._echoes.refused(quoted)
         self._names.refused(quoted)
         self._connections.refused(quoted)
+
+    def _offered(self, server: bytes, address: bytes) -> None:
+        self._echoes.offered(server, address)
+        self._neighbors.offered(server, address)
 
     # -------------------------------------------- what the filter would hide
 

@@ -201,7 +201,7 @@ class Requests:
         return request
 
     def refuse(self, key: Hashable) -> None:
-        """An error came in place of an answer, and is a finding of its own."""
+        """No answer is missed: an error came in its place, and is a finding of its own, or none was wanted."""
         if key in self.pending:
             self.pending[key].refused = True
 

@@ -18,6 +18,7 @@ from rawtap.packets.bounds import TRUNCATED, Stop, Stopped, need
 from rawtap.packets.transport import ICMP, ICMP6, IGMP, TCP, UDP, Application, Transport
 
 ETHERNET, RAW_BSD, RAW, COOKED, COOKED2, RAW_IPV4, RAW_IPV6 = 1, 12, 101, 113, 276, 228, 229
+NULL, LOOP = 0, 108
 IPV4, ARP, VLAN, QINQ, IPV6 = 0x0800, 0x0806, 0x8100, 0x88A8, 0x86DD
 BROADCAST = b"\xff" * 6
 
@@ -32,6 +33,7 @@ _IPV6 = struct.Struct("!IHBB16s16s")
 _BIG = 0xFFFF
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _AH, _NONE, _DESTINATION, _MOBILITY = 0, 43, 44, 51, 59, 60, 135
 _SOURCE_ROUTES = {131, 137}  # loose, strict
+_FAMILIES = {2: IPV4, 10: IPV6, 24: IPV6, 28: IPV6, 30: IPV6}  # each system has an AF_INET6 of its own
 
 
 class Ethernet(NamedTuple):
@@ -48,9 +50,11 @@ class Ethernet(NamedTuple):
 
 
 class Cooked(NamedTuple):
-    """A Linux cooked header: `packet_type` 4 is what this host sent; `address` the sender's, as long as it is."""
+    """A Linux cooked header: `packet_type`, in the byte at `type_at`, is 4 for what this host sent; `address` is the
+    sender's, as long as it is."""
 
     offset: int
+    type_at: int
     packet_type: int
     address: bytes
     kind: int
@@ -147,16 +151,10 @@ def parse(data: bytes, length: int, link_type: int) -> Frame:
 def _ethernet(frame: Frame) -> None:
     data, end = frame.data, frame.length
     need(data, 0, 14, end, "Ethernet header", "ethernet.header")
-    kind: int | None = data[12] << 8 | data[13]
-    at = 14
-    tags: tuple[int, ...] = ()
-    while kind in {VLAN, QINQ} and len(tags) < _TAGS:
-        need(data, at, 4, end, "VLAN tag", "ethernet.tag")
-        tags += ((data[at] << 8 | data[at + 1]) & 0xFFF,)
-        kind = data[at + 2] << 8 | data[at + 3]
-        at += 4
+    kind: int | None
+    kind, at, tags = _untagged(frame, data[12] << 8 | data[13], 14)
     stated = None
-    if kind is not None and kind < _LENGTHS:
+    if kind < _LENGTHS:
         stated, kind = kind, None
         if stated > end - at:
             says = f"802.3 length of {stated}, but {end - at} bytes follow"
@@ -169,6 +167,18 @@ def _ethernet(frame: Frame) -> None:
     _network(frame, kind, at)
 
 
+def _untagged(frame: Frame, kind: int, at: int) -> tuple[int, int, tuple[int, ...]]:
+    """The type behind the VLAN tags at byte `at`, if there are any, where what has it begins, and the tags' numbers."""
+    data = frame.data
+    tags: tuple[int, ...] = ()
+    while kind in {VLAN, QINQ} and len(tags) < _TAGS:
+        need(data, at, 4, frame.length, "VLAN tag", "ethernet.tag")
+        tags += ((data[at] << 8 | data[at + 1]) & 0xFFF,)
+        kind = data[at + 2] << 8 | data[at + 3]
+        at += 4
+    return kind, at, tags
+
+
 def _raw(frame: Frame) -> None:
     need(frame.data, 0, 1, frame.length, "IP header", "ip.header")
     kind = {4: IPV4, 6: IPV6}.get(frame.data[0] >> 4)
@@ -177,19 +187,29 @@ def _raw(frame: Frame) -> None:
     _network(frame, kind, 0)
 
 
+def _loopback(frame: Frame) -> None:
+    """A BSD's loopback header: the address family, in the byte order of the host that captured, or the network's."""
+    need(frame.data, 0, 4, frame.length, "loopback header", "loopback.header")
+    family = frame.data[:4]
+    number = min(int.from_bytes(family, "big"), int.from_bytes(family, "little"))
+    _network(frame, _FAMILIES.get(number), 4)
+
+
 def _cooked(frame: Frame) -> None:
     data = frame.data
     need(data, 0, 16, frame.length, "Linux cooked header", "cooked.header")
     size = data[4] << 8 | data[5]
-    frame.link = Cooked(0, data[0] << 8 | data[1], data[6 : 6 + min(size, 8)], data[14] << 8 | data[15], 16)
-    _network(frame, frame.link.kind, 16)
+    kind, at, _ = _untagged(frame, data[14] << 8 | data[15], 16)
+    frame.link = Cooked(0, 1, data[0] << 8 | data[1], data[6 : 6 + min(size, 8)], kind, at)
+    _network(frame, kind, at)
 
 
 def _cooked2(frame: Frame) -> None:
     data = frame.data
     need(data, 0, 20, frame.length, "Linux cooked header", "cooked.header")
-    frame.link = Cooked(0, data[10], data[12 : 12 + min(data[11], 8)], data[0] << 8 | data[1], 20)
-    _network(frame, frame.link.kind, 20)
+    kind, at, _ = _untagged(frame, data[0] << 8 | data[1], 20)
+    frame.link = Cooked(0, 10, data[10], data[12 : 12 + min(data[11], 8)], kind, at)
+    _network(frame, kind, at)
 
 
 _LINKS: dict[int, Callable[[Frame], None]] = {
@@ -198,6 +218,8 @@ _LINKS: dict[int, Callable[[Frame], None]] = {
     RAW_BSD: _raw,
     RAW_IPV4: _raw,
     RAW_IPV6: _raw,
+    NULL: _loopback,
+    LOOP: _loopback,
     COOKED: _cooked,
     COOKED2: _cooked2,
 }
@@ -287,8 +309,8 @@ def _ipv6(frame: Frame, at: int) -> Ip:
     if first >> 28 != 6:
         raise Stopped("ip.version", at, f"IP version {first >> 28} in a frame of IPv6")
     total = 40 + stated
-    if stated == 0 and following == _HOP_BY_HOP and room > 40:  # a jumbogram, RFC 2675, 3
-        total = room
+    if stated == 0 and room > 40 and (following == _HOP_BY_HOP or room > 40 + _BIG):
+        total = room  # a jumbogram (RFC 2675, 3), or what Linux's BIG TCP leaves to the hardware
     if total > room:
         says = f"IPv6 payload length of {stated}, but {room - 40} bytes were sent"
         frame.problems.append(Stop("ip.payload_length", at + 4, says))
@@ -327,14 +349,27 @@ def _transport(frame: Frame, ip: Ip) -> None:
     elif protocol == UDP:
         header = transport.udp(data, at, end, ip.stated_end, frame.problems, fragment=fragment)
         frame.transport = header
-        if not fragment and header.length >= 8:
-            frame.application = transport.application(data, header)
-            stop = getattr(frame.application, "stop", None)
-            if stop is not None:
-                raise Stopped(*stop)
+        if header.length >= 8:
+            _application(frame, ip, header)
     elif protocol == ICMP and ip.version == 4:
         frame.transport = transport.icmp(data, at, end, 4, frame.problems)
     elif protocol == ICMP6 and ip.version == 6:
         frame.transport = transport.icmp(data, at, end, 6, frame.problems)
     elif protocol == IGMP and ip.version == 4:
         frame.transport = transport.igmp(data, at, end)
+
+
+def _application(frame: Frame, ip: Ip, header: transport.Udp) -> None:
+    """What a datagram says. Of one in fragments the first is read, as if the rest had been cut off: an answer that is
+    too long for one packet is an answer."""
+    data = frame.data
+    if ip.fragment is not None:
+        data, header = data[: ip.end], header._replace(end=header.offset + header.length)
+    try:
+        frame.application = transport.application(data, header)
+        stop: Stop | None = getattr(frame.application, "stop", None)
+    except Stopped as error:
+        stop = error.stop
+    is_elsewhere = ip.fragment is not None and ip.end <= len(frame.data)
+    if stop is not None and not (is_elsewhere and stop.what == TRUNCATED):
+        raise Stopped(*stop)

@@ -95,7 +95,7 @@ def line_of(raw: Raw, link_type: int, start_ns: int, detail: Detail, fields: tup
         layers=frame.layers if frame and detail == "layers" else None,
         runs=layers.runs(frame, raw.data) if frame and detail == "hex" else None,
         fields=layers.picked(frame, fields) if frame and fields else None,
-        stopped=frame.stopped if frame else said.stopped,
+        stopped=frame.stopped if frame and frame.stopped else said.stopped,  # scapy takes much without a word
     )
 
 

@@ -71,23 +71,25 @@ async def qemu_pcap_explain(
     async def tell(examined: float, message: str) -> None:
         await context.report_progress(examined, message=message)
 
-    before, most = _Cursor.parse(cursor) if cursor else _Cursor(0, explaining.MOST)
-    done = await explaining.explain(lab_of(context), capture, Path(path) if path else None, filter, most, tell)
-    return _explanation(done, before, limit)
+    place = _Cursor.parse(cursor) if cursor else None
+    before = (place.examined, place.until_ns) if place else None
+    done = await explaining.explain(lab_of(context), capture, Path(path) if path else None, filter, before, tell)
+    return _explanation(done, place.shown if place else 0, limit)
 
 
 class _Cursor(NamedTuple):
-    """Findings that were shown, and packets that were examined for them."""
+    """Findings that were shown, packets that were examined for them, and as of when."""
 
     shown: int
     examined: int
+    until_ns: int
 
     @classmethod
     def parse(cls, text: str) -> _Cursor:
-        found = re.fullmatch(r"([0-9]{1,6})-([0-9]{1,6})", text)
+        found = re.fullmatch(r"([0-9]{1,6})-([0-9]{1,6})-([0-9]{1,20})", text, re.ASCII)
         if not found or not 0 < int(found[2]) <= explaining.MOST:
             raise RequestInvalid(f"{text[:80]!r} is no cursor", cure="Use next_cursor as it was given")
-        return cls(int(found[1]), int(found[2]))
+        return cls(int(found[1]), int(found[2]), int(found[3]))
 
 
 def _explanation(done: Explained, before: int, limit: int) -> Explanation:
@@ -111,10 +113,10 @@ def _explanation(done: Explained, before: int, limit: int) -> Explanation:
         source=done.source,
         examined=verdict.examined,
         findings=shown,
-        left=len(verdict.findings) - end,
+        left=max(0, len(verdict.findings) - end),
         exchanges=[ExchangeRow(**dataclasses.asdict(each)) for each in busiest[:_EXCHANGES]],
         notes=notes,
-        next_cursor=f"{end}-{verdict.examined}" if end < len(verdict.findings) else None,
+        next_cursor=f"{end}-{verdict.examined}-{done.until_ns}" if end < len(verdict.findings) else None,
     )
 
 

@@ -39,7 +39,7 @@ class LayerRow(Answer):
     offset: int = Field(description="Of its first byte in the frame.")
     size: int = Field(description="Of its header; of a payload, all of it.")
     fields: dict[str, FieldValue] = Field(description="Untrusted data from the wire; bytes as hexadecimal digits.")
-    names: dict[str, str] = Field(description="What some of these values stand for.")
+    names: dict[str, str] = Field(description="What some of these values stand for; untrusted as well.")
 
 
 class ByteRun(Answer):

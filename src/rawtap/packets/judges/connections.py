@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 
 from rawtap.packets.findings import MAX_PENDING, MILLISECOND, SECOND, Findings, Packet, Requests
 from rawtap.packets.headers import Ip
-from rawtap.packets.judges.segments import PATIENCE, RACE, Connection, End, Side, Step
+from rawtap.packets.judges.segments import PATIENCE, RACE, Connection, End, Side, Step, distance
 from rawtap.packets.lines import endpoints, ip_text, parties
 from rawtap.packets.transport import ACK, FIN, RST, SYN, TCP, Quoted, Tcp
 
@@ -30,13 +30,16 @@ class ConnectionJudge:
 
     def see(self, packet: Packet) -> None:
         ip, segment = packet.frame.ip, packet.frame.transport
-        if ip is None or not isinstance(segment, Tcp) or ip.fragment is not None or ip.stated_end != ip.end:
+        if ip is None or not isinstance(segment, Tcp) or ip.stated_end != ip.end:
             return
         source, destination = (ip.source, segment.source_port), (ip.destination, segment.destination_port)
         if source == destination:
             return
         connection = self._connection(packet, ip, segment, source, destination)
         if connection is None:
+            return
+        if ip.fragment is not None:  # how much it carries is not known, nor what may be acknowledged from here on
+            connection.in_pieces = connection.closed = True
             return
         sender, receiver = connection.sides[source], connection.sides[destination]
         if _is_copy(packet.at, ip, segment, sender):
@@ -110,14 +113,27 @@ class ConnectionJudge:
         sender, receiver = connection.sides[source], connection.sides[destination]
         sender.first, sender.scale = segment.sequence, segment.scale
         if segment.flags & ACK:
-            if receiver.first is not None and segment.acknowledgment == (receiver.first + 1) & 0xFFFFFFFF:
-                self.requests.answer((destination, source), packet.at)
+            if receiver.first is not None:
+                self._accepted(packet, segment, connection, source, destination)
             return
         if receiver.first is not None:  # both open at once (RFC 9293, 3.5, figure 7)
             self.requests.answer((destination, source), packet.at)
             return
         says = f"{sender.name} asks {receiver.name} for a connection, and no answer comes"
         self.requests.ask((source, destination), (sender.name, receiver.name), packet, says)
+
+    def _accepted(self, packet: Packet, segment: Tcp, connection: Connection, source: End, destination: End) -> None:
+        """A SYN is acknowledged, with the data that it carried or without them (RFC 7413, 4.2)."""
+        sender, receiver = connection.sides[source], connection.sides[destination]
+        first = receiver.first or 0
+        carried = 1 if receiver.next is None else distance(receiver.next, first)
+        if 1 <= distance(segment.acknowledgment, first) <= carried:
+            self.requests.answer((destination, source), packet.at)
+            return
+        self.requests.refuse((destination, source))
+        evidence = f"acknowledgment {segment.acknowledgment}, expected {(first + 1) & 0xFFFFFFFF}"
+        text = "the SYN is acknowledged by another number than its own"
+        self.say("tcp.syn_ack_mismatch", connection, sender, packet.number, text, "3.5", evidence)
 
     def _reset(self, packet: Packet, segment: Tcp, connection: Connection, source: End, destination: End) -> None:
         sender, receiver = connection.sides[source], connection.sides[destination]
@@ -141,14 +157,18 @@ class ConnectionJudge:
                 for side in connection.sides.values():
                     self._unfinished(until, connection, side, findings)
         hidden = sum(each.hidden for each in self._connections.values())
-        text = f"The filter hides parts of {hidden} TCP connections: their flow is not judged"
-        return [text] if hidden else []
+        in_pieces = sum(each.in_pieces for each in self._connections.values())
+        notes = {
+            f"The filter hides parts of {hidden} TCP connections: their flow is not judged": hidden,
+            f"{in_pieces} TCP connections have segments in fragments: their flow is not judged": in_pieces,
+        }
+        return [text for text, count in notes.items() if count]
 
     def _unfinished(self, until: int, connection: Connection, side: Side, findings: Findings) -> None:
         other = next(each for each in connection.sides.values() if each is not side)
         if side.waiting is not None and until - side.waiting >= PATIENCE and connection.known:
             evidence = f"{(until - side.waiting) / SECOND:.1f} s without progress to the end of the capture"
-            text = "data that is never acknowledged"
+            text = f"{side.awaited} is never acknowledged"
             self.say(
                 "tcp.stalled", connection, side, side.last, text, "3.8.1", evidence, absence=True, findings=findings
             )
@@ -179,6 +199,8 @@ def _is_new(connection: Connection, source: End, segment: Tcp) -> bool:
     sender = connection.sides[source]
     if sender.first is not None:
         return sender.first != segment.sequence
+    if sender.next == (segment.sequence + 1) & 0xFFFFFFFF and not connection.closed:
+        return False  # its answer was captured before it
     return connection.closed or sender.next is not None
 
 

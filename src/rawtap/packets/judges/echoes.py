@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 
-from rawtap.packets.findings import SECOND, Findings, Packet, Requests
-from rawtap.packets.headers import Ip
+from rawtap.packets.findings import MAX_PENDING, SECOND, Findings, Packet, Requests
+from rawtap.packets.headers import Ethernet, Ip
 from rawtap.packets.lines import icmp_name, ip_text, quoted_text
 from rawtap.packets.transport import ICMP, ICMP6, Icmp, Quoted
 
@@ -33,6 +34,7 @@ class EchoJudge:
         self._findings = findings
         self._on_error = on_error
         self.requests = Requests("ICMP echo", SECOND, "icmp.no_reply", _ECHO_RULE)
+        self._latest: OrderedDict[tuple[bytes, bytes], Hashable] = OrderedDict()  # requests, by asker and asked
 
     def see(self, packet: Packet) -> None:
         ip, icmp = packet.frame.ip, packet.frame.transport
@@ -49,6 +51,10 @@ class EchoJudge:
         if quoted.protocol in {ICMP, ICMP6} and quoted.identifier is not None:
             self.requests.refuse((quoted.source, quoted.destination, quoted.identifier, quoted.sequence))
 
+    def offered(self, server: bytes, address: bytes) -> None:
+        """A DHCP server offers an address: it has tried whether that is free (RFC 2131, 3.1), and no reply said so."""
+        self.requests.refuse(self._latest.get((server, address)))
+
     def _request(self, packet: Packet, ip: Ip, icmp: Icmp) -> None:
         if _is_group(packet, ip) or not any(ip.source):
             return
@@ -56,8 +62,13 @@ class EchoJudge:
         says = f"{asker} pings {asked}, and no reply comes"
         key = (ip.source, ip.destination, icmp.identifier, icmp.sequence)
         request = self.requests.ask(key, (asker, asked), packet, says)
+        self._latest[ip.source, ip.destination] = key
+        if len(self._latest) > MAX_PENDING:
+            self._latest.popitem(last=False)
         if request is not None:
-            request.content = _content(packet, ip, icmp)
+            content = _content(packet, ip, icmp)
+            # Asked again with other data, it may be answered with either.
+            request.content = content if request.count == 1 or content == request.content else None
 
     def _reply(self, packet: Packet, ip: Ip, icmp: Icmp) -> None:
         request = self.requests.answer((ip.destination, ip.source, icmp.identifier, icmp.sequence), packet.at)
@@ -93,5 +104,7 @@ def _is_group(packet: Packet, ip: Ip) -> bool:
     """Whether it goes to more than one: not every host answers then (RFC 1122, 3.2.2.6)."""
     if ip.version == 6:
         return ip.destination[0] == 0xFF
-    link = getattr(packet.frame.link, "destination", b"\0")
-    return ip.destination[0] >= 0xE0 or bool(link[0] & 1)
+    link = packet.frame.link
+    # Elsewhere than on Ethernet nothing but the address tells, and not for sure.
+    to_all = link.destination[0] & 1 if isinstance(link, Ethernet) else ip.destination[3] == 0xFF
+    return ip.destination[0] >= 0xE0 or bool(to_all)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import zlib
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from rawtap.packets.findings import MAX_PENDING, SECOND, Findings, Packet
+from rawtap.packets.findings import MAX_PENDING, MILLISECOND, SECOND, Findings, Packet
 from rawtap.packets.headers import Fragment, Ip
 from rawtap.packets.lines import ip_text
 
 _GRACE = SECOND
+_GIVEN_UP = 60 * SECOND  # nobody waits longer for the rest (RFC 1122, 3.3.2; RFC 8200, 4.5): the number is another's
+_COPIED = 2 * MILLISECOND  # the same fragment within this is a copy that the capture took at another place
+_COMPLETE = 256  # packets that are kept for what may come of them again
 _PIECES = 200  # of one packet that are kept: of 64 KiB in the smallest MTU of IPv6 there are 54
 _MOST = 65535
 _SAMPLE = 128
@@ -25,6 +30,8 @@ class _Whole:
     first: int
     numbers: list[int] = field(default_factory=list)
     pieces: list[tuple[int, int]] = field(default_factory=list)
+    sums: set[tuple[int, int]] = field(default_factory=set)  # where a piece begins, and the CRC of what it carries
+    last: int = 0
     size: int | None = None
 
     @property
@@ -43,6 +50,8 @@ class FragmentJudge:
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
         self._open: dict[_Key, _Whole] = {}
+        self._given_up: list[tuple[_Key, _Whole]] = []
+        self._complete: OrderedDict[_Key, _Whole] = OrderedDict()
         self.passed = False
 
     def see(self, packet: Packet) -> None:
@@ -66,12 +75,12 @@ class FragmentJudge:
 
     def _collect(self, packet: Packet, ip: Ip, fragment: Fragment, size: int) -> None:
         key = (ip.source, ip.destination, ip.protocol if ip.version == 4 else 0, fragment.identification)  # noqa: PLR2004
-        whole = self._open.get(key)
+        part = (fragment.at, zlib.crc32(packet.frame.data[ip.payload : ip.end]))
+        if self._is_copy(packet, key, part):
+            return
+        whole = self._whole(packet, key)
         if whole is None:
-            if len(self._open) >= MAX_PENDING:
-                self.passed = True
-                return
-            whole = self._open[key] = _Whole(packet.frame.data[:_SAMPLE], packet.frame.length, packet.at)
+            return
         piece = (fragment.at, fragment.at + size)
         if piece not in whole.pieces and any(begin < piece[1] and piece[0] < end for begin, end in whole.pieces):
             rule = "RFC 791, 3.2; RFC 1858, 4" if ip.version == 4 else "RFC 8200, 4.5; RFC 5722, 4"  # noqa: PLR2004
@@ -80,15 +89,38 @@ class FragmentJudge:
         if len(whole.pieces) < _PIECES:
             whole.pieces.append(piece)
             whole.numbers.append(packet.number)
+            whole.sums.add(part)
+        whole.last = packet.at
         if not fragment.more:
             whole.size = piece[1]
         if whole.complete:
-            del self._open[key]
+            self._complete[key] = self._open.pop(key)
+            self._complete.move_to_end(key)
+            if len(self._complete) > _COMPLETE:
+                self._complete.popitem(last=False)
+
+    def _is_copy(self, packet: Packet, key: _Key, part: tuple[int, int]) -> bool:
+        """Whether it is of a packet that has just become complete with it."""
+        whole = self._complete.get(key)
+        return whole is not None and packet.at - whole.last <= _COPIED and part in whole.sums
+
+    def _whole(self, packet: Packet, key: _Key) -> _Whole | None:
+        """The packet that a fragment belongs to; None where there is no room for one more."""
+        whole = self._open.get(key)
+        if whole is not None and packet.at - whole.first > _GIVEN_UP:
+            self._given_up.append((key, self._open.pop(key)))
+            whole = None
+        if whole is None:
+            if len(self._open) + len(self._given_up) >= MAX_PENDING:
+                self.passed = True
+                return None
+            whole = self._open[key] = _Whole(packet.frame.data[:_SAMPLE], packet.frame.length, packet.at)
+        return whole
 
     def settle(self, until: int, findings: Findings, answer_passes: Callable[[bytes, int], bool]) -> list[str]:
         """Report the packets whose rest never came; `answer_passes` tells whether the capture has other fragments."""
         hidden = 0
-        for (source, destination, _, number), whole in self._open.items():
+        for (source, destination, _, number), whole in (*self._given_up, *self._open.items()):
             if until - whole.first < _GRACE:
                 continue
             if not answer_passes(whole.sample, whole.length):

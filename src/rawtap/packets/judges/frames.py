@@ -47,7 +47,7 @@ _RULES = {
     "udp.length_beyond": "RFC 768 (Length)",
     "udp.length_short": "RFC 768 (Length)",
 }
-_UNJUDGED = {"arp.kind", "cooked.header"}  # not read here is not wrong
+_UNJUDGED = {"arp.kind", "cooked.header", "loopback.header"}  # not read here is not wrong
 _LEAST = 60  # bytes of an Ethernet frame without its checksum (IEEE 802.3, 3.2.8)
 _HOST_ADDRESS = "RFC 1122, 3.2.1.3"
 
@@ -58,11 +58,14 @@ class FrameJudge:
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
         self.left = self.cut = 0
+        self._unread: dict[str, int] = {}  # frames of a link type that is not read
         self._padding: dict[bytes, int] = {}  # by sender: 1 for one that pads, 2 for one that does not, 3 for both
 
     def see(self, packet: Packet) -> None:
         frame = packet.frame
         self.cut += len(frame.data) < frame.length
+        if frame.stop is not None and frame.stop.what == "link":
+            self._unread[frame.stop.says] = self._unread.get(frame.stop.says, 0) + 1
         self._lengths(packet)
         for each in checksums(frame):
             if each.verdict is not Verdict.RIGHT:
@@ -74,7 +77,7 @@ class FrameJudge:
             self._time_to_live(packet, frame.ip)
 
     def notes(self) -> list[str]:
-        notes = []
+        notes = [f"{count} {says}: nothing in them is judged" for says, count in self._unread.items()]
         if self.left:
             notes.append(f"{self.left} checksums were left to the hardware to finish, which is no defect")
         if self.cut:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rawtap.packets import dhcp
 from rawtap.packets.dhcp import ACK, DISCOVER, INFORM, NAK, OFFER, REQUEST, Dhcp
 from rawtap.packets.findings import MAX_PENDING, SECOND, Findings, Packet, Requests
@@ -18,10 +20,14 @@ _NOWHERE = bytes(4)
 
 
 class LeaseJudge:
-    """`discovers` are what offers answer, `requests` what is acknowledged or refused, `bootp` what has no type."""
+    """`discovers` are what offers answer, `requests` what is acknowledged or refused, `bootp` what has no type.
 
-    def __init__(self, findings: Findings) -> None:
+    `on_offer` is told of each server and the address that it offers.
+    """
+
+    def __init__(self, findings: Findings, on_offer: Callable[[bytes, bytes], None]) -> None:
         self._findings = findings
+        self._on_offer = on_offer
         self.discovers = Requests("DHCP", _GRACE, "dhcp.no_offer", "RFC 2131, 3.1")
         self.requests = Requests("DHCP", _GRACE, "dhcp.no_ack", "RFC 2131, 4.3.2")
         self.bootp = Requests("BOOTP", _GRACE, "bootp.no_reply", "RFC 951, 7")
@@ -33,6 +39,8 @@ class LeaseJudge:
         if not isinstance(message, Dhcp) or ip is None:
             return
         self._format(packet, message)
+        if message.message is None and message.stop is not None:
+            return  # the type may be among what could not be read
         if message.operation == 1:
             self._from_client(packet, ip, message)
         elif message.operation == 2:  # noqa: PLR2004 - BOOTREPLY
@@ -102,10 +110,13 @@ class LeaseJudge:
             says = f"The DHCP server {server} sends a {message.name} without its server identifier"
             options = ", ".join(map(str, message.options[:20]))
             self._say(packet, "dhcp.no_server_identifier", ip.source, says, "RFC 2131, 4.3.1", f"options {options}")
-        if message.message == OFFER and message.lease is None and message.stop is None:
+        # Without an address it is of a server that only tells where to boot from (PXE): there is nothing to lease.
+        if message.message == OFFER and message.lease is None and message.stop is None and any(message.yiaddr):
             says = f"The DHCP server {server} offers an address without a lease time"
             options = ", ".join(map(str, message.options[:20]))
             self._say(packet, "dhcp.no_lease_time", ip.source, says, "RFC 2131, 4.3.1", f"options {options}")
+        if message.message == OFFER and any(message.yiaddr):
+            self._on_offer(ip.source, message.yiaddr)
         answered = [self._answer(packet, message, kind) for kind in _REPLIES.get(message.message, ())]
         if not any(answered) and message.message in _REPLIES:
             self._mismatch(packet, server, message)

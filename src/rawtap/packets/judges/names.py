@@ -16,6 +16,7 @@ _PORT = 53
 _IDS = 64  # of one conversation that are kept
 _NXDOMAIN = 3
 _SHOWN = 80
+_Folded = tuple[tuple[str, int], ...]
 
 
 class NameJudge:
@@ -24,7 +25,8 @@ class NameJudge:
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
         self.requests = Requests("DNS", _GRACE, "dns.no_answer", "RFC 1035, 4.2.1 and 7.3")
-        self._asked: OrderedDict[Hashable, dict[int, tuple[Question, ...]]] = OrderedDict()
+        # By number and question: a simple resolver has one number for all that it asks.
+        self._asked: OrderedDict[Hashable, dict[tuple[int, _Folded], tuple[Question, ...]]] = OrderedDict()
         self._absent: dict[bytes, tuple[str, int]] = {}  # by server: the first name that does not exist, how many
         self.passed = False
 
@@ -42,8 +44,8 @@ class NameJudge:
     def refused(self, quoted: Quoted) -> None:
         if quoted.protocol == UDP and quoted.destination_port == _PORT:
             key = (quoted.source, quoted.source_port, quoted.destination)
-            for number in self._asked.get(key, ()):
-                self.requests.refuse((key, number))
+            for asked in self._asked.get(key, ()):
+                self.requests.refuse((key, asked))
 
     def notes(self) -> list[str]:
         return [
@@ -56,12 +58,14 @@ class NameJudge:
             # Each conversation has a port of its own: the oldest is over.
             self._asked.popitem(last=False)
         asked = self._asked.setdefault(key, {})
-        asked[message.id] = message.questions
+        query = (message.id, _folded(message.questions))
+        asked.pop(query, None)
+        asked[query] = message.questions  # the latest is the last
         if len(asked) > _IDS:
             del asked[next(iter(asked))]
         client, server = ip_text(ip.source), ip_text(ip.destination)
         says = f"{client} asks the DNS server {server} for {_question(message.questions)}, and no answer comes"
-        self.requests.ask((key, message.id), (client, server), packet, says)
+        self.requests.ask((key, query), (client, server), packet, says)
 
     def _answer(self, packet: Packet, ip: Ip, message: Dns, key: Hashable) -> None:
         asked = self._asked.get(key)
@@ -69,20 +73,22 @@ class NameJudge:
             return
         server, client = ip_text(ip.source), ip_text(ip.destination)
         parties = (ip.source, ip.destination)
-        if message.id not in asked:
+        queries = [query for query in asked if query[0] == message.id]
+        if not queries:
             says = f"The DNS server {server} answers {client} with a number that it did not use"
-            expected = next(reversed(asked), 0)
-            evidence = f"id 0x{message.id:04x}, expected 0x{expected:04x}"
+            evidence = f"id 0x{message.id:04x}, expected 0x{next(reversed(asked))[0]:04x}"
             self._findings.add("dns.id_mismatch", parties, packet.number, says, "RFC 1035, 7.3", evidence)
             return
-        questions = asked[message.id]
-        if message.stop is None and message.questions and _folded(message.questions) != _folded(questions):
+        query = queries[-1]
+        if message.stop is None and message.questions:
+            query = (message.id, _folded(message.questions))
+        if query not in asked:
             says = f"The DNS server {server} answers {client} another question than it was asked"
-            evidence = f"{_question(message.questions)}, expected {_question(questions)}"
+            evidence = f"{_question(message.questions)}, expected {_question(asked[queries[-1]])}"
             self._findings.add("dns.other_question", parties, packet.number, says, "RFC 1035, 7.3", evidence)
             return
-        self.requests.answer((key, message.id), packet.at)
-        self._outcome(packet, server, message, questions)
+        self.requests.answer((key, query), packet.at)
+        self._outcome(packet, server, message, asked[query])
 
     def _outcome(self, packet: Packet, server: str, message: Dns, questions: tuple[Question, ...]) -> None:
         ip = packet.frame.ip
@@ -100,8 +106,8 @@ class NameJudge:
         self._findings.add(f"dns.{name.lower()}", parties, packet.number, says, "RFC 1035, 4.1.1", evidence)
 
 
-def _folded(questions: tuple[Question, ...]) -> list[tuple[str, int]]:
-    return [(each.name.lower(), each.type) for each in questions]
+def _folded(questions: tuple[Question, ...]) -> _Folded:
+    return tuple((each.name.lower(), each.type) for each in questions)
 
 
 def _question(questions: tuple[Question, ...]) -> str:

@@ -47,6 +47,11 @@ class Side:
     holes: list[tuple[int, int, int]] = field(default_factory=list)  # begin, end, when seen
     recent: list[tuple[int, tuple[object, ...]]] = field(default_factory=list)
 
+    @property
+    def awaited(self) -> str:
+        """What of this end waits for an acknowledgment."""
+        return "the SYN" if self.acked is None else "data"
+
 
 @dataclass(slots=True)
 class Connection:
@@ -56,6 +61,7 @@ class Connection:
     whole: bool | None = None  # whether the filter passes all of it, None while that was not asked
     closed: bool = False
     hidden: bool = False
+    in_pieces: bool = False  # a segment came in fragments, which do not tell its size
 
     @property
     def known(self) -> bool:
@@ -116,7 +122,9 @@ class Step:
         if distance(end, sender.next) > 0:
             sender.next = end
             acked = sender.acked is not None and distance(end, sender.acked) <= 0
-            if sender.waiting is None and self.receiver.window != 0 and not acked and not self.segment.flags & SYN:
+            # A SYN alone is counted with the requests.
+            asks = self.segment.flags & (SYN | ACK) == SYN
+            if sender.waiting is None and self.receiver.window != 0 and not acked and not asks:
                 sender.waiting = at
         sender.last = self.packet.number
         self._after_fin(end)
@@ -175,9 +183,9 @@ class Step:
         if distance(number, other.next) > 0 and self.connection.known and other.beyond is None:
             other.beyond = (number, at, self.packet.number)
         if other.acked is None or distance(number, other.acked) > 0:
-            other.acked = number
             if other.waiting is not None:
                 self._progress(at - other.waiting)
+            other.acked = number
             other.waiting = at if distance(other.next, number) > 0 else None
         # What is acknowledged has come some way: what filled the hole was not seen here.
         if other.holes:
@@ -187,7 +195,8 @@ class Step:
         if waited >= PATIENCE and self.connection.known:
             evidence = f"{waited / SECOND:.1f} s without progress before packet {self.packet.number}"
             number = self.receiver.last or self.packet.number
-            self._say("tcp.stalled", self.receiver, number, "data waits for its acknowledgment", "3.8.1", evidence)
+            text = f"{self.receiver.awaited} waits for its acknowledgment"
+            self._say("tcp.stalled", self.receiver, number, text, "3.8.1", evidence)
 
     def _window(self, segment: Tcp) -> None:
         sender, other, at = self.sender, self.receiver, self.packet.at
