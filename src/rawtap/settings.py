@@ -25,6 +25,8 @@ class Settings:
         ring_bytes: Size of each capture's kernel ring. A larger one holds longer bursts and takes longer to
             open: its pages are allocated then.
         max_captures: How many captures may run at once.
+        open_monitor: Whether an agent may give every QMP command. Some of them read and write any file of the
+            user's, open sockets and start programs.
     """
 
     capture_dir: Path = field(default_factory=default_capture_dir)
@@ -32,3 +34,4 @@ class Settings:
     allowed_interfaces: frozenset[str] = frozenset()
     ring_bytes: int = 4 << 20
     max_captures: int = 50
+    open_monitor: bool = False
