@@ -2,7 +2,8 @@
 of the pointer, and draws on the VGA in text mode.
 
 Keyboard bytes are those of scan code set 1, which the PC's keyboard controller gives. The pointer is the one that
-VMware's guests have (QEMU's vmmouse), since it knows places and needs no driver but four instructions.
+VMware's guests have (QEMU's vmmouse), since it knows places and needs no driver but four instructions. The guest takes
+its time over each byte, as one does that has more to do: what is typed too fast for it is lost.
 """
 
 from __future__ import annotations
@@ -56,6 +57,14 @@ look:
     mov $0x1f20, %ax                        # a blank, white on blue
     call draw
 1:  call newline
+    mov $0x608, %edx                        # a slow guest: 3 ms a byte, by ACPI's clock of 3.58 MHz
+    in %dx, %eax
+    mov %eax, %ebx
+1:  in %dx, %eax
+    sub %ebx, %eax
+    and $0xffffff, %eax
+    cmp $10738, %eax
+    jb 1b
     jmp look
 
 pointer:
