@@ -113,3 +113,22 @@ def test_a_long_answer_is_cut_and_its_rest_can_be_had(user: Account) -> None:
             assert (await failure(session, command="stop", offset=5)).code == "request.invalid"
 
     anyio.run(scenario)
+
+
+def test_text_that_qemu_cannot_read_does_not_cost_the_connection(user: Account) -> None:
+    """Given as text, as some clients give objects: so it holds what JSON itself forbids."""
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await session.boot(network=False)
+            for arguments in ('{"path": "\\ud800"}', '{"path": NaN}', '{"path": 1e999}', {"path": "\ufffe"}):
+                found = await failure(session, command="qom-list", arguments=arguments)
+                assert found.code == "request.invalid"
+            for arguments in ({"path": 10**40}, {"path": "a\0b"}, {"path": "x" * 60000}, {"a": [[]] * 400}):
+                found = await failure(session, command="qom-list", arguments=arguments)
+                assert found.code == "guest.failed"
+                assert len(str(found)) < 1000
+            status = await session.call("qemu_monitor", command="query-status")
+            assert json.loads(status["answer"])["running"]
+
+    anyio.run(scenario)

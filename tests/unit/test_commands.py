@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import pytest
 
 from rawtap.errors import CommandRefused, RequestInvalid
-from rawtap.guest.commands import check, is_allowed, is_query
+from rawtap.guest.commands import check, check_arguments, is_allowed, is_query
 
 
 @pytest.mark.parametrize("command", ["query-status", "query-cpus-fast", "qom-get", "stop", "cont", "system_reset"])
@@ -50,3 +53,39 @@ def test_only_what_changes_nothing_may_be_asked_again_for_the_rest_of_its_answer
     assert is_query("query-block")
     assert is_query("qom-list")
     assert not any(map(is_query, ("stop", "cont", "system_reset", "inject-nmi")))
+
+
+def nested(depth: int) -> dict[str, Any]:
+    inner: dict[str, Any] = {}
+    for _ in range(depth):
+        inner = {"a": inner}
+    return inner
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"path": "/machine", "n": 10**40, "b": True, "x": None}, {"é": "€😀\0\n"}, {"a": "x" * 60000}, nested(99)],
+)
+def test_arguments_that_json_has_are_taken(arguments: dict[str, Any]) -> None:
+    check_arguments(arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"a": "\ud800"},
+        {"\udc00": 1},
+        {"a": ["\ufffe"]},
+        {"a": "\ufdd0"},
+        {"a": "\U0001ffff"},
+        {"a": float("nan")},
+        {"a": [float("-inf")]},
+        {"a": "x" * 70000},
+        {"a": [[]] * 600},
+        nested(sys.getrecursionlimit() * 2),
+    ],
+    ids=lambda arguments: ascii(arguments)[:20] if not isinstance(next(iter(arguments.values())), dict) else "nested",
+)
+def test_arguments_that_qemus_parser_would_not_take_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(RequestInvalid, match="QEMU could not read the arguments"):
+        check_arguments(arguments)

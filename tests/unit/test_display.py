@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -12,6 +14,7 @@ import pytest
 from rawtap.errors import GuestFailed, RequestInvalid, ScreenTooLarge
 from rawtap.guest.display import MAX_PICTURE_BYTES, Display, picture
 from rawtap.guest.pointer import clicks, drag
+from rawtap.guest.profile import MachineSpec, Profile, arguments
 
 HEAD = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 720, 400, 8, 2, 0, 0, 0) + b"crc."
 END = struct.pack(">I4sI", 0, b"IEND", 0xAE426082)
@@ -77,3 +80,22 @@ def test_a_drag_needs_one_button_and_no_wheel() -> None:
     for buttons in ([], ["left", "right"], ["wheel-up"]):
         with pytest.raises(RequestInvalid):
             drag((0, 0), (1, 1), buttons)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("profile", "expected"),
+    [
+        (Profile(), ["virtio-gpu-device", "virtio-keyboard-device", "virtio-tablet-device"]),
+        (Profile(arch="aarch64", bus="pci"), ["virtio-gpu-pci", "virtio-keyboard-pci", "virtio-tablet-pci"]),
+        (Profile(arch="x86_64", machine="q35", bus="pci"), ["VGA", "virtio-tablet-pci"]),
+        (
+            Profile(arch="x86_64", machine="microvm"),
+            ["virtio-gpu-device", "virtio-keyboard-device", "virtio-tablet-device"],
+        ),
+    ],
+    ids=["riscv64", "aarch64 on pci", "a PC", "microvm"],
+)
+def test_a_pc_has_a_vga_and_its_own_keyboard_others_have_virtios(profile: Profile, expected: list[str]) -> None:
+    argv = arguments(MachineSpec(profile, Path("/k"), gpu=True), console_fd=3, monitor_fd=4, nic=None)
+    devices = [json.loads(argv[at + 1])["driver"] for at, word in enumerate(argv) if word == "-device"]
+    assert devices == expected

@@ -31,6 +31,7 @@ _T = TypeVar("_T")
 
 _STDERR_BYTES = 16384
 _TAIL_CHARACTERS = 1500
+_LOST_SECONDS = 5.0  # between the monitor's end and the process's
 _QUIT_SECONDS = 0.7  # for each of quit, SIGTERM: a client gives a server two seconds to end
 
 
@@ -263,8 +264,13 @@ class Machine:
         try:
             return await question(self._monitor)
         except MonitorLost:
-            await self._wait_exit(None)
-            raise self.exited() from None
+            if await self._wait_exit(_LOST_SECONDS):
+                raise self.exited() from None
+            raise GuestFailed(
+                f"the monitor of the guest {self.name} is lost, QEMU runs on",
+                evidence=f"the connection ended, and the process {self.pid} has not within {_LOST_SECONDS:g} s",
+                cure="qemu_send and qemu_read go on; qemu_shutdown ends it",
+            ) from None
 
     @property
     def display(self) -> Display:

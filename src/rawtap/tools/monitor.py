@@ -37,6 +37,7 @@ async def qemu_monitor(
     lab = lab_of(context)
     machine = lab.guest(name).machine
     commands.check(command, open_monitor=lab.settings.open_monitor)
+    commands.check_arguments(arguments or {})
     if offset and not commands.is_query(command):
         raise RequestInvalid(f"{command} is no query", cure="offset would give it again; leave it out")
     text = json.dumps(await machine.execute(command, arguments))
