@@ -24,9 +24,8 @@ STEERING = frozenset(
     {"stop", "cont", "system_reset", "system_powerdown", "system_wakeup", "inject-nmi", "rtc-reset-reinjection"}
 )
 _LOOKING = frozenset({"qom-list", "qom-get", "trace-event-get-state"})
-# By QEMU's convention these only tell something; by name these could sign or measure with the host's secrets.
-_QUERY = re.compile(r"query-[a-z0-9]+(-[a-z0-9]+)*")
-_SECRET = re.compile(r"query-(sev|sgx)(-.*)?")
+_QUERY = re.compile(r"query-[a-z0-9]+(-[a-z0-9]+)*")  # which by QEMU's convention only tell something
+_SECRET = re.compile(r"query-(sev|sgx)(-.*)?")  # but these have the host's processor sign or measure
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
 
 # Halves of a surrogate pair, and what Unicode has set aside for ever: the last two of each plane among it.
