@@ -33,6 +33,11 @@ def _parser() -> argparse.ArgumentParser:
     for command, run in ((serve, _serve), (doctor, _doctor)):
         command.set_defaults(run=run)
         _add_settings(command)
+    serve.add_argument(
+        "--open-monitor",
+        action="store_true",
+        help="let the agent give every QMP command: through them it can read and write your files and start programs",
+    )
     demo = commands.add_parser("demo", help="show the whole story on U-Boot, as an MCP client of this server")
     demo.set_defaults(run=_demo)
     demo.add_argument("--no-color", action="store_true", help="plain text")
@@ -142,6 +147,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         allowed_interfaces=frozenset(options.allow_interface),
         ring_bytes=options.ring_mib << 20,
         rootless=options.rootless,
+        open_monitor=getattr(options, "open_monitor", False),  # the doctor does not ask for it
     )
 
 

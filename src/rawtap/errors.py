@@ -31,7 +31,11 @@
     │   ├── GuestExited           guest.exited                  QEMU ended: exit code and stderr inside
     │   ├── GuestNotRunning       guest.not_running
     │   ├── GuestAlreadyRunning   guest.already_running
-    │   └── GuestFailed           guest.failed                  QEMU is there but does not answer
+    │   ├── GuestFailed           guest.failed                  QEMU is there but does not answer, or refuses
+    │   ├── GuestPaused           guest.paused                  it takes no key and no click now
+    │   ├── NoDisplay             guest.no_display              no screen, keyboard and pointer
+    │   ├── ScreenTooLarge        guest.screen_too_large        a picture that no answer can hold
+    │   └── CommandRefused        guest.command_refused         a QMP command that reaches beyond the guest
     └── ProfileInvalid            profile.invalid
 
 The text of each is ``code: what happened (evidence). What to do next``, which is the whole of what a caller
@@ -197,6 +201,22 @@ class GuestAlreadyRunning(GuestError):
 
 class GuestFailed(GuestError):
     code = "guest.failed"
+
+
+class GuestPaused(GuestError):
+    code = "guest.paused"
+
+
+class NoDisplay(GuestError):
+    code = "guest.no_display"
+
+
+class ScreenTooLarge(GuestError):
+    code = "guest.screen_too_large"
+
+
+class CommandRefused(GuestError):
+    code = "guest.command_refused"
 
 
 class ProfileInvalid(RawtapError):

@@ -26,6 +26,8 @@ class Settings:
             open: its pages are allocated then.
         max_captures: How many captures may run at once.
         rootless: Whether the server is in a network namespace of its own, where no privilege of the host is needed.
+        open_monitor: Whether an agent may give every QMP command. Some of them read and write any file of the
+            user's, open sockets and start programs.
     """
 
     capture_dir: Path = field(default_factory=default_capture_dir)
@@ -34,3 +36,4 @@ class Settings:
     ring_bytes: int = 4 << 20
     max_captures: int = 50
     rootless: bool = False
+    open_monitor: bool = False

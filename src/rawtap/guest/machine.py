@@ -17,16 +17,21 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import anyio
 
-from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, QemuMissing, RequestInvalid
+from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, NoDisplay, QemuMissing, RequestInvalid
 from rawtap.guest.console import Console, Output, pattern_for, printable
+from rawtap.guest.display import Display
 from rawtap.guest.monitor import EventLog, Monitor, MonitorLost, connected
 from rawtap.guest.profile import QEMU_PACKAGES, MachineSpec, Nic, arguments
 
+_T = TypeVar("_T")
+
 _STDERR_BYTES = 16384
 _TAIL_CHARACTERS = 1500
+_LOST_SECONDS = 5.0  # between the monitor's end and the process's
 _QUIT_SECONDS = 0.7  # for each of quit, SIGTERM: a client gives a server two seconds to end
 
 
@@ -75,6 +80,8 @@ class Machine:
         self._monitor: Monitor | None = None
         self._stack = contextlib.AsyncExitStack()
         self._stack.callback(monitor.close)
+        self._display = Display(self.execute, self._add_fd)
+        self._stack.callback(self._display.close)
         self._ending = "guest ended by itself"
         self._stderr = bytearray()
         self._watcher = asyncio.create_task(self._watch())
@@ -150,7 +157,7 @@ class Machine:
 
     async def run(self) -> None:
         """Let the processors go."""
-        await self._execute("cont")
+        await self.execute("cont")
 
     async def wait_prompt(self, timeout: float, report: Callable[[str], Awaitable[None]]) -> bool:
         """Wait until the console shows the profile's prompt, past a boot loader's countdown; False on time-out."""
@@ -239,14 +246,48 @@ class Machine:
         with contextlib.suppress(ConnectionError):  # the wait that follows finds the console closed
             await self.console.write(data)
 
-    async def _execute(self, command: str) -> None:
+    async def execute(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
+        """Run a QMP command and return its answer.
+
+        Raises:
+            GuestExited: The guest is gone.
+            GuestFailed: QEMU refused; its class of error and its text are inside.
+        """
+        return await self._ask(lambda monitor: monitor.execute(command, arguments))
+
+    async def _add_fd(self, fd: int) -> int:
+        return await self._ask(lambda monitor: monitor.add_fd(fd))
+
+    async def _ask(self, question: Callable[[Monitor], Awaitable[_T]]) -> _T:
         if self._monitor is None:
             raise GuestNotRunning(f"the guest {self.name} is not running", cure="qemu_boot starts it")
         try:
-            await self._monitor.execute(command)
+            return await question(self._monitor)
         except MonitorLost:
-            await self._wait_exit(None)
-            raise self.exited() from None
+            if await self._wait_exit(_LOST_SECONDS):
+                raise self.exited() from None
+            raise GuestFailed(
+                f"the monitor of the guest {self.name} is lost, QEMU runs on",
+                evidence=f"the connection ended, and the process {self.pid} has not within {_LOST_SECONDS:g} s",
+                cure="qemu_send and qemu_read go on; qemu_shutdown ends it",
+            ) from None
+
+    @property
+    def display(self) -> Display:
+        """Its screen, keyboard and pointer.
+
+        Raises:
+            GuestExited: The guest is gone.
+            NoDisplay: It was booted without them.
+        """
+        self._require_running()
+        if not self.spec.gpu:
+            raise NoDisplay(
+                f"the guest {self.name} has no screen, keyboard and pointer",
+                evidence="it was booted with gpu=false",
+                cure="qemu_shutdown it, then qemu_boot(gpu=true); qemu_send and qemu_read use its serial console",
+            )
+        return self._display
 
     async def ask_to_power_off(self, timeout: float) -> None:
         """Type the profile's shutdown command and wait for QEMU's end, `timeout` seconds at most in all."""

@@ -104,10 +104,29 @@ class Monitor:
             raise MonitorLost from error
         except ExecuteError as error:
             raise GuestFailed(
-                f"QEMU refused {command}", evidence=str(error), cure="qemu_status shows the guest's state"
+                f"QEMU refused {command}",
+                evidence=f"{error.error_class}: {visible(str(error))[:_SHOWN_DATA]}",
+                cure="qemu_status shows the guest's state",
             ) from error
         except TimeoutError as error:
             raise _silent(command) from error
+
+    async def add_fd(self, fd: int) -> int:
+        """Give QEMU a duplicate of a file descriptor, for its whole life; returns the number that it has there.
+
+        Raises:
+            MonitorLost: QEMU has ended.
+            GuestFailed: It did not take it.
+        """
+        try:
+            self._client.send_fd_scm(fd)
+        except StateError as error:
+            raise MonitorLost from error
+        except BlockingIOError as error:
+            raise _silent("add-fd") from error
+        except OSError as error:
+            raise MonitorLost from error
+        return int((await self.execute("add-fd"))["fd"])
 
     async def shutdown_reason(self) -> str | None:
         """Why QEMU ended, in its own word (qapi/run-state.json, ShutdownCause), once its process has.

@@ -292,8 +292,7 @@ def arguments(spec: MachineSpec, *, console_fd: int, monitor_fd: int, nic: Nic |
         out += ["-netdev", json.dumps({"type": "tap", "id": "net0", "fd": str(nic.fd)})]
         out += _device(profile, "net", {"netdev": "net0", "mac": nic.mac})
     if spec.gpu:
-        for device in ("gpu", "keyboard", "tablet"):
-            out += _device(profile, device, {})
+        out += _display(profile)
     # The guest's escape from the emulator ends here: no exec, no new privileges, no resource limits.
     return [*out, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
 
@@ -308,6 +307,16 @@ def _drive(profile: Profile, number: int, drive: Drive) -> Sequence[str]:
     }
     serial = {"serial": drive.serial} if drive.serial else {}
     return ["-blockdev", json.dumps(block), *_device(profile, "blk", {"drive": node} | serial)]
+
+
+def _display(profile: Profile) -> Sequence[str]:
+    """A screen, a keyboard, and a pointer that knows places.
+
+    A PC has its own keyboard, and its firmware and many kernels draw on a VGA only.
+    """
+    if profile.arch == "x86_64" and profile.bus == "pci":
+        return ["-device", json.dumps({"driver": "VGA"}), *_device(profile, "tablet", {})]
+    return [word for kind in ("gpu", "keyboard", "tablet") for word in _device(profile, kind, {})]
 
 
 def _device(profile: Profile, kind: str, properties: Mapping[str, str]) -> Sequence[str]:

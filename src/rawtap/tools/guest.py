@@ -134,7 +134,7 @@ async def qemu_boot(
     profile: Annotated[str | None, Field(description='"rvos" or "u-boot-riscv64".')] = None,
     name: GuestName = "guest",
     network: Annotated[bool, Field(description="Put it on the profile's bridge by a TAP.")] = False,
-    gpu: Annotated[bool, Field(description="Add virtio GPU, keyboard and tablet.")] = False,
+    gpu: Annotated[bool, Field(description="Add a screen, a keyboard and a pointer.")] = False,
     memory: Annotated[str | None, Field(description='Like "256M".')] = None,
     bootargs: Annotated[str | None, Field(description="The kernel's command line.")] = None,
     kernel: Annotated[str | None, Field(description="Kernel image, absolute or relative to project_root.")] = None,
