@@ -32,6 +32,11 @@ def test_each_architecture_boots_pings_and_ends(user: Account, arch: str) -> Non
             assert "is alive" in await session.ping()
             stopped = await session.call("qemu_pcap_stop")
             assert stopped["packets"] == read_back(stopped["path"]) == 2
+            await session.call("qemu_snapshot", action="save", tag="a")
+            await session.call("qemu_send", command="setenv mark 5")
+            await session.call("qemu_snapshot", action="restore", tag="a")
+            assert "not defined" in (await session.call("qemu_send", command="printenv mark"))["output"]
+            assert "is alive" in await session.ping()
             ended = await session.call("qemu_shutdown")
             assert ended["exit_code"] == 0
             expected = {"host-qmp-quit"} if arch == "x86_64" else {"guest-shutdown", "console command 'poweroff'"}

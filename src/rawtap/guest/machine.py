@@ -318,8 +318,8 @@ class Machine:
                     signal()
             await self._wait_exit(None)
         finally:
+            await self.console.close()  # before its socket is closed below its reader
             await self._stack.aclose()
-            await self.console.close()
 
     async def _quit(self) -> bool:
         """Ask QEMU to quit; whether there was a monitor to ask."""
