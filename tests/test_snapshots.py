@@ -7,13 +7,24 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from support import Account, Session, ToolFailed, eventually_async, exists, link_names, serving
+from support import (
+    Account,
+    Session,
+    ToolFailed,
+    command_of,
+    descendants_of,
+    eventually_async,
+    exists,
+    link_names,
+    serving,
+)
 from test_endings import raw_client
 
 UBOOT = "/usr/lib/u-boot/qemu-riscv64_smode/u-boot.bin"
@@ -271,6 +282,26 @@ def test_nothing_of_it_is_left_however_the_server_ends(user: Account, project: P
 
         assert anyio.run(gone)
     assert list(scratch_of(user).iterdir()) == []
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.03, 0.06, 0.1])
+def test_a_cancelled_boot_leaves_no_layer_and_no_socket(user: Account, project: Path, seconds: float) -> None:
+    runtime = user.home / "run"
+    runtime.mkdir()
+    os.chown(runtime, user.uid, user.gid)
+
+    async def scenario() -> None:
+        async with serving(replace(user, more=(f"XDG_RUNTIME_DIR={runtime}",))) as session:
+            with anyio.move_on_after(seconds):
+                await session.call("qemu_boot", project_root=str(project), overlay=True, gdb=True)
+            booted = await session.call(
+                "qemu_boot", project_root=str(project), overlay=True
+            )  # waits for the other's end
+            assert booted["prompt_seen"]
+            assert list(runtime.iterdir()) == list(scratch_of(user).iterdir()) == []
+            assert [pid for pid in descendants_of(session.pid) if "qemu" in command_of(pid)] == [booted["pid"]]
+
+    anyio.run(scenario)
 
 
 def test_a_boot_that_fails_leaves_no_layer(user: Account, project: Path) -> None:

@@ -118,6 +118,11 @@ def test_an_rvos_kernel_makes_a_project(tmp_path: Path) -> None:
     assert lack_of_project(tmp_path / "rvos") == ""
 
 
+def test_an_rvos_tree_that_is_not_built_is_told_so(outside: Path) -> None:
+    with pytest.raises(GuestNotFound, match=f"the kernel {outside}/{RVOS_KERNEL} is not there"):
+        resolve(*choose(outside, "rvos"), BootOptions(), allowed_for(outside, ()))
+
+
 def test_no_folder_that_holds_the_users_home_is_a_project(tmp_path: Path) -> None:
     home = tmp_path / "home"
     (home / "rawtap.toml").write_text("", encoding="utf-8")

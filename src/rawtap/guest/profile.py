@@ -301,8 +301,10 @@ def _found_drive(allowed: Allowed, root: Path, drive: Drive) -> Drive | None:
 def _existing(allowed: Allowed, root: Path, text: str, what: str) -> Path:
     if not text:
         raise GuestNotFound(f"no {what} is named", cure=f'Give kernel="PATH", or set it in {CONFIG_FILE}')
-    path = allowed.resolved(root, text, what)
-    if holds(path, Path.is_file):
+    # That it is not built is no secret: `choose` tells it of any folder, and without it an rvOS tree is no project.
+    unbuilt = text == RVOS_KERNEL and not holds(root / text, Path.is_file)
+    path = root / text if unbuilt else allowed.resolved(root, text, what)
+    if not unbuilt and holds(path, Path.is_file):
         return path
     hint = "Install it: apt install u-boot-qemu" if path.is_relative_to(PUBLIC) else f"Build it, or name another {what}"
     raise GuestNotFound(f"the {what} {path} is not there", cure=hint)
