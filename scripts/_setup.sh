@@ -13,7 +13,12 @@ readonly RUN_PACKAGES=(
   python3-dev gcc libc6-dev libpcap-dev                  # to build the extension modules
   'qemu-system-riscv|qemu-system-misc' opensbi u-boot-qemu # the demo guest
 )
-readonly TEST_PACKAGES=(tcpdump tshark strace qemu-system-x86 binutils)
+readonly TEST_PACKAGES=(
+  tcpdump tshark strace
+  qemu-system-x86 qemu-system-arm # the other guests
+  binutils                        # as and ld: a guest of the tests' own
+  qemu-utils                      # qemu-img: a judge of what rawtap writes
+)
 
 say() { printf '\033[1m%s\033[0m\n' "$*"; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }

@@ -34,6 +34,7 @@ class Account:
     home: Path
     path: str = "/usr/bin:/bin"
     groups: str = "--init-groups"
+    more: tuple[str, ...] = ()  # of the environment, like "NAME=value"
 
     @property
     def captures(self) -> Path:
@@ -43,7 +44,7 @@ class Account:
     def command(self, *arguments: str | Path) -> list[str]:
         """A command line that runs `arguments` as this account, with a clean environment."""
         become = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", self.groups, "--"] if self.uid else []
-        environment = ["/usr/bin/env", "-i", f"PATH={self.path}", f"HOME={self.home}"]
+        environment = ["/usr/bin/env", "-i", f"PATH={self.path}", f"HOME={self.home}", *self.more]
         return [*become, *environment, *map(str, arguments)]
 
 

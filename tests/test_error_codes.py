@@ -206,9 +206,12 @@ def test_network_exists_where_the_subnet_is_in_use(user: Account, wire: Wire) ->
 
 
 def test_guest_not_found_names_the_kernel_path(user: Account) -> None:
-    found = failure_of(user, lambda session: session.boot(kernel="/nowhere/kernel.bin"))
+    root = user.home / "tree"
+    root.mkdir()
+    (root / "rawtap.toml").write_text('kernel = "build/kernel.bin"\n', encoding="utf-8")
+    found = failure_of(user, lambda session: session.call("qemu_boot", project_root=str(root)))
     assert found.code == "guest.not_found"
-    assert "/nowhere/kernel.bin" in str(found)
+    assert f"{root}/build/kernel.bin" in str(found)
     empty = failure_of(user, lambda session: session.call("qemu_boot", project_root=str(user.home)))
     assert empty.code == "guest.not_found"
     assert "target/riscv64gc-unknown-none-elf/release/kernel.bin" in str(empty)

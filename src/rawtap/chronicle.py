@@ -51,6 +51,10 @@ class Chronicle:
         text = f"guest {machine.name} shows its prompt {machine.spec.profile.prompt!r}"
         self.journal.note("prompt_seen", text, guest=machine.name)
 
+    def guest_restored(self, name: str, tag: str) -> None:
+        """It is again what it was when that snapshot was saved; what it said since was said all the same."""
+        self.journal.note("guest_restored", f"guest {name} went back to its snapshot {tag!r}", guest=name)
+
     def guest_ended(self, name: str, how: Exit) -> None:
         """Its QEMU is gone."""
         self.journal.note("guest_ended", _bounded(f"guest {name} ended: {how}"), guest=name)

@@ -92,6 +92,14 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         help="a further folder whose capture files may be read; may be repeated",
     )
     parser.add_argument(
+        "--image-dir",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="a further folder whose kernels, firmware and drives guests may be given; may be repeated",
+    )
+    parser.add_argument(
         "--allow-interface",
         action="append",
         default=[],
@@ -144,6 +152,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     return Settings(
         capture_dir=options.capture_dir.absolute(),
         read_dirs=tuple(folder.absolute() for folder in options.read_dir),
+        image_dirs=tuple(folder.absolute() for folder in options.image_dir),
         allowed_interfaces=frozenset(options.allow_interface),
         ring_bytes=options.ring_mib << 20,
         rootless=options.rootless,

@@ -27,10 +27,13 @@
     │   └── NetworkFailed         network.failed                the kernel refused for another reason
     ├── GuestError
     │   ├── GuestNotFound         guest.not_found               a kernel or drive that is not there
+    │   ├── PathNotAllowed        guest.path_not_allowed        a host file that guests may not be given
     │   ├── QemuMissing           guest.qemu_missing
     │   ├── GuestExited           guest.exited                  QEMU ended: exit code and stderr inside
     │   ├── GuestNotRunning       guest.not_running
     │   ├── GuestAlreadyRunning   guest.already_running
+    │   ├── SnapshotRefused       guest.snapshot_refused        the guest's state cannot be kept whole
+    │   ├── SnapshotUnknown       guest.snapshot_unknown        no snapshot of that tag
     │   ├── GuestFailed           guest.failed                  QEMU is there but does not answer, or refuses
     │   ├── GuestPaused           guest.paused                  it takes no key and no click now
     │   ├── NoDisplay             guest.no_display              no screen, keyboard and pointer
@@ -183,6 +186,10 @@ class GuestNotFound(GuestError):
     code = "guest.not_found"
 
 
+class PathNotAllowed(GuestError):
+    code = "guest.path_not_allowed"
+
+
 class QemuMissing(GuestError):
     code = "guest.qemu_missing"
 
@@ -197,6 +204,14 @@ class GuestNotRunning(GuestError):
 
 class GuestAlreadyRunning(GuestError):
     code = "guest.already_running"
+
+
+class SnapshotRefused(GuestError):
+    code = "guest.snapshot_refused"
+
+
+class SnapshotUnknown(GuestError):
+    code = "guest.snapshot_unknown"
 
 
 class GuestFailed(GuestError):

@@ -39,6 +39,7 @@ from rawtap.errors import (
 from rawtap.guest import profile as profiles
 from rawtap.guest.console import Output
 from rawtap.guest.machine import Exit, Machine
+from rawtap.guest.paths import allowed_for
 from rawtap.guest.profile import TRUSTED_BRIDGES, BootOptions, MachineSpec, Nic
 from rawtap.network import addressing, links, watch
 from rawtap.network.links import Link
@@ -187,7 +188,7 @@ class Lab:
                 await self._release(previous)
             started = anyio.current_time()
             root, profile = profiles.choose(request.project_root, request.profile)
-            spec = profiles.resolve(root, profile, request.options)
+            spec = profiles.resolve(root, profile, request.options, allowed_for(root, self.settings.image_dirs))
             async with AsyncExitStack() as stack:
                 booted = await self._start(request, spec, stack, report)
                 return replace(booted, elapsed=anyio.current_time() - started)
@@ -219,7 +220,8 @@ class Lab:
         stack.push_async_callback(self.captures.stop_those, captures.__contains__)
         await report("starting QEMU")
         nic = Nic(tap.device.fileno(), tap.mac) if tap else None
-        machine = await Machine.spawn(request.name, spec, nic, partial(self.chronicle.guest_ended, request.name))
+        on_exit = partial(self.chronicle.guest_ended, request.name)
+        machine = await Machine.spawn(request.name, spec, nic, self.settings.scratch_dir, on_exit)
         stack.push_async_callback(machine.end)
         self.chronicle.guest_started(machine)
         if tap:

@@ -13,6 +13,11 @@ def default_capture_dir() -> Path:
     return platformdirs.user_state_path("rawtap") / "captures"
 
 
+def default_scratch_dir() -> Path:
+    """Beside the captures of the default."""
+    return platformdirs.user_state_path("rawtap") / "scratch"
+
+
 @dataclass(frozen=True)
 class Settings:
     """The operator's settings.
@@ -20,6 +25,8 @@ class Settings:
     Attributes:
         capture_dir: The folder that capture files are written to, mode 0700 when rawtap makes it.
         read_dirs: Further folders whose capture files may be read.
+        image_dirs: Further folders whose kernels, firmware and drives guests may be given, besides their project's.
+        scratch_dir: The folder of what guests write that nobody keeps; its files have no name once they are in use.
         allowed_interfaces: Interfaces that may be captured, and bridges that may be joined, besides those
             that rawtap made and those of the built-in profiles.
         ring_bytes: Size of each capture's kernel ring. A larger one holds longer bursts and takes longer to
@@ -32,6 +39,8 @@ class Settings:
 
     capture_dir: Path = field(default_factory=default_capture_dir)
     read_dirs: tuple[Path, ...] = ()
+    image_dirs: tuple[Path, ...] = ()
+    scratch_dir: Path = field(default_factory=default_scratch_dir)
     allowed_interfaces: frozenset[str] = frozenset()
     ring_bytes: int = 4 << 20
     max_captures: int = 50

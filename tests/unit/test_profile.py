@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rawtap.errors import GuestNotFound, ProfileInvalid
+from rawtap.guest import profile as profiles
+from rawtap.guest.paths import Allowed
 from rawtap.guest.profile import (
     BUILTIN,
     RVOS_KERNEL,
     BootOptions,
     Drive,
+    Inherited,
     Interrupt,
     MachineSpec,
     Nic,
@@ -23,7 +27,6 @@ from rawtap.guest.profile import (
     arguments,
     choose,
     overlay,
-    resolve,
 )
 
 NASTY = 'a,b=c "d" \'e\' $(reboot)`x`\n{"driver":"x"}'
@@ -33,6 +36,10 @@ FLAGS = {"-nodefaults", "-no-user-config", "-S"}
 SPLIT = {"-machine", "-m", "-smp", "-cpu", "-bios"}
 WHOLE = {"-kernel", "-append"}
 FIXED = {
+    ("-accel", "kvm"),
+    ("-accel", "tcg"),
+    ("-chardev", "socket,id=gdb,fd=8,server=on,wait=off"),
+    ("-gdb", "chardev:gdb"),
     ("-display", "none"),
     ("-chardev", "socket,id=console,fd=5"),
     ("-serial", "chardev:console"),
@@ -41,10 +48,11 @@ FIXED = {
     ("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
 }
 JSON_KEYS = {
-    "-blockdev": {"driver", "node-name", "read-only", "file"},
+    "-blockdev": {"driver", "node-name", "read-only", "file", "backing"},
     "-netdev": {"type", "id", "fd"},
-    "-device": {"driver", "drive", "serial", "netdev", "mac"},
+    "-device": {"driver", "drive", "serial", "netdev", "mac", "romfile"},
 }
+ALWAYS = FIXED - {each for each in FIXED if each[1] == "kvm" or "gdb" in each[1]}
 
 
 def rvos_tree(root: Path) -> Path:
@@ -64,7 +72,12 @@ def spec_of(profile: Profile, *drives: Drive, kernel: str = "/kernel", gpu: bool
 
 
 def argv_of(spec: MachineSpec, nic: Nic | None = None) -> list[str]:
-    return arguments(spec, console_fd=5, monitor_fd=6, nic=nic)
+    return arguments(spec, Inherited(console=5, monitor=6, nic=nic))
+
+
+def resolve(root: Path, profile: Profile, options: BootOptions) -> MachineSpec:
+    """As for a project; what is none, and what lies outside, is in test_paths."""
+    return profiles.resolve(root, profile, options, Allowed((root.resolve(),)))
 
 
 def options_of(argv: list[str]) -> list[tuple[str, str]]:
@@ -85,11 +98,16 @@ def require_known(argv: list[str]) -> None:
     """Nothing is in `argv` but what rawtap means to say."""
     assert argv[0] in {"qemu-system-riscv64", "qemu-system-x86_64", "qemu-system-aarch64", "qemu-system-arm"}
     for option, value in options_of(argv):
+        if option == "-bios" and value.startswith("/"):
+            continue  # a resolved path: QEMU takes it whole
         if option in SPLIT:
             assert value
             assert not set(value) & set(",= \n\"'")
         elif option in JSON_KEYS:
-            assert set(json.loads(value)) <= JSON_KEYS[option]
+            said = json.loads(value)
+            assert set(said) <= JSON_KEYS[option]
+            assert said.get("romfile", "") == ""
+            assert said.get("backing") is None
         else:
             assert option in FLAGS | WHOLE or (option, value) in FIXED
 
@@ -167,6 +185,8 @@ def test_every_key_can_be_said_in_toml(tmp_path: Path) -> None:
         smp = 4
         bios = "none"
         kernel = "k"
+        firmware = "f"
+        overlay = true
         bootargs = "console=ttyS0"
         prompt = "# "
         enter = "\\r"
@@ -198,6 +218,8 @@ def test_every_key_can_be_said_in_toml(tmp_path: Path) -> None:
         smp=4,
         bios="none",
         kernel="k",
+        firmware="f",
+        overlay=True,
         bootargs="console=ttyS0",
         drives=(
             Drive(path="disk.qcow2", format="qcow2", readonly=True, serial="disk", optional=True),
@@ -220,6 +242,7 @@ def test_every_key_can_be_said_in_toml(tmp_path: Path) -> None:
         ("memory = 256", "memory: "),
         ("memory = '256'\nsmp = '2'", "smp: "),
         ("smp = true", "smp: "),
+        ("overlay = 1", "overlay: "),
         ("smp = 2.0", "smp: "),
         ("smp = 0", "smp: "),
         ("smp = 65", "smp: "),
@@ -385,6 +408,7 @@ def test_a_drive_without_a_serial_has_none_and_its_format_is_kept() -> None:
     argv = argv_of(spec_of(Profile(bus="pci"), Drive(path="/d", format="qcow2")))
     assert json_of(argv, "-device") == [{"driver": "virtio-blk-pci", "drive": "drive0"}]
     assert json_of(argv, "-blockdev")[0]["driver"] == "qcow2"
+    assert json_of(argv, "-blockdev")[0]["backing"] is None  # or QEMU opens what the image names
     assert json_of(argv, "-blockdev")[0]["file"]["driver"] == "file"
 
 
@@ -411,7 +435,8 @@ def test_a_name_that_looks_like_an_option_is_a_path(tmp_path: Path) -> None:
 def test_a_network_card_is_given_its_descriptor_and_its_address(bus: str, driver: str) -> None:
     argv = argv_of(spec_of(overlay(Path("/rawtap.toml"), {"bus": bus}, None)), Nic(fd=7, mac="52:54:00:01:02:03"))
     assert json_of(argv, "-netdev") == [{"type": "tap", "id": "net0", "fd": "7"}]
-    assert json_of(argv, "-device") == [{"driver": driver, "netdev": "net0", "mac": "52:54:00:01:02:03"}]
+    rom = {"romfile": ""} if bus == "pci" else {}
+    assert json_of(argv, "-device") == [{"driver": driver, "netdev": "net0", "mac": "52:54:00:01:02:03"} | rom]
 
 
 def test_without_a_network_card_there_is_no_network() -> None:
@@ -427,7 +452,7 @@ def test_a_display_comes_with_a_keyboard_and_a_tablet() -> None:
 
 def test_a_machine_starts_paused_and_confined() -> None:
     options = options_of(argv_of(spec_of(Profile())))
-    assert set(options) >= FIXED | {("-S", ""), ("-no-user-config", "")}
+    assert set(options) >= ALWAYS | {("-S", ""), ("-no-user-config", "")}
 
 
 def test_the_profile_says_machine_memory_processors_and_firmware() -> None:
@@ -449,6 +474,53 @@ def test_what_the_profile_leaves_out_is_left_to_qemu() -> None:
     assert not set(said) & {"-cpu", "-bios", "-append"}
 
 
+def test_firmware_wins_over_bios_and_needs_no_kernel(tmp_path: Path) -> None:
+    (tmp_path / "boot.rom").write_bytes(b"")
+    spec = resolve(tmp_path, Profile(firmware="boot.rom", bios="default"), BootOptions())
+    assert values_of(argv_of(spec), "-bios") == [str(tmp_path / "boot.rom")]
+    assert values_of(argv_of(spec), "-kernel") == []
+
+
+def test_firmware_that_is_missing_is_told_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(GuestNotFound, match=f"the firmware {tmp_path}/boot.rom is not there"):
+        resolve(tmp_path, Profile(firmware="boot.rom"), BootOptions())
+
+
+@pytest.mark.parametrize(("options", "expected"), [(BootOptions(), True), (BootOptions(overlay=False), False)])
+def test_the_call_decides_on_layers_where_it_says_so(tmp_path: Path, options: BootOptions, *, expected: bool) -> None:
+    (tmp_path / "k").write_bytes(b"")
+    assert resolve(tmp_path, Profile(kernel="k", overlay=True), options).overlay is expected
+
+
+def test_a_layer_is_written_and_the_image_below_it_is_not() -> None:
+    spec = spec_of(Profile(), Drive(path="/a", readonly=True), Drive(path="/b", format="qcow2"))
+    argv = arguments(spec, Inherited(5, 6, layers={1: Path("/layer")}))
+    plain, layered = json_of(argv, "-blockdev")
+    assert (plain["node-name"], plain["read-only"]) == ("drive0", True)
+    assert (layered["node-name"], layered["driver"], layered["read-only"]) == ("drive1", "qcow2", False)
+    assert layered["file"]["filename"] == "/layer"
+    below = layered["backing"]
+    assert (below["file"]["filename"], below["driver"], below["backing"]) == ("/b", "qcow2", None)
+    assert below["read-only"] is below["file"]["read-only"] is True
+    assert [device["drive"] for device in json_of(argv, "-device")] == ["drive0", "drive1"]
+
+
+def test_kvm_is_tried_first_and_only_where_it_may_serve() -> None:
+    def accelerators(*, kvm: bool) -> list[str]:
+        return values_of(arguments(spec_of(Profile()), Inherited(5, 6, kvm=kvm)), "-accel")
+
+    assert accelerators(kvm=False) == ["tcg"]
+    assert accelerators(kvm=True) == ["kvm", "tcg"]
+
+
+def test_a_debugger_has_an_inherited_socket() -> None:
+    inherited = Inherited(5, 6, Nic(7, "m"), gdb=8)
+    argv = arguments(spec_of(Profile()), inherited)
+    require_known(argv)
+    assert values_of(argv, "-gdb") == ["chardev:gdb"]
+    assert inherited.descriptors == (5, 6, 7, 8)
+
+
 # Text that is right half of the time: else one wrong field would hide what the others can do.
 _text = st.text(max_size=20) | st.sampled_from(
     [NASTY, "-daemonize", ",readonly=off", '{"a":1}', "virt", "1G", "pci", "a"]
@@ -464,7 +536,7 @@ _drive = st.fixed_dictionaries(
 _table = st.fixed_dictionaries(
     {},
     optional={
-        "profile": st.sampled_from(["rvos", "u-boot-riscv64"]),
+        "profile": st.sampled_from(sorted(BUILTIN)),
         "arch": st.sampled_from(["riscv64", "x86_64", "aarch64", "arm"]) | _text,
         "machine": st.just("virt") | _text,
         "cpu": st.just("max") | _text,
@@ -472,6 +544,8 @@ _table = st.fixed_dictionaries(
         "smp": st.integers(1, 64) | st.integers(),
         "bios": st.sampled_from(["default", "none"]) | _text,
         "kernel": _text,
+        "firmware": _text,
+        "overlay": st.booleans(),
         "bootargs": _text,
         "drives": st.lists(_drive, max_size=3),
         "prompt": _text,
@@ -492,10 +566,11 @@ def test_nothing_that_a_rawtap_toml_can_say_reaches_another_option(
     except ProfileInvalid:
         return
     drives = [Drive(path=f"/tree/{drive.path}", serial=drive.serial) for drive in profile.drives]
-    argv = argv_of(
-        spec_of(profile, *drives, kernel="/tree/k" + profile.kernel, gpu=gpu), Nic(7, "m") if network else None
-    )
+    spec = spec_of(profile, *drives, kernel="/tree/k" + profile.kernel, gpu=gpu)
+    spec = replace(spec, firmware=Path("/tree/f" + profile.firmware) if profile.firmware else None)
+    argv = argv_of(spec, Nic(7, "m") if network else None)
     require_known(argv)
+    assert values_of(argv, "-kernel") == [str(spec.kernel)]
     names = [block["file"]["filename"] for block in json_of(argv, "-blockdev")]
     assert names == [drive.path for drive in drives]
     assert values_of(argv, "-append") == [profile.bootargs] * bool(profile.bootargs)
@@ -508,6 +583,7 @@ def test_the_check_above_sees_an_argument_that_does_not_belong_there() -> None:
         ["-daemonize", "x"],
         ["-machine", "virt,accel=kvm"],
         ["-device", '{"driver":"x","romfile":"y"}'],
+        ["-blockdev", '{"driver":"qcow2","backing":"y"}'],
         ["-serial", "stdio"],
     ]
     for extra in wrong:

@@ -15,19 +15,22 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Literal
 
 import anyio
+from anyio.to_thread import run_sync as to_thread
 
 from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, NoDisplay, QemuMissing, RequestInvalid
+from rawtap.guest import gdb
+from rawtap.guest.accelerator import kvm_is_open
 from rawtap.guest.console import Console, Output, pattern_for, printable
 from rawtap.guest.display import Display
 from rawtap.guest.monitor import EventLog, Monitor, MonitorLost, connected
-from rawtap.guest.profile import QEMU_PACKAGES, MachineSpec, Nic, arguments
-
-_T = TypeVar("_T")
+from rawtap.guest.profile import QEMU_PACKAGES, Inherited, MachineSpec, Nic, arguments
+from rawtap.guest.scratch import layer_over
 
 _STDERR_BYTES = 16384
 _TAIL_CHARACTERS = 1500
@@ -55,6 +58,16 @@ def _require(program: str, package: str) -> str:
     return path
 
 
+@dataclass(frozen=True)
+class _Held:
+    """What a machine holds besides its process: until its end, and until it has opened its files."""
+
+    until_end: contextlib.ExitStack
+    opening: contextlib.ExitStack
+    scratch: Path
+    gdb: Path | None
+
+
 class Machine:
     """One guest, from `spawn` to `end`. Its console, its events and its `exit` outlive the process."""
 
@@ -65,6 +78,7 @@ class Machine:
         process: asyncio.subprocess.Process,
         console: Console,
         monitor: socket.socket,
+        held: _Held,
         on_exit: Callable[[Exit], None] | None,
     ) -> None:
         self.name = name
@@ -74,12 +88,17 @@ class Machine:
         self.events = EventLog()
         self.exit: Exit | None = None
         self.started_at = time.monotonic()
+        self.accelerator: Literal["kvm", "tcg"] | None = None  # None until it has told
+        self.gdb = held.gdb
+        self.scratch = held.scratch
+        self.state_lock = anyio.Lock()  # of whoever saves or restores its whole state
         self._process = process
         self._on_exit = on_exit
         self._monitor_socket = monitor
         self._monitor: Monitor | None = None
+        self._opening = held.opening
         self._stack = contextlib.AsyncExitStack()
-        self._stack.callback(monitor.close)
+        self._stack.callback(held.until_end.close)
         self._display = Display(self.execute, self._add_fd)
         self._stack.callback(self._display.close)
         self._ending = "guest ended by itself"
@@ -88,9 +107,16 @@ class Machine:
 
     @classmethod
     async def spawn(
-        cls, name: str, spec: MachineSpec, nic: Nic | None, on_exit: Callable[[Exit], None] | None = None
+        cls,
+        name: str,
+        spec: MachineSpec,
+        nic: Nic | None,
+        scratch: Path,
+        on_exit: Callable[[Exit], None] | None = None,
     ) -> Machine:
         """Start QEMU, paused; `greet` waits until it is there. `on_exit` is called when it has ended, whatever for.
+
+        `scratch` is the folder for what lives as long as it does, like the layers of its drives.
 
         Raises:
             QemuMissing: QEMU or setpriv is not installed.
@@ -98,33 +124,26 @@ class Machine:
         """
         qemu = _require(spec.qemu, QEMU_PACKAGES[spec.profile.arch])
         setpriv = _require("setpriv", "util-linux")
-        with contextlib.ExitStack() as ours:
-            console, console_far = socket.socketpair()
-            monitor, monitor_far = socket.socketpair()
-            ours.callback(console_far.close)
-            ours.callback(monitor_far.close)
-            fds = (console_far.fileno(), monitor_far.fileno(), *([nic.fd] if nic else []))
-            argv = arguments(spec, console_fd=fds[0], monitor_fd=fds[1], nic=nic)
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    setpriv,
-                    *_confinement(),
-                    qemu,
-                    *argv[1:],
-                    pass_fds=fds,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.STDOUT,
-                )
-            except BaseException as error:
-                console.close()
-                monitor.close()
-                if isinstance(error, OSError):
-                    raise GuestFailed(
-                        "QEMU cannot be started", evidence=str(error), cure="qemu_doctor checks the set-up"
-                    ) from error
-                raise
-        return cls(name, spec, process, Console(console), monitor, on_exit)
+        with contextlib.ExitStack() as near, contextlib.ExitStack() as far:
+            console, console_far = _pair(near, far)
+            monitor, monitor_far = _pair(near, far)
+            opening = near.enter_context(contextlib.ExitStack())
+            layers = await to_thread(_layers, spec, scratch, opening)
+            debugger = near.enter_context(gdb.listening()) if spec.gdb else None
+            inherited = Inherited(
+                console_far.fileno(),
+                monitor_far.fileno(),
+                nic,
+                debugger.socket.fileno() if debugger else None,
+                layers,
+                kvm_is_open(spec.profile.arch),
+            )
+            command = [setpriv, *_confinement(), qemu, *arguments(spec, inherited)[1:]]
+            process = await _start(command, inherited.descriptors)
+            if debugger:
+                debugger.socket.close()
+            held = _Held(near.pop_all(), opening, scratch, debugger.path if debugger else None)
+            return cls(name, spec, process, Console(console), monitor, held, on_exit)
 
     async def greet(self) -> None:
         """Wait until QEMU answers on its monitor.
@@ -136,10 +155,13 @@ class Machine:
         session = connected(self._monitor_socket, self.name, self.events)
         try:
             self._monitor = await self._stack.enter_async_context(session)
+            self.accelerator = "kvm" if (await self._monitor.execute("query-kvm"))["enabled"] else "tcg"
         except MonitorLost:
             await self._wait_exit(_QUIT_SECONDS)  # its own exit code, not that of a signal
             await self.end()
             raise self.exited() from None
+        finally:
+            self._opening.close()  # it has its files open, or is gone
 
     @property
     def running(self) -> bool:
@@ -251,18 +273,26 @@ class Machine:
 
         Raises:
             GuestExited: The guest is gone.
-            GuestFailed: QEMU refused; its class of error and its text are inside.
+            GuestFailed: QEMU refused; its class of error and its text are inside. Or it did not answer.
         """
-        return await self._ask(lambda monitor: monitor.execute(command, arguments))
+        async with self._asking() as monitor:
+            return await monitor.execute(command, arguments)
 
     async def _add_fd(self, fd: int) -> int:
-        return await self._ask(lambda monitor: monitor.add_fd(fd))
+        async with self._asking() as monitor:
+            return await monitor.add_fd(fd)
 
-    async def _ask(self, question: Callable[[Monitor], Awaitable[_T]]) -> _T:
+    async def run_job(self, command: str, arguments: dict[str, Any], timeout: float) -> None:
+        """Run a QMP command that starts a job, and wait for that job's end; raises as `execute` does."""
+        async with self._asking() as monitor:
+            await monitor.run_job(command, arguments, timeout)
+
+    @contextlib.asynccontextmanager
+    async def _asking(self) -> AsyncIterator[Monitor]:
         if self._monitor is None:
             raise GuestNotRunning(f"the guest {self.name} is not running", cure="qemu_boot starts it")
         try:
-            return await question(self._monitor)
+            yield self._monitor
         except MonitorLost:
             if await self._wait_exit(_LOST_SECONDS):
                 raise self.exited() from None
@@ -318,8 +348,8 @@ class Machine:
                     signal()
             await self._wait_exit(None)
         finally:
+            await self.console.close()  # before its socket is closed below its reader
             await self._stack.aclose()
-            await self.console.close()
 
     async def _quit(self) -> bool:
         """Ask QEMU to quit; whether there was a monitor to ask."""
@@ -350,6 +380,35 @@ class Machine:
         if self._on_exit:
             self._on_exit(self.exit)
         return self.exit
+
+
+def _pair(near: contextlib.ExitStack, far: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
+    """Two connected sockets: ours, and QEMU's, which is closed here once QEMU has inherited it."""
+    ours, theirs = socket.socketpair()
+    near.callback(ours.close)
+    far.callback(theirs.close)
+    return ours, theirs
+
+
+def _layers(spec: MachineSpec, scratch: Path, opening: contextlib.ExitStack) -> dict[int, Path]:
+    """A layer for each drive that is written, where the guest's writes are thrown away."""
+    return {
+        number: opening.enter_context(layer_over(Path(drive.path), drive.format, scratch))
+        for number, drive in enumerate(spec.drives)
+        if spec.overlay and not drive.readonly
+    }
+
+
+async def _start(command: list[str], descriptors: tuple[int, ...]) -> asyncio.subprocess.Process:
+    pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    try:
+        return await asyncio.create_subprocess_exec(
+            *command, pass_fds=descriptors, stdin=null, stdout=pipe, stderr=asyncio.subprocess.STDOUT
+        )
+    except OSError as error:
+        raise GuestFailed(
+            "QEMU cannot be started", evidence=str(error), cure="qemu_doctor checks the set-up"
+        ) from error
 
 
 def _confinement() -> list[str]:

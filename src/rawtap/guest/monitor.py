@@ -128,6 +128,44 @@ class Monitor:
             raise MonitorLost from error
         return int((await self.execute("add-fd"))["fd"])
 
+    async def run_job(self, command: str, arguments: dict[str, Any], timeout: float) -> None:
+        """Run a command that starts the job of its argument "job-id", and wait for that job's end.
+
+        Raises:
+            MonitorLost: QEMU has ended.
+            GuestFailed: QEMU refused, the job failed, or it did not end within `timeout` seconds.
+        """
+        job = arguments["job-id"]
+        with self._client.listener(("JOB_STATUS_CHANGE",), lambda event: _job_of(event) == job) as changes:
+            await self.execute(command, arguments)
+            try:
+                async with asyncio.timeout(timeout):
+                    while (await self._next(changes))["data"]["status"] != "concluded":
+                        pass
+            except TimeoutError as error:
+                raise GuestFailed(
+                    f"QEMU did not finish {command} within {timeout:g} s", cure="It goes on: ask again later"
+                ) from error
+        errors = [each.get("error") for each in await self.execute("query-jobs") if each["id"] == job]
+        await self.execute("job-dismiss", {"id": job})
+        if any(errors):
+            raise GuestFailed(
+                f"QEMU could not do {command}", evidence=visible(str(errors[0])), cure="qemu_status shows the guest"
+            )
+
+    async def _next(self, events: EventListener) -> Any:
+        """The next event of those; the connection's end wakes whoever waits as well."""
+        coming = asyncio.ensure_future(events.get())
+        lost = asyncio.ensure_future(self._client.runstate_changed())
+        try:
+            await asyncio.wait({coming, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                raise MonitorLost
+            return coming.result()
+        finally:
+            coming.cancel()
+            lost.cancel()
+
     async def shutdown_reason(self) -> str | None:
         """Why QEMU ended, in its own word (qapi/run-state.json, ShutdownCause), once its process has.
 
@@ -139,6 +177,10 @@ class Monitor:
                     await self._client.runstate_changed()
         reasons = [data.get("reason") for event in self._shutdowns.clear() if isinstance(data := event["data"], dict)]
         return reasons[-1] if reasons else None
+
+
+def _job_of(event: Mapping[str, Any]) -> Any:
+    return event["data"]["id"]
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,11 +16,10 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, Strict, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated_dataclass
 
-from rawtap.errors import GuestNotFound, ProfileInvalid
+from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
+from rawtap.guest.paths import CONFIG_FILE, PUBLIC, RVOS_KERNEL, Allowed, holds, require_lone
 
-CONFIG_FILE = "rawtap.toml"
-RVOS_KERNEL = "target/riscv64gc-unknown-none-elf/release/kernel.bin"
-UBOOT_KERNEL = "/usr/lib/u-boot/qemu-riscv64_smode/uboot.elf"
+UBOOT_KERNEL = f"{PUBLIC}/qemu-riscv64_smode/uboot.elf"
 
 # Debian's packages for each emulator.
 QEMU_PACKAGES = {
@@ -63,7 +62,8 @@ class Profile:
     """A machine, its software and how to speak to it.
 
     Attributes:
-        kernel: A path, relative to the project's root, or "" where one must be given in the call.
+        kernel: A path, relative to the project's root; "" for none, where there is firmware.
+        firmware: A path likewise, to a boot loader that the machine starts by itself; it wins over `bios`.
         prompt: What the console shows at the start of a line when it waits for a command; "" for none.
         interrupt: For boot loaders that count down.
         enter: What ends a command on the console.
@@ -71,6 +71,7 @@ class Profile:
         bridge: The bridge that network=true uses.
         address: The host's address on it.
         bus: Where virtio devices go: "mmio" (virt machines without PCI drivers) or "pci".
+        overlay: Whether what the guest writes to its drives goes to a layer that is thrown away at its end.
     """
 
     name: _Word = "custom"
@@ -81,6 +82,7 @@ class Profile:
     smp: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
     bios: Literal["default", "none"] | None = None
     kernel: str = ""
+    firmware: str = ""
     bootargs: _Argument = ""
     drives: tuple[Drive, ...] = ()
     prompt: str = ""
@@ -90,9 +92,22 @@ class Profile:
     bridge: str = "rawtap-br0"
     address: str = "10.0.2.2/24"
     bus: Literal["mmio", "pci"] = "mmio"
+    overlay: _Flag = False
 
 
 _PROFILE = TypeAdapter(Profile)
+
+
+def _u_boot(arch: Literal["riscv64", "x86_64", "aarch64", "arm"], **differences: Any) -> Profile:
+    """One of Debian's package u-boot-qemu."""
+    return Profile(
+        name=f"u-boot-{arch}",
+        arch=arch,
+        prompt="=> ",
+        interrupt=Interrupt(wait_for="Hit any key to stop autoboot", send=" "),
+        **({"shutdown_command": "poweroff"} | differences),
+    )
+
 
 BUILTIN: Mapping[str, Profile] = {
     "rvos": Profile(
@@ -107,13 +122,12 @@ BUILTIN: Mapping[str, Profile] = {
         shutdown_command="shutdown",
         bridge="rvos-br0",
     ),
-    "u-boot-riscv64": Profile(
-        name="u-boot-riscv64",
-        bios="default",
-        kernel=UBOOT_KERNEL,
-        prompt="=> ",
-        interrupt=Interrupt(wait_for="Hit any key to stop autoboot", send=" "),
-        shutdown_command="poweroff",
+    "u-boot-riscv64": _u_boot("riscv64", bios="default", kernel=UBOOT_KERNEL),
+    "u-boot-aarch64": _u_boot("aarch64", cpu="max", firmware=f"{PUBLIC}/qemu_arm64/u-boot.bin", bus="pci"),
+    "u-boot-arm": _u_boot("arm", firmware=f"{PUBLIC}/qemu_arm/u-boot.bin", bus="pci"),
+    # It knows no command that powers off: qemu_shutdown ends it over QMP.
+    "u-boot-x86_64": _u_boot(
+        "x86_64", machine="pc", firmware=f"{PUBLIC}/qemu-x86_64/u-boot.rom", bus="pci", shutdown_command=None
     ),
 }
 
@@ -129,6 +143,8 @@ class BootOptions:
     kernel: str | None = None
     extra_drives: tuple[Drive, ...] = ()
     gpu: bool = False
+    overlay: bool | None = None
+    gdb: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,9 +160,16 @@ class MachineSpec:
     """A profile with every path resolved and every call option applied: ready to run."""
 
     profile: Profile
-    kernel: Path
+    kernel: Path | None
     drives: tuple[Drive, ...] = field(default=())
     gpu: bool = False
+    firmware: Path | None = None
+    gdb: bool = False
+
+    @property
+    def overlay(self) -> bool:
+        """Whether its drives are written to layers that are thrown away."""
+        return self.profile.overlay
 
     @property
     def qemu(self) -> str:
@@ -163,17 +186,17 @@ def choose(root: Path | None, name: str | None) -> tuple[Path, Profile]:
         ProfileInvalid: No such profile, or a ``rawtap.toml`` that is none.
         GuestNotFound: The root is no folder, or nothing in it says what to boot.
     """
-    if root is not None and not _holds(root, Path.is_dir):
+    if root is not None and not holds(root, Path.is_dir):
         raise GuestNotFound(f"there is no folder {root}", cure="Give project_root as an absolute path")
     if root is None and name is not None:
         return Path("/"), _builtin(name)
     root = root or Path.cwd()
     config = root / CONFIG_FILE
-    if _holds(config, Path.is_file):
+    if holds(config, Path.is_file):
         return root, _read_config(config, name)
     if name is not None:
         return root, _builtin(name)
-    if _holds(root / RVOS_KERNEL, Path.is_file):
+    if holds(root / RVOS_KERNEL, Path.is_file):
         return root, BUILTIN["rvos"]
     raise GuestNotFound(
         f"nothing in {root} says what to boot",
@@ -191,6 +214,11 @@ def _builtin(name: str) -> Profile:
 
 def _read_config(config: Path, name: str | None) -> Profile:
     try:
+        # A link to elsewhere could have an error's text tell what is there.
+        if not config.resolve().is_relative_to(config.parent.resolve()):
+            raise PathNotAllowed(
+                f"{config} may not be read", evidence="it is a link out of its folder", cure="Put the file itself there"
+            )
         table = tomllib.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ProfileInvalid(
@@ -210,7 +238,7 @@ def overlay(config: Path, table: dict[str, Any], name: str | None) -> Profile:
     if base_name is not None:
         base = _builtin(str(base_name))
     else:
-        base = BUILTIN["rvos"] if _holds(config.parent / RVOS_KERNEL, Path.is_file) else Profile()
+        base = BUILTIN["rvos"] if holds(config.parent / RVOS_KERNEL, Path.is_file) else Profile()
     values = asdict(base) | table
     try:
         return _PROFILE.validate_python(values)
@@ -231,80 +259,128 @@ def explain_validation(error: ValidationError) -> str:
     return "; ".join(lines)
 
 
-def resolve(root: Path, profile: Profile, options: BootOptions) -> MachineSpec:
+def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed) -> MachineSpec:
     """Apply a call's options and resolve every path.
 
     Raises:
         ProfileInvalid: An option that no machine could mean.
-        GuestNotFound: A kernel or a drive that is not there, with its path.
+        PathNotAllowed: A kernel or a drive that is none of the project's and none of the operator's.
+        GuestNotFound: One that is not there, with its path.
     """
-    changes = {key: value for key in ("memory", "bootargs") if (value := getattr(options, key)) is not None}
+    changes = {key: value for key in ("memory", "bootargs", "overlay") if (value := getattr(options, key)) is not None}
     try:
         profile = replace(profile, **changes)
     except ValidationError as error:
         raise ProfileInvalid(
             "the boot options are not valid", evidence=explain_validation(error), cure='memory is like "256M"'
         ) from error
-    kernel = _existing(root, options.kernel or profile.kernel, "kernel")
+    firmware = _existing(allowed, root, profile.firmware, "firmware") if profile.firmware else None
+    text = options.kernel or profile.kernel
+    kernel = _existing(allowed, root, text, "kernel") if text or not firmware else None
     drives = [
-        replace(drive, path=str(_existing(root, drive.path, "drive")))
+        found
         for drive in (*profile.drives, *options.extra_drives)
-        if not drive.optional or _holds(root / drive.path, Path.is_file)
+        if (found := _found_drive(allowed, root, drive)) is not None
     ]
-    return MachineSpec(profile, kernel, tuple(drives), options.gpu)
+    return MachineSpec(profile, kernel, tuple(drives), options.gpu, firmware, options.gdb)
 
 
-def _holds(path: Path, test: Callable[[Path], bool]) -> bool:
-    """Whether `path` passes `test`; one that cannot even be asked (too long, behind a closed folder) does not."""
+def _found_drive(allowed: Allowed, root: Path, drive: Drive) -> Drive | None:
+    """The drive with its path resolved; None where it is optional and not there."""
     try:
-        return test(path)
-    except (OSError, ValueError):
-        return False
+        path = _existing(allowed, root, drive.path, "drive")
+    except GuestNotFound:
+        if drive.optional:
+            return None
+        raise
+    if drive.format == "qcow2":
+        require_lone(path)
+    return replace(drive, path=str(path))
 
 
-def _existing(root: Path, text: str, what: str) -> Path:
+def _existing(allowed: Allowed, root: Path, text: str, what: str) -> Path:
     if not text:
         raise GuestNotFound(f"no {what} is named", cure=f'Give kernel="PATH", or set it in {CONFIG_FILE}')
-    path = (root / text).absolute()
-    if _holds(path, Path.is_file):
-        return path.resolve()
-    hint = "Install it: apt install u-boot-qemu" if text == UBOOT_KERNEL else f"Build it, or name another {what}"
+    # That it is not built is no secret: `choose` tells it of any folder, and without it an rvOS tree is no project.
+    unbuilt = text == RVOS_KERNEL and not holds(root / text, Path.is_file)
+    path = root / text if unbuilt else allowed.resolved(root, text, what)
+    if not unbuilt and holds(path, Path.is_file):
+        return path
+    hint = "Install it: apt install u-boot-qemu" if path.is_relative_to(PUBLIC) else f"Build it, or name another {what}"
     raise GuestNotFound(f"the {what} {path} is not there", cure=hint)
 
 
-def arguments(spec: MachineSpec, *, console_fd: int, monitor_fd: int, nic: Nic | None) -> list[str]:
+@dataclass(frozen=True)
+class Inherited:
+    """What QEMU finds open or made when it starts.
+
+    Attributes:
+        console: Descriptor of the console's socket.
+        monitor: Descriptor of the one for QMP.
+        nic: The network card's, None without a network.
+        gdb: Descriptor of a listening socket for a debugger, None for none.
+        layers: The files that drives are written to, by the drives' numbers.
+        kvm: Whether to try KVM; QEMU emulates where that fails.
+    """
+
+    console: int
+    monitor: int
+    nic: Nic | None = None
+    gdb: int | None = None
+    layers: Mapping[int, Path] = field(default_factory=dict)
+    kvm: bool = False
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """All of them."""
+        nic = self.nic.fd if self.nic else None
+        return tuple(each for each in (self.console, self.monitor, nic, self.gdb) if each is not None)
+
+
+def arguments(spec: MachineSpec, inherited: Inherited) -> list[str]:
     """QEMU's command line: paused at start, console and QMP on inherited sockets, the TAP by descriptor."""
     profile = spec.profile
     out = [spec.qemu, "-nodefaults", "-no-user-config", "-S", "-display", "none"]
     out += ["-machine", profile.machine, "-m", profile.memory, "-smp", str(profile.smp)]
+    out += [*(["-accel", "kvm"] if inherited.kvm else []), "-accel", "tcg"]
     if profile.cpu:
         out += ["-cpu", profile.cpu]
-    if profile.bios:
-        out += ["-bios", profile.bios]
-    out += ["-kernel", str(spec.kernel)]
-    if profile.bootargs:
-        out += ["-append", profile.bootargs]
-    out += ["-chardev", f"socket,id=console,fd={console_fd}", "-serial", "chardev:console"]
-    out += ["-chardev", f"socket,id=monitor,fd={monitor_fd}", "-mon", "chardev=monitor,mode=control"]
+    out += _software(spec)
+    out += ["-chardev", f"socket,id=console,fd={inherited.console}", "-serial", "chardev:console"]
+    out += ["-chardev", f"socket,id=monitor,fd={inherited.monitor}", "-mon", "chardev=monitor,mode=control"]
+    if inherited.gdb is not None:
+        out += ["-chardev", f"socket,id=gdb,fd={inherited.gdb},server=on,wait=off", "-gdb", "chardev:gdb"]
     for number, drive in enumerate(spec.drives):
-        out += _drive(profile, number, drive)
-    if nic is not None:
-        out += ["-netdev", json.dumps({"type": "tap", "id": "net0", "fd": str(nic.fd)})]
-        out += _device(profile, "net", {"netdev": "net0", "mac": nic.mac})
+        out += _drive(profile, number, drive, inherited.layers.get(number))
+    if inherited.nic is not None:
+        out += ["-netdev", json.dumps({"type": "tap", "id": "net0", "fd": str(inherited.nic.fd)})]
+        # A PCI card would bring an option ROM of another package, and a boot from the network that nobody asked for.
+        rom = {"romfile": ""} if profile.bus == "pci" else {}
+        out += _device(profile, "net", {"netdev": "net0", "mac": inherited.nic.mac} | rom)
     if spec.gpu:
         out += _display(profile)
     # The guest's escape from the emulator ends here: no exec, no new privileges, no resource limits.
     return [*out, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
 
 
-def _drive(profile: Profile, number: int, drive: Drive) -> Sequence[str]:
-    node = f"drive{number}"
-    block = {
-        "driver": drive.format,
-        "node-name": node,
-        "read-only": drive.readonly,
-        "file": {"driver": "file", "filename": drive.path, "read-only": drive.readonly},
-    }
+def _software(spec: MachineSpec) -> list[str]:
+    firmware = str(spec.firmware) if spec.firmware else spec.profile.bios
+    out = ["-bios", firmware] if firmware else []
+    out += ["-kernel", str(spec.kernel)] if spec.kernel else []
+    return out + (["-append", spec.profile.bootargs] if spec.profile.bootargs else [])
+
+
+def drive_node(number: int) -> str:
+    """The block node that is the drive of that number to the guest."""
+    return f"drive{number}"
+
+
+def _drive(profile: Profile, number: int, drive: Drive, layer: Path | None) -> Sequence[str]:
+    node = drive_node(number)
+    block = _block(drive, f"image{number}" if layer else node, readonly=drive.readonly or layer is not None)
+    if layer:
+        file = {"driver": "file", "filename": str(layer)}
+        block = {"driver": "qcow2", "node-name": node, "read-only": False, "file": file, "backing": block}
     serial = {"serial": drive.serial} if drive.serial else {}
     return ["-blockdev", json.dumps(block), *_device(profile, "blk", {"drive": node} | serial)]
 
@@ -317,6 +393,13 @@ def _display(profile: Profile) -> Sequence[str]:
     if profile.arch == "x86_64" and profile.bus == "pci":
         return ["-device", json.dumps({"driver": "VGA"}), *_device(profile, "tablet", {})]
     return [word for kind in ("gpu", "keyboard", "tablet") for word in _device(profile, kind, {})]
+
+
+def _block(drive: Drive, node: str, *, readonly: bool) -> dict[str, Any]:
+    # null: whatever the image says by now, no backing file is opened.
+    backing = {"backing": None} if drive.format == "qcow2" else {}
+    file = {"driver": "file", "filename": drive.path, "read-only": readonly}
+    return {"driver": drive.format, "node-name": node, "read-only": readonly, "file": file} | backing
 
 
 def _device(profile: Profile, kind: str, properties: Mapping[str, str]) -> Sequence[str]:

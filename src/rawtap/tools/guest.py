@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from rawtap.doctor import examine
 from rawtap.errors import RequestInvalid
 from rawtap.guest.console import SHOWN_CHARACTERS, Output
-from rawtap.guest.profile import BootOptions, Drive
+from rawtap.guest.profile import BUILTIN, BootOptions, Drive
 from rawtap.lab import BootRequest, Guest
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
 from rawtap.tools.capture import CaptureRow, StartedCapture, row_of, started
@@ -41,6 +41,8 @@ class Boot(Answer):
     console: str = Field(description=f"The end of what the console showed. {_UNTRUSTED}")
     prompt_seen: bool
     elapsed: float = Field(description="Seconds.")
+    accelerator: Literal["kvm", "tcg"] | None = Field(description="What runs its processors, as QEMU says it.")
+    gdb: str | None = Field(description="Address of the debugger's stub, for gdb's `target remote ADDRESS`.")
     network: NetworkInfo | None
     capture: StartedCapture | None
     next_step: str | None
@@ -129,9 +131,12 @@ async def qemu_boot(
     context: LabContext,
     project_root: Annotated[
         str | None,
-        Field(description="Folder with a rawtap.toml or an rvOS build; the server's own folder if absent."),
+        Field(
+            description="Folder with a rawtap.toml or an rvOS build, whose files the guest may have; "
+            "the server's own folder if absent."
+        ),
     ] = None,
-    profile: Annotated[str | None, Field(description='"rvos" or "u-boot-riscv64".')] = None,
+    profile: Annotated[str | None, Field(description=f"One of: {', '.join(BUILTIN)}.")] = None,
     name: GuestName = "guest",
     network: Annotated[bool, Field(description="Put it on the profile's bridge by a TAP.")] = False,
     gpu: Annotated[bool, Field(description="Add a screen, a keyboard and a pointer.")] = False,
@@ -145,6 +150,11 @@ async def qemu_boot(
         bool, Field(description="Capture on the bridge, armed before the guest's first instruction.")
     ] = False,
     capture_filter: Annotated[str, Field(description="pcap-filter(7) expression for that capture.")] = "",
+    overlay: Annotated[
+        bool | None,
+        Field(description="Throw away at its end what it writes to its drives; the profile's choice if absent."),
+    ] = None,
+    gdb: Annotated[bool, Field(description="Open a gdb stub on a Unix socket of the server's user.")] = False,
 ) -> Boot:
     """Boot a guest in QEMU and wait for its prompt. With network=true it gets a TAP on a bridge with the host."""
     lab = lab_of(context)
@@ -162,7 +172,7 @@ async def qemu_boot(
             profile=profile,
             name=name,
             network=network,
-            options=BootOptions(memory, bootargs, kernel, drives, gpu),
+            options=BootOptions(memory, bootargs, kernel, drives, gpu, overlay, gdb),
             wait_for_prompt=wait_for_prompt,
             timeout=timeout,
             capture=capture,
@@ -177,6 +187,8 @@ async def qemu_boot(
         console=booted.console.text[-2000:],
         prompt_seen=booted.prompt_seen,
         elapsed=round(booted.elapsed, 3),
+        accelerator=booted.guest.machine.accelerator,
+        gdb=f"unix:{booted.guest.machine.gdb}" if booted.guest.machine.gdb else None,
         network=_network(booted.guest),
         capture=started(booted.guest.capture) if booted.guest.capture else None,
         next_step=f"No prompt within {timeout:g} s; the guest runs on: qemu_read shows more" if waited else None,

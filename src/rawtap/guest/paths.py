@@ -1,0 +1,130 @@
+"""Which host files a guest may be given: those of its project, the operator's folders, and public boot loaders.
+
+Theory of operation. A path comes from an agent, or from a project's file, which may be somebody else's work. It is
+resolved first, links and all, held against the folders that are allowed, and only then asked whether it exists: a
+refusal tells nothing about what is there. What QEMU gets is the resolved path.
+
+A folder is no project because a call names it. It must say so itself, by a file that its user put there (the rule that
+git(1) has in safe.directory), and it must not hold the user's home: keys and letters are no part of a project.
+A qcow2 image can name further files for QEMU to open, anywhere; such an image is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rawtap.errors import GuestNotFound, PathNotAllowed
+
+CONFIG_FILE = "rawtap.toml"
+RVOS_KERNEL = "target/riscv64gc-unknown-none-elf/release/kernel.bin"
+PUBLIC = Path("/usr/lib/u-boot")  # Debian's u-boot-qemu: the built-in profiles' boot loaders
+
+_FLAG = "--image-dir"
+_QCOW2_MAGIC = b"QFI\xfb"
+_QCOW2_HEAD = struct.Struct(">4sIQ56xQ")  # magic, version, offset of the backing file's name; incompatible features
+_WITH_FEATURES = 3  # the version from which on they are there
+_EXTERNAL_DATA = 1 << 2
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Folders whose files a guest may be given, all resolved; `note` says why the project's is none of them."""
+
+    folders: tuple[Path, ...]
+    note: str = ""
+
+    def resolved(self, root: Path, text: str, what: str) -> Path:
+        """The file that `text` means, seen from `root`, with every link followed. It may not exist.
+
+        Raises:
+            PathNotAllowed: It lies elsewhere.
+            GuestNotFound: No file can have that path.
+        """
+        path = (root / text).absolute()
+        try:
+            real = path.resolve()
+        except (OSError, RuntimeError, ValueError) as error:  # links in a circle are a RuntimeError to Python 3.11
+            raise GuestNotFound(
+                f"the {what} {path} is not there", evidence=str(error), cure=f"Name another {what}"
+            ) from error
+        if self._hold(real):
+            return real
+        raise PathNotAllowed(
+            f"the {what} {path} may not be used",
+            evidence=self._reason(path),
+            cure=f"Name a {what} in the project, or have the operator start the server with {_FLAG} {path.parent}",
+        )
+
+    def _hold(self, path: Path) -> bool:
+        return any(path.is_relative_to(folder) for folder in (*self.folders, PUBLIC))
+
+    def _reason(self, path: Path) -> str:
+        said = [f"allowed folders: {', '.join(map(str, (*self.folders, PUBLIC)))}"]
+        if self._hold(Path(os.path.normpath(path))):
+            said.append("a link leads out of them")
+        if self.note:
+            said.append(self.note)
+        return "; ".join(said)
+
+
+def allowed_for(root: Path, image_dirs: Iterable[Path]) -> Allowed:
+    """What a boot from `root` may use: `root` itself where it is a project, and the operator's folders."""
+    operators = tuple(folder.resolve() for folder in image_dirs)
+    if lack := lack_of_project(root):
+        return Allowed(operators, lack)
+    return Allowed((root.resolve(), *operators))
+
+
+def lack_of_project(root: Path) -> str:
+    """Why that folder is no project, in words; "" where it is one."""
+    home = Path(os.path.expanduser("~")).absolute()  # noqa: PTH111 - which gives an error where there is none
+    if home.resolve().is_relative_to(root.resolve()):
+        return f"{root} is no project: it holds the home of the server's user"
+    if not any(holds(root / name, _is_ours) for name in (CONFIG_FILE, RVOS_KERNEL)):
+        return f"{root} is no project: it has no {CONFIG_FILE} and no {RVOS_KERNEL} of the server's user"
+    return ""
+
+
+def _is_ours(path: Path) -> bool:
+    return path.is_file() and path.stat().st_uid in {0, os.geteuid()}
+
+
+def holds(path: Path, test: Callable[[Path], bool]) -> bool:
+    """Whether `path` passes `test`; one that cannot even be asked (too long, behind a closed folder) does not."""
+    try:
+        return test(path)
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
+def require_lone(image: Path) -> None:
+    """Refuse a qcow2 image that names further files (qemu/docs/interop/qcow2.txt, section "Header").
+
+    What is no qcow2 image at all is left to QEMU's own words.
+
+    Raises:
+        PathNotAllowed: It has a backing file or an external data file.
+        GuestNotFound: It cannot be read.
+    """
+    try:
+        with image.open("rb") as file:
+            head = file.read(_QCOW2_HEAD.size)
+    except OSError as error:
+        raise GuestNotFound(
+            f"the drive {image} cannot be read", evidence=str(error), cure="Make it readable for the server's user"
+        ) from error
+    if len(head) < _QCOW2_HEAD.size or not head.startswith(_QCOW2_MAGIC):
+        return
+    _, version, backing, features = _QCOW2_HEAD.unpack(head)
+    has_data_file = version >= _WITH_FEATURES and features & _EXTERNAL_DATA
+    if backing or has_data_file:
+        found = "a backing file" if backing else "an external data file"
+        raise PathNotAllowed(
+            f"the drive {image} may not be used",
+            evidence=f"it names {found}, which QEMU would open wherever it is",
+            cure="Make it whole: qemu-img convert -O qcow2 OLD NEW. overlay=true makes a layer that is thrown away",
+        )

@@ -1,0 +1,163 @@
+"""A guest of each architecture, from Debian's u-boot-qemu: booted, on the wire, and ended."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+
+from support import Account, ToolFailed, command_of, eventually_async, exists, link_names, read_back, serving
+from test_endings import raw_client
+
+ARCHITECTURES = ["riscv64", "aarch64", "arm", "x86_64"]
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_each_architecture_boots_pings_and_ends(user: Account, arch: str) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            booted = await session.boot(profile=f"u-boot-{arch}")
+            assert booted["prompt_seen"]
+            assert f"qemu-system-{arch}" in command_of(booted["pid"])
+            assert booted["accelerator"] == "tcg"
+            if arch == "x86_64":  # this build looks for PCI devices only when it is told to
+                await session.call("qemu_send", command="pci enum; virtio scan")
+            await session.call("qemu_pcap_start", filter="icmp")
+            assert "is alive" in await session.ping()
+            stopped = await session.call("qemu_pcap_stop")
+            assert stopped["packets"] == read_back(stopped["path"]) == 2
+            await session.call("qemu_snapshot", action="save", tag="a")
+            await session.call("qemu_send", command="setenv mark 5")
+            await session.call("qemu_snapshot", action="restore", tag="a")
+            assert "not defined" in (await session.call("qemu_send", command="printenv mark"))["output"]
+            assert "is alive" in await session.ping()
+            ended = await session.call("qemu_shutdown")
+            assert ended["exit_code"] == 0
+            expected = {"host-qmp-quit"} if arch == "x86_64" else {"guest-shutdown", "console command 'poweroff'"}
+            assert ended["reason"] in expected
+
+    anyio.run(scenario)
+    assert link_names() == set()
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o666])
+def test_the_answer_says_what_runs_the_guest_whether_kvm_is_open_or_not(
+    user: Account, tmp_path: Path, mode: int
+) -> None:
+    """A file in the device's place, in this run's own mount namespace: to the user it is closed, or open and no KVM.
+
+    In the latter case QEMU is told to try KVM first, cannot, and emulates.
+    """
+    device = tmp_path / "kvm"
+    device.write_bytes(b"")
+    device.chmod(mode)
+    subprocess.run(["mount", "--bind", device, "/dev/kvm"], check=True)
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            booted = await session.boot(profile=f"u-boot-{os.uname().machine}", network=False)
+            assert booted["prompt_seen"]
+            assert booted["accelerator"] == "tcg"
+            assert ("-accel kvm" in command_of(booted["pid"])) == (mode == 0o666)
+            other = next(each for each in ARCHITECTURES if each != os.uname().machine)
+            foreign = await session.boot(profile=f"u-boot-{other}", network=False, name="foreign")
+            assert "-accel kvm" not in command_of(foreign["pid"])
+
+    try:
+        anyio.run(scenario)
+    finally:
+        subprocess.run(["umount", "/dev/kvm"], check=True)
+
+
+def asked(path: str, packet: bytes) -> bytes:
+    """A debugger's question and all that came up to the stub's answer (GDB Remote Serial Protocol, "Overview").
+
+    The stub may tell unasked before that, that the guest has stopped.
+    """
+    with socket.socket(socket.AF_UNIX) as debugger:
+        debugger.settimeout(5)
+        debugger.connect(path)
+        debugger.sendall(b"$" + packet + b"#%02x" % (sum(packet) % 256))
+        found = b""
+        while not re.search(rb"\+\$[^#]*#..$", found):
+            found += debugger.recv(4096)
+    return found
+
+
+def asks_as(account: Account, path: str) -> int:
+    """Exit code of a connection to a socket, made by an account."""
+    code = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+    return subprocess.run(
+        account.command("/usr/bin/python3", "-c", code, path), check=False, stderr=subprocess.DEVNULL
+    ).returncode
+
+
+def test_a_debugger_can_connect_and_nobody_else(user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            booted = await session.boot(network=False, gdb=True)
+            assert booted["prompt_seen"]
+            scheme, _, path = booted["gdb"].partition(":")
+            assert scheme == "unix"
+            assert len(path) < 108
+            folder = Path(path).parent
+            assert (folder.stat().st_mode & 0o777, folder.stat().st_uid) == (0o700, user.uid)
+            assert await anyio.to_thread.run_sync(asks_as, Account("nobody", 65534, 65534, user.home), path) != 0
+            answer = await anyio.to_thread.run_sync(asked, path, b"?")
+            assert b"+$T05" in answer  # SIGTRAP: a debugger that comes stops the guest
+            again = await session.boot(network=False, gdb=False, name="plain")
+            assert again["gdb"] is None
+            ended = await session.call("qemu_shutdown", timeout=0)
+            assert ended["exit_code"] == 0
+            assert not folder.exists()
+
+    anyio.run(scenario)
+
+
+def test_the_debuggers_socket_goes_with_the_guest_however_it_ends(user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            booted = await session.boot(network=False, gdb=True)
+            folder = Path(booted["gdb"].removeprefix("unix:")).parent
+            os.kill(booted["pid"], 9)
+            assert await eventually_async(lambda: not exists(booted["pid"]))
+            await session.call("qemu_status")
+            assert not (await session.boot(network=False))["gdb"]  # of that name: what was left is released first
+            assert not folder.exists()
+            with pytest.raises(ToolFailed, match=r"guest\.exited"):
+                await session.boot(network=False, gdb=True, name="x", memory="1K")
+
+    anyio.run(scenario)
+
+
+def test_a_runtime_folder_of_a_long_name_is_passed_over(user: Account) -> None:
+    long = user.home / ("r" * 100)
+    long.mkdir()
+    os.chown(long, user.uid, user.gid)
+    short = user.home / "run"
+    short.mkdir()
+    os.chown(short, user.uid, user.gid)
+
+    async def scenario(runtime: Path) -> str:
+        async with serving(replace(user, more=(f"XDG_RUNTIME_DIR={runtime}",))) as session:
+            return str((await session.boot(network=False, gdb=True))["gdb"])
+
+    assert anyio.run(scenario, short).startswith(f"unix:{short}/")
+    assert not anyio.run(scenario, long).startswith(f"unix:{long}/")
+    assert list(short.iterdir()) == list(long.iterdir()) == []
+
+
+def test_the_servers_end_removes_the_debuggers_socket(user: Account) -> None:
+    with raw_client(user) as client:
+        booted = client.call("qemu_boot", profile="u-boot-riscv64", gdb=True)
+        path = Path(booted["gdb"].removeprefix("unix:"))
+        assert path.is_socket()
+        client.process.terminate()
+        assert client.process.wait(timeout=10) == 0
+    assert not path.parent.exists()
