@@ -13,7 +13,7 @@ readonly RUN_PACKAGES=(
   python3-dev gcc libc6-dev libpcap-dev                  # to build the extension modules
   'qemu-system-riscv|qemu-system-misc' opensbi u-boot-qemu # the demo guest
 )
-readonly TEST_PACKAGES=(tcpdump tshark strace)
+readonly TEST_PACKAGES=(tcpdump tshark strace dnsmasq-base)
 
 say() { printf '\033[1m%s\033[0m\n' "$*"; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }

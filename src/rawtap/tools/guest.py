@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +14,8 @@ from rawtap.doctor import examine
 from rawtap.errors import RequestInvalid
 from rawtap.guest.console import SHOWN_CHARACTERS, Output
 from rawtap.guest.profile import BootOptions, Drive
-from rawtap.lab import BootRequest, Guest
+from rawtap.lab import BootRequest, Guest, Lab
+from rawtap.network.network import Bridge
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
 from rawtap.tools.capture import CaptureRow, StartedCapture, row_of, started
 
@@ -43,6 +45,7 @@ class Boot(Answer):
     elapsed: float = Field(description="Seconds.")
     network: NetworkInfo | None
     capture: StartedCapture | None
+    warnings: list[str] = Field(description="What was asked for and is not there; the guest runs without it.")
     next_step: str | None
 
 
@@ -69,6 +72,15 @@ class GuestRow(Answer):
     network: NetworkInfo | None
 
 
+class LeaseRow(Answer):
+    """An address that dnsmasq gave."""
+
+    name: str = Field(description="What the guest calls itself, or its fixed name; untrusted.")
+    mac: str
+    address: str
+    expires: float = Field(description="Seconds from now.")
+
+
 class NetworkRow(Answer):
     """A bridge that guests of this server use."""
 
@@ -76,6 +88,8 @@ class NetworkRow(Answer):
     address: str
     made_by_rawtap: bool
     guests: list[str]
+    services: str | None = Field(description="dnsmasq's state, which answers DHCP and DNS there.")
+    leases: list[LeaseRow]
 
 
 class Status(Answer):
@@ -145,6 +159,9 @@ async def qemu_boot(
         bool, Field(description="Capture on the bridge, armed before the guest's first instruction.")
     ] = False,
     capture_filter: Annotated[str, Field(description="pcap-filter(7) expression for that capture.")] = "",
+    services: Annotated[
+        bool | None, Field(description="Answer DHCP and DNS on the bridge, by dnsmasq; as the profile says if absent.")
+    ] = None,
 ) -> Boot:
     """Boot a guest in QEMU and wait for its prompt. With network=true it gets a TAP on a bridge with the host."""
     lab = lab_of(context)
@@ -167,6 +184,7 @@ async def qemu_boot(
             timeout=timeout,
             capture=capture,
             capture_filter=capture_filter,
+            services=services,
         ),
         report,
     )
@@ -179,6 +197,7 @@ async def qemu_boot(
         elapsed=round(booted.elapsed, 3),
         network=_network(booted.guest),
         capture=started(booted.guest.capture) if booted.guest.capture else None,
+        warnings=list(booted.warnings),
         next_step=f"No prompt within {timeout:g} s; the guest runs on: qemu_read shows more" if waited else None,
     )
 
@@ -241,15 +260,7 @@ async def qemu_status(
         rootless=lab.settings.rootless,
         guests=[_guest_row(each, guest) for each, guest in guests.items()],
         captures=[row_of(await lab.captures.report(each)) for each in captures[-20:]],
-        networks=[
-            NetworkRow(
-                bridge=bridge.name,
-                address=str(bridge.address),
-                made_by_rawtap=bridge.made,
-                guests=[key for key, guest in lab.guests.items() if guest.bridge and guest.bridge.name == bridge.name],
-            )
-            for bridge in bridges.values()
-        ],
+        networks=[_network_row(lab, bridge) for bridge in bridges.values()],
     )
 
 
@@ -295,6 +306,18 @@ def _network(guest: Guest) -> NetworkInfo | None:
         mac=guest.tap.mac,
         gateway=str(address.ip),
         subnet=str(address.network),
+    )
+
+
+def _network_row(lab: Lab, bridge: Bridge) -> NetworkRow:
+    services = lab.bridges.served_on(bridge.name)
+    return NetworkRow(
+        bridge=bridge.name,
+        address=str(bridge.address),
+        made_by_rawtap=bridge.made,
+        guests=[key for key, guest in lab.guests.items() if guest.bridge and guest.bridge.name == bridge.name],
+        services=services.state() if services else None,
+        leases=[LeaseRow(**asdict(lease)) for lease in services.leases()] if services else [],
     )
 
 
