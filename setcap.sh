@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Gives a rawtap environment its two capabilities, once, as an administrator.
+# Gives a rawtap environment its three capabilities, once, as an administrator.
 #
 #   setcap.sh [--group G] [VENV]   make VENV/bin/python-rawtap: a private copy of the environment's interpreter, owned
-#                                  root:G, mode 0750, with cap_net_raw,cap_net_admin+p; open /dev/net/tun to users
+#                                  root:G, mode 0750, with cap_net_raw,cap_net_admin,cap_net_bind_service+p; open
+#                                  /dev/net/tun to users
 #   setcap.sh --check [VENV]       say what is there and what is missing; exit 1 if anything is
 #   setcap.sh --remove [VENV]      take back what the first form made
 #
@@ -14,7 +15,7 @@
 # program raises one, and rawtap raises them only around the calls that need them (capabilities(7)).
 set -euo pipefail
 
-readonly CAPABILITIES=cap_net_raw,cap_net_admin+p
+readonly CAPABILITIES=cap_net_raw,cap_net_admin,cap_net_bind_service+p
 readonly TUN=/dev/net/tun
 readonly UDEV_RULE=/etc/udev/rules.d/60-rawtap-tun.rules
 readonly UDEV_TEXT='# Made by rawtap'\''s setcap.sh. Opening this device gives nothing without CAP_NET_ADMIN.
@@ -212,7 +213,7 @@ check_private() {
   # An ordinary user outside the group may not read the file, but its attributes can still be read.
   found=$(getcap "$private" 2>/dev/null || true)
   case $found in
-    *cap_net_admin,cap_net_raw=p) say "ok    ${found#"$private" } " ;;
+    *cap_net_bind_service,cap_net_admin,cap_net_raw=p) say "ok    ${found#"$private" } " ;;
     *) fail "$private has '${found#"$private"}' and should have $CAPABILITIES (cp and chown drop them): run setcap.sh" ;;
   esac
 }

@@ -16,6 +16,7 @@ readonly RUN_PACKAGES=(
 readonly TEST_PACKAGES=(
   tcpdump tshark strace
   qemu-system-x86 qemu-system-arm # the other guests
+  dnsmasq-base                    # DHCP and DNS for guests
   binutils                        # as and ld: a guest of the tests' own
   qemu-utils                      # qemu-img: a judge of what rawtap writes
 )

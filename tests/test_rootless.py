@@ -72,12 +72,12 @@ def test_a_member_of_the_group_goes_the_privileged_way_unless_asked(user: Accoun
     anyio.run(scenario)
 
 
-def test_two_capabilities_are_held_in_there_and_none_is_in_force(outsider: Account) -> None:
+def test_three_capabilities_are_held_in_there_and_none_is_in_force(outsider: Account) -> None:
     async def scenario() -> None:
         async with serving(outsider) as session:
             booted = await session.boot()
             server, guest = status_of(session.pid), status_of(booted["pid"])
-            assert (int(server["CapPrm"], 16), int(server["CapEff"], 16)) == (1 << 12 | 1 << 13, 0)
+            assert (int(server["CapPrm"], 16), int(server["CapEff"], 16)) == (1 << 10 | 1 << 12 | 1 << 13, 0)
             assert int(guest["CapPrm"], 16) == int(guest["CapEff"], 16) == 0
             assert guest["NoNewPrivs"] == "1"
 

@@ -14,7 +14,7 @@ import pytest
 from support import Account
 
 SETCAP = Path(__file__).parent.parent / "setcap.sh"
-HELD = "CapPrm:\t0000000000003000"
+HELD = "CapPrm:\t0000000000003400"
 NOTHING = "CapEff:\t0000000000000000"
 
 

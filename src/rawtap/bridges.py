@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 import anyio
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap import privileges
+from rawtap import privileges, services
 from rawtap.blocking import in_thread
-from rawtap.errors import NetworkError
+from rawtap.errors import NetworkError, ServicesUnavailable
 from rawtap.network import network
 from rawtap.network.network import Bridge, BridgeSpec, Tap
+from rawtap.network.services import ServicesSpec
+from rawtap.services import Services
 
 logger = logging.getLogger(__name__)
 
@@ -26,13 +28,18 @@ class _Lease:
     bridge: Bridge
     stack: AsyncExitStack
     users: int = 0
+    services: Services | None = None
 
 
 @dataclass(eq=False)
 class Bridges:
-    """Shares of bridges. `before_return` is called with a bridge's name before that is given back."""
+    """Shares of bridges. `before_return` is called with a bridge's name before that is given back.
+
+    `note` is told what is served on them, as a word and in words.
+    """
 
     before_return: Callable[[str], Awaitable[object]]
+    note: Callable[[str, str], None]
     _leases: dict[str, _Lease] = field(default_factory=dict)
     _lock: anyio.Lock = field(default_factory=anyio.Lock)
     _swept: bool = False
@@ -67,6 +74,30 @@ class Bridges:
                         del self._leases[spec.name]
                         await self.before_return(spec.name)
                         await lease.stack.aclose()
+
+    async def serve(self, bridge: Bridge, spec: ServicesSpec) -> str | None:
+        """Have DHCP and DNS on a bridge that is shared, until it is given back; return why not, where it cannot be.
+
+        Raises:
+            ProfileInvalid: A static host that cannot be.
+        """
+        async with self._lock:
+            lease = self._leases[bridge.name]
+            if (reason := services.why_not(lease.bridge)) is not None:
+                return reason
+            if lease.services is not None and lease.services.running:
+                same = lease.services.spec.hosts == spec.hosts
+                return None if same else f"dnsmasq on {bridge.name} keeps the hosts of the guest that was there first"
+            try:
+                lease.services = await lease.stack.enter_async_context(services.serving(spec, self.note))
+            except ServicesUnavailable as error:
+                return str(error)
+            return None
+
+    def served_on(self, name: str) -> Services | None:
+        """What is served on a bridge."""
+        lease = self._leases.get(name)
+        return lease.services if lease else None
 
     @asynccontextmanager
     async def tap(self, bridge: Bridge, guest: str) -> AsyncIterator[Tap]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap import privileges, rootless
+from rawtap import privileges, rootless, services
 from rawtap.capture import _native, files
 from rawtap.errors import RawtapError
 from rawtap.guest.profile import QEMU_PACKAGES, UBOOT_KERNEL
@@ -42,6 +42,7 @@ def _examine(settings: Settings) -> list[Finding]:
         lambda: _capability(Capability.NET_ADMIN, "make bridges and TAPs"),
         _tun,
         lambda: _program("setpriv", "setpriv", "util-linux"),
+        _dnsmasq,
         _qemu,
         _demo_guest,
         lambda: _captures(settings.capture_dir),
@@ -92,6 +93,17 @@ def _program(name: str, program: str, package: str) -> Finding:
     if path:
         return Finding(name, ok=True, found=path)
     return Finding(name, ok=False, found=f"{program} is not on the PATH", cure=f"Install Debian's package {package}")
+
+
+def _dnsmasq() -> Finding:
+    """Not needed: without it guests have a network with no DHCP and no DNS."""
+    name, path = "dnsmasq", services.find_dnsmasq()
+    if path is None:
+        return Finding(name, ok=True, found=f"not installed: no DHCP and DNS; they need the package {services.PACKAGE}")
+    if not privileges.current().may(Capability.NET_BIND_SERVICE):
+        found = f"{path}, which needs {Capability.NET_BIND_SERVICE} for DHCP and DNS: {privileges.explain_lack()}"
+        return Finding(name, ok=True, found=found)
+    return Finding(name, ok=True, found=f"{path}: DHCP and DNS can be served")
 
 
 def _qemu() -> Finding:

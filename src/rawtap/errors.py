@@ -24,6 +24,7 @@
     │   ├── NameInvalid           network.name_invalid
     │   ├── NetworkExists         network.exists                a name or subnet that is somebody else's
     │   ├── RootlessUnavailable   network.rootless_unavailable  no user namespace for this user
+    │   ├── ServicesUnavailable   network.services_unavailable  no dnsmasq, or it may not; a warning of the boot
     │   └── NetworkFailed         network.failed                the kernel refused for another reason
     ├── GuestError
     │   ├── GuestNotFound         guest.not_found               a kernel or drive that is not there
@@ -172,6 +173,10 @@ class NetworkExists(NetworkError):
 
 class RootlessUnavailable(NetworkError):
     code = "network.rootless_unavailable"
+
+
+class ServicesUnavailable(NetworkError):
+    code = "network.services_unavailable"
 
 
 class NetworkFailed(NetworkError):

@@ -21,6 +21,7 @@ from typing import Self
 import anyio
 from anyio.to_thread import run_sync as to_thread
 
+from rawtap import services
 from rawtap.blocking import in_thread
 from rawtap.bridges import Bridges
 from rawtap.capture.session import CaptureRequest
@@ -74,6 +75,7 @@ class BootRequest:
     timeout: float = 60.0
     capture: bool = False
     capture_filter: str = ""
+    services: bool | None = None  # the profile's, where None
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class Booted:
     prompt_seen: bool
     elapsed: float
     console: Output
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass
@@ -140,7 +143,7 @@ class Lab:
 
     def __post_init__(self) -> None:
         self.captures = Captures(self.settings, self.chronicle)
-        self.bridges = Bridges(self._stop_captures_on)
+        self.bridges = Bridges(self._stop_captures_on, self.chronicle.journal.note)
         self._scene = Scene(others=TRUSTED_BRIDGES | self.settings.allowed_interfaces)
 
     async def __aenter__(self) -> Self:
@@ -182,6 +185,8 @@ class Lab:
         self._require_free(name)
         if request.capture and not request.network:
             raise RequestInvalid("capture=true needs a network", cure="Boot with network=true as well")
+        if request.services and not request.network:
+            raise RequestInvalid("services=true needs a network", cure="Boot with network=true as well")
         over = self._booting[name] = anyio.Event()
         try:
             if (previous := self.guests.get(name)) is not None:
@@ -209,11 +214,13 @@ class Lab:
 
     async def _start(self, request: BootRequest, spec: MachineSpec, stack: AsyncExitStack, report: Report) -> Booted:
         """Build one guest on `stack`, which keeps what it holds if this fails."""
-        bridge, tap = None, None
+        bridge, tap, warning = None, None, None
         if request.network:
             await report("making the network")
             await self._watching()  # for the sake of the timeline: a capture may come later
             bridge = await stack.enter_async_context(self.bridges.share(self._bridge_spec(spec)))
+            if spec.profile.services if request.services is None else request.services:
+                warning = await self.bridges.serve(bridge, services.wanted(spec.profile, bridge))
             tap = await stack.enter_async_context(self.bridges.tap(bridge, request.name))
             self._scene = self._scene.with_nic(tap.name, GuestNic(request.name, bridge.name, tap.mac))
         captures: list[Capture] = []  # stopped after the machine has ended
@@ -247,7 +254,7 @@ class Lab:
         # From here on the guest is the Lab's: its machine is ended first, by _release.
         guest = Guest(machine, bridge, tap, captures[0] if captures else None, stack.pop_all())
         self.guests[request.name] = guest
-        return Booted(guest, seen, 0.0, machine.console.show(0, None))
+        return Booted(guest, seen, 0.0, machine.console.show(0, None), (warning,) if warning else ())
 
     def _bridge_spec(self, spec: MachineSpec) -> BridgeSpec:
         name = addressing.checked_name(spec.profile.bridge)

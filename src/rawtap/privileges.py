@@ -1,13 +1,14 @@
 """Capabilities: held by the process, in force only in the thread and the block that need one.
 
 Theory of operation. `setcap.sh` gives a private copy of the interpreter, ``bin/python-rawtap``, the file
-capabilities ``cap_net_raw,cap_net_admin+p``: permitted, not effective (capabilities(7)). The ``rawtap`` command
-replaces itself by that interpreter. From then on the process *may* raise the two, and nothing that it runs has
-them until `raised` says so. Capabilities are an attribute of a thread: raising one in a worker thread gives
+capabilities ``cap_net_raw,cap_net_admin,cap_net_bind_service+p``: permitted, not effective (capabilities(7)). The
+``rawtap`` command replaces itself by that interpreter. From then on the process *may* raise the three, and nothing that
+it runs has them until `raised` says so. Capabilities are an attribute of a thread: raising one in a worker thread gives
 nothing to the others, and a thread starts with what its creator has at that moment, so the main thread
 must hold none when it starts one: `lay_down` sees to that, for root as well.
 
 Children get nothing: file capabilities do not pass through execve(2), and QEMU is started with no-new-privileges.
+dnsmasq is the exception, and `passed_on` the way: two of the three, as ambient capabilities, for that one child.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import os
 import pwd
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +29,14 @@ from rawtap.errors import RawtapError
 
 PRIVATE_INTERPRETER = "python-rawtap"
 
+_PR_CAP_AMBIENT, _AMBIENT_RAISE, _AMBIENT_CLEAR_ALL = 47, 2, 4  # linux/prctl.h
 _VERSION_3 = 0x20080522  # _LINUX_CAPABILITY_VERSION_3, linux/capability.h: two 32-bit words a set
 
 
 class Capability(enum.IntEnum):
-    """The two that rawtap uses; numbers from linux/capability.h."""
+    """Those that rawtap uses; numbers from linux/capability.h."""
 
+    NET_BIND_SERVICE = 10
     NET_ADMIN = 12
     NET_RAW = 13
 
@@ -120,17 +123,50 @@ def raised(capability: Capability, purpose: str, refusal: type[RawtapError]) -> 
         refusal: The process does not hold the capability. `purpose` ("capture on rvos-br0") is in the text.
     """
     held = current()
+    _require(held, capability, purpose, refusal)
+    _set(CapabilitySets(held.effective | 1 << capability, held.permitted, held.inheritable))
+    try:
+        yield
+    finally:
+        _set(held)
+
+
+@contextmanager
+def passed_on(capabilities: Collection[Capability], purpose: str, refusal: type[RawtapError]) -> Iterator[None]:
+    """Have the children that this thread starts in this block start with `capabilities`: one, and nothing awaited.
+
+    An ambient capability passes through execve(2), which file capabilities do not (capabilities(7)).
+
+    Raises:
+        refusal: The process does not hold one of them.
+    """
+    held = current()
+    for capability in capabilities:
+        _require(held, capability, purpose, refusal)
+    inheritable = held.inheritable | sum(1 << each for each in capabilities)
+    _set(CapabilitySets(held.effective, held.permitted, inheritable))
+    try:
+        for capability in capabilities:
+            _ambient(_AMBIENT_RAISE, capability)
+        yield
+    finally:
+        _ambient(_AMBIENT_CLEAR_ALL, 0)
+        _set(held)
+
+
+def _ambient(operation: int, capability: int) -> None:
+    if _libc.prctl(_PR_CAP_AMBIENT, operation, capability, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _require(held: CapabilitySets, capability: Capability, purpose: str, refusal: type[RawtapError]) -> None:
     if not held.may(capability):
         raise refusal(
             f"cannot {purpose}: this process lacks {capability}",
             evidence=explain_lack(),
             cure=cure_for_lack(),
         )
-    _set(CapabilitySets(held.effective | 1 << capability, held.permitted, held.inheritable))
-    try:
-        yield
-    finally:
-        _set(held)
 
 
 def private_interpreter() -> Path:
@@ -171,6 +207,8 @@ def _explain_void(path: Path) -> str:
         return f"{path} is on a file system mounted nosuid, where file capabilities are void"
     if _no_new_privileges():
         return "this process was started with no-new-privileges, which makes file capabilities void"
+    if Path(sys.executable) == path:
+        return f"{path} has other capabilities: an earlier setcap.sh made it"
     return f"this process runs {sys.executable}, not {path}"
 
 

@@ -2,7 +2,7 @@
 
 Theory of operation. An ordinary user may make a user namespace, and holds every capability in it, over what belongs
 to it: a network namespace that is made with it (user_namespaces(7), network_namespaces(7)). So `enter` moves this
-process, before it has a second thread or has opened anything, and keeps of those capabilities the two that
+process, before it has a second thread or has opened anything, and keeps of those capabilities the three that
 `rawtap.privileges` raises, permitted and not in force. The rest of rawtap works as it does on the host. When the
 last process in there is gone the kernel removes the namespace with all its links; there is nothing to sweep.
 
@@ -38,7 +38,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def enter() -> None:
-    """Move this process into namespaces of its own, and keep CAP_NET_ADMIN and CAP_NET_RAW there, not in force.
+    """Move this process into namespaces of its own, and keep rawtap's three capabilities there, not in force.
 
     Must run in the only thread. A child tries it first, so that where it fails nothing has changed.
 
@@ -50,7 +50,7 @@ def enter() -> None:
     if number := _outcome_in_a_child():
         raise _refused(number)
     _enter()
-    privileges.keep_only(Capability.NET_ADMIN, Capability.NET_RAW)
+    privileges.keep_only(*Capability)
 
 
 def why_not() -> str | None:

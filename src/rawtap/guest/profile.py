@@ -58,6 +58,15 @@ class Interrupt:
 
 
 @validated_dataclass(frozen=True, config=_CLOSED)
+class FixedHost:
+    """A name and an address that go together on the bridge: of that MAC address, or of the guest of that name."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=63)]
+    address: Annotated[str, StringConstraints(min_length=1, max_length=15)]
+    mac: Annotated[str, StringConstraints(min_length=17, max_length=17)] | None = None
+
+
+@validated_dataclass(frozen=True, config=_CLOSED)
 class Profile:
     """A machine, its software and how to speak to it.
 
@@ -70,6 +79,8 @@ class Profile:
         shutdown_command: The console command that powers the guest off; None for none.
         bridge: The bridge that network=true uses.
         address: The host's address on it.
+        services: Whether the host answers DHCP and DNS on a bridge that it made.
+        hosts: Who always gets the same address there.
         bus: Where virtio devices go: "mmio" (virt machines without PCI drivers) or "pci".
         overlay: Whether what the guest writes to its drives goes to a layer that is thrown away at its end.
     """
@@ -91,6 +102,8 @@ class Profile:
     shutdown_command: _Text | None = None
     bridge: str = "rawtap-br0"
     address: str = "10.0.2.2/24"
+    services: _Flag = False
+    hosts: tuple[FixedHost, ...] = ()
     bus: Literal["mmio", "pci"] = "mmio"
     overlay: _Flag = False
 
@@ -121,6 +134,7 @@ BUILTIN: Mapping[str, Profile] = {
         prompt="rvos>",
         shutdown_command="shutdown",
         bridge="rvos-br0",
+        services=True,
     ),
     "u-boot-riscv64": _u_boot("riscv64", bios="default", kernel=UBOOT_KERNEL),
     "u-boot-aarch64": _u_boot("aarch64", cpu="max", firmware=f"{PUBLIC}/qemu_arm64/u-boot.bin", bus="pci"),

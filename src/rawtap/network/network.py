@@ -154,10 +154,15 @@ def _give_back(link: Link) -> None:
         links.delete(now)
 
 
+def guest_mac(bridge: str, guest: str) -> str:
+    """The MAC address of this server's guest of that name, on the bridge of that name."""
+    return addressing.mac_for("guest", bridge, guest, str(os.getpid()))
+
+
 @contextmanager
 def tap(on: Bridge, guest: str) -> Iterator[Tap]:
     """A TAP on `on` for the guest of that name. It is gone once the block and QEMU have ended."""
-    mac = addressing.mac_for("guest", on.name, guest, str(os.getpid()))
+    mac = guest_mac(on.name, guest)
     name = _free_tap_name()
     with FileIO(links.make_tap(name, on.link, Owner.me()), "r+") as device:
         yield Tap(name, mac, device)

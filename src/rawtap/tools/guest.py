@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +14,8 @@ from rawtap.doctor import examine
 from rawtap.errors import RequestInvalid
 from rawtap.guest.console import SHOWN_CHARACTERS, Output
 from rawtap.guest.profile import BUILTIN, BootOptions, Drive
-from rawtap.lab import BootRequest, Guest
+from rawtap.lab import BootRequest, Guest, Lab
+from rawtap.network.network import Bridge
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
 from rawtap.tools.capture import CaptureRow, StartedCapture, row_of, started
 
@@ -45,6 +47,7 @@ class Boot(Answer):
     gdb: str | None = Field(description="Address of the debugger's stub, for gdb's `target remote ADDRESS`.")
     network: NetworkInfo | None
     capture: StartedCapture | None
+    warnings: list[str] = Field(description="What was asked for and is not there; the guest runs without it.")
     next_step: str | None
 
 
@@ -71,6 +74,15 @@ class GuestRow(Answer):
     network: NetworkInfo | None
 
 
+class LeaseRow(Answer):
+    """An address that dnsmasq gave."""
+
+    name: str = Field(description="What the guest calls itself, or its fixed name; untrusted.")
+    mac: str
+    address: str
+    expires: float = Field(description="Seconds from now.")
+
+
 class NetworkRow(Answer):
     """A bridge that guests of this server use."""
 
@@ -78,6 +90,8 @@ class NetworkRow(Answer):
     address: str
     made_by_rawtap: bool
     guests: list[str]
+    services: str | None = Field(description="dnsmasq's state, which answers DHCP and DNS there.")
+    leases: list[LeaseRow]
 
 
 class Status(Answer):
@@ -155,6 +169,9 @@ async def qemu_boot(
         Field(description="Throw away at its end what it writes to its drives; the profile's choice if absent."),
     ] = None,
     gdb: Annotated[bool, Field(description="Open a gdb stub on a Unix socket of the server's user.")] = False,
+    services: Annotated[
+        bool | None, Field(description="Answer DHCP and DNS on the bridge, by dnsmasq; as the profile says if absent.")
+    ] = None,
 ) -> Boot:
     """Boot a guest in QEMU and wait for its prompt. With network=true it gets a TAP on a bridge with the host."""
     lab = lab_of(context)
@@ -177,6 +194,7 @@ async def qemu_boot(
             timeout=timeout,
             capture=capture,
             capture_filter=capture_filter,
+            services=services,
         ),
         report,
     )
@@ -191,6 +209,7 @@ async def qemu_boot(
         gdb=f"unix:{booted.guest.machine.gdb}" if booted.guest.machine.gdb else None,
         network=_network(booted.guest),
         capture=started(booted.guest.capture) if booted.guest.capture else None,
+        warnings=list(booted.warnings),
         next_step=f"No prompt within {timeout:g} s; the guest runs on: qemu_read shows more" if waited else None,
     )
 
@@ -253,15 +272,7 @@ async def qemu_status(
         rootless=lab.settings.rootless,
         guests=[_guest_row(each, guest) for each, guest in guests.items()],
         captures=[row_of(await lab.captures.report(each)) for each in captures[-20:]],
-        networks=[
-            NetworkRow(
-                bridge=bridge.name,
-                address=str(bridge.address),
-                made_by_rawtap=bridge.made,
-                guests=[key for key, guest in lab.guests.items() if guest.bridge and guest.bridge.name == bridge.name],
-            )
-            for bridge in bridges.values()
-        ],
+        networks=[_network_row(lab, bridge) for bridge in bridges.values()],
     )
 
 
@@ -307,6 +318,18 @@ def _network(guest: Guest) -> NetworkInfo | None:
         mac=guest.tap.mac,
         gateway=str(address.ip),
         subnet=str(address.network),
+    )
+
+
+def _network_row(lab: Lab, bridge: Bridge) -> NetworkRow:
+    services = lab.bridges.served_on(bridge.name)
+    return NetworkRow(
+        bridge=bridge.name,
+        address=str(bridge.address),
+        made_by_rawtap=bridge.made,
+        guests=[key for key, guest in lab.guests.items() if guest.bridge and guest.bridge.name == bridge.name],
+        services=services.state() if services else None,
+        leases=[LeaseRow(**asdict(lease)) for lease in services.leases()] if services else [],
     )
 
 

@@ -1,0 +1,156 @@
+"""DHCP and DNS on a bridge: dnsmasq's arguments, its lease file and its log. Pure.
+
+Everything is said in arguments, since no file of the host's has a say here: neither its configuration, nor its
+/etc/hosts, nor its name servers. Whatever comes from a profile is matched against a narrow pattern before, so that
+none of it can hold a comma and become another setting.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface
+
+from rawtap.errors import ProfileInvalid
+from rawtap.untrusted import visible
+
+GATEWAY = "gateway"  # the host's name on the bridge
+LEASE_SECONDS = 3600
+
+_SHOWN_LEASES = 100
+_SHOWN_NAME = 64
+_SHOWN_LINE = 300
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")  # a label, RFC 1123 2.1
+_MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
+_LEASE_LINE = re.compile(r"([0-9]{1,12}) ([0-9a-f:-]{2,60}) ([0-9.]{7,15}) (\S+) \S+")
+_LOG_LINE = re.compile(r"(?:\S+ +\d+ [\d:]{8} )?dnsmasq(-dhcp)?(?:\[\d+\])?: (.*)", re.DOTALL)
+_READY = "started, version"  # logged once every socket is bound (dnsmasq.c)
+
+
+@dataclass(frozen=True)
+class StaticHost:
+    """A machine that always gets the same address, and whose name is answered from the start."""
+
+    name: str
+    mac: str
+    address: str
+
+
+@dataclass(frozen=True)
+class ServicesSpec:
+    """What is served on a bridge: to `subnet`'s guests, by the host's address on it."""
+
+    bridge: str
+    address: IPv4Interface
+    hosts: tuple[StaticHost, ...] = ()
+
+
+@dataclass(frozen=True)
+class Lease:
+    """An address that a guest has: its own name for itself (untrusted, "" for none), and for how many seconds more."""
+
+    name: str
+    mac: str
+    address: str
+    expires: float
+
+
+def pool(address: IPv4Interface) -> tuple[IPv4Address, IPv4Address]:
+    """The first and the last address for guests: the longer stretch on either side of the host's own."""
+    first, last = address.network.network_address + 1, address.network.broadcast_address - 1
+    if int(address.ip) - int(first) > int(last) - int(address.ip):
+        return first, address.ip - 1
+    return address.ip + 1, last
+
+
+def arguments(spec: ServicesSpec, lease_file: str) -> list[str]:
+    """dnsmasq's arguments; it stays in the foreground and logs to stderr.
+
+    Raises:
+        ProfileInvalid: A static host that cannot be.
+    """
+    _check(spec)
+    first, last = pool(spec.address)
+    out = [
+        # Not only the foreground: no change of user, and no process of its own for a query over TCP, which would
+        # outlive us.
+        "--no-daemon",
+        "--log-facility=-",
+        "--pid-file",
+        "--conf-file=/dev/null",
+        "--no-hosts",
+        "--no-resolv",
+        "--bind-interfaces",
+        f"--interface={spec.bridge}",
+        "--except-interface=lo",
+        "--dhcp-authoritative",
+        f"--dhcp-range={first},{last},{spec.address.netmask},{LEASE_SECONDS}",
+        f"--dhcp-leasefile={lease_file}",
+        "--no-ping",  # whether an address is free: it would take CAP_NET_RAW, and everybody here asks for theirs
+        "--log-queries",
+        f"--host-record={GATEWAY},{spec.address.ip}",
+    ]
+    for host in spec.hosts:
+        out += [f"--dhcp-host={host.mac},{host.address},{host.name}", f"--host-record={host.name},{host.address}"]
+    return out
+
+
+def _check(spec: ServicesSpec) -> None:
+    seen: set[str] = {GATEWAY}
+    for host in spec.hosts:
+        for value, pattern, what in ((host.name, _NAME, "name"), (host.mac, _MAC, "MAC address")):
+            if not pattern.fullmatch(value):
+                raise _no_host(host, f"{value!r} is no {what}")
+        address = _address_in(spec, host)
+        keys = {host.name.lower(), host.mac.lower(), str(address)}
+        if twice := keys & seen:
+            raise _no_host(host, f"{min(twice)} is there twice")
+        seen |= keys
+
+
+def _address_in(spec: ServicesSpec, host: StaticHost) -> IPv4Address:
+    network = spec.address.network
+    try:
+        address = IPv4Address(host.address)
+    except ValueError as error:
+        raise _no_host(host, str(error)) from error
+    if address not in network or address in {network.network_address, network.broadcast_address, spec.address.ip}:
+        raise _no_host(host, f"{address} is no guest's address in {network}, where the host has {spec.address.ip}")
+    return address
+
+
+def _no_host(host: StaticHost, evidence: str) -> ProfileInvalid:
+    return ProfileInvalid(
+        f"the host {host.name!r} cannot have a fixed address",
+        evidence=evidence,
+        cure='Write hosts = [{ name = "guest", mac = "52:54:00:12:34:56", address = "10.0.2.15" }] in rawtap.toml',
+    )
+
+
+def leases(text: str, now: float) -> list[Lease]:
+    """The leases in a lease file's text, at the time `now` (seconds since 1970); at most 100.
+
+    A line is its end (seconds since 1970), MAC address, IPv4 address, name or "*", and client id or "*" (lease.c).
+    One that dnsmasq has not finished writing is left out.
+    """
+    found = []
+    for line in text.splitlines():
+        if (match := _LEASE_LINE.fullmatch(line)) is None:
+            continue
+        end, mac, address, name = match.groups()
+        shown = "" if name == "*" else visible(name)[:_SHOWN_NAME]
+        found.append(Lease(shown, mac, address, round(max(0.0, int(end) - now), 1)))
+    return found[:_SHOWN_LEASES]
+
+
+def log_line(line: str) -> tuple[str, str]:
+    """A line of dnsmasq's log as a note of the journal: its kind, "dhcp" or "dns", and its text, fit to be shown."""
+    match = _LOG_LINE.fullmatch(line)
+    kind, text = ("dhcp" if match[1] else "dns", match[2]) if match else ("dns", line)
+    shown = visible(text.strip())
+    return kind, shown if len(shown) <= _SHOWN_LINE else shown[: _SHOWN_LINE - 3] + "..."
+
+
+def is_ready(text: str) -> bool:
+    """Whether dnsmasq says in that line that it serves."""
+    return text.startswith(_READY)

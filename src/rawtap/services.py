@@ -1,0 +1,210 @@
+"""dnsmasq on a bridge of ours: started, watched, ended.
+
+Theory of operation. It is started before the guest runs, and answers when `serving` yields: it says so in its log,
+after its sockets are bound. Like QEMU it is tied by setpriv(1) to the thread that spawned it, so that must be the
+main one, and gets no new privileges. Unlike QEMU it has two capabilities: CAP_NET_BIND_SERVICE, since DHCP and DNS have
+ports below 1024, and CAP_NET_ADMIN, without which dnsmasq refuses DHCP: it enters into the kernel's ARP table a client
+that has no address yet. They reach it as ambient capabilities, raised in this thread around the spawn.
+
+Its leases are in memory: the lease file is a memfd that it gets as its stdin. Nothing is left of it in any file system.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import anyio
+from anyio.to_thread import run_sync as to_thread
+
+from rawtap import privileges
+from rawtap.errors import ServicesUnavailable
+from rawtap.guest.profile import Profile
+from rawtap.network import addressing
+from rawtap.network.network import Bridge, guest_mac
+from rawtap.network.services import Lease, ServicesSpec, StaticHost, arguments, is_ready, leases, log_line
+from rawtap.privileges import Capability
+
+PACKAGE = "dnsmasq-base"
+
+Note = Callable[[str, str], None]
+
+# The PATH has no say in what is given capabilities; and that of Debian's users is without sbin, where dnsmasq is.
+_FOLDERS = "/usr/sbin:/usr/bin:/sbin:/bin"
+_NEEDED = (Capability.NET_ADMIN, Capability.NET_BIND_SERVICE)
+_READY_SECONDS = 5.0
+_END_SECONDS = 0.7  # after SIGTERM
+_LINES_PER_SECOND = 100  # that are noted: a guest decides how many there are
+_TAIL_LINES = 5
+
+
+def find_dnsmasq() -> str | None:
+    """Where dnsmasq is, None where it is not installed."""
+    return shutil.which("dnsmasq", path=_FOLDERS)
+
+
+def wanted(profile: Profile, bridge: Bridge) -> ServicesSpec:
+    """What a guest's profile has served on its bridge.
+
+    A static host without a MAC address is the guest of that name; its card's is known before it is made.
+    """
+    hosts = tuple(
+        StaticHost(host.name, host.mac or guest_mac(bridge.name, host.name), host.address) for host in profile.hosts
+    )
+    return ServicesSpec(bridge.name, bridge.address, hosts)
+
+
+def why_not(bridge: Bridge) -> str | None:
+    """Why this server serves nothing on that bridge, None where it may."""
+    if bridge.link.owner == addressing.Owner.me():
+        return None
+    return f"no DHCP and DNS by rawtap on {bridge.name}: this server did not make that bridge"
+
+
+@dataclass(eq=False)
+class Services:
+    """One dnsmasq. What it logs is noted; so is its end."""
+
+    spec: ServicesSpec
+    process: subprocess.Popen[bytes]
+    note: Note
+    memory: int  # its lease file
+    exit_code: int | None = None
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
+    ready: asyncio.Event = field(default_factory=asyncio.Event)  # or ended
+    watcher: asyncio.Task[None] = field(init=False)
+    _noted: tuple[int, int] = (0, 0)  # the second, and how many lines in it
+
+    def __post_init__(self) -> None:
+        self.watcher = asyncio.create_task(self._watch())
+
+    @property
+    def running(self) -> bool:
+        """Whether it is there."""
+        return self.exit_code is None
+
+    def leases(self) -> list[Lease]:
+        """Who has which address."""
+        data = os.pread(self.memory, os.fstat(self.memory).st_size, 0)
+        return leases(data.decode("utf-8", "replace"), time.time())
+
+    def state(self) -> str:
+        """In a few words."""
+        if self.exit_code is None:
+            return f"running, pid {self.process.pid}"
+        return f"ended: exit code {self.exit_code}"
+
+    async def _watch(self) -> None:
+        """Note its log to the end, then its exit code."""
+        log = asyncio.StreamReader()
+        # From now on the pipe is the transport's, which closes it at its end.
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(log), self.process.stderr
+        )
+        while line := await log.readline():
+            self._tell(line.decode("utf-8", "replace").rstrip("\n"))
+        self.exit_code = await to_thread(self.process.wait)
+        self.note("services_ended", f"dnsmasq on {self.spec.bridge} ended: exit code {self.exit_code}")
+        self.ready.set()
+
+    def _tell(self, line: str) -> None:
+        kind, text = log_line(line)
+        self.tail.append(text)
+        if is_ready(text):
+            self.ready.set()
+        second, count = self._noted
+        now = int(time.monotonic())
+        count = count + 1 if now == second else 1
+        self._noted = (now, count)
+        if count < _LINES_PER_SECOND:
+            self.note(kind, text)
+        elif count == _LINES_PER_SECOND:
+            self.note(kind, f"dnsmasq on {self.spec.bridge} logs too much: the rest of this second is left out")
+
+    async def end(self) -> None:
+        """SIGTERM, then SIGKILL."""
+        for signal in (self.process.terminate, self.process.kill):
+            if self.watcher.done():
+                break
+            signal()
+            await asyncio.wait({self.watcher}, timeout=_END_SECONDS)
+        await self.watcher
+
+
+@asynccontextmanager
+async def serving(spec: ServicesSpec, note: Note) -> AsyncIterator[Services]:
+    """dnsmasq on that bridge, answering; ended with the block, shielded from cancellation.
+
+    Raises:
+        ServicesUnavailable: It is not installed, may not, or does not start; its own words are inside.
+        ProfileInvalid: A static host that cannot be.
+    """
+    with contextlib.ExitStack() as stack:
+        memory = os.memfd_create("rawtap-leases")
+        stack.callback(os.close, memory)
+        services = Services(spec, _spawn(spec, memory), note, memory)
+        try:
+            await _until_ready(services)
+            note("services_started", f"dnsmasq serves DHCP and DNS on {spec.bridge}: pid {services.process.pid}")
+            yield services
+        finally:
+            with anyio.CancelScope(shield=True):
+                await services.end()
+
+
+def _spawn(spec: ServicesSpec, memory: int) -> subprocess.Popen[bytes]:
+    """Start it, from this thread and at once: nothing else may run while the capabilities are ambient."""
+    argv = [*_confinement(), _require("dnsmasq", PACKAGE), *arguments(spec, "/dev/stdin")]
+    command = [_require("setpriv", "util-linux"), *argv]
+    with privileges.passed_on(_NEEDED, f"serve DHCP and DNS on {spec.bridge}", ServicesUnavailable):
+        try:
+            return subprocess.Popen(
+                command,
+                stdin=memory,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env={"PATH": _FOLDERS, "LC_ALL": "C"},  # its log is read
+                start_new_session=True,  # a terminal's Ctrl-C is for the server, which ends it in its order
+            )
+        except OSError as error:
+            raise ServicesUnavailable(
+                "dnsmasq cannot be started", evidence=str(error), cure="qemu_doctor checks the set-up"
+            ) from error
+
+
+def _require(program: str, package: str) -> str:
+    path = shutil.which(program, path=_FOLDERS)
+    if path is None:
+        raise ServicesUnavailable(
+            f"no DHCP and DNS: {program} is not installed", cure=f"Install Debian's package {package}"
+        )
+    return path
+
+
+def _confinement() -> list[str]:
+    """setpriv's options: die with us, and have those two capabilities at the most."""
+    kept = "-all," + ",".join(f"+{each.name.lower()}" for each in _NEEDED)
+    options = ["--pdeathsig", "KILL", "--no-new-privs", f"--inh-caps={kept}"]
+    if os.geteuid() == 0:  # root's children get the whole bounding set at execve(2)
+        options.append(f"--bounding-set={kept}")
+    return [*options, "--"]
+
+
+async def _until_ready(services: Services) -> None:
+    with anyio.move_on_after(_READY_SECONDS):
+        await services.ready.wait()
+    if services.ready.is_set() and services.running:
+        return
+    raise ServicesUnavailable(
+        f"no DHCP and DNS on {services.spec.bridge}: dnsmasq does not start",
+        evidence=f"{services.state()}; {'; '.join(services.tail) or 'it said nothing'}",
+        cure="Another server on ports 53 or 67 of this machine is the usual cause; --rootless keeps apart from it",
+    )

@@ -1,0 +1,87 @@
+"""dnsmasq's arguments, lease file and log, as text."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Interface
+
+import pytest
+
+from rawtap.errors import ProfileInvalid
+from rawtap.network.services import Lease, ServicesSpec, StaticHost, arguments, leases, log_line, pool
+
+BOX = StaticHost("box", "52:54:00:12:34:56", "10.0.2.15")
+
+
+def spec(*hosts: StaticHost, address: str = "10.0.2.2/24") -> ServicesSpec:
+    return ServicesSpec("br0", IPv4Interface(address), hosts)
+
+
+@pytest.mark.parametrize(
+    ("address", "first", "last"),
+    [
+        ("10.0.2.2/24", "10.0.2.3", "10.0.2.254"),
+        ("10.0.2.1/24", "10.0.2.2", "10.0.2.254"),
+        ("10.0.2.254/24", "10.0.2.1", "10.0.2.253"),
+        ("10.0.2.200/24", "10.0.2.1", "10.0.2.199"),
+        ("10.0.2.1/30", "10.0.2.2", "10.0.2.2"),
+        ("10.0.2.2/30", "10.0.2.1", "10.0.2.1"),
+    ],
+)
+def test_guests_get_the_longer_stretch_beside_the_hosts_address(address: str, first: str, last: str) -> None:
+    assert tuple(map(str, pool(IPv4Interface(address)))) == (first, last)
+
+
+def test_no_file_of_the_host_is_read_and_no_server_is_asked() -> None:
+    argv = arguments(spec(BOX), "/dev/stdin")
+    assert {"--conf-file=/dev/null", "--no-hosts", "--no-resolv", "--bind-interfaces", "--interface=br0"} <= set(argv)
+    assert not any(each.startswith(("--server", "--local-service")) for each in argv)
+    assert "--dhcp-range=10.0.2.3,10.0.2.254,255.255.255.0,3600" in argv
+    assert argv[-2:] == ["--dhcp-host=52:54:00:12:34:56,10.0.2.15,box", "--host-record=box,10.0.2.15"]
+
+
+@pytest.mark.parametrize("name", ["", "a,b", "a b", "-a", "a-", "a.b", "a\n", "ä", "x" * 64])
+def test_a_name_cannot_become_another_setting(name: str) -> None:
+    with pytest.raises(ProfileInvalid, match="is no name"):
+        arguments(spec(StaticHost(name, BOX.mac, BOX.address)), "/dev/stdin")
+
+
+@pytest.mark.parametrize("address", ["10.0.2.0", "10.0.2.255", "10.0.2.2", "10.0.1.1", "10.0.2.15,x", "::1", ""])
+def test_an_address_must_be_a_guests(address: str) -> None:
+    with pytest.raises(ProfileInvalid):
+        arguments(spec(StaticHost("a", BOX.mac, address)), "/dev/stdin")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        StaticHost("BOX", "52:54:00:00:00:01", "10.0.2.16"),
+        StaticHost("other", BOX.mac, "10.0.2.16"),
+        StaticHost("other", "52:54:00:00:00:01", BOX.address),
+    ],
+)
+def test_what_is_there_twice_is_refused(other: StaticHost) -> None:
+    with pytest.raises(ProfileInvalid, match="twice"):
+        arguments(spec(BOX, other), "/dev/stdin")
+
+
+def test_leases_are_read_and_what_is_none_is_left_out() -> None:
+    text = (
+        "1100 52:54:00:12:34:56 10.0.2.15 box 01:52:54:00:12:34:56\n"
+        "900 52:54:00:12:34:57 10.0.2.16 * *\n"
+        "1100 52:54:00:12:34:58 10.0.2.17 \x1b[2J *\n"
+        "duid 00:01\n"
+        "1100 52:54:00:12:34"
+    )
+    assert leases(text, 1000.5) == [
+        Lease("box", "52:54:00:12:34:56", "10.0.2.15", 99.5),
+        Lease("", "52:54:00:12:34:57", "10.0.2.16", 0.0),
+        Lease("\\x1b[2J", "52:54:00:12:34:58", "10.0.2.17", 99.5),
+    ]
+
+
+def test_a_log_line_is_told_without_its_head_and_bounded() -> None:
+    assert log_line("dnsmasq-dhcp[12]: DHCPACK(br0) 10.0.2.15") == ("dhcp", "DHCPACK(br0) 10.0.2.15")
+    assert log_line("Nov  5 17:39:03 dnsmasq[12]: query[A] \x07") == ("dns", "query[A] \\x07")
+    assert log_line("dnsmasq: process is missing") == ("dns", "process is missing")
+    kind, text = log_line("dnsmasq[1]: " + "x" * 1000)
+    assert (kind, len(text)) == ("dns", 300)
