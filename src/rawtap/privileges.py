@@ -169,6 +169,17 @@ def _require(held: CapabilitySets, capability: Capability, purpose: str, refusal
         )
 
 
+def tied(setpriv: str, options: Sequence[str], command: Sequence[str]) -> list[str]:
+    """A command line for `command` under setpriv(1) with `options`: no new privileges, and killed when we end.
+
+    We are the thread that starts it. setpriv asks for that signal (PR_SET_PDEATHSIG, prctl(2)) a moment after it was
+    started; a parent that has gone by then sends none. So a shell looks afterwards whether we are still its parent.
+    """
+    ours = 'test "$PPID" = "$0" && exec "$@"'
+    shell = ["/bin/sh", "-c", ours, str(os.getpid())]
+    return [setpriv, "--pdeathsig", "KILL", "--no-new-privs", *options, "--", *shell, *command]
+
+
 def private_interpreter() -> Path:
     """Where this environment's private interpreter is, or would be."""
     return Path(sys.prefix) / "bin" / PRIVATE_INTERPRETER

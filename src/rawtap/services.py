@@ -162,8 +162,8 @@ async def serving(spec: ServicesSpec, note: Note) -> AsyncIterator[Services]:
 
 def _spawn(spec: ServicesSpec, memory: int) -> subprocess.Popen[bytes]:
     """Start it, from this thread and at once: nothing else may run while the capabilities are ambient."""
-    argv = [*_confinement(), _require("dnsmasq", PACKAGE), *arguments(spec, "/dev/stdin")]
-    command = [_require("setpriv", "util-linux"), *argv]
+    dnsmasq = [_require("dnsmasq", PACKAGE), *arguments(spec, "/dev/stdin")]
+    command = privileges.tied(_require("setpriv", "util-linux"), _capabilities(), dnsmasq)
     with privileges.passed_on(_NEEDED, f"serve DHCP and DNS on {spec.bridge}", ServicesUnavailable):
         try:
             return subprocess.Popen(
@@ -189,13 +189,13 @@ def _require(program: str, package: str) -> str:
     return path
 
 
-def _confinement() -> list[str]:
-    """setpriv's options: die with us, and have those two capabilities at the most."""
+def _capabilities() -> list[str]:
+    """setpriv's options: those two capabilities at the most."""
     kept = "-all," + ",".join(f"+{each.name.lower()}" for each in _NEEDED)
-    options = ["--pdeathsig", "KILL", "--no-new-privs", f"--inh-caps={kept}"]
+    options = [f"--inh-caps={kept}"]
     if os.geteuid() == 0:  # root's children get the whole bounding set at execve(2)
         options.append(f"--bounding-set={kept}")
-    return [*options, "--"]
+    return options
 
 
 async def _until_ready(services: Services) -> None:

@@ -31,6 +31,7 @@ from rawtap.guest.display import Display
 from rawtap.guest.monitor import EventLog, Monitor, MonitorLost, connected
 from rawtap.guest.profile import QEMU_PACKAGES, Inherited, MachineSpec, Nic, arguments
 from rawtap.guest.scratch import layer_over
+from rawtap.privileges import tied
 
 _STDERR_BYTES = 16384
 _TAIL_CHARACTERS = 1500
@@ -138,7 +139,7 @@ class Machine:
                 layers,
                 kvm_is_open(spec.profile.arch),
             )
-            command = [setpriv, *_confinement(), qemu, *arguments(spec, inherited)[1:]]
+            command = tied(setpriv, _no_capabilities(), [qemu, *arguments(spec, inherited)[1:]])
             process = await _start(command, inherited.descriptors)
             if debugger:
                 debugger.socket.close()
@@ -411,13 +412,13 @@ async def _start(command: list[str], descriptors: tuple[int, ...]) -> asyncio.su
         ) from error
 
 
-def _confinement() -> list[str]:
-    """setpriv's options: die with us, no capability, and no way to get one.
+def _no_capabilities() -> list[str]:
+    """setpriv's options: no capability.
 
     Only a process with CAP_SETPCAP can empty the bounding set; root must, since root's children would get every
     capability back at execve(2) otherwise.
     """
-    options = ["--pdeathsig", "KILL", "--no-new-privs", "--inh-caps=-all", "--ambient-caps=-all"]
+    options = ["--inh-caps=-all", "--ambient-caps=-all"]
     if os.geteuid() == 0:
         options.append("--bounding-set=-all")
-    return [*options, "--"]
+    return options
