@@ -30,6 +30,7 @@ TOOLS = {
     "qemu_pcap_wait",
     "qemu_timeline",
     "qemu_doctor",
+    "qemu_link",
 }
 
 

@@ -23,6 +23,7 @@
     │   ├── TunPermission         network.tun_permission        /dev/net/tun is closed to this user
     │   ├── NameInvalid           network.name_invalid
     │   ├── NetworkExists         network.exists                a name or subnet that is somebody else's
+    │   ├── ImpairmentUnavailable network.impairment_unavailable the kernel lacks the queue that it takes
     │   └── NetworkFailed         network.failed                the kernel refused for another reason
     ├── GuestError
     │   ├── GuestNotFound         guest.not_found               a kernel or drive that is not there
@@ -160,6 +161,10 @@ class NameInvalid(NetworkError):
 
 class NetworkExists(NetworkError):
     code = "network.exists"
+
+
+class ImpairmentUnavailable(NetworkError):
+    code = "network.impairment_unavailable"
 
 
 class NetworkFailed(NetworkError):

@@ -17,6 +17,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import anyio
 
@@ -239,11 +240,20 @@ class Machine:
         with contextlib.suppress(ConnectionError):  # the wait that follows finds the console closed
             await self.console.write(data)
 
-    async def _execute(self, command: str) -> None:
+    async def set_link(self, *, up: bool) -> None:
+        """Plug the guest's network card in or pull it: the guest sees its carrier come or go, and no frame passes.
+
+        Raises:
+            GuestExited: The guest is gone.
+            GuestFailed: QEMU does not answer.
+        """
+        await self._execute("set_link", {"name": "net0", "up": up})
+
+    async def _execute(self, command: str, values: dict[str, Any] | None = None) -> None:
         if self._monitor is None:
             raise GuestNotRunning(f"the guest {self.name} is not running", cure="qemu_boot starts it")
         try:
-            await self._monitor.execute(command)
+            await self._monitor.execute(command, values)
         except MonitorLost:
             await self._wait_exit(None)
             raise self.exited() from None
