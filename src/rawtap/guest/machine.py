@@ -22,6 +22,7 @@ from typing import Any
 import anyio
 
 from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, QemuMissing, RequestInvalid
+from rawtap.guest import postmortem
 from rawtap.guest.console import Console, Output, pattern_for, printable
 from rawtap.guest.monitor import EventLog, Monitor, MonitorLost, connected
 from rawtap.guest.profile import QEMU_PACKAGES, MachineSpec, Nic, arguments
@@ -76,7 +77,7 @@ class Machine:
         self._monitor: Monitor | None = None
         self._stack = contextlib.AsyncExitStack()
         self._stack.callback(monitor.close)
-        self._ending = "guest ended by itself"
+        self._ending = postmortem.BY_ITSELF
         self._stderr = bytearray()
         self._watcher = asyncio.create_task(self._watch())
 
@@ -139,6 +140,14 @@ class Machine:
     def running(self) -> bool:
         """Whether QEMU is there."""
         return self.exit is None
+
+    def trouble(self) -> str | None:
+        """What is wrong with it, as far as its console or QEMU tells: a panic, a watchdog, a reboot loop."""
+        return postmortem.trouble(self._clues())
+
+    def _clues(self) -> postmortem.Clues:
+        events = [(each.at_ns, each.name, each.data) for each in self.events.since(0, self.events.end)]
+        return postmortem.Clues(events, self.console.history.last_lines(postmortem.TAIL_BYTES))
 
     def exited(self) -> GuestExited:
         """The error for a guest that ended, with how, and the end of its console."""
@@ -315,7 +324,9 @@ class Machine:
             del self._stderr[:-_STDERR_BYTES]
         code = await self._process.wait()
         reason = await self._monitor.shutdown_reason() if self._monitor else None
-        self.exit = Exit(code, reason or self._ending, printable(bytes(self._stderr)).strip()[-_TAIL_CHARACTERS:])
+        await self.console.wait(lambda: None, _QUIT_SECONDS)  # for its end: what QEMU wrote last may not be read yet
+        why = postmortem.end_reason(code, reason, self._ending, self._clues())
+        self.exit = Exit(code, why, printable(bytes(self._stderr)).strip()[-_TAIL_CHARACTERS:])
         if self._on_exit:
             self._on_exit(self.exit)
         return self.exit
