@@ -107,7 +107,8 @@ def test_after_a_death_console_events_and_captures_are_there_until_the_next_boot
             assert (await session.boot(network=False))["pid"] != other["pid"]
             assert "is alive" not in (await session.call("qemu_read", position=0))["output"]
             assert read_back(booted["capture"]["path"]) == 2
-            page = await session.call("qemu_timeline", sources=["console"], name="guest")
+            page = await session.call("qemu_timeline", sources=["console"], name="guest", limit=200)
+            assert not page["more"]
             assert not any("is alive" in each["text"] for each in page["events"])
 
     anyio.run(scenario)

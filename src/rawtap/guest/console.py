@@ -58,10 +58,10 @@ class History:
         return bytes(self._bytes[first : None if limit is None else first + limit])
 
     def last_lines(self, limit: int) -> bytes:
-        """The stream's end, `limit` bytes at most, from the beginning of a line on."""
+        """The stream's end, `limit` bytes at most, from the beginning of a line on; b"" where none begins in it."""
         first = max(self.start, self.end - limit)
         tail = self.since(first)
-        return tail if first == 0 else tail[tail.find(b"\n") + 1 :]
+        return tail if first == 0 else tail.partition(b"\n")[2]
 
     def line_end(self, position: int, stop: int) -> int:
         """Position after the line feed that ends the line at `position`, or `stop` where none comes before it."""
