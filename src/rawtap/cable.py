@@ -7,6 +7,7 @@ ways. The TAP's end is what the host sees: the bridge's port goes down as a swit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 from anyio.to_thread import run_sync as to_thread
@@ -14,7 +15,7 @@ from anyio.to_thread import run_sync as to_thread
 from rawtap.errors import NetworkFailed, RequestInvalid
 from rawtap.lab import Guest, Lab
 from rawtap.network import impair, links
-from rawtap.network.impair import Impairment
+from rawtap.network.impair import Impairment, Plug
 from rawtap.network.links import Link
 
 
@@ -31,7 +32,9 @@ class Cable:
 
 
 async def set_cable(lab: Lab, name: str, up: bool, impairment: Impairment) -> Cable:
-    """Plug a guest's cable in or pull it; impair it as said, and in no other way. If this fails, nothing has changed.
+    """Plug a guest's cable in or pull it; impair it as said, and in no other way.
+
+    If this fails, nothing has changed; but a QEMU that did not answer may still do it when it wakes up.
 
     Raises:
         RequestInvalid: The guest has no network.
@@ -47,9 +50,10 @@ async def set_cable(lab: Lab, name: str, up: bool, impairment: Impairment) -> Ca
         tap = await _tap_of(guest)
         await to_thread(impair.apply, tap, impairment)
         try:
-            await _switch(guest, tap, up)
+            await to_thread(partial(links.set_carrier, tap, on=up))
+            await guest.machine.set_link(up=up)  # last: what is before it can be undone without asking QEMU
         except BaseException:
-            await _put_back(tap, plug.impairment)
+            await _put_back(tap, plug)
             raise
         if (plug.up, plug.impairment) != (up, impairment):
             lab.chronicle.cable_set(name, up=up, impaired=_words(impairment))
@@ -78,19 +82,11 @@ def _gone(guest: Guest) -> Exception:
     )
 
 
-async def _switch(guest: Guest, tap: Link, up: bool) -> None:
-    """The host's end is plugged in first, and pulled last: what the guest sends at once is not lost."""
-    if up:
-        await to_thread(lambda: links.set_carrier(tap, on=True))
-    await guest.machine.set_link(up=up)
-    if not up:
-        await to_thread(lambda: links.set_carrier(tap, on=False))
-
-
-async def _put_back(tap: Link, impairment: Impairment) -> None:
+async def _put_back(tap: Link, plug: Plug) -> None:
     with anyio.CancelScope(shield=True):
         if await to_thread(links.get, tap.index):
-            await to_thread(impair.apply, tap, impairment)
+            await to_thread(impair.apply, tap, plug.impairment)
+            await to_thread(partial(links.set_carrier, tap, on=plug.up))
 
 
 def _words(impairment: Impairment) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -70,6 +71,11 @@ def test_a_stopped_qemu_holds_no_other_call_up_and_is_shut_down(user: Account) -
     assert link_names() == set()
 
 
+def has_carrier(name: str) -> bool:
+    """By sysfs, of which this run has its own."""
+    return Path(f"/sys/class/net/{name}/carrier").read_text(encoding="ascii") == "1\n"
+
+
 @pytest.mark.soak
 def test_a_monitor_that_does_not_answer_is_an_error_and_leaves_the_cable_as_it_was(user: Account) -> None:
     async def scenario() -> None:
@@ -80,6 +86,7 @@ def test_a_monitor_that_does_not_answer_is_an_error_and_leaves_the_cable_as_it_w
             with pytest.raises(ToolFailed) as caught:
                 await session.call("qemu_link", up=False, rate=100_000)
             assert caught.value.code == "guest.failed"
+            assert has_carrier(booted["network"]["tap"])
             os.kill(booted["pid"], signal.SIGCONT)
             assert (await session.call("qemu_link", up=True))["queue"] == default
             assert "is alive" in await session.ping()
