@@ -36,6 +36,7 @@ TOOLS = {
     "qemu_snapshot",
     "qemu_timeline",
     "qemu_doctor",
+    "qemu_link",
 }
 
 

@@ -59,6 +59,11 @@ class Chronicle:
         """Its QEMU is gone."""
         self.journal.note("guest_ended", _bounded(f"guest {name} ended: {how}"), guest=name)
 
+    def cable_set(self, name: str, *, up: bool, impaired: str) -> None:
+        """Its cable was pulled, plugged in, or made worse in the way that `impaired` says in words."""
+        text = f"the cable of guest {name} is {'plugged in' if up else 'pulled'}"
+        self.journal.note("cable_set", f"{text}; to the guest: {impaired}" if impaired else text, guest=name)
+
     def capture_armed(self, capture: str, session: CaptureSession) -> None:
         """Every packet from now on is in its file."""
         request = session.request

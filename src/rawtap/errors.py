@@ -25,6 +25,7 @@
     │   ├── NetworkExists         network.exists                a name or subnet that is somebody else's
     │   ├── RootlessUnavailable   network.rootless_unavailable  no user namespace for this user
     │   ├── ServicesUnavailable   network.services_unavailable  no dnsmasq, or it may not; a warning of the boot
+    │   ├── ImpairmentUnavailable network.impairment_unavailable the kernel lacks the queue that it takes
     │   └── NetworkFailed         network.failed                the kernel refused for another reason
     ├── GuestError
     │   ├── GuestNotFound         guest.not_found               a kernel or drive that is not there
@@ -177,6 +178,10 @@ class RootlessUnavailable(NetworkError):
 
 class ServicesUnavailable(NetworkError):
     code = "network.services_unavailable"
+
+
+class ImpairmentUnavailable(NetworkError):
+    code = "network.impairment_unavailable"
 
 
 class NetworkFailed(NetworkError):

@@ -43,6 +43,7 @@ from rawtap.guest.machine import Exit, Machine
 from rawtap.guest.paths import allowed_for
 from rawtap.guest.profile import TRUSTED_BRIDGES, BootOptions, MachineSpec, Nic
 from rawtap.network import addressing, links, watch
+from rawtap.network.impair import Plug
 from rawtap.network.links import Link
 from rawtap.network.network import Bridge, BridgeSpec, Tap
 from rawtap.network.watch import Change, Watcher
@@ -102,6 +103,7 @@ class Guest:
     capture: Capture | None
     stack: AsyncExitStack
     lock: anyio.Lock = field(default_factory=anyio.Lock)
+    plug: Plug = field(default_factory=Plug)
     ended: Ended | None = None
 
     def is_on(self, interface: str) -> bool:

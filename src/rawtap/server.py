@@ -38,7 +38,7 @@ from rawtap.captures import Capture
 from rawtap.lab import Lab
 from rawtap.packets import decode
 from rawtap.settings import Settings
-from rawtap.tools import capture, display, explain, guest, monitor, packets, resources, snapshot, timeline
+from rawtap.tools import capture, display, explain, guest, link, monitor, packets, resources, snapshot, timeline
 from rawtap.tools._boundary import error_for
 from rawtap.tools.prompts import PROMPTS
 
@@ -62,8 +62,8 @@ class RawtapServer(MCPServer[Lab]):
     """The SDK's server with rawtap's tools, captures as resources, and errors whose text starts with their code."""
 
     def __init__(self, settings: Settings) -> None:
-        tools = [*guest.TOOLS, *display.TOOLS, *monitor.TOOLS, *snapshot.TOOLS, *capture.TOOLS, *packets.TOOLS]
-        tools += [*explain.TOOLS, *timeline.TOOLS]
+        tools = [*guest.TOOLS, *link.TOOLS, *display.TOOLS, *monitor.TOOLS, *snapshot.TOOLS, *capture.TOOLS]
+        tools += [*packets.TOOLS, *explain.TOOLS, *timeline.TOOLS]
         self._parameters = {each.name: list(each.parameters["properties"]) for each in tools}
         self._lab = Lab(settings)
         self._bus = InMemorySubscriptionBus()

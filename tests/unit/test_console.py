@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 import socket
+import time
 import unicodedata
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -13,7 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rawtap.guest.console import SHOWN_CHARACTERS, Console, History, Output, echo_end, pattern_for, printable
+from rawtap.guest.console import (
+    HISTORY_BYTES,
+    SHOWN_CHARACTERS,
+    Console,
+    History,
+    Output,
+    echo_end,
+    pattern_for,
+    printable,
+)
 
 SOON = 5.0  # far more than anything here needs; a test that comes to it has failed
 PROMPT = pattern_for("rvos>", at_line_start=True)
@@ -92,6 +102,17 @@ def test_a_history_is_always_the_newest_part_of_the_stream(parts: list[bytes]) -
     assert history.end == len(stream)
     assert history.since(0) == stream[history.start :]
     assert min(len(stream), 16) <= len(history.since(0)) <= 32
+
+
+def test_the_last_lines_begin_where_a_line_does() -> None:
+    history = History(limit=8)
+    history.append(b"one\ntwo\nthree")
+    assert history.last_lines(100) == b"one\ntwo\nthree"
+    assert history.last_lines(7) == b"three"  # and not "o" before it, whose beginning is not in it
+    assert history.last_lines(2) == b""
+    history.append(b"\nfour")
+    assert history.start > 0
+    assert history.last_lines(100) == b"four"
 
 
 def test_a_find_gives_the_position_after_the_match_also_after_trimming() -> None:
@@ -429,6 +450,22 @@ def test_pages_from_a_position_give_the_whole_of_a_long_output() -> None:
             pages.append(console.page(pages[-1].position))
         assert "".join(page.text for page in pages).encode() == said
         assert len(pages) == 3
+
+    on_a_line(scenario)
+
+
+def test_a_megabyte_a_second_without_a_line_end_is_followed_in_bounded_memory() -> None:
+    async def scenario(console: Console, guest: socket.socket) -> None:
+        asked = asyncio.create_task(console.read(pattern_for("the end", at_line_start=False), SOON))
+        begun = time.monotonic()
+        for _ in range(64):
+            await asyncio.get_running_loop().sock_sendall(guest, b"x" * 65536)
+            assert len(console.history.since(0)) <= 2 * HISTORY_BYTES
+        await asyncio.get_running_loop().sock_sendall(guest, b"the end")
+        output = await asked
+        assert output.matched
+        assert output.position == (64 << 16) + len("the end")
+        assert time.monotonic() - begun < 4
 
     on_a_line(scenario)
 

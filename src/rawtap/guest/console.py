@@ -57,6 +57,12 @@ class History:
         first = max(0, position - self.start)
         return bytes(self._bytes[first : None if limit is None else first + limit])
 
+    def last_lines(self, limit: int) -> bytes:
+        """The stream's end, `limit` bytes at most, from the beginning of a line on; b"" where none begins in it."""
+        first = max(self.start, self.end - limit)
+        tail = self.since(first)
+        return tail if first == 0 else tail.partition(b"\n")[2]
+
     def line_end(self, position: int, stop: int) -> int:
         """Position after the line feed that ends the line at `position`, or `stop` where none comes before it."""
         found = self._bytes.find(b"\n", max(0, position - self.start), max(0, stop - self.start))

@@ -24,7 +24,7 @@ import anyio
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, NoDisplay, QemuMissing, RequestInvalid
-from rawtap.guest import gdb
+from rawtap.guest import gdb, postmortem
 from rawtap.guest.accelerator import kvm_is_open
 from rawtap.guest.console import Console, Output, pattern_for, printable
 from rawtap.guest.display import Display
@@ -102,7 +102,7 @@ class Machine:
         self._stack.callback(held.until_end.close)
         self._display = Display(self.execute, self._add_fd)
         self._stack.callback(self._display.close)
-        self._ending = "guest ended by itself"
+        self._ending = postmortem.BY_ITSELF
         self._stderr = bytearray()
         self._watcher = asyncio.create_task(self._watch())
 
@@ -168,6 +168,14 @@ class Machine:
     def running(self) -> bool:
         """Whether QEMU is there."""
         return self.exit is None
+
+    def trouble(self) -> str | None:
+        """What is wrong with it, as far as its console or QEMU tells: a panic, a watchdog, a reboot loop."""
+        return postmortem.trouble(self._clues())
+
+    def _clues(self) -> postmortem.Clues:
+        events = [(each.at_ns, each.name, each.data) for each in self.events.since(0, self.events.end)]
+        return postmortem.Clues(events, self.console.history.last_lines(postmortem.TAIL_BYTES))
 
     def exited(self) -> GuestExited:
         """The error for a guest that ended, with how, and the end of its console."""
@@ -288,6 +296,15 @@ class Machine:
         async with self._asking() as monitor:
             await monitor.run_job(command, arguments, timeout)
 
+    async def set_link(self, *, up: bool) -> None:
+        """Plug the guest's network card in or pull it: the guest sees its carrier come or go, and no frame passes.
+
+        Raises:
+            GuestExited: The guest is gone.
+            GuestFailed: QEMU does not answer.
+        """
+        await self.execute("set_link", {"name": "net0", "up": up})
+
     @contextlib.asynccontextmanager
     async def _asking(self) -> AsyncIterator[Monitor]:
         if self._monitor is None:
@@ -377,7 +394,9 @@ class Machine:
             del self._stderr[:-_STDERR_BYTES]
         code = await self._process.wait()
         reason = await self._monitor.shutdown_reason() if self._monitor else None
-        self.exit = Exit(code, reason or self._ending, printable(bytes(self._stderr)).strip()[-_TAIL_CHARACTERS:])
+        await self.console.wait(lambda: None, _QUIT_SECONDS)  # for its end: what QEMU wrote last may not be read yet
+        why = postmortem.end_reason(code, reason, self._ending, self._clues())
+        self.exit = Exit(code, why, printable(bytes(self._stderr)).strip()[-_TAIL_CHARACTERS:])
         if self._on_exit:
             self._on_exit(self.exit)
         return self.exit

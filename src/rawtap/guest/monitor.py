@@ -49,6 +49,7 @@ class EventLog:
 
     _events: deque[QmpEvent] = field(default_factory=lambda: deque(maxlen=_KEPT_EVENTS))
     end: int = 0
+    resets: int = 0  # by the guest itself
 
     @property
     def start(self) -> int:
@@ -62,6 +63,8 @@ class EventLog:
         at_ns = seconds * 1_000_000_000 + stamp.get("microseconds", 0) * 1000 if seconds >= 0 else time.time_ns()
         data = visible(json.dumps(message["data"], separators=(",", ":"))) if "data" in message else ""
         shown = data if len(data) <= _SHOWN_DATA else data[: _SHOWN_DATA - 3] + "..."
+        if message["event"] == "RESET" and message.get("data", {}).get("guest"):
+            self.resets += 1
         self._events.append(QmpEvent(at_ns, visible(str(message["event"]))[:100], shown))
         self.end += 1
 

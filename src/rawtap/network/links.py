@@ -20,7 +20,14 @@ from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
 
-from rawtap.errors import NetworkExists, NetworkFailed, NetworkPermission, TunMissing, TunPermission
+from rawtap.errors import (
+    ImpairmentUnavailable,
+    NetworkExists,
+    NetworkFailed,
+    NetworkPermission,
+    TunMissing,
+    TunPermission,
+)
 from rawtap.network.addressing import Owner
 from rawtap.privileges import Capability, raised, setcap_command
 
@@ -32,6 +39,8 @@ _TUNSETIFF = 0x400454CA
 _TUNSETPERSIST = 0x400454CB
 _IFF_TAP = 0x0002
 _IFF_NO_PI = 0x1000
+
+_TC_H_ROOT = 0xFFFFFFFF  # linux/pkt_sched.h
 
 _IFF_UP = 0x1
 _IFF_LOWER_UP = 0x10000  # carrier, netdevice(7)
@@ -213,8 +222,7 @@ def _made(name: str) -> Link:
 
 def claim(link: Link, owner: Owner) -> None:
     """Mark an interface as `owner`'s."""
-    purpose = f"mark {link.name}"
-    with _netlink(purpose) as netlink:
+    with _netlink(f"mark {link.name}") as netlink:
         netlink.link("set", index=link.index, ifalias=owner.alias)
 
 
@@ -229,8 +237,7 @@ def raise_bridge(link: Link, address: IPv4Interface) -> None:
 
 def bring_up(link: Link) -> None:
     """Set an interface up."""
-    purpose = f"bring {link.name} up"
-    with _netlink(purpose) as netlink:
+    with _netlink(f"bring {link.name} up") as netlink:
         netlink.link("set", index=link.index, state="up")
 
 
@@ -243,6 +250,58 @@ def delete(link: Link) -> None:
     except NetworkFailed:
         if any(other.index == link.index for other in all_links()):
             raise
+
+
+def set_carrier(link: Link, *, on: bool) -> None:
+    """Plug a TAP's cable in, or pull it, as the host sees it (tun_net_change_carrier, drivers/net/tun.c; Linux 5.0).
+
+    As an attribute: pyroute2 drops the keyword `carrier` in silence.
+    """
+    purpose = f"{'give' if on else 'take'} {link.name} its carrier"
+    with _netlink(purpose) as netlink:
+        netlink.link("set", index=link.index, attrs=[("IFLA_CARRIER", int(on))])
+
+
+def replace_queue(link: Link, kind: str, options: dict[str, int | float]) -> None:
+    """Let a queueing discipline have what goes out by an interface, in place of the one that was there.
+
+    Raises:
+        ImpairmentUnavailable: The kernel does not have that kind; the one that was there stays.
+    """
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    purpose = f"put a {kind} queue on {link.name}"
+    with _netlink(purpose) as netlink:
+        try:
+            netlink.tc("replace", kind=kind, index=link.index, **options)
+        except NetlinkError as error:
+            if error.code != errno.ENOENT:  # what an unknown kind is, qdisc_create, net/sched/sch_api.c
+                raise
+            raise ImpairmentUnavailable(
+                f"cannot {purpose}: this kernel has none",
+                evidence=f"netlink: {error.args[-1]}",
+                cure=f"Load the module (as root: modprobe sch_{kind}), or use a kernel that has it",
+            ) from error
+
+
+def reset_queue(link: Link) -> None:
+    """Give an interface its default queue back; where it has that already it is no error."""
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    purpose = f"reset the queue of {link.name}"
+    with _netlink(purpose) as netlink:
+        try:
+            netlink.tc("del", index=link.index, parent=_TC_H_ROOT)
+        except NetlinkError as error:
+            if error.code != errno.ENOENT:  # the default one cannot be deleted, tc_get_qdisc, net/sched/sch_api.c
+                raise
+
+
+def queue_of(link: Link) -> str | None:
+    """The kind of an interface's queue; None where the interface is gone."""
+    with _netlink(f"ask for the queue of {link.name}", change=False) as netlink:
+        found = [each for each in netlink.get_qdiscs(index=link.index) if each["parent"] == _TC_H_ROOT]
+    return str(found[0].get_attr("TCA_KIND")) if found else None
 
 
 def make_tap(name: str, bridge: Link, owner: Owner) -> int:

@@ -71,6 +71,10 @@ class GuestRow(Answer):
     pid: int
     uptime: float = Field(description="Seconds since it was started.")
     exit: str | None = Field(description="How it ended, with its stderr.")
+    resets: int = Field(description="How often the guest reset itself since it was booted.")
+    trouble: str | None = Field(
+        description=f"A kernel's panic, a watchdog or a reboot loop, as the console or QEMU tells. {_UNTRUSTED}"
+    )
     network: NetworkInfo | None
 
 
@@ -342,6 +346,8 @@ def _guest_row(name: str, guest: Guest) -> GuestRow:
         pid=machine.pid,
         uptime=round(_now() - machine.started_at, 3),
         exit=str(machine.exit) if machine.exit else None,
+        resets=machine.events.resets,
+        trouble=machine.trouble(),
         network=_network(guest),
     )
 
