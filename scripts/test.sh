@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets rawtap up and runs everything that judges it: ruff, mypy --strict, import-linter, and the tests, which boot real
-# guests and capture from real links in network namespaces of their own. Arguments go to pytest.
+# guests and capture from real links in network namespaces of their own: one for each of two processes, since most tests wait
+# for guests. Arguments go to pytest, and come after that choice: -n 0 has them run one after the other.
 set -euo pipefail
 # shellcheck source=scripts/_setup.sh
 . "$(dirname "$0")/_setup.sh"
@@ -27,4 +28,4 @@ say "ruff, mypy, import-linter"
 "$bin/lint-imports" >"$ENVIRONMENT/lint-imports.log" || { cat "$ENVIRONMENT/lint-imports.log"; exit 1; }
 say "tests"
 if is_root; then export RAWTAP_TEST_USER; RAWTAP_TEST_USER=$(unprivileged_user); fi
-exec "$bin/python" -m pytest "$@"
+exec "$bin/python" -m pytest -n 2 --dist worksteal "$@"

@@ -93,7 +93,7 @@ def test_after_a_death_console_events_and_captures_are_there_until_the_next_boot
             booted = await session.boot(capture=True, capture_filter="icmp")
             assert "is alive" in await session.ping()
             os.kill(booted["pid"], signal.SIGKILL)
-            assert await eventually_async(lambda: not exists(booted["pid"]))
+            await session.call("qemu_read", wait_for="never")  # till its console closes, with its last thread
             said = await session.call("qemu_read", position=0)
             assert "host 10.0.2.2 is alive" in said["output"]
             assert (await session.call("qemu_pcap_read"))["matched"] == 2

@@ -11,7 +11,8 @@ from typing import Any
 import anyio
 import pytest
 
-from rawtap.guest.profile import Drive, Inherited, MachineSpec, Profile, arguments
+from rawtap.guest.command_line import Inherited, arguments
+from rawtap.guest.profile import Drive, MachineSpec, Profile
 from support import Account, Session, ToolFailed, command_of, open_files, serving
 
 UBOOT = Path("/usr/lib/u-boot/qemu-riscv64_smode/u-boot.bin")

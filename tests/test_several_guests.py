@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+from pathlib import Path
 from typing import Any
 
 import anyio
 
-from support import Account, Session, link_names, serving
+from support import Account, Session, Wire, eventually_async, link_names, serving
 
 A, B = "10.0.2.75", "10.0.2.76"
 
@@ -20,7 +22,9 @@ async def while_it_listens(session: Session, name: str, done: asyncio.Event) -> 
     """U-Boot answers ARP and ICMP only while it is in its network loop: while it pings somebody who is not there."""
     await session.call("qemu_send", name=name, command="ping 10.0.2.99", wait_for="Using", timeout=5)
     await done.wait()
-    await say(session, name, "\x03")
+    # The interrupt and its Enter bring a prompt each: the last one is what an answer ends with.
+    await session.call("qemu_send", name=name, command="\x03", timeout=1)
+    await say(session, name, "echo stopped", wait_for="\nstopped\r\n=> ", timeout=5)
 
 
 def test_two_guests_reach_each_other_and_a_captured_tap_shows_one_of_them_only(user: Account) -> None:
@@ -82,5 +86,39 @@ def test_a_cable_that_is_pulled_is_one_guests(user: Account) -> None:
             assert not pulled["carrier"]
             assert "is alive" in await say(session, "b", "ping 10.0.2.2")
             assert "is alive" not in await say(session, "a", "ping 10.0.2.2", timeout=0.5)
+
+    anyio.run(scenario)
+
+
+def test_a_bridge_that_somebody_removed_is_made_anew_for_the_next_guest(user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            first = await session.boot(name="a")
+            await anyio.to_thread.run_sync(Wire.remove, first["network"]["bridge"])
+            second = await session.boot(name="b")
+            assert second["network"]["bridge"] == first["network"]["bridge"]
+            assert "is alive" in await say(session, "b", f"setenv ipaddr {B}; ping 10.0.2.2")
+            await session.call("qemu_shutdown", name="a", timeout=0)
+            assert "is alive" in await say(session, "b", "ping 10.0.2.2")
+
+    anyio.run(scenario)
+    assert link_names() == set()
+
+
+def test_no_server_touches_a_bridge_while_another_one_does(user: Account) -> None:
+    """Each looks whether the bridge is there, or empty, and acts on it: between the two nobody else may."""
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            with Path("/proc/thread-self/ns/net").open("rb") as namespace:
+                fcntl.flock(namespace, fcntl.LOCK_EX)  # as another server of this namespace holds it
+                async with anyio.create_task_group() as group:
+                    group.start_soon(session.boot)
+                    assert await eventually_async(lambda: "making the network" in session.progress)
+                    await session.call("qemu_status")
+                    assert link_names() == set()
+                    fcntl.flock(namespace, fcntl.LOCK_UN)
+            assert link_names() != set()
+            assert (await session.call("qemu_status"))["guests"][0]["state"] == "running"
 
     anyio.run(scenario)

@@ -14,11 +14,13 @@ from rawtap import privileges, services
 from rawtap.blocking import in_thread
 from rawtap.errors import NetworkError, ServicesUnavailable
 from rawtap.network import network
-from rawtap.network.network import Bridge, BridgeSpec, Tap
+from rawtap.network.network import Bridge, BridgeGone, BridgeSpec, Tap
 from rawtap.network.services import ServicesSpec
 from rawtap.services import Services
 
 logger = logging.getLogger(__name__)
+
+_TRIES = 5
 
 
 @dataclass
@@ -59,7 +61,7 @@ class Bridges:
         async with self._lock:
             await self._sweep()
             lease = self._leases.get(spec.name)
-            if lease is None:
+            if lease is None or not await to_thread(network.is_there, lease.bridge):
                 stack = AsyncExitStack()
                 lease = _Lease(await stack.enter_async_context(in_thread(network.bridge(spec))), stack)
                 self._leases[spec.name] = lease
@@ -71,8 +73,9 @@ class Bridges:
                 async with self._lock:
                     lease.users -= 1
                     if lease.users == 0:
-                        del self._leases[spec.name]
-                        await self.before_return(spec.name)
+                        if self._leases.get(spec.name) is lease:  # else its bridge was removed, and made anew
+                            del self._leases[spec.name]
+                            await self.before_return(spec.name)
                         await lease.stack.aclose()
 
     async def serve(self, bridge: Bridge, spec: ServicesSpec) -> str | None:
@@ -100,12 +103,26 @@ class Bridges:
         return lease.services if lease else None
 
     @asynccontextmanager
-    async def tap(self, bridge: Bridge, guest: str) -> AsyncIterator[Tap]:
-        """A TAP on that bridge, for the guest of that name."""
-        async with AsyncExitStack() as stack:
-            async with self._lock:
-                made = await stack.enter_async_context(in_thread(network.tap(bridge, guest)))
-            yield made
+    async def port(self, spec: BridgeSpec, guest: str) -> AsyncIterator[tuple[Bridge, Tap]]:
+        """A share of the bridge, and a TAP on it for the guest of that name.
+
+        The server that made a bridge may remove it between the two; then it is made anew, some times at the most.
+
+        Raises:
+            NetworkError: One of its kinds; nothing is left.
+        """
+        for left in reversed(range(_TRIES)):
+            async with AsyncExitStack() as stack:
+                bridge = await stack.enter_async_context(self.share(spec))
+                try:
+                    async with self._lock:
+                        tap = await stack.enter_async_context(in_thread(network.tap(bridge, guest)))
+                except BridgeGone:
+                    if not left:
+                        raise
+                    continue
+                yield bridge, tap
+                return
 
     async def sweep(self) -> None:
         """Remove what dead servers left behind, if that was not done yet. Failing to is logged, and no error."""

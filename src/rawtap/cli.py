@@ -191,7 +191,6 @@ def _demo(options: argparse.Namespace) -> int:
 def _read(options: argparse.Namespace) -> int:
     from rawtap.capture import filters
 
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # rawtap read FILE | head
     try:
         expression = filters.checked(" ".join(options.filter))
         path = options.file.resolve()
@@ -261,5 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except RawtapError as error:
             _complain(str(error))
             return 1
+    if options.run is _read and arguments is None:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # rawtap read FILE | head
     run: Callable[[argparse.Namespace], int] = options.run
     return run(options)

@@ -38,10 +38,11 @@ from rawtap.errors import (
     ServerStopping,
 )
 from rawtap.guest import profile as profiles
+from rawtap.guest.command_line import Nic
 from rawtap.guest.console import Output
 from rawtap.guest.machine import Exit, Machine
 from rawtap.guest.paths import allowed_for
-from rawtap.guest.profile import TRUSTED_BRIDGES, BootOptions, MachineSpec, Nic
+from rawtap.guest.profile import TRUSTED_BRIDGES, BootOptions, MachineSpec
 from rawtap.network import addressing, links, watch
 from rawtap.network.impair import Plug
 from rawtap.network.links import Link
@@ -184,6 +185,8 @@ class Lab:
             with anyio.move_on_after(_OTHER_BOOT_SECONDS):  # it may be cancelled, and on its way down
                 await other.wait()
         self.require_open()
+        if (previous := self.guests.get(name)) is not None:
+            await previous.machine.settle()
         self._require_free(name)
         if request.capture and not request.network:
             raise RequestInvalid("capture=true needs a network", cure="Boot with network=true as well")
@@ -220,10 +223,9 @@ class Lab:
         if request.network:
             await report("making the network")
             await self._watching()  # for the sake of the timeline: a capture may come later
-            bridge = await stack.enter_async_context(self.bridges.share(self._bridge_spec(spec)))
+            bridge, tap = await stack.enter_async_context(self.bridges.port(self._bridge_spec(spec), request.name))
             if spec.profile.services if request.services is None else request.services:
                 warning = await self.bridges.serve(bridge, services.wanted(spec.profile, bridge))
-            tap = await stack.enter_async_context(self.bridges.tap(bridge, request.name))
             self._scene = self._scene.with_nic(tap.name, GuestNic(request.name, bridge.name, tap.mac))
         captures: list[Capture] = []  # stopped after the machine has ended
         stack.push_async_callback(self.captures.stop_those, captures.__contains__)

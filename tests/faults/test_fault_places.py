@@ -10,7 +10,7 @@ import anyio
 import pytest
 from pyroute2 import IPRoute
 
-from rawtap.network.addressing import Owner
+from rawtap.network.addressing import Owner, mac_for
 from support import Account, ToolFailed, Wire, eventually_async, link_names, serving
 
 
@@ -46,6 +46,31 @@ def test_a_bridge_whose_owners_pid_is_another_process_by_now_is_removed(user: Ac
     finally:
         for name in made:
             Wire.remove(name)
+
+
+def test_a_bridge_that_a_killed_server_had_only_begun_is_removed_or_made_anew(user: Account) -> None:
+    """It has the MAC address that rawtap gives it, and no mark yet; another bridge without a mark is somebody's."""
+
+    def begin() -> None:
+        for name, mac in (("rawtap-br0", mac_for("bridge", "rawtap-br0")), ("others-br0", mac_for("bridge", "x"))):
+            with IPRoute() as netlink:
+                netlink.link("add", ifname=name, kind="bridge", address=mac)
+
+    async def swept() -> None:
+        async with serving(user) as session:
+            await session.call("qemu_status")
+            assert await eventually_async(lambda: link_names() == {"others-br0"})
+            await anyio.to_thread.run_sync(Wire.remove, "others-br0")
+            await anyio.to_thread.run_sync(begin)
+            assert "is alive" in (await session.boot(), await session.ping())[1]
+            await session.call("qemu_shutdown", timeout=0)
+            assert link_names() == {"others-br0"}
+
+    begin()
+    try:
+        anyio.run(swept)
+    finally:
+        Wire.remove("others-br0")
 
 
 def test_a_tap_name_that_is_taken_is_left_to_its_owner(user: Account) -> None:

@@ -7,7 +7,9 @@ from dataclasses import replace
 from rawtap.network.links import Link
 from rawtap.network.watch import Change, differences
 
-UP = Link(index=7, name="near0", kind="veth", alias=None, master=None, up=True, carrier=True, received=3, sent=4)
+UP = Link(
+    index=7, name="near0", kind="veth", alias=None, mac=None, master=None, up=True, carrier=True, received=3, sent=4
+)
 NO_CARRIER = replace(UP, carrier=False)
 DOWN = replace(UP, up=False, carrier=False)
 

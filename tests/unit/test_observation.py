@@ -12,7 +12,9 @@ from rawtap.network.links import Link
 from rawtap.network.watch import Change, Gone, Sight, Watcher
 from rawtap.observation import GuestNic, Observation, Scene
 
-BRIDGE = Link(index=2, name="br0", kind="bridge", alias=None, master=None, up=True, carrier=True, received=5, sent=5)
+BRIDGE = Link(
+    index=2, name="br0", kind="bridge", alias=None, mac=None, master=None, up=True, carrier=True, received=5, sent=5
+)
 TAP = replace(BRIDGE, index=3, name="rtap1.0", kind="tun", master=2)
 OTHER = replace(BRIDGE, index=4, name="near0", kind="veth")
 HOSTS = replace(OTHER, index=9, name="eth0")

@@ -12,9 +12,10 @@ import anyio
 import pytest
 
 from rawtap.errors import GuestFailed, RequestInvalid, ScreenTooLarge
+from rawtap.guest.command_line import Inherited, arguments
 from rawtap.guest.display import MAX_PICTURE_BYTES, Display, picture
 from rawtap.guest.pointer import clicks, drag
-from rawtap.guest.profile import MachineSpec, Profile, arguments
+from rawtap.guest.profile import MachineSpec, Profile
 
 HEAD = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 720, 400, 8, 2, 0, 0, 0) + b"crc."
 END = struct.pack(">I4sI", 0, b"IEND", 0xAE426082)
@@ -96,6 +97,6 @@ def test_a_drag_needs_one_button_and_no_wheel() -> None:
     ids=["riscv64", "aarch64 on pci", "a PC", "microvm"],
 )
 def test_a_pc_has_a_vga_and_its_own_keyboard_others_have_virtios(profile: Profile, expected: list[str]) -> None:
-    argv = arguments(MachineSpec(profile, Path("/k"), gpu=True), console_fd=3, monitor_fd=4, nic=None)
+    argv = arguments(MachineSpec(profile, Path("/k"), gpu=True), Inherited(3, 4))
     devices = [json.loads(argv[at + 1])["driver"] for at, word in enumerate(argv) if word == "-device"]
     assert devices == expected

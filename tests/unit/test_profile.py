@@ -13,18 +13,16 @@ from hypothesis import strategies as st
 
 from rawtap.errors import GuestNotFound, ProfileInvalid
 from rawtap.guest import profile as profiles
+from rawtap.guest.command_line import Inherited, Nic, arguments
 from rawtap.guest.paths import Allowed
 from rawtap.guest.profile import (
     BUILTIN,
     RVOS_KERNEL,
     BootOptions,
     Drive,
-    Inherited,
     Interrupt,
     MachineSpec,
-    Nic,
     Profile,
-    arguments,
     choose,
     overlay,
 )

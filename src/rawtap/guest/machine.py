@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
-import shutil
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,14 +21,15 @@ from typing import Any, Literal
 import anyio
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, NoDisplay, QemuMissing, RequestInvalid
+from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, NoDisplay, RequestInvalid
 from rawtap.guest import gdb, postmortem
 from rawtap.guest.accelerator import kvm_is_open
+from rawtap.guest.command_line import Inherited, Nic, arguments
 from rawtap.guest.console import Console, Output, pattern_for, printable
 from rawtap.guest.display import Display
 from rawtap.guest.monitor import EventLog, Monitor, MonitorLost, connected
-from rawtap.guest.profile import QEMU_PACKAGES, Inherited, MachineSpec, Nic, arguments
-from rawtap.guest.scratch import layer_over
+from rawtap.guest.profile import QEMU_PACKAGES, MachineSpec
+from rawtap.guest.spawning import layers_of, no_capabilities, pair, require, start
 from rawtap.privileges import tied
 
 _STDERR_BYTES = 16384
@@ -50,13 +49,6 @@ class Exit:
     def __str__(self) -> str:
         words = f"exit code {self.code}, {self.reason}"
         return f"{words}, stderr: {self.stderr}" if self.stderr else words
-
-
-def _require(program: str, package: str) -> str:
-    path = shutil.which(program)
-    if path is None:
-        raise QemuMissing(f"{program} is not installed", cure=f"Install Debian's package {package}")
-    return path
 
 
 @dataclass(frozen=True)
@@ -123,13 +115,13 @@ class Machine:
             QemuMissing: QEMU or setpriv is not installed.
             GuestFailed: It cannot be started.
         """
-        qemu = _require(spec.qemu, QEMU_PACKAGES[spec.profile.arch])
-        setpriv = _require("setpriv", "util-linux")
+        qemu = require(spec.qemu, QEMU_PACKAGES[spec.profile.arch])
+        setpriv = require("setpriv", "util-linux")
         with contextlib.ExitStack() as near, contextlib.ExitStack() as far:
-            console, console_far = _pair(near, far)
-            monitor, monitor_far = _pair(near, far)
+            console, console_far = pair(near, far)
+            monitor, monitor_far = pair(near, far)
             opening = near.enter_context(contextlib.ExitStack())
-            layers = await to_thread(_layers, spec, scratch, opening)
+            layers = await to_thread(layers_of, spec, scratch, opening)
             debugger = near.enter_context(gdb.listening()) if spec.gdb else None
             inherited = Inherited(
                 console_far.fileno(),
@@ -139,8 +131,8 @@ class Machine:
                 layers,
                 kvm_is_open(spec.profile.arch),
             )
-            command = tied(setpriv, _no_capabilities(), [qemu, *arguments(spec, inherited)[1:]])
-            process = await _start(command, inherited.descriptors)
+            command = tied(setpriv, no_capabilities(), [qemu, *arguments(spec, inherited)[1:]])
+            process = await start(command, inherited.descriptors)
             if debugger:
                 debugger.socket.close()
             held = _Held(near.pop_all(), opening, scratch, debugger.path if debugger else None)
@@ -400,44 +392,3 @@ class Machine:
         if self._on_exit:
             self._on_exit(self.exit)
         return self.exit
-
-
-def _pair(near: contextlib.ExitStack, far: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
-    """Two connected sockets: ours, and QEMU's, which is closed here once QEMU has inherited it."""
-    ours, theirs = socket.socketpair()
-    near.callback(ours.close)
-    far.callback(theirs.close)
-    return ours, theirs
-
-
-def _layers(spec: MachineSpec, scratch: Path, opening: contextlib.ExitStack) -> dict[int, Path]:
-    """A layer for each drive that is written, where the guest's writes are thrown away."""
-    return {
-        number: opening.enter_context(layer_over(Path(drive.path), drive.format, scratch))
-        for number, drive in enumerate(spec.drives)
-        if spec.overlay and not drive.readonly
-    }
-
-
-async def _start(command: list[str], descriptors: tuple[int, ...]) -> asyncio.subprocess.Process:
-    pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-    try:
-        return await asyncio.create_subprocess_exec(
-            *command, pass_fds=descriptors, stdin=null, stdout=pipe, stderr=asyncio.subprocess.STDOUT
-        )
-    except OSError as error:
-        raise GuestFailed(
-            "QEMU cannot be started", evidence=str(error), cure="qemu_doctor checks the set-up"
-        ) from error
-
-
-def _no_capabilities() -> list[str]:
-    """setpriv's options: no capability.
-
-    Only a process with CAP_SETPCAP can empty the bounding set; root must, since root's children would get every
-    capability back at execve(2) otherwise.
-    """
-    options = ["--inh-caps=-all", "--ambient-caps=-all"]
-    if os.geteuid() == 0:
-        options.append("--bounding-set=-all")
-    return options

@@ -18,8 +18,8 @@ from itertools import count
 from typing import Any, Literal
 
 from rawtap.errors import GuestFailed, RequestInvalid, SnapshotRefused, SnapshotUnknown
+from rawtap.guest.command_line import drive_node
 from rawtap.guest.machine import Machine
-from rawtap.guest.profile import drive_node
 from rawtap.guest.scratch import scratch_file
 
 MOST = 32

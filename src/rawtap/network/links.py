@@ -36,9 +36,7 @@ COUNTERS = Path("/proc/self/net/dev")
 
 # linux/if_tun.h
 _TUNSETIFF = 0x400454CA
-_TUNSETPERSIST = 0x400454CB
-_IFF_TAP = 0x0002
-_IFF_NO_PI = 0x1000
+_NEW_TAP = 0x0002 | 0x1000 | 0x8000  # IFF_TAP, IFF_NO_PI, IFF_TUN_EXCL
 
 _TC_H_ROOT = 0xFFFFFFFF  # linux/pkt_sched.h
 
@@ -70,6 +68,7 @@ class Link:
     name: str
     kind: str | None
     alias: str | None
+    mac: str | None
     master: int | None
     up: bool
     carrier: bool
@@ -126,6 +125,7 @@ def link_of(message: Any) -> Link:
         name=os.fsdecode(message.get_attr("IFLA_IFNAME")),  # pyroute2 leaves it as bytes where it is no UTF-8
         kind=info.get_attr("IFLA_INFO_KIND") if info else None,
         alias=message.get_attr("IFLA_IFALIAS"),
+        mac=message.get_attr("IFLA_ADDRESS"),
         master=message.get_attr("IFLA_MASTER"),
         up=bool(message["flags"] & _IFF_UP),
         carrier=bool(message["flags"] & _IFF_LOWER_UP),
@@ -307,32 +307,20 @@ def queue_of(link: Link) -> str | None:
 def make_tap(name: str, bridge: Link, owner: Owner) -> int:
     """Make a TAP on `bridge` and return the descriptor that alone keeps it alive.
 
-    pyroute2 makes a persistent one; attaching to it and clearing the flag (TUNSETPERSIST, linux/if_tun.h) ties its
-    life to the descriptor. No IFF_VNET_HDR: without it neither side may leave a checksum to the other, so what is
-    captured is what the guest computed.
+    TUNSETIFF (linux/Documentation/networking/tuntap.rst) makes it and ties its life to the descriptor in one step:
+    whatever ends this process leaves none behind. No IFF_VNET_HDR: without it neither side may leave a checksum to the
+    other, so what is captured is what the guest computed.
 
     Raises:
         TunMissing, TunPermission: /dev/net/tun.
-        NetworkExists: The name is taken; an existing TAP would otherwise be "made" again without an error.
+        NetworkExists: The name is taken.
     """
-    if name in names():
-        raise NetworkExists(
-            f"cannot make the TAP {name}: the name is taken", cure="qemu_status lists the networks in use"
-        )
     require_tun()
-    purpose = f"make the TAP {name}"
-    with _netlink(purpose) as netlink:
-        netlink.link("add", ifname=name, kind="tuntap", mode="tap")
-        try:
-            fd = _attach(name)
-        except BaseException:
-            netlink.link("del", ifname=name)
-            raise
+    fd = _new_tap(name)
     try:
         tap = _made(name)
         _offloads_off(name)
-        purpose = f"put {name} on {bridge.name}"
-        with _netlink(purpose) as netlink:
+        with _netlink(f"put {name} on {bridge.name}") as netlink:
             netlink.link("set", index=tap.index, ifalias=owner.alias, master=bridge.index, state="up")
     except BaseException:
         os.close(fd)
@@ -340,19 +328,23 @@ def make_tap(name: str, bridge: Link, owner: Owner) -> int:
     return fd
 
 
-def _attach(name: str) -> int:
-    """Open /dev/net/tun, attach to the TAP `name`, clear its persist flag."""
-    try:
-        with contextlib.ExitStack() as undo:
-            fd = os.open(TUN_DEVICE, os.O_RDWR | os.O_CLOEXEC)
-            undo.callback(os.close, fd)
-            fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI))
-            fcntl.ioctl(fd, _TUNSETPERSIST, 0)
-            undo.pop_all()
-    except OSError as error:
-        raise NetworkFailed(
-            f"cannot attach to the TAP {name}", evidence=error.strerror or str(error), cure="Call again"
-        ) from error
+def _new_tap(name: str) -> int:
+    purpose = f"make the TAP {name}"
+    with contextlib.ExitStack() as undo:
+        fd = os.open(TUN_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+        undo.callback(os.close, fd)
+        try:
+            with raised(Capability.NET_ADMIN, purpose, NetworkPermission):
+                fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _NEW_TAP))
+        except OSError as error:
+            if name in names():
+                raise NetworkExists(
+                    f"cannot {purpose}: the name is taken", cure="qemu_status lists the networks in use"
+                ) from error
+            raise NetworkFailed(
+                f"cannot {purpose}", evidence=error.strerror or str(error), cure="Call again"
+            ) from error
+        undo.pop_all()
     return fd
 
 

@@ -2,12 +2,14 @@
 
 Theory of operation. A bridge that rawtap makes carries its owner in its alias. It lives until the last TAP on it is
 gone: whoever takes that away removes the bridge, unless its owner is another process that still runs. So two
-servers can share one bridge by name and neither cuts the other off. A bridge that nobody of ours made is used and
-left standing. A TAP dies with the last descriptor of it, which is QEMU's.
+servers can share one bridge by name and neither cuts the other off: who looks whether a bridge is there or empty, and
+acts on it, holds a lock of this network namespace meanwhile. A bridge that nobody of ours made is used and left
+standing. A TAP dies with the last descriptor of it, which is QEMU's.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from io import FileIO
 from ipaddress import IPv4Interface
 
-from rawtap.errors import NetworkError, NetworkExists
+from rawtap.errors import NetworkError, NetworkExists, NetworkFailed
 from rawtap.network import addressing, links
 from rawtap.network.addressing import Owner
 from rawtap.network.links import Link
@@ -66,6 +68,21 @@ class Tap:
     device: FileIO
 
 
+class BridgeGone(NetworkFailed):
+    """The bridge was removed since it was joined, by the server that made it."""
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep every other rawtap process of this network namespace out; the lock goes with its holder (flock(2))."""
+    namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(namespace, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(namespace)
+
+
 @contextmanager
 def bridge(spec: BridgeSpec) -> Iterator[Bridge]:
     """Use the bridge of that name, making it where there is none; give it back afterwards.
@@ -74,17 +91,20 @@ def bridge(spec: BridgeSpec) -> Iterator[Bridge]:
         NetworkError: One of its kinds; what a failed start had made is removed again.
     """
     addressing.checked_name(spec.name)
-    used = _join(spec) or _make(spec)
+    with _alone():
+        _remove_unfinished(links.find(spec.name))
+        used = _join(spec) or _make(spec)
     try:
         yield used
     finally:
-        _give_back(used.link)
+        with _alone():
+            _give_back(used.link)
 
 
 def _make(spec: BridgeSpec) -> Bridge:
     _require_free_subnet(spec)
     try:
-        link = links.make_bridge(spec.name, addressing.mac_for("bridge", spec.name), Owner.me())
+        link = links.make_bridge(spec.name, _bridge_mac(spec.name), Owner.me())
     except NetworkExists:
         # Another server made it a moment ago.
         if (joined := _join(spec)) is not None:
@@ -114,6 +134,23 @@ def _require_free_subnet(spec: BridgeSpec) -> None:
 def _name_of(index: int) -> str:
     link = links.get(index)
     return link.name if link else f"interface {index}"
+
+
+def _remove_unfinished(link: Link | None) -> bool:
+    """Remove a bridge that a killed server had begun to make: it has the MAC that we give it, and no mark yet.
+
+    Whoever calls this is alone, so nobody is still making it.
+    """
+    if link is None or link.kind != "bridge" or link.alias is not None or link.up:
+        return False
+    if link.mac != _bridge_mac(link.name):
+        return False
+    links.delete(link)
+    return True
+
+
+def _bridge_mac(name: str) -> str:
+    return addressing.mac_for("bridge", name)
 
 
 def _join(spec: BridgeSpec) -> Bridge | None:
@@ -161,11 +198,25 @@ def guest_mac(bridge: str, guest: str) -> str:
 
 @contextmanager
 def tap(on: Bridge, guest: str) -> Iterator[Tap]:
-    """A TAP on `on` for the guest of that name. It is gone once the block and QEMU have ended."""
+    """A TAP on `on` for the guest of that name. It is gone once the block and QEMU have ended.
+
+    Raises:
+        BridgeGone: Before the TAP was on it.
+        NetworkError: Another of its kinds.
+    """
     mac = guest_mac(on.name, guest)
-    name = _free_tap_name()
-    with FileIO(links.make_tap(name, on.link, Owner.me()), "r+") as device:
+    with _alone():
+        if not is_there(on):
+            raise BridgeGone(f"the bridge {on.name} is gone", cure="Boot again: it is made anew")
+        name = _free_tap_name()
+        device = FileIO(links.make_tap(name, on.link, Owner.me()), "r+")
+    with device:
         yield Tap(name, mac, device)
+
+
+def is_there(bridge: Bridge) -> bool:
+    """Whether it still exists, and is not another one of its name."""
+    return links.get(bridge.link.index) is not None
 
 
 def _free_tap_name() -> str:
@@ -177,16 +228,16 @@ def _free_tap_name() -> str:
 def sweep() -> list[str]:
     """Remove what dead rawtap processes left behind; return the names. Nothing of anybody else's is touched."""
     removed = []
-    for link in links.all_links():
-        if link.owner is None or not link.owner.gone():
-            continue
-        ports = [other for other in links.all_links() if other.master == link.index]
-        if ports:
-            continue
-        try:
-            links.delete(link)
-        except NetworkError as error:
-            logger.warning("left %s standing: %s", link.name, error)
-        else:
-            removed.append(link.name)
+    with _alone():
+        there = links.all_links()
+        used = {link.master for link in there}
+        for link in there:
+            try:
+                if _remove_unfinished(link):
+                    removed.append(link.name)
+                elif link.owner is not None and link.owner.gone() and link.index not in used:
+                    links.delete(link)
+                    removed.append(link.name)
+            except NetworkError as error:
+                logger.warning("left %s standing: %s", link.name, error)
     return removed

@@ -1,0 +1,119 @@
+"""QEMU's command line for a machine. Pure.
+
+Devices, drives and networks are given as JSON, so that no comma in a value begins another option.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rawtap.guest.profile import Drive, MachineSpec, Profile
+
+
+@dataclass(frozen=True)
+class Nic:
+    """The guest's network card: the TAP's descriptor as QEMU will see it, and the MAC address."""
+
+    fd: int
+    mac: str
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """What QEMU finds open or made when it starts.
+
+    Attributes:
+        console: Descriptor of the console's socket.
+        monitor: Descriptor of the one for QMP.
+        nic: The network card's, None without a network.
+        gdb: Descriptor of a listening socket for a debugger, None for none.
+        layers: The files that drives are written to, by the drives' numbers.
+        kvm: Whether to try KVM; QEMU emulates where that fails.
+    """
+
+    console: int
+    monitor: int
+    nic: Nic | None = None
+    gdb: int | None = None
+    layers: Mapping[int, Path] = field(default_factory=dict)
+    kvm: bool = False
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """All of them."""
+        nic = self.nic.fd if self.nic else None
+        return tuple(each for each in (self.console, self.monitor, nic, self.gdb) if each is not None)
+
+
+def arguments(spec: MachineSpec, inherited: Inherited) -> list[str]:
+    """QEMU's command line: paused at start, console and QMP on inherited sockets, the TAP by descriptor."""
+    profile = spec.profile
+    out = [spec.qemu, "-nodefaults", "-no-user-config", "-S", "-display", "none"]
+    out += ["-machine", profile.machine, "-m", profile.memory, "-smp", str(profile.smp)]
+    out += [*(["-accel", "kvm"] if inherited.kvm else []), "-accel", "tcg"]
+    if profile.cpu:
+        out += ["-cpu", profile.cpu]
+    out += _software(spec)
+    out += ["-chardev", f"socket,id=console,fd={inherited.console}", "-serial", "chardev:console"]
+    out += ["-chardev", f"socket,id=monitor,fd={inherited.monitor}", "-mon", "chardev=monitor,mode=control"]
+    if inherited.gdb is not None:
+        out += ["-chardev", f"socket,id=gdb,fd={inherited.gdb},server=on,wait=off", "-gdb", "chardev:gdb"]
+    for number, drive in enumerate(spec.drives):
+        out += _drive(profile, number, drive, inherited.layers.get(number))
+    if inherited.nic is not None:
+        out += ["-netdev", json.dumps({"type": "tap", "id": "net0", "fd": str(inherited.nic.fd)})]
+        # A PCI card would bring an option ROM of another package, and a boot from the network that nobody asked for.
+        rom = {"romfile": ""} if profile.bus == "pci" else {}
+        out += _device(profile, "net", {"netdev": "net0", "mac": inherited.nic.mac} | rom)
+    if spec.gpu:
+        out += _display(profile)
+    # The guest's escape from the emulator ends here: no exec, no new privileges, no resource limits.
+    return [*out, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
+
+
+def _software(spec: MachineSpec) -> list[str]:
+    firmware = str(spec.firmware) if spec.firmware else spec.profile.bios
+    out = ["-bios", firmware] if firmware else []
+    out += ["-kernel", str(spec.kernel)] if spec.kernel else []
+    return out + (["-append", spec.profile.bootargs] if spec.profile.bootargs else [])
+
+
+def drive_node(number: int) -> str:
+    """The block node that is the drive of that number to the guest."""
+    return f"drive{number}"
+
+
+def _drive(profile: Profile, number: int, drive: Drive, layer: Path | None) -> Sequence[str]:
+    node = drive_node(number)
+    block = _block(drive, f"image{number}" if layer else node, readonly=drive.readonly or layer is not None)
+    if layer:
+        file = {"driver": "file", "filename": str(layer)}
+        block = {"driver": "qcow2", "node-name": node, "read-only": False, "file": file, "backing": block}
+    serial = {"serial": drive.serial} if drive.serial else {}
+    return ["-blockdev", json.dumps(block), *_device(profile, "blk", {"drive": node} | serial)]
+
+
+def _display(profile: Profile) -> Sequence[str]:
+    """A screen, a keyboard, and a pointer that knows places.
+
+    A PC has its own keyboard, and its firmware and many kernels draw on a VGA only.
+    """
+    if profile.arch == "x86_64" and profile.bus == "pci":
+        return ["-device", json.dumps({"driver": "VGA"}), *_device(profile, "tablet", {})]
+    return [word for kind in ("gpu", "keyboard", "tablet") for word in _device(profile, kind, {})]
+
+
+def _block(drive: Drive, node: str, *, readonly: bool) -> dict[str, Any]:
+    # null: whatever the image says by now, no backing file is opened.
+    backing = {"backing": None} if drive.format == "qcow2" else {}
+    file = {"driver": "file", "filename": drive.path, "read-only": readonly}
+    return {"driver": drive.format, "node-name": node, "read-only": readonly, "file": file} | backing
+
+
+def _device(profile: Profile, kind: str, properties: Mapping[str, str]) -> Sequence[str]:
+    suffix = "device" if profile.bus == "mmio" else "pci"
+    return ["-device", json.dumps({"driver": f"virtio-{kind}-{suffix}"} | dict(properties))]
