@@ -12,7 +12,7 @@ from anyio.to_thread import run_sync as to_thread
 
 from rawtap import privileges, services
 from rawtap.blocking import in_thread
-from rawtap.errors import NetworkError, ServicesUnavailable
+from rawtap.errors import NetworkError, NetworkFailed, ServicesUnavailable
 from rawtap.network import network
 from rawtap.network.network import Bridge, BridgeGone, BridgeSpec, Tap
 from rawtap.network.services import ServicesSpec
@@ -118,9 +118,12 @@ class Bridges:
                     async with self._lock:
                         tap = await stack.enter_async_context(in_thread(network.tap(bridge, guest)))
                 except BridgeGone:
-                    if not left:
-                        raise
-                    continue
+                    if left:
+                        continue
+                    raise NetworkFailed(
+                        f"the bridge {spec.name} was removed {_TRIES} times since it was made",
+                        cure="Find out who does it; qemu_timeline tells when",
+                    ) from None
                 yield bridge, tap
                 return
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from io import FileIO
 from ipaddress import IPv4Interface
 
-from rawtap.errors import NetworkError, NetworkExists, NetworkFailed
+from rawtap.errors import NetworkError, NetworkExists
 from rawtap.network import addressing, links
 from rawtap.network.addressing import Owner
 from rawtap.network.links import Link
@@ -68,7 +68,7 @@ class Tap:
     device: FileIO
 
 
-class BridgeGone(NetworkFailed):
+class BridgeGone(Exception):
     """The bridge was removed since it was joined, by the server that made it."""
 
 
@@ -207,7 +207,7 @@ def tap(on: Bridge, guest: str) -> Iterator[Tap]:
     mac = guest_mac(on.name, guest)
     with _alone():
         if not is_there(on):
-            raise BridgeGone(f"the bridge {on.name} is gone", cure="Boot again: it is made anew")
+            raise BridgeGone(on.name)
         name = _free_tap_name()
         device = FileIO(links.make_tap(name, on.link, Owner.me()), "r+")
     with device:
