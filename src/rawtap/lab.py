@@ -306,6 +306,8 @@ class Lab:
 
     async def _take_down(self, guest: Guest) -> Ended:
         exit_ = await guest.machine.end()
+        served = self.bridges.served_on(guest.bridge.name) if guest.bridge else None
+        ran = served is not None and served.running
         interfaces = {guest.tap.name} if guest.tap else set()
         if guest.bridge and self.bridges.users(guest.bridge.name) == 1:
             interfaces.add(guest.bridge.name)
@@ -314,6 +316,8 @@ class Lab:
         finally:
             await guest.stack.aclose()
         released, standing = await self._what_is_gone(guest)
+        if served and ran and not served.running:
+            released += (f"dnsmasq {served.process.pid}",)
         return Ended(exit_, guest.machine.console.show(0, None), released, standing, tuple(stopped))
 
     @staticmethod

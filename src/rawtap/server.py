@@ -35,6 +35,7 @@ from mcp_types import CallToolResult, InputRequiredResult, Resource, ResourceTem
 from pydantic import AnyUrl
 
 from rawtap.captures import Capture
+from rawtap.guest import gdb
 from rawtap.lab import Lab
 from rawtap.packets import decode
 from rawtap.settings import Settings
@@ -146,6 +147,7 @@ async def _prepare(lab: Lab) -> None:
     The decoder takes half a second. It is loaded by a daemon thread, which the server's end does not wait for.
     """
     await lab.bridges.sweep()
+    await to_thread(gdb.sweep)
     threading.Thread(target=decode.load, name="decoder", daemon=True).start()
 
 
