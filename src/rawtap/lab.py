@@ -16,16 +16,17 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import anyio
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap import services
+from rawtap import services, usernet
 from rawtap.blocking import in_thread
 from rawtap.bridges import Bridges
+from rawtap.capture.interface import InterfaceSource
 from rawtap.capture.session import CaptureRequest
-from rawtap.captures import Capture, CaptureReport, Captures
+from rawtap.captures import Capture, CaptureReport, Captures, InterfaceFeed
 from rawtap.chronicle import Chronicle
 from rawtap.errors import (
     GuestAlreadyRunning,
@@ -51,6 +52,7 @@ from rawtap.network.watch import Change, Watcher
 from rawtap.observation import GuestNic, Observation, Scene
 from rawtap.packets.index import Indexes
 from rawtap.settings import Settings
+from rawtap.usernet import MirrorObservation, UserNet
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +73,7 @@ class BootRequest:
     project_root: Path | None = None
     profile: str | None = None
     name: str = "guest"
-    network: bool = False
+    network: bool | Literal["user"] = False
     options: BootOptions = field(default_factory=BootOptions)
     wait_for_prompt: bool = True
     timeout: float = 60.0
@@ -95,6 +97,8 @@ class Ended:
 class Guest:
     """A guest and what it holds. `stack` releases its boot's capture, its TAP and its share of the bridge.
 
+    `user` is its network where QEMU makes it, without bridge and TAP.
+
     `ended` is set, under `lock`, by the first who releases it; whoever comes second gets the same.
     """
 
@@ -105,11 +109,33 @@ class Guest:
     stack: AsyncExitStack
     lock: anyio.Lock = field(default_factory=anyio.Lock)
     plug: Plug = field(default_factory=Plug)
+    user: UserNet | None = None
     ended: Ended | None = None
 
+    @property
+    def interface(self) -> str | None:
+        """What a capture of its network is on: its bridge, or its card on QEMU's own network."""
+        return self.user.name if self.user else self.bridge.name if self.bridge else None
+
+    @property
+    def nic(self) -> tuple[str, str] | None:
+        """The interface that is its alone, and its MAC address."""
+        return (self.user.name, self.user.mac) if self.user else (self.tap.name, self.tap.mac) if self.tap else None
+
     def is_on(self, interface: str) -> bool:
-        """Whether that is its TAP or its bridge."""
-        return bool(self.tap and self.bridge and interface in {self.tap.name, self.bridge.name})
+        """Whether that is its TAP, its bridge, or its card on QEMU's own network."""
+        return self.nic is not None and interface in {self.nic[0], self.interface}
+
+
+@dataclass(frozen=True)
+class _Wired:
+    """The network of a guest that is being booted, and what it lacks of what was asked for."""
+
+    bridge: Bridge | None = None
+    tap: Tap | None = None
+    user: UserNet | None = None
+    plug: Plug = field(default_factory=Plug)
+    warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -219,18 +245,12 @@ class Lab:
 
     async def _start(self, request: BootRequest, spec: MachineSpec, stack: AsyncExitStack, report: Report) -> Booted:
         """Build one guest on `stack`, which keeps what it holds if this fails."""
-        bridge, tap, warning = None, None, None
-        if request.network:
-            await report("making the network")
-            await self._watching()  # for the sake of the timeline: a capture may come later
-            bridge, tap = await stack.enter_async_context(self.bridges.port(self._bridge_spec(spec), request.name))
-            if spec.profile.services if request.services is None else request.services:
-                warning = await self.bridges.serve(bridge, services.wanted(spec.profile, bridge))
-            self._scene = self._scene.with_nic(tap.name, GuestNic(request.name, bridge.name, tap.mac))
+        wired = await self._wire(request, spec, stack, report)
+        bridge, tap, user = wired.bridge, wired.tap, wired.user
         captures: list[Capture] = []  # stopped after the machine has ended
         stack.push_async_callback(self.captures.stop_those, captures.__contains__)
         await report("starting QEMU")
-        nic = Nic(tap.device.fileno(), tap.mac) if tap else None
+        nic = user.nic() if user else Nic(tap.device.fileno(), tap.mac) if tap else None
         on_exit = partial(self.chronicle.guest_ended, request.name)
         machine = await Machine.spawn(request.name, spec, nic, self.settings.scratch_dir, on_exit)
         stack.push_async_callback(machine.end)
@@ -247,6 +267,11 @@ class Lab:
                 for capture in captures:
                     await self.captures.discard(capture)
             raise
+        if user:
+            user.machine = machine
+            if request.capture:
+                wanted = await to_thread(partial(CaptureRequest, user.name, filter=request.capture_filter))
+                captures.append(await self._capture_user(user, wanted))
         await report("booting")
         await machine.run()
         seen = False
@@ -256,9 +281,28 @@ class Lab:
             if seen:
                 self.chronicle.prompt_seen(machine)
         # From here on the guest is the Lab's: its machine is ended first, by _release.
-        guest = Guest(machine, bridge, tap, captures[0] if captures else None, stack.pop_all())
+        guest = Guest(
+            machine, bridge, tap, captures[0] if captures else None, stack.pop_all(), plug=wired.plug, user=user
+        )
         self.guests[request.name] = guest
-        return Booted(guest, seen, 0.0, machine.console.show(0, None), (warning,) if warning else ())
+        return Booted(guest, seen, 0.0, machine.console.show(0, None), (wired.warning,) if wired.warning else ())
+
+    async def _wire(self, request: BootRequest, spec: MachineSpec, stack: AsyncExitStack, report: Report) -> _Wired:
+        """Make the network of one guest, where one is asked for."""
+        if not request.network:
+            return _Wired()
+        await report("making the network")
+        if request.network == "user":
+            user = usernet.for_guest(request.name, spec.profile)
+            self._scene = self._scene.with_nic(user.name, GuestNic(request.name, user.name, user.mac))
+            return _Wired(user=user, plug=user.plug, warning=usernet.missing_services(spec.profile, request.services))
+        await self._watching()  # for the sake of the timeline: a capture may come later
+        bridge, tap = await stack.enter_async_context(self.bridges.port(self._bridge_spec(spec), request.name))
+        warning = None
+        if spec.profile.services if request.services is None else request.services:
+            warning = await self.bridges.serve(bridge, services.wanted(spec.profile, bridge))
+        self._scene = self._scene.with_nic(tap.name, GuestNic(request.name, bridge.name, tap.mac))
+        return _Wired(bridge, tap, warning=warning)
 
     def _bridge_spec(self, spec: MachineSpec) -> BridgeSpec:
         name = addressing.checked_name(spec.profile.bridge)
@@ -303,11 +347,13 @@ class Lab:
 
     async def _take_down(self, guest: Guest) -> Ended:
         exit_ = await guest.machine.end()
-        interfaces = {guest.tap.name} if guest.tap else set()
+        interfaces = {guest.nic[0]} if guest.nic else set()
         if guest.bridge and self.bridges.users(guest.bridge.name) == 1:
             interfaces.add(guest.bridge.name)
         try:
-            stopped = await self.captures.stop_those(lambda each: each is guest.capture or each.interface in interfaces)
+            stopped = await self.captures.stop_those(
+                lambda each: each is guest.capture or each.interface in interfaces, ended_since=guest.machine.started_at
+            )
         finally:
             await guest.stack.aclose()
         released, standing = await self._what_is_gone(guest)
@@ -331,36 +377,47 @@ class Lab:
 
     def interfaces(self) -> frozenset[str]:
         """What may be captured: interfaces that rawtap made, those of the built-in profiles, the operator's."""
-        made = {guest.tap.name for guest in self.guests.values() if guest.tap} | self.bridges.names()
+        made = {guest.nic[0] for guest in self.guests.values() if guest.nic} | self.bridges.names()
         return frozenset(made | TRUSTED_BRIDGES | self.settings.allowed_interfaces)
 
     def interface_of(self, name: str) -> str:
-        """The interface to capture where the call names none: that guest's bridge.
+        """The interface to capture where the call names none: that guest's bridge, or its card where it has none.
 
         Raises:
             GuestNotRunning: No such guest, or one without a network.
         """
         guest = self.guest(name)
-        if guest.bridge is None:
+        if guest.interface is None:
             raise GuestNotRunning(
                 f"the guest {name} has no network to capture",
-                cure="Boot it with network=true, or give interface=",
+                cure='Boot it with network=true or network="user", or give interface=',
             )
-        return guest.bridge.name
+        return guest.interface
 
     async def start_capture(self, request: CaptureRequest) -> Capture:
         """Start a capture; it is armed when this returns.
 
         Raises:
             CaptureError: One of its kinds; no capture and no file is left.
+            GuestError: The guest has ended, or QEMU refused; nothing is left either.
         """
         self.require_open()
         name = request.interface
+        user = next((guest.user for guest in self.guests.values() if guest.user and guest.user.name == name), None)
+        if user:
+            return await self._capture_user(user, request)
         watcher = await self._watching()
         before = await to_thread(watcher.look)
         link = self._allowed(name, before.find(name))
         observation = Observation(watcher, link, before, scene=lambda: self._scene)
-        return await self.captures.start(replace(request, guest=self._guests_on(name)), link.index, observation)
+        feed = InterfaceFeed(InterfaceSource(link.index, self.settings.ring_bytes))
+        return await self.captures.start(replace(request, guest=self._guests_on(name)), feed, observation)
+
+    async def _capture_user(self, user: UserNet, request: CaptureRequest) -> Capture:
+        """Start a capture of a guest's card on QEMU's own network. Raises as `start_capture`."""
+        feed = user.feed()
+        about = replace(request, guest=f"{user.guest} ({user.mac} on QEMU's own network)")
+        return await self.captures.start(about, feed, MirrorObservation(user, feed.source))
 
     async def _stop_captures_on(self, interface: str) -> None:
         await self.captures.stop_those(lambda capture: capture.interface == interface)
@@ -397,7 +454,7 @@ class Lab:
                 f"there is no interface {name!r}",
                 evidence=f"may be captured, where they exist: {', '.join(sorted(self.interfaces()))}"
                 + ("; this server is rootless and does not see the host's" if self.settings.rootless else ""),
-                cure="qemu_boot(network=true) makes the guest's bridge",
+                cure='qemu_boot(network=true) makes the guest\'s bridge, network="user" the card user:GUEST',
             )
         if name not in self.interfaces():
             raise InterfaceNotAllowed(

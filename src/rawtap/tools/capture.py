@@ -9,7 +9,7 @@ from anyio.to_thread import run_sync as to_thread
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
-from rawtap.capture._native import MAX_SNAPLEN
+from rawtap.capture._worker import MAX_SNAPLEN
 from rawtap.capture.session import DEFAULT_MAX_BYTES, MAX_COMMENT, MAX_FILES, CaptureRequest
 from rawtap.captures import Capture, CaptureReport
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
