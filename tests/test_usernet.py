@@ -338,6 +338,20 @@ def test_the_cable_is_pulled_and_plugged_in_and_nothing_else(nowhere: Account) -
     anyio.run(scenario)
 
 
+def test_a_guest_that_returns_to_a_snapshot_is_captured_on(nowhere: Account) -> None:
+    async def scenario() -> None:
+        async with serving(nowhere) as session:
+            await boot(session)
+            await session.call("qemu_pcap_start", filter="icmp")
+            await session.call("qemu_snapshot", action="save", tag="here")
+            assert "is alive" in await session.ping()
+            await session.call("qemu_snapshot", action="restore", tag="here")
+            assert "is alive" in await session.ping()
+            assert (await session.call("qemu_pcap_stop"))["packets"] == 4
+
+    anyio.run(scenario)
+
+
 def test_guests_do_not_reach_each_other(nowhere: Account) -> None:
     async def scenario() -> None:
         async with serving(nowhere) as session:

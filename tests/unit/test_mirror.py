@@ -73,12 +73,20 @@ def test_an_answer_has_all_that_was_in_the_socket_and_promises_no_more(tmp_path:
 
 def test_a_stop_takes_what_is_in_the_socket_and_no_more_is_needed(tmp_path: Path) -> None:
     """A QEMU that does not answer has written what it has written."""
-    with capture(tmp_path) as (session, far):
-        far.sendall(b"".join(packed(frame(number)) for number in range(2000)))
+    near, far = socket.socketpair()
+
+    def stop_with_a_full_socket(session: CaptureSession) -> None:
+        far.sendall(b"".join(packed(frame(number)) for number in range(100)))
+        session.request_stop()  # the worker reads for the first time after this
+
+    with far:
+        request, source = CaptureRequest("user:g"), MirrorSource(near, GUEST)
+        session = CaptureSession.start(request, source, tmp_path, "g", on_armed=stop_with_a_full_socket)
         ended = session.stop()
-        assert (ended.packets, ended.reason, ended.state) == (2000, "stopped", "stopped")
-        assert (ended.received, ended.dropped_kernel, ended.dropped_interface) == (2000, 0, 0)
-    assert numbers_in(session.path) == list(range(2000))
+        assert (ended.packets, ended.reason, ended.state) == (100, "stopped", "stopped")
+        assert (ended.received, ended.dropped_kernel, ended.dropped_interface) == (100, 0, 0)
+        session.close()
+    assert numbers_in(session.path) == list(range(100))
 
 
 def test_the_end_that_was_asked_for_is_told_from_the_guests(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rawtap.errors import ProfileInvalid
@@ -23,6 +23,8 @@ def test_the_usual_one_is_qemus_own() -> None:
     }
 
 
+@example(28, 0, 2)  # where QEMU's name server would be
+@example(28, 0, 13)  # where the guest would be, the broadcast address apart
 @given(st.integers(16, 28), st.integers(0, 2**16 - 1), st.integers(0, 2**16 - 1))
 def test_no_two_have_one_address_and_none_has_the_networks(prefix: int, net: int, host: int) -> None:
     network = IPv4Network((int(IPv4Address("10.0.0.0")) + (net << 16) % 2**24, prefix), strict=False)
