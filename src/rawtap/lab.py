@@ -1,6 +1,6 @@
 """The Lab: the one owner of guests, networks and captures.
 
-Order of start: bridge, TAP, QEMU (paused), capture, processors. Order of release: guest, captures (drained), TAP,
+Order of start: TAP, QEMU (paused), bridge, capture, processors. Order of release: guest, captures (drained), TAP,
 bridge. Whatever fails or is cancelled on the way up is taken down again by the same path; releases are shielded
 from cancellation, so that a cancelled call leaves nothing half-way.
 
@@ -44,7 +44,7 @@ from rawtap.guest.console import Output
 from rawtap.guest.machine import Exit, Machine
 from rawtap.guest.paths import allowed_for
 from rawtap.guest.profile import TRUSTED_BRIDGES, BootOptions, MachineSpec
-from rawtap.network import addressing, links, watch
+from rawtap.network import addressing, links, network, watch
 from rawtap.network.impair import Plug
 from rawtap.network.links import Link
 from rawtap.network.network import Bridge, BridgeSpec, Tap
@@ -134,8 +134,12 @@ class _Wired:
     bridge: Bridge | None = None
     tap: Tap | None = None
     user: UserNet | None = None
-    plug: Plug = field(default_factory=Plug)
     warning: str | None = None
+
+    def guest(self, machine: Machine, capture: Capture | None, stack: AsyncExitStack) -> Guest:
+        """The guest on it."""
+        plug = self.user.plug if self.user else Plug()
+        return Guest(machine, self.bridge, self.tap, capture, stack, plug=plug, user=self.user)
 
 
 @dataclass(frozen=True)
@@ -245,21 +249,20 @@ class Lab:
 
     async def _start(self, request: BootRequest, spec: MachineSpec, stack: AsyncExitStack, report: Report) -> Booted:
         """Build one guest on `stack`, which keeps what it holds if this fails."""
-        wired = await self._wire(request, spec, stack, report)
-        bridge, tap, user = wired.bridge, wired.tap, wired.user
+        ground = await stack.enter_async_context(AsyncExitStack())  # what is released last: the share of the bridge
+        card = await self._card(request, spec, stack, report)
         captures: list[Capture] = []  # stopped after the machine has ended
         stack.push_async_callback(self.captures.stop_those, captures.__contains__)
         await report("starting QEMU")
-        nic = user.nic() if user else Nic(tap.device.fileno(), tap.mac) if tap else None
+        nic = Nic(card.device.fileno(), card.mac) if isinstance(card, Tap) else card.nic() if card else None
         on_exit = partial(self.chronicle.guest_ended, request.name)
         machine = await Machine.spawn(request.name, spec, nic, self.settings.scratch_dir, on_exit)
         stack.push_async_callback(machine.end)
         self.chronicle.guest_started(machine)
-        if tap:
-            tap.device.close()
-        if request.capture and bridge:
-            wanted = await to_thread(partial(CaptureRequest, bridge.name, filter=request.capture_filter))
-            captures.append(await self.start_capture(wanted))  # while QEMU comes up
+        # All that follows, up to the greeting, is done while QEMU comes up.
+        wired = await self._wire(card, machine, request, spec, ground)
+        if request.capture and wired.bridge:
+            captures.append(await self._first_capture(request, wired.bridge.name))
         try:
             await machine.greet()
         except BaseException:  # nothing ran that could be in it
@@ -267,11 +270,8 @@ class Lab:
                 for capture in captures:
                     await self.captures.discard(capture)
             raise
-        if user:
-            user.machine = machine
-            if request.capture:
-                wanted = await to_thread(partial(CaptureRequest, user.name, filter=request.capture_filter))
-                captures.append(await self._capture_user(user, wanted))
+        if request.capture and wired.user:
+            captures.append(await self._first_capture(request, wired.user.name, wired.user))
         await report("booting")
         await machine.run()
         seen = False
@@ -281,28 +281,49 @@ class Lab:
             if seen:
                 self.chronicle.prompt_seen(machine)
         # From here on the guest is the Lab's: its machine is ended first, by _release.
-        guest = Guest(
-            machine, bridge, tap, captures[0] if captures else None, stack.pop_all(), plug=wired.plug, user=user
-        )
+        guest = wired.guest(machine, captures[0] if captures else None, stack.pop_all())
         self.guests[request.name] = guest
         return Booted(guest, seen, 0.0, machine.console.show(0, None), (wired.warning,) if wired.warning else ())
 
-    async def _wire(self, request: BootRequest, spec: MachineSpec, stack: AsyncExitStack, report: Report) -> _Wired:
-        """Make the network of one guest, where one is asked for."""
+    async def _card(
+        self, request: BootRequest, spec: MachineSpec, stack: AsyncExitStack, report: Report
+    ) -> Tap | UserNet | None:
+        """Make what QEMU must be given of a network at its start, where one is asked for."""
         if not request.network:
-            return _Wired()
+            return None
         await report("making the network")
         if request.network == "user":
-            user = usernet.for_guest(request.name, spec.profile)
-            self._scene = self._scene.with_nic(user.name, GuestNic(request.name, user.name, user.mac))
-            return _Wired(user=user, plug=user.plug, warning=usernet.missing_services(spec.profile, request.services))
+            return usernet.for_guest(request.name, spec.profile)
         await self._watching()  # for the sake of the timeline: a capture may come later
-        bridge, tap = await stack.enter_async_context(self.bridges.port(self._bridge_spec(spec), request.name))
+        name = self._bridge_spec(spec).name
+        return await stack.enter_async_context(in_thread(network.tap(name, request.name)))
+
+    async def _wire(
+        self,
+        card: Tap | UserNet | None,
+        machine: Machine,
+        request: BootRequest,
+        spec: MachineSpec,
+        ground: AsyncExitStack,
+    ) -> _Wired:
+        """Make the rest of the network."""
+        if card is None:
+            return _Wired()
+        if isinstance(card, UserNet):
+            card.machine = machine
+            self._scene = self._scene.with_nic(card.name, GuestNic(request.name, card.name, card.mac))
+            return _Wired(user=card, warning=usernet.missing_services(spec.profile, request.services))
+        card.device.close()
+        bridge = await ground.enter_async_context(self.bridges.port(self._bridge_spec(spec), card))
+        self._scene = self._scene.with_nic(card.name, GuestNic(request.name, bridge.name, card.mac))
         warning = None
         if spec.profile.services if request.services is None else request.services:
             warning = await self.bridges.serve(bridge, services.wanted(spec.profile, bridge))
-        self._scene = self._scene.with_nic(tap.name, GuestNic(request.name, bridge.name, tap.mac))
-        return _Wired(bridge, tap, warning=warning)
+        return _Wired(bridge, card, warning=warning)
+
+    async def _first_capture(self, request: BootRequest, interface: str, user: UserNet | None = None) -> Capture:
+        wanted = await to_thread(partial(CaptureRequest, interface, filter=request.capture_filter))
+        return await (self._capture_user(user, wanted) if user else self.start_capture(wanted))
 
     def _bridge_spec(self, spec: MachineSpec) -> BridgeSpec:
         name = addressing.checked_name(spec.profile.bridge)
@@ -347,6 +368,8 @@ class Lab:
 
     async def _take_down(self, guest: Guest) -> Ended:
         exit_ = await guest.machine.end()
+        served = self.bridges.served_on(guest.bridge.name) if guest.bridge else None
+        ran = served is not None and served.running
         interfaces = {guest.nic[0]} if guest.nic else set()
         if guest.bridge and self.bridges.users(guest.bridge.name) == 1:
             interfaces.add(guest.bridge.name)
@@ -357,6 +380,8 @@ class Lab:
         finally:
             await guest.stack.aclose()
         released, standing = await self._what_is_gone(guest)
+        if served and ran and not served.running:
+            released += (f"dnsmasq {served.process.pid}",)
         return Ended(exit_, guest.machine.console.show(0, None), released, standing, tuple(stopped))
 
     @staticmethod
