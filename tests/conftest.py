@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,19 @@ def rvos_tree(user: Account) -> Path:
         encoding="utf-8",
     )
     return root
+
+
+@pytest.fixture
+def outsider(user: Account) -> Account:
+    """An ordinary user who is not in the group that may execute the private interpreter."""
+    return replace(user, gid=65534, groups="--clear-groups")
+
+
+@pytest.fixture
+def nowhere(outsider: Account) -> Account:
+    """An ordinary user to whom nothing is allowed: no capability, no new privileges, no namespace, no tun device."""
+    # The limit belongs to a user namespace: to one of the test's own, in which it is 0 (user_namespaces(7)).
+    inside = 'echo 0 > /proc/sys/user/max_user_namespaces; mount -t tmpfs none /dev/net; exec "$@"'
+    confined = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", inside, "sh")
+    dropped = ("setpriv", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--")
+    return replace(outsider, within=(*confined, *dropped))

@@ -35,6 +35,7 @@ class Account:
     path: str = "/usr/bin:/bin"
     groups: str = "--init-groups"
     more: tuple[str, ...] = ()  # of the environment, like "NAME=value"
+    within: tuple[str, ...] = ()  # what its programs are started by
 
     @property
     def captures(self) -> Path:
@@ -45,7 +46,7 @@ class Account:
         """A command line that runs `arguments` as this account, with a clean environment."""
         become = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", self.groups, "--"] if self.uid else []
         environment = ["/usr/bin/env", "-i", f"PATH={self.path}", f"HOME={self.home}", *self.more]
-        return [*become, *environment, *map(str, arguments)]
+        return [*become, *environment, *self.within, *map(str, arguments)]
 
 
 class ToolFailed(Exception):

@@ -74,6 +74,49 @@ async def story(account: Account, mode: Literal["auto", "legacy"]) -> None:
         assert not any("qemu" in command_of(pid) for pid in descendants_of(session.pid))
 
 
+async def shared_story(account: Account, network: bool | Literal["user"], way: str) -> None:
+    async with serving(account) as session:
+        booted = await session.boot(network=network, capture=True, capture_filter="arp")
+        assert booted["prompt_seen"]
+        assert {key: booted["network"][key] for key in ("gateway", "subnet")} == {
+            "gateway": "10.0.2.2",
+            "subnet": "10.0.2.0/24",
+        }
+        started = await session.call("qemu_pcap_start", filter="icmp")
+        assert (started["interface"], started["link_type"]) == (booted["network"]["interface"], "EN10MB")
+        assert "is alive" in await session.ping()
+        stopped = await session.call("qemu_pcap_stop")
+        assert (stopped["packets"], stopped["bytes"], stopped["state"], stopped["reason"]) == (
+            2,
+            84,
+            "stopped",
+            "stopped",
+        )
+        assert (stopped["warnings"], stopped["diagnosis"], stopped["error"]) == ([], None, None)
+        assert (stopped["dropped_kernel"], stopped["dropped_interface"]) == (0, 0)
+        assert read_back(stopped["path"]) == 2
+        page = await session.call("qemu_pcap_read", capture=stopped["capture"])
+        said = [(each["direction"], each["protocol"], each["source"], each["summary"][:12]) for each in page["packets"]]
+        assert said == [
+            ("from guest", "ICMP", "10.0.2.75", "echo request"),
+            ("to guest", "ICMP", "10.0.2.2", "echo reply i"),
+        ]
+        status = await session.call("qemu_status")
+        assert [each["interface"] for each in status["networks"]] == [booted["network"]["interface"]]
+        assert status["rootless"] is (way == "rootless")
+        ended = await session.call("qemu_shutdown")
+        assert (ended["exit_code"], ended["left_standing"]) == (0, [])
+        assert [(each["capture"], each["packets"]) for each in ended["captures"]] == [("c1", 2)]
+        assert not any("qemu" in command_of(pid) for pid in descendants_of(session.pid))
+
+
+@pytest.mark.parametrize("way", ["privileged", "rootless", "user"])
+def test_the_story_is_the_same_in_three_ways(way: str, user: Account, outsider: Account, nowhere: Account) -> None:
+    account = {"privileged": user, "rootless": outsider, "user": nowhere}[way]
+    anyio.run(shared_story, account, "user" if way == "user" else True, way)
+    assert link_names() == set()
+
+
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 def test_the_story_works_for_a_user_without_root_and_for_root(anyone: Account, mode: Literal["auto", "legacy"]) -> None:
     anyio.run(story, anyone, mode)

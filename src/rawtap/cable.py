@@ -12,22 +12,26 @@ from functools import partial
 import anyio
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap.errors import NetworkFailed, RequestInvalid
+from rawtap.errors import ImpairmentUnavailable, NetworkFailed, RequestInvalid
 from rawtap.lab import Guest, Lab
 from rawtap.network import impair, links
 from rawtap.network.impair import Impairment, Plug
 from rawtap.network.links import Link
+from rawtap.usernet import UserNet
 
 
 @dataclass(frozen=True)
 class Cable:
-    """How a guest's cable is: what was set, and the TAP's carrier and queue as the kernel showed them afterwards."""
+    """How a guest's cable is: what was set, and the TAP's carrier and queue as the kernel showed them afterwards.
+
+    On QEMU's own network there is no TAP, and the carrier is what QEMU gave its card.
+    """
 
     guest: str
-    tap: str
+    tap: str | None
     up: bool
     carrier: bool
-    queue: str
+    queue: str | None
     impairment: Impairment
 
 
@@ -40,9 +44,11 @@ async def set_cable(lab: Lab, name: str, up: bool, impairment: Impairment) -> Ca
         RequestInvalid: The guest has no network.
         GuestExited: It has ended.
         GuestFailed: QEMU does not answer.
-        ImpairmentUnavailable: This kernel has no such impairment.
+        ImpairmentUnavailable: This kernel has no such impairment, or the guest has no TAP.
     """
     guest = lab.guest(name)
+    if guest.user:
+        return await _set_users_cable(lab, guest.user, up, impairment)
     if guest.tap is None:
         raise RequestInvalid(f"the guest {name} has no network, so no cable", cure="Boot it with network=true")
     plug = guest.plug
@@ -62,6 +68,21 @@ async def set_cable(lab: Lab, name: str, up: bool, impairment: Impairment) -> Ca
     if now is None or queue is None:
         raise _gone(guest)
     return Cable(name, tap.name, up, now.carrier, queue, impairment)
+
+
+async def _set_users_cable(lab: Lab, net: UserNet, up: bool, impairment: Impairment) -> Cable:
+    if impairment != Impairment():
+        raise ImpairmentUnavailable(
+            f"{net.name} cannot be impaired",
+            evidence="the kernel's queues are on TAPs, and QEMU's own network has none",
+            cure="Boot the guest with network=true; here qemu_link(up=false) pulls the cable",
+        )
+    async with net.plug.lock:
+        await net.running().set_link(up=up)
+        if net.plug.up != up:
+            lab.chronicle.cable_set(net.guest, up=up, impaired="")
+        net.set_plug(up=up)
+    return Cable(net.guest, None, up, up, None, impairment)
 
 
 async def _tap_of(guest: Guest) -> Link:

@@ -7,21 +7,71 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Protocol
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.to_thread import run_sync as to_thread
 
+from rawtap.capture.interface import InterfaceSource
 from rawtap.capture.keeper import Keeper
 from rawtap.capture.session import CaptureRequest, CaptureSession, Snapshot
+from rawtap.capture.source import Source
 from rawtap.capture.tidings import Tidings
 from rawtap.chronicle import Chronicle
 from rawtap.errors import CaptureFailed, CaptureUnknown, ServerExhausted
-from rawtap.observation import Observation
 from rawtap.packets.tail import Part
 from rawtap.settings import Settings
 
 _KEPT = 200  # finished ones that are still listed
+
+
+class Feed(Protocol):
+    """What makes frames come to a capture's source, where it takes more than to open it; in the event loop."""
+
+    @property
+    def source(self) -> Source: ...
+
+    async def attach(self) -> None:
+        """Let frames come; the capture is armed.
+
+        Raises:
+            RawtapError: They do not; `cut` is called all the same.
+        """
+
+    async def cut(self) -> None:
+        """Let no more come, and have all that passed before in the source. Harmless when that was done."""
+
+    def over(self) -> None:
+        """Be told that the capture takes no more."""
+
+
+@dataclass(frozen=True)
+class InterfaceFeed:
+    """An interface's: libpcap does it all."""
+
+    source: InterfaceSource
+
+    async def attach(self) -> None:
+        """Frames come from the moment when the capture is armed."""
+
+    async def cut(self) -> None:
+        """The worker itself lets no more in when it is asked to stop."""
+
+    def over(self) -> None:
+        """Nothing is held."""
+
+
+class Observer(Protocol):
+    """Explains one capture, from what it saw around it; made before it is armed."""
+
+    def end(self, packets: int, /) -> None:
+        """Look for the last time, when nothing more comes in; in the capture's own thread."""
+
+    def explain(
+        self, session: CaptureSession, snapshot: Snapshot, *, at_once: bool = False
+    ) -> tuple[list[str], str | None]:
+        """What happened meanwhile, as warnings, and why there is no packet; None where there is one."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +80,8 @@ class Capture:
 
     id: str
     session: CaptureSession
-    observation: Observation
+    feed: Feed
+    observation: Observer
     tidings: Tidings
 
     @property
@@ -95,11 +146,11 @@ class Captures:
             )
         return found
 
-    async def start(self, request: CaptureRequest, index: int, observation: Observation) -> Capture:
-        """Start a capture on the interface of that index; it is armed when this returns.
+    async def start(self, request: CaptureRequest, feed: Feed, observation: Observer) -> Capture:
+        """Start a capture of what `feed` brings; it is armed when this returns.
 
         Raises:
-            CaptureError: One of its kinds; no capture and no file is left.
+            RawtapError: No capture and no file is left.
         """
         self._counter += 1
         capture_id = f"c{self._counter}"
@@ -110,27 +161,29 @@ class Captures:
                 observation.end(session.saved)
             finally:
                 self.chronicle.capture_ended(capture_id, session)
+                loop.call_soon_threadsafe(feed.over)
                 loop.call_soon_threadsafe(self._tell_of, capture_id, True)
 
         with self._counted_start():
             session = await to_thread(
                 CaptureSession.start,
                 request,
-                index,
+                feed.source,
                 self.settings.capture_dir,
                 f"{request.interface}-{capture_id}",
-                self.settings.ring_bytes,
                 ended,
                 await self._kept(),
                 partial(self.chronicle.capture_armed, capture_id),
             )
         try:
+            await feed.attach()
             await checkpoint_if_cancelled()
         except BaseException:  # nobody will learn of this capture
             with anyio.CancelScope(shield=True):
+                await feed.cut()
                 await to_thread(session.discard)
             raise
-        capture = Capture(capture_id, session, observation, Tidings(session))
+        capture = Capture(capture_id, session, feed, observation, Tidings(session))
         self._by_id[capture_id] = capture
         self._forget_old()
         self._tell_of(capture_id, False)
@@ -181,18 +234,31 @@ class Captures:
     async def stop(self, capture: Capture) -> CaptureReport:
         """End a capture with everything that was on the wire in its file; one that has ended is reported again."""
         with anyio.CancelScope(shield=True):
+            await capture.feed.cut()
             snapshot = await to_thread(capture.session.stop)
         return await _report(capture, snapshot)
 
     async def discard(self, capture: Capture) -> None:
         """End a capture and forget it, with its files."""
         del self._by_id[capture.id]
+        await capture.feed.cut()
         await to_thread(capture.session.discard)
 
-    async def stop_those(self, which: Callable[[Capture], bool]) -> list[CaptureReport]:
-        """Stop those that run; all are asked before the first is waited for."""
-        wanted = [capture for capture in self.all() if capture.session.running and which(capture)]
+    async def stop_those(
+        self, which: Callable[[Capture], bool], *, ended_since: float | None = None
+    ) -> list[CaptureReport]:
+        """Stop those that run; all are asked before the first is waited for.
+
+        `ended_since`: and report those that were started after it and that their guest's end has ended.
+        """
+
+        def is_wanted(session: CaptureSession) -> bool:
+            with_guest = ended_since is not None and session.started_at >= ended_since and session.ended_with_guest
+            return session.running or with_guest
+
+        wanted = [capture for capture in self.all() if is_wanted(capture.session) and which(capture)]
         for capture in wanted:
+            capture.feed.over()
             capture.session.request_stop()
         return [await self.stop(capture) for capture in wanted]
 
@@ -200,6 +266,7 @@ class Captures:
         """End all, wait until the kernel has taken back their sockets, and end their keeper."""
         await self.stop_those(lambda _: True)
         for capture in self.all():
+            await capture.feed.cut()
             await to_thread(capture.session.close)
         if self._keeper:
             await to_thread(self._keeper.close)

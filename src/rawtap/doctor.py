@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from anyio.to_thread import run_sync as to_thread
@@ -37,7 +38,7 @@ async def examine(settings: Settings) -> list[Finding]:
 def _examine(settings: Settings) -> list[Finding]:
     checks: list[Callable[[], Finding]] = [
         lambda: _network(settings),
-        lambda: _rootless(settings),
+        *(partial(way, settings) for way in (_privileged, _rootless, _user)),
         lambda: _capability(Capability.NET_RAW, "capture"),
         lambda: _capability(Capability.NET_ADMIN, "make bridges and TAPs"),
         _tun,
@@ -52,24 +53,60 @@ def _examine(settings: Settings) -> list[Finding]:
     return [check() for check in checks]
 
 
+_SEES = {
+    "privileged": "bridges and TAPs of this machine, and the interfaces that the operator allows",
+    "rootless": "bridges and TAPs in a network namespace of the server's own; the host's interfaces are not seen",
+    "user": "each guest's own network inside QEMU, and nothing else",
+}
+
+
 def _network(settings: Settings) -> Finding:
     """Which way this server goes."""
     if settings.rootless:
-        found = "rootless: a network namespace of the server's own, where the host's interfaces are not seen"
-    elif privileges.current().may(Capability.NET_ADMIN):
-        found = "privileged: bridges and TAPs of this machine, and the interfaces that the operator allows"
-    else:
-        found = "no way to make links or to capture"
-        return Finding("network", ok=False, found=found, cure=privileges.cure_for_lack())
-    return Finding("network", ok=True, found=found)
+        return Finding("network", ok=True, found=f"rootless: {_SEES['rootless']}")
+    if _is_privileged():
+        return Finding("network", ok=True, found=f"privileged: {_SEES['privileged']}")
+    cure = privileges.cure_for_lack()
+    if any(_emulators().values()):
+        found = f'user: {_SEES["user"]}; network=true has no way to make links, and network="user" needs none'
+        return Finding("network", ok=True, found=found, cure=cure)
+    return Finding("network", ok=False, found="no way to make links or to capture", cure=cure)
+
+
+def _is_privileged() -> bool:
+    return privileges.current().may(Capability.NET_ADMIN)
+
+
+def _way(name: str, reason: str | None, choice: str) -> Finding:
+    """A way that does not work is no failure: whether there is one that does, the check "network" tells."""
+    found = f"works here: {_SEES[name]}; {choice}" if reason is None else f"not possible here: {reason}"
+    return Finding(f"way: {name}", ok=True, found=found)
+
+
+def _privileged(settings: Settings) -> Finding:
+    if settings.rootless:
+        return _way("privileged", "this server went the rootless way, and sees nothing of the host", "")
+    reason = None if _is_privileged() else privileges.explain_lack()
+    return _way("privileged", reason, "it is chosen where setcap.sh was run")
 
 
 def _rootless(settings: Settings) -> Finding:
-    """Not needed where the other way works; the text tells whether it would."""
-    reason = None if settings.rootless else rootless.why_not()
-    if reason is None:
-        return Finding("rootless", ok=True, found="works here, with no administrator; --rootless chooses it")
-    return Finding("rootless", ok=privileges.current().may(Capability.NET_ADMIN), found=f"not possible here: {reason}")
+    reason = None if settings.rootless else rootless.why_not() or _why_no_tun()
+    return _way("rootless", reason, "with no administrator; --rootless chooses it")
+
+
+def _why_no_tun() -> str | None:
+    try:
+        links.require_tun()
+    except RawtapError as error:
+        return f"{error.problem} ({error.evidence})"
+    return None
+
+
+def _user(_: Settings) -> Finding:
+    """It takes nothing but QEMU."""
+    reason = None if any(_emulators().values()) else "no QEMU is installed"
+    return _way("user", reason, 'with no privilege at all; qemu_boot(network="user") chooses it')
 
 
 def _capability(capability: Capability, purpose: str) -> Finding:
@@ -108,11 +145,15 @@ def _dnsmasq() -> Finding:
 
 def _qemu() -> Finding:
     """One emulator is enough: which one is needed depends on the guests."""
-    here = {arch: shutil.which(f"qemu-system-{arch}") for arch in QEMU_PACKAGES}
+    here = _emulators()
     found = "; ".join(f"{arch}: {path or f'install {QEMU_PACKAGES[arch]} for it'}" for arch, path in here.items())
     if any(here.values()):
         return Finding("qemu", ok=True, found=found)
     return Finding("qemu", ok=False, found=found, cure="Install the package for the guests' architecture")
+
+
+def _emulators() -> dict[str, str | None]:
+    return {arch: shutil.which(f"qemu-system-{arch}") for arch in QEMU_PACKAGES}
 
 
 def _demo_guest() -> Finding:

@@ -16,16 +16,17 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import anyio
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap import services
+from rawtap import services, usernet
 from rawtap.blocking import in_thread
 from rawtap.bridges import Bridges
+from rawtap.capture.interface import InterfaceSource
 from rawtap.capture.session import CaptureRequest
-from rawtap.captures import Capture, CaptureReport, Captures
+from rawtap.captures import Capture, CaptureReport, Captures, InterfaceFeed
 from rawtap.chronicle import Chronicle
 from rawtap.errors import (
     GuestAlreadyRunning,
@@ -51,6 +52,7 @@ from rawtap.network.watch import Change, Watcher
 from rawtap.observation import GuestNic, Observation, Scene
 from rawtap.packets.index import Indexes
 from rawtap.settings import Settings
+from rawtap.usernet import MirrorObservation, UserNet
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +73,7 @@ class BootRequest:
     project_root: Path | None = None
     profile: str | None = None
     name: str = "guest"
-    network: bool = False
+    network: bool | Literal["user"] = False
     options: BootOptions = field(default_factory=BootOptions)
     wait_for_prompt: bool = True
     timeout: float = 60.0
@@ -95,6 +97,8 @@ class Ended:
 class Guest:
     """A guest and what it holds. `stack` releases its boot's capture, its TAP and its share of the bridge.
 
+    `user` is its network where QEMU makes it, without bridge and TAP.
+
     `ended` is set, under `lock`, by the first who releases it; whoever comes second gets the same.
     """
 
@@ -105,11 +109,37 @@ class Guest:
     stack: AsyncExitStack
     lock: anyio.Lock = field(default_factory=anyio.Lock)
     plug: Plug = field(default_factory=Plug)
+    user: UserNet | None = None
     ended: Ended | None = None
 
+    @property
+    def interface(self) -> str | None:
+        """What a capture of its network is on: its bridge, or its card on QEMU's own network."""
+        return self.user.name if self.user else self.bridge.name if self.bridge else None
+
+    @property
+    def nic(self) -> tuple[str, str] | None:
+        """The interface that is its alone, and its MAC address."""
+        return (self.user.name, self.user.mac) if self.user else (self.tap.name, self.tap.mac) if self.tap else None
+
     def is_on(self, interface: str) -> bool:
-        """Whether that is its TAP or its bridge."""
-        return bool(self.tap and self.bridge and interface in {self.tap.name, self.bridge.name})
+        """Whether that is its TAP, its bridge, or its card on QEMU's own network."""
+        return self.nic is not None and interface in {self.nic[0], self.interface}
+
+
+@dataclass(frozen=True)
+class _Wired:
+    """The network of a guest that is being booted, and what it lacks of what was asked for."""
+
+    bridge: Bridge | None = None
+    tap: Tap | None = None
+    user: UserNet | None = None
+    warning: str | None = None
+
+    def guest(self, machine: Machine, capture: Capture | None, stack: AsyncExitStack) -> Guest:
+        """The guest on it."""
+        plug = self.user.plug if self.user else Plug()
+        return Guest(machine, self.bridge, self.tap, capture, stack, plug=plug, user=self.user)
 
 
 @dataclass(frozen=True)
@@ -220,29 +250,19 @@ class Lab:
     async def _start(self, request: BootRequest, spec: MachineSpec, stack: AsyncExitStack, report: Report) -> Booted:
         """Build one guest on `stack`, which keeps what it holds if this fails."""
         ground = await stack.enter_async_context(AsyncExitStack())  # what is released last: the share of the bridge
-        bridge, tap, warning = None, None, None
-        if request.network:
-            await report("making the network")
-            await self._watching()  # for the sake of the timeline: a capture may come later
-            port = self._bridge_spec(spec)
-            tap = await stack.enter_async_context(in_thread(network.tap(port.name, request.name)))
+        card = await self._card(request, spec, stack, report)
         captures: list[Capture] = []  # stopped after the machine has ended
         stack.push_async_callback(self.captures.stop_those, captures.__contains__)
         await report("starting QEMU")
-        nic = Nic(tap.device.fileno(), tap.mac) if tap else None
+        nic = Nic(card.device.fileno(), card.mac) if isinstance(card, Tap) else card.nic() if card else None
         on_exit = partial(self.chronicle.guest_ended, request.name)
         machine = await Machine.spawn(request.name, spec, nic, self.settings.scratch_dir, on_exit)
         stack.push_async_callback(machine.end)
         self.chronicle.guest_started(machine)
-        if tap:  # all that follows, up to the greeting, is done while QEMU comes up
-            tap.device.close()
-            bridge = await ground.enter_async_context(self.bridges.port(port, tap))
-            self._scene = self._scene.with_nic(tap.name, GuestNic(request.name, bridge.name, tap.mac))
-            if spec.profile.services if request.services is None else request.services:
-                warning = await self.bridges.serve(bridge, services.wanted(spec.profile, bridge))
-        if request.capture and bridge:
-            wanted = await to_thread(partial(CaptureRequest, bridge.name, filter=request.capture_filter))
-            captures.append(await self.start_capture(wanted))
+        # All that follows, up to the greeting, is done while QEMU comes up.
+        wired = await self._wire(card, machine, request, spec, ground)
+        if request.capture and wired.bridge:
+            captures.append(await self._first_capture(request, wired.bridge.name))
         try:
             await machine.greet()
         except BaseException:  # nothing ran that could be in it
@@ -250,6 +270,8 @@ class Lab:
                 for capture in captures:
                     await self.captures.discard(capture)
             raise
+        if request.capture and wired.user:
+            captures.append(await self._first_capture(request, wired.user.name, wired.user))
         await report("booting")
         await machine.run()
         seen = False
@@ -259,9 +281,49 @@ class Lab:
             if seen:
                 self.chronicle.prompt_seen(machine)
         # From here on the guest is the Lab's: its machine is ended first, by _release.
-        guest = Guest(machine, bridge, tap, captures[0] if captures else None, stack.pop_all())
+        guest = wired.guest(machine, captures[0] if captures else None, stack.pop_all())
         self.guests[request.name] = guest
-        return Booted(guest, seen, 0.0, machine.console.show(0, None), (warning,) if warning else ())
+        return Booted(guest, seen, 0.0, machine.console.show(0, None), (wired.warning,) if wired.warning else ())
+
+    async def _card(
+        self, request: BootRequest, spec: MachineSpec, stack: AsyncExitStack, report: Report
+    ) -> Tap | UserNet | None:
+        """Make what QEMU must be given of a network at its start, where one is asked for."""
+        if not request.network:
+            return None
+        await report("making the network")
+        if request.network == "user":
+            return usernet.for_guest(request.name, spec.profile)
+        await self._watching()  # for the sake of the timeline: a capture may come later
+        name = self._bridge_spec(spec).name
+        return await stack.enter_async_context(in_thread(network.tap(name, request.name)))
+
+    async def _wire(
+        self,
+        card: Tap | UserNet | None,
+        machine: Machine,
+        request: BootRequest,
+        spec: MachineSpec,
+        ground: AsyncExitStack,
+    ) -> _Wired:
+        """Make the rest of the network."""
+        if card is None:
+            return _Wired()
+        if isinstance(card, UserNet):
+            card.machine = machine
+            self._scene = self._scene.with_nic(card.name, GuestNic(request.name, card.name, card.mac))
+            return _Wired(user=card, warning=usernet.missing_services(spec.profile, request.services))
+        card.device.close()
+        bridge = await ground.enter_async_context(self.bridges.port(self._bridge_spec(spec), card))
+        self._scene = self._scene.with_nic(card.name, GuestNic(request.name, bridge.name, card.mac))
+        warning = None
+        if spec.profile.services if request.services is None else request.services:
+            warning = await self.bridges.serve(bridge, services.wanted(spec.profile, bridge))
+        return _Wired(bridge, card, warning=warning)
+
+    async def _first_capture(self, request: BootRequest, interface: str, user: UserNet | None = None) -> Capture:
+        wanted = await to_thread(partial(CaptureRequest, interface, filter=request.capture_filter))
+        return await (self._capture_user(user, wanted) if user else self.start_capture(wanted))
 
     def _bridge_spec(self, spec: MachineSpec) -> BridgeSpec:
         name = addressing.checked_name(spec.profile.bridge)
@@ -308,11 +370,13 @@ class Lab:
         exit_ = await guest.machine.end()
         served = self.bridges.served_on(guest.bridge.name) if guest.bridge else None
         ran = served is not None and served.running
-        interfaces = {guest.tap.name} if guest.tap else set()
+        interfaces = {guest.nic[0]} if guest.nic else set()
         if guest.bridge and self.bridges.users(guest.bridge.name) == 1:
             interfaces.add(guest.bridge.name)
         try:
-            stopped = await self.captures.stop_those(lambda each: each is guest.capture or each.interface in interfaces)
+            stopped = await self.captures.stop_those(
+                lambda each: each is guest.capture or each.interface in interfaces, ended_since=guest.machine.started_at
+            )
         finally:
             await guest.stack.aclose()
         released, standing = await self._what_is_gone(guest)
@@ -338,36 +402,47 @@ class Lab:
 
     def interfaces(self) -> frozenset[str]:
         """What may be captured: interfaces that rawtap made, those of the built-in profiles, the operator's."""
-        made = {guest.tap.name for guest in self.guests.values() if guest.tap} | self.bridges.names()
+        made = {guest.nic[0] for guest in self.guests.values() if guest.nic} | self.bridges.names()
         return frozenset(made | TRUSTED_BRIDGES | self.settings.allowed_interfaces)
 
     def interface_of(self, name: str) -> str:
-        """The interface to capture where the call names none: that guest's bridge.
+        """The interface to capture where the call names none: that guest's bridge, or its card where it has none.
 
         Raises:
             GuestNotRunning: No such guest, or one without a network.
         """
         guest = self.guest(name)
-        if guest.bridge is None:
+        if guest.interface is None:
             raise GuestNotRunning(
                 f"the guest {name} has no network to capture",
-                cure="Boot it with network=true, or give interface=",
+                cure='Boot it with network=true or network="user", or give interface=',
             )
-        return guest.bridge.name
+        return guest.interface
 
     async def start_capture(self, request: CaptureRequest) -> Capture:
         """Start a capture; it is armed when this returns.
 
         Raises:
             CaptureError: One of its kinds; no capture and no file is left.
+            GuestError: The guest has ended, or QEMU refused; nothing is left either.
         """
         self.require_open()
         name = request.interface
+        user = next((guest.user for guest in self.guests.values() if guest.user and guest.user.name == name), None)
+        if user:
+            return await self._capture_user(user, request)
         watcher = await self._watching()
         before = await to_thread(watcher.look)
         link = self._allowed(name, before.find(name))
         observation = Observation(watcher, link, before, scene=lambda: self._scene)
-        return await self.captures.start(replace(request, guest=self._guests_on(name)), link.index, observation)
+        feed = InterfaceFeed(InterfaceSource(link.index, self.settings.ring_bytes))
+        return await self.captures.start(replace(request, guest=self._guests_on(name)), feed, observation)
+
+    async def _capture_user(self, user: UserNet, request: CaptureRequest) -> Capture:
+        """Start a capture of a guest's card on QEMU's own network. Raises as `start_capture`."""
+        feed = user.feed()
+        about = replace(request, guest=f"{user.guest} ({user.mac} on QEMU's own network)")
+        return await self.captures.start(about, feed, MirrorObservation(user, feed.source))
 
     async def _stop_captures_on(self, interface: str) -> None:
         await self.captures.stop_those(lambda capture: capture.interface == interface)
@@ -404,7 +479,7 @@ class Lab:
                 f"there is no interface {name!r}",
                 evidence=f"may be captured, where they exist: {', '.join(sorted(self.interfaces()))}"
                 + ("; this server is rootless and does not see the host's" if self.settings.rootless else ""),
-                cure="qemu_boot(network=true) makes the guest's bridge",
+                cure='qemu_boot(network=true) makes the guest\'s bridge, network="user" the card user:GUEST',
             )
         if name not in self.interfaces():
             raise InterfaceNotAllowed(

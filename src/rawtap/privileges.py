@@ -190,9 +190,16 @@ def setcap_command() -> str:
     return f"sudo ./setcap.sh {sys.prefix}"
 
 
+# The way that is left where nothing is allowed.
+WITHOUT_PRIVILEGE = 'qemu_boot(network="user") needs no privilege'
+
+
 def cure_for_lack() -> str:
     """The next step for a process without capabilities."""
-    return f"Run: {setcap_command()} (rawtap's folder), then start the server again; or start it with --rootless"
+    return (
+        f"Run: {setcap_command()} (rawtap's folder), then start the server again; or start it with "
+        f"--rootless; {WITHOUT_PRIVILEGE}"
+    )
 
 
 def explain_lack() -> str:

@@ -34,6 +34,8 @@ _LIMIT = Path("/proc/sys/user/max_user_namespaces")
 _DEBIANS_SWITCH = Path("/proc/sys/kernel/unprivileged_userns_clone")
 _APPARMORS_SWITCH = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 
+_ELSE = f"Or start without --rootless: {privileges.WITHOUT_PRIVILEGE}"
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -114,7 +116,7 @@ def _main() -> int:
 def _refused(number: int) -> RootlessUnavailable:
     why, cure = _explain(number)
     return RootlessUnavailable(
-        "cannot make a network without privileges", evidence=f"{os.strerror(number)}: {why}", cure=cure
+        "cannot make a network without privileges", evidence=f"{os.strerror(number)}: {why}", cure=f"{cure}. {_ELSE}"
     )
 
 

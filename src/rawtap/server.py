@@ -46,7 +46,7 @@ from rawtap.tools.prompts import PROMPTS
 INSTRUCTIONS = """\
 rawtap boots an operating system in QEMU, puts it on a bridge with this host, and captures its packets.
 Typical order: qemu_boot(network=true), qemu_pcap_start(filter=...), qemu_send(...), qemu_pcap_stop, qemu_pcap_read, \
-qemu_shutdown.
+qemu_shutdown. Where links cannot be made, network="user" is a network inside QEMU that is captured as well.
 A capture is armed when qemu_pcap_start returns, and complete when qemu_pcap_stop returns. If it holds no packet, \
 `diagnosis` says why. qemu_timeline tells everything in the order in which it happened. An error starts with a code \
 and ends with the next step; qemu_doctor checks the set-up.

@@ -26,6 +26,7 @@ from rawtap.settings import Settings
 
 _FRAME_INTERVAL = 0.001  # seconds from one of several frames to the next
 _EVERYBODY = "ff:ff:ff:ff:ff:ff"
+_SLIRPS_MAC = "52:55:0a:00:02:02"
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ async def send(
         InterfaceNotAllowed: None of our guests is on it.
         RequestInvalid: The frame cannot be made, or is too long.
         NetworkError: It cannot be sent.
+        GuestError: Its QEMU, which is what sends on a network of its own, has ended or does not answer.
     """
     lab.require_open()
     if (frame_hex is None) == (layers is None):
@@ -138,6 +140,11 @@ async def send(
             evidence=f"guests: {', '.join(lab.guests) or 'none'}",
             cure="qemu_boot(network=true) makes an interface; qemu_status lists them",
         )
+    if (user := guests[0].user) is not None:
+        defaults = craft.Defaults(_SLIRPS_MAC, user.mac, str(user.address.ip))
+        frame = await to_thread(partial(_frame, frame_hex, layers, defaults))
+        await user.send(frame, count, _FRAME_INTERVAL)
+        return await to_thread(partial(_transmitted, frame, count))
     return await to_thread(partial(_send, interface, guests, frame_hex, layers, count))
 
 
@@ -154,6 +161,14 @@ def _send(
     with transmit.transmitter(interface) as socket:
         destination = macs.pop() if len(macs) == 1 else _EVERYBODY
         defaults = craft.Defaults(socket.mac, destination, addresses[0])
-        frame = craft.from_layers(layers, defaults) if layers is not None else craft.from_hex(frame_hex or "")
+        frame = _frame(frame_hex, layers, defaults)
         socket.send(frame, count, _FRAME_INTERVAL)
+    return _transmitted(frame, count)
+
+
+def _frame(frame_hex: str | None, layers: Sequence[Mapping[str, Any]] | None, defaults: craft.Defaults) -> bytes:
+    return craft.from_layers(layers, defaults) if layers is not None else craft.from_hex(frame_hex or "")
+
+
+def _transmitted(frame: bytes, count: int) -> Transmitted:
     return Transmitted(frame, count, lines.describe(frame, len(frame), headers.ETHERNET))

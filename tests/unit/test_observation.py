@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
+from rawtap.capture.interface import InterfaceSource
 from rawtap.capture.session import CaptureRequest, CaptureSession, Snapshot
 from rawtap.errors import NetworkFailed
 from rawtap.network.links import Link
@@ -53,7 +54,7 @@ def observed(kernel: Kernel, link: Link = BRIDGE, scene: Scene = SCENE, before: 
 
 
 def told(observation: Observation, **differences: object) -> tuple[list[str], str | None]:
-    session = CaptureSession(CaptureRequest(observation.link.name), 2, Path(), "c1", 1 << 20)
+    session = CaptureSession(CaptureRequest(observation.link.name), InterfaceSource(2, 1 << 20), Path(), "c1")
     session._started_at = 100.5
     seen = Snapshot(
         state="stopped",

@@ -14,6 +14,7 @@ import socket
 import sys
 from pathlib import Path
 
+from rawtap.capture.interface import InterfaceSource
 from rawtap.capture.session import CaptureRequest, CaptureSession
 from rawtap.settings import Settings
 
@@ -29,7 +30,7 @@ def _main() -> None:
     ring_bytes = chosen.pop("ring_bytes", Settings().ring_bytes)
     request = CaptureRequest(interface, **chosen)
     index = socket.if_nametoindex(interface)
-    session = CaptureSession.start(request, index, Path(folder), "bench", ring_bytes=ring_bytes)
+    session = CaptureSession.start(request, InterfaceSource(index, ring_bytes), Path(folder), "bench")
     before = _cpu_seconds()
     print("armed", flush=True)
     sys.stdin.readline()

@@ -4,9 +4,8 @@
 Theory of operation
 -------------------
 One `LiveCapture` is one libpcap handle (python-libpcap's `BasePcap.handler`) and one output file. **The worker
-thread owns both**, from `open` to `close`: no other thread may call libpcap on the handle. Other threads may
-call `request_stop` and `ask`, which write to an eventfd that the worker polls, and read the counters, which are
-aligned 64-bit words that only the worker writes.
+thread owns both**, from `open` to `close`: no other thread may call libpcap on the handle. What other threads may do is
+said in `_worker`, which has all that does not depend on where the frames come from.
 
 *Arming.* libpcap's activate binds the socket before there is a filter, so frames that nobody asked for get into the
 ring. `open` therefore attaches a reject-all filter to the socket at once, throws away exactly as many frames
@@ -15,14 +14,12 @@ every frame that the kernel counts is one that the filter selected, and the coun
 
 *Running.* The handle is non-blocking and the worker polls its descriptor, because pcap_dispatch on a quiet
 TPACKET_V3 ring does not return on a time-out. pcap_dispatch calls `_on_packet` for each frame, without the GIL; that
-puts a record into the buffer of an `Output` (see _output), which gets it into the file after every batch. Only the
-change to the next of a ring of files calls Python, `on_full`, in this thread.
+puts a record into the buffer of an `Output` (see _output), which gets it into the file after every batch.
 
 *Nothing selected.* Until the filter has selected a packet, a `Witness` (see _witness) counts what passes unfiltered.
 
-*Questions.* Whoever waits for packets polls `tidings`, an eventfd that the worker writes to when the file has grown and
-when it has answered. What is asked (`ask`) is that all that was on the wire by then be in the file: the worker takes the
-kernel's count, reads on until it has been given as many frames, and says which packet was the last of them.
+*Questions.* To have in the file all that was on the wire by then, the worker takes the kernel's count, reads on until it has
+been given as many frames, and says which packet was the last of them.
 
 *Stopping.* Frames sit in the kernel's unfinished ring block until its timer retires it. To stop, the worker
 attaches the reject-all filter again, so nothing more can come in, and reads on until it has been given as many
@@ -32,11 +29,9 @@ Sources: pcap(3PCAP), pcap_set_tstamp_precision(3PCAP), packet(7),
 https://docs.kernel.org/networking/packet_mmap.html, pcap-savefile(5).
 """
 
-from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport FILE as STDFILE
 from libc.stdlib cimport free
-from libc.string cimport strerror
 from pylibpcap.base cimport BasePcap
 from pylibpcap.pcap cimport (
     bpf_program,
@@ -60,32 +55,26 @@ from pylibpcap.pcap cimport (
 )
 from rawtap._bpf cimport compile_filter
 from rawtap.capture._output cimport (
-    MAX_BYTES,
     MAX_PACKETS,
     MAX_SECONDS,
-    NO_SPACE,
     PCAP_FAILED,
     RUNNING,
     STOPPED,
-    WRITE_FAILED,
     Output,
     Reason,
     append,
-    append_bytes,
-    attach,
     fill,
     fits,
-    flush,
     flush_some,
-    give_back,
     init,
     now,
     record_size,
-    release,
 )
 from rawtap.capture._witness cimport Witness
+from rawtap.capture._worker cimport DRAIN_LIMIT_NS, Question, Sink, Worker, go_on, sooner
 
 from rawtap._bpf import FilterRefused
+from rawtap.capture._worker import MAX_SNAPLEN, FilterError, NativeError
 
 
 cdef extern from "pcap/pcap.h" nogil:
@@ -115,12 +104,6 @@ cdef extern from "<stdio.h>" nogil:
     STDFILE *open_memstream(char **, size_t *)
 
 
-cdef extern from "<unistd.h>" nogil:
-    ssize_t c_read "read"(int, void *, size_t)
-    ssize_t c_write "write"(int, const void *, size_t)
-    int c_close "close"(int)
-
-
 cdef extern from "<poll.h>" nogil:
     struct pollfd:
         int fd
@@ -129,18 +112,6 @@ cdef extern from "<poll.h>" nogil:
     int poll(pollfd *, unsigned long, int)
     short POLLIN
     short POLLERR
-
-
-cdef extern from "<sys/eventfd.h>" nogil:
-    int eventfd(unsigned int, int)
-    int EFD_CLOEXEC
-    int EFD_NONBLOCK
-
-
-cdef extern from "<sys/stat.h>" nogil:
-    struct c_stat "stat":
-        int64_t st_size
-    int fstat(int, c_stat *)
 
 
 cdef extern from "<sys/socket.h>" nogil:
@@ -173,61 +144,13 @@ cdef enum:
     STATS_INTERVAL_NS = 100_000_000
     DOWN_INTERVAL_NS = 100_000_000
     LOOK_INTERVAL_NS = 100_000_000
-    SETTLE_MS = 10              # _output's SETTLE_NS
-    DRAIN_LIMIT_NS = 250_000_000
-
-MAX_SNAPLEN = 262144  # libpcap's MAXIMUM_SNAPLEN, pcap-int.h
-
-_REASONS = {
-    RUNNING: None,
-    STOPPED: "stopped",
-    MAX_BYTES: "max_bytes",
-    MAX_PACKETS: "max_packets",
-    MAX_SECONDS: "max_seconds",
-    NO_SPACE: "no_space",
-    WRITE_FAILED: "write_failed",
-    PCAP_FAILED: "pcap_failed",
-}
-
-
-class NativeError(Exception):
-    """libpcap or the system refused: `status` is libpcap's code or 0, `errno` the system's or 0."""
-
-    def __init__(self, str text, int status=0, int number=0):
-        super().__init__(text)
-        self.text = text
-        self.status = status
-        self.errno = number
-
-
-class FilterError(NativeError):
-    """The filter cannot be compiled or set; `text` is libpcap's own, or says which bound was passed."""
-
-
-cdef struct Sink:
-    Output out
-    pcap_t *handle
-    uint64_t seen               # frames that libpcap handed over, saved or not
-    void *ring                  # the LiveCapture, where `on_full` can give another file; else NULL
-
-
-cdef struct Question:
-    uint64_t asked              # number of the newest, written by who asks
-    uint64_t heard              # by the worker; what follows is about this one
-    uint64_t answered
-    uint64_t frames             # seen when it is answered
-    int64_t give_up
-    uint64_t files              # begun when it was heard
-    uint64_t file_bytes         # in the newest of them then
-    uint64_t packets            # in all of them then
-    uint64_t promised           # packets that are in them when it is answered
 
 
 cdef void _end(Sink *sink, Reason reason) noexcept nogil:
     """Record why the capture ends. What the ring holds by then is still saved."""
     if sink.out.reason == RUNNING:
         sink.out.reason = reason
-    pcap_breakloop(sink.handle)
+    pcap_breakloop(<pcap_t *>sink.handle)
 
 
 cdef void _on_packet(u_char *user, const pcap_pkthdr *h, const u_char *data) noexcept nogil:
@@ -239,28 +162,15 @@ cdef void _on_packet(u_char *user, const pcap_pkthdr *h, const u_char *data) noe
     sink.seen += 1
     if out.full:
         return
-    if not fits(out, size) and not _go_on(sink, size):
-        pcap_breakloop(sink.handle)
+    if not fits(out, size) and not go_on(sink, size):
+        pcap_breakloop(<pcap_t *>sink.handle)
         return
     # Not microseconds but nanoseconds: the handle's precision is set to that.
     append(out, size, <uint32_t>h.ts.tv_sec, <uint32_t>h.ts.tv_usec, kept, h.len, data)
     if out.packets + out.pending_packets >= out.max_packets:
         fill(out, MAX_PACKETS)
     if out.full:
-        pcap_breakloop(sink.handle)
-
-
-cdef bint _go_on(Sink *sink, size_t size) noexcept nogil:
-    """The file is full: change to the next one of a ring, and tell whether a record of `size` bytes can be saved."""
-    cdef Output *out = &sink.out
-    if sink.ring != NULL:
-        flush(out)
-        if not out.full:
-            with gil:
-                (<LiveCapture>sink.ring)._change_file()
-    if not out.full and not fits(out, size):
-        fill(out, MAX_BYTES)
-    return not out.full
+        pcap_breakloop(<pcap_t *>sink.handle)
 
 
 cdef void _on_unwanted(u_char *user, const pcap_pkthdr *h, const u_char *data) noexcept nogil:
@@ -268,49 +178,21 @@ cdef void _on_unwanted(u_char *user, const pcap_pkthdr *h, const u_char *data) n
     (<uint64_t *>user)[0] += 1
 
 
-cdef class LiveCapture(BasePcap):
+cdef class LiveCapture(Worker):
     """One capture of one interface into one file. See the module's theory of operation for who may call what."""
 
-    cdef Sink sink
-    cdef Witness witness
-    cdef object on_full
-    cdef uint64_t[:] notes
-    cdef readonly object file_error     # what `on_full` raised
-    cdef Question question
-    cdef bint stop_asked
-    cdef int ask_fd
-    cdef int tidings_fd
-    cdef uint64_t told                  # packets, by the last tidings
-    cdef readonly uint64_t files_begun
+    cdef BasePcap pcap
+    cdef pcap_t *handler
     cdef int pcap_fd
     cdef int retire_ms
     cdef int witness_fd
-    cdef int64_t deadline
     cdef uint64_t base_received
     cdef uint64_t base_dropped
-    cdef readonly uint64_t received
-    cdef readonly uint64_t dropped_kernel
-    cdef readonly uint64_t dropped_interface
-    cdef readonly uint64_t unaccounted
     cdef readonly bint went_down
-    cdef readonly int link_type
-    cdef readonly str link_type_name
-    cdef readonly str warning
-    cdef readonly str pcap_error
 
     def __cinit__(self):
-        self.ask_fd = self.tidings_fd = self.witness_fd = self.sink.out.retired_fd = -1
-
-    def __init__(self):  # BasePcap's own would open a savefile
-        self.link_type_name = ""
-        self.warning = ""
-        self.pcap_error = ""
-        self.ask_fd = _eventfd()
-
-    def __dealloc__(self):
-        # BasePcap's own runs after this one and calls close() again.
-        self.close()
-        self.end_tidings()
+        self.witness_fd = -1
+        self.pcap = BasePcap.__new__(BasePcap)  # its own __init__ would open a savefile
 
     def open(self, str interface, *, int index, int snaplen, bint pcapng, int ring_bytes, bint promiscuous=True,
              int retire_ms=5):
@@ -331,9 +213,9 @@ cdef class LiveCapture(BasePcap):
         cdef sockaddr_ll bound
         cdef unsigned int size = sizeof(bound)
         cdef bytes name = interface.encode()
-        self.handler = pcap_create(name, self.errbuf)
+        self.handler = self.pcap.handler = pcap_create(name, self.pcap.errbuf)
         if self.handler == NULL:
-            raise NativeError((<bytes>self.errbuf).decode(errors="replace"))
+            raise NativeError((<bytes>self.pcap.errbuf).decode(errors="replace"))
         pcap_set_snaplen(self.handler, MAX_SNAPLEN)
         pcap_set_promisc(self.handler, promiscuous)
         pcap_set_timeout(self.handler, retire_ms)
@@ -349,8 +231,8 @@ cdef class LiveCapture(BasePcap):
             raise NativeError(f"libpcap opened another device by the name {interface}")
         if status > 0:
             self.warning = self._libpcap_text(status)
-        if pcap_setnonblock(self.handler, 1, self.errbuf) != 0:
-            raise NativeError((<bytes>self.errbuf).decode(errors="replace"))
+        if pcap_setnonblock(self.handler, 1, self.pcap.errbuf) != 0:
+            raise NativeError((<bytes>self.pcap.errbuf).decode(errors="replace"))
         if not init(&self.sink.out, snaplen, pcapng):
             raise MemoryError
         self.sink.handle = self.handler
@@ -403,150 +285,21 @@ cdef class LiveCapture(BasePcap):
         self.witness = witness
         self.witness_fd = witness.fd
 
-    def begin_file(self, int fd, bytes header, uint64_t max_bytes, int retired_fd=-1):
-        """Save from now on into `fd`, an empty file that stays the caller's; its header is written here and now.
-
-        `max_bytes` is where it is full. `retired_fd` is a removed file, given back as this one grows, and closed.
-
-        Raises:
-            OSError: The header cannot be written.
-        """
-        cdef c_stat status
-        if retired_fd >= 0 and fstat(retired_fd, &status) == 0:
-            give_back(&self.sink.out)
-            self.sink.out.retired_fd = retired_fd
-            self.sink.out.retired_bytes = status.st_size
-        if not attach(&self.sink.out, fd, header, len(header), max_bytes):
-            raise OSError(self.sink.out.error, strerror(self.sink.out.error).decode())
-        self.files_begun += 1
-
-    def note(self, uint64_t[:] words, Py_ssize_t slot):
-        """Note the length of the file's whole records in `words[slot]` from now on, until the next file begins."""
-        self.notes = words
-        self.sink.out.noted = &words[slot]
-        words[slot] = self.sink.out.file_bytes
-
-    def end_file(self, bytes trailer):
-        """Write what is in the buffer, and `trailer` behind the last record. A failure is in `error`."""
-        append_bytes(&self.sink.out, trailer, len(trailer))
-
-    def run(self, *, uint64_t max_packets, double max_seconds, uint64_t free_floor, on_full=None):
-        """Capture until stopped, a limit or an error; no GIL. `begin_file` was called.
-
-        0 means no limit for `max_packets` and `max_seconds` (a double, in seconds). `on_full()` is called when the file
-        is full and may begin another one; what it raises ends the capture and is in `file_error`. Without it a full file
-        ends the capture.
-        """
-        self.sink.out.max_packets = max_packets or <uint64_t>-1
-        self.sink.out.free_floor = free_floor
-        self.on_full = on_full
-        self.sink.ring = NULL if on_full is None else <void *>self
-        self.deadline = now() + <int64_t>(max_seconds * 1e9) if max_seconds > 0 else 0
-        with nogil:
-            self._loop()
-            self._drain()
-            flush(&self.sink.out)
-            give_back(&self.sink.out)
-        self.on_full = None
-        if self.sink.out.reason == PCAP_FAILED:
-            self.pcap_error = _text(pcap_geterr(self.handler))
-
-    cdef void _change_file(self) noexcept:
-        """Let `on_full` begin the next file. Its error cannot pass through libpcap's loop, so it is kept."""
-        self._read_stats()
-        try:
-            self.on_full()
-        except Exception as error:
-            self.file_error = error
-            fill(&self.sink.out, WRITE_FAILED)
-
-    def request_stop(self):
-        """Ask the worker to drain and end. Any thread may call this, any number of times."""
-        self.stop_asked = True
-        _notify(self.ask_fd)
-
-    def tidings(self):
-        """An eventfd that becomes readable when the file has grown, a question was answered, or `tell` was called.
-
-        It stays this object's, and open until `end_tidings`. Any thread may call this.
-
-        Raises:
-            OSError: There are too many descriptors.
-        """
-        if self.tidings_fd < 0:
-            self.tidings_fd = _eventfd()
-        return self.tidings_fd
-
-    def end_tidings(self):
-        """Close that descriptor, when `run` has returned and nobody polls it."""
-        if self.tidings_fd >= 0:
-            c_close(self.tidings_fd)
-            self.tidings_fd = -1
-
-    def tell(self):
-        """Make `tidings` readable. Any thread may call this."""
-        _notify(self.tidings_fd)
-
-    def ask(self):
-        """Ask the worker to have in the file what is on the wire by now; the question's number, for `answered`.
-
-        Any thread may call this, but `place` is about the last question that was asked. An end answers none.
-        """
-        self.question.asked += 1
-        number = self.question.asked
-        _notify(self.ask_fd)
-        return number
-
-    @property
-    def answered(self):
-        """The last question that was answered."""
-        return self.question.answered
-
-    @property
-    def place(self):
-        """Where the capture was when it heard the last question, once that is answered.
-
-        (files begun, bytes in the newest of them, packets saved, packets that were on the wire by then)
-        """
-        cdef Question *question = &self.question
-        return (question.files, question.file_bytes, question.packets, question.promised)
-
     def close(self):
         """Free the handle and the buffer; the counters stay readable. Takes the kernel some 20 ms (synchronize_net)."""
         cdef pcap_t *handle = self.handler
-        self.handler = NULL
-        if self.ask_fd >= 0:  # under the GIL, like those who write to it
-            c_close(self.ask_fd)
-            self.ask_fd = -1
+        self.handler = self.pcap.handler = NULL
         if handle != NULL:
             with nogil:
                 pcap_close(handle)
-        release(&self.sink.out)
+        self._free()
 
-    @property
-    def packets(self):
-        """Records that are in the file, or were in those of a ring."""
-        return self.sink.out.packets
+    cdef void _capture(self) noexcept nogil:
+        self._loop()
+        self._drain()
 
-    @property
-    def wire_bytes(self):
-        """Their length on the wire in bytes."""
-        return self.sink.out.wire_bytes
-
-    @property
-    def file_bytes(self):
-        """Size of the file in bytes."""
-        return self.sink.out.file_bytes
-
-    @property
-    def error(self):
-        """The errno of the first failed write, or 0."""
-        return self.sink.out.error
-
-    @property
-    def reason(self):
-        """Why the capture ended ("stopped", "max_bytes", ...), or None while it runs."""
-        return _REASONS[self.sink.out.reason]
+    cdef str _failure(self):
+        return "libpcap: " + _text(pcap_geterr(self.handler))
 
     cdef void _loop(self) noexcept nogil:
         cdef Output *out = &self.sink.out
@@ -559,7 +312,7 @@ cdef class LiveCapture(BasePcap):
         while out.reason == RUNNING:
             n = pcap_dispatch(self.handler, BATCH, _on_packet, <u_char *>&self.sink)
             flush_some(out)
-            self._answer()
+            self._answer(self.sink.seen)
             if n < 0:
                 if n != PCAP_ERROR_BREAK:
                     _end(&self.sink, PCAP_FAILED)
@@ -570,7 +323,7 @@ cdef class LiveCapture(BasePcap):
                     stats_due = now() + STATS_INTERVAL_NS
             fds[0].revents = fds[1].revents = fds[2].revents = 0
             fds[2].fd = self.witness_fd if look_due == 0 else -1
-            poll(fds, 3, 0 if n > 0 else self._patience(_sooner(stats_due, look_due)))
+            poll(fds, 3, 0 if n > 0 else self._patience(sooner(stats_due, look_due)))
             if fds[0].revents & POLLERR:
                 # The interface went down or is gone. libpcap would say so at once, before what is in the
                 # unfinished block: let the kernel's timer retire that first.
@@ -589,32 +342,11 @@ cdef class LiveCapture(BasePcap):
                 self._read_stats()
                 stats_due = 0
 
-    cdef bint _hear(self) noexcept nogil:
-        """Take up what other threads ask for; whether that is to stop."""
-        cdef Output *out = &self.sink.out
-        cdef Question *question = &self.question
-        cdef uint64_t times
-        c_read(self.ask_fd, &times, sizeof(times))
-        if question.asked != question.heard:
-            self._read_stats()
-            question.files, question.file_bytes, question.packets = self.files_begun, out.file_bytes, out.packets
-            question.frames = self.sink.seen + self.unaccounted
-            question.promised = out.packets + out.pending_packets + self.unaccounted
-            question.give_up = now() + DRAIN_LIMIT_NS
-            question.heard = question.asked
-        return self.stop_asked
-
-    cdef void _answer(self) noexcept nogil:
-        """Tell of growth, and answer the question if all is there, or will not come any more."""
-        cdef Output *out = &self.sink.out
-        cdef Question *question = &self.question
-        if question.answered != question.heard and (self.sink.seen >= question.frames or now() >= question.give_up):
-            flush(out)
-            question.answered = question.heard
-        elif self.told == out.packets:
-            return
-        self.told = out.packets
-        _notify(self.tidings_fd)
+    cdef void _weigh(self, Question *question) noexcept nogil:
+        self._read_stats()
+        question.goal = self.sink.seen + self.unaccounted
+        question.promised = self.sink.out.packets + self.sink.out.pending_packets + self.unaccounted
+        question.give_up = now() + DRAIN_LIMIT_NS
 
     cdef int _patience(self, int64_t due) noexcept nogil:
         """Milliseconds that poll may wait; for ever (-1) where nothing is due.
@@ -622,18 +354,9 @@ cdef class LiveCapture(BasePcap):
         The kernel reports an interface that goes down, once, but not that it is removed after that: libpcap finds
         out when it is asked (pcap_dispatch looks for the device then), so it is asked now and then.
         """
-        cdef int64_t left
-        if self.sink.out.used > self.sink.out.written:
-            return SETTLE_MS
         if self.went_down and due == 0:
             due = now() + DOWN_INTERVAL_NS
-        due = _sooner(due, self.deadline)
-        if self.question.answered != self.question.heard:
-            due = _sooner(due, self.question.give_up)
-        if due == 0:
-            return -1
-        left = (due - now()) // 1_000_000 + 1
-        return <int>min(max(left, 0), 3_600_000)
+        return self._milliseconds(due)
 
     cdef void _look(self) noexcept nogil:
         if self.witness_fd >= 0:
@@ -719,25 +442,6 @@ cdef class LiveCapture(BasePcap):
         detail = _text(pcap_geterr(self.handler))
         name = _text(pcap_statustostr(status))
         return f"{name}: {detail}" if detail and detail != name else name
-
-
-cdef int _eventfd() except -1:
-    cdef int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
-    if fd < 0:
-        raise OSError(errno, strerror(errno).decode())
-    return fd
-
-
-cdef void _notify(int fd) noexcept nogil:
-    """Make an eventfd readable; one that is not there is passed over."""
-    cdef uint64_t one = 1
-    if fd >= 0:
-        c_write(fd, &one, sizeof(one))
-
-
-cdef int64_t _sooner(int64_t one, int64_t other) noexcept nogil:
-    """The sooner of two moments, where 0 is none."""
-    return other if one == 0 else one if other == 0 else min(one, other)
 
 
 cdef str _text(const char *text):

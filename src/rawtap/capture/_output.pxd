@@ -10,6 +10,7 @@ cdef enum Reason:
     NO_SPACE
     WRITE_FAILED
     PCAP_FAILED
+    SOURCE_ENDED
 
 cdef enum:
     BLOCK = 4096                # what direct I/O is aligned to: memory, offset and length

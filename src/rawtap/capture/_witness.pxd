@@ -17,6 +17,7 @@ cdef class Witness:
     cdef readonly uint64_t sampled
 
     cdef void look(self) noexcept nogil
+    cdef void note(self, const unsigned char *frame, size_t size, uint64_t most) noexcept nogil
     cdef void look_away(self) noexcept nogil
     cdef void _count(self) noexcept nogil
     cdef void _tell(self, const unsigned char *frame, size_t size) noexcept nogil

@@ -142,6 +142,13 @@ cdef class Witness:
             self._tell(head, <size_t>size)
         self._count()
 
+    cdef void note(self, const unsigned char *frame, size_t size, uint64_t most) noexcept nogil:
+        """Count a frame that somebody else has taken; tell its kind if it is among the first `most`."""
+        self.counted += 1
+        if self.sampled < most:
+            self.sampled += 1
+            self._tell(frame, size)
+
     cdef void look_away(self) noexcept nogil:
         """Count no more. Closing would wait for the kernel's other processors (synchronize_net), so that comes later."""
         cdef sock_filter nothing

@@ -22,7 +22,10 @@ _SHOWN_NAMES = 3  # guests, interfaces, outages
 
 @dataclass(frozen=True)
 class GuestTraffic:
-    """A guest on the captured network: packets that its TAP counted during the capture, and when it ended."""
+    """A guest on the captured network: packets that passed its card during the capture, and when it ended.
+
+    Its TAP counted them; where it has none (""), QEMU's mirror.
+    """
 
     guest: str
     tap: str
@@ -58,6 +61,7 @@ class Evidence:
         guests: Those on the captured network.
         elsewhere: Where there was traffic, the likeliest first.
         unknown: Why the interfaces could not be asked at the end.
+        mirrored: It is no interface but a guest's card on QEMU's own network, of which QEMU gave each frame.
     """
 
     interface: str
@@ -74,6 +78,7 @@ class Evidence:
     guests: tuple[GuestTraffic, ...] = ()
     elsewhere: tuple[Elsewhere, ...] = ()
     unknown: str | None = None
+    mirrored: bool = False
 
     @property
     def removed(self) -> bool:
@@ -118,6 +123,8 @@ def _removal(evidence: Evidence) -> list[str]:
     if not evidence.removed:
         return []
     when = next((after_start(each.at) for each in evidence.events if each.what == "removed"), "during the capture")
+    if evidence.mirrored:
+        return [f"The guest of {evidence.interface!r} ended {when}. Boot it again, then start a new capture."]
     whose = next((f" with its guest {each.guest!r}" for each in evidence.guests if each.tap == evidence.interface), "")
     return [
         f"The interface {evidence.interface!r} was removed{whose} {when}, and the capture could see nothing more. "
@@ -130,6 +137,8 @@ def _outage_to_the_end(evidence: Evidence) -> list[str]:
         "down": "Bring it up, then capture again.",
         "no_carrier": "Nothing that runs is attached to it: boot a guest with network=true, or see to its other end.",
     }
+    if evidence.mirrored:
+        steps["no_carrier"] = "Its cable is pulled: qemu_link(up=true) plugs it in."
     open_ones = [each for each in _outages_of(evidence) if each.end is None]
     return [f"The interface {evidence.interface!r} {each.told}. {steps[each.what]}" for each in open_ones]
 
@@ -204,13 +213,14 @@ def _mute_guests(evidence: Evidence) -> list[str]:
 
 def _mute(traffic: GuestTraffic, *, alone: bool) -> str:
     ended = f" before it ended {after_start(traffic.ended)}" if traffic.ended is not None else ""
+    tap = f" (its TAP is {traffic.tap!r})" if traffic.tap else ""
     if traffic.received and alone:
         return (
             f"Only the host's side transmitted: {_frames(traffic.received)} went to the guest {traffic.guest!r}, which "
             f"sent none{ended}. See on its console (qemu_read) whether it found its network card and has an address."
         )
     return (
-        f"The guest {traffic.guest!r} transmitted no frame{ended} (its TAP is {traffic.tap!r}). "
+        f"The guest {traffic.guest!r} transmitted no frame{ended}{tap}. "
         "Make it send something while a capture runs (qemu_send)."
     )
 

@@ -1,4 +1,4 @@
-"""One capture: a thread that owns a libpcap handle and a file, seen from outside."""
+"""One capture: a thread that owns a source of frames and a file, seen from outside."""
 
 from __future__ import annotations
 
@@ -16,30 +16,22 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from rawtap.capture import files, filters, kinds, pcapng
-from rawtap.capture._native import MAX_SNAPLEN, FilterError, LiveCapture, NativeError
-from rawtap.capture._witness import Witness
+from rawtap.capture._worker import MAX_SNAPLEN, FilterError, NativeError
 from rawtap.capture.files import Segment
 from rawtap.capture.keeper import Keeper
+from rawtap.capture.source import Source
 from rawtap.errors import (
     BadFilter,
     CaptureError,
     CaptureFailed,
-    CapturePermission,
-    InterfaceDown,
-    NoSuchInterface,
     OutputUnwritable,
     RequestInvalid,
-    ServerExhausted,
 )
-from rawtap.privileges import Capability, raised
 
 DEFAULT_MAX_BYTES = 256 << 20
 MIN_MAX_BYTES = 4096
 MAX_FILES = 64
 MAX_COMMENT = 1000
-
-# libpcap's status codes, pcap_activate(3PCAP).
-_NO_SUCH_DEVICE, _PERMISSION, _DOWN, _PROMISC_PERMISSION = -5, -8, -9, -11
 
 # What the worker calls a failed write becomes a typed error; the other reasons are ordinary ends.
 _FAILURES = {"no_space", "write_failed", "pcap_failed"}
@@ -146,21 +138,18 @@ class Place(NamedTuple):
 class CaptureSession:
     """A running or finished capture. Made by `start`; ended by `stop`, a limit or an error.
 
-    The worker thread opens, owns and closes the handle and the file. Everything here may be called from any
+    The worker thread opens, owns and closes the source and the file. Everything here may be called from any
     thread.
     """
 
     request: CaptureRequest
-    index: int
+    source: Source
     directory: Path
     stem: str
-    ring_bytes: int
     on_end: Callable[[CaptureSession], None] | None = None
     keeper: Keeper | None = None
     on_armed: Callable[[CaptureSession], None] | None = None
     link_type: str = field(init=False, default="")
-    _native: LiveCapture = field(init=False, default_factory=LiveCapture)
-    _witness: Witness = field(init=False, default_factory=Witness)
     _series: files.Series = field(init=False)
     _slot: int | None = field(init=False, default=None)
     _armed: Future[None] = field(init=False, default_factory=Future)
@@ -176,17 +165,16 @@ class CaptureSession:
     def start(
         cls,
         request: CaptureRequest,
-        index: int,
+        source: Source,
         directory: Path,
         stem: str,
-        ring_bytes: int,
         on_end: Callable[[CaptureSession], None] | None = None,
         keeper: Keeper | None = None,
         on_armed: Callable[[CaptureSession], None] | None = None,
     ) -> CaptureSession:
         """Start a capture and return when it is armed: every packet from now on is in the file.
 
-        `index` is the interface's: what is opened is held against it. `on_armed` and `on_end` are called with the
+        `source` is where the frames come from. `on_armed` and `on_end` are called with the
         session, in the capture's own thread: when it is armed, and when nothing more comes in, however that came about,
         before it counts as ended.
         `keeper` is told of the files, so that they end on a whole record even after SIGKILL.
@@ -194,7 +182,7 @@ class CaptureSession:
         Raises:
             CaptureError: One of its kinds; nothing is left behind, no file either.
         """
-        session = cls(request, index, directory, stem, ring_bytes, on_end, keeper, on_armed)
+        session = cls(request, source, directory, stem, on_end, keeper, on_armed)
         session._thread = threading.Thread(target=session._work, name=f"capture-{stem}", daemon=True)
         session._thread.start()
         session._armed.result()
@@ -204,6 +192,11 @@ class CaptureSession:
     def running(self) -> bool:
         """Whether packets are still being saved."""
         return self._ended_at is None
+
+    @property
+    def ended_with_guest(self) -> bool:
+        """Whether its source was a guest, which has ended."""
+        return self.source.worker.reason == "guest_ended"
 
     @property
     def started_at(self) -> float:
@@ -228,7 +221,7 @@ class CaptureSession:
     @property
     def saved(self) -> int:
         """Packets that it has saved so far, those included that a ring has removed again."""
-        return self._native.packets
+        return self.source.worker.packets
 
     def tidings(self) -> int:
         """An eventfd that is readable when packets were saved, a question was answered, or the capture has ended.
@@ -238,26 +231,26 @@ class CaptureSession:
         Raises:
             OSError: There are too many descriptors.
         """
-        return self._native.tidings()
+        return self.source.worker.tidings()
 
     def end_tidings(self) -> None:
         """Give that descriptor up, where nobody listens any more and nothing more comes."""
         if not self.running:
-            self._native.end_tidings()
+            self.source.worker.end_tidings()
 
     def ask(self) -> int:
         """Ask for all in the file that is on the wire by now; a number that `answered` reaches unless the end comes."""
-        return self._native.ask()
+        return self.source.worker.ask()
 
     @property
     def answered(self) -> int:
         """The last question that was answered."""
-        return self._native.answered
+        return self.source.worker.answered
 
     @property
     def place(self) -> Place:
         """Where the capture was when it heard the last question, once that is answered."""
-        return Place(*self._native.place)
+        return Place(*self.source.worker.place)
 
     @property
     def started_ns(self) -> int:
@@ -271,7 +264,7 @@ class CaptureSession:
 
     def request_stop(self) -> None:
         """Ask the capture to end, without waiting."""
-        self._native.request_stop()
+        self.source.worker.request_stop()
 
     def stop(self) -> Snapshot:
         """End the capture with all that was on the wire by now in the file; harmless when it has ended."""
@@ -292,7 +285,7 @@ class CaptureSession:
 
     def snapshot(self) -> Snapshot:
         """The counters as they are; those of the kernel are at most 0.1 s old while the capture runs."""
-        native, witness = self._native, self._witness
+        native, witness = self.source.worker, self.source.witness
         ended = self._ended_at
         segments = self._series.segments
         return Snapshot(
@@ -315,7 +308,7 @@ class CaptureSession:
         )
 
     def _warnings(self) -> list[str]:
-        native = self._native
+        native = self.source.worker
         found = [f"libpcap: {native.warning}"] if native.warning else []
         if native.dropped_kernel:
             found.append(
@@ -344,7 +337,7 @@ class CaptureSession:
                 self.on_armed(self)
             self._armed.set_result(None)
             try:
-                self._native.run(
+                self.source.worker.run(
                     max_packets=self.request.max_packets,
                     max_seconds=self.request.max_seconds,
                     free_floor=floor,
@@ -364,13 +357,19 @@ class CaptureSession:
                     self._let_go()
                     self._ended_at = ended_at
                     self._ended.set()
-                    self._native.tell()
+                    self.source.worker.tell()
 
     def _open(self, stack: contextlib.ExitStack) -> None:
-        """Open handle and file, write the file's header, arm."""
-        stack.callback(self._native.close)
-        stack.callback(self._witness.close)
-        self._open_handle()
+        """Open source and file, write the file's header, arm."""
+        stack.callback(self.source.close)
+        request = self.request
+        self.source.open(
+            request.interface,
+            snaplen=request.snaplen,
+            pcapng=request.format == "pcapng",
+            filtered=bool(request.filter),
+        )
+        self.link_type = self.source.worker.link_type_name
         self._series = files.Series(self.directory, self.stem, f".{self.request.format}", self.request.files)
         stack.callback(self._series.end)
         try:
@@ -381,30 +380,9 @@ class CaptureSession:
             self._series.remove()
             raise
 
-    def _open_handle(self) -> None:
-        request = self.request
-        name = request.interface
-        try:
-            with raised(Capability.NET_RAW, f"capture on {name}", CapturePermission):
-                self._native.open(
-                    name,
-                    index=self.index,
-                    snaplen=request.snaplen,
-                    pcapng=request.format == "pcapng",
-                    ring_bytes=self.ring_bytes,
-                )
-                if request.filter:
-                    self._witness.open(self.index)
-                    self._native.watch(self._witness)
-        except NativeError as error:
-            raise _open_error(name, error) from error
-        except OSError as error:
-            raise ServerExhausted.of(error) or self._failed(f"the witness: {error.strerror}") from error
-        self.link_type = self._native.link_type_name
-
     def _begin_file(self) -> None:
         """Begin the first file, or the next one of the ring in the place of the oldest."""
-        native = self._native
+        native = self.source.worker
         header = self._header()
         fd = self._series.begin(native.packets, native.wire_bytes, header)
         room = self.request.max_bytes - len(self._trailer())
@@ -424,17 +402,17 @@ class CaptureSession:
             self._slot = None
 
     def _next_file(self) -> None:
-        self._native.end_file(self._trailer())
+        self.source.worker.end_file(self._trailer())
         self._begin_file()
 
     def _header(self) -> bytes:
         request = self.request
         if request.format == "pcap":
-            return self._native.header()
+            return self.source.worker.header()
         system = platform.uname()
         return pcapng.head(
             interface=request.interface,
-            link_type=self._native.link_type,
+            link_type=self.source.worker.link_type,
             snaplen=request.snaplen,
             filter=request.filter,
             hardware=system.machine,
@@ -446,7 +424,7 @@ class CaptureSession:
 
     def _trailer(self) -> bytes:
         """What follows the last packet: pcapng's counters, as they are now and from the start of the capture."""
-        native = self._native
+        native = self.source.worker
         if self.request.format == "pcap":
             return b""
         return pcapng.statistics(
@@ -460,7 +438,7 @@ class CaptureSession:
 
     def _arm(self) -> None:
         try:
-            self._native.arm(self.request.filter)
+            self.source.worker.arm(self.request.filter)
         except FilterError as error:
             raise BadFilter.because(self.request.filter, f"libpcap: {error.text}") from error
         except NativeError as error:
@@ -470,7 +448,7 @@ class CaptureSession:
 
     def _finish(self) -> None:
         """Nothing more comes: what is written behind the packets, and what went wrong."""
-        self._native.end_file(self._trailer())
+        self.source.worker.end_file(self._trailer())
         self._error = self._worker_error()
         if not self._error and not self._series.is_there():
             self._error = OutputUnwritable(
@@ -480,11 +458,11 @@ class CaptureSession:
             )
 
     def _worker_error(self) -> CaptureError | None:
-        native = self._native
+        native = self.source.worker
         if native.reason not in _FAILURES:
             return None
         if native.reason == "pcap_failed":
-            return self._failed(f"libpcap: {native.pcap_error}")
+            return self._failed(native.failure)
         if isinstance(native.file_error, CaptureError):
             return native.file_error
         if native.file_error is not None:
@@ -509,30 +487,3 @@ class CaptureSession:
             evidence=evidence,
             cure="qemu_status shows the interfaces that are there; start a new capture",
         )
-
-
-def _open_error(interface: str, error: NativeError) -> CaptureError:
-    """Turn libpcap's status into the error of that name."""
-    if error.status in {_PERMISSION, _PROMISC_PERMISSION}:
-        return CapturePermission(
-            f"cannot capture on {interface}",
-            evidence=f"libpcap: {error.text}",
-            cure="qemu_doctor shows what is missing",
-        )
-    if error.status == _NO_SUCH_DEVICE:
-        return NoSuchInterface(
-            f"there is no interface {interface}",
-            evidence=f"libpcap: {error.text}",
-            cure="qemu_boot(network=true) makes the guest's bridge; qemu_status lists what is there",
-        )
-    if error.status == _DOWN:
-        return InterfaceDown(
-            f"the interface {interface} is down",
-            evidence=f"libpcap: {error.text}",
-            cure="Bring it up; rawtap does so only for interfaces of its own",
-        )
-    return CaptureFailed(
-        f"cannot capture on {interface}",
-        evidence=f"libpcap: {error.text}",
-        cure="qemu_doctor checks the set-up",
-    )

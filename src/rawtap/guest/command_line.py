@@ -13,6 +13,8 @@ from typing import Any
 
 from rawtap.guest.profile import Drive, MachineSpec, Profile
 
+NETDEV = "net0"
+
 
 @dataclass(frozen=True)
 class Nic:
@@ -20,6 +22,25 @@ class Nic:
 
     fd: int
     mac: str
+
+    @property
+    def backend(self) -> dict[str, Any]:
+        """What carries its frames."""
+        return {"type": "tap", "id": NETDEV, "fd": str(self.fd)}
+
+
+@dataclass(frozen=True)
+class UserNic:
+    """A network card on QEMU's own network: its MAC address, and that network's options."""
+
+    mac: str
+    network: Mapping[str, str | bool]
+    fd: None = None
+
+    @property
+    def backend(self) -> dict[str, Any]:
+        """What carries its frames."""
+        return {"type": "user", "id": NETDEV, **self.network}
 
 
 @dataclass(frozen=True)
@@ -37,7 +58,7 @@ class Inherited:
 
     console: int
     monitor: int
-    nic: Nic | None = None
+    nic: Nic | UserNic | None = None
     gdb: int | None = None
     layers: Mapping[int, Path] = field(default_factory=dict)
     kvm: bool = False
@@ -65,10 +86,10 @@ def arguments(spec: MachineSpec, inherited: Inherited) -> list[str]:
     for number, drive in enumerate(spec.drives):
         out += _drive(profile, number, drive, inherited.layers.get(number))
     if inherited.nic is not None:
-        out += ["-netdev", json.dumps({"type": "tap", "id": "net0", "fd": str(inherited.nic.fd)})]
+        out += ["-netdev", json.dumps(inherited.nic.backend)]
         # A PCI card would bring an option ROM of another package, and a boot from the network that nobody asked for.
         rom = {"romfile": ""} if profile.bus == "pci" else {}
-        out += _device(profile, "net", {"netdev": "net0", "mac": inherited.nic.mac} | rom)
+        out += _device(profile, "net", {"netdev": NETDEV, "mac": inherited.nic.mac} | rom)
     if spec.gpu:
         out += _display(profile)
     # The guest's escape from the emulator ends here: no exec, no new privileges, no resource limits.

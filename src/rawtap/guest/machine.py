@@ -24,7 +24,7 @@ from anyio.to_thread import run_sync as to_thread
 from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, NoDisplay, RequestInvalid
 from rawtap.guest import gdb, postmortem
 from rawtap.guest.accelerator import kvm_is_open
-from rawtap.guest.command_line import Inherited, Nic, arguments
+from rawtap.guest.command_line import NETDEV, Inherited, Nic, UserNic, arguments
 from rawtap.guest.console import Console, Output, pattern_for, printable
 from rawtap.guest.display import Display
 from rawtap.guest.monitor import EventLog, Monitor, MonitorLost, connected
@@ -103,7 +103,7 @@ class Machine:
         cls,
         name: str,
         spec: MachineSpec,
-        nic: Nic | None,
+        nic: Nic | UserNic | None,
         scratch: Path,
         on_exit: Callable[[Exit], None] | None = None,
     ) -> Machine:
@@ -283,6 +283,11 @@ class Machine:
         async with self._asking() as monitor:
             return await monitor.add_fd(fd)
 
+    async def get_fd(self, fd: int, name: str) -> None:
+        """Give QEMU a duplicate of a file descriptor by a name, for one later command; raises as `execute` does."""
+        async with self._asking() as monitor:
+            await monitor.get_fd(fd, name)
+
     async def run_job(self, command: str, arguments: dict[str, Any], timeout: float) -> None:
         """Run a QMP command that starts a job, and wait for that job's end; raises as `execute` does."""
         async with self._asking() as monitor:
@@ -295,7 +300,7 @@ class Machine:
             GuestExited: The guest is gone.
             GuestFailed: QEMU does not answer.
         """
-        await self.execute("set_link", {"name": "net0", "up": up})
+        await self.execute("set_link", {"name": NETDEV, "up": up})
 
     @contextlib.asynccontextmanager
     async def _asking(self) -> AsyncIterator[Monitor]:

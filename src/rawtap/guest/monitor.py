@@ -92,6 +92,7 @@ class Monitor:
     def __init__(self, client: QMPClient, shutdowns: EventListener) -> None:
         self._client = client
         self._shutdowns = shutdowns
+        self._passing = asyncio.Lock()  # a descriptor belongs to the next command that QEMU reads
 
     async def execute(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
         """Run a QMP command and return its answer.
@@ -121,15 +122,29 @@ class Monitor:
             MonitorLost: QEMU has ended.
             GuestFailed: It did not take it.
         """
-        try:
-            self._client.send_fd_scm(fd)
-        except StateError as error:
-            raise MonitorLost from error
-        except BlockingIOError as error:
-            raise _silent("add-fd") from error
-        except OSError as error:
-            raise MonitorLost from error
-        return int((await self.execute("add-fd"))["fd"])
+        return int((await self._pass(fd, "add-fd", {}))["fd"])
+
+    async def get_fd(self, fd: int, name: str) -> None:
+        """Give QEMU a duplicate of a file descriptor by a name, for one later command.
+
+        Raises:
+            MonitorLost: QEMU has ended.
+            GuestFailed: It did not take it.
+        """
+        await self._pass(fd, "getfd", {"fdname": name})
+
+    async def _pass(self, fd: int, command: str, arguments: dict[str, Any]) -> Any:
+        """Run a command that a file descriptor goes with (SCM_RIGHTS, unix(7))."""
+        async with self._passing:
+            try:
+                self._client.send_fd_scm(fd)
+            except StateError as error:
+                raise MonitorLost from error
+            except BlockingIOError as error:
+                raise _silent(command) from error
+            except OSError as error:
+                raise MonitorLost from error
+            return await self.execute(command, arguments)
 
     async def run_job(self, command: str, arguments: dict[str, Any], timeout: float) -> None:
         """Run a command that starts the job of its argument "job-id", and wait for that job's end.

@@ -29,7 +29,7 @@ from rawtap.errors import (
     TunPermission,
 )
 from rawtap.network.addressing import Owner
-from rawtap.privileges import Capability, raised, setcap_command
+from rawtap.privileges import WITHOUT_PRIVILEGE, Capability, raised, setcap_command
 
 TUN_DEVICE = Path("/dev/net/tun")
 COUNTERS = Path("/proc/self/net/dev")
@@ -366,14 +366,15 @@ def require_tun() -> None:
         raise TunMissing(
             f"{TUN_DEVICE} is missing",
             evidence=error.strerror or "",
-            cure="Load the kernel module (as root: modprobe tun), or pass the device into the container",
+            cure="Load the kernel module (as root: modprobe tun), or pass the device into the container; "
+            + WITHOUT_PRIVILEGE,
         ) from error
     except OSError as error:
         mode = TUN_DEVICE.stat().st_mode & 0o777
         raise TunPermission(
             f"{TUN_DEVICE} is closed to this user",
             evidence=f"mode {mode:04o}: {error.strerror}",
-            cure=f"Run: {setcap_command()}, which opens it as Debian's udev rule does",
+            cure=f"Run: {setcap_command()}, which opens it as Debian's udev rule does; {WITHOUT_PRIVILEGE}",
         ) from error
 
 

@@ -9,7 +9,7 @@ from anyio.to_thread import run_sync as to_thread
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
-from rawtap.capture._native import MAX_SNAPLEN
+from rawtap.capture._worker import MAX_SNAPLEN
 from rawtap.capture.session import DEFAULT_MAX_BYTES, MAX_COMMENT, MAX_FILES, CaptureRequest
 from rawtap.captures import Capture, CaptureReport
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
@@ -49,7 +49,7 @@ class CaptureRow(Answer):
 
     capture: str
     state: Literal["running", "stopped", "failed"]
-    reason: str | None = Field(description='Why it ended: "stopped", a limit, or what failed.')
+    reason: str | None = Field(description='Why it ended: "stopped", a limit, "guest_ended", or what failed.')
     path: str = Field(description="The file, or the newest of a ring.")
     files: list[str] = Field(description="All files that are there, in the order of their packets.")
     interface: str
@@ -75,7 +75,7 @@ class CaptureRows(Answer):
 
 async def qemu_pcap_start(
     context: LabContext,
-    interface: Annotated[str | None, Field(description="The guest's bridge if absent.")] = None,
+    interface: Annotated[str | None, Field(description="The guest's bridge, or user:GUEST, if absent.")] = None,
     filter: Filter = "",  # noqa: A002 - the interface's name for it
     snaplen: Annotated[int, Field(ge=1, le=MAX_SNAPLEN, description="Bytes kept of each packet.")] = MAX_SNAPLEN,
     max_bytes: Annotated[int, Field(ge=4096, description="A file's greatest size.")] = DEFAULT_MAX_BYTES,
@@ -88,7 +88,7 @@ async def qemu_pcap_start(
     ] = "pcap",
     comment: Annotated[str, Field(max_length=MAX_COMMENT, description="A remark that goes into a pcapng file.")] = "",
     max_packets: Annotated[int | None, Field(ge=1)] = None,
-    name: Annotated[str, Field(description="The guest whose bridge is meant.")] = "guest",
+    name: Annotated[str, Field(description="The guest whose network is meant.")] = "guest",
 ) -> StartedCapture:
     """Start a packet capture. It is armed when this returns: every packet sent from then on is in the file."""
     lab = lab_of(context)

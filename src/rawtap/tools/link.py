@@ -19,15 +19,17 @@ class LinkState(Answer):
     """A guest's cable after the call."""
 
     name: str
-    tap: str
+    tap: str | None = Field(description="null on QEMU's own network.")
     up: bool = Field(description="What the guest's card was told.")
-    carrier: bool = Field(description="The TAP's, as the host's kernel showed it afterwards.")
+    carrier: bool = Field(description="The TAP's, as the host's kernel showed it afterwards; without one QEMU's.")
     delay: float = Field(description="Seconds, of each frame to the guest.")
     loss: float = Field(description="Percent of the frames to the guest; so are the next two.")
     corrupt: float
     duplicate: float
     rate: int | None = Field(description="Bits a second to the guest; null for as fast as it goes.")
-    queue: str = Field(description="The TAP's queue, as the kernel showed it afterwards: netem, tbf, or its default.")
+    queue: str | None = Field(
+        description="The TAP's queue, as the kernel showed it afterwards: netem, tbf, or its default."
+    )
 
 
 async def qemu_link(

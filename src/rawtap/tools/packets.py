@@ -222,7 +222,7 @@ async def qemu_pcap_wait(
 async def qemu_packet_send(
     context: LabContext,
     interface: Annotated[
-        str | None, Field(description="A guest's bridge or TAP; the guest's bridge if absent.")
+        str | None, Field(description="A guest's bridge or TAP, or user:GUEST; its network if absent.")
     ] = None,
     hex: Annotated[  # noqa: A002 - the interface's name for it
         str | None, Field(max_length=4 * MAX_FRAME, description="A whole Ethernet frame in hexadecimal digits.")
@@ -236,7 +236,7 @@ async def qemu_packet_send(
         ),
     ] = None,
     count: Annotated[int, Field(ge=1, le=_MAX_COUNT, description="How often; 1000 a second at most.")] = 1,
-    name: Annotated[str, Field(description="The guest whose bridge is meant.")] = "guest",
+    name: Annotated[str, Field(description="The guest whose network is meant.")] = "guest",
 ) -> SentPacket:
     """Send a packet to a guest, from hexadecimal digits or from layers. A capture that runs there sees it."""
     lab = lab_of(context)

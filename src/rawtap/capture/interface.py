@@ -1,0 +1,88 @@
+"""The frames of a network interface, by libpcap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rawtap.capture._native import LiveCapture
+from rawtap.capture._witness import Witness
+from rawtap.capture._worker import NativeError
+from rawtap.errors import (
+    CaptureError,
+    CaptureFailed,
+    CapturePermission,
+    InterfaceDown,
+    NoSuchInterface,
+    ServerExhausted,
+)
+from rawtap.privileges import Capability, raised
+
+# libpcap's status codes, pcap_activate(3PCAP).
+_NO_SUCH_DEVICE, _PERMISSION, _DOWN, _PROMISC_PERMISSION = -5, -8, -9, -11
+
+
+@dataclass
+class InterfaceSource:
+    """The interface of that index, against which is held what libpcap opens by the name."""
+
+    index: int
+    ring_bytes: int
+    worker: LiveCapture = field(init=False, default_factory=LiveCapture)
+    witness: Witness = field(init=False, default_factory=Witness)
+
+    def open(self, name: str, *, snaplen: int, pcapng: bool, filtered: bool) -> None:
+        """Open libpcap's handle with nothing let in yet.
+
+        Raises:
+            CaptureError: One of its kinds.
+        """
+        try:
+            with raised(Capability.NET_RAW, f"capture on {name}", CapturePermission):
+                self.worker.open(name, index=self.index, snaplen=snaplen, pcapng=pcapng, ring_bytes=self.ring_bytes)
+                if filtered:
+                    self.witness.open(self.index)
+                    self.worker.watch(self.witness)
+        except NativeError as error:
+            raise _open_error(name, error) from error
+        except OSError as error:
+            raise ServerExhausted.of(error) or _failed(name, f"the witness: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Free the handle, which takes the kernel some 20 ms, and the witness's socket."""
+        self.witness.close()
+        self.worker.close()
+
+
+def _open_error(interface: str, error: NativeError) -> CaptureError:
+    """Turn libpcap's status into the error of that name."""
+    if error.status in {_PERMISSION, _PROMISC_PERMISSION}:
+        return CapturePermission(
+            f"cannot capture on {interface}",
+            evidence=f"libpcap: {error.text}",
+            cure="qemu_doctor shows what is missing",
+        )
+    if error.status == _NO_SUCH_DEVICE:
+        return NoSuchInterface(
+            f"there is no interface {interface}",
+            evidence=f"libpcap: {error.text}",
+            cure="qemu_boot(network=true) makes the guest's bridge; qemu_status lists what is there",
+        )
+    if error.status == _DOWN:
+        return InterfaceDown(
+            f"the interface {interface} is down",
+            evidence=f"libpcap: {error.text}",
+            cure="Bring it up; rawtap does so only for interfaces of its own",
+        )
+    return CaptureFailed(
+        f"cannot capture on {interface}",
+        evidence=f"libpcap: {error.text}",
+        cure="qemu_doctor checks the set-up",
+    )
+
+
+def _failed(interface: str, evidence: str) -> CaptureFailed:
+    return CaptureFailed(
+        f"the capture on {interface} failed",
+        evidence=evidence,
+        cure="qemu_status shows the interfaces that are there; start a new capture",
+    )

@@ -1,0 +1,49 @@
+"""The frames of a guest's network card, as QEMU hands them over itself."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+
+from rawtap.capture._mirror import MirrorCapture
+from rawtap.capture._witness import Witness
+from rawtap.capture._worker import NativeError
+from rawtap.errors import CaptureFailed
+
+
+@dataclass
+class MirrorSource:
+    """A socket whose other end QEMU writes a guest's frames to.
+
+    Attributes:
+        near: Becomes the worker's own.
+        mac: The guest's: whose frames they are.
+    """
+
+    near: socket.socket
+    mac: str
+    worker: MirrorCapture = field(init=False, default_factory=MirrorCapture)
+    witness: Witness = field(init=False, default_factory=Witness)
+
+    def open(self, name: str, *, snaplen: int, pcapng: bool, filtered: bool) -> None:
+        """Hand the socket to the worker.
+
+        Raises:
+            CaptureFailed: The worker cannot be made.
+        """
+        guest = bytes.fromhex(self.mac.replace(":", ""))
+        try:
+            self.worker.open(self.near.detach(), guest=guest, snaplen=snaplen, pcapng=pcapng)
+        except NativeError as error:
+            raise CaptureFailed(
+                f"cannot capture on {name}", evidence=error.text, cure="qemu_doctor checks the set-up"
+            ) from error
+        if filtered:
+            self.worker.watch(self.witness)
+
+    def close(self) -> None:
+        """Read until QEMU has let go, where a capture ended by itself; then close the socket."""
+        self.near.close()
+        if self.worker.reason is not None:
+            self.worker.discard_rest()
+        self.worker.close()

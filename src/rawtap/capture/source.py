@@ -1,0 +1,33 @@
+"""Where a capture's frames come from: the seam between a session, which saves and counts, and what reads the frames."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from rawtap.capture._witness import Witness
+from rawtap.capture._worker import Worker
+
+
+class Source(Protocol):
+    """Where the frames of one capture come from. Used once.
+
+    Attributes:
+        worker: What reads them; the session's thread runs it.
+        witness: Counts what passes while nothing was selected.
+    """
+
+    @property
+    def worker(self) -> Worker: ...
+
+    @property
+    def witness(self) -> Witness: ...
+
+    def open(self, name: str, *, snaplen: int, pcapng: bool, filtered: bool) -> None:
+        """Open what the frames come from, called `name`; in the worker's thread, like `close`.
+
+        Raises:
+            CaptureError: It cannot be captured; `close` is called all the same.
+        """
+
+    def close(self) -> None:
+        """Give back what is held; the counters stay readable."""
