@@ -21,7 +21,7 @@ from typing import Self
 import anyio
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap import services
+from rawtap import outside, services
 from rawtap.blocking import in_thread
 from rawtap.bridges import Bridges
 from rawtap.capture.session import CaptureRequest
@@ -50,6 +50,7 @@ from rawtap.network.network import Bridge, BridgeSpec, Tap
 from rawtap.network.watch import Change, Watcher
 from rawtap.observation import GuestNic, Observation, Scene
 from rawtap.packets.index import Indexes
+from rawtap.pasta import Pasta
 from rawtap.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -128,10 +129,12 @@ class Lab:
     """Guests, networks and captures by name. Open it with ``async with``; leaving releases everything.
 
     Attributes:
+        pasta: What can connect a namespace of the server's own to the host's network.
         indexes: Of the files whose packets were asked for.
     """
 
     settings: Settings
+    pasta: Pasta | None = None
     indexes: Indexes = field(default_factory=Indexes)
     guests: dict[str, Guest] = field(default_factory=dict)
     chronicle: Chronicle = field(default_factory=Chronicle)
@@ -146,7 +149,9 @@ class Lab:
 
     def __post_init__(self) -> None:
         self.captures = Captures(self.settings, self.chronicle)
-        self.bridges = Bridges(self._stop_captures_on, self.chronicle.journal.note)
+        self.bridges = Bridges(
+            self._stop_captures_on, self.chronicle.journal.note, outside.policy(self.settings, self.pasta)
+        )
         self._scene = Scene(others=TRUSTED_BRIDGES | self.settings.allowed_interfaces)
 
     async def __aenter__(self) -> Self:
@@ -219,13 +224,14 @@ class Lab:
 
     async def _start(self, request: BootRequest, spec: MachineSpec, stack: AsyncExitStack, report: Report) -> Booted:
         """Build one guest on `stack`, which keeps what it holds if this fails."""
-        bridge, tap, warning = None, None, None
+        bridge, tap = None, None
+        warnings: tuple[str, ...] = ()
         if request.network:
             await report("making the network")
             await self._watching()  # for the sake of the timeline: a capture may come later
             bridge, tap = await stack.enter_async_context(self.bridges.port(self._bridge_spec(spec), request.name))
             if spec.profile.services if request.services is None else request.services:
-                warning = await self.bridges.serve(bridge, services.wanted(spec.profile, bridge))
+                warnings = await self.bridges.serve(bridge, services.wanted(spec.profile, bridge))
             self._scene = self._scene.with_nic(tap.name, GuestNic(request.name, bridge.name, tap.mac))
         captures: list[Capture] = []  # stopped after the machine has ended
         stack.push_async_callback(self.captures.stop_those, captures.__contains__)
@@ -258,7 +264,7 @@ class Lab:
         # From here on the guest is the Lab's: its machine is ended first, by _release.
         guest = Guest(machine, bridge, tap, captures[0] if captures else None, stack.pop_all())
         self.guests[request.name] = guest
-        return Booted(guest, seen, 0.0, machine.console.show(0, None), (warning,) if warning else ())
+        return Booted(guest, seen, 0.0, machine.console.show(0, None), warnings)
 
     def _bridge_spec(self, spec: MachineSpec) -> BridgeSpec:
         name = addressing.checked_name(spec.profile.bridge)

@@ -73,7 +73,7 @@ class BridgeGone(Exception):
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """Keep every other rawtap process of this network namespace out; the lock goes with its holder (flock(2))."""
     namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -91,13 +91,13 @@ def bridge(spec: BridgeSpec) -> Iterator[Bridge]:
         NetworkError: One of its kinds; what a failed start had made is removed again.
     """
     addressing.checked_name(spec.name)
-    with _alone():
+    with alone():
         _remove_unfinished(links.find(spec.name))
         used = _join(spec) or _make(spec)
     try:
         yield used
     finally:
-        with _alone():
+        with alone():
             _give_back(used.link)
 
 
@@ -205,7 +205,7 @@ def tap(on: Bridge, guest: str) -> Iterator[Tap]:
         NetworkError: Another of its kinds.
     """
     mac = guest_mac(on.name, guest)
-    with _alone():
+    with alone():
         if not is_there(on):
             raise BridgeGone(on.name)
         name = _free_tap_name()
@@ -228,7 +228,7 @@ def _free_tap_name() -> str:
 def sweep() -> list[str]:
     """Remove what dead rawtap processes left behind; return the names. Nothing of anybody else's is touched."""
     removed = []
-    with _alone():
+    with alone():
         there = links.all_links()
         used = {link.master for link in there}
         for link in there:
