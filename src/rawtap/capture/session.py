@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from rawtap.capture import files, filters, kinds, pcapng
+from rawtap.capture import drops, files, filters, kinds, pcapng
 from rawtap.capture._native import MAX_SNAPLEN, FilterError, LiveCapture, NativeError
 from rawtap.capture._witness import Witness
 from rawtap.capture.files import Segment
@@ -163,6 +163,7 @@ class CaptureSession:
     _witness: Witness = field(init=False, default_factory=Witness)
     _series: files.Series = field(init=False)
     _slot: int | None = field(init=False, default=None)
+    _drops_known: bool = field(init=False, default=True)
     _armed: Future[None] = field(init=False, default_factory=Future)
     _ended: threading.Event = field(init=False, default_factory=threading.Event)
     _thread: threading.Thread = field(init=False)
@@ -322,6 +323,8 @@ class CaptureSession:
                 f"the kernel dropped {native.dropped_kernel} packets that matched: its ring was full. "
                 "A narrower filter or a smaller snaplen needs less of it; the operator can enlarge it (--ring-mib)"
             )
+        if not self._drops_known:
+            found.append("what the interface itself dropped is not known: /sys does not show this network namespace")
         if native.dropped_interface:
             found.append(f"the interface dropped {native.dropped_interface} frames before the capture saw them")
         if self._ended_at is not None and native.unaccounted:
@@ -401,6 +404,7 @@ class CaptureSession:
         except OSError as error:
             raise ServerExhausted.of(error) or self._failed(f"the witness: {error.strerror}") from error
         self.link_type = self._native.link_type_name
+        self._drops_known = drops.are_known(name, self.index)
 
     def _begin_file(self) -> None:
         """Begin the first file, or the next one of the ring in the place of the oldest."""

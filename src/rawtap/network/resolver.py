@@ -25,8 +25,12 @@ def servers_in(text: str) -> list[str]:
 
 
 def within_reach(servers: list[str], relay: str) -> list[str]:
-    """Those servers as another network namespace reaches them: a loopback address by way of `relay`, once."""
-    reached = [relay if ipaddress.ip_address(each).is_loopback else each for each in servers]
+    """Those servers as another network namespace reaches them: a loopback address by way of `relay`, once.
+
+    One on a link of this machine's ("fe80::1%eth0") is out of reach.
+    """
+    addresses = [(each, ipaddress.ip_address(each)) for each in servers]
+    reached = [relay if address.is_loopback else each for each, address in addresses if not address.is_link_local]
     return list(dict.fromkeys(reached))
 
 
