@@ -76,7 +76,7 @@ def internet(*, ipv6: bool = False, route: bool = True) -> Iterator[Internet]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rawtap-internet-")))
         folder.chmod(0o755)
         (folder / FILE).write_text(TEXT, encoding="ascii")
-        holder = stack.enter_context(_started("unshare", "--net", "sh", "-c", "echo up; exec cat", until="up"))
+        holder = stack.enter_context(started("unshare", "--net", "sh", "-c", "echo up; exec cat", until="up"))
         run("ip", "link", "add", UPLINK, "type", "veth", "peer", "name", FAR, "netns", str(holder))
         stack.callback(run, "ip", "link", "del", UPLINK)
         log = folder / "log"
@@ -85,10 +85,10 @@ def internet(*, ipv6: bool = False, route: bool = True) -> Iterator[Internet]:
         _configure(inside, ipv6=ipv6, route=route)
         names = f"--host-record={NAME},{SERVER}" + (f",{SERVER6}" if ipv6 else "")
         served = [names, "--log-queries", f"--log-facility={log}", "--user=root"]
-        stack.enter_context(_started(*inside, *DNSMASQ, *served))
-        stack.enter_context(_started(*inside, _PYTHON, "-c", _TFTP, TEXT, until="serving"))
+        stack.enter_context(started(*inside, *DNSMASQ, *served))
+        stack.enter_context(started(*inside, _PYTHON, "-c", _TFTP, TEXT, until="serving"))
         web = [_PYTHON, "-u", "-m", "http.server", "80", "--bind", "::", "--directory", str(folder)]
-        stack.enter_context(_started(*inside, *web, until="Serving HTTP"))
+        stack.enter_context(started(*inside, *web, until="Serving HTTP"))
         assert _is_up(log)
         stack.enter_context(resolv_conf(folder, SERVER))
         yield Internet(holder, log, stack.enter_context(_listener(holder)))
@@ -115,7 +115,7 @@ def _configure(inside: tuple[str, ...], *, ipv6: bool, route: bool) -> None:
 
 
 @contextmanager
-def _started(*command: str, until: str = "") -> Iterator[int]:
+def started(*command: str, until: str = "") -> Iterator[int]:
     """A process, once it has said `until`; ended with the block."""
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
@@ -169,5 +169,5 @@ def resolv_conf(folder: Path, server: str) -> Iterator[None]:
 def resolver_on_loopback(folder: Path) -> Iterator[None]:
     """A name server at 127.0.0.53 of this run's namespace, as systemd-resolved has it, and in resolv.conf."""
     command = [*DNSMASQ, "--listen-address=127.0.0.53", f"--server={SERVER}", "--log-facility=-"]
-    with _started(*command, until="started, version"), resolv_conf(folder, "127.0.0.53"):
+    with started(*command, until="started, version"), resolv_conf(folder, "127.0.0.53"):
         yield
