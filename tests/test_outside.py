@@ -27,11 +27,13 @@ from support import (
     exists,
     link_names,
     serving,
+    status_of,
 )
 from test_endings import raw_client
 from test_services import BRIDGE, DHCP, tree
 
 FORWARDING = Path(f"/proc/sys/net/ipv4/conf/{UPLINK}/forwarding")
+OF_BRIDGE = Path(f"/proc/sys/net/ipv4/conf/{BRIDGE}/forwarding")
 FORWARDING6 = Path(f"/proc/sys/net/ipv6/conf/{UPLINK}/force_forwarding")
 
 
@@ -157,6 +159,8 @@ def test_rootless_it_is_the_default_and_where_it_is_not_wanted_nothing_is_starte
         with internet():
             async with serving(outsider) as session:
                 await session.boot()
+                (waiting,) = [each for each in descendants_of(session.pid) if "while read" in command_of(each)]
+                assert (int(status_of(waiting)["CapPrm"], 16), status_of(waiting)["NoNewPrivs"]) == (0, "1")
                 assert not any(is_pasta(each) for each in descendants_of(session.pid))
                 assert "no guest here wants services" in (await outside_of(session))["reason"]
                 assert (await session.boot(services=True, name="second"))["warnings"] == []
@@ -260,6 +264,19 @@ def test_two_servers_share_the_uplink_and_the_last_one_switches_it_off(user: Acc
             assert f"Bytes transferred = {len(TEXT)} " in await fetches(second)
             await second.call("qemu_shutdown", timeout=0)
             assert (tables(), says(FORWARDING)) == ([], "0")
+        assert beyond.queries() == []
+
+    anyio.run(scenario)
+
+
+def test_a_bridge_that_others_still_use_forwards_no_more(user: Account, beyond: Internet) -> None:
+    async def scenario() -> None:
+        async with serving(user) as second:
+            async with serving(user, "--outside") as first:
+                await first.boot(services=True)
+                assert says(OF_BRIDGE) == "1"
+                await second.boot()
+            assert (tables(), says(OF_BRIDGE)) == ([], "0")
         assert beyond.queries() == []
 
     anyio.run(scenario)

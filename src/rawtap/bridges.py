@@ -131,7 +131,8 @@ class Bridges:
     async def _sweep(self) -> None:
         """Once a server, before its first network."""
         if not self._swept and privileges.current().may(privileges.Capability.NET_ADMIN):
-            # The way out first: while its bridge is there, no other server can have one of that name.
-            for name in [*await to_thread(forwarding.sweep), *await to_thread(network.sweep)]:
+            # The ways out first: while a bridge is there, no other server can make one of its name.
+            ways = [] if self.policy.rootless else await to_thread(forwarding.sweep)
+            for name in [*(f"the way out of {bridge}" for bridge in ways), *await to_thread(network.sweep)]:
                 logger.info("removed %s, left behind by a rawtap that was killed", name)
         self._swept = True

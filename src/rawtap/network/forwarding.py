@@ -160,6 +160,8 @@ def _close(mark: Mark) -> None:
         _switch_off("ipv4", mark.ipv4)
     if mark.ipv6 and all(each.ipv6 != mark.ipv6 for each in others):
         _switch_off("ipv6", mark.ipv6)
+    if all(each.bridge != mark.bridge for each in others):
+        _leave(mark.bridge)
     if mark in there:  # else somebody flushed the rules
         _nft(["delete", "table", "inet", mark.table])
 
@@ -167,6 +169,13 @@ def _close(mark: Mark) -> None:
 def _switch_off(family: Family, index: int) -> None:
     if name := uplinks.name_of(index):
         switches.write(family, name, _SWITCH[family], "0")
+
+
+def _leave(bridge: str) -> None:
+    """Have a bridge, which other servers' guests may still be on, forward no more than a new one would."""
+    for family, switch in _SWITCH.items():
+        if switches.read(family, bridge, switch) == "1":
+            switches.write(family, bridge, switch, switches.read(family, "default", switch) or "0")
 
 
 def _marks() -> list[Mark]:
