@@ -38,6 +38,11 @@ class Served:
     _begun: bool = False
     _warnings: list[str] = field(default_factory=list)
 
+    def parts(self) -> tuple[str, ...]:
+        """What is there now and goes with the bridge, each in a few words."""
+        dnsmasq = (f"dnsmasq {self.services.process.pid}",) if self.services and self.services.running else ()
+        return (*dnsmasq, f"way out of {self.bridge.name}") if self.way and self.way.open else dnsmasq
+
     async def provide(self, spec: ServicesSpec) -> tuple[str, ...]:
         """Have all of it, as far as it can be had; return what cannot.
 

@@ -35,12 +35,13 @@ from mcp_types import CallToolResult, InputRequiredResult, Resource, ResourceTem
 from pydantic import AnyUrl
 
 from rawtap.captures import Capture
+from rawtap.guest import gdb
 from rawtap.lab import Lab
 from rawtap.packets import decode
 from rawtap.pasta import Pasta
 from rawtap.settings import Settings
 from rawtap.tools import capture, display, explain, guest, link, monitor, packets, resources, snapshot, timeline
-from rawtap.tools._boundary import error_for
+from rawtap.tools._boundary import error_for, refuse_unknown
 from rawtap.tools.prompts import PROMPTS
 
 INSTRUCTIONS = """\
@@ -102,6 +103,7 @@ class RawtapServer(MCPServer[Lab]):
         """As the SDK's, with errors as `rawtap.tools._boundary.error_for` words them."""
         if context:
             self._session = context.session
+        refuse_unknown(arguments, self._parameters.get(name, list(arguments)))  # the SDK has words for an unknown tool
         try:
             return await super().call_tool(name, arguments, context)
         except ToolError as error:
@@ -146,6 +148,7 @@ async def _prepare(lab: Lab) -> None:
     The decoder takes half a second. It is loaded by a daemon thread, which the server's end does not wait for.
     """
     await lab.bridges.sweep()
+    await to_thread(gdb.sweep)
     threading.Thread(target=decode.load, name="decoder", daemon=True).start()
 
 

@@ -46,12 +46,13 @@ class Inside:
     own: bool
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Way:
-    """A way out that is open; `remarks` are what is less than was wanted, in words."""
+    """A way out; `remarks` are what is less than was wanted, in words. It is `open` until all of it is taken back."""
 
     gate: Gate
     remarks: tuple[str, ...]
+    open: bool = True
 
     def now(self) -> tuple[str | None, str | None]:
         """The uplinks of IPv4 and IPv6, None for one that has not got the default route any more."""
@@ -90,12 +91,13 @@ def opened(inside: Inside) -> Iterator[Way]:
         gate = Gate(inside.bridge, inside.subnet4, inside.subnet6, plans["ipv4"].uplink, plans["ipv6"].uplink)
         mark = Mark(Owner.me(), plans["ipv4"].switched, plans["ipv6"].switched, inside.bridge)
         _open(mark, gate, plans)
-        remarks = (*reasons, *_who_refuses(gate))
     try:
-        yield Way(gate, remarks)
+        way = Way(gate, (*reasons, *_who_refuses(gate)))
+        yield way
     finally:
         with alone():
-            _close_or_log(mark)
+            closed = _close_or_log(mark)
+    way.open = not closed
 
 
 def _plan(family: Family, inside: Inside, others: list[Mark]) -> _Plan:
@@ -142,12 +144,14 @@ def _open(mark: Mark, gate: Gate, plans: dict[Family, _Plan]) -> None:
         raise
 
 
-def _close_or_log(mark: Mark) -> None:
-    """Whoever is on his way down has nobody left to tell."""
+def _close_or_log(mark: Mark) -> bool:
+    """Close it; whether that could be done. Whoever is on his way down has nobody left to tell."""
     try:
         _close(mark)
     except NetworkError as error:
         logger.warning("could not take back the way out of %s: %s", mark.bridge, error)
+        return False
+    return True
 
 
 def _close(mark: Mark) -> None:

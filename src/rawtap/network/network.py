@@ -197,21 +197,29 @@ def guest_mac(bridge: str, guest: str) -> str:
 
 
 @contextmanager
-def tap(on: Bridge, guest: str) -> Iterator[Tap]:
-    """A TAP on `on` for the guest of that name. It is gone once the block and QEMU have ended.
+def tap(bridge: str, guest: str) -> Iterator[Tap]:
+    """A TAP for the guest of that name, for the bridge of that name: `plug` puts it there.
+
+    It is gone once the block and QEMU have ended.
+    """
+    with alone():
+        name = _free_tap_name()
+        device = FileIO(links.make_tap(name, Owner.me()), "r+")
+    with device:
+        yield Tap(name, guest_mac(bridge, guest), device)
+
+
+def plug(tap: Tap, on: Bridge) -> None:
+    """Put a TAP on a bridge.
 
     Raises:
-        BridgeGone: Before the TAP was on it.
-        NetworkError: Another of its kinds.
+        BridgeGone: It is as before.
+        NetworkError: One of its kinds.
     """
-    mac = guest_mac(on.name, guest)
     with alone():
         if not is_there(on):
             raise BridgeGone(on.name)
-        name = _free_tap_name()
-        device = FileIO(links.make_tap(name, on.link, Owner.me()), "r+")
-    with device:
-        yield Tap(name, mac, device)
+        links.plug(tap.name, on.link)
 
 
 def is_there(bridge: Bridge) -> bool:
