@@ -63,7 +63,7 @@ def test_a_linux_guest_gets_addresses_a_name_and_a_file_and_the_capture_has_it_a
             assert row["outside"] == {"reachable": True, "ipv4": uplink, "ipv6": uplink, "reason": None}
             leased = [lease["address"] for lease in row["leases"] if lease["mac"] == booted["network"]["mac"]]
             path = (await session.call("qemu_pcap_stop"))["path"]
-            await holds_the_exchange(session, path, leased[0])
+            await holds_the_exchange(session, path, leased[0], booted["network"]["gateway6"])
 
     with surroundings(account, rootless=rootless):
         anyio.run(scenario)
@@ -88,7 +88,7 @@ async def finds_its_way(session: Session, network: dict[str, Any]) -> None:
     assert "Address" in (said := await typed(session, f"nslookup gateway {network['gateway6']}")), said
 
 
-async def holds_the_exchange(session: Session, path: str, address: str) -> None:
+async def holds_the_exchange(session: Session, path: str, address: str, gateway6: str) -> None:
     async def count(expression: str) -> int:
         return int((await session.call("qemu_pcap_read", path=path, filter=expression, limit=1))["matched"])
 
@@ -100,4 +100,7 @@ async def holds_the_exchange(session: Session, path: str, address: str) -> None:
     assert await count(f"tcp port 80 and host {address} and host {SERVER} and tcp[tcpflags] & tcp-fin != 0") >= 2
     assert await count(f"ip6 and tcp port 80 and host {SERVER6}") >= 6
     assert await count("icmp6 and ip6[40] == 134") >= 1  # router advertisement
+    # Neighbour advertisements with the router flag, without which a host forgets its default route (RFC 4861 7.2.5).
+    advertised = await count(f"icmp6 and ip6[40] == 136 and src host {gateway6}")
+    assert await count(f"icmp6 and ip6[40] == 136 and src host {gateway6} and ip6[44] & 0x80 != 0") == advertised > 0
     assert [each["what"] for each in told["findings"] if "checksum" in each["what"]] == []

@@ -39,11 +39,11 @@ def test_a_name_of_somebody_elses_is_no_mark(name: str) -> None:
 def test_a_forwarding_host_is_left_to_route_as_it_did() -> None:
     assert rules_of(table(Mark(OWNER, 0, 0, "rvos-br0"), gate())) == [
         'iifname "rvos-br0" oifname "rvos-br0" accept',
-        'meta nfproto ipv4 iifname "rvos-br0" oifname "eth0" accept',
+        'iifname "rvos-br0" oifname "eth0" ip saddr 10.0.2.0/24 accept',
         'iifname "rvos-br0" reject with icmpx type admin-prohibited',
         'oifname "rvos-br0" ct state established,related accept',
         'oifname "rvos-br0" drop',
-        'ip saddr 10.0.2.0/24 oifname "eth0" masquerade',
+        'oifname "eth0" ip saddr 10.0.2.0/24 masquerade',
     ]
 
 
@@ -51,7 +51,7 @@ def test_where_forwarding_was_switched_on_only_answers_come_in() -> None:
     text = table(Mark(OWNER, 3, 4, "rvos-br0"), gate("eth0", "wlan0"))
     assert 'meta nfproto ipv4 iifname "eth0" ct state != { established, related } drop' in text
     assert 'meta nfproto ipv6 iifname "wlan0" ct state != { established, related } drop' in text
-    assert 'ip6 saddr fd00::/64 oifname "wlan0" masquerade' in text
+    assert 'oifname "wlan0" ip6 saddr fd00::/64 masquerade' in text
 
 
 def test_ipv6_alone_masks_nothing_of_ipv4() -> None:

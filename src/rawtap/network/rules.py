@@ -51,7 +51,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Gate:
-    """Who goes out, and by which interfaces: None where that family has no way."""
+    """Who goes out, and by which interfaces: None where that family has no way, as without a subnet of it."""
 
     bridge: str
     subnet4: IPv4Network
@@ -60,15 +60,20 @@ class Gate:
     uplink6: str | None
 
     def uplinks(self) -> list[tuple[str, str]]:
-        """Family and interface, as nft names them."""
+        """Family and interface."""
         both = (("ipv4", self.uplink4), ("ipv6", self.uplink6))
         return [(family, uplink) for family, uplink in both if uplink is not None]
+
+    def guests(self, family: str) -> str:
+        """The expression for what is from the bridge's own subnet."""
+        return f"ip saddr {self.subnet4}" if family == "ipv4" else f"ip6 saddr {self.subnet6}"
 
 
 def table(mark: Mark, gate: Gate) -> str:
     """The text that makes the table: one transaction, all of it or nothing.
 
-    - From the bridge packets go out by the uplink, and nowhere else: not to other networks that this machine is on.
+    - From the bridge packets of its subnet go out by the uplink, under the address that this machine has there, and
+      nowhere else: not to other networks that it is on.
     - To the bridge come answers, and nothing else.
     - Where forwarding on the uplink was switched on for this, nothing but answers comes in by it to be forwarded: this
       machine does not become a router for its neighbours.
@@ -78,15 +83,13 @@ def table(mark: Mark, gate: Gate) -> str:
     bridge, switched = gate.bridge, {"ipv4": mark.ipv4, "ipv6": mark.ipv6}
     forward = [f'iifname "{bridge}" oifname "{bridge}" accept']  # between guests, where br_netfilter shows it here
     for family, uplink in gate.uplinks():
-        forward.append(f'meta nfproto {family} iifname "{bridge}" oifname "{uplink}" accept')
+        forward.append(f'iifname "{bridge}" oifname "{uplink}" {gate.guests(family)} accept')
     forward.append(f'iifname "{bridge}" reject with icmpx type admin-prohibited')
     forward += [f'oifname "{bridge}" ct state established,related accept', f'oifname "{bridge}" drop']
     for family, uplink in gate.uplinks():
         if switched[family]:
             forward.append(f'meta nfproto {family} iifname "{uplink}" ct state != {{ established, related }} drop')
-    translate = [f'ip saddr {gate.subnet4} oifname "{gate.uplink4}" masquerade'] if gate.uplink4 else []
-    if gate.uplink6 and gate.subnet6:
-        translate.append(f'ip6 saddr {gate.subnet6} oifname "{gate.uplink6}" masquerade')
+    translate = [f'oifname "{uplink}" {gate.guests(family)} masquerade' for family, uplink in gate.uplinks()]
     chains = {
         "forward": ["type filter hook forward priority filter; policy accept;", *forward],
         "postrouting": ["type nat hook postrouting priority srcnat; policy accept;", *translate],
