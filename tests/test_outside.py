@@ -125,6 +125,34 @@ def test_what_leaves_has_the_hosts_address_and_comes_from_the_bridges_subnet(use
     anyio.run(scenario)
 
 
+@contextmanager
+def whole_host_forwards() -> Iterator[None]:
+    """As with a container engine."""
+    switch = Path("/proc/sys/net/ipv4/ip_forward")
+    switch.write_text("1", encoding="ascii")
+    try:
+        yield
+    finally:
+        switch.write_text("0", encoding="ascii")
+
+
+def test_without_the_operators_word_nothing_leaves_a_host_that_forwards_everything(
+    user: Account, beyond: Internet
+) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            assert (await session.boot(services=True))["warnings"] == []
+            await fetches_nothing(session)
+        assert (beyond.frames(), beyond.queries()) == ([], [])
+        async with serving(user, "--outside") as session:
+            await session.boot(services=True)
+            assert f"Bytes transferred = {len(TEXT)} " in await fetches(session)
+        assert says(FORWARDING) == "1"  # which was not rawtap's
+
+    with whole_host_forwards():
+        anyio.run(scenario)
+
+
 def test_without_the_operators_word_nothing_leaves_the_host(user: Account, beyond: Internet) -> None:
     async def scenario() -> None:
         async with serving(user) as session:

@@ -290,8 +290,18 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
         for drive in (*profile.drives, *options.extra_drives)
         if (found := _found_drive(allowed, root, drive)) is not None
     ]
-    initrd = _existing(allowed, root, profile.initrd, "initrd") if profile.initrd else None
+    initrd = _found_initrd(allowed, root, profile.initrd) if profile.initrd else None
     return MachineSpec(profile, kernel, tuple(drives), options.gpu, firmware, options.gdb, initrd)
+
+
+def _found_initrd(allowed: Allowed, root: Path, text: str) -> Path:
+    """Its path; QEMU takes what follows a comma for further files, where the kernel is one for multiboot."""
+    path = _existing(allowed, root, text, "initrd")
+    if "," in str(path):
+        raise PathNotAllowed(
+            f"the initrd {path} cannot be used", evidence="there is a comma in its path", cure="Rename it"
+        )
+    return path
 
 
 def _found_drive(allowed: Allowed, root: Path, drive: Drive) -> Drive | None:

@@ -176,10 +176,10 @@ def _switch_off(family: Family, index: int) -> None:
 
 
 def _leave(bridge: str) -> None:
-    """Have a bridge, which other servers' guests may still be on, forward no more than a new one would."""
+    """Have a bridge, which other servers' guests may still be on, forward no more than a new one does."""
     for family, switch in _SWITCH.items():
         if switches.read(family, bridge, switch) == "1":
-            switches.write(family, bridge, switch, switches.read(family, "default", switch) or "0")
+            switches.write(family, bridge, switch, "0")
 
 
 def _marks() -> list[Mark]:

@@ -19,7 +19,7 @@ from io import FileIO
 from ipaddress import IPv4Interface
 
 from rawtap.errors import NetworkError, NetworkExists
-from rawtap.network import addressing, links
+from rawtap.network import addressing, links, switches
 from rawtap.network.addressing import Owner
 from rawtap.network.links import Link
 
@@ -112,10 +112,22 @@ def _make(spec: BridgeSpec) -> Bridge:
         raise
     try:
         links.raise_bridge(link, spec.address)
+        _keep_to_itself(link)
     except BaseException:
         links.delete(link)
         raise
     return Bridge(link, spec.address, made=True)
+
+
+def _keep_to_itself(link: Link) -> None:
+    """Have a host that forwards everything, as container engines have it, not forward from this bridge.
+
+    Failing to is logged, and no error: the guests are as well off as before there was a way out at all.
+    """
+    try:
+        switches.write("ipv4", link.name, switches.FORWARDING, "0")
+    except NetworkError as error:
+        logger.warning("this host forwards what guests on %s send: %s", link.name, error)
 
 
 def _require_free_subnet(spec: BridgeSpec) -> None:
