@@ -8,25 +8,34 @@ readonly GUEST_MODULES=(
   virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net
 )
 
-build_linux_guest() {
-  local guest=$1 package work
-  [ ! -e "$guest/initrd" ] || return 0
+# The package that the one named after no version depends on.
+kernel_package() {
+  apt-cache depends linux-image-cloud-amd64 2>/dev/null | awk '/Depends: linux-image-/ && !seen++ { print $2 }'
+}
+
+# build_linux_guest FOLDER: puts "vmlinuz" and "initrd" there.
+build_linux_guest() (
+  guest=$1
+  [ ! -e "$guest/initrd" ] || exit 0
   say "making a Linux guest of Debian's kernel and busybox"
   work=$(mktemp -d)
-  # shellcheck disable=SC2064
-  trap "rm -rf '$work'" RETURN
-  package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-/ { print $2; exit }')
-  [ -n "$package" ] || die "no package linux-image-cloud-amd64: the tests boot it"
-  # apt's own unprivileged user cannot write there
+  trap 'rm -rf "$work"' EXIT
+  package=$(kernel_package)
+  if [ -z "$package" ] && is_root; then
+    apt-get -qq update
+    package=$(kernel_package)
+  fi
+  [ -n "$package" ] || die "apt knows no linux-image-cloud-amd64, which the tests boot: apt-get update may be needed"
+  # Apt's own user, whom it would fetch as, cannot write there.
   (cd "$work" && apt-get -qq -o APT::Sandbox::User=root download "$package")
-  dpkg-deb --fsys-tarfile "$work"/linux-image-*.deb | tar -x -C "$work" --wildcards './boot/vmlinuz-*' '*/kernel/net/core/*' \
-    '*/kernel/drivers/net/*' '*/kernel/drivers/virtio/*'
+  dpkg-deb --fsys-tarfile "$work"/linux-image-*.deb | tar -x -C "$work" --wildcards './boot/vmlinuz-*' \
+    '*/kernel/net/core/*' '*/kernel/drivers/net/*' '*/kernel/drivers/virtio/*'
   guest_userland "$work/root" "$work"
   mkdir -p "$guest"
   install -m 644 "$work"/boot/vmlinuz-* "$guest/vmlinuz"
   (cd "$work/root" && find . | /bin/busybox cpio -o -H newc | gzip -1) >"$work/initrd"
   install -m 644 "$work/initrd" "$guest/initrd"
-}
+)
 
 guest_userland() {
   local root=$1 from=$2 module file
