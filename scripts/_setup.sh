@@ -16,7 +16,9 @@ readonly RUN_PACKAGES=(
 readonly TEST_PACKAGES=(
   tcpdump tshark strace
   qemu-system-x86 qemu-system-arm # the other guests
-  dnsmasq-base                    # DHCP and DNS for guests
+  dnsmasq-base nftables passt     # DHCP and DNS for guests, and their way out
+  busybox-static                  # what the Linux guest runs
+  iproute2                        # an "internet" of the tests' own
   binutils                        # as and ld: a guest of the tests' own
   qemu-utils                      # qemu-img: a judge of what rawtap writes
 )

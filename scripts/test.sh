@@ -5,11 +5,14 @@
 set -euo pipefail
 # shellcheck source=scripts/_setup.sh
 . "$(dirname "$0")/_setup.sh"
+# shellcheck source=scripts/_linux_guest.sh
+. "$ROOT/scripts/_linux_guest.sh"
 
 install_packages "${RUN_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
 build_environment test
 make_account
 give_capabilities
+build_linux_guest "$ENVIRONMENT/linux"
 
 # The MCP Inspector, by the Node that the environment has.
 inspector=$ENVIRONMENT/inspector

@@ -32,9 +32,12 @@ from support import (
 class RawClient:
     """JSON-RPC by hand, so that a test decides when stdin closes and when the process is signalled."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, *options: str) -> None:
         self.process = subprocess.Popen(
-            account.command(RAWTAP, "serve"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            account.command(RAWTAP, "serve", *options),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         self._number = 0
         hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
@@ -70,8 +73,8 @@ class RawClient:
 
 
 @contextmanager
-def raw_client(account: Account) -> Iterator[RawClient]:
-    client = RawClient(account)
+def raw_client(account: Account, *options: str) -> Iterator[RawClient]:
+    client = RawClient(account, *options)
     try:
         yield client
     finally:

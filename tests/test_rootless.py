@@ -28,6 +28,25 @@ def namespace_of(pid: int | str) -> str:
     return str(Path(f"/proc/{pid}/ns/net").readlink())
 
 
+# A mount that hides a part of /sys: the kernel lets no user namespace have a fresh sysfs then, in which it would show
+# (mount_too_revealing, fs/namespace.c). Container engines hide such parts.
+HIDDEN_SYS = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/kernel && exec "$@"', "sh")
+
+
+def test_where_sys_shows_the_hosts_interfaces_a_capture_says_that_drops_are_not_known(outsider: Account) -> None:
+    async def scenario() -> None:
+        async with serving(outsider, before=HIDDEN_SYS) as session:
+            await session.boot()
+            await session.call("qemu_pcap_start", filter="icmp")
+            assert "is alive" in await session.ping()
+            row = await session.call("qemu_pcap_stop")
+            assert row["packets"] == 2
+            (warning,) = row["warnings"]
+            assert "what the interface itself dropped is not known" in warning
+
+    anyio.run(scenario)
+
+
 @pytest.mark.parametrize("options", [(), ("--rootless",)], ids=["by itself", "asked for"])
 def test_the_story_works_with_no_privilege_and_leaves_the_hosts_links_alone(
     outsider: Account, options: tuple[str, ...]

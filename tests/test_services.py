@@ -93,13 +93,13 @@ def test_a_guest_gets_an_address_which_status_capture_and_timeline_show(each_way
     anyio.run(scenario)
 
 
-def test_dnsmasq_has_two_capabilities_and_can_get_no_other(each_way: Account) -> None:
+def test_dnsmasq_has_three_capabilities_and_can_get_no_other(each_way: Account) -> None:
     async def scenario() -> None:
         async with serving(each_way) as session:
             booted = await session.boot(services=True)
             (pid,) = dnsmasq_below(session.pid)
             served, guest, server = status_of(pid), status_of(booted["pid"]), status_of(session.pid)
-            assert int(served["CapPrm"], 16) == int(served["CapEff"], 16) == 1 << 10 | 1 << 12
+            assert int(served["CapPrm"], 16) == int(served["CapEff"], 16) == 1 << 10 | 1 << 12 | 1 << 13
             assert (served["NoNewPrivs"], served["Uid"]) == ("1", server["Uid"])
             assert int(guest["CapPrm"], 16) == 0
             assert {int(server[each], 16) for each in ("CapEff", "CapInh", "CapAmb")} == {0}

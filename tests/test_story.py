@@ -138,7 +138,8 @@ def test_no_sudo_tcpdump_dumpcap_or_ip_process_is_started(user: Account, tmp_pat
     anyio.run(scenario)
     started = [Path(name).name for name in re.findall(r'execve\("([^"]+)".* = 0$', log.read_text(), re.MULTILINE)]
     assert "qemu-system-riscv64" in started
-    assert set(started) <= {"env", "setpriv", "sh", "rawtap", "python-rawtap", "qemu-system-riscv64"}
+    # nft looks once for what dead servers left.
+    assert set(started) <= {"env", "setpriv", "sh", "rawtap", "python-rawtap", "qemu-system-riscv64", "nft"}
 
 
 def test_no_thread_of_the_server_has_a_capability_in_force_at_rest(user: Account) -> None:

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 import anyio
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap import privileges, services
+from rawtap import privileges
 from rawtap.blocking import in_thread
-from rawtap.errors import NetworkError, NetworkFailed, ServicesUnavailable
-from rawtap.network import network
+from rawtap.errors import NetworkError, NetworkFailed
+from rawtap.network import forwarding, network
 from rawtap.network.network import Bridge, BridgeGone, BridgeSpec, Tap
 from rawtap.network.services import ServicesSpec
-from rawtap.services import Services
+from rawtap.outside import Policy
+from rawtap.served import Served
 
 logger = logging.getLogger(__name__)
 
@@ -29,19 +30,20 @@ class _Lease:
 
     bridge: Bridge
     stack: AsyncExitStack
+    served: Served
     users: int = 0
-    services: Services | None = None
 
 
 @dataclass(eq=False)
 class Bridges:
     """Shares of bridges. `before_return` is called with a bridge's name before that is given back.
 
-    `note` is told what is served on them, as a word and in words.
+    `note` is told what is served on them, as a word and in words. `policy` says whether guests may have a way out.
     """
 
     before_return: Callable[[str], Awaitable[object]]
     note: Callable[[str, str], None]
+    policy: Policy
     _leases: dict[str, _Lease] = field(default_factory=dict)
     _lock: anyio.Lock = field(default_factory=anyio.Lock)
     _swept: bool = False
@@ -63,7 +65,8 @@ class Bridges:
             lease = self._leases.get(spec.name)
             if lease is None or not await to_thread(network.is_there, lease.bridge):
                 stack = AsyncExitStack()
-                lease = _Lease(await stack.enter_async_context(in_thread(network.bridge(spec))), stack)
+                made = await stack.enter_async_context(in_thread(network.bridge(spec)))
+                lease = _Lease(made, stack, Served(made, stack, self.policy, self.note))
                 self._leases[spec.name] = lease
             lease.users += 1
         try:
@@ -78,29 +81,19 @@ class Bridges:
                             await self.before_return(spec.name)
                         await lease.stack.aclose()
 
-    async def serve(self, bridge: Bridge, spec: ServicesSpec) -> str | None:
-        """Have DHCP and DNS on a bridge that is shared, until it is given back; return why not, where it cannot be.
+    async def serve(self, bridge: Bridge, spec: ServicesSpec) -> tuple[str, ...]:
+        """Have what guests are served on a bridge that is shared, until it is given back; return what cannot be.
 
         Raises:
             ProfileInvalid: A static host that cannot be.
         """
         async with self._lock:
-            lease = self._leases[bridge.name]
-            if (reason := services.why_not(lease.bridge)) is not None:
-                return reason
-            if lease.services is not None and lease.services.running:
-                same = lease.services.spec.hosts == spec.hosts
-                return None if same else f"dnsmasq on {bridge.name} keeps the hosts of the guest that was there first"
-            try:
-                lease.services = await lease.stack.enter_async_context(services.serving(spec, self.note))
-            except ServicesUnavailable as error:
-                return str(error)
-            return None
+            return await self._leases[bridge.name].served.provide(spec)
 
-    def served_on(self, name: str) -> Services | None:
+    def served_on(self, name: str) -> Served | None:
         """What is served on a bridge."""
         lease = self._leases.get(name)
-        return lease.services if lease else None
+        return lease.served if lease else None
 
     @asynccontextmanager
     async def port(self, spec: BridgeSpec, tap: Tap) -> AsyncIterator[Bridge]:
@@ -138,6 +131,8 @@ class Bridges:
     async def _sweep(self) -> None:
         """Once a server, before its first network."""
         if not self._swept and privileges.current().may(privileges.Capability.NET_ADMIN):
-            for name in await to_thread(network.sweep):
+            # The ways out first: while a bridge is there, no other server can make one of its name.
+            ways = [] if self.policy.rootless else await to_thread(forwarding.sweep)
+            for name in [*(f"the way out of {bridge}" for bridge in ways), *await to_thread(network.sweep)]:
                 logger.info("removed %s, left behind by a rawtap that was killed", name)
         self._swept = True

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from rawtap import privileges, rootless
+from rawtap import pasta, privileges, rootless
 from rawtap.errors import RawtapError, RootlessUnavailable
 from rawtap.settings import Settings, default_capture_dir
 from rawtap.untrusted import visible
@@ -127,6 +127,13 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "does not see the host's interfaces (default: where setcap.sh was not run and no interface is allowed)",
     )
     parser.add_argument(
+        "--outside",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="let guests with services out to what this machine reaches, by NAT (default: only with --rootless, where "
+        "pasta is installed)",
+    )
+    parser.add_argument(
         "--ring-mib",
         type=_count(1, _MAX_RING_MIB),
         default=Settings().ring_bytes >> 20,
@@ -143,7 +150,7 @@ def _prepare(options: argparse.Namespace, given: list[str]) -> None:
     Raises:
         RootlessUnavailable: --rootless was given, and cannot be.
     """
-    wanted = options.rootless
+    wanted, options.pasta = options.rootless, None
     if not wanted:
         privileges.enter_private_interpreter(given)
         able = privileges.current().may(privileges.Capability.NET_ADMIN)
@@ -151,10 +158,14 @@ def _prepare(options: argparse.Namespace, given: list[str]) -> None:
             options.rootless = False
             privileges.lay_down()
             return
+    # What is left behind in the host's namespaces, to start pasta there.
+    helper = pasta.wait() if options.run is _serve and options.outside is not False else None
     try:
         rootless.enter()
-        options.rootless = True
+        options.rootless, options.pasta = True, helper
     except RootlessUnavailable:
+        if helper:
+            helper.close()
         if wanted:
             raise
         options.rootless = False  # each call that needs a privilege says what is missing
@@ -169,6 +180,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         allowed_interfaces=frozenset(options.allow_interface),
         ring_bytes=options.ring_mib << 20,
         rootless=options.rootless,
+        outside=options.outside,
         open_monitor=getattr(options, "open_monitor", False),  # the doctor does not ask for it
     )
 
@@ -182,7 +194,11 @@ def _serve(options: argparse.Namespace) -> int:
     gc.freeze()
     gc.enable()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="rawtap: %(levelname)s: %(message)s")
-    asyncio.run(serve_stdio(_settings(options)))
+    try:
+        asyncio.run(serve_stdio(_settings(options), options.pasta))
+    finally:
+        if options.pasta:
+            options.pasta.close()
     return 0
 
 

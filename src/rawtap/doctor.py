@@ -11,11 +11,11 @@ from pathlib import Path
 
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap import privileges, rootless, services
+from rawtap import pasta, privileges, programs, rootless, services
 from rawtap.capture import _native, files
 from rawtap.errors import RawtapError
 from rawtap.guest.profile import QEMU_PACKAGES, UBOOT_KERNEL
-from rawtap.network import links
+from rawtap.network import forwarding, links
 from rawtap.privileges import Capability
 from rawtap.settings import Settings
 
@@ -44,6 +44,7 @@ def _examine(settings: Settings) -> list[Finding]:
         _tun,
         lambda: _program("setpriv", "setpriv", "util-linux"),
         _dnsmasq,
+        lambda: _way_out(settings),
         _qemu,
         _demo_guest,
         lambda: _captures(settings.capture_dir),
@@ -141,6 +142,24 @@ def _dnsmasq() -> Finding:
         found = f"{path}, which needs {Capability.NET_BIND_SERVICE} for DHCP and DNS: {privileges.explain_lack()}"
         return Finding(name, ok=True, found=found)
     return Finding(name, ok=True, found=f"{path}: DHCP and DNS can be served")
+
+
+def _way_out(settings: Settings) -> Finding:
+    """Not needed: without it guests reach this machine and each other."""
+    needed = {"nft": (programs.find("nft"), forwarding.PACKAGE)}
+    if settings.rootless:
+        needed["pasta"] = (pasta.find(), pasta.PACKAGE)
+    missing = [f"{program} (package {package})" for program, (path, package) in needed.items() if path is None]
+    here = ", ".join(path for path, _ in needed.values() if path)
+    if missing:
+        return Finding("way out", ok=True, found=f"guests cannot have one: not installed are {' and '.join(missing)}")
+    wished = settings.outside if settings.outside is not None else settings.rootless
+    how = (
+        "guests with services have one"
+        if wished
+        else "not allowed: rawtap serve --outside lets guests with services out"
+    )
+    return Finding("way out", ok=True, found=f"{here}: {how}")
 
 
 def _qemu() -> Finding:

@@ -25,6 +25,7 @@
     │   ├── NetworkExists         network.exists                a name or subnet that is somebody else's
     │   ├── RootlessUnavailable   network.rootless_unavailable  no user namespace for this user
     │   ├── ServicesUnavailable   network.services_unavailable  no dnsmasq, or it may not; a warning of the boot
+    │   ├── OutsideUnavailable    network.outside_unavailable   no way out for guests; a warning of the boot
     │   ├── ImpairmentUnavailable network.impairment_unavailable the kernel lacks the queue that it takes
     │   └── NetworkFailed         network.failed                the kernel refused for another reason
     ├── GuestError
@@ -178,6 +179,10 @@ class RootlessUnavailable(NetworkError):
 
 class ServicesUnavailable(NetworkError):
     code = "network.services_unavailable"
+
+
+class OutsideUnavailable(NetworkError):
+    code = "network.outside_unavailable"
 
 
 class ImpairmentUnavailable(NetworkError):

@@ -21,7 +21,7 @@ from typing import Literal, Self
 import anyio
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap import services, usernet
+from rawtap import outside, services, usernet
 from rawtap.blocking import in_thread
 from rawtap.bridges import Bridges
 from rawtap.capture.interface import InterfaceSource
@@ -51,6 +51,7 @@ from rawtap.network.network import Bridge, BridgeSpec, Tap
 from rawtap.network.watch import Change, Watcher
 from rawtap.observation import GuestNic, Observation, Scene
 from rawtap.packets.index import Indexes
+from rawtap.pasta import Pasta
 from rawtap.settings import Settings
 from rawtap.usernet import MirrorObservation, UserNet
 
@@ -134,7 +135,7 @@ class _Wired:
     bridge: Bridge | None = None
     tap: Tap | None = None
     user: UserNet | None = None
-    warning: str | None = None
+    warnings: tuple[str, ...] = ()
 
     def guest(self, machine: Machine, capture: Capture | None, stack: AsyncExitStack) -> Guest:
         """The guest on it."""
@@ -158,10 +159,12 @@ class Lab:
     """Guests, networks and captures by name. Open it with ``async with``; leaving releases everything.
 
     Attributes:
+        pasta: What can connect a namespace of the server's own to the host's network.
         indexes: Of the files whose packets were asked for.
     """
 
     settings: Settings
+    pasta: Pasta | None = None
     indexes: Indexes = field(default_factory=Indexes)
     guests: dict[str, Guest] = field(default_factory=dict)
     chronicle: Chronicle = field(default_factory=Chronicle)
@@ -176,7 +179,9 @@ class Lab:
 
     def __post_init__(self) -> None:
         self.captures = Captures(self.settings, self.chronicle)
-        self.bridges = Bridges(self._stop_captures_on, self.chronicle.journal.note)
+        self.bridges = Bridges(
+            self._stop_captures_on, self.chronicle.journal.note, outside.policy(self.settings, self.pasta)
+        )
         self._scene = Scene(others=TRUSTED_BRIDGES | self.settings.allowed_interfaces)
 
     async def __aenter__(self) -> Self:
@@ -283,7 +288,7 @@ class Lab:
         # From here on the guest is the Lab's: its machine is ended first, by _release.
         guest = wired.guest(machine, captures[0] if captures else None, stack.pop_all())
         self.guests[request.name] = guest
-        return Booted(guest, seen, 0.0, machine.console.show(0, None), (wired.warning,) if wired.warning else ())
+        return Booted(guest, seen, 0.0, machine.console.show(0, None), wired.warnings)
 
     async def _card(
         self, request: BootRequest, spec: MachineSpec, stack: AsyncExitStack, report: Report
@@ -312,14 +317,14 @@ class Lab:
         if isinstance(card, UserNet):
             card.machine = machine
             self._scene = self._scene.with_nic(card.name, GuestNic(request.name, card.name, card.mac))
-            return _Wired(user=card, warning=usernet.missing_services(spec.profile, request.services))
+            return _Wired(user=card, warnings=usernet.missing_services(spec.profile, request.services))
         card.device.close()
         bridge = await ground.enter_async_context(self.bridges.port(self._bridge_spec(spec), card))
         self._scene = self._scene.with_nic(card.name, GuestNic(request.name, bridge.name, card.mac))
-        warning = None
+        warnings: tuple[str, ...] = ()
         if spec.profile.services if request.services is None else request.services:
-            warning = await self.bridges.serve(bridge, services.wanted(spec.profile, bridge))
-        return _Wired(bridge, card, warning=warning)
+            warnings = await self.bridges.serve(bridge, services.wanted(spec.profile, bridge))
+        return _Wired(bridge, card, warnings=warnings)
 
     async def _first_capture(self, request: BootRequest, interface: str, user: UserNet | None = None) -> Capture:
         wanted = await to_thread(partial(CaptureRequest, interface, filter=request.capture_filter))
@@ -369,7 +374,7 @@ class Lab:
     async def _take_down(self, guest: Guest) -> Ended:
         exit_ = await guest.machine.end()
         served = self.bridges.served_on(guest.bridge.name) if guest.bridge else None
-        ran = served is not None and served.running
+        parts = served.parts() if served else ()
         interfaces = {guest.nic[0]} if guest.nic else set()
         if guest.bridge and self.bridges.users(guest.bridge.name) == 1:
             interfaces.add(guest.bridge.name)
@@ -380,8 +385,8 @@ class Lab:
         finally:
             await guest.stack.aclose()
         released, standing = await self._what_is_gone(guest)
-        if served and ran and not served.running:
-            released += (f"dnsmasq {served.process.pid}",)
+        if served:
+            released += tuple(part for part in parts if part not in served.parts())
         return Ended(exit_, guest.machine.console.show(0, None), released, standing, tuple(stopped))
 
     @staticmethod

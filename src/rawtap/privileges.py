@@ -8,7 +8,8 @@ nothing to the others, and a thread starts with what its creator has at that mom
 must hold none when it starts one: `lay_down` sees to that, for root as well.
 
 Children get nothing: file capabilities do not pass through execve(2), and QEMU is started with no-new-privileges.
-dnsmasq is the exception, and `passed_on` the way: two of the three, as ambient capabilities, for that one child.
+dnsmasq and nft are the exceptions, and `passed_on` the way: the three, or CAP_NET_ADMIN, as ambient capabilities, for
+that one child.
 """
 
 from __future__ import annotations
@@ -178,6 +179,17 @@ def tied(setpriv: str, options: Sequence[str], command: Sequence[str]) -> list[s
     ours = 'test "$PPID" = "$0" && exec "$@"'
     shell = ["/bin/sh", "-c", ours, str(os.getpid())]
     return [setpriv, "--pdeathsig", "KILL", "--no-new-privs", *options, "--", *shell, *command]
+
+
+def only(*capabilities: Capability) -> list[str]:
+    """setpriv(1)'s options: these capabilities at the most, which `passed_on` gives; none at all for none.
+
+    Only a process with CAP_SETPCAP can narrow the bounding set; root must, since root's children would get all
+    that is in it at execve(2).
+    """
+    kept = ",".join(["-all", *(f"+{each.name.lower()}" for each in capabilities)])
+    options = [f"--inh-caps={kept}", *([] if capabilities else ["--ambient-caps=-all"])]
+    return [*options, f"--bounding-set={kept}"] if os.geteuid() == 0 else options
 
 
 def private_interpreter() -> Path:

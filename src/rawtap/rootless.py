@@ -6,7 +6,7 @@ process, before it has a second thread or has opened anything, and keeps of thos
 `rawtap.privileges` raises, permitted and not in force. The rest of rawtap works as it does on the host. When the
 last process in there is gone the kernel removes the namespace with all its links; there is nothing to sweep.
 
-The host's interfaces cannot be seen from in there, and nobody outside can be reached.
+The host's interfaces cannot be seen from in there, and nobody outside can be reached, but by `rawtap.pasta`.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _enter() -> None:
     Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1", encoding="ascii")
     _bring_up_loopback()
     # Have /sys show this namespace: libpcap reads there what an interface dropped. A container may forbid it; then
-    # the host's stays, where our interfaces are missing and their own drops cannot be counted.
+    # the host's stays, where our interfaces are missing: each capture then says that their own drops are not known.
     if _libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None) == 0:
         _libc.mount(b"sysfs", b"/sys", b"sysfs", 0, None)
 

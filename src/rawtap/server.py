@@ -38,6 +38,7 @@ from rawtap.captures import Capture
 from rawtap.guest import gdb
 from rawtap.lab import Lab
 from rawtap.packets import decode
+from rawtap.pasta import Pasta
 from rawtap.settings import Settings
 from rawtap.tools import capture, display, explain, guest, link, monitor, packets, resources, snapshot, timeline
 from rawtap.tools._boundary import error_for, refuse_unknown
@@ -62,11 +63,11 @@ logger = logging.getLogger(__name__)
 class RawtapServer(MCPServer[Lab]):
     """The SDK's server with rawtap's tools, captures as resources, and errors whose text starts with their code."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, pasta: Pasta | None = None) -> None:
         tools = [*guest.TOOLS, *link.TOOLS, *display.TOOLS, *monitor.TOOLS, *snapshot.TOOLS, *capture.TOOLS]
         tools += [*packets.TOOLS, *explain.TOOLS, *timeline.TOOLS]
         self._parameters = {each.name: list(each.parameters["properties"]) for each in tools}
-        self._lab = Lab(settings)
+        self._lab = Lab(settings, pasta)
         self._bus = InMemorySubscriptionBus()
         self._session: ServerSession | None = None  # of the last call: over stdio there is one client
 
@@ -151,13 +152,13 @@ async def _prepare(lab: Lab) -> None:
     threading.Thread(target=decode.load, name="decoder", daemon=True).start()
 
 
-async def serve_stdio(settings: Settings) -> None:
+async def serve_stdio(settings: Settings, pasta: Pasta | None = None) -> None:
     """Serve until stdin ends or a signal says so; everything is released when this returns."""
     stop = _divert_stdin()
     loop = asyncio.get_running_loop()
     for number in _ENDING_SIGNALS:
         loop.add_signal_handler(number, stop)
-    await RawtapServer(settings).run_stdio_async()
+    await RawtapServer(settings, pasta).run_stdio_async()
 
 
 def _divert_stdin() -> Callable[[], None]:

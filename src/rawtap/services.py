@@ -2,9 +2,10 @@
 
 Theory of operation. It is started before the guest runs, and answers when `serving` yields: it says so in its log,
 after its sockets are bound. Like QEMU it is tied by setpriv(1) to the thread that spawned it, so that must be the
-main one, and gets no new privileges. Unlike QEMU it has two capabilities: CAP_NET_BIND_SERVICE, since DHCP and DNS have
-ports below 1024, and CAP_NET_ADMIN, without which dnsmasq refuses DHCP: it enters into the kernel's ARP table a client
-that has no address yet. They reach it as ambient capabilities, raised in this thread around the spawn.
+main one, and gets no new privileges. Unlike QEMU it has capabilities: CAP_NET_BIND_SERVICE, since DHCP and DNS have
+ports below 1024; CAP_NET_ADMIN, without which dnsmasq refuses DHCP: it enters into the kernel's ARP table a client
+that has no address yet; and with IPv6 CAP_NET_RAW, since router advertisements go through a raw socket. They reach it
+as ambient capabilities, raised in this thread around the spawn.
 
 Its leases are in memory: the lease file is a memfd that it gets as its stdin. Nothing is left of it in any file system.
 """
@@ -14,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import subprocess
 import time
 from collections import deque
@@ -25,10 +25,10 @@ from dataclasses import dataclass, field
 import anyio
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap import privileges
+from rawtap import privileges, programs
 from rawtap.errors import ServicesUnavailable
 from rawtap.guest.profile import Profile
-from rawtap.network import addressing
+from rawtap.network import addressing, ipv6
 from rawtap.network.network import Bridge, guest_mac
 from rawtap.network.services import Lease, ServicesSpec, StaticHost, arguments, is_ready, leases, log_line
 from rawtap.privileges import Capability
@@ -37,9 +37,6 @@ PACKAGE = "dnsmasq-base"
 
 Note = Callable[[str, str], None]
 
-# The PATH has no say in what is given capabilities; and that of Debian's users is without sbin, where dnsmasq is.
-_FOLDERS = "/usr/sbin:/usr/bin:/sbin:/bin"
-_NEEDED = (Capability.NET_ADMIN, Capability.NET_BIND_SERVICE)
 _READY_SECONDS = 5.0
 _END_SECONDS = 0.7  # after SIGTERM
 _LINES_PER_SECOND = 100  # that are noted: a guest decides how many there are
@@ -48,7 +45,7 @@ _TAIL_LINES = 5
 
 def find_dnsmasq() -> str | None:
     """Where dnsmasq is, None where it is not installed."""
-    return shutil.which("dnsmasq", path=_FOLDERS)
+    return programs.find("dnsmasq")
 
 
 def wanted(profile: Profile, bridge: Bridge) -> ServicesSpec:
@@ -59,7 +56,7 @@ def wanted(profile: Profile, bridge: Bridge) -> ServicesSpec:
     hosts = tuple(
         StaticHost(host.name, host.mac or guest_mac(bridge.name, host.name), host.address) for host in profile.hosts
     )
-    return ServicesSpec(bridge.name, bridge.address, hosts)
+    return ServicesSpec(bridge.name, bridge.address, hosts, ipv6.address_for(bridge.name))
 
 
 def why_not(bridge: Bridge) -> str | None:
@@ -162,16 +159,20 @@ async def serving(spec: ServicesSpec, note: Note) -> AsyncIterator[Services]:
 
 def _spawn(spec: ServicesSpec, memory: int) -> subprocess.Popen[bytes]:
     """Start it, from this thread and at once: nothing else may run while the capabilities are ambient."""
-    dnsmasq = [_require("dnsmasq", PACKAGE), *arguments(spec, "/dev/stdin")]
-    command = privileges.tied(_require("setpriv", "util-linux"), _capabilities(), dnsmasq)
-    with privileges.passed_on(_NEEDED, f"serve DHCP and DNS on {spec.bridge}", ServicesUnavailable):
+    found, setpriv = (
+        programs.require(program, package, ServicesUnavailable, "no DHCP and DNS")
+        for program, package in (("dnsmasq", PACKAGE), ("setpriv", "util-linux"))
+    )
+    needed = _needed(spec)
+    command = privileges.tied(setpriv, privileges.only(*needed), [found, *arguments(spec, "/dev/stdin")])
+    with privileges.passed_on(needed, f"serve DHCP and DNS on {spec.bridge}", ServicesUnavailable):
         try:
             return subprocess.Popen(
                 command,
                 stdin=memory,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                env={"PATH": _FOLDERS, "LC_ALL": "C"},  # its log is read
+                env={"PATH": programs.SYSTEM_FOLDERS, "LC_ALL": "C"},  # its log is read
                 start_new_session=True,  # a terminal's Ctrl-C is for the server, which ends it in its order
             )
         except OSError as error:
@@ -180,22 +181,9 @@ def _spawn(spec: ServicesSpec, memory: int) -> subprocess.Popen[bytes]:
             ) from error
 
 
-def _require(program: str, package: str) -> str:
-    path = shutil.which(program, path=_FOLDERS)
-    if path is None:
-        raise ServicesUnavailable(
-            f"no DHCP and DNS: {program} is not installed", cure=f"Install Debian's package {package}"
-        )
-    return path
-
-
-def _capabilities() -> list[str]:
-    """setpriv's options: those two capabilities at the most."""
-    kept = "-all," + ",".join(f"+{each.name.lower()}" for each in _NEEDED)
-    options = [f"--inh-caps={kept}"]
-    if os.geteuid() == 0:  # root's children get the whole bounding set at execve(2)
-        options.append(f"--bounding-set={kept}")
-    return options
+def _needed(spec: ServicesSpec) -> tuple[Capability, ...]:
+    raw = (Capability.NET_RAW,) if spec.address6 else ()
+    return (Capability.NET_ADMIN, Capability.NET_BIND_SERVICE, *raw)
 
 
 async def _until_ready(services: Services) -> None:

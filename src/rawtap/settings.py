@@ -33,6 +33,8 @@ class Settings:
             open: its pages are allocated then.
         max_captures: How many captures may run at once.
         rootless: Whether the server is in a network namespace of its own, where no privilege of the host is needed.
+        outside: Whether guests may have a way out to what this machine reaches. None for the default: no on the host
+            itself, and yes in a network namespace of the server's own where pasta is installed.
         open_monitor: Whether an agent may give every QMP command. Some of them read and write any file of the
             user's, open sockets and start programs.
     """
@@ -45,4 +47,5 @@ class Settings:
     ring_bytes: int = 4 << 20
     max_captures: int = 50
     rootless: bool = False
+    outside: bool | None = None
     open_monitor: bool = False

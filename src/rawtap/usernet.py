@@ -130,12 +130,12 @@ def for_guest(guest: str, profile: Profile) -> UserNet:
     return UserNet(guest, mac, addressing.checked_address(profile.address))
 
 
-def missing_services(profile: Profile, asked: bool | None) -> str | None:
-    """What a guest may miss there of DHCP and DNS as rawtap serves them on a bridge; None where nothing was wanted."""
+def missing_services(profile: Profile, asked: bool | None) -> tuple[str, ...]:
+    """What a guest may miss there of what rawtap serves on a bridge, where that was wanted."""
     if not (profile.services if asked is None else asked):
-        return None
+        return ()
     hosts = ", and hosts of the profile are not known there" if profile.hosts else ""
-    return f'network="user" has QEMU\'s own DHCP, which gives the guest one address, and no DNS{hosts}'
+    return (f'network="user" has QEMU\'s own DHCP, which gives the guest one address, and no DNS{hosts}',)
 
 
 async def _write(sock: socket.socket, data: bytes) -> None:

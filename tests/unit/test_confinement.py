@@ -81,6 +81,7 @@ def test_drives_and_firmware_are_held_to_the_same(project: Path, outside: Path) 
         Profile(kernel="k", drives=(Drive(path=secret, optional=True),)),
         Profile(kernel="k", drives=(Drive(path=str(outside / "missing"), optional=True),)),
         Profile(kernel="k", firmware=secret),
+        Profile(kernel="k", initrd=secret),
     ):
         with pytest.raises(PathNotAllowed):
             resolve(project, profile, BootOptions(), allowed)
@@ -88,6 +89,14 @@ def test_drives_and_firmware_are_held_to_the_same(project: Path, outside: Path) 
         resolve(project, Profile(kernel="k"), BootOptions(kernel=secret), allowed)
     with pytest.raises(PathNotAllowed):
         resolve(project, Profile(kernel="k"), BootOptions(extra_drives=(Drive(path=secret),)), allowed)
+
+
+def test_an_initrd_names_one_file_and_no_further_one(project: Path, outside: Path) -> None:
+    hidden = project / f"x,{outside}/secret"  # to QEMU, with a multiboot kernel: x, and that one of the host's
+    hidden.parent.mkdir(parents=True)
+    hidden.touch()
+    with pytest.raises(PathNotAllowed, match="comma"):
+        resolve(project, Profile(kernel="k", initrd=str(hidden)), BootOptions(), allowed_for(project, ()))
 
 
 def test_the_operator_can_allow_a_folder_by_any_of_its_names(project: Path, outside: Path, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface
+from dataclasses import replace
+from ipaddress import IPv4Interface, IPv6Interface
 
 import pytest
 
@@ -77,6 +78,34 @@ def test_leases_are_read_and_what_is_none_is_left_out() -> None:
         Lease("", "52:54:00:12:34:57", "10.0.2.16", 0.0),
         Lease("\\x1b[2J", "52:54:00:12:34:58", "10.0.2.17", 99.5),
     ]
+
+
+def test_dhcpv6_leases_are_read_with_the_mac_address_where_the_duid_has_one() -> None:
+    text = (
+        "1100 305419896 fd00::1001 box 00:01:00:01:2c:aa:bb:cc:52:54:00:12:34:56\n"
+        "1100 T305419897 fd00::1002 * 00:03:00:01:52:54:00:12:34:57\n"
+        "1100 305419898 fd00::1003 * 00:04:11:22:33:44:55:66:77:88:99:aa:bb:cc:dd:ee:ff:00\n"
+        "duid 00:01:00:01:2c:aa:bb:cc:52:54:00:96:ef:af\n"
+    )
+    assert leases(text, 1000.0) == [
+        Lease("box", "52:54:00:12:34:56", "fd00::1001", 100.0),
+        Lease("", "52:54:00:12:34:57", "fd00::1002", 100.0),
+        Lease("", "", "fd00::1003", 100.0),
+    ]
+
+
+def test_a_router_that_leads_nowhere_says_so() -> None:
+    address = IPv6Interface("fd00::1/64")
+    argv = arguments(replace(spec(), address6=address), "/dev/stdin")
+    assert "--ra-param=br0,600,0" in argv
+    assert "--dhcp-range=fd00::1000,fd00::ffff,slaac,ra-names,64,3600" in argv
+    assert "--ra-param=br0,600,1800" in arguments(replace(spec(), address6=address, router6=True), "/dev/stdin")
+    assert not any("ra" in each.split("=")[0].split("-") for each in arguments(spec(), "/dev/stdin"))
+
+
+def test_name_servers_are_asked_where_there_are_some_and_not_for_bare_names() -> None:
+    argv = arguments(replace(spec(), servers=("192.0.2.1", "2001:db8::1")), "/dev/stdin")
+    assert {"--server=192.0.2.1", "--server=2001:db8::1", "--domain-needed", "--no-resolv"} <= set(argv)
 
 
 def test_a_log_line_is_told_without_its_head_and_bounded() -> None:

@@ -32,7 +32,7 @@ NASTY = 'a,b=c "d" \'e\' $(reboot)`x`\n{"driver":"x"}'
 FLAGS = {"-nodefaults", "-no-user-config", "-S"}
 # Options whose value QEMU splits at commas, and which a profile has a say in.
 SPLIT = {"-machine", "-m", "-smp", "-cpu", "-bios"}
-WHOLE = {"-kernel", "-append"}
+WHOLE = {"-kernel", "-initrd", "-append"}
 FIXED = {
     ("-accel", "kvm"),
     ("-accel", "tcg"),
@@ -183,6 +183,7 @@ def test_every_key_can_be_said_in_toml(tmp_path: Path) -> None:
         smp = 4
         bios = "none"
         kernel = "k"
+        initrd = "i"
         firmware = "f"
         overlay = true
         bootargs = "console=ttyS0"
@@ -216,6 +217,7 @@ def test_every_key_can_be_said_in_toml(tmp_path: Path) -> None:
         smp=4,
         bios="none",
         kernel="k",
+        initrd="i",
         firmware="f",
         overlay=True,
         bootargs="console=ttyS0",
@@ -542,6 +544,7 @@ _table = st.fixed_dictionaries(
         "smp": st.integers(1, 64) | st.integers(),
         "bios": st.sampled_from(["default", "none"]) | _text,
         "kernel": _text,
+        "initrd": _text,
         "firmware": _text,
         "overlay": st.booleans(),
         "bootargs": _text,
@@ -566,9 +569,11 @@ def test_nothing_that_a_rawtap_toml_can_say_reaches_another_option(
     drives = [Drive(path=f"/tree/{drive.path}", serial=drive.serial) for drive in profile.drives]
     spec = spec_of(profile, *drives, kernel="/tree/k" + profile.kernel, gpu=gpu)
     spec = replace(spec, firmware=Path("/tree/f" + profile.firmware) if profile.firmware else None)
+    spec = replace(spec, initrd=Path("/tree/i" + profile.initrd) if profile.initrd else None)
     argv = argv_of(spec, Nic(7, "m") if network else None)
     require_known(argv)
     assert values_of(argv, "-kernel") == [str(spec.kernel)]
+    assert values_of(argv, "-initrd") == ([str(spec.initrd)] if spec.initrd else [])
     names = [block["file"]["filename"] for block in json_of(argv, "-blockdev")]
     assert names == [drive.path for drive in drives]
     assert values_of(argv, "-append") == [profile.bootargs] * bool(profile.bootargs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rawtap.capture import drops
 from rawtap.capture._native import LiveCapture
 from rawtap.capture._witness import Witness
 from rawtap.capture._worker import NativeError
@@ -29,6 +30,7 @@ class InterfaceSource:
     ring_bytes: int
     worker: LiveCapture = field(init=False, default_factory=LiveCapture)
     witness: Witness = field(init=False, default_factory=Witness)
+    drops_known: bool = field(init=False, default=True)
 
     def open(self, name: str, *, snaplen: int, pcapng: bool, filtered: bool) -> None:
         """Open libpcap's handle with nothing let in yet.
@@ -46,6 +48,7 @@ class InterfaceSource:
             raise _open_error(name, error) from error
         except OSError as error:
             raise ServerExhausted.of(error) or _failed(name, f"the witness: {error.strerror}") from error
+        self.drops_known = drops.are_known(name, self.index)
 
     def close(self) -> None:
         """Free the handle, which takes the kernel some 20 ms, and the witness's socket."""

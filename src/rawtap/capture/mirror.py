@@ -22,6 +22,7 @@ class MirrorSource:
 
     near: socket.socket
     mac: str
+    drops_known = True  # there are none
     worker: MirrorCapture = field(init=False, default_factory=MirrorCapture)
     witness: Witness = field(init=False, default_factory=Witness)
 

@@ -315,6 +315,8 @@ class CaptureSession:
                 f"the kernel dropped {native.dropped_kernel} packets that matched: its ring was full. "
                 "A narrower filter or a smaller snaplen needs less of it; the operator can enlarge it (--ring-mib)"
             )
+        if not self.source.drops_known:
+            found.append("what the interface itself dropped is not known: /sys does not show this network namespace")
         if native.dropped_interface:
             found.append(f"the interface dropped {native.dropped_interface} frames before the capture saw them")
         if self._ended_at is not None and native.unaccounted:

@@ -14,6 +14,7 @@ class Source(Protocol):
     Attributes:
         worker: What reads them; the session's thread runs it.
         witness: Counts what passes while nothing was selected.
+        drops_known: Whether what was dropped before the worker saw it is known.
     """
 
     @property
@@ -21,6 +22,9 @@ class Source(Protocol):
 
     @property
     def witness(self) -> Witness: ...
+
+    @property
+    def drops_known(self) -> bool: ...
 
     def open(self, name: str, *, snaplen: int, pcapng: bool, filtered: bool) -> None:
         """Open what the frames come from, called `name`; in the worker's thread, like `close`.

@@ -100,6 +100,7 @@ def _software(spec: MachineSpec) -> list[str]:
     firmware = str(spec.firmware) if spec.firmware else spec.profile.bios
     out = ["-bios", firmware] if firmware else []
     out += ["-kernel", str(spec.kernel)] if spec.kernel else []
+    out += ["-initrd", str(spec.initrd)] if spec.initrd else []
     return out + (["-append", spec.profile.bootargs] if spec.profile.bootargs else [])
 
 

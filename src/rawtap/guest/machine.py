@@ -29,8 +29,8 @@ from rawtap.guest.console import Console, Output, pattern_for, printable
 from rawtap.guest.display import Display
 from rawtap.guest.monitor import EventLog, Monitor, MonitorLost, connected
 from rawtap.guest.profile import QEMU_PACKAGES, MachineSpec
-from rawtap.guest.spawning import layers_of, no_capabilities, pair, require, start
-from rawtap.privileges import tied
+from rawtap.guest.spawning import layers_of, pair, require, start
+from rawtap.privileges import only, tied
 
 _STDERR_BYTES = 16384
 _TAIL_CHARACTERS = 1500
@@ -131,7 +131,7 @@ class Machine:
                 layers,
                 kvm_is_open(spec.profile.arch),
             )
-            command = tied(setpriv, no_capabilities(), [qemu, *arguments(spec, inherited)[1:]])
+            command = tied(setpriv, only(), [qemu, *arguments(spec, inherited)[1:]])
             process = await start(command, inherited.descriptors)
             if debugger:
                 debugger.socket.close()

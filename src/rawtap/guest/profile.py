@@ -71,6 +71,7 @@ class Profile:
 
     Attributes:
         kernel: A path, relative to the project's root; "" for none, where there is firmware.
+        initrd: A path likewise, to what a Linux kernel takes its first programs from; "" for none.
         firmware: A path likewise, to a boot loader that the machine starts by itself; it wins over `bios`.
         prompt: What the console shows at the start of a line when it waits for a command; "" for none.
         interrupt: For boot loaders that count down.
@@ -92,6 +93,7 @@ class Profile:
     smp: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
     bios: Literal["default", "none"] | None = None
     kernel: str = ""
+    initrd: str = ""
     firmware: str = ""
     bootargs: _Argument = ""
     drives: tuple[Drive, ...] = ()
@@ -170,6 +172,7 @@ class MachineSpec:
     gpu: bool = False
     firmware: Path | None = None
     gdb: bool = False
+    initrd: Path | None = None
 
     @property
     def overlay(self) -> bool:
@@ -287,7 +290,18 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
         for drive in (*profile.drives, *options.extra_drives)
         if (found := _found_drive(allowed, root, drive)) is not None
     ]
-    return MachineSpec(profile, kernel, tuple(drives), options.gpu, firmware, options.gdb)
+    initrd = _found_initrd(allowed, root, profile.initrd) if profile.initrd else None
+    return MachineSpec(profile, kernel, tuple(drives), options.gpu, firmware, options.gdb, initrd)
+
+
+def _found_initrd(allowed: Allowed, root: Path, text: str) -> Path:
+    """Its path; QEMU takes what follows a comma for further files, where the kernel is one for multiboot."""
+    path = _existing(allowed, root, text, "initrd")
+    if "," in str(path):
+        raise PathNotAllowed(
+            f"the initrd {path} cannot be used", evidence="there is a comma in its path", cure="Rename it"
+        )
+    return path
 
 
 def _found_drive(allowed: Allowed, root: Path, drive: Drive) -> Drive | None:

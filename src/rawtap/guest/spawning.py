@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import shutil
 import socket
 from pathlib import Path
 
+from rawtap import programs
 from rawtap.errors import GuestFailed, QemuMissing
 from rawtap.guest.profile import MachineSpec
 from rawtap.guest.scratch import layer_over
 
 
 def require(program: str, package: str) -> str:
-    path = shutil.which(program)
-    if path is None:
-        raise QemuMissing(f"{program} is not installed", cure=f"Install Debian's package {package}")
-    return path
+    """Where a program is, on the user's PATH: QEMU gets no capability."""
+    return programs.require(program, package, QemuMissing, folders=None)
 
 
 def pair(near: contextlib.ExitStack, far: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
@@ -48,15 +45,3 @@ async def start(command: list[str], descriptors: tuple[int, ...]) -> asyncio.sub
         raise GuestFailed(
             "QEMU cannot be started", evidence=str(error), cure="qemu_doctor checks the set-up"
         ) from error
-
-
-def no_capabilities() -> list[str]:
-    """setpriv's options: no capability.
-
-    Only a process with CAP_SETPCAP can empty the bounding set; root must, since root's children would get every
-    capability back at execve(2) otherwise.
-    """
-    options = ["--inh-caps=-all", "--ambient-caps=-all"]
-    if os.geteuid() == 0:
-        options.append("--bounding-set=-all")
-    return options

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ _NEW_TAP = 0x0002 | 0x1000 | 0x8000  # IFF_TAP, IFF_NO_PI, IFF_TUN_EXCL
 
 _TC_H_ROOT = 0xFFFFFFFF  # linux/pkt_sched.h
 
+_IFA_F_NODAD = 0x02  # linux/if_addr.h
 _IFF_UP = 0x1
 _IFF_LOWER_UP = 0x10000  # carrier, netdevice(7)
 
@@ -233,6 +234,13 @@ def raise_bridge(link: Link, address: IPv4Interface) -> None:
     with _netlink(purpose) as netlink:
         netlink.addr("add", index=link.index, address=str(address.ip), prefixlen=address.network.prefixlen)
         netlink.link("set", index=link.index, state="up")
+
+
+def add_address(link: Link, address: IPv6Interface) -> None:
+    """Give an interface an IPv6 address that can be used at once: nobody is asked whether he has it already."""
+    with _netlink(f"give {link.name} the address {address}") as netlink:
+        length = address.network.prefixlen
+        netlink.addr("replace", index=link.index, address=str(address.ip), prefixlen=length, flags=_IFA_F_NODAD)
 
 
 def bring_up(link: Link) -> None:

@@ -19,7 +19,7 @@ from io import FileIO
 from ipaddress import IPv4Interface
 
 from rawtap.errors import NetworkError, NetworkExists
-from rawtap.network import addressing, links
+from rawtap.network import addressing, links, switches
 from rawtap.network.addressing import Owner
 from rawtap.network.links import Link
 
@@ -73,7 +73,7 @@ class BridgeGone(Exception):
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """Keep every other rawtap process of this network namespace out; the lock goes with its holder (flock(2))."""
     namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -91,13 +91,13 @@ def bridge(spec: BridgeSpec) -> Iterator[Bridge]:
         NetworkError: One of its kinds; what a failed start had made is removed again.
     """
     addressing.checked_name(spec.name)
-    with _alone():
+    with alone():
         _remove_unfinished(links.find(spec.name))
         used = _join(spec) or _make(spec)
     try:
         yield used
     finally:
-        with _alone():
+        with alone():
             _give_back(used.link)
 
 
@@ -112,10 +112,22 @@ def _make(spec: BridgeSpec) -> Bridge:
         raise
     try:
         links.raise_bridge(link, spec.address)
+        _keep_to_itself(link)
     except BaseException:
         links.delete(link)
         raise
     return Bridge(link, spec.address, made=True)
+
+
+def _keep_to_itself(link: Link) -> None:
+    """Have a host that forwards everything, as container engines have it, not forward from this bridge.
+
+    Failing to is logged, and no error: the guests are as well off as before there was a way out at all.
+    """
+    try:
+        switches.write("ipv4", link.name, switches.FORWARDING, "0")
+    except NetworkError as error:
+        logger.warning("this host forwards what guests on %s send: %s", link.name, error)
 
 
 def _require_free_subnet(spec: BridgeSpec) -> None:
@@ -202,7 +214,7 @@ def tap(bridge: str, guest: str) -> Iterator[Tap]:
 
     It is gone once the block and QEMU have ended.
     """
-    with _alone():
+    with alone():
         name = _free_tap_name()
         device = FileIO(links.make_tap(name, Owner.me()), "r+")
     with device:
@@ -216,7 +228,7 @@ def plug(tap: Tap, on: Bridge) -> None:
         BridgeGone: It is as before.
         NetworkError: One of its kinds.
     """
-    with _alone():
+    with alone():
         if not is_there(on):
             raise BridgeGone(on.name)
         links.plug(tap.name, on.link)
@@ -236,7 +248,7 @@ def _free_tap_name() -> str:
 def sweep() -> list[str]:
     """Remove what dead rawtap processes left behind; return the names. Nothing of anybody else's is touched."""
     removed = []
-    with _alone():
+    with alone():
         there = links.all_links()
         used = {link.master for link in there}
         for link in there:

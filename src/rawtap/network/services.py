@@ -1,15 +1,15 @@
-"""DHCP and DNS on a bridge: dnsmasq's arguments, its lease file and its log. Pure.
+"""DHCP, DNS and router advertisements on a bridge: dnsmasq's arguments, its lease file and its log. Pure.
 
 Everything is said in arguments, since no file of the host's has a say here: neither its configuration, nor its
-/etc/hosts, nor its name servers. Whatever comes from a profile is matched against a narrow pattern before, so that
-none of it can hold a comma and become another setting.
+/etc/hosts. Its name servers are asked where guests have a way out, and only there. Whatever comes from a profile is
+matched against a narrow pattern before, so that none of it can hold a comma and become another setting.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 
 from rawtap.errors import ProfileInvalid
 from rawtap.untrusted import visible
@@ -17,12 +17,18 @@ from rawtap.untrusted import visible
 GATEWAY = "gateway"  # the host's name on the bridge
 LEASE_SECONDS = 3600
 
+_RA_SECONDS, _ROUTER_SECONDS = 600, 1800  # between advertisements, RFC 4861 6.2.1; and for how long one holds
+
 _SHOWN_LEASES = 100
 _SHOWN_NAME = 64
 _SHOWN_LINE = 300
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")  # a label, RFC 1123 2.1
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _LEASE_LINE = re.compile(r"([0-9]{1,12}) ([0-9a-f:-]{2,60}) ([0-9.]{7,15}) (\S+) \S+")
+_LEASE_LINE6 = re.compile(r"([0-9]{1,12}) T?[0-9]{1,10} ([0-9a-f:]{2,39}) (\S+) ([0-9a-f:*]{1,400})")
+_DUID_WITH_MAC = re.compile(
+    r"00:(?:01:00:01(?::[0-9a-f]{2}){4}|03:00:01):((?:[0-9a-f]{2}:){5}[0-9a-f]{2})"
+)  # RFC 8415 11
 _LOG_LINE = re.compile(r"(?:\S+ +\d+ [\d:]{8} )?dnsmasq(-dhcp)?(?:\[\d+\])?: (.*)", re.DOTALL)
 _READY = "started, version"  # logged once every socket is bound (dnsmasq.c)
 
@@ -38,16 +44,27 @@ class StaticHost:
 
 @dataclass(frozen=True)
 class ServicesSpec:
-    """What is served on a bridge: to `subnet`'s guests, by the host's address on it."""
+    """What is served on a bridge, to its subnets' guests, by the host's addresses on it.
+
+    Attributes:
+        servers: Name servers for all names that are not the bridge's own; none where no query is to leave.
+        router6: Whether the host is a way out for IPv6, and not only a neighbour.
+    """
 
     bridge: str
     address: IPv4Interface
     hosts: tuple[StaticHost, ...] = ()
+    address6: IPv6Interface | None = None
+    servers: tuple[str, ...] = ()
+    router6: bool = False
 
 
 @dataclass(frozen=True)
 class Lease:
-    """An address that a guest has: its own name for itself (untrusted, "" for none), and for how many seconds more."""
+    """An address that a guest has, and for how many seconds more.
+
+    Its own name for itself (untrusted) and its MAC address are "" where it does not tell.
+    """
 
     name: str
     mac: str
@@ -69,7 +86,7 @@ def arguments(spec: ServicesSpec, lease_file: str) -> list[str]:
     Raises:
         ProfileInvalid: A static host that cannot be.
     """
-    _check(spec)
+    check(spec)
     first, last = pool(spec.address)
     out = [
         # Not only the foreground: no change of user, and no process of its own for a query over TCP, which would
@@ -86,16 +103,37 @@ def arguments(spec: ServicesSpec, lease_file: str) -> list[str]:
         "--dhcp-authoritative",
         f"--dhcp-range={first},{last},{spec.address.netmask},{LEASE_SECONDS}",
         f"--dhcp-leasefile={lease_file}",
-        "--no-ping",  # whether an address is free: it would take CAP_NET_RAW, and everybody here asks for theirs
+        "--no-ping",  # whether an address is free: it would take seconds, and everybody here asks for theirs
         "--log-queries",
         f"--host-record={GATEWAY},{spec.address.ip}",
     ]
     for host in spec.hosts:
         out += [f"--dhcp-host={host.mac},{host.address},{host.name}", f"--host-record={host.name},{host.address}"]
-    return out
+    if spec.servers:
+        out += ["--domain-needed", *(f"--server={server}" for server in spec.servers)]  # a guest's name stays here
+    return out + (_arguments6(spec, spec.address6) if spec.address6 else [])
 
 
-def _check(spec: ServicesSpec) -> None:
+def _arguments6(spec: ServicesSpec, address: IPv6Interface) -> list[str]:
+    """Router advertisements, by which guests make addresses (SLAAC), and DHCPv6 for those that ask.
+
+    Without a way out the router's lifetime is 0: an address, a name server, and no default route (RFC 4861 4.2).
+    """
+    network = address.network
+    return [
+        "--enable-ra",
+        f"--dhcp-range={network[0x1000]},{network[0xFFFF]},slaac,ra-names,{network.prefixlen},{LEASE_SECONDS}",
+        f"--ra-param={spec.bridge},{_RA_SECONDS},{_ROUTER_SECONDS if spec.router6 else 0}",
+        f"--host-record={GATEWAY},{address.ip}",
+    ]
+
+
+def check(spec: ServicesSpec) -> None:
+    """See that every static host can be.
+
+    Raises:
+        ProfileInvalid: One cannot.
+    """
     seen: set[str] = {GATEWAY}
     for host in spec.hosts:
         for value, pattern, what in ((host.name, _NAME, "name"), (host.mac, _MAC, "MAC address")):
@@ -130,17 +168,35 @@ def _no_host(host: StaticHost, evidence: str) -> ProfileInvalid:
 def leases(text: str, now: float) -> list[Lease]:
     """The leases in a lease file's text, at the time `now` (seconds since 1970); at most 100.
 
-    A line is its end (seconds since 1970), MAC address, IPv4 address, name or "*", and client id or "*" (lease.c).
-    One that dnsmasq has not finished writing is left out.
+    A line is its end (seconds since 1970), MAC address, IPv4 address, name or "*", and client id or "*"; with IPv6 the
+    second field is the client's number for the address, and the last its DUID, which mostly has a MAC address
+    (lease.c; RFC 8415 11). One that dnsmasq has not finished writing is left out.
     """
-    found = []
-    for line in text.splitlines():
-        if (match := _LEASE_LINE.fullmatch(line)) is None:
-            continue
-        end, mac, address, name = match.groups()
-        shown = "" if name == "*" else visible(name)[:_SHOWN_NAME]
-        found.append(Lease(shown, mac, address, round(max(0.0, int(end) - now), 1)))
+    found = [lease for line in text.splitlines() if (lease := _lease4(line, now) or _lease6(line, now)) is not None]
     return found[:_SHOWN_LEASES]
+
+
+def _lease4(line: str, now: float) -> Lease | None:
+    if (match := _LEASE_LINE.fullmatch(line)) is None:
+        return None
+    end, mac, address, name = match.groups()
+    return Lease(_shown_name(name), mac, address, _left(end, now))
+
+
+def _lease6(line: str, now: float) -> Lease | None:
+    if (match := _LEASE_LINE6.fullmatch(line)) is None:
+        return None
+    end, address, name, duid = match.groups()
+    mac = _DUID_WITH_MAC.fullmatch(duid)
+    return Lease(_shown_name(name), mac[1] if mac else "", address, _left(end, now))
+
+
+def _shown_name(name: str) -> str:
+    return "" if name == "*" else visible(name)[:_SHOWN_NAME]
+
+
+def _left(end: str, now: float) -> float:
+    return round(max(0.0, int(end) - now), 1)
 
 
 def log_line(line: str) -> tuple[str, str]:

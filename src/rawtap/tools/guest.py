@@ -17,6 +17,7 @@ from rawtap.guest.machine import Machine
 from rawtap.guest.profile import BUILTIN, BootOptions, Drive
 from rawtap.lab import BootRequest, Guest, Lab
 from rawtap.network.network import Bridge
+from rawtap.served import Served
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
 from rawtap.tools.capture import CaptureRow, StartedCapture, row_of, started
 from rawtap.usernet import UserNet
@@ -40,6 +41,8 @@ class NetworkInfo(Answer):
     mac: str = Field(description="The guest's MAC address.")
     gateway: str = Field(description="The host's address on the bridge, or QEMU's own on its network.")
     subnet: str
+    gateway6: str | None = Field(description="The same for IPv6, where services are wanted.")
+    subnet6: str | None
 
 
 class Boot(Answer):
@@ -91,9 +94,18 @@ class LeaseRow(Answer):
     """An address that dnsmasq gave."""
 
     name: str = Field(description="What the guest calls itself, or its fixed name; untrusted.")
-    mac: str
+    mac: str = Field(description="Empty where it did not tell (DHCPv6).")
     address: str
     expires: float = Field(description="Seconds from now.")
+
+
+class OutsideRow(Answer):
+    """Whether guests can reach what this machine reaches."""
+
+    reachable: bool = Field(description="Whether packets are let out; not whether anybody answers.")
+    ipv4: str | None = Field(description="The interface by which IPv4 leaves; null where it does not.")
+    ipv6: str | None
+    reason: str | None = Field(description="Why not, or what is less than all of it.")
 
 
 class NetworkRow(Answer):
@@ -106,6 +118,7 @@ class NetworkRow(Answer):
     guests: list[str]
     services: str | None = Field(description="dnsmasq's state, which answers DHCP and DNS there.")
     leases: list[LeaseRow]
+    outside: OutsideRow
 
 
 class Status(Answer):
@@ -230,7 +243,7 @@ async def qemu_boot(
         elapsed=round(booted.elapsed, 3),
         accelerator=booted.guest.machine.accelerator,
         gdb=_gdb_address(booted.guest.machine),
-        network=_network(booted.guest),
+        network=_network(lab, booted.guest),
         capture=started(booted.guest.capture) if booted.guest.capture else None,
         warnings=list(booted.warnings),
         next_step=f"No prompt within {timeout:g} s; the guest runs on: qemu_read shows more" if waited else None,
@@ -294,7 +307,7 @@ async def qemu_status(
     captures = [each for each in lab.captures.all() if name is None or each.interface in wanted]
     return Status(
         rootless=lab.settings.rootless,
-        guests=[_guest_row(each, guest) for each, guest in guests.items()],
+        guests=[_guest_row(lab, each, guest) for each, guest in guests.items()],
         captures=[row_of(await lab.captures.report(each)) for each in captures[-20:]],
         networks=[*(_network_row(lab, bridge) for bridge in bridges.values()), *map(_user_network_row, users)],
     )
@@ -332,11 +345,12 @@ def _now() -> float:
     return anyio.current_time()
 
 
-def _network(guest: Guest) -> NetworkInfo | None:
+def _network(lab: Lab, guest: Guest) -> NetworkInfo | None:
     network = guest.user or guest.bridge
     if network is None or guest.nic is None:
         return None
-    address = network.address
+    address, served = network.address, lab.bridges.served_on(network.name)
+    address6 = served.address6 if served else None
     return NetworkInfo(
         interface=network.name,
         bridge=guest.bridge.name if guest.bridge else None,
@@ -344,11 +358,14 @@ def _network(guest: Guest) -> NetworkInfo | None:
         mac=guest.nic[1],
         gateway=str(address.ip),
         subnet=str(address.network),
+        gateway6=str(address6.ip) if address6 else None,
+        subnet6=str(address6.network) if address6 else None,
     )
 
 
 def _network_row(lab: Lab, bridge: Bridge) -> NetworkRow:
-    services = lab.bridges.served_on(bridge.name)
+    served = lab.bridges.served_on(bridge.name)
+    services = served.services if served else None
     return NetworkRow(
         interface=bridge.name,
         bridge=bridge.name,
@@ -357,6 +374,7 @@ def _network_row(lab: Lab, bridge: Bridge) -> NetworkRow:
         guests=[key for key, guest in lab.guests.items() if guest.bridge and guest.bridge.name == bridge.name],
         services=services.state() if services else None,
         leases=[LeaseRow(**asdict(lease)) for lease in services.leases()] if services else [],
+        outside=_outside(served),
     )
 
 
@@ -369,10 +387,24 @@ def _user_network_row(user: UserNet) -> NetworkRow:
         guests=[user.guest],
         services="QEMU's own DHCP",
         leases=[],
+        outside=OutsideRow(reachable=False, ipv4=None, ipv6=None, reason="QEMU's own network has no way out"),
     )
 
 
-def _guest_row(name: str, guest: Guest) -> GuestRow:
+def _outside(served: Served | None) -> OutsideRow:
+    """As it is now: a default route may have gone elsewhere since the way was opened."""
+    if served is None or served.way is None:
+        return OutsideRow(
+            reachable=False, ipv4=None, ipv6=None, reason=served.why_not if served else "no guest is on it"
+        )
+    ipv4, ipv6 = served.way.now()
+    lost = [uplink for _, uplink in served.way.gate.uplinks() if uplink not in {ipv4, ipv6}]
+    gone = [f"{uplink} has no default route any more: boot anew once there is one" for uplink in dict.fromkeys(lost)]
+    said = "; ".join([*filter(None, [served.why_not]), *gone])
+    return OutsideRow(reachable=bool(ipv4 or ipv6), ipv4=ipv4, ipv6=ipv6, reason=said or None)
+
+
+def _guest_row(lab: Lab, name: str, guest: Guest) -> GuestRow:
     machine = guest.machine
     return GuestRow(
         name=name,
@@ -385,7 +417,7 @@ def _guest_row(name: str, guest: Guest) -> GuestRow:
         exit=str(machine.exit) if machine.exit else None,
         resets=machine.events.resets,
         trouble=machine.trouble(),
-        network=_network(guest),
+        network=_network(lab, guest),
     )
 
 

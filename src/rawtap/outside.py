@@ -1,0 +1,76 @@
+"""The way out for guests: whether the operator allows it, and having it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from rawtap import pasta
+from rawtap.blocking import in_thread
+from rawtap.errors import OutsideUnavailable
+from rawtap.network import forwarding, resolver
+from rawtap.network.forwarding import Inside, Way
+from rawtap.pasta import Pasta
+from rawtap.settings import Settings
+
+Note = Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the operator chose, and what there is for it.
+
+    Attributes:
+        refused: Why there is no way out, None where there may be one.
+        asked: Whether the operator asked for it himself: then a boot that cannot have it says so.
+        rootless: Whether the way leads through pasta.
+        pasta: What can start it.
+    """
+
+    refused: str | None
+    asked: bool
+    rootless: bool
+    pasta: Pasta | None = None
+
+
+def policy(settings: Settings, helper: Pasta | None = None) -> Policy:
+    """The operator's choice; where he made none, a namespace of our own has a way out if pasta is installed.
+
+    On the host itself it takes his word: it opens the host's network to guests.
+    """
+    refused = None
+    if settings.outside is False:
+        refused = "the operator does not allow it (--no-outside)"
+    elif settings.outside is None and not settings.rootless:
+        refused = "the operator has not allowed it; rawtap serve --outside would"
+    elif settings.outside is None and helper is None:
+        refused = f"pasta is not installed: it takes Debian's package {pasta.PACKAGE}"
+    return Policy(refused, bool(settings.outside), settings.rootless, helper)
+
+
+@asynccontextmanager
+async def opened(inside: Inside, chosen: Policy, note: Note) -> AsyncIterator[Way]:
+    """A way out for a bridge's guests, which the policy allows; closed with the block.
+
+    Raises:
+        OutsideUnavailable: It cannot be had; why is inside, and nothing is left.
+        NetworkError: Another of its kinds.
+    """
+    async with AsyncExitStack() as stack:
+        if chosen.rootless:
+            if chosen.pasta is None:
+                raise OutsideUnavailable(
+                    "no way out: pasta is not installed", cure=f"Install Debian's package {pasta.PACKAGE}"
+                )
+            await stack.enter_async_context(chosen.pasta.connected(note))
+        way = await stack.enter_async_context(in_thread(forwarding.opened(inside)))
+        for family, uplink in way.gate.uplinks():
+            note("outside", f"{inside.bridge} has a way out by {uplink} ({family})")
+        yield way
+
+
+def name_servers(chosen: Policy) -> tuple[str, ...]:
+    """The name servers that names are looked up at, once there is a way out."""
+    servers = resolver.name_servers()
+    return tuple(resolver.within_reach(servers, pasta.DNS) if chosen.rootless else servers)

@@ -1,0 +1,105 @@
+"""What a bridge of ours has for its guests beside the wire: IPv6, a way out, DHCP and DNS."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from ipaddress import IPv6Interface
+
+from anyio.to_thread import run_sync as to_thread
+
+from rawtap import outside, services
+from rawtap.errors import NetworkError, ServicesUnavailable
+from rawtap.network import ipv6
+from rawtap.network.forwarding import Inside, Way
+from rawtap.network.network import Bridge
+from rawtap.network.services import ServicesSpec, check
+from rawtap.outside import Note, Policy
+from rawtap.services import Services
+
+
+@dataclass(eq=False)
+class Served:
+    """It comes with the first guest that wants services, in this order, and goes with the bridge in the reverse one.
+
+    Attributes:
+        way: The way out, None where there is none; `why_not` tells why, and what is wrong with one that is there.
+    """
+
+    bridge: Bridge
+    stack: AsyncExitStack
+    policy: Policy
+    note: Note
+    address6: IPv6Interface | None = None
+    services: Services | None = None
+    way: Way | None = None
+    why_not: str = "no guest here wants services: boot with services=true"
+    _begun: bool = False
+    _warnings: list[str] = field(default_factory=list)
+
+    def parts(self) -> tuple[str, ...]:
+        """What is there now and goes with the bridge, each in a few words."""
+        dnsmasq = (f"dnsmasq {self.services.process.pid}",) if self.services and self.services.running else ()
+        return (*dnsmasq, f"way out of {self.bridge.name}") if self.way and self.way.open else dnsmasq
+
+    async def provide(self, spec: ServicesSpec) -> tuple[str, ...]:
+        """Have all of it, as far as it can be had; return what cannot.
+
+        Raises:
+            ProfileInvalid: A static host that cannot be.
+        """
+        if (reason := services.why_not(self.bridge)) is not None:
+            self.why_not = "this server did not make that bridge"
+            return (reason,)
+        self._warnings = []
+        check(spec)
+        if not self._begun:
+            self._begun = True
+            await self._enable_ipv6(spec.address6)
+        if self.way is None:
+            await self._open_way()
+        await self._serve(spec)
+        return tuple(self._warnings)
+
+    async def _enable_ipv6(self, address: IPv6Interface | None) -> None:
+        if address is None:
+            return
+        try:
+            await to_thread(partial(ipv6.enable, self.bridge.link, address))
+            self.address6 = address
+        except NetworkError as error:
+            self._warnings.append(str(error))
+
+    async def _open_way(self) -> None:
+        if self.policy.refused is not None:
+            self.why_not = self.policy.refused
+            return
+        subnet6 = self.address6.network if self.address6 else None
+        inside = Inside(self.bridge.name, self.bridge.address.network, subnet6, self.policy.rootless)
+        try:
+            self.way = await self.stack.enter_async_context(outside.opened(inside, self.policy, self.note))
+            self.why_not = "; ".join(self.way.remarks)
+        except NetworkError as error:
+            self.why_not = str(error)
+            if self.policy.asked:
+                self._warnings.append(str(error))
+
+    async def _serve(self, spec: ServicesSpec) -> None:
+        if self.services is not None and self.services.running:
+            if self.services.spec.hosts != spec.hosts:
+                name = self.bridge.name
+                self._warnings.append(f"dnsmasq on {name} keeps the hosts of the guest that was there first")
+            if self.way is not None and not self.services.spec.servers:
+                self.why_not = "names are not looked up outside: dnsmasq was started before there was a way out"
+            return
+        spec = replace(spec, address6=self.address6)
+        if self.way is not None:
+            servers = await to_thread(outside.name_servers, self.policy)
+            spec = replace(spec, servers=servers, router6=self.way.gate.uplink6 is not None)
+            if not servers:
+                self.why_not = "; ".join([*self.way.remarks, "no name server in /etc/resolv.conf"])
+        try:
+            self.services = await self.stack.enter_async_context(services.serving(spec, self.note))
+        except ServicesUnavailable as error:
+            self._warnings.append(str(error))
