@@ -131,6 +131,7 @@ def test_where_there_are_no_user_namespaces_the_error_names_the_switch(outsider:
     assert "network.rootless_unavailable" in done.stderr
     assert "/proc/sys/user/max_user_namespaces is 0" in done.stderr
     assert "sysctl" in done.stderr
+    assert 'network="user"' in done.stderr
 
 
 def test_the_doctor_tells_which_way_and_that_the_other_would_work(user: Account, outsider: Account) -> None:

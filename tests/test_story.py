@@ -103,7 +103,7 @@ async def shared_story(account: Account, network: bool | Literal["user"], way: s
         ]
         status = await session.call("qemu_status")
         assert [each["interface"] for each in status["networks"]] == [booted["network"]["interface"]]
-        assert status["rootless"] is (way == "rootless")
+        assert (status["way"], status["rootless"]) == (way, way == "rootless")
         ended = await session.call("qemu_shutdown")
         assert (ended["exit_code"], ended["left_standing"]) == (0, [])
         assert [(each["capture"], each["packets"]) for each in ended["captures"]] == [("c1", 2)]

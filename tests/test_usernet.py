@@ -157,6 +157,23 @@ def test_a_guest_that_is_killed_ends_its_capture_with_all_that_came(nowhere: Acc
     anyio.run(scenario)
 
 
+def test_a_stop_does_not_depend_on_a_qemu_that_answers(nowhere: Account) -> None:
+    async def scenario() -> None:
+        async with serving(nowhere) as session:
+            booted = await boot(session)
+            before = await chardevs(session)
+            await session.call("qemu_pcap_start")
+            await session.ping()
+            os.kill(booted["pid"], signal.SIGSTOP)
+            row = await session.call("qemu_pcap_stop")
+            assert (row["packets"], row["reason"], row["state"]) == (4, "stopped", "stopped")
+            os.kill(booted["pid"], signal.SIGCONT)
+            assert await chardevs(session) == before  # it was told, and does it before it answers
+            assert "is alive" in await session.ping()
+
+    anyio.run(scenario)
+
+
 def test_captures_that_come_and_go_leave_nothing_in_qemu_and_nothing_open(nowhere: Account) -> None:
     async def scenario() -> None:
         async with serving(nowhere) as session:
@@ -311,7 +328,8 @@ def test_a_frame_reaches_the_guest_which_answers_it(nowhere: Account) -> None:
             await session.call("qemu_pcap_start", filter="arp")
             await session.call("qemu_send", command="setenv netretry no; ping 10.0.2.99", wait_for="device")
             asked = [{"layer": "ARP", "op": "who-has", "pdst": "10.0.2.75"}]
-            await session.call("qemu_packet_send", layers=asked)
+            sent = await session.call("qemu_packet_send", layers=asked)
+            assert sent["summary"].startswith("52:55:0a:00:02:02 > ")  # as QEMU's host there calls itself
             found = await session.call("qemu_pcap_wait", filter="arp[6:2] = 2", since="start", timeout=10)
             assert found["satisfied"]
             assert found["packets"][0]["direction"].startswith("from guest")
@@ -432,7 +450,7 @@ def test_where_nothing_is_allowed_the_errors_name_the_way_that_is_left(nowhere: 
     async def scenario() -> None:
         async with serving(nowhere) as session:
             refused = await failure_of(session, "qemu_boot", profile="u-boot-riscv64", network=True)
-            assert refused.code == "network.permission"
+            assert refused.code == "network.tun_missing"
             assert 'network="user"' in str(refused)
             checks = {each["name"]: each for each in (await session.call("qemu_doctor"))["checks"]}
             assert checks["network"]["ok"]
@@ -441,5 +459,15 @@ def test_where_nothing_is_allowed_the_errors_name_the_way_that_is_left(nowhere: 
             assert "not possible here" in checks["way: privileged"]["found"]
             assert "not possible here" in checks["way: rootless"]["found"]
             assert checks["way: user"]["found"].startswith("works here")
+
+    anyio.run(scenario)
+
+
+def test_a_missing_capability_names_the_way_that_is_left(outsider: Account) -> None:
+    async def scenario() -> None:
+        async with serving(outsider, "--no-rootless") as session:
+            refused = await failure_of(session, "qemu_boot", profile="u-boot-riscv64", network=True)
+            assert refused.code == "network.permission"
+            assert 'network="user"' in str(refused)
 
     anyio.run(scenario)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from anyio.to_thread import run_sync as to_thread
 
@@ -18,6 +19,14 @@ from rawtap.guest.profile import QEMU_PACKAGES, UBOOT_KERNEL
 from rawtap.network import forwarding, links
 from rawtap.privileges import Capability
 from rawtap.settings import Settings
+
+Way = Literal["privileged", "rootless", "user"]
+
+_SEES: dict[Way, str] = {
+    "privileged": "bridges and TAPs of this machine, and the interfaces that the operator allows",
+    "rootless": "bridges and TAPs in a network namespace of the server's own; the host's interfaces are not seen",
+    "user": "each guest's own network inside QEMU, and nothing else",
+}
 
 
 @dataclass(frozen=True)
@@ -54,19 +63,16 @@ def _examine(settings: Settings) -> list[Finding]:
     return [check() for check in checks]
 
 
-_SEES = {
-    "privileged": "bridges and TAPs of this machine, and the interfaces that the operator allows",
-    "rootless": "bridges and TAPs in a network namespace of the server's own; the host's interfaces are not seen",
-    "user": "each guest's own network inside QEMU, and nothing else",
-}
+def way_of(settings: Settings) -> Way:
+    """Which way a server goes for network=true; "user" where there is none, and network="user" is left."""
+    return "rootless" if settings.rootless else "privileged" if _is_privileged() else "user"
 
 
 def _network(settings: Settings) -> Finding:
     """Which way this server goes."""
-    if settings.rootless:
-        return Finding("network", ok=True, found=f"rootless: {_SEES['rootless']}")
-    if _is_privileged():
-        return Finding("network", ok=True, found=f"privileged: {_SEES['privileged']}")
+    way = way_of(settings)
+    if way != "user":
+        return Finding("network", ok=True, found=f"{way}: {_SEES[way]}")
     cure = privileges.cure_for_lack()
     if any(_emulators().values()):
         found = f'user: {_SEES["user"]}; network=true has no way to make links, and network="user" needs none'
@@ -78,7 +84,7 @@ def _is_privileged() -> bool:
     return privileges.current().may(Capability.NET_ADMIN)
 
 
-def _way(name: str, reason: str | None, choice: str) -> Finding:
+def _way(name: Way, reason: str | None, choice: str) -> Finding:
     """A way that does not work is no failure: whether there is one that does, the check "network" tells."""
     found = f"works here: {_SEES[name]}; {choice}" if reason is None else f"not possible here: {reason}"
     return Finding(f"way: {name}", ok=True, found=found)
@@ -87,7 +93,7 @@ def _way(name: str, reason: str | None, choice: str) -> Finding:
 def _privileged(settings: Settings) -> Finding:
     if settings.rootless:
         return _way("privileged", "this server went the rootless way, and sees nothing of the host", "")
-    reason = None if _is_privileged() else privileges.explain_lack()
+    reason = _why_no_tun() if _is_privileged() else privileges.explain_lack()
     return _way("privileged", reason, "it is chosen where setcap.sh was run")
 
 

@@ -319,7 +319,11 @@ class Lab:
             self._scene = self._scene.with_nic(card.name, GuestNic(request.name, card.name, card.mac))
             return _Wired(user=card, warnings=usernet.missing_services(spec.profile, request.services))
         card.device.close()
-        bridge = await ground.enter_async_context(self.bridges.port(self._bridge_spec(spec), card))
+        try:
+            bridge = await ground.enter_async_context(self.bridges.port(self._bridge_spec(spec), card))
+        except (NetworkError, OSError):
+            await machine.greet()  # a QEMU that has ended took its TAP with it, and says so
+            raise
         self._scene = self._scene.with_nic(card.name, GuestNic(request.name, bridge.name, card.mac))
         warnings: tuple[str, ...] = ()
         if spec.profile.services if request.services is None else request.services:

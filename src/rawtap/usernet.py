@@ -58,6 +58,11 @@ class UserNet:
         """What captures call it."""
         return PREFIX + self.guest
 
+    @property
+    def gateway_mac(self) -> str:
+        """What slirp makes of an address of its own: 52:55 and the address."""
+        return f"52:55:{self.address.ip.packed.hex(':')}"
+
     def nic(self) -> UserNic:
         """The guest's card.
 

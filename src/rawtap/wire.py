@@ -26,7 +26,6 @@ from rawtap.settings import Settings
 
 _FRAME_INTERVAL = 0.001  # seconds from one of several frames to the next
 _EVERYBODY = "ff:ff:ff:ff:ff:ff"
-_SLIRPS_MAC = "52:55:0a:00:02:02"
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ async def send(
             cure="qemu_boot(network=true) makes an interface; qemu_status lists them",
         )
     if (user := guests[0].user) is not None:
-        defaults = craft.Defaults(_SLIRPS_MAC, user.mac, str(user.address.ip))
+        defaults = craft.Defaults(user.gateway_mac, user.mac, str(user.address.ip))
         frame = await to_thread(partial(_frame, frame_hex, layers, defaults))
         await user.send(frame, count, _FRAME_INTERVAL)
         return await to_thread(partial(_transmitted, frame, count))

@@ -10,6 +10,7 @@ full, and the guest with it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import socket
@@ -25,7 +26,7 @@ from rawtap.guest.machine import Machine
 
 # What may be on its way before QEMU waits; the kernel gives as much of it as it gives anybody (net.core.wmem_max).
 _BUFFER = 4 << 20
-_CUT_SECONDS = 2.0  # what QEMU had to say is in the socket by then, whether it answers or not
+_CUT_SECONDS = 4.0  # what QEMU had to say is in the socket by then, whether it answers or not
 
 _numbers = itertools.count(1)
 
@@ -80,11 +81,18 @@ class Filter:
                 await self._take_out()
 
     async def _take_out(self) -> None:
-        whole = [("object-del", {"id": self._id}), ("chardev-remove", {"id": self._chardev})]
-        for command, which in whole if self._wrapped else [("closefd", {"fdname": self._chardev})]:
-            if self._machine.running:
-                with contextlib.suppress(GuestError):  # it was not added, or went with the guest
-                    await self._machine.execute(command, which)
+        if not self._wrapped:
+            await self._try("closefd", {"fdname": self._chardev})
+            return
+        # Both are on their way at once, in this order: a QEMU that does not answer does them when it wakes up.
+        await asyncio.gather(
+            self._try("object-del", {"id": self._id}), self._try("chardev-remove", {"id": self._chardev})
+        )
+
+    async def _try(self, command: str, which: dict[str, str]) -> None:
+        if self._machine.running:
+            with contextlib.suppress(GuestError):  # it was not added, or went with the guest
+                await self._machine.execute(command, which)
 
 
 def mirror(machine: Machine) -> Filter:

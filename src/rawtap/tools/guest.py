@@ -10,7 +10,7 @@ import anyio
 from mcp.server.mcpserver.tools import Tool
 from pydantic import BaseModel, ConfigDict, Field
 
-from rawtap.doctor import examine
+from rawtap.doctor import Way, examine, way_of
 from rawtap.errors import RequestInvalid
 from rawtap.guest.console import SHOWN_CHARACTERS, Output
 from rawtap.guest.machine import Machine
@@ -125,6 +125,9 @@ class Status(Answer):
     """Everything that this server holds."""
 
     rootless: bool = Field(description="Whether all links are in a namespace of the server's own, apart from the host.")
+    way: Way = Field(
+        description='How network=true makes links; "user" where it cannot, and network="user" is what is left.'
+    )
     guests: list[GuestRow]
     captures: list[CaptureRow]
     networks: list[NetworkRow]
@@ -307,6 +310,7 @@ async def qemu_status(
     captures = [each for each in lab.captures.all() if name is None or each.interface in wanted]
     return Status(
         rootless=lab.settings.rootless,
+        way=way_of(lab.settings),
         guests=[_guest_row(lab, each, guest) for each, guest in guests.items()],
         captures=[row_of(await lab.captures.report(each)) for each in captures[-20:]],
         networks=[*(_network_row(lab, bridge) for bridge in bridges.values()), *map(_user_network_row, users)],
