@@ -14,7 +14,8 @@ import pytest
 
 from rawtap.guest import mirror
 from rawtap.guest.machine import Machine
-from rawtap.lab import BootRequest, Lab
+from rawtap.guests import BootRequest
+from rawtap.lab import Lab
 from rawtap.settings import Settings
 from support import (
     Account,

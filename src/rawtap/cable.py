@@ -13,7 +13,8 @@ import anyio
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap.errors import ImpairmentUnavailable, NetworkFailed, RequestInvalid
-from rawtap.lab import Guest, Lab
+from rawtap.guests import Guest
+from rawtap.lab import Lab
 from rawtap.network import impair, links
 from rawtap.network.impair import Impairment, Plug
 from rawtap.network.links import Link

@@ -15,8 +15,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import anyio
 from anyio.to_thread import run_sync as to_thread
@@ -26,7 +25,7 @@ from rawtap.blocking import in_thread
 from rawtap.bridges import Bridges
 from rawtap.capture.interface import InterfaceSource
 from rawtap.capture.session import CaptureRequest
-from rawtap.captures import Capture, CaptureReport, Captures, InterfaceFeed
+from rawtap.captures import Capture, Captures, InterfaceFeed
 from rawtap.chronicle import Chronicle
 from rawtap.errors import (
     GuestAlreadyRunning,
@@ -40,14 +39,13 @@ from rawtap.errors import (
 )
 from rawtap.guest import profile as profiles
 from rawtap.guest.command_line import Nic
-from rawtap.guest.console import Output
-from rawtap.guest.machine import Exit, Machine
+from rawtap.guest.machine import Machine
 from rawtap.guest.paths import allowed_for
-from rawtap.guest.profile import TRUSTED_BRIDGES, BootOptions, MachineSpec
+from rawtap.guest.profile import TRUSTED_BRIDGES, MachineSpec
+from rawtap.guests import Booted, BootRequest, Ended, Guest, Wired
 from rawtap.network import addressing, links, network, watch
-from rawtap.network.impair import Plug
 from rawtap.network.links import Link
-from rawtap.network.network import Bridge, BridgeSpec, Tap
+from rawtap.network.network import BridgeSpec, Tap
 from rawtap.network.watch import Change, Watcher
 from rawtap.observation import GuestNic, Observation, Scene
 from rawtap.packets.index import Indexes
@@ -65,93 +63,6 @@ _GUEST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 
 async def _silent(_: str) -> None:
     """A `Report` that nobody reads."""
-
-
-@dataclass(frozen=True)
-class BootRequest:
-    """What `Lab.boot` needs; see the tool for the meaning of each."""
-
-    project_root: Path | None = None
-    profile: str | None = None
-    name: str = "guest"
-    network: bool | Literal["user"] = False
-    options: BootOptions = field(default_factory=BootOptions)
-    wait_for_prompt: bool = True
-    timeout: float = 60.0
-    capture: bool = False
-    capture_filter: str = ""
-    services: bool | None = None  # the profile's, where None
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a guest ended and what was released with it."""
-
-    exit: Exit
-    console: Output
-    released: tuple[str, ...]
-    standing: tuple[str, ...]
-    captures: tuple[CaptureReport, ...]
-
-
-@dataclass(eq=False)
-class Guest:
-    """A guest and what it holds. `stack` releases its boot's capture, its TAP and its share of the bridge.
-
-    `user` is its network where QEMU makes it, without bridge and TAP.
-
-    `ended` is set, under `lock`, by the first who releases it; whoever comes second gets the same.
-    """
-
-    machine: Machine
-    bridge: Bridge | None
-    tap: Tap | None
-    capture: Capture | None
-    stack: AsyncExitStack
-    lock: anyio.Lock = field(default_factory=anyio.Lock)
-    plug: Plug = field(default_factory=Plug)
-    user: UserNet | None = None
-    ended: Ended | None = None
-
-    @property
-    def interface(self) -> str | None:
-        """What a capture of its network is on: its bridge, or its card on QEMU's own network."""
-        return self.user.name if self.user else self.bridge.name if self.bridge else None
-
-    @property
-    def nic(self) -> tuple[str, str] | None:
-        """The interface that is its alone, and its MAC address."""
-        return (self.user.name, self.user.mac) if self.user else (self.tap.name, self.tap.mac) if self.tap else None
-
-    def is_on(self, interface: str) -> bool:
-        """Whether that is its TAP, its bridge, or its card on QEMU's own network."""
-        return self.nic is not None and interface in {self.nic[0], self.interface}
-
-
-@dataclass(frozen=True)
-class _Wired:
-    """The network of a guest that is being booted, and what it lacks of what was asked for."""
-
-    bridge: Bridge | None = None
-    tap: Tap | None = None
-    user: UserNet | None = None
-    warnings: tuple[str, ...] = ()
-
-    def guest(self, machine: Machine, capture: Capture | None, stack: AsyncExitStack) -> Guest:
-        """The guest on it."""
-        plug = self.user.plug if self.user else Plug()
-        return Guest(machine, self.bridge, self.tap, capture, stack, plug=plug, user=self.user)
-
-
-@dataclass(frozen=True)
-class Booted:
-    """A booted guest."""
-
-    guest: Guest
-    prompt_seen: bool
-    elapsed: float
-    console: Output
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass
@@ -310,14 +221,14 @@ class Lab:
         request: BootRequest,
         spec: MachineSpec,
         ground: AsyncExitStack,
-    ) -> _Wired:
+    ) -> Wired:
         """Make the rest of the network."""
         if card is None:
-            return _Wired()
+            return Wired()
         if isinstance(card, UserNet):
             card.machine = machine
             self._scene = self._scene.with_nic(card.name, GuestNic(request.name, card.name, card.mac))
-            return _Wired(user=card, warnings=usernet.missing_services(spec.profile, request.services))
+            return Wired(user=card, warnings=usernet.missing_services(spec.profile, request.services))
         card.device.close()
         try:
             bridge = await ground.enter_async_context(self.bridges.port(self._bridge_spec(spec), card))
@@ -328,7 +239,7 @@ class Lab:
         warnings: tuple[str, ...] = ()
         if spec.profile.services if request.services is None else request.services:
             warnings = await self.bridges.serve(bridge, services.wanted(spec.profile, bridge))
-        return _Wired(bridge, card, warnings=warnings)
+        return Wired(bridge, card, warnings=warnings)
 
     async def _first_capture(self, request: BootRequest, interface: str, user: UserNet | None = None) -> Capture:
         wanted = await to_thread(partial(CaptureRequest, interface, filter=request.capture_filter))
@@ -421,12 +332,12 @@ class Lab:
             GuestNotRunning: No such guest, or one without a network.
         """
         guest = self.guest(name)
-        if guest.interface is None:
+        if guest.network is None:
             raise GuestNotRunning(
                 f"the guest {name} has no network to capture",
                 cure='Boot it with network=true or network="user", or give interface=',
             )
-        return guest.interface
+        return guest.network.name
 
     async def start_capture(self, request: CaptureRequest) -> Capture:
         """Start a capture; it is armed when this returns.

@@ -16,7 +16,8 @@ from anyio.to_thread import run_sync as to_thread
 from rawtap.capture import filters
 from rawtap.captures import Capture
 from rawtap.errors import CaptureUnreadable, InterfaceNotAllowed, RequestInvalid
-from rawtap.lab import Guest, Lab
+from rawtap.guests import Guest
+from rawtap.lab import Lab
 from rawtap.network import transmit
 from rawtap.packets import craft, headers, lines
 from rawtap.packets.lines import Line as Said
