@@ -1,9 +1,17 @@
-"""The bridges of one server: made or joined with the first guest on them, given back with the last."""
+"""Bridges: made or joined with the first guest on them, given back with the last, shared by the Labs of one process.
+
+Theory of operation. A process has one share of a bridge in the kernel's eyes (`network.bridge`), and one dnsmasq on it,
+however many of its Labs have guests there; `Shares` holds these. Each Lab has a `Bridges` of its own, which knows that
+Lab's part: the names that it may capture, and what to stop before its last guest leaves. What dnsmasq says is told to
+every Lab that is on the bridge.
+"""
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -23,60 +31,85 @@ logger = logging.getLogger(__name__)
 _TRIES = 5
 
 
-@dataclass
+@dataclass(eq=False)
 class _Lease:
-    """A bridge in use by this server's guests."""
+    """A bridge in use by this process's guests: how many of which Lab."""
 
     bridge: Bridge
     stack: AsyncExitStack
-    users: int = 0
+    users: Counter[Bridges] = field(default_factory=Counter)
     services: Services | None = None
+
+    def note(self, kind: str, text: str) -> None:
+        """Tell all who are on it."""
+        for each in list(self.users):
+            each.note(kind, text)
+
+
+@dataclass(eq=False)
+class Shares:
+    """The bridges that the Labs of this process use, by name. Everything here belongs to the event loop."""
+
+    leases: dict[str, _Lease] = field(default_factory=dict)
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+    swept: bool = False
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
 
 @dataclass(eq=False)
 class Bridges:
-    """Shares of bridges. `before_return` is called with a bridge's name before that is given back.
+    """A Lab's shares of bridges. `before_return` is called with a bridge's name before the last of them is given back.
 
     `note` is told what is served on them, as a word and in words.
     """
 
     before_return: Callable[[str], Awaitable[object]]
     note: Callable[[str, str], None]
-    _leases: dict[str, _Lease] = field(default_factory=dict)
-    _lock: anyio.Lock = field(default_factory=anyio.Lock)
-    _swept: bool = False
+    shares: Shares = field(default_factory=Shares)
+    number: int = field(init=False)  # of the Lab, among those of this process: two may have a guest of the same name
+
+    def __post_init__(self) -> None:
+        self.number = next(self.shares.numbers)
 
     def names(self) -> set[str]:
-        """Those that are in use."""
-        return set(self._leases)
+        """Those that this Lab uses."""
+        return {name for name, lease in self.shares.leases.items() if self in lease.users}
 
     def users(self, name: str) -> int:
-        """How many shares of a bridge are held."""
-        lease = self._leases.get(name)
-        return lease.users if lease else 0
+        """How many shares of a bridge this Lab holds."""
+        lease = self.shares.leases.get(name)
+        return lease.users[self] if lease else 0
 
     @asynccontextmanager
     async def share(self, spec: BridgeSpec) -> AsyncIterator[Bridge]:
         """A share of the bridge; the last one that is given back gives the bridge back."""
-        async with self._lock:
+        async with self.shares.lock:
             await self._sweep()
-            lease = self._leases.get(spec.name)
+            lease = self.shares.leases.get(spec.name)
             if lease is None or not await to_thread(network.is_there, lease.bridge):
                 stack = AsyncExitStack()
                 lease = _Lease(await stack.enter_async_context(in_thread(network.bridge(spec))), stack)
-                self._leases[spec.name] = lease
-            lease.users += 1
+                self.shares.leases[spec.name] = lease
+            lease.users[self] += 1
         try:
             yield lease.bridge
         finally:
             with anyio.CancelScope(shield=True):
-                async with self._lock:
-                    lease.users -= 1
-                    if lease.users == 0:
-                        if self._leases.get(spec.name) is lease:  # else its bridge was removed, and made anew
-                            del self._leases[spec.name]
-                            await self.before_return(spec.name)
-                        await lease.stack.aclose()
+                async with self.shares.lock:
+                    await self._give_back(lease)
+
+    async def _give_back(self, lease: _Lease) -> None:
+        name = lease.bridge.name
+        in_use = self.shares.leases.get(name) is lease  # else its bridge was removed, and made anew
+        lease.users[self] -= 1
+        if lease.users[self] == 0:
+            del lease.users[self]
+            if in_use:
+                await self.before_return(name)
+        if not lease.users:
+            if in_use:
+                del self.shares.leases[name]
+            await lease.stack.aclose()
 
     async def serve(self, bridge: Bridge, spec: ServicesSpec) -> str | None:
         """Have DHCP and DNS on a bridge that is shared, until it is given back; return why not, where it cannot be.
@@ -84,23 +117,23 @@ class Bridges:
         Raises:
             ProfileInvalid: A static host that cannot be.
         """
-        async with self._lock:
-            lease = self._leases[bridge.name]
+        async with self.shares.lock:
+            lease = self.shares.leases[bridge.name]
             if (reason := services.why_not(lease.bridge)) is not None:
                 return reason
             if lease.services is not None and lease.services.running:
                 same = lease.services.spec.hosts == spec.hosts
                 return None if same else f"dnsmasq on {bridge.name} keeps the hosts of the guest that was there first"
             try:
-                lease.services = await lease.stack.enter_async_context(services.serving(spec, self.note))
+                lease.services = await lease.stack.enter_async_context(services.serving(spec, lease.note))
             except ServicesUnavailable as error:
                 return str(error)
             return None
 
     def served_on(self, name: str) -> Services | None:
         """What is served on a bridge."""
-        lease = self._leases.get(name)
-        return lease.services if lease else None
+        lease = self.shares.leases.get(name)
+        return lease.services if lease and self in lease.users else None
 
     @asynccontextmanager
     async def port(self, spec: BridgeSpec, guest: str) -> AsyncIterator[tuple[Bridge, Tap]]:
@@ -115,8 +148,8 @@ class Bridges:
             async with AsyncExitStack() as stack:
                 bridge = await stack.enter_async_context(self.share(spec))
                 try:
-                    async with self._lock:
-                        tap = await stack.enter_async_context(in_thread(network.tap(bridge, guest)))
+                    async with self.shares.lock:
+                        tap = await stack.enter_async_context(in_thread(network.tap(bridge, guest, self.number)))
                 except BridgeGone:
                     if left:
                         continue
@@ -129,15 +162,15 @@ class Bridges:
 
     async def sweep(self) -> None:
         """Remove what dead servers left behind, if that was not done yet. Failing to is logged, and no error."""
-        async with self._lock:
+        async with self.shares.lock:
             try:
                 await self._sweep()
             except NetworkError as error:
                 logger.warning("could not look for leftovers: %s", error)
 
     async def _sweep(self) -> None:
-        """Once a server, before its first network."""
-        if not self._swept and privileges.current().may(privileges.Capability.NET_ADMIN):
+        """Once a process, before its first network."""
+        if not self.shares.swept and privileges.current().may(privileges.Capability.NET_ADMIN):
             for name in await to_thread(network.sweep):
                 logger.info("removed %s, left behind by a rawtap that was killed", name)
-        self._swept = True
+        self.shares.swept = True

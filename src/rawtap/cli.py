@@ -10,11 +10,13 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from rawtap import privileges, rootless
 from rawtap.errors import RawtapError, RootlessUnavailable
+from rawtap.http import options as http_options
 from rawtap.settings import Settings, default_capture_dir
 from rawtap.untrusted import visible
 
@@ -28,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"rawtap {version('rawtap')}")
     commands = parser.add_subparsers(dest="command", required=True)
-    serve = commands.add_parser("serve", help="serve MCP over stdin and stdout")
+    serve = commands.add_parser("serve", help="serve MCP over stdin and stdout, or over HTTP")
     doctor = commands.add_parser("doctor", help="check what rawtap needs on this machine")
     for command, run in ((serve, _serve), (doctor, _doctor)):
         command.set_defaults(run=run)
@@ -38,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="let the agent give every QMP command: through them it can read and write your files and start programs",
     )
+    http_options.add_to(serve, _count)
     demo = commands.add_parser("demo", help="show the whole story on U-Boot, as an MCP client of this server")
     demo.set_defaults(run=_demo)
     demo.add_argument("--no-color", action="store_true", help="plain text")
@@ -122,10 +125,11 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _prepare(options: argparse.Namespace, given: list[str]) -> None:
+def _prepare(options: argparse.Namespace, given: list[str], meanwhile: Callable[[], None]) -> None:
     """Get what makes links and captures possible: the private interpreter's capabilities, or a namespace of our own.
 
-    Without --rootless it is the former where it can be had, or where the host's own interfaces are wanted.
+    Without --rootless it is the former where it can be had, or where the host's own interfaces are wanted. In between,
+    `meanwhile` is called: it runs in the last program, and in the network that this process was started in.
 
     Raises:
         RootlessUnavailable: --rootless was given, and cannot be.
@@ -133,6 +137,8 @@ def _prepare(options: argparse.Namespace, given: list[str]) -> None:
     wanted = options.rootless
     if not wanted:
         privileges.enter_private_interpreter(given)
+    meanwhile()
+    if not wanted:
         able = privileges.current().may(privileges.Capability.NET_ADMIN)
         if able or wanted is False or options.allow_interface:
             options.rootless = False
@@ -162,13 +168,24 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 def _serve(options: argparse.Namespace) -> int:
     gc.disable()  # what is imported stays: to look for garbage in it takes a tenth of the start
-    from rawtap.server import serve_stdio
+    if options.http:
+        from rawtap.http.serve import serve_http
 
+        serving = serve_http(http_options.limited(_settings(options), options), options.door)
+    else:
+        from rawtap.server import serve_stdio
+
+        serving = serve_stdio(_settings(options))
     gc.freeze()
     gc.enable()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="rawtap: %(levelname)s: %(message)s")
-    asyncio.run(serve_stdio(_settings(options)))
+    asyncio.run(serving)
     return 0
+
+
+def _open_door(options: argparse.Namespace) -> None:
+    if options.run is _serve and options.http:
+        options.door = http_options.open_door(options)
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -247,6 +264,8 @@ def _parse(given: list[str]) -> argparse.Namespace:
         parser.error(f"unrecognized arguments: {' '.join(left)}")
     if left:
         options.filter += left
+    if options.run is _serve and (wrong := http_options.misused(options)):
+        parser.error(f"{wrong} needs --http")
     return options
 
 
@@ -256,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(given)
     if options.run in {_serve, _doctor}:
         try:
-            _prepare(options, given)
+            _prepare(options, given, partial(_open_door, options))
         except RawtapError as error:
             _complain(str(error))
             return 1

@@ -23,7 +23,7 @@ from anyio.to_thread import run_sync as to_thread
 
 from rawtap import services
 from rawtap.blocking import in_thread
-from rawtap.bridges import Bridges
+from rawtap.bridges import Bridges, Shares
 from rawtap.capture.session import CaptureRequest
 from rawtap.captures import Capture, CaptureReport, Captures
 from rawtap.chronicle import Chronicle
@@ -43,6 +43,7 @@ from rawtap.guest.console import Output
 from rawtap.guest.machine import Exit, Machine
 from rawtap.guest.paths import allowed_for
 from rawtap.guest.profile import TRUSTED_BRIDGES, BootOptions, MachineSpec
+from rawtap.limits import require_room
 from rawtap.network import addressing, links, watch
 from rawtap.network.impair import Plug
 from rawtap.network.links import Link
@@ -129,10 +130,12 @@ class Lab:
 
     Attributes:
         indexes: Of the files whose packets were asked for.
+        shares: The bridges that all Labs of this process use.
     """
 
     settings: Settings
     indexes: Indexes = field(default_factory=Indexes)
+    shares: Shares = field(default_factory=Shares)
     guests: dict[str, Guest] = field(default_factory=dict)
     chronicle: Chronicle = field(default_factory=Chronicle)
     captures: Captures = field(init=False)
@@ -146,7 +149,7 @@ class Lab:
 
     def __post_init__(self) -> None:
         self.captures = Captures(self.settings, self.chronicle)
-        self.bridges = Bridges(self._stop_captures_on, self.chronicle.journal.note)
+        self.bridges = Bridges(self._stop_captures_on, self.chronicle.journal.note, self.shares)
         self._scene = Scene(others=TRUSTED_BRIDGES | self.settings.allowed_interfaces)
 
     async def __aenter__(self) -> Self:
@@ -192,6 +195,7 @@ class Lab:
             raise RequestInvalid("capture=true needs a network", cure="Boot with network=true as well")
         if request.services and not request.network:
             raise RequestInvalid("services=true needs a network", cure="Boot with network=true as well")
+        self._require_room(name)
         over = self._booting[name] = anyio.Event()
         try:
             if (previous := self.guests.get(name)) is not None:
@@ -217,6 +221,11 @@ class Lab:
                 cure="qemu_shutdown ends it; another name= boots a second one beside it",
             )
 
+    def _require_room(self, name: str) -> None:
+        running = {each.machine.name for each in self.guests.values() if each.machine.running}
+        there = len((running | set(self._booting)) - {name})
+        require_room(there, self.settings.max_guests, "guests are running", "qemu_shutdown ends one")
+
     async def _start(self, request: BootRequest, spec: MachineSpec, stack: AsyncExitStack, report: Report) -> Booted:
         """Build one guest on `stack`, which keeps what it holds if this fails."""
         bridge, tap, warning = None, None, None
@@ -225,7 +234,7 @@ class Lab:
             await self._watching()  # for the sake of the timeline: a capture may come later
             bridge, tap = await stack.enter_async_context(self.bridges.port(self._bridge_spec(spec), request.name))
             if spec.profile.services if request.services is None else request.services:
-                warning = await self.bridges.serve(bridge, services.wanted(spec.profile, bridge))
+                warning = await self.bridges.serve(bridge, services.wanted(spec.profile, bridge, self.bridges.number))
             self._scene = self._scene.with_nic(tap.name, GuestNic(request.name, bridge.name, tap.mac))
         captures: list[Capture] = []  # stopped after the machine has ended
         stack.push_async_callback(self.captures.stop_those, captures.__contains__)

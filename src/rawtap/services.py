@@ -51,13 +51,15 @@ def find_dnsmasq() -> str | None:
     return shutil.which("dnsmasq", path=_FOLDERS)
 
 
-def wanted(profile: Profile, bridge: Bridge) -> ServicesSpec:
+def wanted(profile: Profile, bridge: Bridge, lab: int) -> ServicesSpec:
     """What a guest's profile has served on its bridge.
 
-    A static host without a MAC address is the guest of that name; its card's is known before it is made.
+    A static host without a MAC address is the guest of that name, of the Lab of that number; its card's is known before
+    it is made.
     """
     hosts = tuple(
-        StaticHost(host.name, host.mac or guest_mac(bridge.name, host.name), host.address) for host in profile.hosts
+        StaticHost(host.name, host.mac or guest_mac(bridge.name, host.name, lab), host.address)
+        for host in profile.hosts
     )
     return ServicesSpec(bridge.name, bridge.address, hosts)
 

@@ -191,20 +191,20 @@ def _give_back(link: Link) -> None:
         links.delete(now)
 
 
-def guest_mac(bridge: str, guest: str) -> str:
-    """The MAC address of this server's guest of that name, on the bridge of that name."""
-    return addressing.mac_for("guest", bridge, guest, str(os.getpid()))
+def guest_mac(bridge: str, guest: str, lab: int) -> str:
+    """The MAC address of the guest of that name on the bridge of that name, of this server's Lab of that number."""
+    return addressing.mac_for("guest", bridge, guest, str(os.getpid()), *([str(lab)] if lab else []))
 
 
 @contextmanager
-def tap(on: Bridge, guest: str) -> Iterator[Tap]:
-    """A TAP on `on` for the guest of that name. It is gone once the block and QEMU have ended.
+def tap(on: Bridge, guest: str, lab: int = 0) -> Iterator[Tap]:
+    """A TAP on `on` for the guest of that name, of that Lab. It is gone once the block and QEMU have ended.
 
     Raises:
         BridgeGone: Before the TAP was on it.
         NetworkError: Another of its kinds.
     """
-    mac = guest_mac(on.name, guest)
+    mac = guest_mac(on.name, guest, lab)
     with _alone():
         if not is_there(on):
             raise BridgeGone(on.name)
