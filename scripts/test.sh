@@ -6,7 +6,7 @@ set -euo pipefail
 # shellcheck source=scripts/_setup.sh
 . "$(dirname "$0")/_setup.sh"
 
-install_packages "${RUN_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
+install_packages "${RUN_PACKAGES[@]}" "${BUILD_PACKAGES[@]}" "${OPTIONAL_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
 build_environment test
 make_account
 give_capabilities

@@ -135,7 +135,7 @@ def _prepare(options: argparse.Namespace, given: list[str], meanwhile: Callable[
         RootlessUnavailable: --rootless was given, and cannot be.
     """
     wanted = options.rootless
-    if not wanted:
+    if not (wanted or _only_rootless(options)):
         privileges.enter_private_interpreter(given)
     meanwhile()
     if not wanted:
@@ -152,6 +152,17 @@ def _prepare(options: argparse.Namespace, given: list[str], meanwhile: Callable[
             raise
         options.rootless = False  # each call that needs a privilege says what is missing
         privileges.lay_down()
+
+
+def _only_rootless(options: argparse.Namespace) -> bool:
+    """Whether a container keeps CAP_NET_ADMIN back, and a namespace is possible instead.
+
+    The private interpreter would get the rest of its capabilities, and nobody who has some from a file may unshare
+    (it is not dumpable, and may not write its own map: proc(5)).
+    """
+    if options.rootless is False or options.allow_interface:
+        return False
+    return privileges.out_of_bounds(privileges.Capability.NET_ADMIN) and rootless.why_not() is None
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -60,7 +60,7 @@ def _network(settings: Settings) -> Finding:
         found = "privileged: bridges and TAPs of this machine, and the interfaces that the operator allows"
     else:
         found = "no way to make links or to capture"
-        return Finding("network", ok=False, found=found, cure=privileges.cure_for_lack())
+        return Finding("network", ok=False, found=found, cure=privileges.cure_for_lack(Capability.NET_ADMIN))
     return Finding("network", ok=True, found=found)
 
 
@@ -76,7 +76,7 @@ def _capability(capability: Capability, purpose: str) -> Finding:
     name = str(capability).lower()
     if privileges.current().may(capability):
         return Finding(name, ok=True, found=f"permitted: rawtap can {purpose}")
-    return Finding(name, ok=False, found=privileges.explain_lack(), cure=privileges.cure_for_lack())
+    return Finding(name, ok=False, found=privileges.explain_lack(capability), cure=privileges.cure_for_lack(capability))
 
 
 def _tun() -> Finding:
@@ -101,7 +101,8 @@ def _dnsmasq() -> Finding:
     if path is None:
         return Finding(name, ok=True, found=f"not installed: no DHCP and DNS; they need the package {services.PACKAGE}")
     if not privileges.current().may(Capability.NET_BIND_SERVICE):
-        found = f"{path}, which needs {Capability.NET_BIND_SERVICE} for DHCP and DNS: {privileges.explain_lack()}"
+        lack = privileges.explain_lack(Capability.NET_BIND_SERVICE)
+        found = f"{path}, which needs {Capability.NET_BIND_SERVICE} for DHCP and DNS: {lack}"
         return Finding(name, ok=True, found=found)
     return Finding(name, ok=True, found=f"{path}: DHCP and DNS can be served")
 
