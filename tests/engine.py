@@ -182,13 +182,17 @@ exec chroot . /bin/sh -c 'umount -l /mnt/old; cd "$0"; exec "$@"' "$folder" \
 
 
 def command_in(
-    image: Image, *arguments: str, add: frozenset[str] = frozenset(), environment: Mapping[str, str] | None = None
+    image: Image,
+    *arguments: str,
+    add: frozenset[str] = frozenset(),
+    drop: frozenset[str] = frozenset(),
+    environment: Mapping[str, str] | None = None,
 ) -> list[str]:
     """A command line that runs the image as an engine does: ``run --cap-add ... --device /dev/net/tun IMAGE``.
 
     It has namespaces of its own for mounts, network, processes, IPC and the host's name.
     """
-    bounding = ",".join(["-all", *(f"+{name}" for name in sorted(DEFAULT_CAPABILITIES | add))])
+    bounding = ",".join(["-all", *(f"+{name}" for name in sorted((DEFAULT_CAPABILITIES | add) - drop))])
     inside = {**image.environment, "HOME": f"/home/{image.user}", **(environment or {})}
     unshare = ["unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--"]
     start = ["/bin/sh", "-c", _START, "sh", str(image.root), bounding, *image.ids(), image.folder]

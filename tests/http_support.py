@@ -17,7 +17,7 @@ from mcp.shared._httpx_utils import create_mcp_http_client
 
 from support import RAWTAP, Account, Session
 
-TOKEN = "a-token-of-the-tests-own"
+TOKEN = "a-token-of-the-tests-own"  # noqa: S105
 VERSION = "2025-06-18"
 Mode = Literal["auto", "legacy"] | str
 
@@ -39,7 +39,7 @@ class HttpServer:
     def request(
         self, method: str = "POST", body: object = None, path: str = "/mcp", **headers: str | None
     ) -> tuple[int, dict[str, str], str]:
-        """A request by hand: its status, headers and body. A header of None is left out; `_` in names stands for "-"."""
+        """A request by hand: its status, headers and body. A header of None is left out; `_` stands for "-"."""
         place = urlsplit(self.url)
         sent: dict[str, str | None] = {
             "Authorization": f"Bearer {self.token}",
@@ -131,7 +131,11 @@ def started(command: list[str]) -> Iterator[HttpServer]:
         finally:
             if process.poll() is None:
                 process.terminate()
-            process.wait(timeout=20)
+            try:
+                process.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
 
 
 @asynccontextmanager

@@ -241,7 +241,7 @@ def test_a_client_that_listens_is_not_idle(user: Account) -> None:
     async def scenario(server: HttpServer) -> None:
         async with connected(server, mode="legacy") as session:
             booted = await session.boot()
-            # One that says nothing more, and has no stream, goes by the same clock: when it is over, the other would be.
+            # One that says nothing more, and has no stream, goes by the same clock: when it is over, both would be.
             quiet = HandSession(server).call("qemu_boot", profile="u-boot-riscv64")
             assert await eventually_async(lambda: not exists(quiet["pid"]), 10)
             assert exists(booted["pid"])

@@ -164,7 +164,7 @@ async def serving(spec: ServicesSpec, note: Note) -> AsyncIterator[Services]:
 
 def _spawn(spec: ServicesSpec, memory: int) -> subprocess.Popen[bytes]:
     """Start it, from this thread and at once: nothing else may run while the capabilities are ambient."""
-    dnsmasq = [_require("dnsmasq", PACKAGE), *arguments(spec, "/dev/stdin")]
+    dnsmasq = [_require("dnsmasq", PACKAGE), *arguments(spec, "/proc/self/fd/0")]
     command = privileges.tied(_require("setpriv", "util-linux"), _capabilities(), dnsmasq)
     with privileges.passed_on(_NEEDED, f"serve DHCP and DNS on {spec.bridge}", ServicesUnavailable):
         try:

@@ -20,10 +20,9 @@ from starlette.types import Receive, Scope, Send
 
 from rawtap.errors import RawtapError, ServerLimit
 from rawtap.http.answers import Held, Watched, refusal, rpc_error
-from rawtap.http.clients import Client, Clients
+from rawtap.http.clients import SESSION_HEADER, Client, Clients, knows_sessions, session_of
 from rawtap.http.options import HttpSettings
 
-SESSION_HEADER = "mcp-session-id"
 _PATH = re.compile(r"/mcp(?:/(?P<name>[A-Za-z0-9][A-Za-z0-9_-]{0,31}))?/?")
 _OK, _NO_ROOM = 200, 503
 _SHARED = ""  # the name of the Lab of all; no path has it
@@ -69,14 +68,12 @@ class Gateway:
         return PlainTextResponse(text, status_code=401, headers={"WWW-Authenticate": challenge})
 
     async def _hand_over(self, name: str | None, request: Request, send: Send) -> None:
-        session = request.headers.get(SESSION_HEADER)
+        session = session_of(request.scope)
         if self._settings.shared:
             await self._to_lab(_SHARED, None, request, send)
         elif name is not None:
             await self._to_lab(name, f"lab-{name}", request, send)
-        elif request.headers.get(MCP_PROTOCOL_VERSION_HEADER, HANDSHAKE_PROTOCOL_VERSIONS[0]) not in (
-            HANDSHAKE_PROTOCOL_VERSIONS
-        ):
+        elif not knows_sessions(request.scope):
             await _needs_a_session(request)(request.scope, request.receive, send)
         elif session is None:
             await self._open(request, send)
@@ -102,19 +99,11 @@ class Gateway:
             await missing(request.scope, request.receive, send)
             return
         client = await self._clients.open(f"client-{secrets.token_hex(8)}")
-        opened = False
-
-        def started(status: int, headers: dict[bytes, bytes]) -> None:
-            nonlocal opened
-            if status == _OK and (session := headers.get(SESSION_HEADER.encode())):
-                opened = True
-                self._clients.remember(session.decode("latin-1"), client)
-
         try:
-            await client.serve(request.scope, request.receive, Watched(send, started))
+            await client.serve(request.scope, request.receive, Watched(send))
         finally:
-            if not opened:
-                client.end()
+            if not client.sessions:
+                self._clients.drop(client)
 
     async def _to_client(self, client: Client, request: Request, send: Send) -> None:
         """A request of a session; the end of a session is answered when everything of it is released."""
@@ -132,9 +121,7 @@ class Gateway:
 
 def _may_open(request: Request) -> bool:
     """Whether this may be a session's first request, of a client that knows sessions."""
-    version = request.headers.get(MCP_PROTOCOL_VERSION_HEADER)
-    modern = version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS
-    return request.method == "POST" and SESSION_HEADER not in request.headers and not modern
+    return request.method == "POST" and SESSION_HEADER not in request.headers and knows_sessions(request.scope)
 
 
 def _too_many(most: int) -> ServerLimit:

@@ -16,8 +16,8 @@ import uvicorn
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from rawtap.http.clients import Clients
-from rawtap.http.gateway import SESSION_HEADER, Gateway
+from rawtap.http.clients import SESSION_HEADER, Clients
+from rawtap.http.gateway import Gateway
 from rawtap.http.options import HttpSettings
 from rawtap.server import ENDING_SIGNALS
 from rawtap.settings import Settings
