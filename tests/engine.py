@@ -62,10 +62,11 @@ class Image:
 
 
 class Build:
-    """Carries out a Containerfile, an instruction at a time."""
+    """Carries out a Containerfile, an instruction at a time; what it runs is in the network namespace `network`."""
 
-    def __init__(self, context: Path, folder: Path) -> None:
+    def __init__(self, context: Path, folder: Path, network: str) -> None:
         self._context, self._folder = context, folder
+        self._outside = ["nsenter", f"--net={network}", "--"]
         self._stages: dict[str, Image] = {}
         self._image = Image(folder)
         self._arguments: dict[str, str] = {}
@@ -92,7 +93,8 @@ class Build:
     def _base(self, name: str) -> Path:
         root = self._folder / "base"
         if not root.exists():
-            subprocess.run(["debootstrap", "--variant=minbase", _SUITES[name], root, _MIRROR], check=True)
+            make = ["debootstrap", "--variant=minbase", _SUITES[name], root, _MIRROR]
+            subprocess.run([*self._outside, *make], check=True)
             shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
         return root
 
@@ -119,7 +121,7 @@ class Build:
                 environment |= dict.fromkeys(("PIP_CERT", "SSL_CERT_FILE"), "/dev/certificates")
             environment |= self._arguments | self._image.environment
             inside = ["/usr/bin/env", "-i", *_assignments(environment), "/bin/sh", "-c", rest]
-            subprocess.run(["chroot", root, *inside], check=True)
+            subprocess.run([*self._outside, "chroot", root, *inside], check=True)
 
     def _note(self, instruction: Instruction) -> None:
         image, rest = self._image, instruction.rest

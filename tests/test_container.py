@@ -3,6 +3,7 @@ capabilities. No container engine takes part; `engine` says by what means, and w
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -60,7 +61,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     """What the Containerfile comes to; it takes some minutes, and the mirrors of Debian and PyPI."""
     folder = tmp_path_factory.mktemp("image")
     try:
-        yield Build(ROOT, folder).run(CONTAINERFILE.read_text(encoding="utf-8"))
+        yield Build(ROOT, folder, os.environ["RAWTAP_TEST_OUTSIDE"]).run(CONTAINERFILE.read_text(encoding="utf-8"))
     finally:
         # Not by walking in from here: whatever is mounted in there still must not be followed.
         subprocess.run(["rm", "-rf", "--one-file-system", folder], check=True)

@@ -60,12 +60,12 @@ class Client:
                 task_status.started()
                 await self._until_over()
                 await self._cut_short()
+            if self.folder:
+                await to_thread(_remove_if_empty, self.folder)
         except* (RawtapError, OSError) as errors:  # of the release: the others' Labs go on
             logger.error("a client's end: %s", "; ".join(map(str, errors.exceptions)))  # noqa: TRY400
         finally:
             self.over = True
-            if self.folder:
-                await to_thread(_remove_if_empty, self.folder)
             self.opened.set()
             self.gone.set()
 
@@ -78,8 +78,10 @@ class Client:
         """Answer a request; it counts as in progress until its answer is sent. A client's end cuts it short."""
         send.on_start = partial(self._learn, session_of(scope), scope["method"])
         try:
+            if self.over:
+                raise stopping()
             require_room(len(self._requests), _MAX_REQUESTS, "requests are in progress", "End one")
-        except ServerLimit as error:
+        except (ServerLimit, ServerStopping) as error:
             await refusal(error)(scope, receive, send)
             return
         with anyio.CancelScope() as cut:
