@@ -239,7 +239,7 @@ def fails_to_start(account: Account, *options: str, variable: str | None = TOKEN
     command = account.command(RAWTAP, "serve", *options)
     if variable is not None:
         command.insert(command.index("-i") + 1, f"RAWTAP_TOKEN={variable}")
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=30)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("rawtap: server.cannot_start: ")
@@ -336,19 +336,27 @@ def test_a_signal_ends_it_with_everything_released(anyone: Account, number: sign
 
 
 @pytest.mark.parametrize("lab", ["", "a"])
-def test_a_signal_during_a_call_and_a_stream_ends_them_and_it(user: Account, lab: str) -> None:
+@pytest.mark.parametrize("what", ["boot", "wait"])
+def test_a_signal_during_a_call_ends_it_and_the_server(user: Account, lab: str, what: str) -> None:
     async def scenario(server: HttpServer) -> None:
         async with connected(server, lab) as session, anyio.create_task_group() as group:
 
-            async def signal_when_it_boots() -> None:
-                def boots() -> bool:
-                    return any("qemu-system" in command_of(child) for child in children_of(server.pid))
+            def is_in_progress() -> bool:
+                if what == "wait":
+                    return "armed" in session.progress
+                return any("qemu-system" in command_of(child) for child in children_of(server.pid))
 
-                assert await eventually_async(boots)
+            async def signal_then() -> None:
+                assert await eventually_async(is_in_progress)
                 server.process.terminate()
 
-            group.start_soon(signal_when_it_boots)
-            await session.boot(capture=True)
+            if what == "wait":
+                await session.boot(capture=True)
+            group.start_soon(signal_then)
+            if what == "wait":
+                await session.call("qemu_pcap_wait", filter="udp port 9", timeout=600)
+            else:
+                await session.boot(capture=True)
 
     with http_server(user) as server:
         with pytest.RaisesGroup(MCPError, flatten_subgroups=True, allow_unwrapped=True):

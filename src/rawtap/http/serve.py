@@ -27,7 +27,7 @@ _GRACE_SECONDS = 1  # for answers on their way out, when everything is released
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn without its way with signals, which would kill the process after it has shut down."""
+    """uvicorn without its way with signals, by which it would stop answering before everything is released."""
 
     def __init__(self, config: uvicorn.Config, settings: HttpSettings) -> None:
         super().__init__(config)
