@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from support import Account, ToolFailed, command_of, link_names, read_back, serving
+from support import Account, ToolFailed, command_of, eventually_async, link_names, read_back, serving
 from test_endings import raw_client
 
 ARCHITECTURES = ["riscv64", "aarch64", "arm", "x86_64"]
@@ -110,6 +110,8 @@ def test_a_debugger_can_connect_and_nobody_else(user: Account) -> None:
             assert (folder.stat().st_mode & 0o777, folder.stat().st_uid) == (0o700, user.uid)
             assert await anyio.to_thread.run_sync(asks_as, Account("nobody", 65534, 65534, user.home), path) != 0
             answer = await anyio.to_thread.run_sync(asked, path, b"?")
+            (row,) = (await session.call("qemu_status"))["guests"]
+            assert (row["gdb"], row["accelerator"]) == (booted["gdb"], booted["accelerator"])
             assert b"+$T05" in answer  # SIGTRAP: a debugger that comes stops the guest
             again = await session.boot(network=False, gdb=False, name="plain")
             assert again["gdb"] is None
@@ -160,3 +162,20 @@ def test_the_servers_end_removes_the_debuggers_socket(user: Account) -> None:
         client.process.terminate()
         assert client.process.wait(timeout=10) == 0
     assert not path.parent.exists()
+
+
+def test_a_killed_servers_debugger_socket_goes_with_the_next_start_and_a_living_ones_stays(user: Account) -> None:
+    async def next_start(left: Path) -> None:
+        async with serving(user) as session:
+            await session.call("qemu_status")
+            assert await eventually_async(lambda: not left.exists())
+
+    with raw_client(user) as living, raw_client(user) as killed:
+        alive, left = (
+            Path(client.call("qemu_boot", profile="u-boot-riscv64", gdb=True)["gdb"].removeprefix("unix:")).parent
+            for client in (living, killed)
+        )
+        killed.process.kill()
+        killed.process.wait()
+        anyio.run(next_start, left)
+        assert alive.exists()

@@ -255,9 +255,10 @@ def test_it_goes_with_the_last_guest_before_the_bridge_goes(user: Account) -> No
             await session.boot(services=True)
             assert (await session.boot(services=True, name="second"))["warnings"] == []
             (pid,) = dnsmasq_below(session.pid)
-            await session.call("qemu_shutdown", timeout=0)
+            first = await session.call("qemu_shutdown", timeout=0)
             assert exists(pid)
-            await session.call("qemu_shutdown", name="second", timeout=0)
+            last = await session.call("qemu_shutdown", name="second", timeout=0)
+            assert [f"dnsmasq {pid}" in each["released"] for each in (first, last)] == [False, True]
             assert not exists(pid)
             kinds = [kind for kind, text in await events(session) if BRIDGE in text]
             assert kinds.index("services_ended") < kinds.index("link_removed")

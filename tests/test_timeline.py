@@ -206,7 +206,8 @@ def test_links_are_told_of_without_any_capture(user: Account) -> None:
             network = (await session.boot())["network"]
             events, _ = await pages(session)
             _, cursor = await pages(session, sources=["event"])
-            in_order(events, ("event", f"link '{network['bridge']}' is there"), ("event", "guest guest started"))
+            there = f"link '{network['bridge']}' is there"
+            in_order(events, ("event", "guest guest started"), ("event", there), ("console", "OpenSBI"))
             for state in ("down", "up") * 3:
                 await set_link(network["bridge"], state)
                 events, cursor = await pages(session, since=cursor, sources=["event"])

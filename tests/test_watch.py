@@ -88,10 +88,11 @@ def test_counters_are_those_of_the_moment_and_last_beyond_the_interface(wire: Wi
         assert after.links == {link.index: link for link in links.all_links()}
         wire.set_state(wire.far, "down")
         wire.remove(wire.far)
-        gone = watcher.look()
+        gone = watcher.look(after.at)
         assert far not in gone.links
         assert gone.gone[far].link.sent == after.links[far].sent
         assert after.at <= gone.gone[far].at <= gone.at
+        assert watcher.look(gone.at).gone == {}
         assert changes(watcher, far) == ["down", "removed"]
 
 
@@ -121,7 +122,7 @@ def test_an_overrun_is_told_and_the_table_is_right_again(wire: Wire) -> None:
             netlink.link("del", index=gone)
         assert changes(watcher, near) == ["missed", "down"]
         assert changes(watcher, gone) == ["missed", "removed"]
-        assert gone in watcher.look().gone
+        assert gone in watcher.look(0).gone
         wire.set_state(wire.near, "up")
         assert changes(watcher, near)[2] == "up"
         watcher.refresh(far)

@@ -136,8 +136,8 @@ class Bridges:
         return lease.services if lease and self in lease.users else None
 
     @asynccontextmanager
-    async def port(self, spec: BridgeSpec, guest: str) -> AsyncIterator[tuple[Bridge, Tap]]:
-        """A share of the bridge, and a TAP on it for the guest of that name.
+    async def port(self, spec: BridgeSpec, tap: Tap) -> AsyncIterator[Bridge]:
+        """A share of the bridge, with that TAP on it.
 
         The server that made a bridge may remove it between the two; then it is made anew, some times at the most.
 
@@ -149,7 +149,7 @@ class Bridges:
                 bridge = await stack.enter_async_context(self.share(spec))
                 try:
                     async with self.shares.lock:
-                        tap = await stack.enter_async_context(in_thread(network.tap(bridge, guest, self.number)))
+                        await to_thread(network.plug, tap, bridge)
                 except BridgeGone:
                     if left:
                         continue
@@ -157,7 +157,7 @@ class Bridges:
                         f"the bridge {spec.name} was removed {_TRIES} times since it was made",
                         cure="Find out who does it; qemu_timeline tells when",
                     ) from None
-                yield bridge, tap
+                yield bridge
                 return
 
     async def sweep(self) -> None:

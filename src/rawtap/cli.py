@@ -1,9 +1,12 @@
-"""The command line: arguments and exit codes."""
+"""The command line: arguments and exit codes.
+
+It is read twice where this process is replaced by the private interpreter: what only a command needs, that command
+imports.
+"""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import gc
 import logging
 import re
@@ -11,8 +14,8 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 
 from rawtap import privileges, rootless
 from rawtap.errors import RawtapError, RootlessUnavailable
@@ -24,11 +27,21 @@ _MAX_RING_MIB = 1024
 _MAX_SHOWN = 999_999_999
 
 
+class _ShowVersion(argparse.Action):
+    """Looks the version up when it is asked for: the look-up takes longer than all else that precedes a command."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        print(f"rawtap {version('rawtap')}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="rawtap", description="Boot an OS in QEMU, put it on a real wire, see every packet."
     )
-    parser.add_argument("--version", action="version", version=f"rawtap {version('rawtap')}")
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="serve MCP over stdin and stdout, or over HTTP")
     doctor = commands.add_parser("doctor", help="check what rawtap needs on this machine")
@@ -179,6 +192,8 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 def _serve(options: argparse.Namespace) -> int:
     gc.disable()  # what is imported stays: to look for garbage in it takes a tenth of the start
+    import asyncio
+
     if options.http:
         from rawtap.http.serve import serve_http
 
@@ -200,6 +215,8 @@ def _open_door(options: argparse.Namespace) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    import asyncio
+
     from rawtap.doctor import examine
 
     findings = asyncio.run(examine(_settings(options)))
@@ -211,6 +228,8 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
+    import asyncio
+
     from rawtap.demo import run
 
     return asyncio.run(run(color=not options.no_color))

@@ -1,6 +1,6 @@
 """The Lab: the one owner of guests, networks and captures.
 
-Order of start: bridge, TAP, QEMU (paused), capture, processors. Order of release: guest, captures (drained), TAP,
+Order of start: TAP, QEMU (paused), bridge, capture, processors. Order of release: guest, captures (drained), TAP,
 bridge. Whatever fails or is cancelled on the way up is taken down again by the same path; releases are shielded
 from cancellation, so that a cancelled call leaves nothing half-way.
 
@@ -44,7 +44,7 @@ from rawtap.guest.machine import Exit, Machine
 from rawtap.guest.paths import allowed_for
 from rawtap.guest.profile import TRUSTED_BRIDGES, BootOptions, MachineSpec
 from rawtap.limits import require_room
-from rawtap.network import addressing, links, watch
+from rawtap.network import addressing, links, network, watch
 from rawtap.network.impair import Plug
 from rawtap.network.links import Link
 from rawtap.network.network import Bridge, BridgeSpec, Tap
@@ -228,14 +228,13 @@ class Lab:
 
     async def _start(self, request: BootRequest, spec: MachineSpec, stack: AsyncExitStack, report: Report) -> Booted:
         """Build one guest on `stack`, which keeps what it holds if this fails."""
+        ground = await stack.enter_async_context(AsyncExitStack())  # what is released last: the share of the bridge
         bridge, tap, warning = None, None, None
         if request.network:
             await report("making the network")
             await self._watching()  # for the sake of the timeline: a capture may come later
-            bridge, tap = await stack.enter_async_context(self.bridges.port(self._bridge_spec(spec), request.name))
-            if spec.profile.services if request.services is None else request.services:
-                warning = await self.bridges.serve(bridge, services.wanted(spec.profile, bridge, self.bridges.number))
-            self._scene = self._scene.with_nic(tap.name, GuestNic(request.name, bridge.name, tap.mac))
+            port = self._bridge_spec(spec)
+            tap = await stack.enter_async_context(in_thread(network.tap(port.name, request.name, self.bridges.number)))
         captures: list[Capture] = []  # stopped after the machine has ended
         stack.push_async_callback(self.captures.stop_those, captures.__contains__)
         await report("starting QEMU")
@@ -244,11 +243,15 @@ class Lab:
         machine = await Machine.spawn(request.name, spec, nic, self.settings.scratch_dir, on_exit)
         stack.push_async_callback(machine.end)
         self.chronicle.guest_started(machine)
-        if tap:
+        if tap:  # all that follows, up to the greeting, is done while QEMU comes up
             tap.device.close()
+            bridge = await ground.enter_async_context(self.bridges.port(port, tap))
+            self._scene = self._scene.with_nic(tap.name, GuestNic(request.name, bridge.name, tap.mac))
+            if spec.profile.services if request.services is None else request.services:
+                warning = await self.bridges.serve(bridge, services.wanted(spec.profile, bridge, self.bridges.number))
         if request.capture and bridge:
             wanted = await to_thread(partial(CaptureRequest, bridge.name, filter=request.capture_filter))
-            captures.append(await self.start_capture(wanted))  # while QEMU comes up
+            captures.append(await self.start_capture(wanted))
         try:
             await machine.greet()
         except BaseException:  # nothing ran that could be in it
@@ -312,6 +315,8 @@ class Lab:
 
     async def _take_down(self, guest: Guest) -> Ended:
         exit_ = await guest.machine.end()
+        served = self.bridges.served_on(guest.bridge.name) if guest.bridge else None
+        ran = served is not None and served.running
         interfaces = {guest.tap.name} if guest.tap else set()
         if guest.bridge and self.bridges.users(guest.bridge.name) == 1:
             interfaces.add(guest.bridge.name)
@@ -320,6 +325,8 @@ class Lab:
         finally:
             await guest.stack.aclose()
         released, standing = await self._what_is_gone(guest)
+        if served and ran and not served.running:
+            released += (f"dnsmasq {served.process.pid}",)
         return Ended(exit_, guest.machine.console.show(0, None), released, standing, tuple(stopped))
 
     @staticmethod

@@ -106,7 +106,7 @@ class Observation:
             if empty:
                 self.watcher.refresh(self.link.index)
             changes = self.watcher.changes(self.link.index, self.before.at)
-            return Look(scene, changes, self.watcher.look())
+            return Look(scene, changes, self.watcher.look(self.before.at))
         except (NetworkError, OSError) as error:
             return Look(scene, changes, unknown=str(error))
 
@@ -150,7 +150,7 @@ class Observation:
         for index, (tap, nic) in {**self._taps_before, **scene.found_in(sight)}.items():
             gone = sight.gone.get(index)
             last = gone.link if gone else sight.links.get(index)
-            if last is None or (gone and gone.at < self.before.at) or not self._concerns(index, nic):
+            if last is None or not self._concerns(index, nic):
                 continue
             received, sent = self._gained(last)
             ended = gone.at - started_at if gone else None

@@ -37,12 +37,13 @@ from pydantic import AnyUrl
 from rawtap.bridges import Shares
 from rawtap.captures import Capture
 from rawtap.errors import ServerLimit
+from rawtap.guest import gdb
 from rawtap.lab import Lab
 from rawtap.limits import Calls
 from rawtap.packets import decode
 from rawtap.settings import Settings
 from rawtap.tools import capture, display, explain, guest, link, monitor, packets, resources, snapshot, timeline
-from rawtap.tools._boundary import error_for
+from rawtap.tools._boundary import error_for, refuse_unknown
 from rawtap.tools.prompts import PROMPTS
 
 INSTRUCTIONS = """\
@@ -110,6 +111,7 @@ class RawtapServer(MCPServer[Lab]):
         """As the SDK's, with errors as `rawtap.tools._boundary.error_for` words them."""
         if context:
             self._remember(context)
+        refuse_unknown(arguments, self._parameters.get(name, list(arguments)))  # the SDK has words for an unknown tool
         try:
             with self._calls.counted():
                 return await super().call_tool(name, arguments, context)
@@ -169,6 +171,7 @@ async def _prepare(lab: Lab) -> None:
     The decoder takes half a second. It is loaded by a daemon thread, which the server's end does not wait for.
     """
     await lab.bridges.sweep()
+    await to_thread(gdb.sweep)
     threading.Thread(target=decode.load, name="decoder", daemon=True).start()
 
 

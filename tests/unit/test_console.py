@@ -212,7 +212,7 @@ async def line() -> AsyncIterator[tuple[Console, socket.socket]]:
         async with asyncio.timeout(SOON):
             yield console, guest
     finally:
-        await console.close()
+        console.close()
         guest.close()
 
 
@@ -482,7 +482,7 @@ def test_a_command_that_the_guest_does_not_take_is_a_time_out() -> None:
 def test_a_closed_console_keeps_its_history() -> None:
     async def scenario(console: Console, guest: socket.socket) -> None:
         await say(console, guest, b"the last words")
-        await console.close()
+        console.close()
         assert console.closed
         assert console.history.since(0) == b"the last words"
 

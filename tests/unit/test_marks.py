@@ -75,7 +75,7 @@ def test_typing_on_a_console_begins_an_event() -> None:
                 end = console.history.end + len(output)
                 await console.wait(lambda end=end: end if console.history.end >= end else None, 5)
                 await console.write(b"help\n")
-        await console.close()
+        console.close()
         guest.close()
         return [text for text, _ in told(console.history)]
 

@@ -36,10 +36,11 @@ class Kernel:
     def changes(self, index: int, since: float) -> tuple[Change, ...]:
         return tuple(each for each in self.happened if each.index in {index, 0} and each.at >= since)
 
-    def look(self) -> Sight:
+    def look(self, gone_since: float) -> Sight:
         if self.failure:
             raise self.failure
-        return self.now
+        gone = {index: each for index, each in self.now.gone.items() if each.at >= gone_since}
+        return replace(self.now, gone=gone)
 
 
 def sight(*there: Link, at: float = 100.0, gone: tuple[Gone, ...] = ()) -> Sight:

@@ -7,7 +7,6 @@ character except line feed and tab made visible, so that nobody's terminal or pr
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import socket
 from collections.abc import Callable
@@ -120,6 +119,19 @@ def echo_end(output: bytes, command: bytes) -> int | None:
     return at
 
 
+@dataclass(eq=False)
+class _Waiting:
+    """Somebody who waits for what `test` finds in a console's output."""
+
+    test: Callable[[], int | None]
+    answer: asyncio.Future[int | None]
+
+    def look(self, *, last: bool) -> None:
+        """Try the test on what has come, unless the answer is there; nothing comes after the `last` look."""
+        if not self.answer.done() and ((found := self.test()) is not None or last):
+            self.answer.set_result(found)
+
+
 class Console:
     """The host's end of a guest's serial line."""
 
@@ -128,25 +140,32 @@ class Console:
         self._socket = sock
         self.history = History()
         self.closed = False
-        self._changed = asyncio.Event()
-        self._reader = asyncio.create_task(self._read())
+        self._waiting: list[_Waiting] = []
         self._unread = 0
+        # A UART's output comes in bits of a few bytes, and each is read and searched in this one callback: a task that
+        # woke up for every bit would take the guest's own time on a machine of few processors.
+        asyncio.get_running_loop().add_reader(sock, self._readable)
 
-    async def _read(self) -> None:
-        loop = asyncio.get_running_loop()
+    def _readable(self) -> None:
         try:
-            while data := await loop.sock_recv(self._socket, 65536):
-                self.history.append(data)
-                self._wake()
+            data = self._socket.recv(65536)
+        except BlockingIOError:
+            return
         except ConnectionResetError:
-            pass  # QEMU was killed: as good as end of file
-        finally:
-            self.closed = True
-            self._wake()
+            data = b""  # QEMU was killed: as good as end of file
+        if data:
+            self.history.append(data)
+        else:
+            self._end()
+        self._tell()
 
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+    def _end(self) -> None:
+        self.closed = True
+        asyncio.get_running_loop().remove_reader(self._socket)
+
+    def _tell(self) -> None:
+        for waiting in self._waiting:
+            waiting.look(last=self.closed)
 
     async def write(self, data: bytes) -> None:
         """Type `data`. The guest's UART takes it at its own pace.
@@ -159,14 +178,17 @@ class Console:
 
     async def wait(self, test: Callable[[], int | None], timeout: float) -> int | None:
         """The position that `test` finds, tried anew whenever output comes; None on time-out or the console's end."""
-        with contextlib.suppress(TimeoutError):
+        if (found := test()) is not None or self.closed:
+            return found
+        waiting = _Waiting(test, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        try:
             async with asyncio.timeout(timeout):
-                while True:
-                    changed = self._changed
-                    if (found := test()) is not None or self.closed:
-                        return found
-                    await changed.wait()
-        return None
+                return await waiting.answer
+        except TimeoutError:
+            return waiting.answer.result() if waiting.answer.done() and not waiting.answer.cancelled() else None
+        finally:
+            self._waiting.remove(waiting)
 
     async def wait_for(self, pattern: re.Pattern[bytes], position: int, timeout: float) -> int | None:
         """Wait for `pattern` at or after `position` and return where it ended."""
@@ -237,9 +259,9 @@ class Console:
             text[-SHOWN_CHARACTERS:], matched_at is not None, cut, self.history.end, cut_from=start if cut else None
         )
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Stop reading and close the socket; the history stays."""
-        self._reader.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._reader
+        if not self.closed:
+            self._end()
+            self._tell()
         self._socket.close()

@@ -358,7 +358,7 @@ class Machine:
                     signal()
             await self._wait_exit(None)
         finally:
-            await self.console.close()  # before its socket is closed below its reader
+            self.console.close()
             await self._stack.aclose()
 
     async def _quit(self) -> bool:

@@ -7,10 +7,8 @@ does not (network_namespaces(7)), and is how it can be reached.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import re
-import secrets
 import socket
 import stat
 from collections.abc import MutableMapping
@@ -69,6 +67,8 @@ class Token:
 
     def opens(self, given: bytes) -> bool:
         """Whether that is it; takes as long whatever is given (hmac.compare_digest)."""
+        import secrets
+
         return secrets.compare_digest(self.secret, given)
 
 
@@ -98,6 +98,8 @@ def listening_on(address: Address) -> socket.socket:
 
 def is_loopback(listening: socket.socket) -> bool:
     """Whether only this machine reaches it."""
+    import ipaddress
+
     return ipaddress.ip_address(listening.getsockname()[0].partition("%")[0]).is_loopback
 
 
@@ -106,6 +108,8 @@ def host_names(given: str, listening: socket.socket) -> list[str]:
 
     A socket on all addresses is known by the loopback's names only; the operator adds others.
     """
+    import ipaddress
+
     bound, port = listening.getsockname()[:2]
     address = ipaddress.ip_address(bound.partition("%")[0])
     names = set(_LOOPBACK_NAMES) if address.is_loopback or address.is_unspecified else set()
@@ -141,6 +145,8 @@ def token_from(file: Path | None, environment: MutableMapping[str, str]) -> Toke
 
 
 def _read_or_make(file: Path) -> str:
+    import secrets
+
     with contextlib.suppress(FileNotFoundError):
         return _read(file)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -304,8 +304,8 @@ def queue_of(link: Link) -> str | None:
     return str(found[0].get_attr("TCA_KIND")) if found else None
 
 
-def make_tap(name: str, bridge: Link, owner: Owner) -> int:
-    """Make a TAP on `bridge` and return the descriptor that alone keeps it alive.
+def make_tap(name: str, owner: Owner) -> int:
+    """Make a TAP, still down and on no bridge, and return the descriptor that alone keeps it alive.
 
     TUNSETIFF (linux/Documentation/networking/tuntap.rst) makes it and ties its life to the descriptor in one step:
     whatever ends this process leaves none behind. No IFF_VNET_HDR: without it neither side may leave a checksum to the
@@ -318,14 +318,19 @@ def make_tap(name: str, bridge: Link, owner: Owner) -> int:
     require_tun()
     fd = _new_tap(name)
     try:
-        tap = _made(name)
-        _offloads_off(name)
-        with _netlink(f"put {name} on {bridge.name}") as netlink:
-            netlink.link("set", index=tap.index, ifalias=owner.alias, master=bridge.index, state="up")
+        with _netlink(f"mark {name}") as netlink:
+            netlink.link("set", ifname=name, ifalias=owner.alias)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def plug(tap: str, bridge: Link) -> None:
+    """Turn a TAP's transmit offloads off, put it on `bridge` and bring it up."""
+    _offloads_off(tap)
+    with _netlink(f"put {tap} on {bridge.name}") as netlink:
+        netlink.link("set", ifname=tap, master=bridge.index, state="up")
 
 
 def _new_tap(name: str) -> int:

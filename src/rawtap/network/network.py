@@ -193,25 +193,34 @@ def _give_back(link: Link) -> None:
 
 def guest_mac(bridge: str, guest: str, lab: int) -> str:
     """The MAC address of the guest of that name on the bridge of that name, of this server's Lab of that number."""
-    return addressing.mac_for("guest", bridge, guest, str(os.getpid()), *([str(lab)] if lab else []))
+    # Not the pid alone: two containers on the host's network may have the same.
+    return addressing.mac_for("guest", bridge, guest, Owner.me().alias, *([str(lab)] if lab else []))
 
 
 @contextmanager
-def tap(on: Bridge, guest: str, lab: int = 0) -> Iterator[Tap]:
-    """A TAP on `on` for the guest of that name, of that Lab. It is gone once the block and QEMU have ended.
+def tap(bridge: str, guest: str, lab: int) -> Iterator[Tap]:
+    """A TAP for the guest of that name, of that Lab, for the bridge of that name: `plug` puts it there.
+
+    It is gone once the block and QEMU have ended.
+    """
+    with _alone():
+        name = _free_tap_name()
+        device = FileIO(links.make_tap(name, Owner.me()), "r+")
+    with device:
+        yield Tap(name, guest_mac(bridge, guest, lab), device)
+
+
+def plug(tap: Tap, on: Bridge) -> None:
+    """Put a TAP on a bridge.
 
     Raises:
-        BridgeGone: Before the TAP was on it.
-        NetworkError: Another of its kinds.
+        BridgeGone: It is as before.
+        NetworkError: One of its kinds.
     """
-    mac = guest_mac(on.name, guest, lab)
     with _alone():
         if not is_there(on):
             raise BridgeGone(on.name)
-        name = _free_tap_name()
-        device = FileIO(links.make_tap(name, on.link, Owner.me()), "r+")
-    with device:
-        yield Tap(name, mac, device)
+        links.plug(tap.name, on.link)
 
 
 def is_there(bridge: Bridge) -> bool:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
 import os
 import select
 import socket
@@ -74,7 +75,7 @@ class Gone:
 
 @dataclass(frozen=True)
 class Sight:
-    """All interfaces at one moment (`at`, time.monotonic()), by index: those that are there, and those that were."""
+    """All interfaces at one moment (`at`, time.monotonic()), by index: those that are there, and those of `gone`."""
 
     at: float
     links: dict[int, Link]
@@ -142,8 +143,8 @@ class Watcher:
         with self._lock:
             self._read()
 
-    def look(self) -> Sight:
-        """All interfaces with their counters as they are now.
+    def look(self, gone_since: float = math.inf) -> Sight:
+        """All interfaces with their counters as they are now, and those removed since a moment of time.monotonic().
 
         Raises:
             OSError: The counters or the socket cannot be read.
@@ -152,7 +153,11 @@ class Watcher:
         with self._lock:
             self._read()
             there = [record.link for record in self._records.values() if record.gone_at is None]
-            gone = {i: Gone(each.link, each.gone_at) for i, each in self._records.items() if each.gone_at is not None}
+            gone = {
+                index: Gone(record.link, record.gone_at)
+                for index, record in self._records.items()
+                if record.gone_at is not None and record.gone_at >= gone_since
+            }
         counted = links.counters()
         now = [_with_counters(link, counted.get(link.name)) for link in there]
         return Sight(time.monotonic(), {link.index: link for link in now}, gone)

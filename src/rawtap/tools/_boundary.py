@@ -1,13 +1,13 @@
 """Where a tool's function becomes an MCP tool, and the only place where errors become what a client reads.
 
 The SDK drops arguments that it does not know, in silence: an agent that writes ``filtr="icmp"`` would capture
-everything. So every tool's argument model forbids them. The SDK also puts its own words before an error's text;
-`error_for` gives back the text that starts with the code.
+everything. So every tool says that it takes no others, and `refuse_unknown` sees to it. The SDK also puts its own words
+before an error's text; `error_for` gives back the text that starts with the code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from mcp.server.mcpserver import Context
@@ -46,7 +46,7 @@ def tool(
     destructive: bool = False,
     idempotent: bool = False,
 ) -> Tool:
-    """Make `function` a tool that refuses arguments it does not know; all four hints are said.
+    """Make `function` a tool; its schema says that it takes no further arguments, and all four hints are said.
 
     `open_world` is always false: a tool touches this machine's guests and their network only.
     """
@@ -61,11 +61,19 @@ def tool(
             open_world_hint=False,
         ),
     )
-    arguments = made.fn_metadata.arg_model
-    arguments.model_config["extra"] = "forbid"
-    arguments.model_rebuild(force=True)
-    made.parameters["additionalProperties"] = False  # what the model says now; to ask it takes a millisecond
+    made.parameters["additionalProperties"] = False
     return made
+
+
+def refuse_unknown(arguments: Collection[str], known: Sequence[str]) -> None:
+    """Refuse arguments that are none of a tool's parameters, `known`.
+
+    The argument model could be told to forbid them, but only after it is built: building each a second time takes the
+    server's start 5 ms.
+    """
+    if unknown := [name for name in arguments if name not in known]:
+        shown = ", ".join(map(repr, unknown[:3]))
+        raise ToolError(str(_unfit(f"there is no parameter {shown[:200]}", known)))
 
 
 def error_for(error: ToolError, parameters: dict[str, list[str]]) -> ToolError:
@@ -96,9 +104,10 @@ def _tool_of(error: ValidationError) -> str:
 def _invalid_arguments(error: ValidationError, parameters: dict[str, list[str]]) -> RequestInvalid:
     found = error.errors(include_url=False, include_context=False, include_input=False)
     texts = [f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}" for item in found[:3]]
-    known = parameters[_tool_of(error)]
+    return _unfit("; ".join(texts), parameters[_tool_of(error)])
+
+
+def _unfit(evidence: str, known: Sequence[str]) -> RequestInvalid:
     return RequestInvalid(
-        "the arguments do not fit",
-        evidence="; ".join(texts),
-        cure=f"Parameters: {', '.join(known) or 'none'}",
+        "the arguments do not fit", evidence=evidence, cure=f"Parameters: {', '.join(known) or 'none'}"
     )
