@@ -9,10 +9,11 @@ readonly ACCOUNT=rawtap # the unprivileged account that root's demo and tests us
 
 # Every Debian package that rawtap needs, in one place. "a|b" is the first of the two that this Debian has.
 readonly RUN_PACKAGES=(
-  python3 python3-venv libpcap0.8 libcap2-bin util-linux # to run
-  python3-dev gcc libc6-dev libpcap-dev                  # to build the extension modules
+  python3 libpcap0.8 libcap2-bin util-linux
   'qemu-system-riscv|qemu-system-misc' opensbi u-boot-qemu # the demo guest
 )
+readonly BUILD_PACKAGES=(python3-venv python3-dev gcc libc6-dev libpcap-dev) # the environment, its extension modules
+readonly OPTIONAL_PACKAGES=(dnsmasq-base)                                    # DHCP and DNS for guests
 readonly TEST_PACKAGES=(
   tcpdump tshark strace
   qemu-system-x86 qemu-system-arm # the other guests
@@ -21,6 +22,7 @@ readonly TEST_PACKAGES=(
   iproute2                        # an "internet" of the tests' own
   binutils                        # as and ld: a guest of the tests' own
   qemu-utils                      # qemu-img: a judge of what rawtap writes
+  debootstrap                     # a system to carry out the Containerfile in
 )
 
 say() { printf '\033[1m%s\033[0m\n' "$*"; }

@@ -5,7 +5,7 @@ set -euo pipefail
 # shellcheck source=scripts/_setup.sh
 . "$(dirname "$0")/_setup.sh"
 
-install_packages "${RUN_PACKAGES[@]}"
+install_packages "${RUN_PACKAGES[@]}" "${BUILD_PACKAGES[@]}"
 build_environment ""
 make_account
 if is_root; then give_capabilities; fi # without them the server goes the rootless way

@@ -8,7 +8,7 @@ set -euo pipefail
 # shellcheck source=scripts/_linux_guest.sh
 . "$ROOT/scripts/_linux_guest.sh"
 
-install_packages "${RUN_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
+install_packages "${RUN_PACKAGES[@]}" "${BUILD_PACKAGES[@]}" "${OPTIONAL_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
 build_environment test
 make_account
 give_capabilities

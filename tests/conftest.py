@@ -40,6 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:  # noqa: ARG001
         if os.environ.get("CI"):
             pytest.exit("the tests must run as root in CI: they make namespaces, links and mounts", returncode=3)
         return
+    # Where mirrors can be reached, for what makes a system of its own. Worker processes start inside, and inherit it.
+    os.environ.setdefault("RAWTAP_TEST_OUTSIDE", f"/proc/{os.getppid()}/ns/net")
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNS | _CLONE_NEWNET) != 0:
         pytest.exit(f"cannot make namespaces: {os.strerror(ctypes.get_errno())}", returncode=3)

@@ -1,9 +1,17 @@
-"""The bridges of one server: made or joined with the first guest on them, given back with the last."""
+"""Bridges: made or joined with the first guest on them, given back with the last, shared by the Labs of one process.
+
+Theory of operation. A process has one share of a bridge in the kernel's eyes (`network.bridge`), and one dnsmasq on it,
+however many of its Labs have guests there; `Shares` holds these. Each Lab has a `Bridges` of its own, which knows that
+Lab's part: the names that it may capture, and what to stop before its last guest leaves. What dnsmasq says is told to
+every Lab that is on the bridge.
+"""
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -24,62 +32,95 @@ logger = logging.getLogger(__name__)
 _TRIES = 5
 
 
-@dataclass
+@dataclass(eq=False)
 class _Lease:
-    """A bridge in use by this server's guests."""
+    """A bridge in use by this process's guests: how many of which Lab."""
 
     bridge: Bridge
     stack: AsyncExitStack
-    served: Served
-    users: int = 0
+    served: Served = field(init=False)
+    users: Counter[Bridges] = field(default_factory=Counter)
+
+    def note(self, kind: str, text: str) -> None:
+        """Tell all who are on it."""
+        for each in list(self.users):
+            each.note(kind, text)
+
+
+@dataclass(eq=False)
+class Shares:
+    """The bridges that the Labs of this process use, by name. Everything here belongs to the event loop.
+
+    `policy` says whether guests may have a way out.
+    """
+
+    policy: Policy
+    leases: dict[str, _Lease] = field(default_factory=dict)
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+    swept: bool = False
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def lease(self, bridge: Bridge, stack: AsyncExitStack) -> _Lease:
+        """A lease of a bridge that was just made or joined; `stack` gives it back."""
+        lease = _Lease(bridge, stack)
+        lease.served = Served(bridge, stack, self.policy, lease.note)
+        return lease
 
 
 @dataclass(eq=False)
 class Bridges:
-    """Shares of bridges. `before_return` is called with a bridge's name before that is given back.
+    """A Lab's shares of bridges. `before_return` is called with a bridge's name before the last of them is given back.
 
-    `note` is told what is served on them, as a word and in words. `policy` says whether guests may have a way out.
+    `note` is told what is served on them, as a word and in words.
     """
 
     before_return: Callable[[str], Awaitable[object]]
     note: Callable[[str, str], None]
-    policy: Policy
-    _leases: dict[str, _Lease] = field(default_factory=dict)
-    _lock: anyio.Lock = field(default_factory=anyio.Lock)
-    _swept: bool = False
+    shares: Shares
+    number: int = field(init=False)  # of the Lab, among those of this process: two may have a guest of the same name
+
+    def __post_init__(self) -> None:
+        self.number = next(self.shares.numbers)
 
     def names(self) -> set[str]:
-        """Those that are in use."""
-        return set(self._leases)
+        """Those that this Lab uses."""
+        return {name for name, lease in self.shares.leases.items() if self in lease.users}
 
     def users(self, name: str) -> int:
-        """How many shares of a bridge are held."""
-        lease = self._leases.get(name)
-        return lease.users if lease else 0
+        """How many shares of a bridge this Lab holds."""
+        lease = self.shares.leases.get(name)
+        return lease.users[self] if lease else 0
 
     @asynccontextmanager
     async def share(self, spec: BridgeSpec) -> AsyncIterator[Bridge]:
         """A share of the bridge; the last one that is given back gives the bridge back."""
-        async with self._lock:
+        async with self.shares.lock:
             await self._sweep()
-            lease = self._leases.get(spec.name)
+            lease = self.shares.leases.get(spec.name)
             if lease is None or not await to_thread(network.is_there, lease.bridge):
                 stack = AsyncExitStack()
                 made = await stack.enter_async_context(in_thread(network.bridge(spec)))
-                lease = _Lease(made, stack, Served(made, stack, self.policy, self.note))
-                self._leases[spec.name] = lease
-            lease.users += 1
+                lease = self.shares.leases[spec.name] = self.shares.lease(made, stack)
+            lease.users[self] += 1
         try:
             yield lease.bridge
         finally:
             with anyio.CancelScope(shield=True):
-                async with self._lock:
-                    lease.users -= 1
-                    if lease.users == 0:
-                        if self._leases.get(spec.name) is lease:  # else its bridge was removed, and made anew
-                            del self._leases[spec.name]
-                            await self.before_return(spec.name)
-                        await lease.stack.aclose()
+                async with self.shares.lock:
+                    await self._give_back(lease)
+
+    async def _give_back(self, lease: _Lease) -> None:
+        name = lease.bridge.name
+        in_use = self.shares.leases.get(name) is lease  # else its bridge was removed, and made anew
+        lease.users[self] -= 1
+        if in_use and lease.users[self] == 0:
+            await self.before_return(name)
+        if lease.users.total() == 0:
+            if in_use:
+                del self.shares.leases[name]
+            await lease.stack.aclose()  # what ends with it is told to the last who was there
+        if lease.users[self] == 0:
+            del lease.users[self]
 
     async def serve(self, bridge: Bridge, spec: ServicesSpec) -> tuple[str, ...]:
         """Have what guests are served on a bridge that is shared, until it is given back; return what cannot be.
@@ -87,13 +128,13 @@ class Bridges:
         Raises:
             ProfileInvalid: A static host that cannot be.
         """
-        async with self._lock:
-            return await self._leases[bridge.name].served.provide(spec)
+        async with self.shares.lock:
+            return await self.shares.leases[bridge.name].served.provide(spec)
 
     def served_on(self, name: str) -> Served | None:
         """What is served on a bridge."""
-        lease = self._leases.get(name)
-        return lease.served if lease else None
+        lease = self.shares.leases.get(name)
+        return lease.served if lease and self in lease.users else None
 
     @asynccontextmanager
     async def port(self, spec: BridgeSpec, tap: Tap) -> AsyncIterator[Bridge]:
@@ -108,7 +149,7 @@ class Bridges:
             async with AsyncExitStack() as stack:
                 bridge = await stack.enter_async_context(self.share(spec))
                 try:
-                    async with self._lock:
+                    async with self.shares.lock:
                         await to_thread(network.plug, tap, bridge)
                 except BridgeGone:
                     if left:
@@ -122,17 +163,17 @@ class Bridges:
 
     async def sweep(self) -> None:
         """Remove what dead servers left behind, if that was not done yet. Failing to is logged, and no error."""
-        async with self._lock:
+        async with self.shares.lock:
             try:
                 await self._sweep()
             except NetworkError as error:
                 logger.warning("could not look for leftovers: %s", error)
 
     async def _sweep(self) -> None:
-        """Once a server, before its first network."""
-        if not self._swept and privileges.current().may(privileges.Capability.NET_ADMIN):
+        """Once a process, before its first network."""
+        if not self.shares.swept and privileges.current().may(privileges.Capability.NET_ADMIN):
             # The ways out first: while a bridge is there, no other server can make one of its name.
-            ways = [] if self.policy.rootless else await to_thread(forwarding.sweep)
+            ways = [] if self.shares.policy.rootless else await to_thread(forwarding.sweep)
             for name in [*(f"the way out of {bridge}" for bridge in ways), *await to_thread(network.sweep)]:
                 logger.info("removed %s, left behind by a rawtap that was killed", name)
-        self._swept = True
+        self.shares.swept = True

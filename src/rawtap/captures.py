@@ -20,6 +20,7 @@ from rawtap.capture.source import Source
 from rawtap.capture.tidings import Tidings
 from rawtap.chronicle import Chronicle
 from rawtap.errors import CaptureFailed, CaptureUnknown, ServerExhausted
+from rawtap.limits import require_room
 from rawtap.packets.tail import Part
 from rawtap.settings import Settings
 
@@ -193,11 +194,7 @@ class Captures:
     def _counted_start(self) -> Iterator[None]:
         """Hold the limit on captures, counting those that are being opened."""
         running = self._opening + sum(capture.session.running for capture in self._by_id.values())
-        if running >= self.settings.max_captures:
-            raise CaptureFailed(
-                f"{running} captures are running already",
-                cure="qemu_pcap_stop ends one; the operator sets the limit",
-            )
+        require_room(running, self.settings.max_captures, "captures are running", "qemu_pcap_stop ends one")
         self._opening += 1
         try:
             yield

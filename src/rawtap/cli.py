@@ -13,11 +13,13 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from rawtap import pasta, privileges, rootless
+from rawtap import privileges, rootless
 from rawtap.errors import RawtapError, RootlessUnavailable
+from rawtap.http import options as http_options
 from rawtap.settings import Settings, default_capture_dir
 from rawtap.untrusted import visible
 
@@ -41,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
     commands = parser.add_subparsers(dest="command", required=True)
-    serve = commands.add_parser("serve", help="serve MCP over stdin and stdout")
+    serve = commands.add_parser("serve", help="serve MCP over stdin and stdout, or over HTTP")
     doctor = commands.add_parser("doctor", help="check what rawtap needs on this machine")
     for command, run in ((serve, _serve), (doctor, _doctor)):
         command.set_defaults(run=run)
@@ -51,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="let the agent give every QMP command: through them it can read and write your files and start programs",
     )
+    http_options.add_to(serve, _count)
     demo = commands.add_parser("demo", help="show the whole story on U-Boot, as an MCP client of this server")
     demo.set_defaults(run=_demo)
     demo.add_argument("--no-color", action="store_true", help="plain text")
@@ -142,22 +145,27 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _prepare(options: argparse.Namespace, given: list[str]) -> None:
+def _prepare(options: argparse.Namespace, given: list[str], meanwhile: Callable[[], None]) -> None:
     """Get what makes links and captures possible: the private interpreter's capabilities, or a namespace of our own.
 
-    Without --rootless it is the former where it can be had, or where the host's own interfaces are wanted.
+    Without --rootless it is the former where it can be had, or where the host's own interfaces are wanted. In between,
+    `meanwhile` is called: it runs in the last program, and in the network that this process was started in.
 
     Raises:
         RootlessUnavailable: --rootless was given, and cannot be.
     """
     wanted, options.pasta = options.rootless, None
-    if not wanted:
+    if not (wanted or _only_rootless(options)):
         privileges.enter_private_interpreter(given)
+    meanwhile()
+    if not wanted:
         able = privileges.current().may(privileges.Capability.NET_ADMIN)
         if able or wanted is False or options.allow_interface:
             options.rootless = False
             privileges.lay_down()
             return
+    from rawtap import pasta
+
     # What is left behind in the host's namespaces, to start pasta there.
     helper = pasta.wait() if options.run is _serve and options.outside is not False else None
     try:
@@ -170,6 +178,17 @@ def _prepare(options: argparse.Namespace, given: list[str]) -> None:
             raise
         options.rootless = False  # each call that needs a privilege says what is missing
         privileges.lay_down()
+
+
+def _only_rootless(options: argparse.Namespace) -> bool:
+    """Whether a container keeps CAP_NET_ADMIN back, and a namespace is possible instead.
+
+    The private interpreter would get the rest of its capabilities, and nobody who has some from a file may unshare
+    (it is not dumpable, and may not write its own map: proc(5)).
+    """
+    if options.rootless is False or options.allow_interface:
+        return False
+    return privileges.out_of_bounds(privileges.Capability.NET_ADMIN) and rootless.why_not() is None
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -189,17 +208,29 @@ def _serve(options: argparse.Namespace) -> int:
     gc.disable()  # what is imported stays: to look for garbage in it takes a tenth of the start
     import asyncio
 
-    from rawtap.server import serve_stdio
+    if options.http:
+        from rawtap.http.serve import serve_http
 
+        limited = http_options.limited(_settings(options), options)
+        serving = serve_http(limited, options.door, options.pasta)
+    else:
+        from rawtap.server import serve_stdio
+
+        serving = serve_stdio(_settings(options), options.pasta)
     gc.freeze()
     gc.enable()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="rawtap: %(levelname)s: %(message)s")
     try:
-        asyncio.run(serve_stdio(_settings(options), options.pasta))
+        asyncio.run(serving)
     finally:
         if options.pasta:
             options.pasta.close()
     return 0
+
+
+def _open_door(options: argparse.Namespace) -> None:
+    if options.run is _serve and options.http:
+        options.door = http_options.open_door(options)
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -282,6 +313,8 @@ def _parse(given: list[str]) -> argparse.Namespace:
         parser.error(f"unrecognized arguments: {' '.join(left)}")
     if left:
         options.filter += left
+    if options.run is _serve and (wrong := http_options.misused(options)):
+        parser.error(f"{wrong} needs --http")
     return options
 
 
@@ -291,7 +324,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(given)
     if options.run in {_serve, _doctor}:
         try:
-            _prepare(options, given)
+            _prepare(options, given, partial(_open_door, options))
         except RawtapError as error:
             _complain(str(error))
             return 1

@@ -73,7 +73,7 @@ def _network(settings: Settings) -> Finding:
     way = way_of(settings)
     if way != "user":
         return Finding("network", ok=True, found=f"{way}: {_SEES[way]}")
-    cure = privileges.cure_for_lack()
+    cure = privileges.cure_for_lack(Capability.NET_ADMIN)
     if any(_emulators().values()):
         found = f'user: {_SEES["user"]}; network=true has no way to make links, and network="user" needs none'
         return Finding("network", ok=True, found=found, cure=cure)
@@ -93,7 +93,7 @@ def _way(name: Way, reason: str | None, choice: str) -> Finding:
 def _privileged(settings: Settings) -> Finding:
     if settings.rootless:
         return _way("privileged", "this server went the rootless way, and sees nothing of the host", "")
-    reason = _why_no_tun() if _is_privileged() else privileges.explain_lack()
+    reason = _why_no_tun() if _is_privileged() else privileges.explain_lack(Capability.NET_ADMIN)
     return _way("privileged", reason, "it is chosen where setcap.sh was run")
 
 
@@ -120,7 +120,7 @@ def _capability(capability: Capability, purpose: str) -> Finding:
     name = str(capability).lower()
     if privileges.current().may(capability):
         return Finding(name, ok=True, found=f"permitted: rawtap can {purpose}")
-    return Finding(name, ok=False, found=privileges.explain_lack(), cure=privileges.cure_for_lack())
+    return Finding(name, ok=False, found=privileges.explain_lack(capability), cure=privileges.cure_for_lack(capability))
 
 
 def _tun() -> Finding:
@@ -145,7 +145,8 @@ def _dnsmasq() -> Finding:
     if path is None:
         return Finding(name, ok=True, found=f"not installed: no DHCP and DNS; they need the package {services.PACKAGE}")
     if not privileges.current().may(Capability.NET_BIND_SERVICE):
-        found = f"{path}, which needs {Capability.NET_BIND_SERVICE} for DHCP and DNS: {privileges.explain_lack()}"
+        lack = privileges.explain_lack(Capability.NET_BIND_SERVICE)
+        found = f"{path}, which needs {Capability.NET_BIND_SERVICE} for DHCP and DNS: {lack}"
         return Finding(name, ok=True, found=found)
     return Finding(name, ok=True, found=f"{path}: DHCP and DNS can be served")
 

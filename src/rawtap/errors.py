@@ -6,6 +6,8 @@
     ├── RequestInvalid            request.invalid               arguments that no call could mean
     ├── ServerStopping            server.stopping               the call came after the server began to stop
     ├── ServerExhausted           server.exhausted              no more file descriptors
+    ├── ServerLimit               server.limit                  a client's share is used up, or too many clients
+    ├── ServerCannotStart         server.cannot_start           no address to listen on, or no token
     ├── CaptureError
     │   ├── CapturePermission     capture.permission            no CAP_NET_RAW
     │   ├── NoSuchInterface       capture.no_such_interface
@@ -93,6 +95,14 @@ class ServerExhausted(RawtapError):
             evidence=str(error),
             cure="End captures or guests; the operator can raise the limit (ulimit -n)",
         )
+
+
+class ServerLimit(RawtapError):
+    code = "server.limit"
+
+
+class ServerCannotStart(RawtapError):
+    code = "server.cannot_start"
 
 
 class CaptureError(RawtapError):

@@ -22,7 +22,7 @@ from anyio.to_thread import run_sync as to_thread
 
 from rawtap import outside, services, usernet
 from rawtap.blocking import in_thread
-from rawtap.bridges import Bridges
+from rawtap.bridges import Bridges, Shares
 from rawtap.capture.interface import InterfaceSource
 from rawtap.capture.session import CaptureRequest
 from rawtap.captures import Capture, Captures, InterfaceFeed
@@ -43,13 +43,13 @@ from rawtap.guest.machine import Machine
 from rawtap.guest.paths import allowed_for
 from rawtap.guest.profile import TRUSTED_BRIDGES, MachineSpec
 from rawtap.guests import Booted, BootRequest, Ended, Guest, Wired
+from rawtap.limits import require_room
 from rawtap.network import addressing, links, network, watch
 from rawtap.network.links import Link
 from rawtap.network.network import BridgeSpec, Tap
 from rawtap.network.watch import Change, Watcher
 from rawtap.observation import GuestNic, Observation, Scene
 from rawtap.packets.index import Indexes
-from rawtap.pasta import Pasta
 from rawtap.settings import Settings
 from rawtap.usernet import MirrorObservation, UserNet
 
@@ -70,13 +70,13 @@ class Lab:
     """Guests, networks and captures by name. Open it with ``async with``; leaving releases everything.
 
     Attributes:
-        pasta: What can connect a namespace of the server's own to the host's network.
         indexes: Of the files whose packets were asked for.
+        shares: The bridges that all Labs of this process use; None where it is the only one.
     """
 
     settings: Settings
-    pasta: Pasta | None = None
     indexes: Indexes = field(default_factory=Indexes)
+    shares: Shares | None = None
     guests: dict[str, Guest] = field(default_factory=dict)
     chronicle: Chronicle = field(default_factory=Chronicle)
     captures: Captures = field(init=False)
@@ -90,9 +90,8 @@ class Lab:
 
     def __post_init__(self) -> None:
         self.captures = Captures(self.settings, self.chronicle)
-        self.bridges = Bridges(
-            self._stop_captures_on, self.chronicle.journal.note, outside.policy(self.settings, self.pasta)
-        )
+        shares = self.shares or Shares(outside.policy(self.settings))
+        self.bridges = Bridges(self._stop_captures_on, self.chronicle.journal.note, shares)
         self._scene = Scene(others=TRUSTED_BRIDGES | self.settings.allowed_interfaces)
 
     async def __aenter__(self) -> Self:
@@ -138,6 +137,7 @@ class Lab:
             raise RequestInvalid("capture=true needs a network", cure="Boot with network=true as well")
         if request.services and not request.network:
             raise RequestInvalid("services=true needs a network", cure="Boot with network=true as well")
+        self._require_room(name)
         over = self._booting[name] = anyio.Event()
         try:
             if (previous := self.guests.get(name)) is not None:
@@ -162,6 +162,11 @@ class Lab:
                 evidence="being booted" if guest is None else f"pid {guest.machine.pid}",
                 cure="qemu_shutdown ends it; another name= boots a second one beside it",
             )
+
+    def _require_room(self, name: str) -> None:
+        running = {each.machine.name for each in self.guests.values() if each.machine.running}
+        there = len((running | set(self._booting)) - {name})
+        require_room(there, self.settings.max_guests, "guests are running", "qemu_shutdown ends one")
 
     async def _start(self, request: BootRequest, spec: MachineSpec, stack: AsyncExitStack, report: Report) -> Booted:
         """Build one guest on `stack`, which keeps what it holds if this fails."""
@@ -212,7 +217,7 @@ class Lab:
             return usernet.for_guest(request.name, spec.profile)
         await self._watching()  # for the sake of the timeline: a capture may come later
         name = self._bridge_spec(spec).name
-        return await stack.enter_async_context(in_thread(network.tap(name, request.name)))
+        return await stack.enter_async_context(in_thread(network.tap(name, request.name, self.bridges.number)))
 
     async def _wire(
         self,
@@ -238,7 +243,7 @@ class Lab:
         self._scene = self._scene.with_nic(card.name, GuestNic(request.name, bridge.name, card.mac))
         warnings: tuple[str, ...] = ()
         if spec.profile.services if request.services is None else request.services:
-            warnings = await self.bridges.serve(bridge, services.wanted(spec.profile, bridge))
+            warnings = await self.bridges.serve(bridge, services.wanted(spec.profile, bridge, self.bridges.number))
         return Wired(bridge, card, warnings=warnings)
 
     async def _first_capture(self, request: BootRequest, interface: str, user: UserNet | None = None) -> Capture:

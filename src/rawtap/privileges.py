@@ -7,6 +7,8 @@ it runs has them until `raised` says so. Capabilities are an attribute of a thre
 nothing to the others, and a thread starts with what its creator has at that moment, so the main thread
 must hold none when it starts one: `lay_down` sees to that, for root as well.
 
+A container's bounding set may lack some of the three: execve(2) then leaves these out, and what needs them says so.
+
 Children get nothing: file capabilities do not pass through execve(2), and QEMU is started with no-new-privileges.
 dnsmasq and nft are the exceptions, and `passed_on` the way: the three, or CAP_NET_ADMIN, as ambient capabilities, for
 that one child.
@@ -30,6 +32,7 @@ from rawtap.errors import RawtapError
 
 PRIVATE_INTERPRETER = "python-rawtap"
 
+_PR_CAPBSET_READ = 23  # linux/prctl.h
 _PR_CAP_AMBIENT, _AMBIENT_RAISE, _AMBIENT_CLEAR_ALL = 47, 2, 4  # linux/prctl.h
 _VERSION_3 = 0x20080522  # _LINUX_CAPABILITY_VERSION_3, linux/capability.h: two 32-bit words a set
 
@@ -165,8 +168,8 @@ def _require(held: CapabilitySets, capability: Capability, purpose: str, refusal
     if not held.may(capability):
         raise refusal(
             f"cannot {purpose}: this process lacks {capability}",
-            evidence=explain_lack(),
-            cure=cure_for_lack(),
+            evidence=explain_lack(capability),
+            cure=cure_for_lack(capability),
         )
 
 
@@ -206,16 +209,24 @@ def setcap_command() -> str:
 WITHOUT_PRIVILEGE = 'qemu_boot(network="user") needs no privilege'
 
 
-def cure_for_lack() -> str:
-    """The next step for a process without capabilities."""
-    return (
-        f"Run: {setcap_command()} (rawtap's folder), then start the server again; or start it with "
-        f"--rootless; {WITHOUT_PRIVILEGE}"
-    )
+def out_of_bounds(capability: Capability) -> bool:
+    """Whether the bounding set lacks it: no program that this process starts can get it (capabilities(7))."""
+    return bool(_libc.prctl(_PR_CAPBSET_READ, capability, 0, 0, 0) == 0)
 
 
-def explain_lack() -> str:
-    """Why this process has no capabilities, in a few words, from what can be seen."""
+def cure_for_lack(capability: Capability) -> str:
+    """The next step for a process without that capability."""
+    if out_of_bounds(capability):
+        step = f"Start the container with --cap-add {capability.name}"
+    else:
+        step = f"Run: {setcap_command()} (rawtap's folder), then start the server again"
+    return f"{step}; or start it with --rootless; {WITHOUT_PRIVILEGE}"
+
+
+def explain_lack(capability: Capability) -> str:
+    """Why this process does not have that capability, in a few words, from what can be seen."""
+    if out_of_bounds(capability):
+        return f"the bounding set lacks {capability}, as in a container without --cap-add {capability.name}"
     path = private_interpreter()
     try:
         mode = path.stat()

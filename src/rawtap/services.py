@@ -48,13 +48,15 @@ def find_dnsmasq() -> str | None:
     return programs.find("dnsmasq")
 
 
-def wanted(profile: Profile, bridge: Bridge) -> ServicesSpec:
+def wanted(profile: Profile, bridge: Bridge, lab: int) -> ServicesSpec:
     """What a guest's profile has served on its bridge.
 
-    A static host without a MAC address is the guest of that name; its card's is known before it is made.
+    A static host without a MAC address is the guest of that name, of the Lab of that number; its card's is known before
+    it is made.
     """
     hosts = tuple(
-        StaticHost(host.name, host.mac or guest_mac(bridge.name, host.name), host.address) for host in profile.hosts
+        StaticHost(host.name, host.mac or guest_mac(bridge.name, host.name, lab), host.address)
+        for host in profile.hosts
     )
     return ServicesSpec(bridge.name, bridge.address, hosts, ipv6.address_for(bridge.name))
 
@@ -164,7 +166,7 @@ def _spawn(spec: ServicesSpec, memory: int) -> subprocess.Popen[bytes]:
         for program, package in (("dnsmasq", PACKAGE), ("setpriv", "util-linux"))
     )
     needed = _needed(spec)
-    command = privileges.tied(setpriv, privileges.only(*needed), [found, *arguments(spec, "/dev/stdin")])
+    command = privileges.tied(setpriv, privileges.only(*needed), [found, *arguments(spec, "/proc/self/fd/0")])
     with privileges.passed_on(needed, f"serve DHCP and DNS on {spec.bridge}", ServicesUnavailable):
         try:
             return subprocess.Popen(

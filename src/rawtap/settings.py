@@ -31,7 +31,9 @@ class Settings:
             that rawtap made and those of the built-in profiles.
         ring_bytes: Size of each capture's kernel ring. A larger one holds longer bursts and takes longer to
             open: its pages are allocated then.
-        max_captures: How many captures may run at once.
+        max_guests: How many guests may run at once, of one client.
+        max_captures: How many captures may run at once, of one client.
+        max_calls: How many calls may be in progress at once, of one client.
         rootless: Whether the server is in a network namespace of its own, where no privilege of the host is needed.
         outside: Whether guests may have a way out to what this machine reaches. None for the default: no on the host
             itself, and yes in a network namespace of the server's own where pasta is installed.
@@ -45,7 +47,9 @@ class Settings:
     scratch_dir: Path = field(default_factory=default_scratch_dir)
     allowed_interfaces: frozenset[str] = frozenset()
     ring_bytes: int = 4 << 20
+    max_guests: int = 50
     max_captures: int = 50
+    max_calls: int = 300
     rootless: bool = False
     outside: bool | None = None
     open_monitor: bool = False

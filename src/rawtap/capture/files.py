@@ -113,7 +113,8 @@ def _create(directory: Path, name: str, header: bytes) -> tuple[Path, int]:
         NoSpace: The file system is below its free-space floor already.
     """
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (directory.parent, directory):  # parents=True gives others access to what it makes on the way
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _require_space(directory)
         path = directory / name
         return path, _create_with(path, header)

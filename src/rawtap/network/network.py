@@ -203,14 +203,15 @@ def _give_back(link: Link) -> None:
         links.delete(now)
 
 
-def guest_mac(bridge: str, guest: str) -> str:
-    """The MAC address of this server's guest of that name, on the bridge of that name."""
-    return addressing.mac_for("guest", bridge, guest, str(os.getpid()))
+def guest_mac(bridge: str, guest: str, lab: int = 0) -> str:
+    """The MAC address of the guest of that name on the bridge of that name, of this server's Lab of that number."""
+    # Not the pid alone: two containers on the host's network may have the same.
+    return addressing.mac_for("guest", bridge, guest, Owner.me().alias, *([str(lab)] if lab else []))
 
 
 @contextmanager
-def tap(bridge: str, guest: str) -> Iterator[Tap]:
-    """A TAP for the guest of that name, for the bridge of that name: `plug` puts it there.
+def tap(bridge: str, guest: str, lab: int) -> Iterator[Tap]:
+    """A TAP for the guest of that name, of that Lab, for the bridge of that name: `plug` puts it there.
 
     It is gone once the block and QEMU have ended.
     """
@@ -218,7 +219,7 @@ def tap(bridge: str, guest: str) -> Iterator[Tap]:
         name = _free_tap_name()
         device = FileIO(links.make_tap(name, Owner.me()), "r+")
     with device:
-        yield Tap(name, guest_mac(bridge, guest), device)
+        yield Tap(name, guest_mac(bridge, guest, lab), device)
 
 
 def plug(tap: Tap, on: Bridge) -> None:

@@ -1,0 +1,1 @@
+"""MCP over streamable HTTP: who may come in, and which Lab is theirs."""
