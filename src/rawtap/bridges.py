@@ -73,7 +73,7 @@ class Bridges:
 
     def names(self) -> set[str]:
         """Those that this Lab uses."""
-        return {name for name, lease in self.shares.leases.items() if self in lease.users}
+        return {name for name, lease in self.shares.leases.items() if lease.users[self]}
 
     def users(self, name: str) -> int:
         """How many shares of a bridge this Lab holds."""
@@ -102,14 +102,14 @@ class Bridges:
         name = lease.bridge.name
         in_use = self.shares.leases.get(name) is lease  # else its bridge was removed, and made anew
         lease.users[self] -= 1
-        if lease.users[self] == 0:
-            del lease.users[self]
-            if in_use:
-                await self.before_return(name)
-        if not lease.users:
+        if lease.users[self] == 0 and in_use:
+            await self.before_return(name)
+        if lease.users.total() == 0:
             if in_use:
                 del self.shares.leases[name]
-            await lease.stack.aclose()
+            await lease.stack.aclose()  # what was served there ends, and who was there last is told
+        if lease.users[self] == 0:
+            del lease.users[self]
 
     async def serve(self, bridge: Bridge, spec: ServicesSpec) -> str | None:
         """Have DHCP and DNS on a bridge that is shared, until it is given back; return why not, where it cannot be.
@@ -133,7 +133,7 @@ class Bridges:
     def served_on(self, name: str) -> Services | None:
         """What is served on a bridge."""
         lease = self.shares.leases.get(name)
-        return lease.services if lease and self in lease.users else None
+        return lease.services if lease and lease.users[self] else None
 
     @asynccontextmanager
     async def port(self, spec: BridgeSpec, tap: Tap) -> AsyncIterator[Bridge]:
