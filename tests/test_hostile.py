@@ -311,7 +311,7 @@ def test_more_captures_than_the_limit_are_refused_and_all_others_run(user: Accou
             async with anyio.create_task_group() as group:
                 for _ in range(55):
                     group.start_soon(start)
-            assert sorted(codes) == ["capture.failed"] * 5 + ["started"] * 50
+            assert sorted(codes) == ["server.limit"] * 5 + ["started"] * 50
             wire.send(4)
             await session.call("qemu_pcap_stop", capture="c1")
             assert await eventually_async(lambda: len({path.stat().st_size for path in user.captures.iterdir()}) == 1)

@@ -71,6 +71,12 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpServer]:
         yield server
 
 
+def test_what_is_wrong_with_a_request_is_told_to_those_who_may_come_in(http: HttpServer) -> None:
+    assert http.request(body=HELLO, Content_Type="text/plain", Authorization=None)[0] == 401
+    assert http.request(body=HELLO, Content_Type="text/plain")[0] == 400
+    assert http.request(body=HELLO, Accept="text/plain")[0] == 406
+
+
 def test_with_the_token_the_scheme_may_be_written_in_any_case(http: HttpServer) -> None:
     status, headers, _ = http.request(body=HELLO, Authorization=f"bearer {TOKEN}")
     assert status == 200

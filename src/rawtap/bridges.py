@@ -84,7 +84,7 @@ class Bridges:
 
     def names(self) -> set[str]:
         """Those that this Lab uses."""
-        return {name for name, lease in self.shares.leases.items() if self in lease.users}
+        return {name for name, lease in self.shares.leases.items() if lease.users[self]}
 
     def users(self, name: str) -> int:
         """How many shares of a bridge this Lab holds."""
@@ -113,12 +113,12 @@ class Bridges:
         name = lease.bridge.name
         in_use = self.shares.leases.get(name) is lease  # else its bridge was removed, and made anew
         lease.users[self] -= 1
-        if in_use and lease.users[self] == 0:
+        if lease.users[self] == 0 and in_use:
             await self.before_return(name)
         if lease.users.total() == 0:
             if in_use:
                 del self.shares.leases[name]
-            await lease.stack.aclose()  # what ends with it is told to the last who was there
+            await lease.stack.aclose()  # what was served there ends, and who was there last is told
         if lease.users[self] == 0:
             del lease.users[self]
 
@@ -134,7 +134,7 @@ class Bridges:
     def served_on(self, name: str) -> Served | None:
         """What is served on a bridge."""
         lease = self.shares.leases.get(name)
-        return lease.served if lease and self in lease.users else None
+        return lease.served if lease and lease.users[self] else None
 
     @asynccontextmanager
     async def port(self, spec: BridgeSpec, tap: Tap) -> AsyncIterator[Bridge]:

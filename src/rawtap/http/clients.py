@@ -74,8 +74,12 @@ class Client:
         self.over = True
         self._tell()
 
-    async def serve(self, scope: Scope, receive: Receive, send: Watched) -> None:
-        """Answer a request; it counts as in progress until its answer is sent. A client's end cuts it short."""
+    async def serve(self, scope: Scope, receive: Receive, send: Watched) -> bool:
+        """Answer a request; it counts as in progress until its answer is sent. A client's end cuts it short.
+
+        Returns:
+            Whether the answer is the MCP server's, not a refusal of ours.
+        """
         send.on_start = partial(self._learn, session_of(scope), scope["method"])
         try:
             if self.over:
@@ -83,7 +87,7 @@ class Client:
             require_room(len(self._requests), _MAX_REQUESTS, "requests are in progress", "End one")
         except (ServerLimit, ServerStopping) as error:
             await refusal(error)(scope, receive, send)
-            return
+            return False
         with anyio.CancelScope() as cut:
             self._requests.add(cut)
             self._tell()
@@ -94,6 +98,7 @@ class Client:
                 self._tell()
         if cut.cancelled_caught:
             await send.cut_short(refusal(stopping()))
+        return not cut.cancelled_caught
 
     def _tell(self) -> None:
         self._turn.set()

@@ -56,7 +56,7 @@ class Gateway:
 
     async def _refusal(self, request: Request) -> Response | None:
         """What whoever may not come in gets."""
-        wrong = await self._security.validate_request(request, is_post=request.method == "POST")
+        wrong = await self._security.validate_request(request, is_post=False)  # not the body yet
         if wrong is not None:
             return wrong
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -86,8 +86,8 @@ class Gateway:
         client = await self._clients.named(name, folder, lasting=self._settings.shared)
         held = Held(send)
         watched = Watched(held if _may_open(request) else send)
-        await client.serve(request.scope, request.receive, watched)
-        if watched.status == _NO_ROOM and _may_open(request):
+        answered = await client.serve(request.scope, request.receive, watched)
+        if answered and watched.status == _NO_ROOM and _may_open(request):
             held.messages.clear()
             await refusal(_too_many(self._settings.max_clients))(request.scope, request.receive, held)
         await held.release()
