@@ -49,7 +49,7 @@ async def echo(session: Session) -> str:
 
 
 def complaints(ended: dict[str, Any]) -> int:
-    """How often QEMU could not write to a mirror: for each frame, where nobody reads. On a busy machine once at times."""
+    """How often QEMU could not write to a mirror: for each frame, where nobody reads. Once, at times, under load."""
     return str(ended["stderr"]).count("filter mirror send failed")
 
 
