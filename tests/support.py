@@ -219,10 +219,12 @@ class Wire:
             for name in (near, far):
                 Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1", encoding="ascii")
                 netlink.link("set", index=netlink.link_lookup(ifname=name)[0], state="up")
-        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
-            sender.bind((far, 0))
-            yield cls(near, far, sender)
-        cls.remove(far)
+        try:
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+                sender.bind((far, 0))
+                yield cls(near, far, sender)
+        finally:
+            cls.remove(far)
 
     @staticmethod
     def remove(name: str) -> None:
