@@ -196,7 +196,13 @@ class MirrorFeed:
     def over(self) -> None:
         """The capture is at its end, however that came about: begin to take the mirror away."""
         if self._cutting is None:
-            self._cutting = asyncio.create_task(self.filter.remove())
+            self._cutting = asyncio.create_task(self._take_away())
+
+    async def _take_away(self) -> None:
+        try:
+            await self.filter.remove()
+        finally:
+            self.source.worker.let_go()
 
 
 @dataclass(eq=False)

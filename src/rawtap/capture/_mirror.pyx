@@ -23,8 +23,9 @@ more than that before it answers, so it knows which packet was the last of them.
 (`expect_end`). A QEMU that does not answer has written what it has written: when asked to stop, the worker reads what is in the
 socket and ends. The stream's end without either is the guest's.
 
-*Afterwards.* Nobody may leave a mirror unread: the guest would stand still; nor close the socket: QEMU would print an
-error for each frame. So `discard_rest` reads until the end.
+*Afterwards.* Nobody may leave a mirror unread: the guest would stand still; nor close the socket before QEMU has let go of
+it: QEMU would complain on its stderr. So `discard_rest` reads until the stream's end, or until `let_go` says that there will
+be none.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -116,6 +117,7 @@ cdef class MirrorCapture(Worker):
     cdef uint64_t taken                 # bytes, from the socket
     cdef bint exhausted                 # at the stream's end
     cdef bint end_expected
+    cdef bint released
     cdef int number                     # errno of what failed, 0 for a stream that is none
     cdef unsigned char[6] guest
     cdef readonly uint64_t from_guest
@@ -169,8 +171,13 @@ cdef class MirrorCapture(Worker):
         """The stream is about to end because it was stopped. Any thread may call this."""
         self.end_expected = True
 
+    def let_go(self):
+        """QEMU has taken its mirror away, or does not answer: nothing more has to be read. Any thread may call this."""
+        self.released = True
+        self.request_stop()
+
     def discard_rest(self):
-        """Read on and keep nothing, until the stream's end or `request_stop`; `run` has returned."""
+        """Read on and keep nothing, until the stream's end or `let_go`; `run` has returned."""
         with nogil:
             self._discard()
 
@@ -305,7 +312,7 @@ cdef class MirrorCapture(Worker):
         fds[0].fd = self.fd
         fds[1].fd = self.ask_fd
         fds[0].events = fds[1].events = POLLIN
-        while not self.exhausted and not self.stop_asked:
+        while not self.exhausted and not self.released:
             fds[0].revents = fds[1].revents = 0
             poll(fds, 2, -1)
             if fds[1].revents != 0:
