@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib
 import logging
 import os
 import signal
@@ -168,13 +169,20 @@ class RawtapServer(MCPServer[Lab]):
 
 
 async def _prepare(lab: Lab) -> None:
-    """Do ahead of the first calls what they would wait for: clean up, and load the packet decoder.
+    """Do ahead of the first calls what they would wait for: clean up, and load what only tools need.
 
-    The decoder takes half a second. It is loaded by a daemon thread, which the server's end does not wait for.
+    The packet decoder takes half a second. All is loaded by a daemon thread, which the server's end does not wait for.
     """
     await lab.bridges.sweep()
     await to_thread(gdb.sweep)
-    threading.Thread(target=decode.load, name="decoder", daemon=True).start()
+    threading.Thread(target=_load, name="loader", daemon=True).start()
+
+
+def _load() -> None:
+    """Import what the tools import when they are called."""
+    for module in ("rawtap.wire", "rawtap.waiting", "rawtap.timeline.gather", "rawtap.explaining"):
+        importlib.import_module(module)
+    decode.load()
 
 
 async def serve_stdio(settings: Settings, pasta: Pasta | None = None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -109,7 +110,9 @@ class Profile:
     overlay: _Flag = False
 
 
-_PROFILE = TypeAdapter(Profile)
+@cache
+def _adapter() -> TypeAdapter[Profile]:
+    return TypeAdapter(Profile)
 
 
 def _u_boot(arch: Literal["riscv64", "x86_64", "aarch64", "arm"], **differences: Any) -> Profile:
@@ -249,7 +252,7 @@ def overlay(config: Path, table: dict[str, Any], name: str | None) -> Profile:
         base = BUILTIN["rvos"] if holds(config.parent / RVOS_KERNEL, Path.is_file) else Profile()
     values = asdict(base) | table
     try:
-        return _PROFILE.validate_python(values)
+        return _adapter().validate_python(values)
     except ValidationError as error:
         raise ProfileInvalid(
             f"{config} is not a valid profile",

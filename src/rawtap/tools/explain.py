@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
-from rawtap import explaining
 from rawtap.errors import RequestInvalid
-from rawtap.explaining import Explained
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
 from rawtap.tools.capture import CaptureId, Filter
+
+if TYPE_CHECKING:
+    from rawtap.explaining import Explained
 
 _ANSWER_CHARACTERS = 6000  # of findings
 _EXCHANGES = 12
@@ -67,6 +68,7 @@ async def qemu_pcap_explain(
     cursor: Annotated[str | None, Field(description="next_cursor of the page before.")] = None,
 ) -> Explanation:
     """Find what is wrong on the wire: checksums, lengths, addresses, and exchanges that were not completed."""
+    from rawtap import explaining
 
     async def tell(examined: float, message: str) -> None:
         await context.report_progress(examined, message=message)
@@ -86,6 +88,8 @@ class _Cursor(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> _Cursor:
+        from rawtap import explaining
+
         found = re.fullmatch(r"([0-9]{1,6})-([0-9]{1,6})-([0-9]{1,20})", text, re.ASCII)
         if not found or not 0 < int(found[2]) <= explaining.MOST:
             raise RequestInvalid(f"{text[:80]!r} is no cursor", cure="Use next_cursor as it was given")

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 from typing_extensions import TypeAliasType
 
-from rawtap import waiting, wire
 from rawtap.observation import Scene
 from rawtap.packets.craft import MAX_FRAME, MAX_LAYERS
 from rawtap.packets.layers import Layer
-from rawtap.packets.pages import Page, Question
 from rawtap.packets.reader import MAX_LIMIT, Line
 from rawtap.tools._boundary import Answer, LabContext, is_none, lab_of, tool
 from rawtap.tools.capture import CaptureId, Filter
-from rawtap.waiting import Wish
-from rawtap.wire import Place
+
+if TYPE_CHECKING:
+    from rawtap.packets.pages import Page, Question
+    from rawtap.wire import Place
 
 _MAX_COUNT = 1000
 _SHOWN = 1600  # bytes
@@ -126,6 +126,9 @@ async def qemu_pcap_read(
     ] = None,
 ) -> PacketPage:
     """Read packets of a running or finished capture, a page at a time, selected by a filter."""
+    from rawtap import wire
+    from rawtap.packets.pages import Question
+
     lab = lab_of(context)
     question = Question(filter, cursor, first, limit, detail, tuple(fields or ()))
     page, shown, place = await wire.read(lab, capture, Path(path) if path else None, question)
@@ -196,11 +199,12 @@ async def qemu_pcap_wait(
     detail: Detail = "summary",
 ) -> Waited:
     """Wait for packets of a running capture; return the moment they are there. A time-out says what came instead."""
+    from rawtap import waiting
 
     async def tell(elapsed: float, message: str) -> None:
         await context.report_progress(elapsed, timeout, message)
 
-    wish = Wish(filter, count, timeout, absent, since)
+    wish = waiting.Wish(filter, count, timeout, absent, since)
     lab = lab_of(context)
     done = await waiting.wait(lab, capture, wish, detail, tell)
     return Waited(
@@ -239,6 +243,8 @@ async def qemu_packet_send(
     name: Annotated[str, Field(description="The guest whose network is meant.")] = "guest",
 ) -> SentPacket:
     """Send a packet to a guest, from hexadecimal digits or from layers. A capture that runs there sees it."""
+    from rawtap import wire
+
     lab = lab_of(context)
     chosen = interface or lab.interface_of(name)
     done = await wire.send(lab, chosen, hex, layers, count)

@@ -8,8 +8,6 @@ from typing import Annotated
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
-from rawtap.timeline import gather
-from rawtap.timeline.gather import Question
 from rawtap.timeline.merge import SOURCES, Item, Source
 from rawtap.tools._boundary import Answer, LabContext, is_none, lab_of, tool
 from rawtap.tools.capture import Filter
@@ -55,8 +53,10 @@ async def qemu_timeline(
 ) -> Timeline:
     """Show what happened in order, on one clock: console lines, QMP events, captured packets that pass the filter, and
     the server's own events (guests, captures, links, drops). A page after the last one gives what came since."""
+    from rawtap.timeline import gather
+
     lab = lab_of(context)
-    question = Question(frozenset(sources or SOURCES), filter, name, capture)
+    question = gather.Question(frozenset(sources or SOURCES), filter, name, capture)
     page = await gather.page(lab, question, since, limit)
     started_ns = lab.chronicle.started_ns
     return Timeline(
