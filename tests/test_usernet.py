@@ -146,7 +146,7 @@ def test_a_guest_that_is_killed_ends_its_capture_with_all_that_came(nowhere: Acc
             await session.call("qemu_pcap_start", filter="udp")
             await session.ping()
             os.kill(booted["pid"], signal.SIGKILL)
-            row = await session.call("qemu_pcap_wait", capture="c1", filter="udp", timeout=10)
+            row = await session.call("qemu_pcap_wait", capture="c1", filter="udp", since="start", timeout=10)
             assert not row["satisfied"]
             full, empty = (await session.call("qemu_pcap_status"))["captures"]
             assert (full["state"], full["reason"], full["packets"], full["error"]) == (

@@ -207,6 +207,10 @@ cdef class Worker:
         self.stop_asked = True
         _notify(self.ask_fd)
 
+    def let_go(self):
+        """Ask the worker to end, and to wait for nothing that its source may still have. Any thread may call this."""
+        self.request_stop()
+
     def tidings(self):
         """An eventfd that becomes readable when the file has grown, a question was answered, or `tell` was called.
 

@@ -274,7 +274,7 @@ class CaptureSession:
 
     def close(self) -> None:
         """End the capture and wait until the kernel has given up its socket as well, some 20 ms later."""
-        self.request_stop()
+        self.source.worker.let_go()
         self._thread.join()
         self.end_tidings()
 
