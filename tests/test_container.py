@@ -75,11 +75,13 @@ def server_of(process: int) -> int:
 
 async def story(session: Session) -> None:
     booted = await session.boot(services=True)
-    assert booted["warnings"] == []
+    # An engine's /proc/sys is read-only, and there is no IPv6 without writing there.
+    assert [each for each in booted["warnings"] if "(Read-only file system)" not in each] == []
     await session.call("qemu_pcap_start", filter="icmp")
     assert "is alive" in await session.ping()
     row = await session.call("qemu_pcap_stop")
-    assert (row["packets"], row["dropped_kernel"], row["warnings"]) == (2, 0, [])
+    assert (row["packets"], row["dropped_kernel"]) == (2, 0)
+    assert [each for each in row["warnings"] if "/sys does not show this network namespace" not in each] == []
     assert str(row["path"]).startswith("/captures/")
     assert "bound to address" in (await session.call("qemu_send", command="setenv autoload no; dhcp"))["output"]
     ended = await session.call("qemu_shutdown")
@@ -156,5 +158,6 @@ def test_where_one_capability_is_kept_back_the_doctor_says_which(image: Image, l
     command = command_in(image, "doctor", "--no-rootless", add=PRIVILEGED, drop=frozenset({lacking}))
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     assert f"the bounding set lacks CAP_{lacking.upper()}" in done.stdout, done.stderr
-    assert done.stdout.count("the bounding set lacks") == 1
+    # The privileged way lacks what CAP_NET_ADMIN's own check does.
+    assert done.stdout.count("the bounding set lacks") == (2 if lacking == "net_admin" else 1)
     assert done.returncode == (0 if lacking == "net_bind_service" else 1)
