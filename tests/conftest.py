@@ -132,8 +132,14 @@ def rvos_tree(user: Account) -> Path:
 
 @pytest.fixture
 def outsider(user: Account) -> Account:
-    """An ordinary user who is not in the group that may execute the private interpreter."""
+    """An ordinary user who is not in the group that may execute the private interpreter: goes the rootless way."""
     return replace(user, gid=65534, groups="--clear-groups")
+
+
+@pytest.fixture(params=["rootless", "user", "root"])
+def each_way(request: pytest.FixtureRequest, user: Account, root: Account, outsider: Account) -> Account:
+    """Every way in which a server gets its privileges."""
+    return {"rootless": outsider, "user": user, "root": root}[request.param]
 
 
 @pytest.fixture

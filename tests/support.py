@@ -177,6 +177,17 @@ async def eventually_async(test: Callable[[], bool], seconds: float = 5.0) -> bo
     return await anyio.to_thread.run_sync(eventually, test, seconds)
 
 
+def next_start(user: Account, leaves: Callable[[], bool]) -> None:
+    """Start a server, which removes what a killed one left, and hold that `leaves` comes true."""
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await session.call("qemu_status")
+            assert await eventually_async(leaves), link_names()
+
+    anyio.run(scenario)
+
+
 def read_back(path: str | Path) -> int:
     """How many packets tcpdump finds in a file; any complaint of its fails."""
     done = subprocess.run(["tcpdump", "--count", "-nr", str(path)], capture_output=True, text=True, check=True)

@@ -24,6 +24,7 @@ from support import (
     eventually_async,
     exists,
     link_names,
+    next_start,
     read_back,
     serving,
 )
@@ -175,12 +176,7 @@ def test_sigkill_leaves_no_qemu_and_no_tap_and_the_next_start_removes_the_bridge
         assert eventually(lambda: link_names() == {booted["network"]["bridge"]}, seconds=1)
         assert read_back(started["path"]) == 2
 
-    async def next_start() -> None:
-        async with serving(user) as session:
-            await session.call("qemu_status")
-            assert await eventually_async(lambda: link_names() == set())
-
-    anyio.run(next_start)
+    next_start(user, lambda: link_names() == set())
 
 
 def test_a_bridge_of_a_server_that_lives_is_not_swept(user: Account) -> None:

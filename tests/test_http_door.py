@@ -27,8 +27,8 @@ from support import (
     eventually_async,
     exists,
     link_names,
+    next_start,
     read_back,
-    serving,
 )
 
 INITIALIZE = {"body": HELLO}
@@ -381,12 +381,7 @@ def test_sigkill_leaves_no_guest_and_the_next_start_removes_the_bridge(user: Acc
         assert eventually(lambda: link_names() == {"rawtap-br0"}, seconds=1)
         assert read_back(str(had["path"])) in {0, 2}  # whole, with what was written by then
 
-    async def next_start() -> None:
-        async with serving(user) as session:
-            await session.call("qemu_status")
-            assert await eventually_async(lambda: link_names() == set())
-
-    anyio.run(next_start)
+    next_start(user, lambda: link_names() == set())
 
 
 def test_a_client_that_never_finishes_its_request_does_not_keep_it_from_ending(user: Account) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +46,9 @@ def surroundings(account: Account, *, rootless: bool) -> Iterator[None]:
 
 @pytest.mark.parametrize("rootless", [False, True], ids=["privileged", "rootless"])
 def test_a_linux_guest_gets_addresses_a_name_and_a_file_and_the_capture_has_it_all(
-    user: Account, rootless: bool
+    user: Account, outsider: Account, rootless: bool
 ) -> None:
-    account = replace(user, gid=65534, groups="--clear-groups") if rootless else user
+    account = outsider if rootless else user
 
     async def scenario() -> None:
         async with serving(account, "--outside", "--image-dir", IMAGES) as session:

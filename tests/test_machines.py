@@ -12,7 +12,15 @@ from pathlib import Path
 import anyio
 import pytest
 
-from support import Account, ToolFailed, command_of, eventually_async, link_names, read_back, serving
+from support import (
+    Account,
+    ToolFailed,
+    command_of,
+    link_names,
+    next_start,
+    read_back,
+    serving,
+)
 from test_endings import raw_client
 
 ARCHITECTURES = ["riscv64", "aarch64", "arm", "x86_64"]
@@ -165,11 +173,6 @@ def test_the_servers_end_removes_the_debuggers_socket(user: Account) -> None:
 
 
 def test_a_killed_servers_debugger_socket_goes_with_the_next_start_and_a_living_ones_stays(user: Account) -> None:
-    async def next_start(left: Path) -> None:
-        async with serving(user) as session:
-            await session.call("qemu_status")
-            assert await eventually_async(lambda: not left.exists())
-
     with raw_client(user) as living, raw_client(user) as killed:
         alive, left = (
             Path(client.call("qemu_boot", profile="u-boot-riscv64", gdb=True)["gdb"].removeprefix("unix:")).parent
@@ -177,5 +180,5 @@ def test_a_killed_servers_debugger_socket_goes_with_the_next_start_and_a_living_
         )
         killed.process.kill()
         killed.process.wait()
-        anyio.run(next_start, left)
+        next_start(user, lambda: not left.exists())
         assert alive.exists()

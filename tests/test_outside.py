@@ -7,7 +7,6 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from support import (
     eventually_async,
     exists,
     link_names,
+    next_start,
     serving,
     status_of,
 )
@@ -34,18 +34,6 @@ from test_services import BRIDGE, DHCP, events, tree
 FORWARDING = Path(f"/proc/sys/net/ipv4/conf/{UPLINK}/forwarding")
 OF_BRIDGE = Path(f"/proc/sys/net/ipv4/conf/{BRIDGE}/forwarding")
 FORWARDING6 = Path(f"/proc/sys/net/ipv6/conf/{UPLINK}/force_forwarding")
-
-
-@pytest.fixture
-def outsider(user: Account) -> Account:
-    """An ordinary user who goes the rootless way."""
-    return replace(user, gid=65534, groups="--clear-groups")
-
-
-@pytest.fixture(params=["rootless", "user", "root"])
-def each_way(request: pytest.FixtureRequest, user: Account, root: Account, outsider: Account) -> Account:
-    """Every way in which a server gets its privileges."""
-    return {"rootless": outsider, "user": user, "root": root}[request.param]
 
 
 @pytest.fixture
@@ -253,11 +241,6 @@ def kill_with_a_way_out(user: Account) -> None:
 
 
 def test_after_sigkill_the_next_start_undoes_it_and_nothing_of_anybody_elses(user: Account, beyond: Internet) -> None:
-    async def next_start() -> None:
-        async with serving(user) as session:
-            await session.call("qemu_status")
-            assert await eventually_async(lambda: link_names() == {UPLINK, "far1", "near1"} and says(FORWARDING) == "0")
-
     strangers = ["other", "rawtap", "rawtap-of-mine"]
     with Wire.make("near1", "far1"):
         others = Path("/proc/sys/net/ipv4/conf/near1/forwarding")
@@ -267,7 +250,7 @@ def test_after_sigkill_the_next_start_undoes_it_and_nothing_of_anybody_elses(use
         try:
             kill_with_a_way_out(user)
             assert (len(tables()), says(FORWARDING)) == (len(strangers) + 1, "1")
-            anyio.run(next_start)
+            next_start(user, lambda: link_names() == {UPLINK, "far1", "near1"} and says(FORWARDING) == "0")
             assert eventually(lambda: sorted(tables()) == strangers)
             assert says(others) == "1"
         finally:

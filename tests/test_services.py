@@ -8,7 +8,6 @@ import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +35,6 @@ from test_endings import raw_client
 BRIDGE = "rawtap-br0"
 DNSMASQ = Path("/usr/sbin/dnsmasq")
 DHCP = "setenv autoload no; dhcp"
-
-
-@pytest.fixture
-def outsider(user: Account) -> Account:
-    """An ordinary user who is not in the group that may execute the private interpreter: goes the rootless way."""
-    return replace(user, gid=65534, groups="--clear-groups")
-
-
-@pytest.fixture(params=["rootless", "user", "root"])
-def each_way(request: pytest.FixtureRequest, user: Account, root: Account, outsider: Account) -> Account:
-    """Every way in which a server gets its privileges."""
-    return {"rootless": outsider, "user": user, "root": root}[request.param]
 
 
 def tree(account: Account, *lines: str) -> str:

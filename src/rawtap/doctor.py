@@ -103,11 +103,8 @@ def _rootless(settings: Settings) -> Finding:
 
 
 def _why_no_tun() -> str | None:
-    try:
-        links.require_tun()
-    except RawtapError as error:
-        return f"{error.problem} ({error.evidence})"
-    return None
+    tun = _tun()
+    return None if tun.ok else tun.found
 
 
 def _user(_: Settings) -> Finding:

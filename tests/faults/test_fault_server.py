@@ -27,8 +27,8 @@ from support import (
     Wire,
     command_of,
     eventually,
-    eventually_async,
     link_names,
+    next_start,
     read_back,
     serving,
     status_of,
@@ -62,15 +62,6 @@ def somebody_elses_bridge() -> Iterator[None]:
         yield
     finally:
         Wire.remove(OTHERS)
-
-
-def a_start_cleans_up(user: Account) -> None:
-    async def next_start() -> None:
-        async with serving(user) as session:
-            await session.call("qemu_status")
-            assert await eventually_async(lambda: link_names() == {OTHERS}), link_names()
-
-    anyio.run(next_start)
 
 
 def boot(client: RawClient, **arguments: Any) -> dict[str, Any]:
@@ -125,7 +116,7 @@ def test_a_server_that_is_killed_leaves_no_qemu_no_tap_and_readable_captures(
             patience = 1.0 if moments > 6 else 5.0
             assert eventually(lambda: not guests_of_this_run(), patience)
             assert eventually(lambda: link_names() <= {OTHERS, "rawtap-br0"}, patience), link_names()
-        a_start_cleans_up(user)
+        next_start(user, lambda: link_names() == {OTHERS})
 
 
 WAITING: dict[str, dict[str, Any]] = {
