@@ -23,10 +23,15 @@ def ups_and_downs(steps: list[Step]) -> list[str]:
 
 def test_every_name_is_one_that_qemu_has() -> None:
     """By QEMU's own schema; a machine without a processor tells it."""
-    asked = '{"execute": "qmp_capabilities"} {"execute": "query-qmp-schema"} {"execute": "quit"}'
+    asked = '{"execute": "qmp_capabilities"} {"execute": "query-qmp-schema"}'
     command = ["qemu-system-riscv64", "-machine", "none", "-display", "none", "-qmp", "stdio"]
-    told = subprocess.run(command, input=asked, capture_output=True, text=True, check=True).stdout
-    schema = next(answer for line in told.splitlines() if isinstance(answer := json.loads(line).get("return"), list))
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as qemu:
+        assert qemu.stdin is not None
+        assert qemu.stdout is not None
+        print(asked, file=qemu.stdin, flush=True)
+        schema = next(said for line in qemu.stdout if isinstance(said := json.loads(line).get("return"), list))
+        qemu.communicate('{"execute": "quit"}')  # only now: a QEMU that ends does not wait for its reader
+    assert qemu.returncode == 0
     enums = [set(each["values"]) for each in schema if each["meta-type"] == "enum"]
     (names,) = [each for each in enums if "grave_accent" in each]
     assert names >= KNOWN
