@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rawtap.privileges import tied
+from rawtap.host.privileges import tied
 from support import Account
 
 PRIVATE = Path(sys.prefix) / "bin/python-rawtap"
@@ -16,9 +16,9 @@ def run_private(user: Account, program: str) -> str:
     """Run a program on the private interpreter as an ordinary user."""
     prelude = (
         "import threading\n"
-        "from rawtap import privileges\n"
+        "from rawtap.host import privileges\n"
         "from rawtap.errors import CapturePermission\n"
-        "from rawtap.privileges import Capability, current, raised\n"
+        "from rawtap.host.privileges import Capability, current, raised\n"
         "NET_RAW = Capability.NET_RAW\n"
     )
     done = subprocess.run(
@@ -76,7 +76,7 @@ def test_a_child_process_has_none(user: Account) -> None:
 
 def test_root_lays_down_what_it_has_and_keeps_it_permitted() -> None:
     program = (
-        "from rawtap.privileges import Capability, current, lay_down, raised\n"
+        "from rawtap.host.privileges import Capability, current, lay_down, raised\n"
         "from rawtap.errors import CapturePermission\n"
         "lay_down(); print(current().effective, current().may(Capability.NET_ADMIN))\n"
         "with raised(Capability.NET_ADMIN, 'test', CapturePermission): print(current().effective == 1 << 12)\n"

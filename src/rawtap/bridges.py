@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import anyio
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap import privileges
+from rawtap.host import privileges
 from rawtap.blocking import in_thread
 from rawtap.errors import NetworkError, NetworkFailed
 from rawtap.network import forwarding, network

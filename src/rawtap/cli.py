@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from rawtap import privileges, rootless
+from rawtap.host import privileges, rootless
 from rawtap.errors import RawtapError, RootlessUnavailable
 from rawtap.http import options as http_options
 from rawtap.settings import Settings, default_capture_dir
@@ -164,7 +164,7 @@ def _prepare(options: argparse.Namespace, given: list[str], meanwhile: Callable[
             options.rootless = False
             privileges.lay_down()
             return
-    from rawtap import pasta
+    from rawtap.host import pasta
 
     # What is left behind in the host's namespaces, to start pasta there.
     helper = pasta.wait() if options.run is _serve and options.outside is not False else None

@@ -43,7 +43,7 @@ from rawtap.guest import gdb
 from rawtap.lab import Lab
 from rawtap.limits import Calls
 from rawtap.packets import decode
-from rawtap.pasta import Pasta
+from rawtap.host.pasta import Pasta
 from rawtap.settings import Settings
 from rawtap.tools import capture, display, explain, guest, link, monitor, packets, resources, snapshot, timeline
 from rawtap.tools._boundary import error_for, refuse_unknown

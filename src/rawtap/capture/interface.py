@@ -16,7 +16,7 @@ from rawtap.errors import (
     NoSuchInterface,
     ServerExhausted,
 )
-from rawtap.privileges import Capability, raised
+from rawtap.host.privileges import Capability, raised
 
 # libpcap's status codes, pcap_activate(3PCAP).
 _NO_SUCH_DEVICE, _PERMISSION, _DOWN, _PROMISC_PERMISSION = -5, -8, -9, -11

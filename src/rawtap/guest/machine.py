@@ -30,7 +30,7 @@ from rawtap.guest.display import Display
 from rawtap.guest.monitor import EventLog, Monitor, MonitorLost, connected
 from rawtap.guest.profile import QEMU_PACKAGES, MachineSpec
 from rawtap.guest.spawning import layers_of, pair, require, start
-from rawtap.privileges import only, tied
+from rawtap.host.privileges import only, tied
 
 _STDERR_BYTES = 16384
 _TAIL_CHARACTERS = 1500

@@ -7,7 +7,7 @@ import contextlib
 import socket
 from pathlib import Path
 
-from rawtap import programs
+from rawtap.host import programs
 from rawtap.errors import GuestFailed, QemuMissing
 from rawtap.guest.profile import MachineSpec
 from rawtap.guest.scratch import layer_over

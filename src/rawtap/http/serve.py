@@ -21,7 +21,7 @@ from rawtap.bridges import Shares
 from rawtap.http.clients import SESSION_HEADER, Clients
 from rawtap.http.gateway import Gateway
 from rawtap.http.options import HttpSettings
-from rawtap.pasta import Pasta
+from rawtap.host.pasta import Pasta
 from rawtap.server import ENDING_SIGNALS
 from rawtap.settings import Settings
 

@@ -29,7 +29,7 @@ from rawtap.errors import (
     TunPermission,
 )
 from rawtap.network.addressing import Owner
-from rawtap.privileges import WITHOUT_PRIVILEGE, Capability, raised, setcap_command
+from rawtap.host.privileges import WITHOUT_PRIVILEGE, Capability, raised, setcap_command
 
 TUN_DEVICE = Path("/dev/net/tun")
 COUNTERS = Path("/proc/self/net/dev")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from rawtap.errors import NetworkFailed, NetworkPermission
-from rawtap.privileges import Capability, raised
+from rawtap.host.privileges import Capability, raised
 
 Family = Literal["ipv4", "ipv6"]
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rawtap.errors import NetworkFailed, NetworkPermission, RequestInvalid, ServerExhausted
-from rawtap.privileges import Capability, raised
+from rawtap.host.privileges import Capability, raised
 
 
 @dataclass(frozen=True)

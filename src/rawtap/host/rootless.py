@@ -3,10 +3,10 @@
 Theory of operation. An ordinary user may make a user namespace, and holds every capability in it, over what belongs
 to it: a network namespace that is made with it (user_namespaces(7), network_namespaces(7)). So `enter` moves this
 process, before it has a second thread or has opened anything, and keeps of those capabilities the three that
-`rawtap.privileges` raises, permitted and not in force. The rest of rawtap works as it does on the host. When the
+`rawtap.host.privileges` raises, permitted and not in force. The rest of rawtap works as it does on the host. When the
 last process in there is gone the kernel removes the namespace with all its links; there is nothing to sweep.
 
-The host's interfaces cannot be seen from in there, and nobody outside can be reached, but by `rawtap.pasta`.
+The host's interfaces cannot be seen from in there, and nobody outside can be reached, but by `rawtap.host.pasta`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import sys
 import threading
 from pathlib import Path
 
-from rawtap import privileges
+from rawtap.host import privileges
 from rawtap.errors import RootlessUnavailable
-from rawtap.privileges import Capability
+from rawtap.host.privileges import Capability
 
 _CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWNET = 0x00020000, 0x10000000, 0x40000000  # linux/sched.h
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000  # linux/mount.h
@@ -58,7 +58,7 @@ def enter() -> None:
 def why_not() -> str | None:
     """Why there is no such namespace for this user, None where there is; asked of a fresh process, which tries it."""
     # Not of the private interpreter: who runs that may not write its own map (proc(5), on dumpable processes).
-    program = [f"{sys.prefix}/bin/python", "-I", "-m", "rawtap.rootless"]
+    program = [f"{sys.prefix}/bin/python", "-I", "-m", "rawtap.host.rootless"]
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     return None if done.returncode == 0 else (done.stdout or done.stderr).strip()[-1000:]
 

@@ -25,7 +25,7 @@ from typing import IO
 
 import anyio
 
-from rawtap import privileges, programs
+from rawtap.host import privileges, programs
 from rawtap.errors import OutsideUnavailable
 from rawtap.untrusted import visible
 
