@@ -11,7 +11,7 @@ import pytest
 from rawtap import waiting
 from rawtap.capture.session import CaptureRequest, Place
 from rawtap.capture.tidings import Tidings
-from rawtap.lab import Lab
+from rawtap.lab.lab import Lab
 from rawtap.settings import Settings
 from support import Wire, eventually_async
 

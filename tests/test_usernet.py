@@ -15,10 +15,10 @@ import pytest
 from rawtap.capture.session import CaptureRequest
 from rawtap.guest import mirror
 from rawtap.guest.machine import Machine
-from rawtap.guests import BootRequest
-from rawtap.lab import Lab
+from rawtap.lab.guests import BootRequest
+from rawtap.lab.lab import Lab
 from rawtap.settings import Settings
-from rawtap.usernet import MirrorFeed
+from rawtap.lab.usernet import MirrorFeed
 from support import (
     Account,
     Session,

@@ -12,7 +12,7 @@ from typing import Literal
 
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap import services
+from rawtap.lab import dnsmasq
 from rawtap.host import pasta, privileges, programs, rootless
 from rawtap.capture import _native, files
 from rawtap.errors import RawtapError
@@ -139,9 +139,9 @@ def _program(name: str, program: str, package: str) -> Finding:
 
 def _dnsmasq() -> Finding:
     """Not needed: without it guests have a network with no DHCP and no DNS."""
-    name, path = "dnsmasq", services.find_dnsmasq()
+    name, path = "dnsmasq", dnsmasq.find_dnsmasq()
     if path is None:
-        return Finding(name, ok=True, found=f"not installed: no DHCP and DNS; they need the package {services.PACKAGE}")
+        return Finding(name, ok=True, found=f"not installed: no DHCP and DNS; they need the package {dnsmasq.PACKAGE}")
     if not privileges.current().may(Capability.NET_BIND_SERVICE):
         lack = privileges.explain_lack(Capability.NET_BIND_SERVICE)
         found = f"{path}, which needs {Capability.NET_BIND_SERVICE} for DHCP and DNS: {lack}"

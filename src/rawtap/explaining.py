@@ -11,8 +11,8 @@ from anyio.to_thread import run_sync as to_thread
 
 from rawtap import _bpf, wire
 from rawtap.capture import filters
-from rawtap.captures import Capture
-from rawtap.lab import Lab
+from rawtap.lab.captures import Capture
+from rawtap.lab.lab import Lab
 from rawtap.packets import reader
 from rawtap.packets._savefile import Savefile
 from rawtap.packets.tail import Start, Tail

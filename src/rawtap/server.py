@@ -35,12 +35,12 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, ResourcesListChang
 from mcp_types import CallToolResult, InputRequiredResult, Resource, ResourceTemplate
 from pydantic import AnyUrl
 
-from rawtap import outside
-from rawtap.bridges import Shares
-from rawtap.captures import Capture
+from rawtap.lab import outside
+from rawtap.lab.bridges import Shares
+from rawtap.lab.captures import Capture
 from rawtap.errors import ServerLimit
 from rawtap.guest import gdb
-from rawtap.lab import Lab
+from rawtap.lab.lab import Lab
 from rawtap.limits import Calls
 from rawtap.packets import decode
 from rawtap.host.pasta import Pasta

@@ -14,10 +14,10 @@ from typing import Any
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap.capture import filters
-from rawtap.captures import Capture
+from rawtap.lab.captures import Capture
 from rawtap.errors import CaptureUnreadable, InterfaceNotAllowed, RequestInvalid
-from rawtap.guests import Guest
-from rawtap.lab import Lab
+from rawtap.lab.guests import Guest
+from rawtap.lab.lab import Lab
 from rawtap.network import transmit
 from rawtap.packets import craft, headers, lines
 from rawtap.packets.lines import Line as Said

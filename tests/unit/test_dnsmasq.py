@@ -8,7 +8,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 import pytest
 
 from rawtap.errors import ProfileInvalid
-from rawtap.network.services import Lease, ServicesSpec, StaticHost, arguments, leases, log_line, pool
+from rawtap.network.dnsmasq_config import Lease, ServicesSpec, StaticHost, arguments, leases, log_line, pool
 
 BOX = StaticHost("box", "52:54:00:12:34:56", "10.0.2.15")
 

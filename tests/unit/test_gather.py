@@ -10,9 +10,9 @@ import anyio
 import pytest
 from test_tail import Ring
 
-from rawtap.captures import Capture
+from rawtap.lab.captures import Capture
 from rawtap.errors import CaptureFailed
-from rawtap.observation import Scene
+from rawtap.lab.observation import Scene
 from rawtap.packets.tail import Part
 from rawtap.timeline.gather import Question, _Gathering, _Packets
 from rawtap.timeline.merge import Place

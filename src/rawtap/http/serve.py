@@ -16,8 +16,8 @@ import uvicorn
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from rawtap import outside
-from rawtap.bridges import Shares
+from rawtap.lab import outside
+from rawtap.lab.bridges import Shares
 from rawtap.http.clients import SESSION_HEADER, Clients
 from rawtap.http.gateway import Gateway
 from rawtap.http.options import HttpSettings

@@ -30,12 +30,12 @@ import anyio
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap.capture import filters
-from rawtap.captures import Capture
+from rawtap.lab.captures import Capture
 from rawtap.errors import CaptureFailed, RequestInvalid
 from rawtap.guest import log
 from rawtap.guest.log import GuestLog
-from rawtap.lab import Lab
-from rawtap.observation import Scene
+from rawtap.lab.lab import Lab
+from rawtap.lab.observation import Scene
 from rawtap.packets import lines
 from rawtap.packets.tail import Tail, behind
 from rawtap.timeline import cursor

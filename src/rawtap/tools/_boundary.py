@@ -17,7 +17,7 @@ from mcp_types import ToolAnnotations
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rawtap.errors import RawtapError, RequestInvalid, ServerExhausted
-from rawtap.lab import Lab
+from rawtap.lab.lab import Lab
 
 LabContext = Context[Lab, Any]
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from rawtap.capture._worker import MAX_SNAPLEN
 from rawtap.capture.session import DEFAULT_MAX_BYTES, MAX_COMMENT, MAX_FILES, CaptureRequest
-from rawtap.captures import Capture, CaptureReport
+from rawtap.lab.captures import Capture, CaptureReport
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
 
 _ANSWER_CHARACTERS = 8000

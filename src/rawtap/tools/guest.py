@@ -14,8 +14,8 @@ from rawtap.errors import RequestInvalid
 from rawtap.guest.console import SHOWN_CHARACTERS, Output
 from rawtap.guest.machine import Machine
 from rawtap.guest.profile import BUILTIN, BootOptions, Drive
-from rawtap.guests import BootRequest, Guest
-from rawtap.lab import Lab
+from rawtap.lab.guests import BootRequest, Guest
+from rawtap.lab.lab import Lab
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
 from rawtap.tools.capture import CaptureRow, StartedCapture, row_of, started
 from rawtap.tools.networks import NetworkInfo, NetworkRow, network_of, network_row

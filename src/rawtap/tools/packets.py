@@ -10,7 +10,7 @@ from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 from typing_extensions import TypeAliasType
 
-from rawtap.observation import Scene
+from rawtap.lab.observation import Scene
 from rawtap.packets.craft import MAX_FRAME, MAX_LAYERS
 from rawtap.packets.layers import Layer
 from rawtap.packets.reader import MAX_LIMIT, Line

@@ -23,9 +23,9 @@ from rawtap.blocking import in_thread
 from rawtap.errors import NetworkError, NetworkFailed
 from rawtap.network import forwarding, network
 from rawtap.network.network import Bridge, BridgeGone, BridgeSpec, Tap
-from rawtap.network.services import ServicesSpec
-from rawtap.outside import Policy
-from rawtap.served import Served
+from rawtap.network.dnsmasq_config import ServicesSpec
+from rawtap.lab.outside import Policy
+from rawtap.lab.bridge_services import Served
 
 logger = logging.getLogger(__name__)
 

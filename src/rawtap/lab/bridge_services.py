@@ -9,14 +9,14 @@ from ipaddress import IPv6Interface
 
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap import outside, services
+from rawtap.lab import dnsmasq, outside
 from rawtap.errors import NetworkError, ServicesUnavailable
 from rawtap.network import ipv6
 from rawtap.network.forwarding import Inside, Way
 from rawtap.network.network import Bridge
-from rawtap.network.services import ServicesSpec, check
-from rawtap.outside import Note, Policy
-from rawtap.services import Services
+from rawtap.network.dnsmasq_config import ServicesSpec, check
+from rawtap.lab.outside import Note, Policy
+from rawtap.lab.dnsmasq import Services
 
 
 @dataclass(eq=False)
@@ -49,7 +49,7 @@ class Served:
         Raises:
             ProfileInvalid: A static host that cannot be.
         """
-        if (reason := services.why_not(self.bridge)) is not None:
+        if (reason := dnsmasq.why_not(self.bridge)) is not None:
             self.why_not = "this server did not make that bridge"
             return (reason,)
         self._warnings = []

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from rawtap.capture.session import CaptureSession
 from rawtap.guest.log import GuestLogs
 from rawtap.guest.machine import Exit, Machine
-from rawtap.journal import Journal
+from rawtap.lab.journal import Journal
 from rawtap.network.watch import Change
-from rawtap.observation import Scene
+from rawtap.lab.observation import Scene
 
 _SHOWN = 300  # characters of a text that somebody else wrote
 _KEPT_DROPS = 1000  # captures; more than are listed

@@ -20,13 +20,13 @@ from typing import Self
 import anyio
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap import outside, services, usernet
+from rawtap.lab import dnsmasq, outside, usernet
 from rawtap.blocking import in_thread
-from rawtap.bridges import Bridges, Shares
+from rawtap.lab.bridges import Bridges, Shares
 from rawtap.capture.interface import InterfaceSource
 from rawtap.capture.session import CaptureRequest
-from rawtap.captures import Capture, Captures, InterfaceFeed
-from rawtap.chronicle import Chronicle
+from rawtap.lab.captures import Capture, Captures, InterfaceFeed
+from rawtap.lab.chronicle import Chronicle
 from rawtap.errors import (
     GuestAlreadyRunning,
     GuestNotRunning,
@@ -42,16 +42,16 @@ from rawtap.guest.command_line import Nic
 from rawtap.guest.machine import Machine
 from rawtap.guest.paths import allowed_for
 from rawtap.guest.profile import TRUSTED_BRIDGES, MachineSpec
-from rawtap.guests import Booted, BootRequest, Ended, Guest, Wired
+from rawtap.lab.guests import Booted, BootRequest, Ended, Guest, Wired
 from rawtap.limits import require_room
 from rawtap.network import addressing, links, network, watch
 from rawtap.network.links import Link
 from rawtap.network.network import BridgeSpec, Tap
 from rawtap.network.watch import Change, Watcher
-from rawtap.observation import GuestNic, Observation, Scene
+from rawtap.lab.observation import GuestNic, Observation, Scene
 from rawtap.packets.index import Indexes
 from rawtap.settings import Settings
-from rawtap.usernet import MirrorObservation, UserNet
+from rawtap.lab.usernet import MirrorObservation, UserNet
 
 logger = logging.getLogger(__name__)
 
@@ -243,7 +243,7 @@ class Lab:
         self._scene = self._scene.with_nic(card.name, GuestNic(request.name, bridge.name, card.mac))
         warnings: tuple[str, ...] = ()
         if spec.profile.services if request.services is None else request.services:
-            warnings = await self.bridges.serve(bridge, services.wanted(spec.profile, bridge, self.bridges.number))
+            warnings = await self.bridges.serve(bridge, dnsmasq.wanted(spec.profile, bridge, self.bridges.number))
         return Wired(bridge, card, warnings=warnings)
 
     async def _first_capture(self, request: BootRequest, interface: str, user: UserNet | None = None) -> Capture:

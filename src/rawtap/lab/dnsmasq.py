@@ -30,7 +30,7 @@ from rawtap.errors import ServicesUnavailable
 from rawtap.guest.profile import Profile
 from rawtap.network import addressing, ipv6
 from rawtap.network.network import Bridge, guest_mac
-from rawtap.network.services import Lease, ServicesSpec, StaticHost, arguments, is_ready, leases, log_line
+from rawtap.network.dnsmasq_config import Lease, ServicesSpec, StaticHost, arguments, is_ready, leases, log_line
 from rawtap.host.privileges import Capability
 
 PACKAGE = "dnsmasq-base"
