@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from rawtap import waiting
+from rawtap.ask.wait import Wish, wait
 from rawtap.capture.session import CaptureRequest, Place
 from rawtap.capture.tidings import Tidings
 from rawtap.lab.lab import Lab
@@ -64,8 +64,8 @@ def test_what_comes_after_a_waits_time_is_not_held_against_it(
         settings = Settings(capture_dir=tmp_path, allowed_interfaces=frozenset({wire.near}))
         async with Lab(settings) as lab:
             await lab.start_capture(CaptureRequest(wire.near))
-            wish = waiting.Wish("", count=1, timeout=0.1, absent=True, since="now")
-            assert (await waiting.wait(lab, None, wish, "summary", nothing)).satisfied
+            wish = Wish("", count=1, timeout=0.1, absent=True, since="now")
+            assert (await wait(lab, None, wish, "summary", nothing)).satisfied
         assert eventfds() == before
 
     anyio.run(scenario)

@@ -17,8 +17,8 @@ from rawtap.guest import mirror
 from rawtap.guest.machine import Machine
 from rawtap.lab.guests import BootRequest
 from rawtap.lab.lab import Lab
-from rawtap.settings import Settings
 from rawtap.lab.usernet import MirrorFeed
+from rawtap.settings import Settings
 from support import (
     Account,
     Session,

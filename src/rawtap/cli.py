@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from rawtap.host import privileges, rootless
 from rawtap.errors import RawtapError, RootlessUnavailable
+from rawtap.host import privileges, rootless
 from rawtap.http import options as http_options
 from rawtap.settings import Settings, default_capture_dir
 from rawtap.untrusted import visible

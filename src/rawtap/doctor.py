@@ -12,13 +12,13 @@ from typing import Literal
 
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap.lab import dnsmasq
-from rawtap.host import pasta, privileges, programs, rootless
 from rawtap.capture import _native, files
 from rawtap.errors import RawtapError
 from rawtap.guest.profile import QEMU_PACKAGES, UBOOT_KERNEL
-from rawtap.network import forwarding, links
+from rawtap.host import pasta, privileges, programs, rootless
 from rawtap.host.privileges import Capability
+from rawtap.lab import dnsmasq
+from rawtap.network import forwarding, links
 from rawtap.settings import Settings
 
 Way = Literal["privileged", "rootless", "user"]

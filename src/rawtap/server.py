@@ -35,15 +35,15 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, ResourcesListChang
 from mcp_types import CallToolResult, InputRequiredResult, Resource, ResourceTemplate
 from pydantic import AnyUrl
 
+from rawtap.errors import ServerLimit
+from rawtap.guest import gdb
+from rawtap.host.pasta import Pasta
 from rawtap.lab import outside
 from rawtap.lab.bridges import Shares
 from rawtap.lab.captures import Capture
-from rawtap.errors import ServerLimit
-from rawtap.guest import gdb
 from rawtap.lab.lab import Lab
 from rawtap.limits import Calls
 from rawtap.packets import decode
-from rawtap.host.pasta import Pasta
 from rawtap.settings import Settings
 from rawtap.tools import capture, display, explain, guest, link, monitor, packets, resources, snapshot, timeline
 from rawtap.tools._boundary import error_for, refuse_unknown
@@ -180,8 +180,8 @@ async def _prepare(lab: Lab) -> None:
 
 def _load() -> None:
     """Import what the tools import when they are called."""
-    for module in ("rawtap.wire", "rawtap.waiting", "rawtap.timeline.gather", "rawtap.explaining"):
-        importlib.import_module(module)
+    for module in ("packets", "send", "wait", "timeline.gather", "explain"):
+        importlib.import_module(f"rawtap.ask.{module}")
     decode.load()
 
 

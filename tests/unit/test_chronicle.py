@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rawtap.capture.session import CaptureRequest, CaptureSession
-from rawtap.lab.chronicle import Chronicle
 from rawtap.guest.console import History
 from rawtap.guest.log import GuestLogs
 from rawtap.guest.machine import Machine
 from rawtap.guest.monitor import EventLog
+from rawtap.lab.chronicle import Chronicle
 from rawtap.lab.journal import Journal
-from rawtap.network.watch import Change
 from rawtap.lab.observation import GuestNic, Scene
+from rawtap.network.watch import Change
 
 modest = settings(max_examples=100, deadline=None, database=None)
 SCENE = Scene({"rtap1.0": GuestNic("one", "br0", "52:54:00:00:00:01")}, frozenset({"near0"}))

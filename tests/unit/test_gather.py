@@ -10,12 +10,12 @@ import anyio
 import pytest
 from test_tail import Ring
 
-from rawtap.lab.captures import Capture
+from rawtap.ask.timeline.gather import Question, _Gathering, _Packets
+from rawtap.ask.timeline.merge import Place
 from rawtap.errors import CaptureFailed
+from rawtap.lab.captures import Capture
 from rawtap.lab.observation import Scene
 from rawtap.packets.tail import Part
-from rawtap.timeline.gather import Question, _Gathering, _Packets
-from rawtap.timeline.merge import Place
 
 SECOND = 1_000_000_000
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rawtap.ask.timeline import cursor
+from rawtap.ask.timeline.merge import SOURCES, Item, Listed, Place, Source, merge
 from rawtap.errors import RequestInvalid
-from rawtap.timeline import cursor
-from rawtap.timeline.merge import SOURCES, Item, Listed, Place, Source, merge
 
 modest = settings(max_examples=200, deadline=None, database=None)
 

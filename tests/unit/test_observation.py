@@ -9,9 +9,9 @@ from typing import cast
 from rawtap.capture.interface import InterfaceSource
 from rawtap.capture.session import CaptureRequest, CaptureSession, Snapshot
 from rawtap.errors import NetworkFailed
+from rawtap.lab.observation import GuestNic, Observation, Scene
 from rawtap.network.links import Link
 from rawtap.network.watch import Change, Gone, Sight, Watcher
-from rawtap.lab.observation import GuestNic, Observation, Scene
 
 BRIDGE = Link(
     index=2, name="br0", kind="bridge", alias=None, mac=None, master=None, up=True, carrier=True, received=5, sent=5

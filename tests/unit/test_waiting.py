@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rawtap.waiting import Evidence, Wish, judge
+from rawtap.ask.wait import Evidence, Wish, judge
 
 PRESENT = Wish("icmp", count=2, timeout=3, absent=False, since="now")
 ABSENT = Wish("icmp", count=1, timeout=3, absent=True, since="now")

@@ -7,10 +7,10 @@ import contextlib
 import socket
 from pathlib import Path
 
-from rawtap.host import programs
 from rawtap.errors import GuestFailed, QemuMissing
 from rawtap.guest.profile import MachineSpec
 from rawtap.guest.scratch import layer_over
+from rawtap.host import programs
 
 
 def require(program: str, package: str) -> str:

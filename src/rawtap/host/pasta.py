@@ -25,8 +25,8 @@ from typing import IO
 
 import anyio
 
-from rawtap.host import privileges, programs
 from rawtap.errors import OutsideUnavailable
+from rawtap.host import privileges, programs
 from rawtap.untrusted import visible
 
 PACKAGE = "passt"

@@ -22,8 +22,8 @@ import sys
 import threading
 from pathlib import Path
 
-from rawtap.host import privileges
 from rawtap.errors import RootlessUnavailable
+from rawtap.host import privileges
 from rawtap.host.privileges import Capability
 
 _CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWNET = 0x00020000, 0x10000000, 0x40000000  # linux/sched.h

@@ -22,9 +22,9 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
-from rawtap.lab.bridges import Shares
 from rawtap.errors import RawtapError, ServerLimit, ServerStopping
 from rawtap.http.answers import Watched, refusal
+from rawtap.lab.bridges import Shares
 from rawtap.limits import require_room
 from rawtap.server import RawtapServer
 from rawtap.settings import Settings

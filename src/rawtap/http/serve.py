@@ -16,12 +16,12 @@ import uvicorn
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from rawtap.lab import outside
-from rawtap.lab.bridges import Shares
+from rawtap.host.pasta import Pasta
 from rawtap.http.clients import SESSION_HEADER, Clients
 from rawtap.http.gateway import Gateway
 from rawtap.http.options import HttpSettings
-from rawtap.host.pasta import Pasta
+from rawtap.lab import outside
+from rawtap.lab.bridges import Shares
 from rawtap.server import ENDING_SIGNALS
 from rawtap.settings import Settings
 

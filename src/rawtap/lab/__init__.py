@@ -1,1 +1,1 @@
-"""What holds everything: guests, captures and bridges, their order of start and of release, and what was seen of them."""
+"""What holds everything: guests, captures and bridges, how they start and are released, and what was seen of them."""

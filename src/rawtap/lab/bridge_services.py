@@ -9,14 +9,14 @@ from ipaddress import IPv6Interface
 
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap.lab import dnsmasq, outside
 from rawtap.errors import NetworkError, ServicesUnavailable
+from rawtap.lab import dnsmasq, outside
+from rawtap.lab.dnsmasq import Services
+from rawtap.lab.outside import Note, Policy
 from rawtap.network import ipv6
+from rawtap.network.dnsmasq_config import ServicesSpec, check
 from rawtap.network.forwarding import Inside, Way
 from rawtap.network.network import Bridge
-from rawtap.network.dnsmasq_config import ServicesSpec, check
-from rawtap.lab.outside import Note, Policy
-from rawtap.lab.dnsmasq import Services
 
 
 @dataclass(eq=False)
@@ -100,6 +100,6 @@ class Served:
             if not servers:
                 self.why_not = "; ".join([*self.way.remarks, "no name server in /etc/resolv.conf"])
         try:
-            self.services = await self.stack.enter_async_context(services.serving(spec, self.note))
+            self.services = await self.stack.enter_async_context(dnsmasq.serving(spec, self.note))
         except ServicesUnavailable as error:
             self._warnings.append(str(error))

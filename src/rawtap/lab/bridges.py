@@ -18,14 +18,14 @@ from dataclasses import dataclass, field
 import anyio
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap.host import privileges
 from rawtap.blocking import in_thread
 from rawtap.errors import NetworkError, NetworkFailed
-from rawtap.network import forwarding, network
-from rawtap.network.network import Bridge, BridgeGone, BridgeSpec, Tap
-from rawtap.network.dnsmasq_config import ServicesSpec
-from rawtap.lab.outside import Policy
+from rawtap.host import privileges
 from rawtap.lab.bridge_services import Served
+from rawtap.lab.outside import Policy
+from rawtap.network import forwarding, network
+from rawtap.network.dnsmasq_config import ServicesSpec
+from rawtap.network.network import Bridge, BridgeGone, BridgeSpec, Tap
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from rawtap.capture.keeper import Keeper
 from rawtap.capture.session import CaptureRequest, CaptureSession, Snapshot
 from rawtap.capture.source import Source
 from rawtap.capture.tidings import Tidings
-from rawtap.lab.chronicle import Chronicle
 from rawtap.errors import CaptureFailed, CaptureUnknown, ServerExhausted
+from rawtap.lab.chronicle import Chronicle
 from rawtap.limits import require_room
 from rawtap.packets.tail import Part
 from rawtap.settings import Settings

@@ -14,8 +14,8 @@ from rawtap.capture.session import CaptureSession
 from rawtap.guest.log import GuestLogs
 from rawtap.guest.machine import Exit, Machine
 from rawtap.lab.journal import Journal
-from rawtap.network.watch import Change
 from rawtap.lab.observation import Scene
+from rawtap.network.watch import Change
 
 _SHOWN = 300  # characters of a text that somebody else wrote
 _KEPT_DROPS = 1000  # captures; more than are listed

@@ -25,13 +25,13 @@ from dataclasses import dataclass, field
 import anyio
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap.host import privileges, programs
 from rawtap.errors import ServicesUnavailable
 from rawtap.guest.profile import Profile
-from rawtap.network import addressing, ipv6
-from rawtap.network.network import Bridge, guest_mac
-from rawtap.network.dnsmasq_config import Lease, ServicesSpec, StaticHost, arguments, is_ready, leases, log_line
+from rawtap.host import privileges, programs
 from rawtap.host.privileges import Capability
+from rawtap.network import addressing, ipv6
+from rawtap.network.dnsmasq_config import Lease, ServicesSpec, StaticHost, arguments, is_ready, leases, log_line
+from rawtap.network.network import Bridge, guest_mac
 
 PACKAGE = "dnsmasq-base"
 

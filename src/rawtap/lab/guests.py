@@ -9,13 +9,13 @@ from typing import Literal
 
 import anyio
 
-from rawtap.lab.captures import Capture, CaptureReport
 from rawtap.guest.console import Output
 from rawtap.guest.machine import Exit, Machine
 from rawtap.guest.profile import BootOptions
+from rawtap.lab.captures import Capture, CaptureReport
+from rawtap.lab.usernet import UserNet
 from rawtap.network.impair import Plug
 from rawtap.network.network import Bridge, Tap
-from rawtap.lab.usernet import UserNet
 
 
 @dataclass(frozen=True)

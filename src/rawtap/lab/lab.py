@@ -20,13 +20,9 @@ from typing import Self
 import anyio
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap.lab import dnsmasq, outside, usernet
 from rawtap.blocking import in_thread
-from rawtap.lab.bridges import Bridges, Shares
 from rawtap.capture.interface import InterfaceSource
 from rawtap.capture.session import CaptureRequest
-from rawtap.lab.captures import Capture, Captures, InterfaceFeed
-from rawtap.lab.chronicle import Chronicle
 from rawtap.errors import (
     GuestAlreadyRunning,
     GuestNotRunning,
@@ -42,16 +38,20 @@ from rawtap.guest.command_line import Nic
 from rawtap.guest.machine import Machine
 from rawtap.guest.paths import allowed_for
 from rawtap.guest.profile import TRUSTED_BRIDGES, MachineSpec
+from rawtap.lab import dnsmasq, outside, usernet
+from rawtap.lab.bridges import Bridges, Shares
+from rawtap.lab.captures import Capture, Captures, InterfaceFeed
+from rawtap.lab.chronicle import Chronicle
 from rawtap.lab.guests import Booted, BootRequest, Ended, Guest, Wired
+from rawtap.lab.observation import GuestNic, Observation, Scene
+from rawtap.lab.usernet import MirrorObservation, UserNet
 from rawtap.limits import require_room
 from rawtap.network import addressing, links, network, watch
 from rawtap.network.links import Link
 from rawtap.network.network import BridgeSpec, Tap
 from rawtap.network.watch import Change, Watcher
-from rawtap.lab.observation import GuestNic, Observation, Scene
 from rawtap.packets.index import Indexes
 from rawtap.settings import Settings
-from rawtap.lab.usernet import MirrorObservation, UserNet
 
 logger = logging.getLogger(__name__)
 

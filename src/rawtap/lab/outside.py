@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from rawtap.host import pasta
 from rawtap.blocking import in_thread
 from rawtap.errors import OutsideUnavailable
+from rawtap.host import pasta
+from rawtap.host.pasta import Pasta
 from rawtap.network import forwarding, resolver
 from rawtap.network.forwarding import Inside, Way
-from rawtap.host.pasta import Pasta
 from rawtap.settings import Settings
 
 Note = Callable[[str, str], None]

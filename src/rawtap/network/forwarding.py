@@ -20,14 +20,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
-from rawtap.host import privileges, programs
 from rawtap.errors import NameInvalid, NetworkError, OutsideUnavailable
+from rawtap.host import privileges, programs
+from rawtap.host.privileges import Capability
 from rawtap.network import addressing, rules, switches, uplinks
 from rawtap.network.addressing import Owner
 from rawtap.network.network import alone
 from rawtap.network.rules import Gate, Mark
 from rawtap.network.switches import ALL, FORCE_FORWARDING, FORWARDING, Family
-from rawtap.host.privileges import Capability
 
 logger = logging.getLogger(__name__)
 

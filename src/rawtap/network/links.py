@@ -28,8 +28,8 @@ from rawtap.errors import (
     TunMissing,
     TunPermission,
 )
-from rawtap.network.addressing import Owner
 from rawtap.host.privileges import WITHOUT_PRIVILEGE, Capability, raised, setcap_command
+from rawtap.network.addressing import Owner
 
 TUN_DEVICE = Path("/dev/net/tun")
 COUNTERS = Path("/proc/self/net/dev")

@@ -15,7 +15,7 @@ from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
 from rawtap.tools.capture import CaptureId, Filter
 
 if TYPE_CHECKING:
-    from rawtap.explaining import Explained
+    from rawtap.ask.explain import Explained
 
 _ANSWER_CHARACTERS = 6000  # of findings
 _EXCHANGES = 12
@@ -68,14 +68,14 @@ async def qemu_pcap_explain(
     cursor: Annotated[str | None, Field(description="next_cursor of the page before.")] = None,
 ) -> Explanation:
     """Find what is wrong on the wire: checksums, lengths, addresses, and exchanges that were not completed."""
-    from rawtap import explaining
+    from rawtap.ask.explain import explain
 
     async def tell(examined: float, message: str) -> None:
         await context.report_progress(examined, message=message)
 
     place = _Cursor.parse(cursor) if cursor else None
     before = (place.examined, place.until_ns) if place else None
-    done = await explaining.explain(lab_of(context), capture, Path(path) if path else None, filter, before, tell)
+    done = await explain(lab_of(context), capture, Path(path) if path else None, filter, before, tell)
     return _explanation(done, place.shown if place else 0, limit)
 
 
@@ -88,10 +88,10 @@ class _Cursor(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> _Cursor:
-        from rawtap import explaining
+        from rawtap.ask.explain import MOST
 
         found = re.fullmatch(r"([0-9]{1,6})-([0-9]{1,6})-([0-9]{1,20})", text, re.ASCII)
-        if not found or not 0 < int(found[2]) <= explaining.MOST:
+        if not found or not 0 < int(found[2]) <= MOST:
             raise RequestInvalid(f"{text[:80]!r} is no cursor", cure="Use next_cursor as it was given")
         return cls(int(found[1]), int(found[2]), int(found[3]))
 

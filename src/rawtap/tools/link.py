@@ -7,7 +7,7 @@ from typing import Annotated
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
-from rawtap.cable import set_cable
+from rawtap.ask.link import set_cable
 from rawtap.network.impair import Impairment
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
 from rawtap.tools.guest import GuestName

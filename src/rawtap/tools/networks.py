@@ -6,12 +6,12 @@ from dataclasses import asdict
 
 from pydantic import Field
 
+from rawtap.lab.bridge_services import Served
 from rawtap.lab.guests import Guest
 from rawtap.lab.lab import Lab
-from rawtap.network.network import Bridge
-from rawtap.lab.bridge_services import Served
-from rawtap.tools._boundary import Answer
 from rawtap.lab.usernet import UserNet
+from rawtap.network.network import Bridge
+from rawtap.tools._boundary import Answer
 
 
 class NetworkInfo(Answer):

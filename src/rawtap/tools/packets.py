@@ -18,8 +18,8 @@ from rawtap.tools._boundary import Answer, LabContext, is_none, lab_of, tool
 from rawtap.tools.capture import CaptureId, Filter
 
 if TYPE_CHECKING:
+    from rawtap.ask.packets import Place
     from rawtap.packets.pages import Page, Question
-    from rawtap.wire import Place
 
 _MAX_COUNT = 1000
 _SHOWN = 1600  # bytes
@@ -126,12 +126,12 @@ async def qemu_pcap_read(
     ] = None,
 ) -> PacketPage:
     """Read packets of a running or finished capture, a page at a time, selected by a filter."""
-    from rawtap import wire
+    from rawtap.ask.packets import read
     from rawtap.packets.pages import Question
 
     lab = lab_of(context)
     question = Question(filter, cursor, first, limit, detail, tuple(fields or ()))
-    page, shown, place = await wire.read(lab, capture, Path(path) if path else None, question)
+    page, shown, place = await read(lab, capture, Path(path) if path else None, question)
     return PacketPage(
         path=str(shown),
         packets=[_packet_line(line, lab.scene) for line in page.packets],
@@ -199,14 +199,14 @@ async def qemu_pcap_wait(
     detail: Detail = "summary",
 ) -> Waited:
     """Wait for packets of a running capture; return the moment they are there. A time-out says what came instead."""
-    from rawtap import waiting
+    from rawtap.ask.wait import Wish, wait
 
     async def tell(elapsed: float, message: str) -> None:
         await context.report_progress(elapsed, timeout, message)
 
-    wish = waiting.Wish(filter, count, timeout, absent, since)
+    wish = Wish(filter, count, timeout, absent, since)
     lab = lab_of(context)
-    done = await waiting.wait(lab, capture, wish, detail, tell)
+    done = await wait(lab, capture, wish, detail, tell)
     return Waited(
         capture=done.capture.id,
         satisfied=done.satisfied,
@@ -243,11 +243,11 @@ async def qemu_packet_send(
     name: Annotated[str, Field(description="The guest whose network is meant.")] = "guest",
 ) -> SentPacket:
     """Send a packet to a guest, from hexadecimal digits or from layers. A capture that runs there sees it."""
-    from rawtap import wire
+    from rawtap.ask.send import send
 
     lab = lab_of(context)
     chosen = interface or lab.interface_of(name)
-    done = await wire.send(lab, chosen, hex, layers, count)
+    done = await send(lab, chosen, hex, layers, count)
     return SentPacket(
         interface=chosen,
         sent=done.count,

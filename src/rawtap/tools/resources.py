@@ -8,8 +8,8 @@ from anyio.to_thread import run_sync as to_thread
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp_types import Annotations, Resource, ResourceLink, ResourceTemplate
 
-from rawtap.lab.captures import Capture
 from rawtap.errors import CaptureUnknown
+from rawtap.lab.captures import Capture
 from rawtap.lab.lab import Lab
 from rawtap.tools.capture import row_of
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
-from rawtap.timeline.merge import SOURCES, Item, Source
+from rawtap.ask.timeline.merge import SOURCES, Item, Source
 from rawtap.tools._boundary import Answer, LabContext, is_none, lab_of, tool
 from rawtap.tools.capture import Filter
 
@@ -53,7 +53,7 @@ async def qemu_timeline(
 ) -> Timeline:
     """Show what happened in order, on one clock: console lines, QMP events, captured packets that pass the filter, and
     the server's own events (guests, captures, links, drops). A page after the last one gives what came since."""
-    from rawtap.timeline import gather
+    from rawtap.ask.timeline import gather
 
     lab = lab_of(context)
     question = gather.Question(frozenset(sources or SOURCES), filter, name, capture)

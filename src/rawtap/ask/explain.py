@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap import _bpf, wire
+from rawtap import _bpf
+from rawtap.ask.packets import chosen
 from rawtap.capture import filters
 from rawtap.lab.captures import Capture
 from rawtap.lab.lab import Lab
@@ -70,7 +71,7 @@ async def explain(
     """
     lab.require_open()
     await to_thread(filters.checked, expression)
-    capture, path = wire.chosen(lab, capture_id, path)
+    capture, path = chosen(lab, capture_id, path)
     if capture:
         await capture.tidings.caught_up()
     packets = await to_thread(_open, capture, path, expression)

@@ -16,8 +16,8 @@ import anyio
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap.capture import filters
-from rawtap.lab.captures import Capture
 from rawtap.errors import RequestInvalid
+from rawtap.lab.captures import Capture
 from rawtap.lab.lab import Lab
 from rawtap.packets import lines, reader
 from rawtap.packets.reader import Detail, Line, Raw

@@ -11,8 +11,8 @@ import re
 import zlib
 from collections.abc import Mapping
 
+from rawtap.ask.timeline.merge import Place
 from rawtap.errors import RequestInvalid
-from rawtap.timeline.merge import Place
 
 _LONGEST = 20_000
 _ENTRY = re.compile(r"((?:j|b|d|g[0-9]{1,9}[cq])-[0-9]{1,18}|c[0-9]{1,9}-[0-9]{1,18}-[0-9]{1,18})", re.ASCII)

@@ -29,17 +29,17 @@ from functools import partial
 import anyio
 from anyio.to_thread import run_sync as to_thread
 
+from rawtap.ask.timeline import cursor
+from rawtap.ask.timeline.merge import SOURCES, Item, Listed, Merged, Place, Source, Stream, merge
 from rawtap.capture import filters
-from rawtap.lab.captures import Capture
 from rawtap.errors import CaptureFailed, RequestInvalid
 from rawtap.guest import log
 from rawtap.guest.log import GuestLog
+from rawtap.lab.captures import Capture
 from rawtap.lab.lab import Lab
 from rawtap.lab.observation import Scene
 from rawtap.packets import lines
 from rawtap.packets.tail import Tail, behind
-from rawtap.timeline import cursor
-from rawtap.timeline.merge import SOURCES, Item, Listed, Merged, Place, Source, Stream, merge
 
 _CHARACTERS = 160  # of an answer's JSON for each event that is asked for
 _USUAL_LIMIT = 50
@@ -276,7 +276,7 @@ class _Packets:
         self._saved = session.saved
 
     def items(self) -> Iterator[Item]:
-        """See rawtap.timeline.merge.Stream."""
+        """See rawtap.ask.timeline.merge.Stream."""
         packets, offset = self.start
         tail = Tail(self.capture.parts, self.expression, behind(self.capture.parts(), packets, offset or None))
         while found := tail.take(1):

@@ -15,10 +15,10 @@ from anyio.to_thread import run_sync as to_thread
 from rawtap.errors import ImpairmentUnavailable, NetworkFailed, RequestInvalid
 from rawtap.lab.guests import Guest
 from rawtap.lab.lab import Lab
+from rawtap.lab.usernet import UserNet
 from rawtap.network import impair, links
 from rawtap.network.impair import Impairment, Plug
 from rawtap.network.links import Link
-from rawtap.lab.usernet import UserNet
 
 
 @dataclass(frozen=True)
