@@ -257,7 +257,7 @@ def test_after_sigkill_at_any_moment_the_files_end_on_a_whole_record(user: Accou
     for moment in range(moments):
         with flood(wire, chance.choice([60, 300, 1514])):
             anyio.run(killed, [{}, {"files": 3, "max_bytes": 1 << 20}][moment % 2])
-        assert eventually(lambda: not keepers())
+        assert eventually(lambda: not trimmers())
         *full, newest = sorted(user.captures.glob("[!.]*"))
         assert all(read_back(path) > 0 for path in full)
         # A ring's newest may have begun a moment ago: then it is its header and nothing else.
@@ -266,13 +266,13 @@ def test_after_sigkill_at_any_moment_the_files_end_on_a_whole_record(user: Accou
             path.unlink()
 
 
-def keepers() -> list[int]:
-    """The keepers of capture files that run in this run's namespace."""
+def trimmers() -> list[int]:
+    """The trimmers of capture files that run in this run's namespace."""
     ours = Path("/proc/self/ns/net").readlink()
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-            if "/capture/keeper.py" in command_of(int(folder.name)) and (folder / "ns/net").readlink() == ours:
+            if "/capture/trimmer.py" in command_of(int(folder.name)) and (folder / "ns/net").readlink() == ours:
                 found.append(int(folder.name))
     return found
 
@@ -280,18 +280,18 @@ def keepers() -> list[int]:
 def test_the_keeper_has_no_capability_and_ends_with_its_server(user: Account, wire: Wire) -> None:
     async def scenario() -> None:
         async with on_wire(user, wire) as session:
-            assert keepers() == []
+            assert trimmers() == []
             await session.call("qemu_pcap_start", interface=wire.near)
-            (keeper,) = keepers()
-            status = Path(f"/proc/{keeper}/status").read_text(encoding="utf-8")
+            (trimmer,) = trimmers()
+            status = Path(f"/proc/{trimmer}/status").read_text(encoding="utf-8")
             assert "CapPrm:\t0000000000000000" in status
             assert "NoNewPrivs:\t1" in status
             await session.call("qemu_pcap_stop")
             with pytest.raises(ToolFailed, match=r"^capture\.bad_filter: "):
                 await session.call("qemu_pcap_start", interface=wire.near, filter="icmp icmp")
             # Nothing of a capture that has ended, or did not start, is held.
-            assert await eventually_async(lambda: not any("captures" in name for name in open_files(keeper)))
-        assert keepers() == []
+            assert await eventually_async(lambda: not any("captures" in name for name in open_files(trimmer)))
+        assert trimmers() == []
 
     anyio.run(scenario)
 

@@ -22,8 +22,8 @@ async def refusal(session: Session, name: str, /, **arguments: Any) -> str:
 
 
 def compilers_of(session: Session) -> list[int]:
-    """The server's children but for the keeper of its files."""
-    return [pid for pid in children_of(session.pid) if "/capture/keeper.py" not in command_of(pid)]
+    """The server's children but for the trimmer of its files."""
+    return [pid for pid in children_of(session.pid) if "/capture/trimmer.py" not in command_of(pid)]
 
 
 @pytest.mark.parametrize("slow", [SLOW, SLOW_TO_READ], ids=["program", "text"])

@@ -300,7 +300,7 @@ def test_neither_guests_nor_services_can_see_the_token(user: Account) -> None:
         session = HandSession(server)
         session.call("qemu_boot", profile="u-boot-riscv64", network=True, services=True, capture=True)
         children = children_of(server.pid)
-        assert len(children) >= 3  # QEMU, dnsmasq, the keeper of capture files
+        assert len(children) >= 3  # QEMU, dnsmasq, the trimmer of capture files
         for child in children:
             assert server.token not in Path(f"/proc/{child}/environ").read_text(encoding="utf-8")
             assert server.token not in command_of(child)

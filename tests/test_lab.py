@@ -9,8 +9,8 @@ import anyio
 import pytest
 
 from rawtap.ask.wait import Wish, wait
-from rawtap.capture.session import CaptureRequest, Place
-from rawtap.capture.tidings import Tidings
+from rawtap.capture.notifier import Notifier
+from rawtap.capture.session import CaptureRequest, Reached
 from rawtap.lab.lab import Lab
 from rawtap.settings import Settings
 from support import Wire, eventually_async
@@ -43,12 +43,12 @@ def test_what_comes_after_a_waits_time_is_not_held_against_it(
     wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A packet that comes while the last ones before the deadline are still on their way into the file."""
-    caught_up = Tidings.caught_up
+    caught_up = Notifier.caught_up
 
-    async def with_a_late_packet(tidings: Tidings) -> Place | None:
-        place = await caught_up(tidings)
+    async def with_a_late_packet(notifier: Notifier) -> Reached | None:
+        place = await caught_up(notifier)
         wire.send(1)
-        await caught_up(tidings)
+        await caught_up(notifier)
         return place
 
     def eventfds() -> int:
@@ -58,7 +58,7 @@ def test_what_comes_after_a_waits_time_is_not_held_against_it(
     before = eventfds()
 
     async def nothing(_: float, __: str) -> None:
-        monkeypatch.setattr(Tidings, "caught_up", with_a_late_packet)
+        monkeypatch.setattr(Notifier, "caught_up", with_a_late_packet)
 
     async def scenario() -> None:
         settings = Settings(capture_dir=tmp_path, allowed_interfaces=frozenset({wire.near}))

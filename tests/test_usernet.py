@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from rawtap.capture.session import CaptureRequest
-from rawtap.guest import mirror
+from rawtap.guest import filter_mirror
 from rawtap.guest.machine import Machine
 from rawtap.lab.guests import BootRequest
 from rawtap.lab.lab import Lab
@@ -429,20 +429,20 @@ def test_qemu_waits_for_a_capture_that_does_not_read_and_loses_nothing(tmp_path:
         async with Lab(Settings(capture_dir=tmp_path, scratch_dir=tmp_path)) as lab:
             booted = await lab.boot(BootRequest(profile="u-boot-riscv64", network="user", wait_for_prompt=False))
             machine = booted.guest.machine
-            copies = mirror.mirror(machine)
+            copies = filter_mirror.mirror(machine)
             await copies.add()
             try:
-                async with mirror.way_in(machine) as way_in:
+                async with filter_mirror.way_in(machine) as way_in:
                     way_in.near.setblocking(False)
                     sent, waiting = 0, True
                     while waiting:
                         try:
-                            while way_in.near.send(mirror.packed(bytes(1000) + sent.to_bytes(4))):
+                            while way_in.near.send(filter_mirror.packed(bytes(1000) + sent.to_bytes(4))):
                                 sent += 1
                         except BlockingIOError:  # QEMU reads on, or it stands still
                             waiting = await answers(machine)
                     copies.near.settimeout(1)
-                    frames, stream = [], mirror.Frames()
+                    frames, stream = [], filter_mirror.Frames()
                     while len(frames) < sent:
                         frames += await anyio.to_thread.run_sync(lambda: stream.fed(copies.near.recv(1 << 16)))
                     assert [int.from_bytes(each[1000:]) for each in frames] == list(range(sent))

@@ -287,12 +287,12 @@ def _show(options: argparse.Namespace, path: Path, expression: str) -> str:
     from rawtap.packets.tail import Part
 
     cursor, left = None, options.limit
-    source, indexes = pages.Source(str(path), [Part(1, path, 0)]), Indexes()
+    source, indexes = pages.PacketFiles(str(path), [Part(1, path, 0)]), Indexes()
     while True:
         question = pages.Question(expression, cursor, limit=min(left, reader.MAX_LIMIT))
         page = pages.read_page(source, question, indexes)
         for line in page.packets:
-            print(f"{line.number:>7} {line.time:>12.6f} {line.length:>6}  {line.said}")
+            print(f"{line.number:>7} {line.time:>12.6f} {line.length:>6}  {line.summary}")
         cursor, left = page.next_cursor, left - len(page.packets)
         if cursor is None:
             return page.damage

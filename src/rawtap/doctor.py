@@ -14,7 +14,7 @@ from anyio.to_thread import run_sync as to_thread
 
 from rawtap.capture import _native, files
 from rawtap.errors import RawtapError
-from rawtap.guest.profile import QEMU_PACKAGES, UBOOT_KERNEL
+from rawtap.guest.profile import QEMU_PACKAGES, UBOOT_KERNEL, Arch
 from rawtap.host import pasta, privileges, programs, rootless
 from rawtap.host.privileges import Capability
 from rawtap.lab import dnsmasq
@@ -176,7 +176,7 @@ def _qemu() -> Finding:
     return Finding("qemu", ok=False, found=found, cure="Install the package for the guests' architecture")
 
 
-def _emulators() -> dict[str, str | None]:
+def _emulators() -> dict[Arch, str | None]:
     return {arch: shutil.which(f"qemu-system-{arch}") for arch in QEMU_PACKAGES}
 
 

@@ -11,7 +11,7 @@ import pytest
 from test_tail import Ring
 
 from rawtap.ask.timeline.gather import Question, _Gathering, _Packets
-from rawtap.ask.timeline.merge import Place
+from rawtap.ask.timeline.merge import Position
 from rawtap.errors import CaptureFailed
 from rawtap.lab.captures import Capture
 from rawtap.lab.observation import Scene
@@ -37,7 +37,7 @@ class Session:
 class Named:
     id: str
     session: Session
-    tidings: object = None
+    notifier: object = None
 
     def parts(self) -> list[Part]:
         return self.session.ring.there()
@@ -50,7 +50,7 @@ def ring(tmp_path: Path) -> Ring:
     return made
 
 
-def packets(session: Session, at: int, place: Place = (0, 0), expression: str = "") -> _Packets:
+def packets(session: Session, at: int, place: Position = (0, 0), expression: str = "") -> _Packets:
     """Its stream for a page whose moment is second `at`; packets are stamped with their numbers, in seconds."""
     capture = cast("Capture", Named("c1", session))
     return _Packets(capture, 1, expression, place, at * SECOND, Scene())
@@ -110,7 +110,7 @@ def test_what_a_capture_has_not_written_yet_is_not_gone(ring: Ring) -> None:
 
 @dataclass
 class Stuck:
-    """Stands for the tidings of a capture that waits for a disk."""
+    """Stands for the notifier of a capture that waits for a disk."""
 
     async def caught_up(self) -> None:
         raise CaptureFailed("the capture does not get on", evidence="it saved nothing", cure="See to the disk")
@@ -120,7 +120,7 @@ def test_a_capture_that_does_not_get_on_is_told_of_and_holds_no_page_up(ring: Ri
     ring.add(2)
     stuck, ended = packets(Session(ring), at=9), packets(Session(ring, running=False), at=9)
     for each in (stuck, ended):
-        each.capture.tidings = Stuck()
+        each.capture.notifier = Stuck()
     gathering = _Gathering(Question(), {}, 10, 9 * SECOND, packets=[stuck, ended])
     anyio.run(gathering.catch_up)
     assert (stuck.late, ended.late) == (True, False)

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rawtap.ask.timeline import cursor
-from rawtap.ask.timeline.merge import SOURCES, Item, Listed, Place, Source, merge
+from rawtap.ask.timeline.merge import SOURCES, Item, Listed, Position, SourceName, merge
 from rawtap.errors import RequestInvalid
 
 modest = settings(max_examples=200, deadline=None, database=None)
 
-NAMES: dict[str, Source] = {"j": "event", "g1c": "console", "g1q": "qmp", "g2c": "console", "b": "packet"}
+NAMES: dict[str, SourceName] = {"j": "event", "g1c": "console", "g1q": "qmp", "g2c": "console", "b": "packet"}
 ROOM = 100_000
 
 
@@ -22,7 +22,7 @@ def item(name: str, number: int, at_ns: int, text: str = "") -> Item:
     return Item(at_ns, NAMES[name], text or f"{name}-{number}", (number,), (number + 1,))
 
 
-def streams(events: dict[str, list[int]], places: dict[str, Place], limit: int = 10_000) -> list[Listed]:
+def streams(events: dict[str, list[int]], places: dict[str, Position], limit: int = 10_000) -> list[Listed]:
     """Streams of events at these times, from these places on, each cut as it is when it is long."""
     made = []
     for name, times in events.items():
@@ -50,7 +50,7 @@ def test_pages_of_any_size_are_the_whole_in_its_order_even_when_clocks_go_back(
     assert not whole.more
     assert sorted(told(whole.items)) == sorted(f"{name}-{n}" for name in events for n in range(len(events[name])))
     found: list[str] = []
-    places: dict[str, Place] = {}
+    places: dict[str, Position] = {}
     for number in range(1000):
         limit = sizes[number % len(sizes)]
         page = merge(streams(events, places, limit), limit, ROOM)
@@ -72,7 +72,7 @@ def test_what_comes_between_the_pages_is_told_once_and_in_order(
     """Each call finds what came up to its moment, which is never before the moment of the call before it."""
     whole = merge(streams(events, {}), 10_000, ROOM)
     found: list[Item] = []
-    places: dict[str, Place] = {}
+    places: dict[str, Position] = {}
     now = 0
     for moment, limit in [*calls, (61, 10_000)]:
         now = max(now, moment)
@@ -121,7 +121,7 @@ PLACES = st.dictionaries(
 
 @modest
 @given(PLACES, st.text())
-def test_a_cursor_gives_back_its_places_for_its_question_only(places: dict[str, Place], question: str) -> None:
+def test_a_cursor_gives_back_its_places_for_its_question_only(places: dict[str, Position], question: str) -> None:
     text = cursor.encode(places, question)
     assert cursor.decode(text, question) == places
     with pytest.raises(RequestInvalid, match="another question"):
@@ -130,7 +130,7 @@ def test_a_cursor_gives_back_its_places_for_its_question_only(places: dict[str, 
 
 @modest
 @given(PLACES, st.data())
-def test_a_cursor_with_a_wrong_character_is_refused(places: dict[str, Place], data: st.DataObject) -> None:
+def test_a_cursor_with_a_wrong_character_is_refused(places: dict[str, Position], data: st.DataObject) -> None:
     text = cursor.encode(places, "question")
     at = data.draw(st.integers(0, len(text) - 1))
     wrong = data.draw(st.sampled_from("0123456789abcdefgjkq-. ٣").filter(lambda char: char != text[at]))

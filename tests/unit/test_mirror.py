@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from rawtap.capture.mirror import MirrorSource
+from rawtap.capture.mirror_source import MirrorSource
 from rawtap.capture.session import CaptureRequest, CaptureSession
 from rawtap.errors import BadFilter
-from rawtap.guest.mirror import Frames, packed
+from rawtap.guest.filter_mirror import Frames, packed
 from support import eventually, numbers_in, read_back
 
 GUEST = "52:54:00:00:00:01"

@@ -297,7 +297,7 @@ def test_a_question_that_cannot_be_is_refused(tmp_path: Path, question: dict[str
 
 
 def test_a_survey_finds_the_place_before_a_packet() -> None:
-    places = tuple(index.Place(offset, offset // 10, 0) for offset in (30, 60, 90))
+    places = tuple(index.IndexEntry(offset, offset // 10, 0) for offset in (30, 60, 90))
     survey = Survey(places=places)
     found: Callable[[int], int | None] = lambda number: place.offset if (place := survey.before(number)) else None  # noqa: E731
     assert [found(each) for each in (0, 2, 3, 5, 6, 9, 100)] == [None, None, 30, 30, 60, 90, 90]

@@ -161,7 +161,7 @@ def test_what_is_selected_is_what_tcpdump_selects(data: bytes, expression: str) 
 
 
 def page_of(path: Path, expression: str, cursor: str | None = None, *, limit: int) -> pages.Page:
-    source = pages.Source(str(path), [Part(1, path, 0)])
+    source = pages.PacketFiles(str(path), [Part(1, path, 0)])
     return pages.read_page(source, pages.Question(expression, cursor, limit=limit), Indexes())
 
 

@@ -73,7 +73,7 @@ async def explain(
     await to_thread(filters.checked, expression)
     capture, path = chosen(lab, capture_id, path)
     if capture:
-        await capture.tidings.caught_up()
+        await capture.notifier.caught_up()
     packets = await to_thread(_open, capture, path, expression)
     applied = {expression, capture.session.request.filter if capture else ""} - {""}
     most = before[0] if before else MOST

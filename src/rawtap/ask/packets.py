@@ -11,20 +11,20 @@ from rawtap.capture import filters
 from rawtap.errors import CaptureUnreadable, RequestInvalid
 from rawtap.lab.captures import Capture
 from rawtap.lab.lab import Lab
-from rawtap.packets.pages import Page, Question, Source, read_page
+from rawtap.packets.pages import PacketFiles, Page, Question, read_page
 from rawtap.packets.tail import Part
 from rawtap.settings import Settings
 
 
 @dataclass(frozen=True)
-class Place:
+class RingFile:
     """Which file of how many of a capture's one is, from 1; one that is no capture's is the first of one."""
 
     number: int
     files: int
 
 
-async def read(lab: Lab, capture_id: str | None, path: Path | None, question: Question) -> tuple[Page, Path, Place]:
+async def read(lab: Lab, capture_id: str | None, path: Path | None, question: Question) -> tuple[Page, Path, RingFile]:
     """A page of a capture's packets, by its id over all its files, or of one file; its path, and which file that is.
 
     A running capture's page has everything that was on the wire when it was asked for.
@@ -40,7 +40,7 @@ async def read(lab: Lab, capture_id: str | None, path: Path | None, question: Qu
     await to_thread(filters.checked, question.expression)
     capture, path = chosen(lab, capture_id, path)
     if capture:
-        await capture.tidings.caught_up()
+        await capture.notifier.caught_up()
     source, shown, place = _source_of(capture, path)
     return await to_thread(read_page, source, question, lab.indexes), shown, place
 
@@ -62,20 +62,20 @@ def chosen(lab: Lab, capture_id: str | None, path: Path | None) -> tuple[Capture
     return next(owners, None), path
 
 
-def _source_of(capture: Capture | None, path: Path | None) -> tuple[Source, Path, Place]:
+def _source_of(capture: Capture | None, path: Path | None) -> tuple[PacketFiles, Path, RingFile]:
     """Whose packets a page is of."""
     if capture is None:
         if path is None:
             raise RuntimeError("neither a capture nor a path")
-        return Source(str(path), [Part(1, path, 0)]), path, Place(1, 1)
+        return PacketFiles(str(path), [Part(1, path, 0)]), path, RingFile(1, 1)
     running = capture.session.running  # asked first: one that ends meanwhile counts as growing
     parts = capture.parts()
     start_ns = capture.session.started_ns
     if path is None:
-        return Source(capture.id, parts, running, start_ns), parts[-1].path, Place(len(parts), len(parts))
+        return PacketFiles(capture.id, parts, running, start_ns), parts[-1].path, RingFile(len(parts), len(parts))
     here = next((number for number, part in enumerate(parts, 1) if part.path.resolve() == path), 1)
     growing = running and here == len(parts)
-    return Source(str(path), [Part(1, path, 0)], growing, start_ns), path, Place(here, len(parts))
+    return PacketFiles(str(path), [Part(1, path, 0)], growing, start_ns), path, RingFile(here, len(parts))
 
 
 def _readable(path: Path, settings: Settings) -> Path:

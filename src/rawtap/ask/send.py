@@ -14,7 +14,7 @@ from rawtap.lab.guests import Guest
 from rawtap.lab.lab import Lab
 from rawtap.network import transmit
 from rawtap.packets import craft, headers, lines
-from rawtap.packets.lines import Line as Said
+from rawtap.packets.lines import PacketSummary
 
 _FRAME_INTERVAL = 0.001  # seconds from one of several frames to the next
 _EVERYBODY = "ff:ff:ff:ff:ff:ff"
@@ -26,7 +26,7 @@ class Transmitted:
 
     frame: bytes
     count: int
-    said: Said
+    summary: PacketSummary
 
 
 async def send(

@@ -138,7 +138,7 @@ async def wait(lab: Lab, capture_id: str | None, wish: Wish, detail: Detail, tel
     await to_thread(filters.checked, wish.expression)
     capture = lab.captures.get(capture_id)
     watch = _Watch(capture, wish)
-    with capture.tidings.listening():
+    with capture.notifier.listening():
         await watch.begin()
         await tell(0.0, "armed")
         with anyio.move_on_after(wish.timeout):
@@ -164,7 +164,7 @@ class _Watch:
 
     async def begin(self) -> None:
         """Find where to begin, by the capture's own word."""
-        place = await self._capture.tidings.caught_up()
+        place = await self._capture.notifier.caught_up()
         if self._wish.since == "start":
             self._start = Start(1, None, 0, 0)
         elif self._wish.since != "now":
@@ -192,7 +192,7 @@ class _Watch:
         """Look at what comes until it is enough, or nothing more comes."""
         due = self._started + _PROGRESS_SECONDS
         while True:
-            changed, running = self._capture.tidings.changed, self._session.running
+            changed, running = self._capture.notifier.changed, self._session.running
             await self._look()
             if len(self._found) >= self._enough or not running:
                 return
@@ -213,7 +213,7 @@ class _Watch:
     async def end(self) -> Evidence:
         """What is known now. What was on the wire in time counts, if the file has it some milliseconds later."""
         if len(self._found) < self._enough and self._session.running:
-            place = await self._capture.tidings.caught_up()
+            place = await self._capture.notifier.caught_up()
             await self._look()
             if place:
                 self._found = [raw for raw in self._found if raw.number <= place.promised]

@@ -1,4 +1,4 @@
-from rawtap.capture._witness import Witness
+from rawtap.capture._unfiltered import UnfilteredCount
 from rawtap.capture._worker import Worker
 
 class LiveCapture(Worker):
@@ -14,6 +14,6 @@ class LiveCapture(Worker):
         promiscuous: bool = True,
         retire_ms: int = 5,
     ) -> None: ...
-    def watch(self, witness: Witness) -> None: ...
+    def watch(self, unfiltered: UnfilteredCount) -> None: ...
 
 def library_version() -> str: ...

@@ -16,7 +16,7 @@ every frame that the kernel counts is one that the filter selected, and the coun
 TPACKET_V3 ring does not return on a time-out. pcap_dispatch calls `_on_packet` for each frame, without the GIL; that
 puts a record into the buffer of an `Output` (see _output), which gets it into the file after every batch.
 
-*Nothing selected.* Until the filter has selected a packet, a `Witness` (see _witness) counts what passes unfiltered.
+*Nothing selected.* Until the filter has selected a packet, an `UnfilteredCount` (see _unfiltered) counts what passes unfiltered.
 
 *Questions.* To have in the file all that was on the wire by then, the worker takes the kernel's count, reads on until it has
 been given as many frames, and says which packet was the last of them.
@@ -70,7 +70,7 @@ from rawtap.capture._output cimport (
     now,
     record_size,
 )
-from rawtap.capture._witness cimport Witness
+from rawtap.capture._unfiltered cimport UnfilteredCount
 from rawtap.capture._worker cimport DRAIN_LIMIT_NS, Question, Sink, Worker, go_on, sooner
 
 from rawtap._bpf import FilterRefused
@@ -185,13 +185,13 @@ cdef class LiveCapture(Worker):
     cdef pcap_t *handler
     cdef int pcap_fd
     cdef int retire_ms
-    cdef int witness_fd
+    cdef int unfiltered_fd
     cdef uint64_t base_received
     cdef uint64_t base_dropped
     cdef readonly bint went_down
 
     def __cinit__(self):
-        self.witness_fd = -1
+        self.unfiltered_fd = -1
         self.pcap = BasePcap.__new__(BasePcap)  # its own __init__ would open a savefile
 
     def open(self, str interface, *, int index, int snaplen, bint pcapng, int ring_bytes, bint promiscuous=True,
@@ -280,10 +280,10 @@ cdef class LiveCapture(Worker):
         finally:
             free(memory)
 
-    def watch(self, Witness witness):
-        """Let `witness`, which is open, count until a packet was selected. Before `run`."""
-        self.witness = witness
-        self.witness_fd = witness.fd
+    def watch(self, UnfilteredCount unfiltered):
+        """Let `unfiltered`, which is open, count until a packet was selected. Before `run`."""
+        self.unfiltered = unfiltered
+        self.unfiltered_fd = unfiltered.fd
 
     def close(self):
         """Free the handle and the buffer; the counters stay readable. Takes the kernel some 20 ms (synchronize_net)."""
@@ -322,7 +322,7 @@ cdef class LiveCapture(Worker):
                 if stats_due == 0:
                     stats_due = now() + STATS_INTERVAL_NS
             fds[0].revents = fds[1].revents = fds[2].revents = 0
-            fds[2].fd = self.witness_fd if look_due == 0 else -1
+            fds[2].fd = self.unfiltered_fd if look_due == 0 else -1
             poll(fds, 3, 0 if n > 0 else self._patience(sooner(stats_due, look_due)))
             if fds[0].revents & POLLERR:
                 # The interface went down or is gone. libpcap would say so at once, before what is in the
@@ -359,13 +359,13 @@ cdef class LiveCapture(Worker):
         return self._milliseconds(due)
 
     cdef void _look(self) noexcept nogil:
-        if self.witness_fd >= 0:
-            self.witness.look()
+        if self.unfiltered_fd >= 0:
+            self.unfiltered.look()
 
     cdef void _look_away(self) noexcept nogil:
-        if self.witness_fd >= 0:
-            self.witness_fd = -1
-            self.witness.look_away()
+        if self.unfiltered_fd >= 0:
+            self.unfiltered_fd = -1
+            self.unfiltered.look_away()
 
     cdef void _drain(self) noexcept nogil:
         """Let nothing more in, then take what the kernel has until the counts balance."""

@@ -31,7 +31,7 @@ cdef struct Output:
     uint64_t packets            # whole records in the files
     uint64_t wire_bytes         # and their length on the wire
     uint64_t file_bytes         # where the file's last whole record ends
-    uint64_t *noted             # where `file_bytes` is noted for the keeper, or NULL
+    uint64_t *noted             # where `file_bytes` is noted for the trimmer, or NULL
     uint64_t max_bytes          # of one file, what is written behind the packets apart
     uint64_t max_packets
     uint64_t next_space_check

@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t, uint64_t
 from rawtap.capture._output cimport Output
-from rawtap.capture._witness cimport Witness
+from rawtap.capture._unfiltered cimport UnfilteredCount
 
 cdef enum:
     SETTLE_MS = 10              # _output's SETTLE_NS
@@ -28,7 +28,7 @@ cdef int64_t sooner(int64_t one, int64_t other) noexcept nogil
 
 cdef class Worker:
     cdef Sink sink
-    cdef Witness witness
+    cdef UnfilteredCount unfiltered
     cdef object on_full
     cdef uint64_t[:] notes
     cdef readonly object file_error     # what `on_full` raised
@@ -36,7 +36,7 @@ cdef class Worker:
     cdef bint stop_asked
     cdef int ask_fd
     cdef int tidings_fd
-    cdef uint64_t told                  # packets, by the last tidings
+    cdef uint64_t told                  # packets, by the last notice
     cdef readonly uint64_t files_begun
     cdef int64_t deadline
     cdef readonly uint64_t received

@@ -5,11 +5,11 @@ Theory of operation
 -------------------
 A `Worker` belongs to one thread, the worker thread, from `open` to `close`. Other threads may call `request_stop` and
 `ask`, which write to an eventfd that the worker polls, and read the counters, which are aligned 64-bit words that only the
-worker writes. What reads frames is a subclass: `_native` has libpcap on an interface, `_mirror` QEMU's own socket. It
+worker writes. What reads frames is a subclass: `_native` has libpcap on an interface, `_mirror_worker` QEMU's own socket. It
 puts records into the `Output` of its `sink`, in C and without the GIL; only the change to the next of a ring of
 files calls Python, `on_full`, in this thread.
 
-*Questions.* Whoever waits for packets polls `tidings`, an eventfd that the worker writes to when the file has grown and
+*Questions.* Whoever waits for packets polls `notify_fd`, an eventfd that the worker writes to when the file has grown and
 when it has answered. What is asked (`ask`) is that all that was on the wire by then be in the file. The subclass says
 what that is (`_weigh`): how far it must have come, in a unit of its own.
 """
@@ -36,7 +36,7 @@ from rawtap.capture._output cimport (
     now,
     release,
 )
-from rawtap.capture._witness cimport Witness
+from rawtap.capture._unfiltered cimport UnfilteredCount
 
 
 cdef extern from "<unistd.h>" nogil:
@@ -211,7 +211,7 @@ cdef class Worker:
         """Ask the worker to end, and to wait for nothing that its source may still have. Any thread may call this."""
         self.request_stop()
 
-    def tidings(self):
+    def notify_fd(self):
         """An eventfd that becomes readable when the file has grown, a question was answered, or `tell` was called.
 
         It stays this object's, and open until `end_tidings`. Any thread may call this.
@@ -230,7 +230,7 @@ cdef class Worker:
             self.tidings_fd = -1
 
     def tell(self):
-        """Make `tidings` readable. Any thread may call this."""
+        """Make `notify_fd` readable. Any thread may call this."""
         _notify(self.tidings_fd)
 
     def ask(self):

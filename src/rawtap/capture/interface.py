@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from rawtap.capture import drops
 from rawtap.capture._native import LiveCapture
-from rawtap.capture._witness import Witness
+from rawtap.capture._unfiltered import UnfilteredCount
 from rawtap.capture._worker import NativeError
 from rawtap.errors import (
     CaptureError,
@@ -29,7 +29,7 @@ class InterfaceSource:
     index: int
     ring_bytes: int
     worker: LiveCapture = field(init=False, default_factory=LiveCapture)
-    witness: Witness = field(init=False, default_factory=Witness)
+    unfiltered: UnfilteredCount = field(init=False, default_factory=UnfilteredCount)
     drops_known: bool = field(init=False, default=True)
 
     def open(self, name: str, *, snaplen: int, pcapng: bool, filtered: bool) -> None:
@@ -42,17 +42,17 @@ class InterfaceSource:
             with raised(Capability.NET_RAW, f"capture on {name}", CapturePermission):
                 self.worker.open(name, index=self.index, snaplen=snaplen, pcapng=pcapng, ring_bytes=self.ring_bytes)
                 if filtered:
-                    self.witness.open(self.index)
-                    self.worker.watch(self.witness)
+                    self.unfiltered.open(self.index)
+                    self.worker.watch(self.unfiltered)
         except NativeError as error:
             raise _open_error(name, error) from error
         except OSError as error:
-            raise ServerExhausted.of(error) or _failed(name, f"the witness: {error.strerror}") from error
+            raise ServerExhausted.of(error) or _failed(name, f"the unfiltered socket: {error.strerror}") from error
         self.drops_known = drops.are_known(name, self.index)
 
     def close(self) -> None:
-        """Free the handle, which takes the kernel some 20 ms, and the witness's socket."""
-        self.witness.close()
+        """Free the handle, which takes the kernel some 20 ms, and the unfiltered socket."""
+        self.unfiltered.close()
         self.worker.close()
 
 

@@ -1,4 +1,4 @@
-"""Names for the kinds of frames that a capture's witness tells apart. Pure."""
+"""Names for the kinds of frames that a capture's unfiltered tells apart. Pure."""
 
 from __future__ import annotations
 

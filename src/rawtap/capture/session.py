@@ -18,8 +18,8 @@ from typing import Literal, NamedTuple
 from rawtap.capture import files, filters, kinds, pcapng
 from rawtap.capture._worker import MAX_SNAPLEN, FilterError, NativeError
 from rawtap.capture.files import Segment
-from rawtap.capture.keeper import Keeper
 from rawtap.capture.source import Source
+from rawtap.capture.trimmer import Trimmer
 from rawtap.errors import (
     BadFilter,
     CaptureError,
@@ -118,7 +118,7 @@ class Snapshot:
     kinds_sampled: int
 
 
-class Place(NamedTuple):
+class Reached(NamedTuple):
     """A place in what a capture has saved.
 
     Attributes:
@@ -147,7 +147,7 @@ class CaptureSession:
     directory: Path
     stem: str
     on_end: Callable[[CaptureSession], None] | None = None
-    keeper: Keeper | None = None
+    trimmer: Trimmer | None = None
     on_armed: Callable[[CaptureSession], None] | None = None
     link_type: str = field(init=False, default="")
     _series: files.Series = field(init=False)
@@ -169,7 +169,7 @@ class CaptureSession:
         directory: Path,
         stem: str,
         on_end: Callable[[CaptureSession], None] | None = None,
-        keeper: Keeper | None = None,
+        trimmer: Trimmer | None = None,
         on_armed: Callable[[CaptureSession], None] | None = None,
     ) -> CaptureSession:
         """Start a capture and return when it is armed: every packet from now on is in the file.
@@ -177,12 +177,12 @@ class CaptureSession:
         `source` is where the frames come from. `on_armed` and `on_end` are called with the
         session, in the capture's own thread: when it is armed, and when nothing more comes in, however that came about,
         before it counts as ended.
-        `keeper` is told of the files, so that they end on a whole record even after SIGKILL.
+        `trimmer` is told of the files, so that they end on a whole record even after SIGKILL.
 
         Raises:
             CaptureError: One of its kinds; nothing is left behind, no file either.
         """
-        session = cls(request, source, directory, stem, on_end, keeper, on_armed)
+        session = cls(request, source, directory, stem, on_end, trimmer, on_armed)
         session._thread = threading.Thread(target=session._work, name=f"capture-{stem}", daemon=True)
         session._thread.start()
         session._armed.result()
@@ -223,7 +223,7 @@ class CaptureSession:
         """Packets that it has saved so far, those included that a ring has removed again."""
         return self.source.worker.packets
 
-    def tidings(self) -> int:
+    def notify_fd(self) -> int:
         """An eventfd that is readable when packets were saved, a question was answered, or the capture has ended.
 
         It is the capture's own, and open until `end_tidings`.
@@ -231,7 +231,7 @@ class CaptureSession:
         Raises:
             OSError: There are too many descriptors.
         """
-        return self.source.worker.tidings()
+        return self.source.worker.notify_fd()
 
     def end_tidings(self) -> None:
         """Give that descriptor up, where nobody listens any more and nothing more comes."""
@@ -248,9 +248,9 @@ class CaptureSession:
         return self.source.worker.answered
 
     @property
-    def place(self) -> Place:
+    def place(self) -> Reached:
         """Where the capture was when it heard the last question, once that is answered."""
-        return Place(*self.source.worker.place)
+        return Reached(*self.source.worker.place)
 
     @property
     def started_ns(self) -> int:
@@ -285,7 +285,7 @@ class CaptureSession:
 
     def snapshot(self) -> Snapshot:
         """The counters as they are; those of the kernel are at most 0.1 s old while the capture runs."""
-        native, witness = self.source.worker, self.source.witness
+        native, unfiltered = self.source.worker, self.source.unfiltered
         ended = self._ended_at
         segments = self._series.segments
         return Snapshot(
@@ -302,9 +302,9 @@ class CaptureSession:
             duration=(ended or time.monotonic()) - self._started_at,
             warnings=tuple(self._warnings()),
             error=self._error,
-            frames_seen=witness.frames,
-            kinds=kinds.named(witness.kinds),
-            kinds_sampled=witness.sampled,
+            frames_seen=unfiltered.frames,
+            kinds=kinds.named(unfiltered.kinds),
+            kinds_sampled=unfiltered.sampled,
         )
 
     def _warnings(self) -> list[str]:
@@ -393,14 +393,14 @@ class CaptureSession:
         except OSError as error:
             raise self._write_error(error.errno or 0) from error
         self._let_go()
-        if self.keeper:
-            self._slot = self.keeper.hold(fd)
-            native.note(self.keeper.words, self._slot)
+        if self.trimmer:
+            self._slot = self.trimmer.hold(fd)
+            native.note(self.trimmer.words, self._slot)
 
     def _let_go(self) -> None:
-        """The keeper's file is complete."""
-        if self.keeper and self._slot is not None:
-            self.keeper.release(self._slot)
+        """The trimmer's file is complete."""
+        if self.trimmer and self._slot is not None:
+            self.trimmer.release(self._slot)
             self._slot = None
 
     def _next_file(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from rawtap.capture._witness import Witness
+from rawtap.capture._unfiltered import UnfilteredCount
 from rawtap.capture._worker import Worker
 
 
@@ -13,7 +13,7 @@ class Source(Protocol):
 
     Attributes:
         worker: What reads them; the session's thread runs it.
-        witness: Counts what passes while nothing was selected.
+        unfiltered: Counts what passes while nothing was selected.
         drops_known: Whether what was dropped before the worker saw it is known.
     """
 
@@ -21,7 +21,7 @@ class Source(Protocol):
     def worker(self) -> Worker: ...
 
     @property
-    def witness(self) -> Witness: ...
+    def unfiltered(self) -> UnfilteredCount: ...
 
     @property
     def drops_known(self) -> bool: ...

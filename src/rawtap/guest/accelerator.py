@@ -7,12 +7,13 @@ import platform
 
 KVM_DEVICE = "/dev/kvm"
 
-_KERNEL_NAMES = {"x86_64": "x86_64", "aarch64": "aarch64", "riscv64": "riscv64", "armv7l": "arm"}  # uname(2): ours
+_OTHER_NAMES = {"armv7l": "arm"}  # by uname(2), where QEMU has another name for the architecture
 
 
 def kvm_is_open(arch: str) -> bool:
     """Whether QEMU should try KVM for a guest of that architecture. That it can is known only once it has."""
-    if _KERNEL_NAMES.get(platform.machine()) != arch:
+    machine = platform.machine()
+    if _OTHER_NAMES.get(machine, machine) != arch:
         return False
     try:
         device = os.open(KVM_DEVICE, os.O_RDWR | os.O_CLOEXEC)

@@ -21,8 +21,10 @@ from rawtap.guest.paths import CONFIG_FILE, PUBLIC, RVOS_KERNEL, Allowed, holds,
 
 UBOOT_KERNEL = f"{PUBLIC}/qemu-riscv64_smode/uboot.elf"
 
+Arch = Literal["riscv64", "x86_64", "aarch64", "arm"]
+
 # Debian's packages for each emulator.
-QEMU_PACKAGES = {
+QEMU_PACKAGES: dict[Arch, str] = {
     "riscv64": "qemu-system-misc (Debian 13 and later: qemu-system-riscv)",
     "x86_64": "qemu-system-x86",
     "aarch64": "qemu-system-arm",
@@ -87,7 +89,7 @@ class Profile:
     """
 
     name: _Word = "custom"
-    arch: Literal["riscv64", "x86_64", "aarch64", "arm"] = "riscv64"
+    arch: Arch = "riscv64"
     machine: _Word = "virt"
     cpu: _Word | None = None
     memory: _Size = "128M"
@@ -115,7 +117,7 @@ def _adapter() -> TypeAdapter[Profile]:
     return TypeAdapter(Profile)
 
 
-def _u_boot(arch: Literal["riscv64", "x86_64", "aarch64", "arm"], **differences: Any) -> Profile:
+def _u_boot(arch: Arch, **differences: Any) -> Profile:
     """One of Debian's package u-boot-qemu."""
     return Profile(
         name=f"u-boot-{arch}",

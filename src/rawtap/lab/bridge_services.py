@@ -20,7 +20,7 @@ from rawtap.network.network import Bridge
 
 
 @dataclass(eq=False)
-class Served:
+class BridgeServices:
     """It comes with the first guest that wants services, in this order, and goes with the bridge in the reverse one.
 
     Attributes:
@@ -32,7 +32,7 @@ class Served:
     policy: Policy
     note: Note
     address6: IPv6Interface | None = None
-    services: Services | None = None
+    dnsmasq: Services | None = None
     way: Way | None = None
     why_not: str = "no guest here wants services: boot with services=true"
     _begun: bool = False
@@ -40,7 +40,7 @@ class Served:
 
     def parts(self) -> tuple[str, ...]:
         """What is there now and goes with the bridge, each in a few words."""
-        dnsmasq = (f"dnsmasq {self.services.process.pid}",) if self.services and self.services.running else ()
+        dnsmasq = (f"dnsmasq {self.dnsmasq.process.pid}",) if self.dnsmasq and self.dnsmasq.running else ()
         return (*dnsmasq, f"way out of {self.bridge.name}") if self.way and self.way.open else dnsmasq
 
     async def provide(self, spec: ServicesSpec) -> tuple[str, ...]:
@@ -86,11 +86,11 @@ class Served:
                 self._warnings.append(str(error))
 
     async def _serve(self, spec: ServicesSpec) -> None:
-        if self.services is not None and self.services.running:
-            if self.services.spec.hosts != spec.hosts:
+        if self.dnsmasq is not None and self.dnsmasq.running:
+            if self.dnsmasq.spec.hosts != spec.hosts:
                 name = self.bridge.name
                 self._warnings.append(f"dnsmasq on {name} keeps the hosts of the guest that was there first")
-            if self.way is not None and not self.services.spec.servers:
+            if self.way is not None and not self.dnsmasq.spec.servers:
                 self.why_not = "names are not looked up outside: dnsmasq was started before there was a way out"
             return
         spec = replace(spec, address6=self.address6)
@@ -100,6 +100,6 @@ class Served:
             if not servers:
                 self.why_not = "; ".join([*self.way.remarks, "no name server in /etc/resolv.conf"])
         try:
-            self.services = await self.stack.enter_async_context(dnsmasq.serving(spec, self.note))
+            self.dnsmasq = await self.stack.enter_async_context(dnsmasq.serving(spec, self.note))
         except ServicesUnavailable as error:
             self._warnings.append(str(error))

@@ -21,7 +21,7 @@ from anyio.to_thread import run_sync as to_thread
 from rawtap.blocking import in_thread
 from rawtap.errors import NetworkError, NetworkFailed
 from rawtap.host import privileges
-from rawtap.lab.bridge_services import Served
+from rawtap.lab.bridge_services import BridgeServices
 from rawtap.lab.outside import Policy
 from rawtap.network import forwarding, network
 from rawtap.network.dnsmasq_config import ServicesSpec
@@ -38,7 +38,7 @@ class _Lease:
 
     bridge: Bridge
     stack: AsyncExitStack
-    served: Served = field(init=False)
+    services: BridgeServices = field(init=False)
     users: Counter[Bridges] = field(default_factory=Counter)
 
     def note(self, kind: str, text: str) -> None:
@@ -63,7 +63,7 @@ class Shares:
     def lease(self, bridge: Bridge, stack: AsyncExitStack) -> _Lease:
         """A lease of a bridge that was just made or joined; `stack` gives it back."""
         lease = _Lease(bridge, stack)
-        lease.served = Served(bridge, stack, self.policy, lease.note)
+        lease.services = BridgeServices(bridge, stack, self.policy, lease.note)
         return lease
 
 
@@ -129,12 +129,12 @@ class Bridges:
             ProfileInvalid: A static host that cannot be.
         """
         async with self.shares.lock:
-            return await self.shares.leases[bridge.name].served.provide(spec)
+            return await self.shares.leases[bridge.name].services.provide(spec)
 
-    def served_on(self, name: str) -> Served | None:
+    def services_on(self, name: str) -> BridgeServices | None:
         """What is served on a bridge."""
         lease = self.shares.leases.get(name)
-        return lease.served if lease and lease.users[self] else None
+        return lease.services if lease and lease.users[self] else None
 
     @asynccontextmanager
     async def port(self, spec: BridgeSpec, tap: Tap) -> AsyncIterator[Bridge]:

@@ -14,10 +14,10 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap.capture.interface import InterfaceSource
-from rawtap.capture.keeper import Keeper
+from rawtap.capture.notifier import Notifier
 from rawtap.capture.session import CaptureRequest, CaptureSession, Snapshot
 from rawtap.capture.source import Source
-from rawtap.capture.tidings import Tidings
+from rawtap.capture.trimmer import Trimmer
 from rawtap.errors import CaptureFailed, CaptureUnknown, ServerExhausted
 from rawtap.lab.chronicle import Chronicle
 from rawtap.limits import require_room
@@ -83,7 +83,7 @@ class Capture:
     session: CaptureSession
     feed: Feed
     observation: Observer
-    tidings: Tidings
+    notifier: Notifier
 
     @property
     def interface(self) -> str:
@@ -118,7 +118,7 @@ class Captures:
     _by_id: dict[str, Capture] = field(default_factory=dict)
     _counter: int = 0
     _opening: int = 0
-    _keeper: Keeper | None = None
+    _keeper: Trimmer | None = None
     _keeper_lock: anyio.Lock = field(default_factory=anyio.Lock)
 
     def __contains__(self, capture_id: str) -> bool:
@@ -184,7 +184,7 @@ class Captures:
                 await feed.cut()
                 await to_thread(session.discard)
             raise
-        capture = Capture(capture_id, session, feed, observation, Tidings(session))
+        capture = Capture(capture_id, session, feed, observation, Notifier(session))
         self._by_id[capture_id] = capture
         self._forget_old()
         self._tell_of(capture_id, False)
@@ -201,12 +201,12 @@ class Captures:
         finally:
             self._opening -= 1
 
-    async def _kept(self) -> Keeper:
-        """The keeper of capture files, started with the first of them."""
+    async def _kept(self) -> Trimmer:
+        """The trimmer of capture files, started with the first of them."""
         async with self._keeper_lock:
             if self._keeper is None:
                 try:
-                    self._keeper = await to_thread(Keeper)
+                    self._keeper = await to_thread(Trimmer)
                 except OSError as error:
                     raise ServerExhausted.of(error) or CaptureFailed(
                         "the process that keeps capture files whole cannot be started",
@@ -260,7 +260,7 @@ class Captures:
         return [await self.stop(capture) for capture in wanted]
 
     async def close(self) -> None:
-        """End all, wait until the kernel has taken back their sockets, and end their keeper."""
+        """End all, wait until the kernel has taken back their sockets, and end their trimmer."""
         await self.stop_those(lambda _: True)
         for capture in self.all():
             await capture.feed.cut()

@@ -293,8 +293,8 @@ class Lab:
 
     async def _take_down(self, guest: Guest) -> Ended:
         exit_ = await guest.machine.end()
-        served = self.bridges.served_on(guest.bridge.name) if guest.bridge else None
-        parts = served.parts() if served else ()
+        services = self.bridges.services_on(guest.bridge.name) if guest.bridge else None
+        parts = services.parts() if services else ()
         interfaces = {guest.nic[0]} if guest.nic else set()
         if guest.bridge and self.bridges.users(guest.bridge.name) == 1:
             interfaces.add(guest.bridge.name)
@@ -305,8 +305,8 @@ class Lab:
         finally:
             await guest.stack.aclose()
         released, standing = await self._what_is_gone(guest)
-        if served:
-            released += tuple(part for part in parts if part not in served.parts())
+        if services:
+            released += tuple(part for part in parts if part not in services.parts())
         return Ended(exit_, guest.machine.console.show(0, None), released, standing, tuple(stopped))
 
     @staticmethod

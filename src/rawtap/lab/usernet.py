@@ -16,11 +16,11 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from rawtap.capture.diagnosis import Evidence, GuestTraffic, explain_empty
-from rawtap.capture.mirror import MirrorSource
+from rawtap.capture.mirror_source import MirrorSource
 from rawtap.capture.outages import LinkEvent, LinkState, link_warnings
 from rawtap.capture.session import CaptureSession, Snapshot
 from rawtap.errors import GuestFailed, NetworkFailed
-from rawtap.guest import mirror
+from rawtap.guest import filter_mirror
 from rawtap.guest.command_line import UserNic
 from rawtap.guest.machine import Machine
 from rawtap.guest.profile import Profile
@@ -96,7 +96,7 @@ class UserNet:
             GuestExited: The guest has ended.
             ServerExhausted: There are too many descriptors.
         """
-        filter_ = mirror.mirror(self.running())
+        filter_ = filter_mirror.mirror(self.running())
         return MirrorFeed(filter_, MirrorSource(filter_.near, self.mac))
 
     async def send(self, frame: bytes, count: int, interval: float) -> None:
@@ -112,11 +112,11 @@ class UserNet:
             raise NetworkFailed(
                 f"{self.name} did not take the frame", evidence="its cable is pulled", cure="qemu_link(up=true)"
             )
-        async with mirror.echo(machine) as echo, mirror.way_in(machine) as way_in:
+        async with filter_mirror.echo(machine) as echo, filter_mirror.way_in(machine) as way_in:
             passed = _Passed(echo.near, frame)
             for sent in range(count):
                 due = anyio.current_time() + (interval if sent + 1 < count else 0)
-                await _write(way_in.near, mirror.packed(frame))
+                await _write(way_in.near, filter_mirror.packed(frame))
                 try:
                     async with asyncio.timeout(_ECHO_SECONDS):
                         await passed.one()
@@ -155,7 +155,7 @@ class _Passed:
         sock.setblocking(False)
         self._socket = sock
         self._frame = frame
-        self._frames = mirror.Frames()
+        self._frames = filter_mirror.Frames()
         self._seen = 0
 
     async def one(self) -> None:
@@ -173,7 +173,7 @@ class _Passed:
 class MirrorFeed:
     """QEMU's side of one capture: the mirror, put in when the capture is armed and taken away at its end."""
 
-    filter: mirror.Filter
+    filter: filter_mirror.Filter
     source: MirrorSource
     _cutting: asyncio.Task[None] | None = None
 

@@ -27,7 +27,7 @@ _INDEXES = 64
 _SAMPLE = 1024  # bytes, at both ends; time stamps of packets are among them
 
 
-class Place(NamedTuple):
+class IndexEntry(NamedTuple):
     """A place between two packets: `offset` in the file, and how many were scanned and matched before."""
 
     offset: int
@@ -45,12 +45,12 @@ class Survey(NamedTuple):
         places: In their order; none for where a scan could not go on.
     """
 
-    end: Place = Place(0, 0, 0)
+    end: IndexEntry = IndexEntry(0, 0, 0)
     first_ns: int = 0
     damage: str = ""
-    places: tuple[Place, ...] = ()
+    places: tuple[IndexEntry, ...] = ()
 
-    def before(self, number: int) -> Place | None:
+    def before(self, number: int) -> IndexEntry | None:
         """The last place that is not behind packet `number`; None for the file's beginning."""
         at = bisect_right(self.places, number, key=lambda place: place.scanned)
         return self.places[at - 1] if at else None
@@ -89,11 +89,11 @@ class Index:
         start = before.end if self._goes_on else places[-1] if places else None
         if start:
             savefile.seek(start.offset, before.first_ns, start.scanned, start.matched)
-        places += [Place(*each) for each in savefile.survey(self._every)]
+        places += [IndexEntry(*each) for each in savefile.survey(self._every)]
         while len(places) > self._most:
             self._every *= 2
             places = [each for each in places if each.scanned % self._every == 0]
-        end = Place(savefile.offset, savefile.scanned, savefile.matched)
+        end = IndexEntry(savefile.offset, savefile.scanned, savefile.matched)
         self._survey = Survey(end, savefile.first_ns, savefile.damage, tuple(places))
         self._goes_on = savefile.seekable
 

@@ -48,7 +48,7 @@ _IGMP = {0x11: "query", 0x12: "report v1", 0x16: "report v2", 0x17: "leave", 0x2
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class PacketSummary:
     """What a frame says.
 
     `source` and `destination` are IP addresses with their ports, or MAC addresses where there is no IP packet;
@@ -68,12 +68,12 @@ class Line:
         return f"{self.source} > {self.destination} {self.protocol} {self.info}"
 
 
-def describe(frame: bytes, length: int, link_type: int) -> Line:
+def describe(frame: bytes, length: int, link_type: int) -> PacketSummary:
     """Say a frame of `link_type`, of which `length` bytes were on the wire, in one line. Never raises."""
-    return said(parse(frame, length, link_type))
+    return summarize(parse(frame, length, link_type))
 
 
-def said(frame: Frame) -> Line:
+def summarize(frame: Frame) -> PacketSummary:
     """A frame that was read already, in one line."""
     link = frame.link
     source_mac = mac_text(link.source) if isinstance(link, Ethernet) else mac_text(link.address) if link else None
@@ -87,7 +87,7 @@ def said(frame: Frame) -> Line:
     else:
         source, destination = endpoints(ip, frame.transport)
     stopped = frame.stopped
-    return Line(
+    return PacketSummary(
         protocol, source, destination, _bounded(info + _wrong_sums(frame), _INFO), source_mac or None, destination_mac,
         None if stopped is None else _bounded(stopped, _STOPPED),
     )  # fmt: skip

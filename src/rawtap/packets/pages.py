@@ -66,7 +66,7 @@ def _checked_first(first: int | None) -> int:
 
 
 @dataclass(frozen=True)
-class Source:
+class PacketFiles:
     """Whose packets are asked for.
 
     Attributes:
@@ -104,7 +104,7 @@ class Page:
     cut: bool
 
 
-def read_page(source: Source, question: Question, indexes: Indexes) -> Page:
+def read_page(source: PacketFiles, question: Question, indexes: Indexes) -> Page:
     """Read a page.
 
     Raises:

@@ -16,7 +16,7 @@ from rawtap.errors import BadFilter, CaptureError, CaptureUnreadable, NoSpace, O
 from rawtap.packets import layers, lines
 from rawtap.packets._savefile import FilterError, Savefile, SavefileError
 from rawtap.packets.layers import Layer, Run, Value
-from rawtap.packets.lines import Line as Said
+from rawtap.packets.lines import PacketSummary
 
 MAX_LIMIT = 200
 Detail = Literal["summary", "layers", "hex"]
@@ -45,7 +45,7 @@ class Line:
     time: float
     length: int
     captured: int
-    said: Said
+    summary: PacketSummary
     layers: tuple[Layer, ...] | None
     runs: tuple[Run, ...] | None
     fields: dict[str, Value] | None
@@ -78,24 +78,24 @@ def fitting(all_lines: Iterator[Line], limit: int) -> list[Line]:
 def _weight(line: Line) -> int:
     """About how many characters it has in an answer, which leaves out what is None."""
     found = {name: value for name, value in dataclasses.asdict(line).items() if value is not None}
-    del found["said"]
-    return _NAMES + len(str(line.said)) + len(json.dumps(found))
+    del found["summary"]
+    return _NAMES + len(str(line.summary)) + len(json.dumps(found))
 
 
 def line_of(raw: Raw, link_type: int, start_ns: int, detail: Detail, fields: tuple[str, ...] = ()) -> Line:
     """A packet as a line, its time counted from `start_ns`, nanoseconds since 1970."""
-    said = lines.describe(raw.data, raw.length, link_type)
+    summary = lines.describe(raw.data, raw.length, link_type)
     frame = layers.take_apart(raw.data, link_type) if detail != "summary" or fields else None
     return Line(
         raw.number,
         round((raw.time_ns - start_ns) / 1e9, 6),
         raw.length,
         raw.captured,
-        said,
+        summary,
         layers=frame.layers if frame and detail == "layers" else None,
         runs=layers.runs(frame, raw.data) if frame and detail == "hex" else None,
         fields=layers.picked(frame, fields) if frame and fields else None,
-        stopped=frame.stopped if frame and frame.stopped else said.stopped,  # scapy takes much without a word
+        stopped=frame.stopped if frame and frame.stopped else summary.stopped,  # scapy takes much without a word
     )
 
 

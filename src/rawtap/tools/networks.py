@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from pydantic import Field
 
-from rawtap.lab.bridge_services import Served
+from rawtap.lab.bridge_services import BridgeServices
 from rawtap.lab.guests import Guest
 from rawtap.lab.lab import Lab
 from rawtap.lab.usernet import UserNet
@@ -63,8 +63,8 @@ def network_of(lab: Lab, guest: Guest) -> NetworkInfo | None:
     network = guest.network
     if network is None or guest.nic is None:
         return None
-    address, served = network.address, lab.bridges.served_on(network.name)
-    address6 = served.address6 if served else None
+    address, services = network.address, lab.bridges.services_on(network.name)
+    address6 = services.address6 if services else None
     return NetworkInfo(
         interface=network.name,
         bridge=guest.bridge.name if guest.bridge else None,
@@ -96,28 +96,28 @@ def _user_network(user: UserNet) -> NetworkRow:
 
 
 def _bridge(lab: Lab, bridge: Bridge) -> NetworkRow:
-    served = lab.bridges.served_on(bridge.name)
-    services = served.services if served else None
+    services = lab.bridges.services_on(bridge.name)
+    dnsmasq = services.dnsmasq if services else None
     return NetworkRow(
         interface=bridge.name,
         bridge=bridge.name,
         address=str(bridge.address),
         made_by_rawtap=bridge.made,
         guests=[key for key, guest in lab.guests.items() if guest.bridge and guest.bridge.name == bridge.name],
-        services=services.state() if services else None,
-        leases=[LeaseRow(**asdict(lease)) for lease in services.leases()] if services else [],
-        outside=_outside(served),
+        services=dnsmasq.state() if dnsmasq else None,
+        leases=[LeaseRow(**asdict(lease)) for lease in dnsmasq.leases()] if dnsmasq else [],
+        outside=_outside(services),
     )
 
 
-def _outside(served: Served | None) -> OutsideRow:
+def _outside(services: BridgeServices | None) -> OutsideRow:
     """As it is now: a default route may have gone elsewhere since the way was opened."""
-    if served is None or served.way is None:
+    if services is None or services.way is None:
         return OutsideRow(
-            reachable=False, ipv4=None, ipv6=None, reason=served.why_not if served else "no guest is on it"
+            reachable=False, ipv4=None, ipv6=None, reason=services.why_not if services else "no guest is on it"
         )
-    ipv4, ipv6 = served.way.now()
-    lost = [uplink for _, uplink in served.way.gate.uplinks() if uplink not in {ipv4, ipv6}]
+    ipv4, ipv6 = services.way.now()
+    lost = [uplink for _, uplink in services.way.gate.uplinks() if uplink not in {ipv4, ipv6}]
     gone = [f"{uplink} has no default route any more: boot anew once there is one" for uplink in dict.fromkeys(lost)]
-    said = "; ".join([*filter(None, [served.why_not]), *gone])
+    said = "; ".join([*filter(None, [services.why_not]), *gone])
     return OutsideRow(reachable=bool(ipv4 or ipv6), ipv4=ipv4, ipv6=ipv6, reason=said or None)

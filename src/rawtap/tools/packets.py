@@ -18,7 +18,7 @@ from rawtap.tools._boundary import Answer, LabContext, is_none, lab_of, tool
 from rawtap.tools.capture import CaptureId, Filter
 
 if TYPE_CHECKING:
-    from rawtap.ask.packets import Place
+    from rawtap.ask.packets import RingFile
     from rawtap.packets.pages import Page, Question
 
 _MAX_COUNT = 1000
@@ -142,7 +142,7 @@ async def qemu_pcap_read(
     )
 
 
-def _page_warnings(page: Page, question: Question, place: Place | None) -> list[str]:
+def _page_warnings(page: Page, question: Question, place: RingFile | None) -> list[str]:
     """`place` is that of a file that was asked for by its path."""
     found = [f"the file ends in a damaged record: {page.damage}"] if page.damage else []
     if page.overwritten:
@@ -163,11 +163,11 @@ def _packet_line(line: Line, scene: Scene) -> PacketLine:
         time=line.time,
         length=line.length,
         captured=line.captured,
-        direction=scene.direction(line.said.source_mac, line.said.destination_mac),
-        protocol=line.said.protocol,
-        source=line.said.source,
-        destination=line.said.destination,
-        summary=line.said.info,
+        direction=scene.direction(line.summary.source_mac, line.summary.destination_mac),
+        protocol=line.summary.protocol,
+        source=line.summary.source,
+        destination=line.summary.destination,
+        summary=line.summary.info,
         layers=None if line.layers is None else [_layer_row(layer) for layer in line.layers],
         runs=None if line.runs is None else [ByteRun(**dataclasses.asdict(run)) for run in line.runs],
         fields=line.fields,
@@ -252,7 +252,7 @@ async def qemu_packet_send(
         interface=chosen,
         sent=done.count,
         bytes=len(done.frame),
-        summary=str(done.said),
+        summary=str(done.summary),
         hex=done.frame[:_SHOWN].hex(),
     )
 

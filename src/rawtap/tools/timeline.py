@@ -8,7 +8,7 @@ from typing import Annotated
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
-from rawtap.ask.timeline.merge import SOURCES, Item, Source
+from rawtap.ask.timeline.merge import SOURCES, Item, SourceName
 from rawtap.tools._boundary import Answer, LabContext, is_none, lab_of, tool
 from rawtap.tools.capture import Filter
 
@@ -19,7 +19,7 @@ class TimelineEvent(Answer):
     """One thing that happened."""
 
     time: float = Field(description="Seconds since the server's start.")
-    source: Source
+    source: SourceName
     kind: str | None = Field(None, exclude_if=is_none, description='Like "link_down", or the QMP event\'s name.')
     guest: str | None = Field(None, exclude_if=is_none)
     capture: str | None = Field(None, exclude_if=is_none, description="Its id.")
@@ -46,7 +46,7 @@ async def qemu_timeline(
     context: LabContext,
     since: Annotated[str | None, Field(description="next_cursor of the page before; everything if absent.")] = None,
     limit: Annotated[int, Field(ge=1, le=200, description="Events a page.")] = 50,
-    sources: Annotated[list[Source] | None, Field(description="All if absent.")] = None,
+    sources: Annotated[list[SourceName] | None, Field(description="All if absent.")] = None,
     filter: Filter = "",  # noqa: A002 - the interface's name for it
     name: Annotated[str | None, Field(description="Only this guest's console, QMP and own events.")] = None,
     capture: Annotated[str | None, Field(description="Only this capture's packets and own events.")] = None,

@@ -11,7 +11,7 @@ import re
 import zlib
 from collections.abc import Mapping
 
-from rawtap.ask.timeline.merge import Place
+from rawtap.ask.timeline.merge import Position
 from rawtap.errors import RequestInvalid
 
 _LONGEST = 20_000
@@ -19,13 +19,13 @@ _ENTRY = re.compile(r"((?:j|b|d|g[0-9]{1,9}[cq])-[0-9]{1,18}|c[0-9]{1,9}-[0-9]{1
 _CHECK = re.compile(r"k[0-9a-f]{8}", re.ASCII)
 
 
-def encode(places: Mapping[str, Place], question: str) -> str:
+def encode(places: Mapping[str, Position], question: str) -> str:
     """The cursor for these places; `question` is everything that must stay the same."""
     body = ".".join("-".join([name, *map(str, place)]) for name, place in places.items())
     return f"{body}.{_check(body, question)}"
 
 
-def decode(text: str, question: str) -> dict[str, Place]:
+def decode(text: str, question: str) -> dict[str, Position]:
     """The places of a cursor that was given for the same question.
 
     Raises:

@@ -30,7 +30,7 @@ import anyio
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap.ask.timeline import cursor
-from rawtap.ask.timeline.merge import SOURCES, Item, Listed, Merged, Place, Source, Stream, merge
+from rawtap.ask.timeline.merge import SOURCES, Item, Listed, Merged, Position, SourceName, Stream, merge
 from rawtap.capture import filters
 from rawtap.errors import CaptureFailed, RequestInvalid
 from rawtap.guest import log
@@ -50,7 +50,7 @@ _EARLY_NS = 50_000_000  # that a capture's first packet may be older than its st
 class Question:
     """What is asked for; without a name or an id everything of its kind."""
 
-    sources: frozenset[Source] = frozenset(SOURCES)
+    sources: frozenset[SourceName] = frozenset(SOURCES)
     filter: str = ""
     name: str | None = None
     capture: str | None = None
@@ -111,12 +111,12 @@ class _Gathering:
     """One page in the making. `add_…` run in the event loop, `finish` in a worker thread."""
 
     question: Question
-    since: Mapping[str, Place]
+    since: Mapping[str, Position]
     limit: int
     at_ns: int
     streams: list[Stream] = field(default_factory=list)
     packets: list[_Packets] = field(default_factory=list)
-    kept: dict[str, Place] = field(default_factory=dict)  # places that are no stream's
+    kept: dict[str, Position] = field(default_factory=dict)  # places that are no stream's
     warnings: list[str] = field(default_factory=list)
 
     def add_journal(self, lab: Lab) -> None:
@@ -211,7 +211,7 @@ class _Gathering:
 
     async def _catch_up(self, packets: _Packets) -> None:
         try:
-            await packets.capture.tidings.caught_up()
+            await packets.capture.notifier.caught_up()
         except (CaptureFailed, OSError) as error:
             packets.late = True
             self.warnings.append(f"the newest packets of {packets.name} may come late, on a later page: {error}")
@@ -225,7 +225,7 @@ class _Gathering:
         self._drop_done(merged, places)
         return TimelinePage(merged.items, cursor.encode(places, question), merged.more, tuple(self.warnings))
 
-    def _drop_done(self, merged: Merged, places: dict[str, Place]) -> None:
+    def _drop_done(self, merged: Merged, places: dict[str, Position]) -> None:
         """Say in one number up to which capture all was read, and leave out those of which nothing was."""
         all_before = True
         for each in sorted(self.packets, key=lambda packets: packets.number):
@@ -240,7 +240,7 @@ class _Gathering:
             self.warnings.append(f"{count} {what} were forgotten before they were asked for")
 
 
-_SOURCE_OF: dict[str, Source] = {"c": "console", "q": "qmp"}
+_SOURCE_OF: dict[str, SourceName] = {"c": "console", "q": "qmp"}
 
 
 def _number(capture_id: str) -> int:
@@ -260,12 +260,12 @@ class _Packets:
     capture: Capture
     number: int
     expression: str
-    start: Place
+    start: Position
     at_ns: int
     scene: Scene
     late: bool = False
     gone: int = 0
-    source: Source = "packet"
+    source: SourceName = "packet"
 
     def __post_init__(self) -> None:
         session = self.capture.session
@@ -294,10 +294,10 @@ class _Packets:
             self.gone += self._saved - tail.reached
             self.end = (self._saved, 0)
 
-    def _text(self, line: lines.Line, length: int) -> str:
+    def _text(self, line: lines.PacketSummary, length: int) -> str:
         direction = self.scene.direction(line.source_mac, line.destination_mac)
         return f"{f'{direction}: ' if direction else ''}{line} ({length} bytes)"
 
-    def is_done(self, place: Place) -> bool:
+    def is_done(self, place: Position) -> bool:
         """Whether nothing follows that place."""
         return not self.running and place[0] >= self._saved

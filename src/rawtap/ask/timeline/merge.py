@@ -19,10 +19,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
-Source = Literal["event", "console", "packet", "qmp"]
-SOURCES: tuple[Source, ...] = get_args(Source)
+SourceName = Literal["event", "console", "packet", "qmp"]
+SOURCES: tuple[SourceName, ...] = get_args(SourceName)
 
-Place = tuple[int, ...]
+Position = tuple[int, ...]
 
 _FRAME = 90  # characters of an event's JSON beside its texts
 
@@ -32,10 +32,10 @@ class Item:
     """One event of a stream, at a time (nanoseconds since 1970), and the stream's places before and after it."""
 
     at_ns: int
-    source: Source
+    source: SourceName
     text: str
-    before: Place
-    after: Place
+    before: Position
+    after: Position
     kind: str = ""
     guest: str | None = None
     capture: str | None = None
@@ -55,7 +55,7 @@ class Stream(Protocol):
         """The stream's, in the cursor."""
 
     @property
-    def source(self) -> Source:
+    def source(self) -> SourceName:
         """The source that all of its events are of."""
 
     @property
@@ -63,11 +63,11 @@ class Stream(Protocol):
         """A time that none of its events is before."""
 
     @property
-    def start(self) -> Place:
+    def start(self) -> Position:
         """Where it goes on from."""
 
     @property
-    def end(self) -> Place:
+    def end(self) -> Position:
         """The place behind everything that it gave, once `items` has ended."""
 
     def items(self) -> Iterator[Item]:
@@ -79,10 +79,10 @@ class Listed:
     """A stream whose events are at hand."""
 
     name: str
-    source: Source
+    source: SourceName
     listed: Sequence[Item]
-    start: Place
-    end: Place
+    start: Position
+    end: Position
 
     @property
     def not_before_ns(self) -> int:
@@ -99,7 +99,7 @@ class Merged:
     """A page, each stream's place after it, and whether something may be waiting already."""
 
     items: tuple[Item, ...]
-    places: dict[str, Place]
+    places: dict[str, Position]
     more: bool
 
 

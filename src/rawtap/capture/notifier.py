@@ -7,13 +7,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rawtap.capture.session import CaptureSession, Place
+from rawtap.capture.session import CaptureSession, Reached
 from rawtap.errors import CaptureFailed
 
 _PATIENCE = 2.0  # seconds; a capture's thread answers within milliseconds, or waits for a disk
 
 
-class Tidings:
+class Notifier:
     """Wakes tasks when a capture has saved packets, has caught up with the wire, or has ended.
 
     Everything here belongs to the event loop.
@@ -32,7 +32,7 @@ class Tidings:
         Raises:
             OSError: There are too many descriptors.
         """
-        fd = self._session.tidings()
+        fd = self._session.notify_fd()
         loop = asyncio.get_running_loop()
         if self._listeners == 0:
             loop.add_reader(fd, self._wake, fd)
@@ -50,7 +50,7 @@ class Tidings:
         self.changed.set()
         self.changed = asyncio.Event()
 
-    async def caught_up(self) -> Place | None:
+    async def caught_up(self) -> Reached | None:
         """Wait until all that is on the wire by now is in the file, and tell where that was; None after the end.
 
         Raises:
@@ -67,7 +67,7 @@ class Tidings:
                 cure="See whether the disk of the capture's folder is stuck",
             ) from error
 
-    async def _answer(self, question: int) -> Place | None:
+    async def _answer(self, question: int) -> Reached | None:
         while True:
             changed = self.changed
             if self._session.answered >= question:

@@ -1,4 +1,4 @@
-class Witness:
+class UnfilteredCount:
     fd: int
     sampled: int
     def open(self, index: int) -> None: ...

@@ -1,13 +1,13 @@
 """A small process that outlives the server for a moment, and cuts its capture files after their last whole record.
 
 Theory of operation. SIGKILL can hit between two pages of one write(2): the file then ends inside a record, and libpcap
-calls it truncated. Nobody in the killed process can mend that, so another one does. The keeper holds every running
+calls it truncated. Nobody in the killed process can mend that, so another one does. The trimmer holds every running
 capture's file open, and maps the memory in which the captures note where the last whole record ends (a memfd; one
 64-bit word a file, written after each write). It waits on a socket. When the server is gone, for whatever reason, the
-socket ends; the keeper cuts the files and exits. It has no capability, no-new-privileges, and stays out of the
+socket ends; the trimmer cuts the files and exits. It has no capability, no-new-privileges, and stays out of the
 server's session so that a terminal's Ctrl-C does not reach it.
 
-Run as a program this file is the keeper; imported, it is the server's side.
+Run as a program this file is the trimmer; imported, it is the server's side.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ SLOTS = 512
 _WORD = 8
 
 
-class Keeper:
+class Trimmer:
     """The server's side; any thread may use it."""
 
     def __init__(self) -> None:
-        """Start the keeper.
+        """Start the trimmer.
 
         Raises:
             OSError: It cannot be started.
@@ -42,7 +42,7 @@ class Keeper:
             raise FileNotFoundError(errno.ENOENT, "no setpriv (package util-linux)")
         self._lock = threading.Lock()
         self._free = list(range(SLOTS))
-        memory = os.memfd_create("rawtap-keeper")
+        memory = os.memfd_create("rawtap-trimmer")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             os.ftruncate(memory, SLOTS * _WORD)
@@ -78,7 +78,7 @@ class Keeper:
             self._free.append(slot)
 
     def close(self) -> None:
-        """End the keeper and wait for it."""
+        """End the trimmer and wait for it."""
         self._socket.close()
         self._process.wait()
 
@@ -101,7 +101,7 @@ def _keep(channel: socket.socket, words: memoryview) -> None:
 
 
 def main() -> None:
-    """The keeper: its arguments are the descriptors of the channel and of the memory."""
+    """The trimmer: its arguments are the descriptors of the channel and of the memory."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     channel_fd, memory = map(int, sys.argv[1:])

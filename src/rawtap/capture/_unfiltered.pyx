@@ -76,7 +76,7 @@ cdef enum:
     UDP = 17
 
 
-cdef class Witness:
+cdef class UnfilteredCount:
     """Counts and tells the frames of one interface. See the module for who may call what."""
 
     def __cinit__(self):

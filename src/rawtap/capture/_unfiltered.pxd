@@ -8,7 +8,7 @@ cdef struct Kind:
     uint32_t port               # the lower of the two, 0 where there is none
     uint64_t frames
 
-cdef class Witness:
+cdef class UnfilteredCount:
     cdef readonly int fd
     cdef bint watching
     cdef Kind[KINDS] table

@@ -13,7 +13,7 @@ is nothing that could drop.
 
 *Time.* A frame gets the time at which it is taken from the socket (CLOCK_REALTIME), in nanoseconds.
 
-*Nothing selected.* Until the filter has selected a packet, each frame is told to a `Witness` (see _witness). Who sent
+*Nothing selected.* Until the filter has selected a packet, each frame is told to an `UnfilteredCount` (see _unfiltered). Who sent
 frames, the guest or its network, is counted all the time.
 
 *Questions.* What is on the wire is what was taken and what is in the socket now (FIONREAD, in bytes); the worker takes no
@@ -50,7 +50,7 @@ from rawtap.capture._output cimport (
     now,
     record_size,
 )
-from rawtap.capture._witness cimport Witness
+from rawtap.capture._unfiltered cimport UnfilteredCount
 from rawtap.capture._worker cimport Question, Worker, go_on
 
 import struct
@@ -101,7 +101,7 @@ cdef enum:
     HEAD = 4                    # bytes of a frame's length
     LARGEST_FRAME = 1 << 18     # more than QEMU's NET_BUFSIZE: a longer one is no frame
     ROOM = 1 << 19
-    SAMPLE = 1000               # frames that are told to the witness
+    SAMPLE = 1000               # frames that the unfiltered count is told of
     ETHERNET_ADDRESSES = 12
 
 
@@ -142,9 +142,9 @@ cdef class MirrorCapture(Worker):
         self.link_type = DLT_EN10MB
         self.link_type_name = "EN10MB"
 
-    def watch(self, Witness witness):
-        """Let `witness` be told what passes until a packet was selected. Before `run`."""
-        self.witness = witness
+    def watch(self, UnfilteredCount unfiltered):
+        """Let `unfiltered` be told what passes until a packet was selected. Before `run`."""
+        self.unfiltered = unfiltered
 
     def arm(self, str expression):
         """Compile `expression`, which selects from now on.
@@ -287,8 +287,8 @@ cdef class MirrorCapture(Worker):
         else:
             self.to_guest += 1
         if self.filter != NULL and bpf_filter(self.filter, frame, size, size) == 0:
-            if self.sink.seen == 0 and self.witness is not None:
-                self.witness.note(frame, size, SAMPLE)
+            if self.sink.seen == 0 and self.unfiltered is not None:
+                self.unfiltered.note(frame, size, SAMPLE)
             return
         self.sink.seen += 1
         if not fits(out, record) and not go_on(&self.sink, record):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, field
 
-from rawtap.capture._mirror import MirrorCapture
-from rawtap.capture._witness import Witness
+from rawtap.capture._mirror_worker import MirrorCapture
+from rawtap.capture._unfiltered import UnfilteredCount
 from rawtap.capture._worker import NativeError
 from rawtap.errors import CaptureFailed
 
@@ -24,7 +24,7 @@ class MirrorSource:
     mac: str
     drops_known = True  # there are none
     worker: MirrorCapture = field(init=False, default_factory=MirrorCapture)
-    witness: Witness = field(init=False, default_factory=Witness)
+    unfiltered: UnfilteredCount = field(init=False, default_factory=UnfilteredCount)
 
     def open(self, name: str, *, snaplen: int, pcapng: bool, filtered: bool) -> None:
         """Hand the socket to the worker.
@@ -40,7 +40,7 @@ class MirrorSource:
                 f"cannot capture on {name}", evidence=error.text, cure="qemu_doctor checks the set-up"
             ) from error
         if filtered:
-            self.worker.watch(self.witness)
+            self.worker.watch(self.unfiltered)
 
     def close(self) -> None:
         """Read until QEMU has let go, where a capture ended by itself; then close the socket."""
