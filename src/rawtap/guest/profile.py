@@ -235,7 +235,7 @@ def _read_config(config: Path, name: str | None) -> Profile:
         table = tomllib.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ProfileInvalid(
-            f"{config} cannot be read", evidence=str(error), cure="It must be TOML, as the README shows"
+            f"{config} cannot be read", evidence=str(error), cure="It must be TOML, as docs/profiles.md shows"
         ) from error
     return overlay(config, table, name)
 
