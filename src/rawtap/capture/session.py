@@ -234,12 +234,12 @@ class CaptureSession:
         return self.source.worker.notify_fd()
 
     def end_tidings(self) -> None:
-        """Give that descriptor up, where nobody listens any more and nothing more comes."""
+        """Close that descriptor. Nobody may listen any more, and nothing more may come."""
         if not self.running:
             self.source.worker.end_tidings()
 
     def ask(self) -> int:
-        """Ask for all in the file that is on the wire by now; a number that `answered` reaches unless the end comes."""
+        """Have in the file all that is on the wire now. Returns a number that `answered` reaches, if no end comes first."""
         return self.source.worker.ask()
 
     @property
