@@ -239,7 +239,7 @@ class CaptureSession:
             self.source.worker.end_tidings()
 
     def ask(self) -> int:
-        """Have in the file all that is on the wire now. Returns a number that `answered` reaches, if no end comes first."""
+        """Have all that is on the wire now in the file. Returns a number; `answered` reaches it unless the end does."""
         return self.source.worker.ask()
 
     @property
