@@ -44,7 +44,7 @@ class BridgeServices:
         return (*dnsmasq, f"way out of {self.bridge.name}") if self.way and self.way.open else dnsmasq
 
     async def provide(self, spec: ServicesSpec) -> tuple[str, ...]:
-        """Have all of it, as far as it can be had; return what cannot.
+        """Start all services that can be had; return why the others cannot.
 
         Raises:
             ProfileInvalid: A static host that cannot be.
