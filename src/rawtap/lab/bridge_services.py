@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import IPv6Interface
 
@@ -48,7 +48,7 @@ class BridgeServices:
     way: Way | None = None
     why_not: str = "no guest here wants services: boot with services=true"
     _begun: bool = False
-    _warnings: list[str] = field(default_factory=list)
+    _no_ipv6: str | None = None  # why there is none; what is served then stays without it, for later guests as well
 
     def parts(self) -> tuple[str, ...]:
         """What is there now and goes with the bridge, each in a few words."""
@@ -74,15 +74,12 @@ class BridgeServices:
         if (reason := dnsmasq.why_not(self.bridge)) is not None:
             self.why_not = "this server did not make that bridge"
             return (reason,)
-        self._warnings = []
         check(spec)
         if not self._begun:
-            self._begun = True
             await self._enable_ipv6(spec.address6)
-        if self.way is None:
-            await self._open_way()
-        await self._serve(spec)
-        return tuple(self._warnings)
+            self._begun = True
+        no_way = await self._open_way() if self.way is None else None
+        return tuple(filter(None, (self._no_ipv6, no_way, await self._serve(spec))))
 
     async def _enable_ipv6(self, address: IPv6Interface | None) -> None:
         if address is None:
@@ -91,12 +88,13 @@ class BridgeServices:
             await to_thread(partial(ipv6.enable, self.bridge.link, address))
             self.address6 = address
         except NetworkError as error:
-            self._warnings.append(str(error))
+            self._no_ipv6 = str(error)
 
-    async def _open_way(self) -> None:
+    async def _open_way(self) -> str | None:
+        """Have a way out; why there is none, where the operator asked for it himself."""
         if self.policy.refused is not None:
             self.why_not = self.policy.refused
-            return
+            return None
         subnet6 = self.address6.network if self.address6 else None
         inside = Inside(self.bridge.name, self.bridge.address.network, subnet6, self.policy.rootless)
         try:
@@ -104,17 +102,17 @@ class BridgeServices:
             self.why_not = "; ".join(self.way.remarks)
         except NetworkError as error:
             self.why_not = str(error)
-            if self.policy.asked:
-                self._warnings.append(str(error))
+            return str(error) if self.policy.asked else None
+        return None
 
-    async def _serve(self, spec: ServicesSpec) -> None:
+    async def _serve(self, spec: ServicesSpec) -> str | None:
+        """Have DHCP and DNS; what this guest lacks of them."""
         if self.dnsmasq is not None and self.dnsmasq.running:
-            if self.dnsmasq.spec.hosts != spec.hosts:
-                name = self.bridge.name
-                self._warnings.append(f"dnsmasq on {name} keeps the hosts of the guest that was there first")
             if self.way is not None and not self.dnsmasq.spec.servers:
                 self.why_not = "names are not looked up outside: dnsmasq was started before there was a way out"
-            return
+            if self.dnsmasq.spec.hosts != spec.hosts:
+                return f"dnsmasq on {self.bridge.name} keeps the hosts of the guest that was there first"
+            return None
         spec = replace(spec, address6=self.address6)
         if self.way is not None:
             servers = await to_thread(outside.name_servers, self.policy)
@@ -124,4 +122,5 @@ class BridgeServices:
         try:
             self.dnsmasq = await self.stack.enter_async_context(dnsmasq.serving(spec, self.note))
         except ServicesUnavailable as error:
-            self._warnings.append(str(error))
+            return str(error)
+        return None
