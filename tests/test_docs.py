@@ -48,7 +48,7 @@ BY_HAND = {
     "scripts/bench.py": "half an hour with the machine to itself",
     "rawtap serve --http": "goes on until it is ended",
 }
-# In no table of codes, since the program does not expect them.
+# Codes that no class of errors has: what rawtap does not expect.
 UNEXPECTED = {"server.bug"}
 
 
