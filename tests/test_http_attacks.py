@@ -14,7 +14,7 @@ import pytest
 from anyio.to_thread import run_sync as to_thread
 
 from http_support import HELLO, HandSession, HttpServer, http_server
-from support import Account, Wire, children_of, command_of, eventually, eventually_async, link_names, serving
+from support import Account, Wire, children_of, command_of, eventually, eventually_async, link_names
 
 PER_PEER, ALL = 128, 256  # connections without a token
 PATIENT = ("--header-seconds", "60")  # what is closed is not closed for its slowness
@@ -115,7 +115,7 @@ def test_a_connection_has_some_seconds_for_its_headers_and_the_token(user: Accou
         with server.half_open(request.removesuffix(b"\r\n") + token) as known:
             assert known.recv(4096).startswith(b"HTTP/1.1 400 ")
             known.sendall(b"GET /mcp HTTP/1.1\r\n")
-            assert rest_of(known).startswith(b"HTTP/1.1 408 ")
+            assert b"HTTP/1.1 408 " in rest_of(known)
         # A call may take longer.
         session = HandSession(server)
         session.call("qemu_boot", profile="u-boot-riscv64")
@@ -209,20 +209,17 @@ def test_many_that_come_at_once_are_no_more_than_there_may_be(user: Account) -> 
 
 
 def test_nothing_is_made_for_a_client_before_its_first_call(user: Account) -> None:
-    async def leave_a_bridge() -> None:
-        async with serving(user) as session:
-            await session.boot()
-            os.kill(session.pid, 9)
-
     with http_server(user) as server:
-        session = HandSession(server)
-        with contextlib.suppress(Exception):  # its server is killed
-            anyio.run(leave_a_bridge)
-        assert eventually(lambda: link_names() == {"rawtap-br0"})
-        assert session.ask("tools/list")[0] == 200
-        assert link_names() == {"rawtap-br0"}
-        session.call("qemu_status")
-        assert eventually(lambda: link_names() == set())
+
+        def has() -> tuple[int, list[int]]:
+            return len(os.listdir(f"/proc/{server.pid}/fd")), children_of(server.pid)  # noqa: PTH208
+
+        HandSession(server).end()
+        before = has()
+        for session in [HandSession(server) for _ in range(10)]:
+            assert session.ask("tools/list")[0] == 200
+        assert eventually(lambda: has() == before)  # its connections are closed a moment after their clients'
+        assert not user.captures.exists()
 
 
 # ------------------------------------------------------------------ streams, and closed connections

@@ -76,30 +76,23 @@ logger = logging.getLogger(__name__)
 class RawtapServer(MCPServer[Lab]):
     """The SDK's server with rawtap's tools, captures as resources, and errors whose text starts with their code."""
 
-    def __init__(self, settings: Settings, shares: Shares | None = None, *, at_once: bool = True) -> None:
-        """`at_once`: make ready what calls need before the first one comes, not with it."""
+    def __init__(self, settings: Settings, shares: Shares | None = None) -> None:
         tools = [*guest.TOOLS, *link.TOOLS, *display.TOOLS, *monitor.TOOLS, *snapshot.TOOLS, *capture.TOOLS]
         tools += [*packets.TOOLS, *explain.TOOLS, *timeline.TOOLS]
         self._parameters = {each.name: list(each.parameters["properties"]) for each in tools}
         self._lab = Lab(settings, shares=shares)
         self._calls = Calls(settings.max_calls)
         self._notices = Notices()
-        self._preparing: asyncio.Task[None] | None = None
 
         @asynccontextmanager
         async def lifespan(_: MCPServer[Lab]) -> AsyncIterator[Lab]:
-            async with self._lab as lab:
-                if at_once:
-                    self._prepare_once()
-                async with anyio.create_task_group() as notices:
-                    lab.captures.on_change = lambda *change: notices.start_soon(self._announce, *change)
-                    try:
-                        yield lab
-                    finally:
-                        lab.captures.on_change = None
-                        notices.cancel_scope.cancel()
-                        if self._preparing:
-                            await self._preparing
+            async with self._lab as lab, anyio.create_task_group() as notices:
+                lab.captures.on_change = lambda *change: notices.start_soon(self._announce, *change)
+                try:
+                    yield lab
+                finally:
+                    lab.captures.on_change = None
+                    notices.cancel_scope.cancel()
 
         super().__init__(
             "rawtap",
@@ -122,7 +115,6 @@ class RawtapServer(MCPServer[Lab]):
         """As the SDK's, with errors as `rawtap.tools._boundary.error_for` words them."""
         if context:
             self._notices.remember(context.request_context)
-        self._prepare_once()
         refuse_unknown(arguments, self._parameters.get(name, list(arguments)))  # the SDK has words for an unknown tool
         try:
             with self._calls.counted():
@@ -131,9 +123,6 @@ class RawtapServer(MCPServer[Lab]):
             raise error_for(error, self._parameters) from error.__cause__
         except ServerLimit as error:
             raise ToolError(str(error)) from error
-
-    def _prepare_once(self) -> None:
-        self._preparing = self._preparing or asyncio.create_task(prepare(self._lab))
 
     @property
     def is_in_use(self) -> bool:
@@ -190,7 +179,7 @@ class RawtapServer(MCPServer[Lab]):
 
 
 async def prepare(lab: Lab) -> None:
-    """Do ahead of the first calls what they would wait for: clean up, and load what only tools need.
+    """Do ahead of the first calls what they would wait for: clean up, and load what only tools need; once a process.
 
     The packet decoder takes half a second. All is loaded by a daemon thread, which the server's end does not wait for.
     """
@@ -212,7 +201,10 @@ async def serve_stdio(settings: Settings, pasta: Pasta | None = None) -> None:
     loop = asyncio.get_running_loop()
     for number in ENDING_SIGNALS:
         loop.add_signal_handler(number, stop)
-    await RawtapServer(settings, Shares(outside.policy(settings, pasta))).run_stdio_async()
+    shares = Shares(outside.policy(settings, pasta))
+    async with anyio.create_task_group() as group:
+        group.start_soon(prepare, Lab(settings, shares=shares))
+        await RawtapServer(settings, shares).run_stdio_async()
 
 
 def _divert_stdin() -> Callable[[], None]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -45,6 +45,7 @@ MAX_BODY = 1 << 20  # bytes of a request
 _MAX_REQUESTS = 100  # in progress, of one client; its tools' calls are limited more narrowly
 _MORE_STREAMS = 32  # besides one of each session
 _OK, _NOT_FOUND = 200, 404
+_SOON = 2  # seconds
 _LISTEN = "subscriptions/listen"
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Client:
     folder: Path | None  # of its captures alone
     idle_seconds: float | None
     most: int  # of sessions
+    on_turn: Callable[[], object]  # called when what is in progress changes
     sessions: dict[str, Use] = field(default_factory=dict)
     opened: anyio.Event = field(default_factory=anyio.Event)  # or it cannot be
     gone: anyio.Event = field(default_factory=anyio.Event)
@@ -121,11 +123,15 @@ class Client:
         self.over = True
         self._tell()
 
+    @property
+    def is_brief(self) -> bool:
+        """Whether its requests, where there are any, are soon over: nothing of it runs."""
+        return not self.over and self.idle_seconds is not None and not self.server.is_in_use
+
     def worth(self) -> tuple[bool, bool, float] | None:
         """What would be lost by its end, the least first: whether it listens, whether there is something ended that it
         could ask for, how long ago it was here. None where something runs, or it is lasting: it stays."""
-        lasting = self.over or self.idle_seconds is None or not self._asked
-        if lasting or self._use.requests or self.server.is_in_use:
+        if not self.is_brief or self._use.requests or not self._asked:
             return None
         return self._use.streams > 0, self.server.has_past, self._use.since
 
@@ -207,6 +213,7 @@ class Client:
     def _tell(self) -> None:
         self._turn.set()
         self._turn = anyio.Event()
+        self.on_turn()
 
     async def _until_over(self) -> None:
         while not self.over:
@@ -275,6 +282,7 @@ class Clients:
     shares: Shares
     _all: set[Client] = field(default_factory=set)
     _stopping: bool = False
+    _turn: anyio.Event = field(default_factory=anyio.Event)  # set when any of them has begun or ended a request
 
     async def open(self, folder: str) -> Client:
         """A new client, whose captures go into a folder of that name.
@@ -283,11 +291,13 @@ class Clients:
             ServerLimit: There are as many as there may be.
             ServerStopping: There are no new ones any more.
         """
+        await self._expect_room(None)
         return await self._start(self._add(None, folder, lasting=False))
 
     async def named(self, name: str, folder: str | None, *, lasting: bool = False) -> Client:
         """The client of that name, there or new; its captures go where all go if no folder is given, and a `lasting`
         one is over only when the server ends. Raises what `open` raises."""
+        await self._expect_room(name)
         while (client := self._of_name(name)) is not None:
             if client.over:
                 await client.gone.wait()
@@ -315,11 +325,29 @@ class Clients:
             raise stopping()
         self._make_room()
         settings = replace(self.settings, capture_dir=self.settings.capture_dir / folder) if folder else self.settings
-        server = RawtapServer(settings, self.shares, at_once=False)
+        server = RawtapServer(settings, self.shares)
         own = settings.capture_dir if folder else None
-        client = Client(server, name, own, None if lasting else self.idle_seconds, self.most)
+        client = Client(server, name, own, None if lasting else self.idle_seconds, self.most, self._tell)
         self._all.add(client)
         return client
+
+    def _tell(self) -> None:
+        self._turn.set()
+        self._turn = anyio.Event()
+
+    async def _expect_room(self, name: str | None) -> None:
+        """For who may be a new client: where the others only have requests that are soon over, wait for one to be."""
+        with anyio.move_on_after(_SOON):
+            while self._of_name(name or "") is None and not self._is_room and any(each.is_brief for each in self._all):
+                await self._turn.wait()
+
+    @property
+    def _there(self) -> list[Client]:
+        return [each for each in self._all if not each.evicted]
+
+    @property
+    def _is_room(self) -> bool:
+        return len(self._there) < self.most or any(each.worth() for each in self._there)
 
     def _make_room(self) -> None:
         """End the client that is the least loss where there are as many as there may be.
@@ -327,7 +355,7 @@ class Clients:
         Raises:
             ServerLimit: All have something that runs.
         """
-        there = [each for each in self._all if not each.evicted]
+        there = self._there
         if len(there) < self.most:
             return
         idle = [(worth, each) for each in there if (worth := each.worth())]
