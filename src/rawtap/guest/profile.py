@@ -300,7 +300,7 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
 
 
 def _found_initrd(allowed: Allowed, root: Path, text: str) -> Path:
-    """Its path; QEMU takes what follows a comma for further files, where the kernel is one for multiboot."""
+    """The initrd's path. A comma is refused: with a multiboot kernel QEMU takes what follows it as another file."""
     path = _existing(allowed, root, text, "initrd")
     if "," in str(path):
         raise PathNotAllowed(

@@ -70,7 +70,7 @@ class Heard:
 
 @dataclass(eq=False)
 class Held:
-    """A response that is kept back until what it says is so."""
+    """A response that is kept back until what it says is true."""
 
     send: Send
     messages: list[Message] = field(default_factory=list)

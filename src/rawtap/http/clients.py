@@ -102,7 +102,7 @@ class Client:
         self.manager = self.server.over_http(self.most, self.idle_seconds, MAX_BODY)
 
     async def live(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Be there until it is over; everything of it is released when this returns."""
+        """Live until the client is ended; everything that it holds is released when this returns."""
         try:
             async with self.manager.run():
                 self.opened.set()
@@ -366,7 +366,7 @@ class Clients:
         least.end()
 
     def drop(self, client: Client) -> None:
-        """End one that came to nothing; it counts no more."""
+        """End a client whose first request opened no session; it no longer counts."""
         client.end()
         self._all.discard(client)
 
