@@ -305,7 +305,7 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
 
 
 def _found_initrd(allowed: Allowed, root: Path, text: str) -> Path:
-    """Its path. For a multiboot kernel QEMU reads a list in it: of files at commas, each up to a space."""
+    """The initrd's path. With a multiboot kernel QEMU takes it for a list: of files at commas, each up to a space."""
     path = _existing(allowed, root, text, "initrd")
     if found := re.search(r"[,\s]", str(path)):
         raise PathNotAllowed(
