@@ -129,7 +129,9 @@ class Lab:
                 await self._release(previous)
             started = anyio.current_time()
             root, profile = profiles.choose(request.project_root, request.profile)
-            spec = profiles.resolve(root, profile, request.options, allowed_for(root, self.settings.image_dirs))
+            allowed = allowed_for(root, self.settings.image_dirs)
+            reach = allowed.folders if self.settings.open_monitor else ()
+            spec = replace(profiles.resolve(root, profile, request.options, allowed), reach=reach)
             async with AsyncExitStack() as stack:
                 booted = await self._start(request, spec, stack, report)
                 return replace(booted, elapsed=anyio.current_time() - started)

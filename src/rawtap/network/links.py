@@ -388,19 +388,18 @@ def require_tun() -> None:
 
 def _offloads_off(name: str) -> None:
     from pyroute2.ethtool import Ethtool
+    from pyroute2.ethtool.ioctl import EthtoolError
 
     purpose = f"turn the transmit offloads of {name} off"
-    with raised(Capability.NET_ADMIN, purpose, NetworkPermission), Ethtool() as ethtool:
-        wanted = ethtool.get_features(name)
-        for offload in _OFFLOADS:
-            feature = wanted.features.get(offload)
-            if feature is not None and feature.available:
-                feature.enable = False
-        try:
+    try:
+        with raised(Capability.NET_ADMIN, purpose, NetworkPermission), Ethtool() as ethtool:
+            wanted = ethtool.get_features(name)
+            for offload in _OFFLOADS:
+                feature = wanted.features.get(offload)
+                if feature is not None and feature.available:
+                    feature.enable = False
             ethtool.set_features(name, wanted)
-        except OSError as error:
-            raise NetworkFailed(
-                f"cannot {purpose}",
-                evidence=error.strerror or str(error),
-                cure="qemu_doctor checks the set-up",
-            ) from error
+    except (OSError, EthtoolError) as error:
+        # pyroute2's own say no more than their name: NoSuchDevice, where the interface has gone meanwhile.
+        evidence = getattr(error, "strerror", None) or f"{type(error).__name__} {error}".rstrip()
+        raise NetworkFailed(f"cannot {purpose}", evidence=evidence, cure="qemu_doctor checks the set-up") from error
