@@ -231,7 +231,7 @@ class Machine:
         return output
 
     async def settle(self) -> None:
-        """Let an exit that has begun be seen: a killed QEMU loses console and TAP before the kernel reports it."""
+        """Wait for an exit that has begun: a killed QEMU loses console and TAP before the kernel reports its end."""
         if self.console.closed:
             await self._wait_exit(_QUIT_SECONDS)
 

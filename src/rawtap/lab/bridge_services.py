@@ -66,7 +66,7 @@ class BridgeServices:
         return Outside(ipv4, ipv6, said or None)
 
     async def provide(self, spec: ServicesSpec) -> tuple[str, ...]:
-        """Have all of it, as far as it can be had; return what cannot.
+        """Start all services that can be had; return why the others cannot.
 
         Raises:
             ProfileInvalid: A static host that cannot be.

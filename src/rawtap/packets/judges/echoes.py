@@ -8,7 +8,8 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
-from rawtap.packets.findings import MAX_PENDING, SECOND, Findings, Packet, Requests
+from rawtap.packets.exchanges import Requests
+from rawtap.packets.findings import MAX_PENDING, SECOND, Findings, Packet
 from rawtap.packets.headers import Ethernet, Ip
 from rawtap.packets.lines import icmp_name, ip_text, quoted_text
 from rawtap.packets.transport import ICMP, ICMP6, Icmp, Quoted

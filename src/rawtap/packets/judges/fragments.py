@@ -129,10 +129,9 @@ class FragmentJudge:
             says = f"{ip_text(source)} sends {ip_text(destination)} fragments of a packet, and the rest never comes"
             evidence = f"packet 0x{number:x}: {len(whole.pieces)} fragments in {(until - whole.first) / SECOND:.1f} s"
             rule = "RFC 1122, 3.3.2" if len(source) == 4 else "RFC 8200, 4.5"  # noqa: PLR2004
-            numbers = whole.numbers[:10]
-            findings.add_all(
-                "ip.fragments_incomplete", (source, destination), numbers, len(whole.numbers), says, rule, evidence,
-                absence=True,
+            findings.add(
+                "ip.fragments_incomplete", (source, destination), whole.numbers[0], says, rule, evidence,
+                host=ip_text(source), again=whole.numbers[1:], count=len(whole.numbers), absence=True,
             )  # fmt: skip
         text = f"The filter hides fragments of {hidden} packets: whether they are complete is not judged"
         return [text] if hidden else []

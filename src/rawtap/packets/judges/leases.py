@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from rawtap.packets import dhcp
 from rawtap.packets.dhcp import ACK, DISCOVER, INFORM, NAK, OFFER, REQUEST, Dhcp
-from rawtap.packets.findings import MAX_PENDING, SECOND, Findings, Packet, Requests
+from rawtap.packets.exchanges import Requests
+from rawtap.packets.findings import MAX_PENDING, SECOND, Findings, Packet
 from rawtap.packets.headers import Ip
 from rawtap.packets.lines import ip_text, mac_text
 

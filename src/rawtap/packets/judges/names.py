@@ -6,7 +6,8 @@ from collections import OrderedDict
 from collections.abc import Hashable
 
 from rawtap.packets.dns import Dns, Question, rcode_name, type_name
-from rawtap.packets.findings import MAX_PENDING, SECOND, Findings, Packet, Requests
+from rawtap.packets.exchanges import Requests
+from rawtap.packets.findings import MAX_PENDING, SECOND, Findings, Packet
 from rawtap.packets.headers import Ip
 from rawtap.packets.lines import ip_text
 from rawtap.packets.transport import UDP, Quoted, Udp

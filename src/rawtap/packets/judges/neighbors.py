@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import NamedTuple
 
-from rawtap.packets.findings import MAX_PENDING, SECOND, Findings, Packet, Requests
+from rawtap.packets.exchanges import Requests
+from rawtap.packets.findings import MAX_PENDING, SECOND, Findings, Packet
 from rawtap.packets.headers import BROADCAST, Arp, Ethernet, Ip
 from rawtap.packets.judges.frames import arp_is_for_address
 from rawtap.packets.lines import ip_text, mac_text
