@@ -27,11 +27,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Interfaces:
-    """Those of this network namespace.
+    """The interfaces of this network namespace.
 
     Attributes:
-        captures: Where a capture of one of them is started.
-        made: Names of those that are there for the Lab's guests.
+        captures: Runs the captures of them.
+        made: Gives the names of those that are there for the Lab's guests.
         scene: Who is on which of them, or was.
     """
 
@@ -47,7 +47,7 @@ class Interfaces:
         self.scene = Scene(others=TRUSTED_BRIDGES | self.settings.allowed_interfaces)
 
     async def close(self) -> None:
-        """Follow them no more."""
+        """Stop following them."""
         await self._stack.aclose()
 
     def add(self, name: str, nic: GuestNic) -> None:
