@@ -196,6 +196,10 @@ class Findings:
         if dropped and entry.is_cause and len(self._blamed) < _BLAMED:
             self._blamed.setdefault(number, what)
 
+    def drops(self, number: int) -> bool:
+        """Whether something was found wrong with a packet by which a receiver drops it."""
+        return number in self._blamed
+
     def copy(self) -> Findings:
         other = Findings()
         other._kinds = {what: each.copy() for what, each in self._kinds.items()}
