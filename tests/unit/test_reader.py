@@ -187,6 +187,32 @@ def test_pages_make_up_the_whole_selection(data: bytes, expression: str, limit: 
         assert (page.matched, page.damage) == (whole.matched, whole.damage)
 
 
+@given(FILES, st.sampled_from(FILTERS), st.integers(1, 3))
+@settings(max_examples=200, deadline=None)
+def test_what_is_taken_bit_by_bit_ends_where_a_count_ends(data: bytes, expression: str, limit: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "file.pcap")
+        path.write_bytes(data)
+        try:
+            whole, file = select(path, expression, None), reader.open_file(path, expression)
+        except (CaptureUnreadable, BadFilter):
+            return
+        taken = 0
+        for _ in range(whole.matched + 3):  # it is asked again behind the end
+            taken += len(file.take(limit))
+        assert (taken, file.damage) == (whole.matched, whole.damage)
+
+
+def test_nothing_is_taken_behind_a_damaged_record(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.pcap"
+    whole = [Packet(number, 0, ARP, len(ARP)) for number in range(3)]
+    damaged = struct.pack("<IIII", 9, 0, 0x7FFFFFFF, 0x7FFFFFFF)
+    path.write_bytes(pcap(whole[:1], "<") + damaged + pcap(whole[1:], "<")[24:])
+    file = reader.open_file(path, "")
+    assert [len(file.take(2)), len(file.take(2)), file.scanned] == [1, 0, 1]
+    assert "2147483647" in file.damage
+
+
 def test_a_file_longer_than_the_buffer_is_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "long.pcap"
     packets = [Packet(number, 7, UDP + bytes(number % 1400), len(UDP) + 1400) for number in range(3000)]

@@ -300,9 +300,12 @@ cdef class Savefile(BasePcap):
         """Read on until `limit` matches are found or the file ends.
 
         Returns tuples (number in the file from 1, nanoseconds since 1970, captured length, original length, bytes).
-        A damaged record ends the scan and is told in `damage`.
+        A damaged record ends the scan and is told in `damage`: what follows it is no packet, though libpcap would read
+        on there.
         """
         cdef list found = []
+        if self.damage:
+            return found
         cdef Record record
         cdef int status = 1
         while len(found) < limit and status == 1:
