@@ -39,6 +39,7 @@ from rawtap.lab.usernet import user_card
 from rawtap.limits import require_room
 from rawtap.network import links
 from rawtap.packets.index import Indexes
+from rawtap.packets.verdicts import Verdicts
 from rawtap.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -59,11 +60,13 @@ class Lab:
 
     Attributes:
         indexes: Of the files whose packets were asked for.
+        verdicts: What was said of captures and files to be wrong.
         shares: The bridges that all Labs of this process use; None where it is the only one.
     """
 
     settings: Settings
     indexes: Indexes = field(default_factory=Indexes)
+    verdicts: Verdicts = field(default_factory=Verdicts)
     shares: Shares | None = None
     guests: dict[str, Guest] = field(default_factory=dict)
     chronicle: Chronicle = field(default_factory=Chronicle)

@@ -73,6 +73,7 @@ class Examiner:
         notes: list[str] = [*self._frames.notes(), *self._names.notes()]
         for requests in self._requests:
             notes += requests.settle(until_ns, findings, self._answer_passes)
+        self._leases.settle(until_ns, findings)
         notes += self._connections.settle(until_ns, findings)
         notes += self._fragments.settle(until_ns, findings, self._fragments_pass)
         exchanges = [exchange for requests in self._requests for exchange in requests.exchanges(until_ns)]
