@@ -29,10 +29,11 @@ MALFORMED = "dns.malformed"
 
 
 class Question(NamedTuple):
-    """A name in presentation form (RFC 1035, 5.1: printable, no blanks) and the type that is asked for."""
+    """A name in presentation form (RFC 1035, 5.1: printable, no blanks), the type and the class that are asked for."""
 
     name: str
     type: int
+    of_class: int = 1
 
 
 class Dns(NamedTuple):
@@ -79,7 +80,7 @@ def _read_questions(data: bytes, start: int, end: int, count: int, found: list[Q
         name, place = _name(data, start, place, end)
         need(data, place, 4, end, "DNS question", MALFORMED)
         if index < _QUESTIONS:
-            found.append(Question(name, int.from_bytes(data[place : place + 2], "big")))
+            found.append(Question(name, data[place] << 8 | data[place + 1], data[place + 2] << 8 | data[place + 3]))
         place += 4
     return place
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from rawtap.packets import answers
-from rawtap.packets.findings import Exchange, Finding, Findings, Packet, Requests
+from rawtap.packets.exchanges import Exchange, Requests
+from rawtap.packets.findings import Finding, Findings, Packet
 from rawtap.packets.headers import parse
 from rawtap.packets.judges.connections import ConnectionJudge
 from rawtap.packets.judges.echoes import EchoJudge
@@ -72,10 +73,11 @@ class Examiner:
         notes: list[str] = [*self._frames.notes(), *self._names.notes()]
         for requests in self._requests:
             notes += requests.settle(until_ns, findings, self._answer_passes)
+        self._leases.settle(until_ns, findings)
         notes += self._connections.settle(until_ns, findings)
         notes += self._fragments.settle(until_ns, findings, self._fragments_pass)
         exchanges = [exchange for requests in self._requests for exchange in requests.exchanges(until_ns)]
-        return Verdict(findings.all(lost), tuple(exchanges), tuple(notes + self._bounds(findings)), self.examined)
+        return Verdict(findings.all(lost), tuple(exchanges), tuple(notes + self._bounds()), self.examined)
 
     @property
     def _requests(self) -> tuple[Requests, ...]:
@@ -84,14 +86,13 @@ class Examiner:
             self._leases.requests, self._leases.bootp, self._names.requests, self._connections.requests,
         )  # fmt: skip
 
-    def _bounds(self, findings: Findings) -> list[str]:
+    def _bounds(self) -> list[str]:
         kept = [
             *((f"{each.kind} requests without an answer", each.passed) for each in self._requests),
             ("addresses", self._neighbors.passed),
             ("DHCP clients", self._leases.passed),
             ("packets in fragments", self._fragments.passed),
             ("TCP connections", self._connections.passed),
-            ("findings", findings.passed),
         ]
         return [
             f"There were more {name} than are kept: the later ones are not judged" for name, passed in kept if passed

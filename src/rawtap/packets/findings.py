@@ -1,10 +1,18 @@
-"""What is found wrong in a capture, and what was asked and answered in it: values, and their bounded collections."""
+"""What is found wrong in a capture: values, and their bounded collection, ordered by cause.
+
+Theory of operation. A finding says which host is at fault, what was found, what was expected and by which rule. What is
+a consequence says which finding it follows from, in one of two ways: its judge names that finding (`follows`), or it
+names the packets that would explain it if something were wrong with them (`suspects`), such as a request that was never
+answered, or the acknowledgment that its receiver did not believe. What is proven by a packet comes first, then what
+rests on something that was never seen, then the consequences.
+
+The same thing between many parties is one finding: a scan of a thousand ports is no thousand findings.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, field
-from statistics import median
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from rawtap.packets.headers import Frame
@@ -12,13 +20,14 @@ from rawtap.untrusted import visible
 
 MILLISECOND = 1_000_000
 SECOND = 1000 * MILLISECOND
-MAX_FINDINGS = 1000
 MAX_PENDING = 10_000  # requests of one kind that wait for an answer, or parties, or connections
-_SHOWN = 10  # packet numbers of one finding
+SHOWN = 10  # packet numbers of one finding
 _TEXT = 300
-_TIMES = 1000  # answers of one pair that the median is of
-_COPIES = MILLISECOND  # within it the same packet is a copy that the capture took at another place
-_SAMPLE = 512  # bytes of a request that are kept, for a filter to be asked about its answer
+_VALUE = 120
+_APART = 4  # findings of one code and one group that are told one by one
+_GROUPS = 10  # groups of one code that are
+_BLAMED = 100_000  # packets in which something is wrong
+_SUSPECTS = 40  # of one finding
 
 
 class Packet(NamedTuple):
@@ -31,7 +40,11 @@ class Packet(NamedTuple):
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong: a stable code, a sentence, the first packets and the count of all, the rule, the evidence."""
+    """What is wrong: a stable code, a sentence, the first packets and the count of all, the rule, the evidence.
+
+    `host` is the address of who is at fault, `found` the value on the wire and `expected` the right one; `follows`
+    names the finding that this is a consequence of, by its code and a packet. They are "" where there is none.
+    """
 
     what: str
     says: str
@@ -39,203 +52,192 @@ class Finding:
     count: int
     rule: str
     evidence: str
+    host: str = ""
+    found: str = ""
+    expected: str = ""
+    follows: str = ""
 
 
-@dataclass(frozen=True)
-class Exchange:
-    """What one party asked of another by one protocol. `unanswered` have had their time; seconds are None where
-    nothing was answered."""
-
-    kind: str
-    asker: str
-    asked: str
-    requests: int
-    answered: int
-    unanswered: int
-    retransmitted: int
-    median_seconds: float | None
-    greatest_seconds: float | None
+_Key = tuple[str, Hashable]  # a finding's code and its parties
 
 
+@dataclass(slots=True, eq=False)
 class _Entry:
-    __slots__ = ("absence", "count", "evidence", "numbers", "rule", "says")
+    finding: Finding
+    absence: bool
+    follows: _Key | None
+    suspects: list[int]
+    numbers: list[int] = field(default_factory=list)
+    count: int = 0
 
-    def __init__(self, says: str, rule: str, evidence: str, *, absence: bool) -> None:
-        self.says, self.rule, self.evidence, self.absence = says, rule, evidence, absence
-        self.numbers: list[int] = []
-        self.count = 0
+    @property
+    def is_cause(self) -> bool:
+        return not (self.absence or self.follows or self.suspects)
+
+    def extend(self, numbers: Iterable[int], count: int, suspects: Iterable[int]) -> None:
+        self.count += count
+        self.numbers += list(numbers)[: SHOWN - len(self.numbers)] if len(self.numbers) < SHOWN else []
+        self.suspects += list(suspects)[: max(_SUSPECTS - len(self.suspects), 0)]
+
+    def copy(self) -> _Entry:
+        return _Entry(self.finding, self.absence, self.follows, list(self.suspects), list(self.numbers), self.count)
+
+
+@dataclass(slots=True)
+class _Kind:
+    """The findings of one code: by group those that are told apart, and how many parties and hosts there were more."""
+
+    groups: dict[Hashable, dict[Hashable, _Entry]] = field(default_factory=dict)
+    parties: dict[Hashable, set[Hashable]] = field(default_factory=dict)  # by group, those that are not told apart
+    hosts: set[str] = field(default_factory=set)
+    crowded: bool = False  # there were more groups than are told apart
+
+    def entry(self, group: Hashable, parties: Hashable, host: str, make: Callable[[], _Entry]) -> _Entry:
+        """The entry that counts for `parties`; one is made where they are told apart from others and there is none."""
+        if len(self.hosts) < MAX_PENDING:
+            self.hosts.add(host)
+        if group not in self.groups and len(self.groups) >= _GROUPS:
+            self.crowded = True
+            group = next(iter(self.groups))
+        entries = self.groups.setdefault(group, {})
+        if parties in entries:
+            return entries[parties]
+        if len(entries) < _APART and not self.crowded:
+            entries[parties] = make()
+            return entries[parties]
+        others = self.parties.setdefault(group, set())
+        if len(others) < MAX_PENDING:
+            others.add(parties)
+        return next(iter(entries.values()))
+
+    def copy(self) -> _Kind:
+        groups = {group: {key: each.copy() for key, each in apart.items()} for group, apart in self.groups.items()}
+        return _Kind(groups, {group: set(each) for group, each in self.parties.items()}, set(self.hosts), self.crowded)
+
+    def told(self) -> Iterator[_Entry]:
+        """What is to be told, together or apart."""
+        if self.crowded:
+            entries = [each for apart in self.groups.values() for each in apart.values()]
+            yield _together(entries, sum(map(len, self.parties.values())), len(self.hosts))
+            return
+        for group, apart in self.groups.items():
+            others = len(self.parties.get(group, ()))
+            yield from [_together(list(apart.values()), others, 1)] if others else apart.values()
+
+
+def _together(entries: Sequence[_Entry], others: int, hosts: int) -> _Entry:
+    """Many findings of one code as one, which is told by the words of the first."""
+    first = min(entries, key=lambda each: each.numbers)
+    finding, more = first.finding, len(entries) + others - 1
+    host = f"{finding.host} and {hosts - 1} more" if finding.host and hosts > 1 else finding.host
+    finding = replace(finding, says=f"{finding.says} (and {more} more like this)", host=host)
+    whole = _Entry(finding, first.absence, first.follows, [])
+    whole.numbers = sorted({number for each in entries for number in each.numbers})[:SHOWN]
+    whole.suspects = [number for each in entries for number in each.suspects][:_SUSPECTS]
+    whole.count = sum(each.count for each in entries)
+    return whole
 
 
 class Findings:
-    """Findings by code and parties; later ones of the same only count. `passed` tells that there was no more room."""
+    """Findings by code and parties; later ones of the same only count."""
 
     def __init__(self) -> None:
-        self._entries: dict[tuple[str, Hashable], _Entry] = {}
-        self.passed = False
+        self._kinds: dict[str, _Kind] = {}
+        self._blamed: dict[int, str] = {}  # by packet, the code of what is wrong with it
 
     def add(
-        self, what: str, parties: Hashable, number: int, says: str, rule: str, evidence: str, *, absence: bool = False
-    ) -> None:
-        """`absence` is of what rests on something not seen, which may have been dropped by the capture."""
-        self.add_all(what, parties, [number], 1, says, rule, evidence, absence=absence)
-
-    def add_all(
         self,
         what: str,
         parties: Hashable,
-        numbers: list[int],
-        count: int,
+        number: int,
         says: str,
         rule: str,
-        evidence: str,
+        evidence: str = "",
         *,
+        host: str = "",
+        found: object = "",
+        expected: object = "",
+        group: Hashable = None,
+        again: Sequence[int] = (),
+        count: int = 1,
+        follows: _Key | None = None,
+        suspects: Sequence[int] = (),
         absence: bool = False,
+        dropped: bool = True,
     ) -> None:
-        """The same for `count` packets at once, of which `numbers` are the first."""
-        key = (what, parties)
-        entry = self._entries.get(key)
-        if entry is None:
-            if len(self._entries) >= MAX_FINDINGS:
-                self.passed = True
-                return
-            entry = self._entries[key] = _Entry(says, rule, evidence, absence=absence)
-        entry.count += count
-        entry.numbers += numbers[: _SHOWN - len(entry.numbers)] if len(entry.numbers) < _SHOWN else []
+        """Add a finding, or count it again, on packet `number`.
+
+        Args:
+            what: The code.
+            parties: What tells it apart from others of its code.
+            says: A sentence; the first one of the same parties stays.
+            rule: What is broken, like an RFC's section.
+            evidence: What else proves it; without it `found` and `expected` are it.
+            host: Who is at fault, an address as text.
+            found: The value on the wire.
+            expected: The right one.
+            group: Findings of one code and group are told together where they are many; else those of one host.
+            again: Further packets.
+            count: Of all packets.
+            follows: Code and parties of the finding that this is a consequence of.
+            suspects: Packets that explain this where something is wrong with them.
+            absence: It rests on something not seen, which may have been dropped by the capture.
+            dropped: A receiver drops such a packet, or may, so that it explains what is missing.
+        """
+
+        def make() -> _Entry:
+            proof = evidence or f"found {found}" + (f", expected {expected}" if expected else "")
+            values = [bounded(str(each), _VALUE) for each in (host, found, expected)]
+            return _Entry(Finding(what, bounded(says), (), 0, rule, bounded(proof), *values), absence, follows, [])
+
+        kind = self._kinds.setdefault(what, _Kind())
+        entry = kind.entry(host or parties if group is None else group, parties, host, make)
+        entry.extend((number, *again), count, suspects)
+        if dropped and entry.is_cause and len(self._blamed) < _BLAMED:
+            self._blamed.setdefault(number, what)
+
+    def drops(self, number: int) -> bool:
+        """Whether something was found wrong with a packet by which a receiver drops it."""
+        return number in self._blamed
 
     def copy(self) -> Findings:
         other = Findings()
-        other.passed = self.passed
-        for key, each in self._entries.items():
-            entry = other._entries[key] = _Entry(each.says, each.rule, each.evidence, absence=each.absence)
-            entry.numbers, entry.count = list(each.numbers), each.count
+        other._kinds = {what: each.copy() for what, each in self._kinds.items()}
+        other._blamed = self._blamed.copy()
         return other
 
     def all(self, lost: int) -> tuple[Finding, ...]:
-        """All, in the order in which they were met first; `lost` packets were dropped, or overwritten by a ring."""
+        """All, ordered by cause; `lost` packets were dropped, or overwritten by a ring."""
         loss = f"; {lost} packets of the capture were lost, and what is missing may be among them" if lost else ""
-        return tuple(
-            Finding(
-                what, bounded(entry.says), tuple(entry.numbers), entry.count, entry.rule,
-                bounded(entry.evidence) + (loss if entry.absence else ""),
-            )
-            for (what, _), entry in sorted(self._entries.items(), key=lambda item: item[1].numbers[:1])
-        )  # fmt: skip
+        told = [entry for kind in self._kinds.values() for entry in kind.told()]
+        causes = {id(entry): self._cause(entry, told) for entry in told}
+        told.sort(key=lambda entry: (2 if causes[id(entry)] else int(entry.absence), entry.numbers[:1]))
+        found = []
+        for entry in told:
+            finding, cause = entry.finding, causes[id(entry)]
+            if cause is not None:
+                follows = f"{cause.finding.what} in packet {cause.numbers[0]}"
+                finding = replace(finding, follows=follows, host=cause.finding.host or finding.host)
+            evidence = finding.evidence + (loss if entry.absence else "")
+            found.append(replace(finding, packets=tuple(entry.numbers), count=entry.count, evidence=evidence))
+        return tuple(found)
+
+    def _cause(self, entry: _Entry, told: Sequence[_Entry]) -> _Entry | None:
+        """What an entry follows from, if that is told."""
+        what = ""
+        if entry.follows is not None:
+            what, parties = entry.follows
+            kind = self._kinds.get(what, _Kind())
+            named = next((apart[parties] for apart in kind.groups.values() if parties in apart), None)
+            if named in told:
+                return named
+        suspect = next((each for each in entry.suspects if each in self._blamed), None)
+        if suspect is not None:
+            what = self._blamed[suspect]
+        of_kind = [each for each in told if each.finding.what == what and each is not entry]
+        return next((each for each in of_kind if suspect in each.numbers), of_kind[0] if of_kind else None)
 
 
-def bounded(text: str) -> str:
+def bounded(text: str, most: int = _TEXT) -> str:
     shown = visible(text)
-    return shown if len(shown) <= _TEXT else shown[: _TEXT - 3] + "..."
-
-
-# --------------------------------------------------------------- exchanges
-
-
-@dataclass(slots=True)
-class Request:
-    """A request that waits for its answer, with all its repetitions; times are nanoseconds."""
-
-    pair: tuple[str, str]
-    says: str
-    first: int
-    last: int
-    numbers: list[int]
-    count: int = 1
-    refused: bool = False
-    content: tuple[int, int] | None = None
-
-
-@dataclass(slots=True)
-class _Tally:
-    sample: bytes
-    length: int
-    requests: int = 0
-    answered: int = 0
-    retransmitted: int = 0
-    greatest: int = 0
-    times: list[int] = field(default_factory=list)
-
-
-class Requests:
-    """The requests of one kind by keys of their own, and what became of them by pairs of parties.
-
-    An answer has `grace` nanoseconds from the first request on; `rule` says that it must come.
-    """
-
-    def __init__(self, kind: str, grace: int, what: str, rule: str) -> None:
-        self.kind, self.grace, self.what, self.rule = kind, grace, what, rule
-        self.pending: dict[Hashable, Request] = {}
-        self._pairs: dict[tuple[str, str], _Tally] = {}
-        self.passed = False
-
-    def ask(self, key: Hashable, pair: tuple[str, str], packet: Packet, says: str) -> Request | None:
-        """Count a request, or its repetition; None where there is no room for one more."""
-        request = self.pending.get(key)
-        tally = self._pairs.get(pair)
-        if request is not None and tally is not None:
-            if packet.at - request.last > _COPIES:
-                request.count += 1
-                tally.retransmitted += 1
-                if len(request.numbers) < _SHOWN:
-                    request.numbers.append(packet.number)
-            request.last = packet.at
-            return request
-        if len(self.pending) >= MAX_PENDING or (tally is None and len(self._pairs) >= MAX_PENDING):
-            self.passed = True
-            return None
-        if tally is None:
-            tally = self._pairs[pair] = _Tally(packet.frame.data[:_SAMPLE], packet.frame.length)
-        tally.requests += 1
-        request = self.pending[key] = Request(pair, says, packet.at, packet.at, [packet.number])
-        return request
-
-    def answer(self, key: Hashable, at: int) -> Request | None:
-        """The request that is answered at `at`, None if none was seen."""
-        request = self.pending.pop(key, None)
-        if request is not None:
-            tally = self._pairs[request.pair]
-            waited = max(at - request.first, 0)
-            tally.answered += 1
-            tally.greatest = max(tally.greatest, waited)
-            if len(tally.times) < _TIMES:
-                tally.times.append(waited)
-        return request
-
-    def refuse(self, key: Hashable) -> None:
-        """No answer is missed: an error came in its place, and is a finding of its own, or none was wanted."""
-        if key in self.pending:
-            self.pending[key].refused = True
-
-    def _overdue(self, until: int) -> Iterator[Request]:
-        return (each for each in self.pending.values() if until - each.first >= self.grace)
-
-    def exchanges(self, until: int) -> Iterator[Exchange]:
-        unanswered: dict[tuple[str, str], int] = {}
-        for request in self._overdue(until):
-            unanswered[request.pair] = unanswered.get(request.pair, 0) + 1
-        for pair, tally in self._pairs.items():
-            yield Exchange(
-                self.kind, *pair, tally.requests, tally.answered, unanswered.get(pair, 0), tally.retransmitted,
-                round(median(tally.times) / SECOND, 6) if tally.times else None,
-                round(tally.greatest / SECOND, 6) if tally.times else None,
-            )  # fmt: skip
-
-    def settle(self, until: int, findings: Findings, answer_passes: Callable[[bytes, int], bool]) -> list[str]:
-        """Report what was never answered, and return notes; `answer_passes` tells of a request's bytes and length
-        whether an answer to it would be in the capture."""
-        hidden: dict[tuple[str, str], bool] = {}
-        for request in self._overdue(until):
-            if request.refused:
-                continue
-            if request.pair not in hidden:
-                tally = self._pairs[request.pair]
-                hidden[request.pair] = not answer_passes(tally.sample, tally.length)
-            if not hidden[request.pair]:
-                waited = (until - request.first) / SECOND
-                times = f", asked {request.count} times" if request.count > 1 else ""
-                findings.add_all(
-                    self.what, request.pair, request.numbers, request.count, request.says, self.rule,
-                    f"no answer in the {waited:.1f} s from packet {request.numbers[0]} to the end{times}", absence=True,
-                )  # fmt: skip
-        count = sum(hidden.values())
-        text = f"The filter hides answers ({self.kind}, {count} pairs of parties): whether they came is not judged"
-        return [text] if count else []
+    return shown if len(shown) <= most else shown[: most - 3] + "..."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -16,10 +17,16 @@ from rawtap.tools.capture import CaptureId, Filter
 
 if TYPE_CHECKING:
     from rawtap.ask.explain import Explained
+    from rawtap.packets.explain import Verdict
 
 _ANSWER_CHARACTERS = 6000  # of findings
 _EXCHANGES = 12
 _NOTES = 12
+_NAMES = 8  # of the overview
+
+
+def _is_empty(value: str) -> bool:
+    return not value
 
 
 class FindingRow(Answer):
@@ -27,6 +34,10 @@ class FindingRow(Answer):
 
     what: str = Field(description="A stable code.")
     says: str
+    host: str = Field("", exclude_if=_is_empty, description="Who is at fault.")
+    found: str = Field("", exclude_if=_is_empty, description="The value on the wire.")
+    expected: str = Field("", exclude_if=_is_empty)
+    follows: str = Field("", exclude_if=_is_empty, description="The finding that this is a consequence of.")
     packets: list[int] = Field(description="Numbers of the first of them.")
     count: int = Field(description="How many there are.")
     rule: str = Field(description="What is broken, like an RFC's section.")
@@ -50,9 +61,10 @@ class ExchangeRow(Answer):
 class Explanation(Answer):
     """What is wrong on the wire. No finding in packets that were examined: nothing wrong was found in them."""
 
+    overview: str = Field(description="All findings, by code and by host.")
     source: str
     examined: int = Field(description="Packets.")
-    findings: list[FindingRow]
+    findings: list[FindingRow] = Field(description="What is proven first, consequences last.")
     left: int = Field(description="Findings that follow with next_cursor.")
     exchanges: list[ExchangeRow] = Field(description="The busiest.")
     notes: list[str] = Field(description="What could not be judged, or is worth knowing and no fault.")
@@ -114,6 +126,7 @@ def _explanation(done: Explained, before: int, limit: int) -> Explanation:
         notes.append(f"only the first {verdict.examined} packets were examined: a filter selects others")
     busiest = sorted(verdict.exchanges, key=lambda each: -each.requests)
     return Explanation(
+        overview=_overview(verdict),
         source=done.source,
         examined=verdict.examined,
         findings=shown,
@@ -122,6 +135,28 @@ def _explanation(done: Explained, before: int, limit: int) -> Explanation:
         notes=notes,
         next_cursor=f"{end}-{verdict.examined}-{done.until_ns}" if end < len(verdict.findings) else None,
     )
+
+
+def _overview(verdict: Verdict) -> str:
+    """What was found, in one line: causes by code and by host, with the packets of each, and what follows from them."""
+    if not verdict.findings:
+        return f"no finding in {verdict.examined} packets"
+    causes = [each for each in verdict.findings if not each.follows]
+    consequences = [each for each in verdict.findings if each.follows]
+    kinds, hosts, later = Counter[str](), Counter[str](), Counter[str]()
+    for each in causes:
+        kinds[each.what] += each.count
+        hosts[each.host or "unknown"] += each.count
+    for each in consequences:
+        later[each.what] += each.count
+    line = f"{_counted(kinds)}; by host: {_counted(hosts)}"
+    return f"{line}; consequences: {_counted(later)}" if later else line
+
+
+def _counted(counter: Counter[str]) -> str:
+    """Names with their packets, the most first."""
+    told = [f"{name} {count}" for name, count in counter.most_common(_NAMES)]
+    return ", ".join(told) + (f" and {len(counter) - _NAMES} more" if len(counter) > _NAMES else "")
 
 
 TOOLS: tuple[Tool, ...] = (tool(qemu_pcap_explain, "Find what is wrong", read_only=True, idempotent=True),)

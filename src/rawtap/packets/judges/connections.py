@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
-from rawtap.packets.findings import MAX_PENDING, MILLISECOND, SECOND, Findings, Packet, Requests
+from rawtap.packets.exchanges import Requests
+from rawtap.packets.findings import MAX_PENDING, MILLISECOND, SECOND, Findings, Packet
 from rawtap.packets.headers import Ip
 from rawtap.packets.judges.segments import PATIENCE, RACE, Connection, End, Side, Step, distance
 from rawtap.packets.lines import endpoints, ip_text, parties
