@@ -215,6 +215,10 @@ CLEAN: dict[str, list[Timed | Any]] = {
     ],
     "duplicate acknowledgments": [*HANDSHAKE, *[reply("A", 5001, 1001)] * 4],
     "an RST after the FINs": [*HANDSHAKE, *CLOSE[:2], segment("R", 1002)],
+    "data beyond the window that is taken": [
+        SYN, reply("SA", 5000, 1001, window=10), OPEN, segment("PA", 1001, 5001, b"a" * 100),
+        (0.1, reply("A", 5001, 1101, window=10)),
+    ],
     "a window that closes for a moment": [
         *HANDSHAKE, reply("A", 5001, 1001, window=0), (0.5, reply("A", 5001, 1001, window=900)),
     ],
@@ -391,7 +395,7 @@ DEFECTS: dict[str, tuple[list[Timed | Any], str]] = {
         [*HANDSHAKE, (1, reply("A", 5001, 2001)), (1.5, segment("A", 1001, 5001))], "tcp.ack_beyond"),
     "data beyond the window": ([
         SYN, reply("SA", 5000, 1001, window=10), OPEN, segment("PA", 1001, 5001, b"a" * 100),
-        (0.1, reply("A", 5001, 1101, window=10))], "tcp.outside_window"),
+        (0.1, reply("A", 5001, 1011, window=0)), (0.2, reply("A", 5001, 1011, window=10))], "tcp.outside_window"),
     "data that is never acknowledged": ([*HANDSHAKE, segment("PA", 1001, 5001, b"abc")], "tcp.stalled"),
     "data that is acknowledged late": (
         [*HANDSHAKE, segment("PA", 1001, 5001, b"abc"), (4, reply("A", 5001, 1004))], "tcp.stalled"),
@@ -411,6 +415,7 @@ BESIDE = {
     "a fragment beyond the largest packet": ["ip.fragments_incomplete"],
     "a SYN acknowledged by another number": ["tcp.reset"],
     "a reset connection": [],
+    "data beyond the window": ["tcp.stalled"],
     "a group as Ethernet source": ["ethernet.destination_group"],
     "a group as IPv4 source": ["ethernet.destination_group"],
     "a loopback address": ["ethernet.destination_group"],

@@ -392,3 +392,10 @@ def test_no_bytes_raise(data: bytes, length: int, link_type: int) -> None:
     assert frame.length >= len(data)
     if frame.ip is not None:
         assert frame.ip.payload <= frame.ip.end + 60
+
+
+def test_a_header_may_go_on_in_the_next_fragment() -> None:
+    first = read(out(Raw(bytes(TCP(sport=1, dport=2, options=[("MSS", 1460)]))[:16]), proto=6, flags="MF"))
+    assert first.problems == []
+    assert first.stop is not None
+    assert first.stop.what == "truncated"

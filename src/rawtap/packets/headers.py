@@ -242,8 +242,13 @@ def _network(frame: Frame, kind: int | None, at: int) -> None:
         return
     frame.ip = ip
     frame.end = ip.end
-    if ip.fragment is None or ip.fragment.at == 0:
+    if ip.fragment is None:
         _transport(frame, ip)
+    elif ip.fragment.at == 0:
+        try:
+            _transport(frame, ip)
+        except Stopped as error:  # a header may go on in the next fragment
+            raise Stopped(TRUNCATED, error.stop.at, error.stop.says) from error
 
 
 def _arp(frame: Frame, at: int) -> None:
@@ -313,11 +318,11 @@ def _ipv6(frame: Frame, at: int) -> Ip:
     if first >> 28 != 6:
         raise Stopped("ip.version", at, f"IP version {first >> 28} in a frame of IPv6")
     total = 40 + stated
-    length_is_zero = stated == 0 and following in {TCP, UDP}
+    length_is_zero = stated == 0 and following in {TCP, UDP} and room > 40
     if length_is_zero or (
         stated == 0 and following == _HOP_BY_HOP
     ):  # which has the length of a jumbogram (RFC 2675, 3)
-        total = max(room, 40)
+        total = room
     if total > room:
         says = f"IPv6 payload length of {stated}, but {room - 40} bytes were sent"
         frame.problems.append(Stop("ip.payload_length", at + 4, says))

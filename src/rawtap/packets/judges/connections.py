@@ -90,8 +90,8 @@ class ConnectionJudge:
         kept = self._findings if findings is None else findings
         kept.add(
             what, (side.name, other, kind), number, f"{side.name} to {other}: {text}", f"RFC 9293, {rule}", evidence,
-            host=host or side.host, found=found, expected=expected, again=again, count=count, suspects=suspects,
-            absence=absence, dropped=dropped,
+            host=host or side.host, found=found, expected=expected, again=again, count=max(count, 1 + len(again)),
+            suspects=suspects, absence=absence, dropped=dropped,
         )  # fmt: skip
 
     # ----------------------------------------------------------- connections

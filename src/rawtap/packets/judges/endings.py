@@ -101,6 +101,8 @@ def _unacknowledged(say: Say, until: int, connection: Connection, side: Side, fi
         return
     other = connection.other(side)
     evidence = f"{(until - side.waiting) / SECOND:.1f} s without progress to the end of the capture"
+    if connection.last_at - side.waiting < PATIENCE:
+        evidence += ", and neither end sends anything more"
     suspects = [each.number for each in list(side.sent)[:4]] + ([side.acked_in] if side.acked_in else [])
     found: object = f"acknowledgment {side.acked}" if side.acked is not None else "none"
     if side.fin is not None and side.acked == (side.fin - 1) & 0xFFFFFFFF:

@@ -102,9 +102,9 @@ class SumJudge:
             zeros.numbers.append(packet.number)
 
     def _length(self, packet: Packet, ip: Ip, sums: list[Checksum]) -> None:
-        """A length of zero is right where the hardware cuts the segment, and then makes the sums. A short packet with
-        right ones goes out as it is."""
-        if packet.frame.length > _FRAME or any(each.verdict is not Verdict.RIGHT for each in sums):
+        """A length of zero is right where the hardware cuts the segment, and then makes the sums. Where that of an IPv4
+        header, or behind one of IPv6, is right already, nobody fills in a length any more."""
+        if packet.frame.length > _FRAME or not sums or sums[0].verdict is not Verdict.RIGHT:
             self._lengths_left += 1
             return
         is_old = ip.checksum is not None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from rawtap.packets.findings import SECOND, Findings, Packet
-from rawtap.packets.judges.flow import PATIENCE, RACE, Ahead, Connection, Say, Side, distance
+from rawtap.packets.findings import MILLISECOND, SECOND, Findings, Packet
+from rawtap.packets.judges.flow import PATIENCE, Ahead, Connection, Say, Side, distance
 from rawtap.packets.transport import FIN, SYN, Tcp
 
 _MOST_SCALE = 14  # RFC 7323, 2.3
 _RULE = "3.8.6.1"
+_TIME_TO_ANSWER = 200 * MILLISECOND  # at least
 
 
 def allowed(packet: Packet, segment: Tcp, connection: Connection, side: Side, other: Side, say: Say) -> None:
@@ -24,7 +25,7 @@ def allowed(packet: Packet, segment: Tcp, connection: Connection, side: Side, ot
     if side.edge is None or distance(edge, side.edge) > 0:
         side.edge, side.grown = edge, (edge, size, packet.number)
     if other.over is not None and distance(other.over.number, edge) <= 1:
-        other.over = None
+        other.over = None  # also where it was taken: then the window was larger than was seen
 
 
 def _opened(packet: Packet, segment: Tcp, connection: Connection, side: Side, other: Side, say: Say) -> None:
@@ -92,10 +93,10 @@ def beyond_window(packet: Packet, segment: Tcp, end: int, connection: Connection
 
 
 def judge_beyond_window(at: int, connection: Connection, sender: Side, say: Say, findings: Findings | None) -> bool:
-    """Say that data went beyond the window, once it is too late for a window that was captured after it; whether it
-    is time."""
+    """Say that data went beyond the window, once the other end had time to take it nevertheless, or to say that its
+    window is larger than was seen; whether it is time."""
     over = sender.over
-    if over is None or at - over.at <= RACE:
+    if over is None or at - over.at <= max(2 * (connection.round_trip or 0), _TIME_TO_ANSWER):
         return False
     edge = connection.other(sender).edge
     if not connection.is_partial:  # else a window may have been missed
