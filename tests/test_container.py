@@ -46,9 +46,8 @@ def test_the_run_lines_and_the_compose_file_give_what_the_server_needs_and_no_mo
     compose = (ROOT / "container/compose.yaml").read_text(encoding="utf-8")
     assert set(re.findall(r"^      - (NET_\w+)$", compose, re.MULTILINE)) == {name.upper() for name in NUMBERS}
     assert '"127.0.0.1:7298:7298"' in compose
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = readme.partition("## In a container\n")[2].partition("\n## ")[0].replace("\\\n", " ")
-    runs = [line for line in section.splitlines() if line.startswith("podman run")]
+    page = (ROOT / "docs/container.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    runs = [line for line in page.splitlines() if line.startswith("podman run")]
     assert runs
     assert all("--device /dev/net/tun" in line for line in runs)
     assert {frozenset(re.findall(r"--cap-add (\w+)", line)) for line in runs} == {

@@ -98,5 +98,7 @@ def test_where_the_kernel_has_no_ipv6_it_says_so_and_the_rest_is_there(anyone: A
             assert int(status_of(pid)["CapPrm"], 16) == 1 << 10 | 1 << 12  # no raw socket without it
             sent = await session.call("qemu_send", command="setenv autoload no; dhcp")
             assert "bound to address" in sent["output"]
+            # A later guest on that bridge has none either, and is told.
+            assert (await session.boot(name="later", services=True))["warnings"] == [warning]
 
     anyio.run(scenario)

@@ -28,7 +28,7 @@ _MAX_SHOWN = 999_999_999
 
 
 class _ShowVersion(argparse.Action):
-    """Looks the version up when it is asked for: the look-up takes longer than all else that precedes a command."""
+    """Prints the version. It is looked up only now, because the look-up is slow and every command would wait for it."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from importlib.metadata import version

@@ -65,7 +65,7 @@ def _examine(settings: Settings) -> list[Finding]:
 
 
 def way_of(settings: Settings) -> Way:
-    """Which way a server goes for network=true; "user" where there is none, and network="user" is left."""
+    """Which way a server takes for network=true; "user" if there is none, so that only network="user" works."""
     return "rootless" if settings.rootless else "privileged" if _is_privileged() else "user"
 
 
@@ -86,7 +86,7 @@ def _is_privileged() -> bool:
 
 
 def _way(name: Way, reason: str | None, choice: str) -> Finding:
-    """A way that does not work is no failure: whether there is one that does, the check "network" tells."""
+    """One of the ways. That it does not work is no failure; the check "network" fails if none does."""
     found = f"works here: {_SEES[name]}; {choice}" if reason is None else f"not possible here: {reason}"
     return Finding(f"way: {name}", ok=True, found=found)
 
@@ -109,7 +109,7 @@ def _why_no_tun() -> str | None:
 
 
 def _user(_: Settings) -> Finding:
-    """It takes nothing but QEMU."""
+    """The way that needs only QEMU."""
     reason = None if any(_emulators().values()) else "no QEMU is installed"
     return _way("user", reason, 'with no privilege at all; qemu_boot(network="user") chooses it')
 

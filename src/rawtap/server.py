@@ -169,7 +169,7 @@ class RawtapServer(MCPServer[Lab]):
 
 
 async def _prepare(lab: Lab) -> None:
-    """Do ahead of the first calls what they would wait for: clean up, and load what only tools need.
+    """Do now what the first calls would otherwise wait for: clean up, and load what only tools need.
 
     The packet decoder takes half a second. All is loaded by a daemon thread, which the server's end does not wait for.
     """

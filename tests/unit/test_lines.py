@@ -15,7 +15,7 @@ from scapy.layers.l2 import ARP, LLC, STP, Dot1Q, Dot3, Ether
 from scapy.packet import Raw
 from test_headers import LINK_TYPES, mutated
 
-from rawtap.packets.lines import Line, describe
+from rawtap.packets.lines import PacketSummary, describe
 
 QUESTION = DNSQR(qname="example.com")
 ANSWER = DNSRR(rrname="example.com", rdata="192.0.2.1")
@@ -26,7 +26,7 @@ def arp(**fields: Any) -> Any:
     return Ether() / ARP(hwsrc=GUEST_MAC, **fields)
 
 
-def line(packet: Any, link_type: int = 1) -> Line:
+def line(packet: Any, link_type: int = 1) -> PacketSummary:
     data = bytes(packet)
     return describe(data, len(data), link_type)
 

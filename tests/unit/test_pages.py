@@ -17,7 +17,7 @@ from rawtap.errors import CaptureUnreadable, RequestInvalid
 from rawtap.packets import index, reader
 from rawtap.packets._savefile import Savefile
 from rawtap.packets.index import Index, Indexes, Survey
-from rawtap.packets.pages import Page, Question, Source, read_page
+from rawtap.packets.pages import PacketFiles, Page, Question, read_page
 from rawtap.packets.tail import Part
 
 OURS = "ether proto 0x88b5"
@@ -58,7 +58,7 @@ def write(path: Path, form: str, numbers: range, order: str = "<") -> Path:
     return path
 
 
-def page(source: Source, indexes: Indexes, **question: Any) -> Page:
+def page(source: PacketFiles, indexes: Indexes, **question: Any) -> Page:
     return read_page(source, Question(**question), indexes)
 
 
@@ -66,8 +66,8 @@ def numbers(found: Page) -> list[int]:
     return [line.number for line in found.packets]
 
 
-def one(path: Path, **more: Any) -> Source:
-    return Source("c1", [Part(1, path, 0)], **more)
+def one(path: Path, **more: Any) -> PacketFiles:
+    return PacketFiles("c1", [Part(1, path, 0)], **more)
 
 
 @pytest.mark.parametrize("form", ["pcap", "pcapng"])
@@ -208,8 +208,8 @@ class Ring:
         if len(self.parts) > 3:
             self.parts.pop(0).path.unlink()
 
-    def source(self, *, growing: bool = True) -> Source:
-        return Source("c1", list(self.parts), growing, start_ns=0)
+    def source(self, *, growing: bool = True) -> PacketFiles:
+        return PacketFiles("c1", list(self.parts), growing, start_ns=0)
 
 
 def test_pages_go_over_the_files_of_a_ring_and_tell_what_was_overwritten(tmp_path: Path) -> None:

@@ -18,14 +18,14 @@ from rawtap.settings import Settings
 
 @dataclass(frozen=True)
 class RingFile:
-    """Which file of how many of a capture's one is, from 1; one that is no capture's is the first of one."""
+    """A file's place among its capture's files: the `number`th, from 1, of `files`. Any other file is 1 of 1."""
 
     number: int
     files: int
 
 
 async def read(lab: Lab, capture_id: str | None, path: Path | None, question: Question) -> tuple[Page, Path, RingFile]:
-    """A page of a capture's packets, by its id over all its files, or of one file; its path, and which file that is.
+    """A page of packets: of a capture, over all its files, or of one file. Returns the file's path and place as well.
 
     A running capture's page has everything that was on the wire when it was asked for.
 
@@ -46,7 +46,7 @@ async def read(lab: Lab, capture_id: str | None, path: Path | None, question: Qu
 
 
 def chosen(lab: Lab, capture_id: str | None, path: Path | None) -> tuple[Capture | None, Path | None]:
-    """The capture that is meant, and the file of it or of none that is.
+    """The capture that the caller means, or the file. A file may belong to a capture: then both.
 
     Raises:
         CaptureUnknown: There is no such capture.

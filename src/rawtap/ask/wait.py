@@ -163,7 +163,7 @@ class _Watch:
         self._elapsed = 0.0
 
     async def begin(self) -> None:
-        """Find where to begin, by the capture's own word."""
+        """Find where to begin: where the capture says that it is now."""
         place = await self._capture.notifier.caught_up()
         if self._wish.since == "start":
             self._start = Start(1, None, 0, 0)
@@ -189,7 +189,7 @@ class _Watch:
         return behind(self._capture.parts(), number, None)
 
     async def follow(self, tell: Progress) -> None:
-        """Look at what comes until it is enough, or nothing more comes."""
+        """Look at packets as they come, until there are enough of them or no more can come."""
         due = self._started + _PROGRESS_SECONDS
         while True:
             changed, running = self._capture.notifier.changed, self._session.running
@@ -211,7 +211,7 @@ class _Watch:
         return max(0, self._tail.reached - self._start.after - self._tail.missed)
 
     async def end(self) -> Evidence:
-        """What is known now. What was on the wire in time counts, if the file has it some milliseconds later."""
+        """What is known now. A packet counts if it was on the wire in time, even if it is in the file some ms later."""
         if len(self._found) < self._enough and self._session.running:
             place = await self._capture.notifier.caught_up()
             await self._look()

@@ -8,7 +8,7 @@ _INTERFACES = Path("/sys/class/net")
 
 
 def are_known(interface: str, index: int) -> bool:
-    """Whether /sys shows that interface; libpcap reads its drops there, and takes what it does not find for none.
+    """Whether /sys shows that interface. libpcap reads its drops there, and reports 0 if it finds nothing.
 
     It shows the network namespace that it was mounted in (sysfs(5)), where another one may have the name.
     """

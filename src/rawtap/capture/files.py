@@ -131,7 +131,7 @@ def _create(directory: Path, name: str, header: bytes) -> tuple[Path, int]:
 
 
 def _create_with(path: Path, header: bytes) -> int:
-    """Create a file that has its name only when `header` is in it.
+    """Create a file that gets its name only after `header` was written to it.
 
     SIGKILL in between leaves a hidden file of that name with ".part" behind it, which is no capture. (O_TMPFILE would
     leave nothing, but then /proc/PID/fd and lsof(8) call the file deleted.)
@@ -151,7 +151,7 @@ def _create_with(path: Path, header: bytes) -> int:
 
 
 def _write_whole(fd: int, data: bytes) -> None:
-    """Write to a new file; a short write(2) there is a full disk that had room for a part."""
+    """Write to a new file. A short write(2) means that the disk had room for a part only: it is full."""
     if os.write(fd, data) < len(data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

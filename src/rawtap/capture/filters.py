@@ -76,7 +76,7 @@ def checked(expression: str) -> str:
 
 
 def _explain_names(expression: str, names: list[re.Match[str]]) -> str:
-    """Why words that are no keywords cannot be there: what libpcap says with an address in the place of each."""
+    """Why a filter with unknown words is refused: libpcap's own text for it, with an address in place of each word."""
     numeric = expression
     for name in reversed(names):
         numeric = numeric[: name.start()] + _SOME_ADDRESS + numeric[name.end() :]

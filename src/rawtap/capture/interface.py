@@ -24,7 +24,7 @@ _NO_SUCH_DEVICE, _PERMISSION, _DOWN, _PROMISC_PERMISSION = -5, -8, -9, -11
 
 @dataclass
 class InterfaceSource:
-    """The interface of that index, against which is held what libpcap opens by the name."""
+    """An interface, by its index. libpcap opens by name, so the name is checked against the index."""
 
     index: int
     ring_bytes: int

@@ -44,7 +44,7 @@ class LinkEvent:
 
 @dataclass(frozen=True)
 class Outage:
-    """A time without a link: `start` None where it is not known, `end` None where it had none."""
+    """A time without a link. `start` is None if it is not known, `end` if the link did not come back."""
 
     what: Trouble
     start: float | None
@@ -68,7 +68,7 @@ _WORDS = {
 
 
 def outages(before: LinkState | None, events: Sequence[LinkEvent], guests_ended: Sequence[float]) -> list[Outage]:
-    """When the interface was down or had no carrier, but for what is a part of something else.
+    """When the interface was down or had no carrier. An outage that is part of another event is left out.
 
     `before` is its state at the start; at `guests_ended` a guest on it ended, which takes a bridge's carrier away.
     """

@@ -234,12 +234,12 @@ class CaptureSession:
         return self.source.worker.notify_fd()
 
     def end_tidings(self) -> None:
-        """Give that descriptor up, where nobody listens any more and nothing more comes."""
+        """Close that descriptor. Nobody may listen any more, and nothing more may come."""
         if not self.running:
             self.source.worker.end_tidings()
 
     def ask(self) -> int:
-        """Ask for all in the file that is on the wire by now; a number that `answered` reaches unless the end comes."""
+        """Have all that is on the wire now in the file. Returns a number; `answered` reaches it unless the end does."""
         return self.source.worker.ask()
 
     @property

@@ -64,7 +64,7 @@ class Trimmer:
         self._socket = ours
 
     def hold(self, fd: int) -> int:
-        """Keep the file of `fd` from now on; the slot, in whose word of `words` its whole length is to be noted."""
+        """Keep the file of `fd` from now on. Returns its slot: note the file's whole length in `words[slot]`."""
         with self._lock:
             slot = self._free.pop()
             self.words[slot] = 0

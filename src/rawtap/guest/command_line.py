@@ -18,29 +18,22 @@ NETDEV = "net0"
 
 @dataclass(frozen=True)
 class Nic:
-    """The guest's network card: the TAP's descriptor as QEMU will see it, and the MAC address."""
+    """A network card of the guest's.
 
-    fd: int
-    mac: str
-
-    @property
-    def backend(self) -> dict[str, Any]:
-        """What carries its frames."""
-        return {"type": "tap", "id": NETDEV, "fd": str(self.fd)}
-
-
-@dataclass(frozen=True)
-class UserNic:
-    """A network card on QEMU's own network: its MAC address, and that network's options."""
+    Attributes:
+        mac: Its MAC address.
+        backend: What carries its frames: the options of -netdev but for the id.
+        fd: A descriptor that these name, and that QEMU inherits.
+    """
 
     mac: str
-    network: Mapping[str, str | bool]
-    fd: None = None
+    backend: Mapping[str, str | bool]
+    fd: int | None = None
 
-    @property
-    def backend(self) -> dict[str, Any]:
-        """What carries its frames."""
-        return {"type": "user", "id": NETDEV, **self.network}
+
+def tap_nic(fd: int, mac: str) -> Nic:
+    """A card whose frames go by the TAP of that descriptor."""
+    return Nic(mac, {"type": "tap", "fd": str(fd)}, fd)
 
 
 @dataclass(frozen=True)
@@ -50,7 +43,7 @@ class Inherited:
     Attributes:
         console: Descriptor of the console's socket.
         monitor: Descriptor of the one for QMP.
-        nic: The network card's, None without a network.
+        nic: The network card, None without a network.
         gdb: Descriptor of a listening socket for a debugger, None for none.
         layers: The files that drives are written to, by the drives' numbers.
         kvm: Whether to try KVM; QEMU emulates where that fails.
@@ -58,7 +51,7 @@ class Inherited:
 
     console: int
     monitor: int
-    nic: Nic | UserNic | None = None
+    nic: Nic | None = None
     gdb: int | None = None
     layers: Mapping[int, Path] = field(default_factory=dict)
     kvm: bool = False
@@ -86,7 +79,7 @@ def arguments(spec: MachineSpec, inherited: Inherited) -> list[str]:
     for number, drive in enumerate(spec.drives):
         out += _drive(profile, number, drive, inherited.layers.get(number))
     if inherited.nic is not None:
-        out += ["-netdev", json.dumps(inherited.nic.backend)]
+        out += ["-netdev", json.dumps({"id": NETDEV, **inherited.nic.backend})]
         # A PCI card would bring an option ROM of another package, and a boot from the network that nobody asked for.
         rom = {"romfile": ""} if profile.bus == "pci" else {}
         out += _device(profile, "net", {"netdev": NETDEV, "mac": inherited.nic.mac} | rom)

@@ -43,7 +43,7 @@ _OWN_TOOL = {
 
 
 def is_query(command: str) -> bool:
-    """Whether it only looks, so that it may be given again for the rest of its answer."""
+    """Whether a command only looks at the guest. Such a one may be repeated for the rest of its answer."""
     return bool(_QUERY.fullmatch(command)) or command in _LOOKING
 
 
@@ -77,7 +77,7 @@ def check(command: str, *, open_monitor: bool) -> None:
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Raise where QEMU's parser would not take them (qemu/qobject/json-parser.c and its kin).
+    """Raise if QEMU's JSON parser would refuse them (qemu/qobject/json-parser.c).
 
     It answers such text with an error that belongs to no command, after which nobody can tell answers apart: the
     connection would have to end, and with it all that this server can do with the guest.

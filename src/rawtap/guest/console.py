@@ -177,7 +177,7 @@ class Console:
         await asyncio.get_running_loop().sock_sendall(self._socket, data)
 
     async def wait(self, test: Callable[[], int | None], timeout: float) -> int | None:
-        """The position that `test` finds, tried anew whenever output comes; None on time-out or the console's end."""
+        """Try `test` whenever output comes; the position that it finds. None on time-out or at the console's end."""
         if (found := test()) is not None or self.closed:
             return found
         waiting = _Waiting(test, asyncio.get_running_loop().create_future())
@@ -195,7 +195,7 @@ class Console:
         return await self.wait(self._search(pattern, position), timeout)
 
     def _search(self, pattern: re.Pattern[bytes], position: int) -> Callable[[], int | None]:
-        """A test for `wait` that looks at new output only, and at what a match could begin in before it."""
+        """A test for `wait`. It looks at new output, and at older output only as far as a match could begin there."""
         at = position
 
         def search() -> int | None:

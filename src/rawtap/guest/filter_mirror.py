@@ -74,7 +74,7 @@ class Filter:
             await self._machine.execute("object-add", self._options)
 
     async def remove(self) -> None:
-        """Take the filter out: the end of what it wrote. A guest that is gone, or does not answer, is left alone."""
+        """Take the filter out; it writes no more. Nothing is done if the guest is gone or does not answer."""
         async with self._turn:
             self._far.close()
             with anyio.move_on_after(_CUT_SECONDS):

@@ -109,5 +109,5 @@ class GuestLogs:
         return tuple(self._logs.values())
 
     def forgotten(self) -> dict[int, Tally]:
-        """What was in the logs that are kept no more, by number."""
+        """How much was in the logs that are no longer kept, by their numbers."""
         return dict(self._tallies)

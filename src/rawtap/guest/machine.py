@@ -24,7 +24,7 @@ from anyio.to_thread import run_sync as to_thread
 from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, NoDisplay, RequestInvalid
 from rawtap.guest import gdb, postmortem
 from rawtap.guest.accelerator import kvm_is_open
-from rawtap.guest.command_line import NETDEV, Inherited, Nic, UserNic, arguments
+from rawtap.guest.command_line import NETDEV, Inherited, Nic, arguments
 from rawtap.guest.console import Console, Output, pattern_for, printable
 from rawtap.guest.display import Display
 from rawtap.guest.monitor import EventLog, Monitor, MonitorLost, connected
@@ -103,7 +103,7 @@ class Machine:
         cls,
         name: str,
         spec: MachineSpec,
-        nic: Nic | UserNic | None,
+        nic: Nic | None,
         scratch: Path,
         on_exit: Callable[[Exit], None] | None = None,
     ) -> Machine:
@@ -231,9 +231,18 @@ class Machine:
         return output
 
     async def settle(self) -> None:
-        """Let an exit that has begun be seen: a killed QEMU loses console and TAP before the kernel reports it."""
+        """Wait for an exit that has begun: a killed QEMU loses console and TAP before the kernel reports its end."""
         if self.console.closed:
             await self._wait_exit(_QUIT_SECONDS)
+
+    async def confirm(self) -> None:
+        """Have QEMU itself say that it is there.
+
+        Raises:
+            GuestExited: It has ended, or is about to.
+            GuestFailed: It does not answer.
+        """
+        await (self.execute("query-status") if self._monitor else self.greet())
 
     def page(self, position: int) -> Output:
         """What the console showed from `position` on, from the front.

@@ -39,7 +39,7 @@ class Marks:
         self._cut = False
 
     def cut(self) -> None:
-        """Let what comes next begin a line for the reader of a timeline, whatever it is in the stream."""
+        """Begin a new line of the timeline with what comes next, even in the middle of a line of the stream."""
         self._cut = True
 
     def _add(self, position: int, now: int) -> None:
@@ -50,7 +50,7 @@ class Marks:
             del self._times[1::2]
 
     def forget(self, start: int) -> None:
-        """Drop the marks of what comes before `start`, but for the one that tells the time there."""
+        """Drop the marks before `start`, except the last of them: it has the time of the bytes at `start`."""
         surplus = max(0, bisect_right(self._positions, start) - 1)
         del self._positions[:surplus]
         del self._times[:surplus]

@@ -235,7 +235,7 @@ def _read_config(config: Path, name: str | None) -> Profile:
         table = tomllib.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ProfileInvalid(
-            f"{config} cannot be read", evidence=str(error), cure="It must be TOML, as the README shows"
+            f"{config} cannot be read", evidence=str(error), cure="It must be TOML, as docs/profiles.md shows"
         ) from error
     return overlay(config, table, name)
 
@@ -300,7 +300,7 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
 
 
 def _found_initrd(allowed: Allowed, root: Path, text: str) -> Path:
-    """Its path; QEMU takes what follows a comma for further files, where the kernel is one for multiboot."""
+    """The initrd's path. A comma is refused: with a multiboot kernel QEMU takes what follows it as another file."""
     path = _existing(allowed, root, text, "initrd")
     if "," in str(path):
         raise PathNotAllowed(

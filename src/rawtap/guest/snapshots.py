@@ -67,7 +67,7 @@ async def perform(machine: Machine, action: Action, tag: str, timeout: float) ->
 
 
 def _told(machine: Machine, action: Action, error: GuestFailed) -> GuestFailed:
-    """The error of a job with what QEMU does not say: a full disk is an input/output error to it."""
+    """The error of a job, with more than QEMU says: it calls a full disk an input/output error."""
     fs = os.statvfs(machine.scratch)
     evidence = f"{error.evidence}; {fs.f_bavail * fs.f_frsize >> 20} MiB are free in {machine.scratch}"
     stands = "The guest stands still: restore another snapshot, or qemu_shutdown ends it"
@@ -121,7 +121,7 @@ async def _attach(machine: Machine) -> None:
 
 
 async def _forget_old_jobs(machine: Machine) -> None:
-    """Dismiss what a call left that was cancelled: such a job ends by itself, and waits to be asked how."""
+    """Dismiss the jobs of cancelled calls. Such a job ends by itself, but QEMU keeps it until it is dismissed."""
     for job in await machine.execute("query-jobs"):
         if job["id"].startswith(_JOB) and job["status"] == "concluded":
             await machine.execute("job-dismiss", {"id": job["id"]})

@@ -146,7 +146,7 @@ class Pasta:
         note("outside", "pasta connects this server's namespace to the host's network")
 
     async def _give_up(self) -> None:
-        """End what may have been started; where it said nothing the shell has to go as well, and there is no other."""
+        """End what may have been started. If the shell told nothing it must end as well, and there is no second one."""
         with anyio.CancelScope(shield=True):
             if not self._changed.is_set():
                 self.shell.kill()
@@ -183,7 +183,7 @@ class Pasta:
             asyncio.get_running_loop().remove_reader(self._pipe(name).fileno())
 
     def _read(self, fd: int, tell: Callable[[str], None]) -> None:
-        """Take what is there, and tell each line of it; at the end nothing more is awaited."""
+        """Read what is there and pass each line on. At its end, whoever waits is woken."""
         data = os.read(fd, 65536)
         if not data:
             asyncio.get_running_loop().remove_reader(fd)

@@ -92,7 +92,7 @@ def _enter() -> None:
 
 
 def _bring_up_loopback() -> None:
-    """The first use of a capability in there; AppArmor may have left none (netdevice(7))."""
+    """Bring up the loopback. This is the first use of a capability in the namespace; AppArmor may leave none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", _IFF_UP))
 

@@ -54,7 +54,7 @@ class Watched:
 
 @dataclass(eq=False)
 class Held:
-    """A response that is kept back until what it says is so."""
+    """A response that is kept back until what it says is true."""
 
     send: Send
     messages: list[Message] = field(default_factory=list)

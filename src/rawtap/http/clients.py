@@ -53,7 +53,7 @@ class Client:
     _turn: anyio.Event = field(default_factory=anyio.Event)  # set when any of this changes
 
     async def live(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Be there until it is over; everything of it is released when this returns."""
+        """Live until the client is ended; everything that it holds is released when this returns."""
         try:
             async with self.manager.run():
                 self.opened.set()
@@ -220,7 +220,7 @@ class Clients:
         return client
 
     def drop(self, client: Client) -> None:
-        """End one that came to nothing; it counts no more."""
+        """End a client whose first request opened no session; it no longer counts."""
         client.end()
         self._all.discard(client)
 

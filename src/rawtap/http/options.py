@@ -93,7 +93,7 @@ def _address(text: str) -> Address:
 
 
 def misused(options: argparse.Namespace) -> str | None:
-    """The first argument that needs --http, where that is not given."""
+    """The first argument that needs --http, if --http is not given; else None."""
     names = ("token_file", "allow_host", "allow_origin", "shared", *_NUMBERS)
     given = (name for name in names if getattr(options, name))
     return None if options.http else next((f"--{name.replace('_', '-')}" for name in given), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import IPv6Interface
 
@@ -17,6 +17,18 @@ from rawtap.network import ipv6
 from rawtap.network.dnsmasq_config import ServicesSpec, check
 from rawtap.network.forwarding import Inside, Way
 from rawtap.network.network import Bridge
+
+
+@dataclass(frozen=True)
+class Outside:
+    """Whether guests reach what this machine reaches: the interfaces by which IPv4 and IPv6 leave, and what is amiss.
+
+    `reason` is why they do not, or what is less than all of it.
+    """
+
+    ipv4: str | None = None
+    ipv6: str | None = None
+    reason: str | None = None
 
 
 @dataclass(eq=False)
@@ -36,15 +48,25 @@ class BridgeServices:
     way: Way | None = None
     why_not: str = "no guest here wants services: boot with services=true"
     _begun: bool = False
-    _warnings: list[str] = field(default_factory=list)
+    _no_ipv6: str | None = None  # why there is none; what is served then stays without it, for later guests as well
 
     def parts(self) -> tuple[str, ...]:
         """What is there now and goes with the bridge, each in a few words."""
         dnsmasq = (f"dnsmasq {self.dnsmasq.process.pid}",) if self.dnsmasq and self.dnsmasq.running else ()
         return (*dnsmasq, f"way out of {self.bridge.name}") if self.way and self.way.open else dnsmasq
 
+    def outside(self) -> Outside:
+        """As it is now: a default route may have gone elsewhere since the way was opened."""
+        if self.way is None:
+            return Outside(reason=self.why_not)
+        ipv4, ipv6 = self.way.now()
+        lost = dict.fromkeys(uplink for _, uplink in self.way.gate.uplinks() if uplink not in {ipv4, ipv6})
+        gone = [f"{uplink} has no default route any more: boot anew once there is one" for uplink in lost]
+        said = "; ".join([*filter(None, [self.why_not]), *gone])
+        return Outside(ipv4, ipv6, said or None)
+
     async def provide(self, spec: ServicesSpec) -> tuple[str, ...]:
-        """Have all of it, as far as it can be had; return what cannot.
+        """Start all services that can be had; return why the others cannot.
 
         Raises:
             ProfileInvalid: A static host that cannot be.
@@ -52,15 +74,12 @@ class BridgeServices:
         if (reason := dnsmasq.why_not(self.bridge)) is not None:
             self.why_not = "this server did not make that bridge"
             return (reason,)
-        self._warnings = []
         check(spec)
         if not self._begun:
-            self._begun = True
             await self._enable_ipv6(spec.address6)
-        if self.way is None:
-            await self._open_way()
-        await self._serve(spec)
-        return tuple(self._warnings)
+            self._begun = True
+        no_way = await self._open_way() if self.way is None else None
+        return tuple(filter(None, (self._no_ipv6, no_way, await self._serve(spec))))
 
     async def _enable_ipv6(self, address: IPv6Interface | None) -> None:
         if address is None:
@@ -69,12 +88,13 @@ class BridgeServices:
             await to_thread(partial(ipv6.enable, self.bridge.link, address))
             self.address6 = address
         except NetworkError as error:
-            self._warnings.append(str(error))
+            self._no_ipv6 = str(error)
 
-    async def _open_way(self) -> None:
+    async def _open_way(self) -> str | None:
+        """Have a way out; why there is none, where the operator asked for it himself."""
         if self.policy.refused is not None:
             self.why_not = self.policy.refused
-            return
+            return None
         subnet6 = self.address6.network if self.address6 else None
         inside = Inside(self.bridge.name, self.bridge.address.network, subnet6, self.policy.rootless)
         try:
@@ -82,17 +102,17 @@ class BridgeServices:
             self.why_not = "; ".join(self.way.remarks)
         except NetworkError as error:
             self.why_not = str(error)
-            if self.policy.asked:
-                self._warnings.append(str(error))
+            return str(error) if self.policy.asked else None
+        return None
 
-    async def _serve(self, spec: ServicesSpec) -> None:
+    async def _serve(self, spec: ServicesSpec) -> str | None:
+        """Have DHCP and DNS; what this guest lacks of them."""
         if self.dnsmasq is not None and self.dnsmasq.running:
-            if self.dnsmasq.spec.hosts != spec.hosts:
-                name = self.bridge.name
-                self._warnings.append(f"dnsmasq on {name} keeps the hosts of the guest that was there first")
             if self.way is not None and not self.dnsmasq.spec.servers:
                 self.why_not = "names are not looked up outside: dnsmasq was started before there was a way out"
-            return
+            if self.dnsmasq.spec.hosts != spec.hosts:
+                return f"dnsmasq on {self.bridge.name} keeps the hosts of the guest that was there first"
+            return None
         spec = replace(spec, address6=self.address6)
         if self.way is not None:
             servers = await to_thread(outside.name_servers, self.policy)
@@ -102,4 +122,5 @@ class BridgeServices:
         try:
             self.dnsmasq = await self.stack.enter_async_context(dnsmasq.serving(spec, self.note))
         except ServicesUnavailable as error:
-            self._warnings.append(str(error))
+            return str(error)
+        return None

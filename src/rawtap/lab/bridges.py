@@ -123,7 +123,7 @@ class Bridges:
             del lease.users[self]
 
     async def serve(self, bridge: Bridge, spec: ServicesSpec) -> tuple[str, ...]:
-        """Have what guests are served on a bridge that is shared, until it is given back; return what cannot be.
+        """Start the services on a shared bridge, until the bridge is given back; return why some cannot be.
 
         Raises:
             ProfileInvalid: A static host that cannot be.

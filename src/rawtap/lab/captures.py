@@ -28,7 +28,7 @@ _KEPT = 200  # finished ones that are still listed
 
 
 class Feed(Protocol):
-    """What makes frames come to a capture's source, where it takes more than to open it; in the event loop."""
+    """What makes frames come to a capture's source, if opening it is not enough. It belongs to the event loop."""
 
     @property
     def source(self) -> Source: ...
@@ -41,7 +41,7 @@ class Feed(Protocol):
         """
 
     async def cut(self) -> None:
-        """Let no more come, and have all that passed before in the source. Harmless when that was done."""
+        """Let no more frames come; all that passed before are in the source then. May be called again."""
 
     def over(self) -> None:
         """Be told that the capture takes no more."""
@@ -91,7 +91,7 @@ class Capture:
         return self.session.request.interface
 
     def parts(self) -> list[Part]:
-        """Its files that are there, for who follows them."""
+        """The files that are there now, for a reader that follows them."""
         return [Part(each.number, each.path, each.packets_before) for each in self.session.segments]
 
 

@@ -49,7 +49,7 @@ def find_dnsmasq() -> str | None:
 
 
 def wanted(profile: Profile, bridge: Bridge, lab: int) -> ServicesSpec:
-    """What a guest's profile has served on its bridge.
+    """The services that a guest's profile wants on its bridge.
 
     A static host without a MAC address is the guest of that name, of the Lab of that number; its card's is known before
     it is made.

@@ -45,7 +45,7 @@ class Scene:
         return Scene({**self.nics, tap: nic}, self.others)
 
     def direction(self, source: str | None, destination: str | None) -> str | None:
-        """Of a frame by its MAC addresses, as the guests see it; None where none of them has to do with it."""
+        """A frame's direction as the guests see it, by its MAC addresses; None if it is not of or to any of them."""
         by_mac = {nic.mac: nic.guest for nic in self.nics.values()}
         sender, receiver = by_mac.get(source or ""), by_mac.get(destination or "")
         words = [f"from {sender}"] if sender else []
@@ -60,7 +60,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Look:
-    """What was found at a capture's end, or while it runs.
+    """The interfaces as they are at a capture's end, or now while it runs.
 
     Attributes:
         scene: As it was then.

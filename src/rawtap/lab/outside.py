@@ -35,7 +35,7 @@ class Policy:
 
 
 def policy(settings: Settings, helper: Pasta | None = None) -> Policy:
-    """The operator's choice; where he made none, a namespace of our own has a way out if pasta is installed.
+    """The operator's choice. Without one, guests have a way out only if the server is rootless and pasta is installed.
 
     On the host itself it takes his word: it opens the host's network to guests.
     """

@@ -91,13 +91,13 @@ def opened(inside: Inside) -> Iterator[Way]:
         gate = Gate(inside.bridge, inside.subnet4, inside.subnet6, plans["ipv4"].uplink, plans["ipv6"].uplink)
         mark = Mark(Owner.me(), plans["ipv4"].switched, plans["ipv6"].switched, inside.bridge)
         _open(mark, gate, plans)
+    way = Way(gate, reasons)
     try:
-        way = Way(gate, (*reasons, *_who_refuses(gate)))
+        way.remarks += tuple(_who_refuses(gate))
         yield way
     finally:
         with alone():
-            closed = _close_or_log(mark)
-    way.open = not closed
+            way.open = not _close_or_log(mark)
 
 
 def _plan(family: Family, inside: Inside, others: list[Mark]) -> _Plan:

@@ -89,7 +89,7 @@ def _returned(frame: Frame) -> bytearray:
 
 
 def _sized(frame: Frame, data: bytearray) -> bytes:
-    """With an IP length that is that of the frame."""
+    """The frame with its IP length set to its real length."""
     ip = frame.ip
     if ip is not None and ip.version == 4:
         data[ip.offset + 2 : ip.offset + 4] = (len(data) - ip.offset).to_bytes(2, "big")

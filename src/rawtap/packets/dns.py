@@ -8,6 +8,7 @@ import struct
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import NamedTuple
 
+from rawtap.packets import mistakes
 from rawtap.packets.bounds import Stop, Stopped, need
 
 _HEADER = struct.Struct("!6H")
@@ -68,6 +69,8 @@ def parse(data: bytes, at: int, end: int) -> Dns:
         _read_records(data, at, end, place, counts[1:], answers)
     except Stopped as error:
         stop = error.stop
+        if stop.what == MALFORMED and 0 < (meant := mistakes.swapped(counts[0])) <= _QUESTIONS < counts[0]:
+            stop = Stop(MALFORMED, at + 4, f"{counts[0]} questions, where {meant} are meant: {mistakes.SWAPPED}")
     return Dns(
         at, number, bool(flags & 0x8000), flags >> 11 & 15, bool(flags & 0x200), flags & 15, counts[0], counts[1],
         tuple(questions), tuple(answers), stop,

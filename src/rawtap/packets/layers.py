@@ -156,7 +156,7 @@ def _chain(packet: Any) -> Iterator[Any]:
 
 
 def _gave_up(layer: Any, at: int) -> str | None:
-    """What the layer's payload should have been by the layer's own word, where scapy could only keep its bytes."""
+    """What scapy could not decode, in words: the layer says what its payload is, and it has bytes only. Else None."""
     payload = layer.payload
     if type(payload).__name__ != "Raw":
         return None

@@ -84,7 +84,7 @@ class PacketFiles:
 
 @dataclass(frozen=True)
 class Page:
-    """A page, and the truth about the rest.
+    """A page of packets, and how many there are in all.
 
     Attributes:
         matched: Of all packets that are there those that pass the filter.

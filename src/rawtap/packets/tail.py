@@ -67,7 +67,7 @@ class Tail:
 
     @property
     def before(self) -> int | None:
-        """The same of the last packet that was taken."""
+        """Where the last packet that was taken begins in its file."""
         return self._file.before if self._file and self._file.seekable else None
 
     def take(self, limit: int) -> list[Raw]:

@@ -221,7 +221,7 @@ def _ndp_options(data: bytes, at: int, end: int, problems: list[Stop]) -> bytes 
 
 
 def _quoted(data: bytes, at: int, end: int) -> Quoted | None:
-    """The packet in an ICMP error, which is cut by right (RFC 792; RFC 4443, 3.1)."""
+    """The packet in an ICMP error. It may be cut: the error need not hold all of it (RFC 792; RFC 4443, 3.1)."""
     version = data[at] >> 4 if at < end else 0
     if version == 4 and at + 20 <= end:
         protocol, source, destination = data[at + 9], data[at + 12 : at + 16], data[at + 16 : at + 20]

@@ -29,7 +29,7 @@ class Answer(BaseModel):
 
 
 def is_none(value: object) -> bool:
-    """Of a field that takes no room in the answer then: give it as its `exclude_if`."""
+    """Give this as a field's `exclude_if`: the field is left out of the answer if it is None."""
     return value is None
 
 

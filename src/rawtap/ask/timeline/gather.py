@@ -85,7 +85,7 @@ async def page(lab: Lab, question: Question, since: str | None, limit: int) -> T
         raise RequestInvalid("filter selects packets, and sources leaves them out", cure="Add packet to sources")
     places = cursor.decode(since, question.text(lab)) if since is not None else {}
     await to_thread(filters.checked, question.filter)
-    await lab.catch_up_links()
+    await lab.interfaces.catch_up()
     wanted = _captures(lab, question)
     for capture in wanted:
         if capture.session.running:
@@ -189,7 +189,7 @@ class _Gathering:
         self.streams.append(Listed(stream, "qmp", items, (start,), (first + len(items),)))
 
     def add_captures(self, captures: list[Capture], lab: Lab) -> None:
-        """Their packets; those that were read to their end are not looked at again."""
+        """Add the captures' packets. A capture that was read to its end is not read again."""
         (done,) = self.since.get("d", (0,))
         self.kept["d"] = (done,)
         for each in captures:
@@ -203,7 +203,7 @@ class _Gathering:
         self.streams += self.packets
 
     async def catch_up(self) -> None:
-        """Wait until the files have what was on the wire, and tell of a capture that does not get on."""
+        """Wait until the files have what was on the wire. A capture that does not answer gives a warning."""
         async with anyio.create_task_group() as group:
             for each in self.packets:
                 if each.running:
@@ -226,7 +226,7 @@ class _Gathering:
         return TimelinePage(merged.items, cursor.encode(places, question), merged.more, tuple(self.warnings))
 
     def _drop_done(self, merged: Merged, places: dict[str, Position]) -> None:
-        """Say in one number up to which capture all was read, and leave out those of which nothing was."""
+        """Shorten the cursor: one number for all captures that were read to their end, nothing for those not begun."""
         all_before = True
         for each in sorted(self.packets, key=lambda packets: packets.number):
             all_before = all_before and each.is_done(merged.places[each.name])

@@ -70,6 +70,7 @@ class NeighborJudge:
         self._claims: dict[tuple[_Tags, bytes], _Claim] = {}  # by IP address
         self._owned: dict[tuple[_Tags, bytes], bytes] = {}  # the first IP address by MAC address
         self._probes: OrderedDict[tuple[_Tags, bytes], _Claim] = OrderedDict()  # by the address that is asked for
+        self._false: dict[tuple[_Tags, bytes], str] = {}  # link addresses that somebody named falsely, by which finding
         self._stations: set[bytes] = set()  # that have sent a frame
         self.passed = False
 
@@ -198,6 +199,8 @@ class NeighborJudge:
         ):
             found, expected = mac_text(arp.sender_mac), mac_text(link.source)
             name = mistakes.address(arp.sender_mac, link.source)
+            if name:
+                self._name_falsely(packet, arp.sender_mac, "arp.sender_mismatch")
             says = f"ARP for {ip_text(arp.sender_ip)} names {found} as its sender, but comes from {expected}"
             self._findings.add(
                 "arp.sender_mismatch", (arp.sender_mac, link.source), packet.number,
@@ -205,6 +208,11 @@ class NeighborJudge:
                 f"sender hardware address {found}, Ethernet source {expected}", host=ip_text(arp.sender_ip),
                 found=found, expected=expected, dropped=bool(name),
             )  # fmt: skip
+
+    def _name_falsely(self, packet: Packet, mac: bytes, what: str) -> None:
+        """What is sent to this address from here on gets nowhere."""
+        if mac not in self._stations and len(self._false) < MAX_PENDING:
+            self._false[_tags(packet), mac] = what
 
     def _claim(self, packet: Packet, arp: Arp) -> None:
         tags, link = _tags(packet), packet.frame.link
@@ -229,6 +237,7 @@ class NeighborJudge:
             return  # it was told of the first already
         if before.link == source:
             other = arp.sender_mac if arp.sender_mac != source else before.mac
+            self._name_falsely(packet, other, "arp.two_addresses")
             self._findings.add(
                 "arp.two_addresses", (source, arp.sender_ip), packet.number,
                 f"{address} names two link addresses for itself: {macs}", "RFC 826 (Packet Generation)", evidence,
@@ -247,6 +256,8 @@ class NeighborJudge:
         claim = self._claims.get((link.tags, ip.destination))
         if isinstance(packet.frame.application, Dhcp) or (claim is None and _may_be_for_many(ip.destination)):
             return
+        if claim is not None and (what := self._false.get((link.tags, link.destination))):
+            self._findings.blame(packet.number, what)
         if link.destination[0] & 1:
             if claim is not None and claim.mac == link.destination:
                 return  # a cluster that has a group's address (RFC 1812, 3.3.2, forbids it; it is done)
