@@ -70,7 +70,7 @@ class Examiner:
         `lost` packets were dropped by the capture, or overwritten by its ring.
         """
         findings = self._findings.copy()
-        notes: list[str] = [*self._frames.notes(), *self._names.notes()]
+        notes: list[str] = [*self._frames.settle(findings), *self._names.notes()]
         for requests in self._requests:
             notes += requests.settle(until_ns, findings, self._answer_passes)
         self._leases.settle(until_ns, findings)
