@@ -130,7 +130,7 @@ class TapCard:
     async def capture(self, request: CaptureRequest) -> Capture:
         """Start a capture of its TAP, by libpcap."""
         async with self._unless_the_guest_is_gone():
-            return await self.interfaces.capture(request)
+            return await self.interfaces.capture(request, ours=True)
 
     @asynccontextmanager
     async def sender(self, interface: str) -> AsyncIterator[Sender]:
