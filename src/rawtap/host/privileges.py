@@ -34,7 +34,7 @@ from rawtap.errors import RawtapError
 
 PRIVATE_INTERPRETER = "python-rawtap"
 
-_PR_CAPBSET_READ = 23  # linux/prctl.h
+_PR_CAPBSET_READ, _PR_CAP_AMBIENT, _AMBIENT_CLEAR_ALL = 23, 47, 4  # linux/prctl.h
 _VERSION_3 = 0x20080522  # _LINUX_CAPABILITY_VERSION_3, linux/capability.h: two 32-bit words a set
 
 
@@ -112,7 +112,9 @@ def lay_down() -> None:
     Nor does a child get any, where a service manager gave them as ambient ones. Must run in the main thread before any
     other thread is started.
     """
-    _ambient(_AMBIENT_CLEAR_ALL, 0)
+    if _libc.prctl(_PR_CAP_AMBIENT, _AMBIENT_CLEAR_ALL, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
     _set(CapabilitySets(0, current().permitted, 0))
 
 
