@@ -276,6 +276,7 @@ def _select(options: argparse.Namespace, path: Path, expression: str) -> str:
 
     selected = reader.select(path, expression, options.write)
     told = f"{selected.matched} of {selected.scanned} packets"
+    _tell_tags(selected.tagged, expression)
     print(f"{visible(str(options.write))}: {told}, {selected.size_bytes} bytes" if options.write else told)
     return selected.damage
 
@@ -294,11 +295,20 @@ def _show(options: argparse.Namespace, path: Path, expression: str) -> str:
         for line in page.packets:
             print(f"{line.number:>7} {line.time:>12.6f} {line.length:>6}  {line.summary}")
         cursor, left = page.next_cursor, left - len(page.packets)
+        if cursor is None or left <= 0:
+            _tell_tags(page.tagged, expression)
         if cursor is None:
             return page.damage
         if left <= 0:
             _complain(f"{options.limit} of {page.matched} packets are shown; --limit shows more")
             return page.damage
+
+
+def _tell_tags(tagged: int, expression: str) -> None:
+    from rawtap.packets import reader
+
+    for text in reader.tags_told(tagged, expression):
+        _complain(text)
 
 
 def _complain(text: str) -> None:

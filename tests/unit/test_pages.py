@@ -106,7 +106,7 @@ def test_only_what_was_appended_is_scanned(tmp_path: Path, form: str, monkeypatc
         def __getattr__(self, name: str) -> Any:
             return getattr(self._savefile, name)
 
-    monkeypatch.setattr(reader, "open_file", lambda *arguments: Wrapped(real(*arguments)))
+    monkeypatch.setattr(reader, "open_file", lambda *arguments, live: Wrapped(real(*arguments, live=live)))
     with path.open("ab") as file:
         file.write(record(form, 41) + record(form, 42)[:-5])
     found = page(source, indexes, first=41)
@@ -167,8 +167,8 @@ def test_what_comes_while_a_page_is_read_is_for_the_next_one(tmp_path: Path, mon
     path = write(tmp_path / "f", "pcap", range(1, 5))
     surveyed = Indexes.survey
 
-    def survey(self: Indexes, path: Path, expression: str) -> Survey:
-        found = surveyed(self, path, expression)
+    def survey(self: Indexes, path: Path, expression: str, *, live: bool) -> Survey:
+        found = surveyed(self, path, expression, live=live)
         with path.open("ab") as file:
             file.write(record("pcap", 5))
         return found
@@ -297,7 +297,7 @@ def test_a_question_that_cannot_be_is_refused(tmp_path: Path, question: dict[str
 
 
 def test_a_survey_finds_the_place_before_a_packet() -> None:
-    places = tuple(index.IndexEntry(offset, offset // 10, 0) for offset in (30, 60, 90))
+    places = tuple(index.IndexEntry(offset, offset // 10, 0, 0) for offset in (30, 60, 90))
     survey = Survey(places=places)
     found: Callable[[int], int | None] = lambda number: place.offset if (place := survey.before(number)) else None  # noqa: E731
     assert [found(each) for each in (0, 2, 3, 5, 6, 9, 100)] == [None, None, 30, 30, 60, 90, 90]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import resource
 import struct
@@ -140,7 +141,7 @@ def ours(path: Path, expression: str) -> tuple[bytes, str]:
         return b"", str(error.__cause__)
     data = out.read_bytes()
     assert found.size_bytes == len(data)
-    assert select(path, expression, None) == Selected(found.matched, found.scanned, None, found.damage)
+    assert select(path, expression, None) == dataclasses.replace(found, size_bytes=None)
     return data, found.damage
 
 
@@ -220,7 +221,7 @@ def test_a_file_longer_than_the_buffer_is_read_whole(tmp_path: Path) -> None:
         for order in "<>":
             path.write_bytes(write(order))
             out = tmp_path / "out"
-            assert select(path, "udp port 53", out) == Selected(3000, 3000, out.stat().st_size, "")
+            assert select(path, "udp port 53", out) == Selected(3000, 3000, 0, out.stat().st_size, "")
             expected, _ = tcpdumps(path, "udp port 53", nano=True)
             assert out.read_bytes() == expected
             out.unlink()

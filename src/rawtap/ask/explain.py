@@ -5,18 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap import _bpf
 from rawtap.ask.packets import chosen
 from rawtap.capture import filters
 from rawtap.lab.captures import Capture
 from rawtap.lab.lab import Lab
 from rawtap.packets import reader
 from rawtap.packets._savefile import Savefile
+from rawtap.packets.tags import FrameFilter
 from rawtap.packets.tail import Start, Tail
 from rawtap.packets.verdicts import Given, Subject, state_of
 
@@ -93,7 +94,9 @@ async def _given(
         await capture.notifier.caught_up()
     packets = await to_thread(_open, capture, path, expression)
     applied = {expression, capture.session.request.filter if capture else ""} - {""}
-    examiner, until_ns, more = await _examine(packets, applied, before[0] if before else None, tell)
+    live = capture is not None and capture.live
+    load = partial(_examiner, applied, live)
+    examiner, until_ns, more = await _examine(packets, load, before[0] if before else None, tell)
     if before:
         until_ns = before[1]
     elif capture is not None and not more:
@@ -101,18 +104,20 @@ async def _given(
     verdict = examiner.result(until_ns, _lost(capture, packets) if capture else 0)
     growing = capture is not None and capture.session.running  # then an unfinished end is no damage
     damage = packets.damage if isinstance(packets, Savefile) and not growing else ""
-    return Given(verdict, until_ns, more, damage)
+    return Given(verdict, until_ns, more, damage, packets.tagged if isinstance(packets, Savefile) else 0)
 
 
 def _open(capture: Capture | None, path: Path | None, expression: str) -> Packets:
     if path is not None:
-        return reader.open_file(path, expression)
+        return reader.open_file(path, expression, live=capture is not None and capture.live)
     if capture is None:
         raise RuntimeError("neither a capture nor a path")
     return Tail(capture.parts, expression, Start(1, None, 0, 0))
 
 
-async def _examine(packets: Packets, applied: set[str], most: int | None, tell: Progress) -> tuple[Examiner, int, bool]:
+async def _examine(
+    packets: Packets, load: Callable[[int], Examiner], most: int | None, tell: Progress
+) -> tuple[Examiner, int, bool]:
     """An examiner that has seen them, when the youngest was captured, and whether time ran out before the last.
 
     `most` packets are for the next page of a verdict that was on so many.
@@ -120,7 +125,7 @@ async def _examine(packets: Packets, applied: set[str], most: int | None, tell: 
     ends = time.monotonic() + SECONDS
     size = _BATCH if most is None else min(_BATCH, most)
     batch = await to_thread(packets.take, size)
-    examiner = await to_thread(_examiner, packets.link_type, applied)
+    examiner = await to_thread(load, packets.link_type)
     until, examined = 0, 0
     while batch:
         await to_thread(_add, examiner, batch)
@@ -138,12 +143,12 @@ def _lost(capture: Capture, packets: Packets) -> int:
     return snapshot.dropped_kernel + snapshot.dropped_interface + missed
 
 
-def _examiner(link_type: int, applied: set[str]) -> Examiner:
+def _examiner(applied: set[str], live: bool, link_type: int) -> Examiner:
     """One that knows which answers the filters would have let through; it is loaded when the first is needed."""
     from rawtap.packets.explain import Examiner
 
-    programs = [_bpf.instructions(each, link_type=link_type) for each in applied]
-    return Examiner(link_type, answers_pass=lambda frame: all(_bpf.passes(each, frame) for each in programs))
+    filters_applied = [FrameFilter(each, link_type, live=live) for each in applied]
+    return Examiner(link_type, answers_pass=lambda frame: all(each.passes(frame) for each in filters_applied))
 
 
 def _add(examiner: Examiner, batch: Sequence[tuple[int, int, int, int, bytes]]) -> None:

@@ -74,6 +74,7 @@ from rawtap.capture._unfiltered cimport UnfilteredCount
 from rawtap.capture._worker cimport DRAIN_LIMIT_NS, Question, Sink, Worker, go_on, sooner
 
 from rawtap._bpf import FilterRefused
+from rawtap.packets.tags import has_vlan
 from rawtap.capture._worker import MAX_SNAPLEN, FilterError, NativeError
 
 
@@ -250,7 +251,8 @@ cdef class LiveCapture(Worker):
         """
         cdef bpf_program program
         try:
-            compile_filter(self.handler, expression, True, &program)
+            # libpcap's optimizer spoils live programs that ask for tags: "arp and vlan 10" would select nothing.
+            compile_filter(self.handler, expression, not has_vlan(expression), &program)
         except FilterRefused as error:
             raise FilterError(str(error)) from error
         except OSError as error:

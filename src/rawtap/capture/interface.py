@@ -28,6 +28,7 @@ class InterfaceSource:
 
     index: int
     ring_bytes: int
+    tags_taken_off = True
     worker: LiveCapture = field(init=False, default_factory=LiveCapture)
     unfiltered: UnfilteredCount = field(init=False, default_factory=UnfilteredCount)
     drops_known: bool = field(init=False, default=True)

@@ -23,6 +23,7 @@ class MirrorSource:
     near: socket.socket
     mac: str
     drops_known = True  # there are none
+    tags_taken_off = False
     worker: MirrorCapture = field(init=False, default_factory=MirrorCapture)
     unfiltered: UnfilteredCount = field(init=False, default_factory=UnfilteredCount)
 

@@ -15,6 +15,7 @@ class Source(Protocol):
         worker: What reads them; the session's thread runs it.
         unfiltered: Counts what passes while nothing was selected.
         drops_known: Whether what was dropped before the worker saw it is known.
+        tags_taken_off: The filter is the kernel's, which compares a frame without its outer VLAN tag.
     """
 
     @property
@@ -25,6 +26,9 @@ class Source(Protocol):
 
     @property
     def drops_known(self) -> bool: ...
+
+    @property
+    def tags_taken_off(self) -> bool: ...
 
     def open(self, name: str, *, snaplen: int, pcapng: bool, filtered: bool) -> None:
         """Open what the frames come from, called `name`; in the worker's thread, like `close`.

@@ -90,9 +90,14 @@ class Capture:
         """What it captures on."""
         return self.session.request.interface
 
+    @property
+    def live(self) -> bool:
+        """Whether the kernel compares its frames with its filter (see `packets.tags`)."""
+        return self.feed.source.tags_taken_off
+
     def parts(self) -> list[Part]:
         """The files that are there now, for a reader that follows them."""
-        return [Part(each.number, each.path, each.packets_before) for each in self.session.segments]
+        return [Part(each.number, each.path, each.packets_before, self.live) for each in self.session.segments]
 
 
 @dataclass(frozen=True)

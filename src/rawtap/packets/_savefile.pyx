@@ -19,6 +19,10 @@ from the start.
 *Copies* are pcap files in this machine's byte order with the precision of what they were copied from: what
 `tcpdump -r FILE -w COPY FILTER` writes. pcapng becomes pcap with nanoseconds.
 
+*Tags.* A frame with a VLAN tag in a file that the kernel filtered is compared as the kernel did it (see tags): without
+its tag. In any other file the filter means what it means to tcpdump, and the tagged frames that it would select without
+their tag are counted.
+
 Sources: pcap(3PCAP), pcap_open_offline(3PCAP), pcap-savefile(5), libpcap's sf-pcap.c and sf-pcapng.c,
 draft-ietf-opsawg-pcapng.
 """
@@ -48,6 +52,7 @@ from pylibpcap.pcap cimport (
 from rawtap._bpf cimport compile_filter
 
 from rawtap._bpf import FilterRefused
+from rawtap.packets import tags
 
 
 cdef extern from "pcap/pcap.h" nogil:
@@ -105,6 +110,12 @@ cdef enum:
     WRITE_BYTES = 64 << 10      # larger writes ask the kernel for blocks of memory that it often has not at hand
     LONGEST_PACKET = 262144     # libpcap's MAXIMUM_SNAPLEN, pcap-int.h; some link types may have more
 
+    ETHERNET = 1                # DLT_EN10MB
+    TAG_AT = 12                 # behind the addresses
+    TAG = 4
+    TAGGED_FRAME = 18           # with its EtherType
+    ANY_VLAN = 0x1000
+
     MICROSECONDS = 0xA1B2C3D4   # the magic numbers, in the order of the machine that wrote the file
     NANOSECONDS = 0xA1B23C4D
     BYTE_ORDER_MAGIC = 0x1A2B3C4D
@@ -136,6 +147,25 @@ class FilterError(SavefileError):
     """The filter is not one."""
 
 
+cdef class Program:
+    """A compiled filter."""
+
+    cdef bpf_program program
+    cdef const bpf_insn *instructions
+
+    cdef int compile(self, pcap_t *handle, str expression, bint optimize) except -1:
+        try:
+            compile_filter(handle, expression, optimize, &self.program)
+        except FilterRefused as error:
+            raise FilterError(str(error)) from error
+        self.instructions = (<program_view *>&self.program).bf_insns
+        return 0
+
+    def __dealloc__(self):
+        if self.instructions != NULL:
+            pcap_freecode(&self.program)
+
+
 cdef struct Record:
     uint32_t seconds
     uint32_t fraction           # of a second, in the file's precision
@@ -156,9 +186,12 @@ cdef struct Output:
 cdef class Savefile(BasePcap):
     """A capture file opened for one scan."""
 
-    cdef bpf_program program
-    cdef const bpf_insn *instructions
-    cdef bint compiled
+    cdef Program program
+    cdef Program there          # for tagged frames without their tag: it is the one that is asked for
+    cdef Program not_there      # or another one
+    cdef uint32_t vlan          # that is asked for, or ANY_VLAN
+    cdef bint live              # the kernel has compared the file's frames with a filter
+    cdef bint tags              # tagged frames are to be looked at without their tag
     cdef Format format
     cdef Format plain           # what the file is read as until something odd comes
     cdef bint pcapng
@@ -175,13 +208,16 @@ cdef class Savefile(BasePcap):
     cdef readonly int link_type
     cdef readonly uint64_t scanned
     cdef readonly uint64_t matched
+    cdef readonly uint64_t tagged       # that did not match, and would have without their tag
     cdef readonly int64_t first_ns      # the file's first packet
     cdef readonly int64_t offset        # after the last whole record that `take` read
     cdef readonly int64_t before        # the last match begins there, or behind what libpcap skips
     cdef readonly str damage
 
-    def __init__(self, int fd, str expression):
+    def __init__(self, int fd, str expression, *, bint live=False):
         """Read `fd` (any format libpcap reads; it is this object's from now on) and compile `expression` for it.
+
+        `live`: it has frames that the kernel filtered, and a filter means now what it would have meant then.
 
         Raises:
             SavefileError: Not a capture file.
@@ -196,20 +232,13 @@ cdef class Savefile(BasePcap):
         self.unit_ns = 1000 if micro else 1
         self._open(fd, PCAP_TSTAMP_PRECISION_MICRO if micro else PCAP_TSTAMP_PRECISION_NANO)
         self.link_type = pcap_datalink(self.handler)
-        try:
-            compile_filter(self.handler, expression, True, &self.program)
-        except FilterRefused as error:
-            raise FilterError(str(error)) from error
-        self.compiled = True
-        self.instructions = (<program_view *>&self.program).bf_insns
+        self._compile(expression, live)
         self.offset = ftello(pcap_file_nogil(self.handler))
         if whole and self.link_type in _AS_THEY_ARE:
             self._choose_format(head)
 
     def __dealloc__(self):
         free(self.buffer)
-        if self.compiled:
-            pcap_freecode(&self.program)
         if self.handler != NULL:
             pcap_close(self.handler)
             self.handler = NULL
@@ -223,6 +252,22 @@ cdef class Savefile(BasePcap):
         if self.handler == NULL:
             fclose(file)
             raise SavefileError((<char *>self.errbuf).decode(errors="replace"))
+        return 0
+
+    cdef int _compile(self, str expression, bint live) except -1:
+        cdef bint asks = tags.has_vlan(expression)
+        self.program = self.there = self.not_there = Program()
+        # The optimizer refuses what is true for no frame of a file, like `arp and vlan`.
+        self.program.compile(self.handler, expression, not (live and asks))
+        self.live = live
+        self.vlan = ANY_VLAN
+        self.tags = self.link_type == ETHERNET and expression != "" and (live or not asks)
+        if self.tags and asks:
+            as_live = tags.as_live(expression)
+            self.vlan = ANY_VLAN if as_live.vlan is None else as_live.vlan
+            self.there, self.not_there = Program(), Program()
+            self.there.compile(self.handler, as_live.there, False)
+            self.not_there.compile(self.handler, as_live.not_there, False)
         return 0
 
     cdef int _choose_format(self, const uint32_t *head) except -1:
@@ -270,7 +315,7 @@ cdef class Savefile(BasePcap):
         """
         return not self.pcapng or (self.plain == PCAPNG and not self.odd)
 
-    def seek(self, int64_t offset, int64_t first_ns, uint64_t scanned, uint64_t matched):
+    def seek(self, int64_t offset, int64_t first_ns, uint64_t scanned, uint64_t matched, uint64_t tagged):
         """Go on at a place that an earlier scan of the same file reached, `seekable`, with what held there."""
         if fseeko(pcap_file_nogil(self.handler), offset, SEEK_SET) != 0:
             raise SavefileError("cannot seek in the file")
@@ -280,6 +325,7 @@ cdef class Savefile(BasePcap):
         self.first_ns = first_ns
         self.scanned = scanned
         self.matched = matched
+        self.tagged = tagged
 
     def go_on(self):
         """Read on behind the last whole record that `take` read, where a file has grown that ended there."""
@@ -333,7 +379,8 @@ cdef class Savefile(BasePcap):
     def survey(self, uint64_t every):
         """Read to the file's end, counting, with `offset` behind the last whole record.
 
-        Returns the `seekable` places behind each packet whose number is a multiple of `every`: (offset, scanned, matched).
+        Returns the `seekable` places behind each packet whose number is a multiple of `every`: (offset, scanned,
+        matched, tagged).
         """
         cdef list places = []
         cdef Record record
@@ -349,7 +396,7 @@ cdef class Savefile(BasePcap):
                     if self.scanned % every == 0:
                         break
             if status == 1 and self.seekable:
-                places.append((self.offset, self.scanned, self.matched))
+                places.append((self.offset, self.scanned, self.matched, self.tagged))
         self._note_damage(status)
         return places
 
@@ -432,8 +479,35 @@ cdef class Savefile(BasePcap):
         if self.scanned == 0:
             self.first_ns = self._nanoseconds(record)
         self.scanned += 1
-        passes = bpf_filter(self.instructions, record.data, record.length, record.captured) != 0
+        if self.tags and _is_tagged(record):
+            passes = self._passes_tagged(record)
+        else:
+            passes = bpf_filter(self.program.instructions, record.data, record.length, record.captured) != 0
         self.matched += passes
+        return passes
+
+    cdef bint _passes_tagged(self, const Record *record) noexcept nogil:
+        """Whether a tagged frame passes; if not, whether it would without its tag is counted."""
+        if self.live:
+            return self._passes_without_tag(record)
+        if bpf_filter(self.program.instructions, record.data, record.length, record.captured) != 0:
+            return True
+        self.tagged += self._passes_without_tag(record)
+        return False
+
+    cdef bint _passes_without_tag(self, const Record *record) noexcept nogil:
+        """The frame is made one without its tag where it is, and then made good: a copy would cost more."""
+        cdef u_char *frame = <u_char *>record.data
+        cdef u_char head[TAG_AT + TAG]
+        cdef uint32_t vlan = (frame[TAG_AT + 2] & 0x0F) << 8 | frame[TAG_AT + 3]
+        cdef const bpf_insn *program = self.there.instructions
+        cdef bint passes
+        if self.vlan != ANY_VLAN and self.vlan != vlan:
+            program = self.not_there.instructions
+        memcpy(head, frame, sizeof(head))
+        memcpy(frame + TAG, head, TAG_AT)
+        passes = bpf_filter(program, frame + TAG, max(record.length, TAG) - TAG, record.captured - TAG) != 0
+        memcpy(frame, head, sizeof(head))
         return passes
 
     cdef inline int _next(self, Record *record) noexcept nogil:
@@ -539,6 +613,15 @@ cdef class Savefile(BasePcap):
             record.captured = header.caplen
             record.length = header.len
         return status
+
+
+cdef inline bint _is_tagged(const Record *record) noexcept nogil:
+    """Whether the kernel would take a tag off the frame: eth_type_vlan(linux/if_vlan.h)."""
+    cdef uint32_t type_
+    if record.captured < TAGGED_FRAME:
+        return False
+    type_ = record.data[TAG_AT] << 8 | record.data[TAG_AT + 1]
+    return type_ == 0x8100 or type_ == 0x88A8
 
 
 def _ticks_of(bytes head, str order):

@@ -28,11 +28,15 @@ _SAMPLE = 1024  # bytes, at both ends; time stamps of packets are among them
 
 
 class IndexEntry(NamedTuple):
-    """A place between two packets: `offset` in the file, and how many were scanned and matched before."""
+    """A place between two packets: `offset` in the file, and how many were scanned and matched before.
+
+    `tagged` more would have matched without their VLAN tag.
+    """
 
     offset: int
     scanned: int
     matched: int
+    tagged: int
 
 
 class Survey(NamedTuple):
@@ -45,7 +49,7 @@ class Survey(NamedTuple):
         places: In their order; none for where a scan could not go on.
     """
 
-    end: IndexEntry = IndexEntry(0, 0, 0)
+    end: IndexEntry = IndexEntry(0, 0, 0, 0)
     first_ns: int = 0
     damage: str = ""
     places: tuple[IndexEntry, ...] = ()
@@ -88,12 +92,12 @@ class Index:
         places = list(before.places)
         start = before.end if self._goes_on else places[-1] if places else None
         if start:
-            savefile.seek(start.offset, before.first_ns, start.scanned, start.matched)
+            savefile.seek(start.offset, before.first_ns, start.scanned, start.matched, start.tagged)
         places += [IndexEntry(*each) for each in savefile.survey(self._every)]
         while len(places) > self._most:
             self._every *= 2
             places = [each for each in places if each.scanned % self._every == 0]
-        end = IndexEntry(savefile.offset, savefile.scanned, savefile.matched)
+        end = IndexEntry(savefile.offset, savefile.scanned, savefile.matched, savefile.tagged)
         self._survey = Survey(end, savefile.first_ns, savefile.damage, tuple(places))
         self._goes_on = savefile.seekable
 
@@ -108,23 +112,24 @@ class Indexes:
     def __init__(self, most: int = _INDEXES) -> None:
         self._lock = threading.Lock()
         self._most = most
-        self._known: OrderedDict[tuple[int, int, str], Index] = OrderedDict()
+        self._known: OrderedDict[tuple[int, int, str, bool], Index] = OrderedDict()
 
-    def survey(self, path: Path, expression: str) -> Survey:
-        """What is known of a file as it is now.
+    def survey(self, path: Path, expression: str, *, live: bool = False) -> Survey:
+        """What is known of a file as it is now; `live` as in `reader.open_file`.
 
         Raises:
             CaptureUnreadable: Missing, or no capture file; libpcap's text is inside.
             BadFilter: With libpcap's text.
         """
         try:
-            return self._index_of(path, expression).survey(path, partial(reader.open_file, path, expression))
+            index = self._index_of(path, expression, live)
+            return index.survey(path, partial(reader.open_file, path, expression, live=live))
         except OSError as error:
             raise reader.unreadable(path, error.strerror or str(error)) from error
 
-    def _index_of(self, path: Path, expression: str) -> Index:
+    def _index_of(self, path: Path, expression: str, live: bool) -> Index:
         status = path.stat()
-        key = (status.st_dev, status.st_ino, expression)
+        key = (status.st_dev, status.st_ino, expression, live)
         with self._lock:
             index = self._known.setdefault(key, Index())
             self._known.move_to_end(key)

@@ -90,6 +90,7 @@ class Page:
         matched: Of all packets that are there those that pass the filter.
         scanned: All packets that are there.
         next_cursor: None where nothing follows and nothing more can come.
+        tagged: Packets that do not pass, and would without their VLAN tag.
         overwritten: Packets that followed the cursor and were removed by a ring before this page.
         damage: libpcap's text where the last file ends in a broken record.
         cut: There are fewer packets than were asked for, since more would have been too large an answer.
@@ -98,6 +99,7 @@ class Page:
     packets: tuple[Line, ...]
     matched: int
     scanned: int
+    tagged: int
     next_cursor: str | None
     overwritten: int
     damage: str
@@ -125,6 +127,7 @@ def read_page(source: PacketFiles, question: Question, indexes: Indexes) -> Page
         packets=tuple(lines),
         matched=matched,
         scanned=sum(survey.end.scanned for _, survey in surveys),
+        tagged=sum(survey.end.tagged for _, survey in surveys),
         next_cursor=question.cursor_behind(reading.reached, source.name) if left or source.growing else None,
         overwritten=max(0, oldest[0].packets_before - after) if asked_for else 0,
         damage="" if source.growing else newest[1].damage,
@@ -137,7 +140,7 @@ def _surveys(parts: Sequence[Part], expression: str, indexes: Indexes) -> list[t
     found = []
     for part in parts:
         try:
-            found.append((part, indexes.survey(part.path, expression)))
+            found.append((part, indexes.survey(part.path, expression, live=part.live)))
         except CaptureUnreadable as error:
             if part is parts[-1] or not isinstance(error.__cause__, FileNotFoundError):
                 raise
@@ -184,9 +187,9 @@ class _Reading:
 
     def _placed(self, part: Part, survey: Survey) -> Savefile:
         """The file, opened behind the last packet that was reached."""
-        savefile = reader.open_file(part.path, self._question.expression)
+        savefile = reader.open_file(part.path, self._question.expression, live=part.live)
         target = max(0, self.reached - part.packets_before)
         if place := survey.before(target):
-            savefile.seek(place.offset, survey.first_ns, place.scanned, place.matched)
+            savefile.seek(place.offset, survey.first_ns, place.scanned, place.matched, place.tagged)
         savefile.skip(target)
         return savefile

@@ -22,6 +22,7 @@ MAX_LIMIT = 200
 Detail = Literal["summary", "layers", "hex"]
 _USUAL_LIMIT = 20
 _NAMES = 60  # characters, of the fields of what a line says
+_SHOWN_FILTER = 80
 _CHARACTERS = 400  # of an answer's JSON for each packet that is asked for
 
 
@@ -56,11 +57,13 @@ class Line:
 class Selected:
     """What passed a filter: `matched` of the `scanned` packets, in a new file of `size_bytes` if one was asked for.
 
-    `damage` is libpcap's text where the file ends in a broken record.
+    `tagged` packets did not pass, and would without their VLAN tag. `damage` is libpcap's text where the file ends in a
+    broken record.
     """
 
     matched: int
     scanned: int
+    tagged: int
     size_bytes: int | None
     damage: str
 
@@ -116,7 +119,7 @@ def select(path: Path, expression: str, out: Path | None) -> Selected:
         savefile.count_rest()
     else:
         size_bytes = _copy(savefile, path, out)
-    return Selected(savefile.matched, savefile.scanned, size_bytes, savefile.damage)
+    return Selected(savefile.matched, savefile.scanned, savefile.tagged, size_bytes, savefile.damage)
 
 
 def _copy(savefile: Savefile, path: Path, out: Path) -> int:
@@ -144,15 +147,27 @@ def _unwritable(out: Path, error: OSError | ValueError) -> CaptureError:
     return OutputUnwritable(f"{out} cannot be written", evidence=text, cure="Give the path of a new file")
 
 
-def open_file(path: Path, expression: str) -> Savefile:
+def tags_told(tagged: int, expression: str) -> list[str]:
+    """What is to be said of packets that `expression` passes over for their VLAN tag alone."""
+    if not tagged:
+        return []
+    packets = "1 packet matches" if tagged == 1 else f"{tagged} packets match"
+    behind = f"vlan and ({expression if len(expression) <= _SHOWN_FILTER else '...'})"
+    return [f"{packets} but for a VLAN tag, which a file's frames have in them: {behind!r} looks behind it"]
+
+
+def open_file(path: Path, expression: str, *, live: bool = False) -> Savefile:
     """Open a capture file for its packets that pass `expression`.
+
+    `live` tells that the kernel filtered the file's frames: then `expression` selects what it would have selected as
+    their capture's filter. Else it selects what it does for tcpdump. It makes a difference for frames in a VLAN.
 
     Raises:
         CaptureUnreadable: Missing, or no capture file; libpcap's text is inside.
         BadFilter: With libpcap's text.
     """
     try:
-        return Savefile(open_regular(path), expression)
+        return Savefile(open_regular(path), expression, live=live)
     except FilterError as error:
         raise BadFilter.because(expression, f"libpcap: {error}") from error
     except SavefileError as error:

@@ -13,11 +13,15 @@ from rawtap.packets.reader import Raw
 
 
 class Part(NamedTuple):
-    """One of a capture's files, the `number`th from 1, and the packets that were saved before it."""
+    """One of a capture's files, the `number`th from 1, and the packets that were saved before it.
+
+    `live`: the kernel filtered them, and a filter means now what it meant then (see `reader.open_file`).
+    """
 
     number: int
     path: Path
     packets_before: int
+    live: bool = False
 
 
 class Start(NamedTuple):
@@ -106,7 +110,7 @@ class Tail:
                 continue
             self._number = part.number
             try:
-                file = reader.open_file(part.path, self._expression)
+                file = reader.open_file(part.path, self._expression, live=part.live)
             except CaptureUnreadable as error:
                 if isinstance(error.__cause__, FileNotFoundError):  # removed by the ring, or by somebody else
                     continue
@@ -119,7 +123,7 @@ class Tail:
         start = self._start
         self._file, self._before, self.link_type = file, part.packets_before, file.link_type
         if part.number == start.file and start.offset is not None:
-            file.seek(start.offset, 0, start.packets - part.packets_before, 0)
+            file.seek(start.offset, 0, start.packets - part.packets_before, 0, 0)
         gone_from = max(self.reached, start.after)
         self.missed += max(0, part.packets_before - gone_from)
         self.reached = max(self.reached, part.packets_before)

@@ -24,12 +24,16 @@ class Subject(NamedTuple):
 
 
 class Given(NamedTuple):
-    """A verdict as things stood at `until_ns`; `more` tells that time ran out, `damage` is libpcap's text."""
+    """A verdict as things stood at `until_ns`; `more` tells that time ran out, `damage` is libpcap's text.
+
+    `tagged` packets were passed over for their VLAN tag alone.
+    """
 
     verdict: Verdict
     until_ns: int
     more: bool
     damage: str
+    tagged: int = 0
 
 
 class Verdicts:

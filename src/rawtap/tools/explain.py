@@ -13,6 +13,7 @@ from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
 from rawtap.errors import RequestInvalid
+from rawtap.packets.reader import tags_told
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
 from rawtap.tools.capture import CaptureId, Filter
 
@@ -95,7 +96,7 @@ async def qemu_pcap_explain(
             "the cursor belongs to another capture, file or filter",
             cure="Keep them while paging, or start again without a cursor",
         )
-    return _explanation(done, place.shown if place else 0, limit, key)
+    return _explanation(done, place.shown if place else 0, limit, key, filter)
 
 
 class _Cursor(NamedTuple):
@@ -119,7 +120,7 @@ def _key(source: str, expression: str) -> str:
     return f"{zlib.crc32(whose.encode()):08x}"
 
 
-def _explanation(done: Explained, before: int, limit: int, key: str) -> Explanation:
+def _explanation(done: Explained, before: int, limit: int, key: str, expression: str) -> Explanation:
     given, verdict = done.given, done.given.verdict
     shown: list[FindingRow] = []
     for finding in verdict.findings[before : before + limit]:
@@ -131,6 +132,7 @@ def _explanation(done: Explained, before: int, limit: int, key: str) -> Explanat
     notes = list(verdict.notes[:_NOTES])
     if len(verdict.notes) > _NOTES:
         notes.append(f"and {len(verdict.notes) - _NOTES} notes more: a filter selects fewer packets")
+    notes += tags_told(given.tagged, expression)
     if given.damage:
         notes.append(f"the file ends in a damaged record: {given.damage}")
     if given.more:

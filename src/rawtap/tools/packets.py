@@ -13,7 +13,7 @@ from typing_extensions import TypeAliasType
 from rawtap.lab.observation import Scene
 from rawtap.packets.craft import MAX_FRAME, MAX_LAYERS
 from rawtap.packets.layers import Layer
-from rawtap.packets.reader import MAX_LIMIT, Line
+from rawtap.packets.reader import MAX_LIMIT, Line, tags_told
 from rawtap.tools._boundary import Answer, LabContext, is_none, lab_of, tool
 from rawtap.tools.capture import CaptureId, Filter
 
@@ -147,6 +147,7 @@ def _page_warnings(page: Page, question: Question, place: RingFile | None) -> li
     found = [f"the file ends in a damaged record: {page.damage}"] if page.damage else []
     if page.overwritten:
         found.append(f"{page.overwritten} packets before these were overwritten by the ring meanwhile")
+    found += tags_told(page.tagged, question.expression)
     nowhere = [name for name in question.fields if not any(name in (line.fields or {}) for line in page.packets)]
     if page.packets and nowhere:
         found.append(f'no packet of this page has {", ".join(nowhere)[:200]}: detail="layers" shows the names')
