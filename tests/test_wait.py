@@ -130,6 +130,25 @@ def test_a_time_out_without_any_packet_has_the_captures_diagnosis(user: Account,
     run(user, wire, scenario)
 
 
+def test_what_came_before_the_call_is_told_where_the_wait_was_in_vain(user: Account, wire: Wire) -> None:
+    """Hosts call one after another: what a command caused is there before the wait for it begins."""
+
+    async def scenario(session: Session) -> None:
+        await capturing(session, wire)
+        wire.send(2, protocol=OTHER)
+        wire.send(2)
+        earlier = '; 2 matched before this call (3, 4): since="start" counts them'
+        for wish, came in (({}, False), ({"absent": True}, True)):
+            answer = await waiting(session, timeout=0, **wish)
+            assert (answer["satisfied"], answer["reason"]) == (came, f"0 of 0 packets match within 0 s{earlier}")
+        assert (await waiting(session, timeout=0, since="start", count=2))[
+            "reason"
+        ] == "2 of 4 packets match within 0 s"
+        assert "before" not in (await waiting(session, timeout=0, since=4))["reason"]
+
+    run(user, wire, scenario)
+
+
 def test_absence_holds_for_the_whole_time_and_ends_with_the_first_that_comes(user: Account, wire: Wire) -> None:
     async def scenario(session: Session) -> None:
         await capturing(session, wire)

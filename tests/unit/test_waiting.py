@@ -11,9 +11,15 @@ ABSENT = Wish("icmp", count=1, timeout=3, absent=True, since="now")
 
 
 def seen(
-    matched: int, *, overwritten: int = 0, dropped: int = 0, ended: str | None = None, whole: bool = False
+    matched: int,
+    *,
+    overwritten: int = 0,
+    dropped: int = 0,
+    ended: str | None = None,
+    whole: bool = False,
+    earlier: tuple[int, ...] = (),
 ) -> Evidence:
-    return Evidence(matched, 9, overwritten, dropped, ended, whole)
+    return Evidence(matched, 9, overwritten, dropped, ended, whole, earlier)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +37,19 @@ def seen(
         ),
         (PRESENT, seen(1, ended="max_bytes"), False, "1 of 9 packets match before the capture ended (max_bytes)"),
         (PRESENT, seen(2, ended="stopped", whole=True), True, "2 of 9 packets match in the capture"),
+        (
+            PRESENT,
+            seen(0, earlier=(3, 4)),
+            False,
+            '0 of 9 packets match within 3 s; 2 matched before this call (3, 4): since="start" counts them',
+        ),
+        (
+            ABSENT,
+            seen(0, earlier=tuple(range(1, 101))),
+            True,
+            "0 of 9 packets match within 3 s; 100 or more matched before this call (1, 2, 3, 4, 5, ...): "
+            'since="start" counts them',
+        ),
         (ABSENT, seen(0), True, "0 of 9 packets match within 3 s"),
         (ABSENT, seen(1), False, "1 of 9 packets match: what should be absent came"),
         (

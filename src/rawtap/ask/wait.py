@@ -29,6 +29,9 @@ Progress = Callable[[float, str], Awaitable[None]]
 _PROGRESS_SECONDS = 1.0
 _OTHERS = 2000  # packets that are looked at for what came instead
 _PROTOCOLS = 8
+_LOOK_BACK = 1_000_000  # packets, and what is in the file of the first of them; a quarter of a second
+_EARLIER = 100
+_SHOWN_NUMBERS = 5
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Evidence:
         dropped: Packets that the kernel dropped meanwhile.
         ended: Why the capture ended, None while it runs.
         whole: It had ended before the wait began: there is nothing to wait for.
+        earlier: The numbers of packets that match and came before this call, where it was in vain; not all of many.
     """
 
     matched: int
@@ -73,6 +77,17 @@ class Evidence:
     dropped: int
     ended: str | None
     whole: bool
+    earlier: tuple[int, ...] = ()
+
+    @property
+    def told_earlier(self) -> str:
+        """What came before the call, in words; empty where nothing did."""
+        if not self.earlier:
+            return ""
+        count = f"{_EARLIER} or more" if len(self.earlier) == _EARLIER else str(len(self.earlier))
+        shown = ", ".join(map(str, self.earlier[:_SHOWN_NUMBERS]))
+        more = ", ..." if len(self.earlier) > _SHOWN_NUMBERS else ""
+        return f'; {count} matched before this call ({shown}{more}): since="start" counts them'
 
     @property
     def lost(self) -> str:
@@ -114,14 +129,14 @@ def judge(wish: Wish, seen: Evidence) -> tuple[bool, str]:
     if not wish.absent:
         done = seen.matched >= wish.count
         doubt = "" if done else ": what was waited for may be among them"
-        return done, f"{told} {when}" + (f"; {seen.lost}{doubt}" if seen.lost else "")
+        return done, f"{told} {when}" + (f"; {seen.lost}{doubt}" if seen.lost else "") + seen.told_earlier
     if seen.matched:
         return False, f"{told}: what should be absent came"
     if seen.lost:
-        return False, f"{told} {when}, but {seen.lost}: what should be absent may be among them"
+        return False, f"{told} {when}, but {seen.lost}: what should be absent may be among them{seen.told_earlier}"
     if seen.ended and not seen.whole:
-        return False, f"{told} {when}, and that was not the whole time"
-    return True, f"{told} {when}"
+        return False, f"{told} {when}, and that was not the whole time{seen.told_earlier}"
+    return True, f"{told} {when}{seen.told_earlier}"
 
 
 async def wait(lab: Lab, capture_id: str | None, wish: Wish, detail: Detail, tell: Progress) -> Waited:
@@ -226,7 +241,17 @@ class _Watch:
             dropped=snapshot.dropped_kernel - self._dropped,
             ended=snapshot.reason,
             whole=self._whole,
+            earlier=await to_thread(self._earlier),
         )
+
+    def _earlier(self) -> tuple[int, ...]:
+        """What matched before a call that was in vain. Hosts call one after another: it may be what was waited for."""
+        after = self._start.after
+        if self._wish.since != "now" or len(self._found) >= self._enough or not after:
+            return ()
+        start = behind(self._capture.parts(), max(0, after - _LOOK_BACK), None)
+        found = Tail(self._capture.parts, self._wish.expression, start).take(_EARLIER)
+        return tuple(raw.number for raw in found if raw.number <= after)
 
     def shown(self, satisfied: bool, reason: str, detail: Detail) -> Waited:
         """The answer, with the packets decoded; blocks."""

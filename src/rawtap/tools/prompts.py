@@ -26,17 +26,20 @@ def no_reply_to_arp(address: Address) -> str:
     """A host does not answer ARP requests for its address."""
     return f"""Find out why nobody answers ARP requests for {address}. The tools are rawtap's.
 
-1. qemu_pcap_start(filter="arp") on the guest's card; then qemu_packet_send(layers=[{{"layer": "ARP",
-   "op": "who-has", "pdst": "{address}"}}]) and qemu_pcap_wait(filter="arp[6:2] = 2", timeout=3, since="start").
-2. A reply is there: compare its sender address and the Ethernet source in detail="layers". qemu_pcap_explain tells
-   when they contradict each other, or when two hosts claim one address.
-3. No reply: read `reason` and `others`. If the request itself is not in the capture, it was never on this wire: compare
-   the interface with qemu_status. Where somebody else asks, capture on the bridge as well (interface= from
-   qemu_status): a request on the bridge but not on the guest's card did not get through the bridge.
-4. The request reached the card: the guest dropped it. Look at the request with detail="hex": hardware type 1, protocol
-   type 0x0800, lengths 6 and 4, target address {address} (RFC 826). Is that the address which the guest believes to
-   have? Ask it on its console. Send the request again with another `hwdst` and as unicast to the guest's MAC address:
-   a guest that answers only one of these filters by address.
+1. qemu_pcap_start() on the guest's card, without a filter: what is broken would not pass one. Then
+   qemu_packet_send(layers=[{{"layer": "ARP", "op": "who-has", "pdst": "{address}"}}]) and
+   qemu_pcap_wait(filter="arp[6:2] = 2 and arp src host {address}", timeout=3, since="start").
+2. qemu_pcap_explain() names what is wrong in requests and replies: a reply that is malformed, or of another address, or
+   goes to somebody else; two hosts with one address; a request without an answer.
+   - Satisfied and no finding: {address} answers. Say so, and what was asked here; if somebody else gets no answer,
+     that one's request is the question: capture while it asks.
+   - Not satisfied: read `reason` and `others`. If the request itself is not in the capture, it was never on this wire:
+     compare the interface with qemu_status(). Where somebody else asks, capture on the bridge as well (interface=): a
+     request on the bridge but not on the guest's card did not get through the bridge.
+3. The request reached the card: the guest dropped it. qemu_pcap_read(filter="arp", detail="hex") has the request:
+   hardware type 1, protocol type 0x0800, lengths 6 and 4, target address {address} (RFC 826). Is that the address which
+   the guest believes to have? Ask it on its console. Send the request again with another `hwdst` and as unicast to the
+   guest's MAC address: a guest that answers only one of these filters by address.
 {_ENDING}"""
 
 
@@ -44,18 +47,22 @@ def dhcp_fails(guest: GuestName = "guest") -> str:
     """A guest does not get an address by DHCP."""
     return f"""Find out why {guest} gets no address by DHCP. The tools are rawtap's.
 
-1. qemu_pcap_start(filter="udp port 67 or udp port 68 or arp", name="{guest}") before the client starts; start it on
-   the console; qemu_pcap_wait(filter="udp port 68", count=4, timeout=15, since="start"), which counts what came while
-   the client ran: a whole exchange has four packets.
-2. qemu_pcap_explain: it pairs discover, offer, request and acknowledgement by their transaction ids.
-   - No discover at all: the client did not send, or not on this network; qemu_pcap_status has a diagnosis.
+1. qemu_pcap_start(name="{guest}") on the guest's card, without a filter: what is broken would not pass one. Start the
+   DHCP client on the console. When that call is back,
+   qemu_pcap_wait(filter="udp port 68", count=4, timeout=15, since="start") counts what came meanwhile as well: a whole
+   exchange has four packets.
+2. qemu_pcap_explain() pairs discover, offer, request and acknowledgement by their transaction ids, and names what is
+   wrong in them and who is at fault.
+   - Satisfied, no finding, and DHCP among `exchanges` is answered: a lease was given, and the wire is well. What is
+     left is what the guest does with it: its console, and the ARP probe that follows (an answer to it is a duplicate).
+   - No discover at all: the client did not send, or not on this network; `others` of the wait has what came instead,
+     and qemu_pcap_status() a diagnosis if nothing did.
    - Discover repeated, no offer: is there a server on this network? If there is none, that is the answer. If there is:
-     bad checksum, wrong magic cookie or chaddr of the discover (RFC 2131, 2 and 4.1).
+     bad checksum, wrong magic cookie, port or chaddr of the discover (RFC 2131, 2 and 4.1).
    - An offer, but the client asks again: does its xid equal the discover's? Is it sent to the broadcast address
      although the client cannot take that, or to the new address while the client set the broadcast flag?
    - A request answered by NAK, or not at all: server identifier and requested address are in options 54 and 50.
-   - An acknowledgement, and no use of it: look for the ARP probe that follows, and for an answer to it: a duplicate.
-3. Look at the one packet that breaks the chain with qemu_pcap_read(detail="layers").
+3. Look at the one packet that breaks the chain: qemu_pcap_read(filter="udp", detail="layers").
 {_ENDING}"""
 
 
@@ -63,17 +70,21 @@ def tcp_stalls(host: Host, port: Port) -> str:
     """A TCP connection hangs or is slow."""
     return f"""Find out why TCP to {host} port {port} stalls. The tools are rawtap's.
 
-1. qemu_pcap_start(filter="tcp port {port} and host {host}") before the connection is made; make it; then
-   qemu_pcap_explain. It follows handshake, retransmissions, windows and resets.
-2. By what it finds:
-   - SYN without answer: does it reach the other side (capture there)? Is its checksum right? Is ARP for the next hop
-     answered?
+1. qemu_pcap_start() on the guest's card before the connection is made, without a filter: ARP and ICMP tell why as well.
+   Make the connection. When that call is back,
+   qemu_pcap_wait(filter="tcp port {port}", count=3, timeout=5, since="start") counts what came meanwhile as well: a
+   handshake has three packets.
+2. qemu_pcap_explain() follows handshake, retransmissions, windows and resets, and names what is wrong and who is at
+   fault.
+   - Satisfied, no finding, and TCP among `exchanges` is answered: the wire is well. Both sides silent with everything
+     acknowledged: the stall is in an application, not in TCP.
+   - Nothing at all: was the address found? Look for ARP without an answer, or a name that was not found.
+   - SYN without answer: does it reach the other side (capture there)? Is its checksum right?
    - RST to the SYN: nobody listens on the port; not a stall.
    - The same sequence number again and again: the acknowledgement does not come, or is not believed. Compare its number
      with what was sent; a wrong checksum makes a receiver drop the segment without a word.
    - Window 0, or a small one that never grows: the receiving application does not read.
    - Only large segments are lost: path MTU. Look for ICMP type 3 code 4 or ICMPv6 type 2, and at the MSS in both SYNs.
-   - Both sides silent with everything acknowledged: the stall is in an application, not in TCP.
 3. qemu_timeline(filter="tcp port {port}") has the console's lines between the packets: what did the guest do when the
    last segment came?
 {_ENDING}"""
