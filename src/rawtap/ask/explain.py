@@ -140,7 +140,7 @@ async def _examine(
 def _lost(capture: Capture, packets: Packets) -> int:
     snapshot = capture.session.snapshot()
     missed = packets.missed if isinstance(packets, Tail) else 0
-    return snapshot.dropped_kernel + snapshot.dropped_interface + missed
+    return (snapshot.dropped_kernel or 0) + (snapshot.dropped_interface or 0) + missed
 
 
 def _examiner(applied: set[str], live: bool, link_type: int) -> Examiner:
