@@ -42,3 +42,24 @@ def test_a_filter_on_a_silent_wire_is_not_blamed(user: Account, wire: Wire) -> N
             assert "filter" not in row["diagnosis"]
 
     anyio.run(scenario)
+
+
+@needs_the_captures_own_count
+def test_tags_and_later_fragments_are_told(user: Account, wire: Wire) -> None:
+    """The kernel takes tags off, and a fragment's first bytes are no ports where it is not the first."""
+    head = bytes.fromhex("ffffffffffff020000000001")
+    arp, fragment = bytes.fromhex("0806") + bytes(28), bytes.fromhex("08004500001c000000b940110000" + "0a000002" * 2)
+
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            await session.call("qemu_pcap_start", interface=wire.near, filter="vlan 20")
+            for _ in range(3):
+                wire.send_bytes(head + bytes.fromhex("8100000a") + arp)
+            for _ in range(2):
+                wire.send_bytes(head + bytes.fromhex("88a800078100000a") + fragment + bytes.fromhex("0035003500000000"))
+            wire.send_bytes(head + fragment + bytes.fromhex("0035003500000000"))
+            told = (await session.call("qemu_pcap_stop"))["diagnosis"]
+            kinds = "3 'ARP with tag 10', 2 'IPv4 UDP later fragment with tag 7', 1 'IPv4 UDP later fragment'"
+            assert kinds in told, told
+
+    anyio.run(scenario)

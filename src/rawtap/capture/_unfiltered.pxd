@@ -2,10 +2,13 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
     KINDS = 32
+    NO_TAG = 0x1000
+    LATER_FRAGMENT = 0x10000
 
 cdef struct Kind:
     uint32_t protocol           # EtherType << 8 | IP protocol
-    uint32_t port               # the lower of the two, 0 where there is none
+    uint32_t port               # the lower of the two, 0 where there is none, LATER_FRAGMENT where it is in another frame
+    uint64_t tag                # the id of the outer VLAN tag, NO_TAG where there is none
     uint64_t frames
 
 cdef struct Passed:              # 64-bit words and nothing else, for it is published (see _account)
@@ -28,4 +31,4 @@ cdef class UnfilteredCount:
     cdef void note(self, const unsigned char *frame, size_t size, uint64_t most) noexcept nogil
     cdef void look_away(self) noexcept nogil
     cdef void _count(self) noexcept nogil
-    cdef void _tell(self, const unsigned char *frame, size_t size) noexcept nogil
+    cdef void _tell(self, const unsigned char *frame, size_t size, uint32_t tag) noexcept nogil

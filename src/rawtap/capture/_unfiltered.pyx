@@ -20,7 +20,21 @@ cdef extern from "<sys/socket.h>" nogil:
     int bind(int, const c_sockaddr *, unsigned int)
     int setsockopt(int, int, int, const void *, unsigned int)
     int getsockopt(int, int, int, void *, unsigned int *)
-    ssize_t recv(int, void *, size_t, int)
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+    struct msghdr:
+        iovec *msg_iov
+        size_t msg_iovlen
+        void *msg_control
+        size_t msg_controllen
+    struct cmsghdr:
+        int cmsg_level
+        int cmsg_type
+    ssize_t recvmsg(int, msghdr *, int)
+    cmsghdr *CMSG_FIRSTHDR(msghdr *)
+    cmsghdr *CMSG_NXTHDR(msghdr *, cmsghdr *)
+    unsigned char *CMSG_DATA(cmsghdr *)
     int AF_PACKET
     int SOCK_RAW
     int SOCK_NONBLOCK
@@ -52,6 +66,11 @@ cdef extern from "<linux/if_packet.h>" nogil:
         unsigned int tp_packets
     int PACKET_STATISTICS
     int PACKET_IGNORE_OUTGOING
+    int PACKET_AUXDATA
+    struct tpacket_auxdata:
+        unsigned int tp_status
+        unsigned short tp_vlan_tci
+    unsigned int TP_STATUS_VLAN_VALID
 
 
 cdef extern from "<linux/filter.h>" nogil:
@@ -69,13 +88,43 @@ cdef extern from "<linux/filter.h>" nogil:
 
 cdef enum:
     BUFFER = 32 << 10       # what the kernel makes room for: some forty small frames
-    HEAD = 64               # Ethernet, a tag, IPv4 or IPv6, ports
+    HEAD = 80               # Ethernet, some tags, IPv4 or IPv6, ports
+    AUXILIARY = 16          # words of 64 bits, for what the kernel says beside a frame
     AT_ONCE = 256           # frames in one look
     IPV4 = 0x0800
     IPV6 = 0x86DD
     VLAN = 0x8100
+    PROVIDER_VLAN = 0x88A8
+    FRAGMENT_OFFSET = 0x1FFF
     TCP = 6
     UDP = 17
+
+
+cdef ssize_t _receive(int fd, unsigned char *head, uint32_t *tag) noexcept nogil:
+    """Take the head of a frame, HEAD bytes at most, and the tag that the kernel took off it; recvmsg's value."""
+    cdef uint64_t[AUXILIARY] control  # aligned, as cmsg(3) wants it
+    cdef iovec into
+    cdef msghdr message
+    cdef cmsghdr *beside
+    cdef tpacket_auxdata *auxiliary
+    cdef ssize_t size
+    memset(&message, 0, sizeof(message))
+    into.iov_base = head
+    into.iov_len = HEAD
+    message.msg_iov = &into
+    message.msg_iovlen = 1
+    message.msg_control = control
+    message.msg_controllen = sizeof(control)
+    tag[0] = NO_TAG
+    size = recvmsg(fd, &message, 0)
+    beside = CMSG_FIRSTHDR(&message) if size >= 0 else NULL
+    while beside != NULL:
+        if beside.cmsg_level == SOL_PACKET and beside.cmsg_type == PACKET_AUXDATA:
+            auxiliary = <tpacket_auxdata *>CMSG_DATA(beside)
+            if auxiliary.tp_status & TP_STATUS_VLAN_VALID:
+                tag[0] = auxiliary.tp_vlan_tci & 0x0FFF
+        beside = CMSG_NXTHDR(&message, beside)
+    return size
 
 
 cdef class UnfilteredCount:
@@ -94,11 +143,14 @@ cdef class UnfilteredCount:
         """
         cdef sockaddr_ll address
         cdef int size = BUFFER
-        cdef int yes = loopback
+        cdef int yes = 1
         self.fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
         if self.fd < 0:
             raise OSError(errno, strerror(errno).decode())
         setsockopt(self.fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size))
+        # The tags that it takes off the frames.
+        if setsockopt(self.fd, SOL_PACKET, PACKET_AUXDATA, &yes, sizeof(yes)) != 0:
+            raise OSError(errno, strerror(errno).decode())
         if loopback and setsockopt(self.fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &yes, sizeof(yes)) != 0:
             raise OSError(errno, strerror(errno).decode())
         memset(&address, 0, sizeof(address))
@@ -132,27 +184,32 @@ cdef class UnfilteredCount:
 
     @property
     def kinds(self):
-        """The sample: tuples (EtherType, IP protocol, lower port, frames), the commonest first."""
+        """The sample: tuples (VLAN id, EtherType, IP protocol, lower port, frames), the commonest first.
+
+        `NO_TAG` stands for no VLAN, and `LATER_FRAGMENT` for the port of a fragment that has none.
+        """
         cdef Passed passed = self._read()
         found = [
-            (kind.protocol >> 8, kind.protocol & 0xFF, kind.port, kind.frames) for kind in passed.table[: passed.used]
+            (kind.tag, kind.protocol >> 8, kind.protocol & 0xFF, kind.port, kind.frames)
+            for kind in passed.table[: passed.used]
         ]
-        return sorted(found, key=lambda kind: -kind[3])
+        return sorted(found, key=lambda kind: -kind[4])
 
     cdef void look(self) noexcept nogil:
         """Take what the sample holds, and the kernel's count."""
         cdef unsigned char head[HEAD]
         cdef ssize_t size
+        cdef uint32_t tag
         cdef int taken = 0
         if not self.watching:
             return
         while taken < AT_ONCE:
-            size = recv(self.fd, head, HEAD, 0)
+            size = _receive(self.fd, head, &tag)
             if size < 0:
                 break
             taken += 1
             self.own.sampled += 1
-            self._tell(head, <size_t>size)
+            self._tell(head, <size_t>size, tag)
         self._count()
         self.changed = True
         self.publish()
@@ -163,7 +220,7 @@ cdef class UnfilteredCount:
         self.changed = True
         if self.own.sampled < most:
             self.own.sampled += 1
-            self._tell(frame, size)
+            self._tell(frame, size, NO_TAG)
 
     cdef void publish(self) noexcept nogil:
         """Let others see what was noted."""
@@ -197,30 +254,38 @@ cdef class UnfilteredCount:
         if getsockopt(self.fd, SOL_PACKET, PACKET_STATISTICS, &stats, &size) == 0:
             self.own.counted += stats.tp_packets  # reading resets it
 
-    cdef void _tell(self, const unsigned char *frame, size_t size) noexcept nogil:
+    cdef void _tell(self, const unsigned char *frame, size_t size, uint32_t tag) noexcept nogil:
         """Count one frame of the sample under its kind, while there is a place for one."""
-        cdef uint32_t type_, protocol = 0, port = 0, source, target
+        cdef uint32_t type_, protocol = 0, port = 0, source, target, offset = 0
         cdef size_t at = 12
         cdef int place = 0
         cdef Passed *own = &self.own
         if size < 14:
             return
-        if frame[12] << 8 | frame[13] == VLAN and size >= 18:
-            at = 16
         type_ = frame[at] << 8 | frame[at + 1]
+        while type_ in (VLAN, PROVIDER_VLAN) and size >= at + 6:
+            if tag == NO_TAG:
+                tag = (frame[at + 2] & 0x0F) << 8 | frame[at + 3]
+            at += 4
+            type_ = frame[at] << 8 | frame[at + 1]
         at += 2
         if type_ == IPV4 and size >= at + 20:
             protocol = frame[at + 9]
+            offset = (frame[at + 6] << 8 | frame[at + 7]) & FRAGMENT_OFFSET
             at += (frame[at] & 0x0F) * 4
         elif type_ == IPV6 and size >= at + 40:
             protocol = frame[at + 6]
             at += 40
-        if protocol in (TCP, UDP) and size >= at + 4:
+        if offset:
+            port = LATER_FRAGMENT
+        elif protocol in (TCP, UDP) and size >= at + 4:
             source = frame[at] << 8 | frame[at + 1]
             target = frame[at + 2] << 8 | frame[at + 3]
             port = min(source, target)
         while place < <int>own.used and not (
-            own.table[place].protocol == (type_ << 8 | protocol) and own.table[place].port == port
+            own.table[place].protocol == (type_ << 8 | protocol)
+            and own.table[place].port == port
+            and own.table[place].tag == tag
         ):
             place += 1
         if place == KINDS:
@@ -228,5 +293,6 @@ cdef class UnfilteredCount:
         if place == <int>own.used:
             own.table[place].protocol = type_ << 8 | protocol
             own.table[place].port = port
+            own.table[place].tag = tag
             own.used += 1
         own.table[place].frames += 1

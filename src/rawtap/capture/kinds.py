@@ -15,21 +15,36 @@ _TYPES = {
     0x88CC: "LLDP",
 }
 # https://www.iana.org/assignments/protocol-numbers
-_PROTOCOLS = {1: "ICMP", 2: "IGMP", 6: "TCP", 17: "UDP", 47: "GRE", 58: "ICMPv6", 89: "OSPF", 132: "SCTP"}
+_PROTOCOLS = {
+    1: "ICMP",
+    2: "IGMP",
+    6: "TCP",
+    17: "UDP",
+    44: "fragment",
+    47: "GRE",
+    58: "ICMPv6",
+    89: "OSPF",
+    132: "SCTP",
+}
 _LARGEST_LENGTH = 1500  # below 0x0600 the field is a length, IEEE 802.3
 
 
-def named(kinds: Iterable[tuple[int, int, int, int]]) -> tuple[tuple[str, int], ...]:
-    """Turn (EtherType, IP protocol, lower port, frames) into (name, frames), like ("IPv4 UDP port 53", 3)."""
-    return tuple((_name(type_, protocol, port), frames) for type_, protocol, port, frames in kinds)
+# Of _unfiltered.pxd.
+_NO_TAG = 0x1000
+_LATER_FRAGMENT = 0x10000
 
 
-def _name(type_: int, protocol: int, port: int) -> str:
-    if type_ <= _LARGEST_LENGTH:
-        return "802.3 LLC"
-    words = [_TYPES.get(type_, f"EtherType {type_:#06x}")]
+def named(kinds: Iterable[tuple[int, int, int, int, int]]) -> tuple[tuple[str, int], ...]:
+    """Turn (VLAN id, EtherType, IP protocol, lower port, frames) into (name, frames), like ("IPv4 UDP port 53", 3)."""
+    return tuple((_name(tag, type_, protocol, port), frames) for tag, type_, protocol, port, frames in kinds)
+
+
+def _name(tag: int, type_: int, protocol: int, port: int) -> str:
+    words = [_TYPES.get(type_, f"EtherType {type_:#06x}") if type_ > _LARGEST_LENGTH else "802.3 LLC"]
     if protocol:
         words.append(_PROTOCOLS.get(protocol, f"protocol {protocol}"))
     if port:
-        words.append(f"port {port}")
+        words.append("later fragment" if port == _LATER_FRAGMENT else f"port {port}")
+    if tag != _NO_TAG:
+        words.append(f"with tag {tag}")
     return " ".join(words)
