@@ -40,10 +40,11 @@ class Packets(Protocol):
 
 @dataclass(frozen=True)
 class Explained:
-    """A verdict on the packets of `source`, a capture's id or a path."""
+    """A verdict on the packets of `source`, a capture's id or a path, and what holds behind the wire now."""
 
     source: str
     given: Given
+    behind: tuple[str, ...] = ()
 
 
 async def explain(
@@ -75,7 +76,16 @@ async def explain(
     if given is None:
         given = await _given(capture, path, expression, before, tell)
         lab.verdicts.keep(subject, given)
-    return Explained(subject.name, given)
+    return Explained(subject.name, given, await _behind_the_wire(lab, capture))
+
+
+async def _behind_the_wire(lab: Lab, capture: Capture | None) -> tuple[str, ...]:
+    """Which guests on a capture's interface take nothing at this moment, and why."""
+    if capture is None or not capture.session.running:
+        return ()
+    cards = lab.cards_on(capture.interface)
+    troubles = [(card.guest, (await card.counters()).trouble) for card in cards]
+    return tuple(f"behind the wire of {guest}: {trouble}" for guest, trouble in troubles if trouble)
 
 
 def _subject(capture: Capture | None, path: Path | None, expression: str) -> Subject:

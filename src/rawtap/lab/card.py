@@ -14,8 +14,10 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import Protocol
 
 from rawtap.capture.session import CaptureRequest
+from rawtap.errors import GuestError
 from rawtap.guest.command_line import Nic
 from rawtap.guest.machine import Machine
+from rawtap.guest.receive_ring import receive_ring
 from rawtap.lab.bridge_services import Outside
 from rawtap.lab.captures import Capture
 from rawtap.network.dnsmasq_config import Lease
@@ -64,6 +66,63 @@ class NetworkState:
     services: str | None
     leases: tuple[Lease, ...]
     outside: Outside
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Frames between a card's wire and its guest, since the guest was booted; None for what `unknown` says why of.
+
+    Attributes:
+        sent: By the guest.
+        taken: By QEMU, for the guest.
+        waiting: For QEMU to take them, which it does as long as the guest's driver gives it room.
+        dropped: On their way to QEMU, for want of room.
+        given: Buffers that the guest's driver has given for frames to come, in all (modulo 65536).
+        free: Of these, that are still empty.
+        stuck: Some wait, and QEMU took none in a moment that is long for it; None where none waits, or nobody knows.
+    """
+
+    sent: int | None = None
+    taken: int | None = None
+    waiting: int | None = None
+    dropped: int | None = None
+    given: int | None = None
+    free: int | None = None
+    stuck: bool | None = None
+    unknown: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing more gets to the guest, in words; None where something can."""
+        if self.given == 0:
+            return "the guest's driver has given its card no buffer: the guest takes no frame"
+        full = self.free == 0 and self.stuck is not False
+        if not full and not self.stuck:
+            return None
+        taken = "QEMU takes" if self.taken is None else f"QEMU took {self.taken} frames for the guest and takes"
+        waiting = f"; {self.waiting} wait in the TAP" if self.waiting else ""
+        return f"{taken} no more: {self._why_no_more}{waiting}"
+
+    @property
+    def _why_no_more(self) -> str:
+        if self.free == 0:
+            return "every buffer that the guest's driver gave its card is full"
+        if self.free is None:
+            return "whether the guest's driver gave its card buffers is not known"
+        # virtio 1.2, 2.7.13.4: QEMU looks for buffers again when it is notified.
+        return f"the guest's driver gave its card {self.free} buffers and did not notify it, or the guest is paused"
+
+
+async def ring_counters(machine: Machine | None) -> Counters:
+    """What a guest's own receive ring tells; there is none before the card is connected."""
+    try:
+        if machine is None:
+            return Counters(unknown=dict.fromkeys(("given", "free"), "the guest is being started"))
+        ring = await receive_ring(machine)
+    except GuestError as error:
+        reason = error.evidence or str(error)
+        return Counters(unknown={"given": reason, "free": reason})
+    return Counters(given=ring.given, free=ring.free)
 
 
 class Card(Protocol):
@@ -152,6 +211,9 @@ class Card(Protocol):
             GuestFailed: QEMU does not answer.
             ImpairmentUnavailable: This kernel, or this kind of card, has no such impairment.
         """
+
+    async def counters(self) -> Counters:
+        """Its frames, on both sides of QEMU."""
 
     def is_on(self, interface: str) -> bool:
         """Whether that is its own interface, or its network's."""

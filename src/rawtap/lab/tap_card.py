@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import IPv4Interface, IPv6Interface
 
@@ -21,12 +21,15 @@ from rawtap.lab import dnsmasq
 from rawtap.lab.bridge_services import BridgeServices, Outside
 from rawtap.lab.bridges import Bridges
 from rawtap.lab.captures import Capture
-from rawtap.lab.card import Held, LinkFound, NetworkState, Sender
+from rawtap.lab.card import Counters, Held, LinkFound, NetworkState, Sender, ring_counters
 from rawtap.lab.interfaces import Interfaces
 from rawtap.network import addressing, impair, links, network, transmit
 from rawtap.network.impair import Impairment, Plug
 from rawtap.network.links import Link
 from rawtap.network.network import Bridge, BridgeSpec, Tap
+
+_LONG_FOR_QEMU = 0.05  # seconds; it takes a frame within a millisecond
+_OF_THE_TAP = ("sent", "taken", "waiting", "dropped")
 
 
 @asynccontextmanager
@@ -58,6 +61,7 @@ class TapCard:
     through_qemu: bool = field(default=False, init=False)
     _machine: Machine | None = None
     _joined: Bridge | None = None
+    _own_queue: bool = True  # the TAP's first one, which has counted every frame
 
     @property
     def name(self) -> str:
@@ -158,6 +162,7 @@ class TapCard:
                 await self._put_back(tap)
                 raise
             self.plug.up, self.plug.impairment = up, impairment
+            self._own_queue = self._own_queue and impairment.queue() is None
             queue = await to_thread(links.queue_of, tap)
             return LinkFound((await self._link()).carrier, queue)
 
@@ -189,6 +194,26 @@ class TapCard:
         except (NetworkFailed, NoSuchInterface, InterfaceDown, CaptureFailed, OSError):
             await self.machine.confirm()
             raise
+
+    async def counters(self) -> Counters:
+        """The TAP's, and those of the guest's ring."""
+        first = await self._counters()
+        if not first.waiting:
+            return first
+        await anyio.sleep(_LONG_FOR_QEMU)
+        second = await self._counters()
+        return replace(second, stuck=second.taken == first.taken)
+
+    async def _counters(self) -> Counters:
+        ring = await ring_counters(self._machine)
+        tap = await to_thread(links.find, self.name)
+        if tap is None:
+            return replace(ring, unknown={**ring.unknown, **dict.fromkeys(_OF_THE_TAP, "the TAP is gone")})
+        passed = await to_thread(links.queue_passed, tap) if self._own_queue else None
+        waiting = None if passed is None else max(0, passed - tap.sent - tap.dropped)
+        reason = "the TAP's queue has not counted from the beginning"
+        unknown = ring.unknown if waiting is not None else {**ring.unknown, "waiting": reason}
+        return replace(ring, sent=tap.received, taken=tap.sent, waiting=waiting, dropped=tap.dropped, unknown=unknown)
 
     def is_on(self, interface: str) -> bool:
         """Whether that is its TAP or its bridge."""

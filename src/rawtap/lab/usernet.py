@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface
 
 import anyio
@@ -27,7 +27,7 @@ from rawtap.guest.machine import Machine
 from rawtap.guest.profile import Profile
 from rawtap.lab.bridge_services import Outside
 from rawtap.lab.captures import Capture, Captures
-from rawtap.lab.card import Held, LinkFound, NetworkState, Sender
+from rawtap.lab.card import Counters, Held, LinkFound, NetworkState, Sender, ring_counters
 from rawtap.network import addressing, slirp
 from rawtap.network.impair import Impairment, Plug
 from rawtap.network.network import guest_mac
@@ -174,6 +174,12 @@ class UserNet:
                         cure="qemu_status shows the guest's state",
                     ) from error
                 await anyio.sleep_until(due)
+
+    async def counters(self) -> Counters:
+        """Those of the guest's ring: QEMU's own network counts nothing."""
+        ring = await ring_counters(self._machine)
+        nobody = dict.fromkeys(("sent", "taken", "waiting", "dropped"), "QEMU's own network does not count frames")
+        return replace(ring, unknown={**ring.unknown, **nobody})
 
     def is_on(self, interface: str) -> bool:
         """Whether that is it."""

@@ -64,7 +64,8 @@ _OFFLOADS = (
 class Link:
     """One interface as rtnetlink(7) shows it; the packet counters are the host's view (IFLA_STATS64).
 
-    On a TAP, received is what the guest transmitted. `idle` is true of a persistent TAP that nobody has open.
+    On a TAP, received is what the guest transmitted, sent is what its reader took, and dropped (tx_dropped) found no
+    room to wait for it. `idle` is true of a persistent TAP that nobody has open.
     """
 
     index: int
@@ -77,6 +78,7 @@ class Link:
     carrier: bool
     received: int
     sent: int
+    dropped: int = 0
     idle: bool = False
 
     @property
@@ -135,6 +137,7 @@ def link_of(message: Any) -> Link:
         carrier=bool(message["flags"] & _IFF_LOWER_UP),
         received=stats.get("rx_packets", 0),
         sent=stats.get("tx_packets", 0),
+        dropped=stats.get("tx_dropped", 0),
         idle=_is_idle(message, info),
     )
 
@@ -319,9 +322,22 @@ def reset_queue(link: Link) -> None:
 
 def queue_of(link: Link) -> str | None:
     """The kind of an interface's queue; None where the interface is gone."""
+    found = _queue(link)
+    return str(found.get_attr("TCA_KIND")) if found else None
+
+
+def queue_passed(link: Link) -> int | None:
+    """Frames that an interface's queue has handed to its driver; None where it has none that counts."""
+    found = _queue(link)
+    counted = found.get_attr("TCA_STATS2") if found else None
+    basic = counted.get_attr("TCA_STATS_BASIC") if counted else None
+    return int(basic["packets"]) if basic else None
+
+
+def _queue(link: Link) -> Any:
     with _netlink(f"ask for the queue of {link.name}", change=False) as netlink:
         found = [each for each in netlink.get_qdiscs(index=link.index) if each["parent"] == _TC_H_ROOT]
-    return str(found[0].get_attr("TCA_KIND")) if found else None
+    return found[0] if found else None
 
 
 def make_tap(name: str) -> int:

@@ -129,7 +129,7 @@ def _explanation(done: Explained, before: int, limit: int, key: str, expression:
             break
         shown.append(row)
     end = before + len(shown)
-    notes = list(verdict.notes[:_NOTES])
+    notes = [*done.behind, *verdict.notes[:_NOTES]]
     if len(verdict.notes) > _NOTES:
         notes.append(f"and {len(verdict.notes) - _NOTES} notes more: a filter selects fewer packets")
     notes += tags_told(given.tagged, expression)

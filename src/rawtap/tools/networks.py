@@ -24,6 +24,19 @@ class NetworkInfo(Answer):
     subnet6: str | None
 
 
+class CardRow(Answer):
+    """Frames between the wire and the guest since its boot; null where `unknown` says why."""
+
+    sent: int | None = Field(description="By the guest.")
+    taken: int | None = Field(description="By QEMU, for the guest.")
+    waiting: int | None = Field(description="For QEMU, which takes them while the guest gives it room.")
+    dropped: int | None = Field(description="On their way to QEMU, for want of room.")
+    given: int | None = Field(description="Buffers that the guest's driver gave the card, modulo 65536.")
+    free: int | None = Field(description="Of these, still empty.")
+    trouble: str | None = Field(description="Why nothing more gets to the guest at this moment.")
+    unknown: dict[str, str]
+
+
 class LeaseRow(Answer):
     """An address that dnsmasq gave."""
 
@@ -70,6 +83,15 @@ def network_of(card: Card | None) -> NetworkInfo | None:
         gateway6=str(address6.ip) if address6 else None,
         subnet6=str(address6.network) if address6 else None,
     )
+
+
+async def card_row(card: Card | None) -> CardRow | None:
+    """How frames get to a guest and from it, None where it has no network."""
+    if card is None:
+        return None
+    counters = await card.counters()
+    known = {name: value for name, value in asdict(counters).items() if name in CardRow.model_fields}
+    return CardRow(**known, trouble=counters.trouble)
 
 
 def network_row(lab: Lab, card: Card) -> NetworkRow:
