@@ -20,6 +20,9 @@ loader and the NSS database (glibc's posix/fork.c). libpcap looks services and p
 getprotobyname_r, which take no other lock once the NSS modules are loaded. Were the child to meet a lock that nobody
 in it can open, then the deadline ends it: the filter is refused, and nothing hangs.
 
+*Jumps.* bpf_validate lets a program jump backwards, and bpf_filter follows: one that goes in a circle runs for ever. The
+kernel refuses every backward jump, and so does this module, wherever the program is to run. What needs one is `protochain`.
+
 *Harmless expressions* (`is_harmless`) are compiled in place. A fork costs 2 to 5 ms, depending on the server's memory;
 to compile "udp port 53" takes 10 us.
 
@@ -157,6 +160,7 @@ cdef extern from "<linux/filter.h>" nogil:
     int BPF_W
     int BPF_ABS
     int BPF_JMP
+    int BPF_JA
     int BPF_JEQ
     int BPF_RET
     int BPF_K
@@ -525,12 +529,37 @@ cdef int _compile(
         with nogil:
             _ask_child(handle, c_text, optimize, bounds, &answer)
         _take(&answer, bounds, <program_view *>program)
+        _require_end(<program_view *>program)
         return 0
     with nogil:
         status = pcap_compile(handle, program, c_text, optimize, PCAP_NETMASK_UNKNOWN)
     if status != 0:
         raise FilterRefused(_text(pcap_geterr(handle)))
+    _require_end(<program_view *>program)
     return 0
+
+
+cdef bint _ends(const bpf_insn *program, u_int count) noexcept nogil:
+    """Whether a valid program comes to its end whatever the packet: it jumps forwards only.
+
+    Conditional jumps have no sign; libpcap takes the distance of the other kind for a signed one.
+    """
+    cdef u_int at
+    for at in range(count):
+        if program[at].code == (BPF_JMP | BPF_JA) and <int>program[at].k < 0:
+            return False
+    return True
+
+
+cdef int _require_end(program_view *program) except -1:
+    """Free a program that may not come to its end, and refuse the expression."""
+    if _ends(program.bf_insns, program.bf_len):
+        return 0
+    pcap_freecode(<bpf_program *>program)
+    raise FilterRefused(
+        "its program jumps backwards, and the kernel takes no such (that is what protochain needs); "
+        "without protochain, ip6 or ip[9] and ip6[6] select by the first header"
+    )
 
 
 cdef int _take(Answer *answer, const Bounds *bounds, program_view *program) except -1:
@@ -617,6 +646,7 @@ def passes(bytes program, bytes frame):
     """
     cdef const bpf_insn *first = <const bpf_insn *><const char *>program
     cdef const unsigned char *data = frame
-    if len(program) % sizeof(bpf_insn) != 0 or not bpf_validate(first, <int>(len(program) // sizeof(bpf_insn))):
+    cdef u_int count = <u_int>(len(program) // sizeof(bpf_insn))
+    if len(program) % sizeof(bpf_insn) != 0 or not bpf_validate(first, <int>count) or not _ends(first, count):
         raise ValueError("it is no program for a filter")
     return bpf_filter(first, data, <unsigned int>len(frame), <unsigned int>len(frame)) != 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -25,9 +26,10 @@ from support import children_of, eventually, exists, status_of
 
 LOOKED_UP = ("unknown host", "unknown network", "unknown ether")  # how libpcap's texts begin that say so
 SLOW = "port " + " or ".join(map(str, range(289)))  # 6 s; 1911 characters
-LONG = " or ".join(f"ip6 protochain {number}" for number in range(50))  # 14 kB of instructions
+LONG = " or ".join(f"ether[{number}:4] = 1" for number in range(880))  # 14 kB of instructions
 TOO_LONG = " or ".join(f"ip6 protochain {number}" for number in range(200))
 WLAN = 105  # DLT_IEEE802_11
+BPF_JA, BPF_RET = 0x05, 0x06  # linux/filter.h
 
 HARMLESS = [
     "",
@@ -43,7 +45,6 @@ OTHERS = [
     "tcp[13] & 2 != 0",
     "len > 100",
     "vlan and ip",
-    "ip6 protochain 6",
     "tcp port http",
     "wlan type data",
     "inbound",
@@ -171,6 +172,20 @@ def test_no_name_is_looked_up_and_nobody_waits_for_one() -> None:
     began = time.monotonic()
     assert result("host example.com") == "unknown host 'example.com'"
     assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("in_child", [True, False])
+@pytest.mark.parametrize("expression", ["ip6 protochain 6", "udp or ip protochain 17"])
+def test_a_program_that_jumps_backwards_is_refused(expression: str, in_child: bool) -> None:
+    assert str(result(expression, in_child=in_child)).startswith("its program jumps backwards")
+
+
+def test_a_program_that_goes_in_a_circle_is_not_run() -> None:
+    """libpcap's own bpf_validate takes it."""
+    circle = struct.pack("=HBBi", BPF_JA, 0, 0, -1) + struct.pack("=HBBI", BPF_RET, 0, 0, 0)
+    with pytest.raises(ValueError, match="no program"):
+        _bpf.passes(circle, bytes(60))
+    assert _bpf.passes(struct.pack("=HBBi", BPF_JA, 0, 0, 0) + struct.pack("=HBBI", BPF_RET, 0, 0, 1), bytes(60))
 
 
 def test_the_child_can_do_nothing_but_compile() -> None:

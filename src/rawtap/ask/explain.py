@@ -135,7 +135,7 @@ async def _examine(packets: Packets, applied: set[str], most: int | None, tell: 
 def _lost(capture: Capture, packets: Packets) -> int:
     snapshot = capture.session.snapshot()
     missed = packets.missed if isinstance(packets, Tail) else 0
-    return snapshot.dropped_kernel + snapshot.dropped_interface + missed
+    return (snapshot.dropped_kernel or 0) + (snapshot.dropped_interface or 0) + missed
 
 
 def _examiner(link_type: int, applied: set[str]) -> Examiner:

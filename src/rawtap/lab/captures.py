@@ -25,6 +25,8 @@ from rawtap.packets.tail import Part
 from rawtap.settings import Settings
 
 _KEPT = 200  # finished ones that are still listed
+_PATIENCE = 0.5  # seconds, for a look at a file
+_LOOKERS = 4
 
 
 class Feed(Protocol):
@@ -118,8 +120,10 @@ class Captures:
     _by_id: dict[str, Capture] = field(default_factory=dict)
     _counter: int = 0
     _opening: int = 0
-    _keeper: Trimmer | None = None
-    _keeper_lock: anyio.Lock = field(default_factory=anyio.Lock)
+    _trimmer: Trimmer | None = None
+    _trimmer_lock: anyio.Lock = field(default_factory=anyio.Lock)
+    # Of their own: those that hang take no thread from anybody else.
+    _lookers: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(_LOOKERS))
 
     def __contains__(self, capture_id: str) -> bool:
         return capture_id in self._by_id
@@ -203,17 +207,17 @@ class Captures:
 
     async def _kept(self) -> Trimmer:
         """The trimmer of capture files, started with the first of them."""
-        async with self._keeper_lock:
-            if self._keeper is None:
+        async with self._trimmer_lock:
+            if self._trimmer is None:
                 try:
-                    self._keeper = await to_thread(Trimmer)
+                    self._trimmer = await to_thread(Trimmer)
                 except OSError as error:
                     raise ServerExhausted.of(error) or CaptureFailed(
                         "the process that keeps capture files whole cannot be started",
                         evidence=str(error),
                         cure="qemu_doctor checks the set-up",
                     ) from error
-            return self._keeper
+            return self._trimmer
 
     def _forget_old(self) -> None:
         finished = [key for key, capture in self._by_id.items() if not capture.session.running]
@@ -226,14 +230,27 @@ class Captures:
 
     async def report(self, capture: Capture, *, at_once: bool = False) -> CaptureReport:
         """A capture's row as it is now; one that has just begun says only `at_once` why it is empty."""
-        return await _report(capture, capture.session.snapshot(), at_once=at_once)
+        return await self._report(capture, capture.session.snapshot(), at_once=at_once)
 
     async def stop(self, capture: Capture) -> CaptureReport:
         """End a capture with everything that was on the wire in its file; one that has ended is reported again."""
         with anyio.CancelScope(shield=True):
             await capture.feed.cut()
             snapshot = await to_thread(capture.session.stop)
-        return await _report(capture, snapshot)
+        return await self._report(capture, snapshot)
+
+    async def _report(self, capture: Capture, snapshot: Snapshot, *, at_once: bool = False) -> CaptureReport:
+        explain = partial(capture.observation.explain, capture.session, snapshot, at_once=at_once)
+        warnings, diagnosis = await to_thread(explain)
+        looked = await self._look(capture.session) if snapshot.state == "running" else []
+        snapshot = replace(snapshot, warnings=(*snapshot.warnings, *looked, *warnings))
+        return CaptureReport(capture, snapshot, diagnosis)
+
+    async def _look(self, session: CaptureSession) -> list[str]:
+        """What a look at the file of a running capture finds; a disk that hangs holds nobody up."""
+        with anyio.move_on_after(_PATIENCE):
+            return await to_thread(session.look, abandon_on_cancel=True, limiter=self._lookers)
+        return ["its file cannot be looked at: the disk does not answer"]
 
     async def discard(self, capture: Capture) -> None:
         """End a capture and forget it, with its files."""
@@ -265,12 +282,5 @@ class Captures:
         for capture in self.all():
             await capture.feed.cut()
             await to_thread(capture.session.close)
-        if self._keeper:
-            await to_thread(self._keeper.close)
-
-
-async def _report(capture: Capture, snapshot: Snapshot, *, at_once: bool = False) -> CaptureReport:
-    explain = partial(capture.observation.explain, capture.session, snapshot, at_once=at_once)
-    warnings, diagnosis = await to_thread(explain)
-    snapshot = replace(snapshot, warnings=(*snapshot.warnings, *warnings))
-    return CaptureReport(capture, snapshot, diagnosis)
+        if self._trimmer:
+            await to_thread(self._trimmer.close)

@@ -157,7 +157,7 @@ class Observation:
             interface=self.link.name,
             filter=session.request.filter,
             duration=snapshot.duration,
-            dropped=snapshot.dropped_kernel,
+            dropped=snapshot.dropped_kernel or 0,
             before=_state(self.link),
             after=_state(sight.links.get(self.link.index)) if sight else None,
             error=str(snapshot.error) if snapshot.error else None,
