@@ -2,8 +2,8 @@
 
 Where they do, a bridge drops frames whose IP header contradicts itself or the frame, and cuts off what follows the IP
 packet (br_validate_ipv4, net/bridge/br_netfilter_hooks.c). Container engines rely on it. Its switches are those of a
-network namespace (linux/Documentation/networking/ip-sysctl.rst): the attribute of the same name that each bridge has can
-switch it on for one bridge, not off.
+network namespace (linux/Documentation/networking/ip-sysctl.rst): the attribute of the same name that each bridge has
+can switch it on for one bridge, not off.
 """
 
 from __future__ import annotations
