@@ -7,6 +7,9 @@ it runs has them until `raised` says so. Capabilities are an attribute of a thre
 nothing to the others, and a thread starts with what its creator has at that moment, so the main thread
 must hold none when it starts one: `lay_down` sees to that, for root as well.
 
+A service manager may give the three as ambient capabilities instead (systemd's AmbientCapabilities=): then this
+interpreter has them, with no-new-privileges as well, which would make those of a file void.
+
 A container's bounding set may lack some of the three: execve(2) then leaves these out, and what needs them says so.
 
 Children get nothing: file capabilities do not pass through execve(2), and all are started with no-new-privileges.
@@ -31,7 +34,7 @@ from rawtap.errors import RawtapError
 
 PRIVATE_INTERPRETER = "python-rawtap"
 
-_PR_CAPBSET_READ = 23  # linux/prctl.h
+_PR_CAPBSET_READ, _PR_CAP_AMBIENT, _AMBIENT_CLEAR_ALL = 23, 47, 4  # linux/prctl.h
 _VERSION_3 = 0x20080522  # _LINUX_CAPABILITY_VERSION_3, linux/capability.h: two 32-bit words a set
 
 
@@ -106,10 +109,13 @@ def _call(function: ctypes._NamedFuncPointer, words: ctypes.Array[_Word]) -> Non
 def lay_down() -> None:
     """Take every capability of the calling thread out of force; the permitted ones can be raised again.
 
-    Must run in the main thread before any other thread is started.
+    Nor does a child get any, where a service manager gave them as ambient ones. Must run in the main thread before any
+    other thread is started.
     """
-    held = current()
-    _set(CapabilitySets(0, held.permitted, held.inheritable))
+    if _libc.prctl(_PR_CAP_AMBIENT, _AMBIENT_CLEAR_ALL, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    _set(CapabilitySets(0, current().permitted, 0))
 
 
 def keep_only(*capabilities: Capability) -> None:

@@ -154,7 +154,7 @@ async def qemu_boot(
     wait_for_prompt: bool = True,
     timeout: Annotated[float, Field(ge=0, le=3600, description="Seconds to wait for the prompt.")] = 60,
     capture: Annotated[
-        bool, Field(description="Capture its network, armed before the guest's first instruction.")
+        bool, Field(description="Capture its card, armed before the guest's first instruction.")
     ] = False,
     capture_filter: Annotated[str, Field(description="pcap-filter(7) expression for that capture.")] = "",
     overlay: Annotated[
