@@ -353,7 +353,9 @@ def test_a_child_has_no_capability_and_gets_none(anyone: Account) -> None:
 
 def test_a_server_whose_starter_ignores_the_end_of_children_sees_its_own(user: Account) -> None:
     async def scenario() -> None:
-        async with serving(user, before=("sh", "-c", "trap '' CHLD; exec \"$@\"", "sh")) as session:
+        ignore = "signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
+        ignoring = f"import os, signal, sys; {ignore}; os.execvp(sys.argv[1], sys.argv[1:])"
+        async with serving(user, before=(sys.executable, "-c", ignoring)) as session:
             await session.boot(network=False, wait_for_prompt=False)
             assert (await session.call("qemu_shutdown", timeout=0))["exit_code"] == 0
 
