@@ -261,6 +261,12 @@ def test_a_reset_in_the_window_ends_everything() -> None:
     assert codes(packets) == []
 
 
+def test_a_reset_of_a_connection_from_before_is_no_fault() -> None:
+    """The other end still has the old one (RFC 9293, 3.5.1, figure 9)."""
+    old = [SYN, (0.1, reply("A", 700_000, 800_000)), (0.11, segment("R", 800_000))]
+    assert codes([*old, (3, SYN), (3.1, SYN_ACK), (3.2, OPEN), (3.3, ABC), (3.4, reply("A", 5001, 1004))]) == []
+
+
 def test_data_on_its_way_is_no_proof_that_a_reset_was_not_heeded() -> None:
     assert codes([*SLOW, (1, FIN), (1.001, RESET), (1.07, reply("PA", 5001, 1001, b"abc"))]) == []
 
