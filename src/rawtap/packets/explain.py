@@ -20,6 +20,7 @@ from rawtap.packets.judges.frames import FrameJudge
 from rawtap.packets.judges.leases import LeaseJudge
 from rawtap.packets.judges.names import NameJudge
 from rawtap.packets.judges.neighbors import NeighborJudge
+from rawtap.packets.judges.unread import UnreadJudge
 from rawtap.packets.transport import Quoted
 
 __all__ = ["Examiner", "Exchange", "Finding", "Verdict"]
@@ -39,11 +40,16 @@ class Examiner:
     """Judges the packets of one capture.
 
     `answers_pass` tells whether the capture's filter lets a frame pass; without it everything is taken to pass.
+    `sees_all` is whether the capture stands where all that a host is told comes by; of a file that is not known.
     """
 
-    def __init__(self, link_type: int, *, answers_pass: Callable[[bytes], bool] | None = None) -> None:
+    def __init__(
+        self, link_type: int, *, answers_pass: Callable[[bytes], bool] | None = None, sees_all: bool = True
+    ) -> None:
         self._link_type = link_type
         self._answers_pass = answers_pass
+        self._sees_all = sees_all
+        self._unread = UnreadJudge()
         self._findings = Findings()
         self.examined = 0  # packets
         self._frames = FrameJudge(self._findings)
@@ -55,6 +61,7 @@ class Examiner:
         self._connections = ConnectionJudge(self._findings, self._connection_passes)
         self._judges = (
             self._frames, self._neighbors, self._leases, self._names, self._echoes, self._fragments, self._connections,
+            self._unread,
         )  # fmt: skip
 
     def add(self, number: int, time_ns: int, length: int, data: bytes) -> None:
@@ -70,8 +77,11 @@ class Examiner:
         `lost` packets were dropped by the capture, or overwritten by its ring.
         """
         findings = self._findings.copy()
-        notes: list[str] = [*self._frames.notes(), *self._names.notes()]
-        for requests in self._requests:
+        notes: list[str] = [*self._frames.notes(), *self._names.notes(), *self._unread.notes()]
+        is_blind = self._neighbors.only_broadcasts and not self._sees_all
+        if is_blind:
+            notes.append("No frame to a single host is here: answers could not be seen, and are not missed")
+        for requests in self._requests if not is_blind else ():
             notes += requests.settle(until_ns, findings, self._answer_passes)
         self._leases.settle(until_ns, findings)
         notes += self._connections.settle(until_ns, findings)
