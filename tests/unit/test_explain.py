@@ -215,6 +215,10 @@ CLEAN: dict[str, list[Timed | Any]] = {
     ],
     "duplicate acknowledgments": [*HANDSHAKE, *[reply("A", 5001, 1001)] * 4],
     "an RST after the FINs": [*HANDSHAKE, *CLOSE[:2], segment("R", 1002)],
+    "data beyond the window that is taken": [
+        SYN, reply("SA", 5000, 1001, window=10), OPEN, segment("PA", 1001, 5001, b"a" * 100),
+        (0.1, reply("A", 5001, 1101, window=10)),
+    ],
     "a window that closes for a moment": [
         *HANDSHAKE, reply("A", 5001, 1001, window=0), (0.5, reply("A", 5001, 1001, window=900)),
     ],
@@ -233,6 +237,9 @@ CLEAN: dict[str, list[Timed | Any]] = {
     ],
     "an acknowledgment captured before its data": [
         *HANDSHAKE, (1.0, reply("A", 5001, 1004)), (1.0001, segment("PA", 1001, 5001, b"abc")),
+    ],
+    "an acknowledgment of what is captured later": [
+        *HANDSHAKE, (1, reply("A", 5001, 1004)), (1.5, segment("PA", 1001, 5001, b"abc")),
     ],
     "a segment captured twice": [
         *HANDSHAKE, (1, segment("PA", 1001, 5001, b"abc")), (1.0001, segment("PA", 1001, 5001, b"abc")),
@@ -384,12 +391,11 @@ DEFECTS: dict[str, tuple[list[Timed | Any], str]] = {
         *HANDSHAKE, segment("PA", 1001, 5001, b"abc"), reply("A", 5001, 1001, window=0)], "tcp.zero_window"),
     "data after the FIN": (
         [*HANDSHAKE, *CLOSE, segment("PA", 1002, 5002, b"abc"), reply("A", 5002, 1005)], "tcp.data_after_fin"),
-    "an acknowledgment of nothing": ([*HANDSHAKE, reply("A", 5001, 2001)], "tcp.ack_beyond"),
-    "an acknowledgment of what comes later": ([
-        *HANDSHAKE, (1, reply("A", 5001, 1004)), (1.5, segment("PA", 1001, 5001, b"abc"))], "tcp.ack_beyond"),
+    "an acknowledgment of nothing": (
+        [*HANDSHAKE, (1, reply("A", 5001, 2001)), (1.5, segment("A", 1001, 5001))], "tcp.ack_beyond"),
     "data beyond the window": ([
         SYN, reply("SA", 5000, 1001, window=10), OPEN, segment("PA", 1001, 5001, b"a" * 100),
-        (0.1, reply("A", 5001, 1101, window=10))], "tcp.outside_window"),
+        (0.1, reply("A", 5001, 1011, window=0)), (0.2, reply("A", 5001, 1011, window=10))], "tcp.outside_window"),
     "data that is never acknowledged": ([*HANDSHAKE, segment("PA", 1001, 5001, b"abc")], "tcp.stalled"),
     "data that is acknowledged late": (
         [*HANDSHAKE, segment("PA", 1001, 5001, b"abc"), (4, reply("A", 5001, 1004))], "tcp.stalled"),
@@ -409,6 +415,7 @@ BESIDE = {
     "a fragment beyond the largest packet": ["ip.fragments_incomplete"],
     "a SYN acknowledged by another number": ["tcp.reset"],
     "a reset connection": [],
+    "data beyond the window": ["tcp.stalled"],
     "a group as Ethernet source": ["ethernet.destination_group"],
     "a group as IPv4 source": ["ethernet.destination_group"],
     "a loopback address": ["ethernet.destination_group"],
