@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from _bench.plan import Bench
     from _bench.report import Table
 
-_ROWS = range(1, 15)
+_ROWS = range(1, 16)
 _FAILED = 2
 
 
