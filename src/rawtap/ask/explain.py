@@ -120,7 +120,7 @@ async def _examine(packets: Packets, applied: set[str], most: int | None, tell: 
     ends = time.monotonic() + SECONDS
     size = _BATCH if most is None else min(_BATCH, most)
     batch = await to_thread(packets.take, size)
-    examiner = await to_thread(_examiner, packets.link_type, applied)
+    examiner = await to_thread(_examiner, packets.link_type, applied, isinstance(packets, Tail))
     until, examined = 0, 0
     while batch:
         await to_thread(_add, examiner, batch)
@@ -138,12 +138,14 @@ def _lost(capture: Capture, packets: Packets) -> int:
     return (snapshot.dropped_kernel or 0) + (snapshot.dropped_interface or 0) + missed
 
 
-def _examiner(link_type: int, applied: set[str]) -> Examiner:
+def _examiner(link_type: int, applied: set[str], sees_all: bool) -> Examiner:
     """One that knows which answers the filters would have let through; it is loaded when the first is needed."""
     from rawtap.packets.explain import Examiner
 
     programs = [_bpf.instructions(each, link_type=link_type) for each in applied]
-    return Examiner(link_type, answers_pass=lambda frame: all(_bpf.passes(each, frame) for each in programs))
+    return Examiner(
+        link_type, answers_pass=lambda frame: all(_bpf.passes(each, frame) for each in programs), sees_all=sees_all
+    )
 
 
 def _add(examiner: Examiner, batch: Sequence[tuple[int, int, int, int, bytes]]) -> None:
