@@ -71,7 +71,7 @@ async def explain(
     """
     lab.require_open()
     await to_thread(filters.checked, expression)
-    capture, path = chosen(lab, capture_id, path)
+    capture, path = await chosen(lab, capture_id, path)
     if capture:
         await capture.notifier.caught_up()
     packets = await to_thread(_open, capture, path, expression)
