@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -40,21 +41,47 @@ class HttpServer:
         self, method: str = "POST", body: object = None, path: str = "/mcp", **headers: str | None
     ) -> tuple[int, dict[str, str], str]:
         """A request by hand: its status, headers and body. A header of None is left out; `_` stands for "-"."""
-        place = urlsplit(self.url)
+        with self.asked(method, body, path, **headers) as answer:
+            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read().decode()
+
+    @contextmanager
+    def asked(
+        self, method: str = "POST", body: object = None, path: str = "/mcp", **headers: str | None
+    ) -> Iterator[http.client.HTTPResponse]:
+        """The answer to a request once its headers are here; leaving closes the connection, whatever is to come."""
+        with self.sent(method, body, path, **headers) as connection:
+            yield connection.getresponse()
+
+    @contextmanager
+    def sent(
+        self, method: str = "POST", body: object = None, path: str = "/mcp", **headers: str | None
+    ) -> Iterator[http.client.HTTPConnection]:
+        """A connection on which a request was sent; leaving closes it."""
         sent: dict[str, str | None] = {
             "Authorization": f"Bearer {self.token}",
             "Content-Type": "application/json",
             "Accept": "application/json, text/event-stream",
         }
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=30)
+        connection = http.client.HTTPConnection(*self.address, timeout=30)
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         connection.request(method, path, data, {name: value for name, value in sent.items() if value is not None})
-        answer = connection.getresponse()
         try:
-            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read().decode()
+            yield connection
         finally:
             connection.close()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        place = urlsplit(self.url)
+        return str(place.hostname), int(place.port or 0)
+
+    def half_open(self, start: bytes = b"POST /mcp HTTP/1.1\r\nHost: ", source: str = "127.0.0.1") -> socket.socket:
+        """A connection on which only the beginning of a request was sent."""
+        half = socket.create_connection(self.address, timeout=30, source_address=(source, 0))
+        half.sendall(start)
+        return half
 
 
 HELLO = {
@@ -81,13 +108,11 @@ class HandSession:
         self._post({"jsonrpc": "2.0", "method": "notifications/initialized"})
 
     def _post(self, message: Mapping[str, Any]) -> tuple[int, dict[str, str], str]:
-        return self.server.request(body=message, path=self.path, Mcp_Session_Id=self.id, MCP_Protocol_Version=VERSION)
+        return self.server.request(body=message, path=self.path, **self.headers)
 
     def call(self, name: str, /, **arguments: Any) -> dict[str, Any]:
         """Call a tool."""
-        self._number += 1
-        params = {"name": name, "arguments": arguments}
-        status, _, body = self._post({"jsonrpc": "2.0", "id": self._number, "method": "tools/call", "params": params})
+        status, body = self.ask("tools/call", name=name, arguments=arguments)
         assert status == 200, body
         events = [json.loads(line.removeprefix("data: ")) for line in body.splitlines() if line.startswith("data: {")]
         assert events, "no answer"
@@ -95,9 +120,31 @@ class HandSession:
         assert not result.get("isError"), result
         return dict(result["structuredContent"])
 
+    def ask(self, method: str, /, **params: object) -> tuple[int, str]:
+        """Ask anything; the answer's status and body."""
+        status, _, body = self._post(self.message(method, **params))
+        return status, body
+
+    def message(self, method: str, /, **params: object) -> dict[str, object]:
+        """A request of a number of its own."""
+        self._number += 1
+        return {"jsonrpc": "2.0", "id": self._number, "method": method, "params": params}
+
+    @property
+    def headers(self) -> dict[str, str | None]:
+        """What each of its requests has."""
+        return {"Mcp_Session_Id": self.id, "MCP_Protocol_Version": VERSION}
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the server still knows it."""
+        status, body = self.ask("ping")
+        assert status in {200, 404}, body
+        return status == 200
+
     def end(self) -> int:
         """End it."""
-        return self.server.request("DELETE", path=self.path, Mcp_Session_Id=self.id, MCP_Protocol_Version=VERSION)[0]
+        return self.server.request("DELETE", path=self.path, **self.headers)[0]
 
 
 @contextmanager

@@ -128,7 +128,7 @@ def test_a_signal_ends_the_server_while_stdin_is_full(user: Account) -> None:
         end_by(client, "SIGTERM")
         client.process.stdin.close()
         client.process.stdin = None
-        client.process.communicate(timeout=10)
+        client.process.communicate(timeout=60)
         assert client.process.returncode == 0
 
 

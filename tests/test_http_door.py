@@ -21,6 +21,7 @@ from support import (
     RAWTAP,
     Account,
     ToolFailed,
+    Wire,
     children_of,
     command_of,
     eventually,
@@ -114,12 +115,22 @@ def test_a_host_or_an_origin_that_is_not_allowed_is_refused(http: HttpServer) ->
     port = http.url.rpartition(":")[2].removesuffix("/mcp")
     for host in ("rebound.example", f"rebound.example:{port}", "127.0.0.1", "127.0.0.1:1", ""):
         assert http.request(body=HELLO, Host=host)[0] == 421
-    for origin in ("http://rebound.example", f"http://127.0.0.1:{port}", "null"):
-        assert http.request(body=HELLO, Origin=origin)[0] == 403
-    for host in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}"):
-        status, headers, _ = http.request(body=HELLO, Host=host)
-        assert status == 200
-        http.request("DELETE", Mcp_Session_Id=headers["mcp-session-id"])
+    strange = [
+        "http://rebound.example",
+        f"http://rebound.example:{port}",
+        f"ftp://127.0.0.1:{port}",
+        "http://127.0.0.1:1",
+    ]
+    for origin in (*strange, f"127.0.0.1:{port}", "http://127.0.0.1", "null", ""):
+        assert http.request(body=HELLO, Origin=origin)[0] == 403, origin
+
+
+def test_the_server_is_known_by_its_names_in_any_case_and_its_own_pages_may_ask(http: HttpServer) -> None:
+    port = http.url.rpartition(":")[2].removesuffix("/mcp")
+    for host in (f"localhost:{port}", f"LocalHost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}"):
+        assert http.request("GET", Host=host)[0] == 400  # no session
+        assert http.request("GET", Host=host, Origin=f"http://{host}")[0] == 400
+    assert http.request("GET", Origin=f"HTTP://LOCALHOST:{port}")[0] == 400
 
 
 def test_the_operator_can_allow_hosts_and_origins(user: Account) -> None:
@@ -133,29 +144,34 @@ def test_the_operator_can_allow_hosts_and_origins(user: Account) -> None:
             ("x.example:9", 421),
         ):
             assert server.request(body=HELLO, Host=host)[0] == expected
+        assert server.request("GET", Host="Lab.Example", Origin="https://lab.example")[0] == 400  # no session
         status, headers, _ = server.request(body=HELLO, Origin="https://tool.example")
         assert (status, headers["access-control-allow-origin"]) == (200, "https://tool.example")
         assert server.request(body=HELLO, Origin="https://other.example")[0] == 403
         # What a browser asks before; it sends no token with it.
         asked = {"Origin": "https://tool.example", "Access_Control_Request_Method": "POST", "Authorization": None}
-        status, headers, _ = server.request("OPTIONS", Access_Control_Request_Headers="authorization", **asked)
-        assert status == 200
-        assert "authorization" in headers["access-control-allow-headers"].lower()
+        wanted = ["authorization", "content-type", "last-event-id", "mcp-method", "mcp-name", "mcp-protocol-version"]
+        wanted.append("mcp-session-id")
+        status, headers, body = server.request("OPTIONS", Access_Control_Request_Headers=",".join(wanted), **asked)
+        assert status == 200, body
+        assert set(wanted) <= set(headers["access-control-allow-headers"].lower().split(", "))
+        assert headers["access-control-allow-origin"] == "https://tool.example"
         assert server.request("OPTIONS", **(asked | {"Origin": "https://other.example"}))[0] == 400
 
 
 # ----------------------------------------------------------------------------- limits
 
 
-def test_a_client_too_many_is_told_so_until_another_goes(user: Account) -> None:
+def test_a_client_too_many_is_told_so_while_the_others_have_guests(user: Account) -> None:
     async def scenario(server: HttpServer) -> None:
         first = HandSession(server)
-        text = r"server.limit: 1 clients are connected already \(the limit is 1\). End one"
+        first.call("qemu_boot", profile="u-boot-riscv64")
+        text = r"server.limit: 1 clients are connected, and have guests or captures already \(the limit is 1\). End one"
         with pytest.RaisesGroup(pytest.RaisesExc(MCPError, match=text), flatten_subgroups=True):
             await connected(server).__aenter__()
-        status, _, body = server.request(body=HELLO, path="/mcp/a")
-        assert (status, "server.limit" in body) == (503, True)
-        assert first.end() == 200
+        status, headers, body = server.request(body=HELLO, path="/mcp/a")
+        assert (status, "server.limit" in body, headers["retry-after"]) == (503, True, "5")
+        first.call("qemu_shutdown")
         async with connected(server) as second:
             assert (await second.call("qemu_status"))["guests"] == []
 
@@ -163,14 +179,20 @@ def test_a_client_too_many_is_told_so_until_another_goes(user: Account) -> None:
         anyio.run(scenario, server)
 
 
-def test_so_is_a_session_too_many_of_a_shared_lab(user: Account) -> None:
-    with http_server(user, "--max-clients", "2", "--shared") as server:
-        sessions = [HandSession(server) for _ in range(2)]
-        status, _, body = server.request(body=HELLO)
-        assert status == 503
-        assert "server.limit: 2 sessions are open already (the limit is 2)" in body
-        assert sessions[0].end() == 200
+def test_so_is_a_session_too_many_of_a_shared_lab_while_the_others_are_in_calls(user: Account, wire: Wire) -> None:
+    async def scenario(server: HttpServer) -> None:
+        async with connected(server, mode="legacy") as session, anyio.create_task_group() as group:
+            await session.call("qemu_pcap_start", interface=wire.near)
+            group.start_soon(lambda: session.call("qemu_pcap_wait", filter="udp port 9", timeout=600))
+            assert await eventually_async(lambda: "armed" in session.progress)
+            status, headers, body = server.request(body=HELLO)
+            assert (status, headers["retry-after"]) == (503, "5")
+            assert "server.limit: 1 sessions are open already (the limit is 1)" in body
+            group.cancel_scope.cancel()
         HandSession(server)
+
+    with http_server(user, "--max-clients", "1", "--shared", "--allow-interface", wire.near) as server:
+        anyio.run(scenario, server)
 
 
 def test_what_opens_no_session_leaves_no_client(user: Account) -> None:
@@ -180,7 +202,8 @@ def test_what_opens_no_session_leaves_no_client(user: Account) -> None:
         assert server.request("GET")[0] == 400
         assert server.request("PUT")[0] in {400, 405}
         assert server.request(body=HELLO, path="/other")[0] == 404
-        assert server.request(body=HELLO, path="/mcp/..%2f..")[0] == 404
+        for encoded in ("/..%2f..", "/a%0a", "/a%3F", "%0a", "%3Fx", "/%61", "/a%00", "%2fa"):
+            assert server.request(body=HELLO, path=f"/mcp{encoded}")[0] == 404, encoded
         HandSession(server)
         assert not user.captures.exists()
 

@@ -17,7 +17,7 @@ from rawtap.guest import filter_mirror
 from rawtap.guest.machine import Machine
 from rawtap.lab.guests import BootRequest
 from rawtap.lab.lab import Lab
-from rawtap.lab.usernet import MirrorFeed
+from rawtap.lab.usernet import MirrorFeed, UserNet
 from rawtap.settings import Settings
 from support import (
     Account,
@@ -454,8 +454,8 @@ def test_a_capture_that_has_ended_is_read_until_qemu_has_let_go(tmp_path: Path) 
     async def scenario() -> None:
         async with Lab(Settings(capture_dir=tmp_path, scratch_dir=tmp_path)) as lab:
             booted = await lab.boot(BootRequest(profile="u-boot-riscv64", network="user", wait_for_prompt=False))
-            user = booted.guest.user
-            assert user is not None
+            (user,) = booted.guest.cards
+            assert isinstance(user, UserNet)
             capture = await lab.start_capture(CaptureRequest(user.name, max_packets=1))
             assert isinstance(capture.feed, MirrorFeed)
             async with capture.feed.filter._turn:  # its mirror stays

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rawtap.errors import GuestNotFound, ProfileInvalid
 from rawtap.guest import profile as profiles
-from rawtap.guest.command_line import Inherited, Nic, arguments
+from rawtap.guest.command_line import Inherited, Nic, arguments, tap_nic
 from rawtap.guest.paths import Allowed
 from rawtap.guest.profile import (
     BUILTIN,
@@ -433,7 +433,7 @@ def test_a_name_that_looks_like_an_option_is_a_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("bus", "driver"), [("mmio", "virtio-net-device"), ("pci", "virtio-net-pci")])
 def test_a_network_card_is_given_its_descriptor_and_its_address(bus: str, driver: str) -> None:
-    argv = argv_of(spec_of(overlay(Path("/rawtap.toml"), {"bus": bus}, None)), Nic(fd=7, mac="52:54:00:01:02:03"))
+    argv = argv_of(spec_of(overlay(Path("/rawtap.toml"), {"bus": bus}, None)), tap_nic(fd=7, mac="52:54:00:01:02:03"))
     assert json_of(argv, "-netdev") == [{"type": "tap", "id": "net0", "fd": "7"}]
     rom = {"romfile": ""} if bus == "pci" else {}
     assert json_of(argv, "-device") == [{"driver": driver, "netdev": "net0", "mac": "52:54:00:01:02:03"} | rom]
@@ -494,11 +494,12 @@ def test_the_call_decides_on_layers_where_it_says_so(tmp_path: Path, options: Bo
 
 def test_a_layer_is_written_and_the_image_below_it_is_not() -> None:
     spec = spec_of(Profile(), Drive(path="/a", readonly=True), Drive(path="/b", format="qcow2"))
-    argv = arguments(spec, Inherited(5, 6, layers={1: Path("/layer")}))
+    argv = arguments(spec, Inherited(5, 6, layers={1: 7}))
     plain, layered = json_of(argv, "-blockdev")
     assert (plain["node-name"], plain["read-only"]) == ("drive0", True)
     assert (layered["node-name"], layered["driver"], layered["read-only"]) == ("drive1", "qcow2", False)
-    assert layered["file"]["filename"] == "/layer"
+    assert layered["file"]["filename"] == "/dev/fdset/1"
+    assert values_of(argv, "-add-fd") == ["fd=7,set=1"]
     below = layered["backing"]
     assert (below["file"]["filename"], below["driver"], below["backing"]) == ("/b", "qcow2", None)
     assert below["read-only"] is below["file"]["read-only"] is True
@@ -514,7 +515,7 @@ def test_kvm_is_tried_first_and_only_where_it_may_serve() -> None:
 
 
 def test_a_debugger_has_an_inherited_socket() -> None:
-    inherited = Inherited(5, 6, Nic(7, "m"), gdb=8)
+    inherited = Inherited(5, 6, tap_nic(7, "m"), gdb=8)
     argv = arguments(spec_of(Profile()), inherited)
     require_known(argv)
     assert values_of(argv, "-gdb") == ["chardev:gdb"]
@@ -570,7 +571,7 @@ def test_nothing_that_a_rawtap_toml_can_say_reaches_another_option(
     spec = spec_of(profile, *drives, kernel="/tree/k" + profile.kernel, gpu=gpu)
     spec = replace(spec, firmware=Path("/tree/f" + profile.firmware) if profile.firmware else None)
     spec = replace(spec, initrd=Path("/tree/i" + profile.initrd) if profile.initrd else None)
-    argv = argv_of(spec, Nic(7, "m") if network else None)
+    argv = argv_of(spec, tap_nic(7, "m") if network else None)
     require_known(argv)
     assert values_of(argv, "-kernel") == [str(spec.kernel)]
     assert values_of(argv, "-initrd") == ([str(spec.initrd)] if spec.initrd else [])
@@ -580,7 +581,7 @@ def test_nothing_that_a_rawtap_toml_can_say_reaches_another_option(
 
 
 def test_the_check_above_sees_an_argument_that_does_not_belong_there() -> None:
-    argv = argv_of(spec_of(Profile(bootargs="quiet"), Drive(path="/d"), gpu=True), Nic(7, "m"))
+    argv = argv_of(spec_of(Profile(bootargs="quiet"), Drive(path="/d"), gpu=True), tap_nic(7, "m"))
     require_known(argv)
     wrong = [
         ["-daemonize", "x"],

@@ -10,9 +10,7 @@ from typing import Any
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap.errors import InterfaceNotAllowed, RequestInvalid
-from rawtap.lab.guests import Guest
 from rawtap.lab.lab import Lab
-from rawtap.network import transmit
 from rawtap.packets import craft, headers, lines
 from rawtap.packets.lines import PacketSummary
 
@@ -45,37 +43,19 @@ async def send(
     lab.require_open()
     if (frame_hex is None) == (layers is None):
         raise RequestInvalid("a frame is given by hex or by layers", cure="Give one of them")
-    guests = [guest for guest in lab.guests.values() if guest.is_on(interface)]
-    if not guests:
+    cards = lab.cards_on(interface)
+    if not cards:
         raise InterfaceNotAllowed(
             f"no guest of this server is on {interface}, and packets are sent to guests only",
             evidence=f"guests: {', '.join(lab.guests) or 'none'}",
             cure="qemu_boot(network=true) makes an interface; qemu_status lists them",
         )
-    if (user := guests[0].user) is not None:
-        defaults = craft.Defaults(user.gateway_mac, user.mac, str(user.address.ip))
+    destination = cards[0].mac if len(cards) == 1 else _EVERYBODY
+    async with cards[0].sender(interface) as sender:
+        defaults = craft.Defaults(sender.mac, destination, str(cards[0].address.ip))
         frame = await to_thread(partial(_frame, frame_hex, layers, defaults))
-        await user.send(frame, count, _FRAME_INTERVAL)
-        return await to_thread(partial(_transmitted, frame, count))
-    return await to_thread(partial(_send, interface, guests, frame_hex, layers, count))
-
-
-def _send(
-    interface: str,
-    guests: Sequence[Guest],
-    frame_hex: str | None,
-    layers: Sequence[Mapping[str, Any]] | None,
-    count: int,
-) -> Transmitted:
-    """Make a frame and send it, in a worker thread."""
-    macs = {guest.tap.mac for guest in guests if guest.tap}
-    addresses = [str(guest.bridge.address.ip) for guest in guests if guest.bridge]
-    with transmit.transmitter(interface) as socket:
-        destination = macs.pop() if len(macs) == 1 else _EVERYBODY
-        defaults = craft.Defaults(socket.mac, destination, addresses[0])
-        frame = _frame(frame_hex, layers, defaults)
-        socket.send(frame, count, _FRAME_INTERVAL)
-    return _transmitted(frame, count)
+        await sender.send(frame, count, _FRAME_INTERVAL)
+    return await to_thread(partial(_transmitted, frame, count))
 
 
 def _frame(frame_hex: str | None, layers: Sequence[Mapping[str, Any]] | None, defaults: craft.Defaults) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rawtap.guest.profile import Drive, MachineSpec, Profile
@@ -18,29 +17,22 @@ NETDEV = "net0"
 
 @dataclass(frozen=True)
 class Nic:
-    """The guest's network card: the TAP's descriptor as QEMU will see it, and the MAC address."""
+    """A network card of the guest's.
 
-    fd: int
-    mac: str
-
-    @property
-    def backend(self) -> dict[str, Any]:
-        """What carries its frames."""
-        return {"type": "tap", "id": NETDEV, "fd": str(self.fd)}
-
-
-@dataclass(frozen=True)
-class UserNic:
-    """A network card on QEMU's own network: its MAC address, and that network's options."""
+    Attributes:
+        mac: Its MAC address.
+        backend: What carries its frames: the options of -netdev but for the id.
+        fd: A descriptor that these name, and that QEMU inherits.
+    """
 
     mac: str
-    network: Mapping[str, str | bool]
-    fd: None = None
+    backend: Mapping[str, str | bool]
+    fd: int | None = None
 
-    @property
-    def backend(self) -> dict[str, Any]:
-        """What carries its frames."""
-        return {"type": "user", "id": NETDEV, **self.network}
+
+def tap_nic(fd: int, mac: str) -> Nic:
+    """A card whose frames go by the TAP of that descriptor."""
+    return Nic(mac, {"type": "tap", "fd": str(fd)}, fd)
 
 
 @dataclass(frozen=True)
@@ -50,24 +42,25 @@ class Inherited:
     Attributes:
         console: Descriptor of the console's socket.
         monitor: Descriptor of the one for QMP.
-        nic: The network card's, None without a network.
+        nic: The network card, None without a network.
         gdb: Descriptor of a listening socket for a debugger, None for none.
-        layers: The files that drives are written to, by the drives' numbers.
+        layers: Descriptors of the files that drives are written to, by the drives' numbers.
         kvm: Whether to try KVM; QEMU emulates where that fails.
     """
 
     console: int
     monitor: int
-    nic: Nic | UserNic | None = None
+    nic: Nic | None = None
     gdb: int | None = None
-    layers: Mapping[int, Path] = field(default_factory=dict)
+    layers: Mapping[int, int] = field(default_factory=dict)
     kvm: bool = False
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """All of them."""
         nic = self.nic.fd if self.nic else None
-        return tuple(each for each in (self.console, self.monitor, nic, self.gdb) if each is not None)
+        single = (self.console, self.monitor, nic, self.gdb)
+        return (*(each for each in single if each is not None), *self.layers.values())
 
 
 def arguments(spec: MachineSpec, inherited: Inherited) -> list[str]:
@@ -86,7 +79,7 @@ def arguments(spec: MachineSpec, inherited: Inherited) -> list[str]:
     for number, drive in enumerate(spec.drives):
         out += _drive(profile, number, drive, inherited.layers.get(number))
     if inherited.nic is not None:
-        out += ["-netdev", json.dumps(inherited.nic.backend)]
+        out += ["-netdev", json.dumps({"id": NETDEV, **inherited.nic.backend})]
         # A PCI card would bring an option ROM of another package, and a boot from the network that nobody asked for.
         rom = {"romfile": ""} if profile.bus == "pci" else {}
         out += _device(profile, "net", {"netdev": NETDEV, "mac": inherited.nic.mac} | rom)
@@ -109,14 +102,20 @@ def drive_node(number: int) -> str:
     return f"drive{number}"
 
 
-def _drive(profile: Profile, number: int, drive: Drive, layer: Path | None) -> Sequence[str]:
-    node = drive_node(number)
-    block = _block(drive, f"image{number}" if layer else node, readonly=drive.readonly or layer is not None)
-    if layer:
-        file = {"driver": "file", "filename": str(layer)}
+def fdset_path(number: int) -> str:
+    """What opens a file that QEMU was given open, by the number of its set."""
+    return f"/dev/fdset/{number}"
+
+
+def _drive(profile: Profile, number: int, drive: Drive, layer: int | None) -> Sequence[str]:
+    node, out = drive_node(number), list[str]()
+    block = _block(drive, node if layer is None else f"image{number}", readonly=drive.readonly or layer is not None)
+    if layer is not None:
+        out = ["-add-fd", f"fd={layer},set={number}"]
+        file = {"driver": "file", "filename": fdset_path(number)}
         block = {"driver": "qcow2", "node-name": node, "read-only": False, "file": file, "backing": block}
     serial = {"serial": drive.serial} if drive.serial else {}
-    return ["-blockdev", json.dumps(block), *_device(profile, "blk", {"drive": node} | serial)]
+    return [*out, "-blockdev", json.dumps(block), *_device(profile, "blk", {"drive": node} | serial)]
 
 
 def _display(profile: Profile) -> Sequence[str]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from mcp_types import ErrorData, JSONRPCError
 from starlette.responses import Response
-from starlette.types import Message, Send
+from starlette.types import Message, Receive, Send
 
 from rawtap.errors import RawtapError
 
+_RETRY_SECONDS = "5"  # RFC 9110 10.2.3; when there is room again nobody knows
 _SERVER_ERROR = -32000  # JSON-RPC 2.0 5.1: implementation-defined
 
 
@@ -22,8 +23,10 @@ def rpc_error(status: int, text: str, code: int = _SERVER_ERROR, data: object = 
 
 
 def refusal(error: RawtapError) -> Response:
-    """That the server cannot take the request now; the text starts with the error's code."""
-    return rpc_error(503, str(error))
+    """That the server cannot take the request now, and when to ask again; the text starts with the error's code."""
+    response = rpc_error(503, str(error))
+    response.headers["Retry-After"] = _RETRY_SECONDS
+    return response
 
 
 @dataclass(eq=False)
@@ -50,6 +53,19 @@ class Watched:
             await instead({"type": "http"}, _nothing, self)
         elif not self.finished:
             await self({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+@dataclass(eq=False)
+class Heard:
+    """A request on its way in, and what came of its body."""
+
+    receive: Receive
+    body: bytearray = field(default_factory=bytearray)
+
+    async def __call__(self) -> Message:
+        message = await self.receive()
+        self.body += message.get("body", b"")
+        return message
 
 
 @dataclass(eq=False)

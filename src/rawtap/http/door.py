@@ -23,6 +23,7 @@ TOKEN_VARIABLE = "RAWTAP_TOKEN"  # noqa: S105 - its name
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 7298
 
 _BACKLOG = 128
+_DEFAULT_OF_HTTP = 80  # which clients leave out
 _LEAST, _MOST = 16, 4096  # characters of a token
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # b64token, RFC 6750 2.1
 _ADDRESS = re.compile(r"(?:(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):)?(?P<port>[0-9]{1,5})")
@@ -72,6 +73,33 @@ class Token:
         return secrets.compare_digest(self.secret, given)
 
 
+@dataclass(frozen=True)
+class Names:
+    """What the server may be called by, and which web pages may call it.
+
+    Attributes:
+        hosts: Of the Host header, ``NAME:PORT``; ``NAME`` is that without a port, ``NAME:*`` with any.
+        origins: Of web pages, ``https://NAME``; the server's own, its hosts', are let in anyway.
+    """
+
+    hosts: tuple[str, ...]
+    origins: tuple[str, ...] = ()
+
+    def is_ours(self, host: str) -> bool:
+        """Whether a Host header names this server; names have no case (RFC 9110 4.2.3)."""
+        host = host.lower()
+        name, colon, port = host.rpartition(":")
+        known = [each.lower() for each in self.hosts]
+        return host in known or (bool(colon) and port.isdigit() and f"{name}:*" in known)
+
+    def may_ask(self, origin: str) -> bool:
+        """Whether a page of that origin may call. An empty one, and ``null``, is none that is allowed."""
+        scheme, _, host = origin.partition("://")
+        if scheme.lower() in {"http", "https"} and self.is_ours(host):
+            return True
+        return origin.lower() in [each.lower() for each in self.origins]
+
+
 def listening_on(address: Address) -> socket.socket:
     """A socket that listens there already: who connects from now on waits to be answered.
 
@@ -115,7 +143,8 @@ def host_names(given: str, listening: socket.socket) -> list[str]:
     names = set(_LOOPBACK_NAMES) if address.is_loopback or address.is_unspecified else set()
     if not address.is_unspecified:
         names |= {_bracketed(given), _bracketed(bound)}
-    return sorted(f"{name}:{port}" for name in names)
+    with_port = [f"{name}:{port}" for name in sorted(names)]
+    return with_port + sorted(names) if port == _DEFAULT_OF_HTTP else with_port
 
 
 def _bracketed(host: str) -> str:

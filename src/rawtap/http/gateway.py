@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import secrets
 
-from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp_types import INVALID_REQUEST, UNSUPPORTED_PROTOCOL_VERSION
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
@@ -20,10 +19,12 @@ from starlette.types import Receive, Scope, Send
 
 from rawtap.errors import RawtapError, ServerLimit
 from rawtap.http.answers import Held, Watched, refusal, rpc_error
-from rawtap.http.clients import SESSION_HEADER, Client, Clients, knows_sessions, session_of
+from rawtap.http.clients import SESSION_HEADER, Client, Clients, is_stream, knows_sessions, session_of
+from rawtap.http.connections import connection_of
 from rawtap.http.options import HttpSettings
 
-_PATH = re.compile(r"/mcp(?:/(?P<name>[A-Za-z0-9][A-Za-z0-9_-]{0,31}))?/?")
+# Of the path as it was sent: decoded, /mcp/a%0a and /mcp/a%3F would come out as what they are not.
+_PATH = re.compile(rb"/mcp(?:/(?P<name>[A-Za-z0-9][A-Za-z0-9_-]{0,31}))?/?")
 _OK, _NO_ROOM = 200, 503
 _SHARED = ""  # the name of the Lab of all; no path has it
 
@@ -33,32 +34,31 @@ class Gateway:
 
     def __init__(self, settings: HttpSettings, clients: Clients) -> None:
         self._settings, self._clients = settings, clients
-        self._security = TransportSecurityMiddleware(
-            TransportSecuritySettings(allowed_hosts=list(settings.hosts), allowed_origins=list(settings.origins))
-        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope, receive)
-        answer = await self._refusal(request)
+        answer = self._refusal(request)
         if answer is not None:
             await answer(scope, receive, send)
             return
-        path = _PATH.fullmatch(request.url.path)
-        if path is None:
-            answer = PlainTextResponse("MCP is at /mcp\n", status_code=404)
-            await answer(scope, receive, send)
-            return
         try:
-            await self._hand_over(path["name"], request, send)
+            connection_of(scope).let_in(stream=is_stream(scope))
+            path = _PATH.fullmatch(scope["raw_path"])
+            if path is None:
+                await PlainTextResponse("MCP is at /mcp\n", status_code=404)(scope, receive, send)
+                return
+            name = path["name"]
+            await self._hand_over(name.decode("ascii") if name else None, request, send)
         except RawtapError as error:
             await refusal(error)(scope, receive, send)
 
-    async def _refusal(self, request: Request) -> Response | None:
+    def _refusal(self, request: Request) -> Response | None:
         """What whoever may not come in gets."""
-        wrong = await self._security.validate_request(request, is_post=False)  # not the body yet
-        if wrong is not None:
-            return wrong
+        if not self._settings.names.is_ours(request.headers.get("host", "")):
+            return PlainTextResponse("Invalid Host header\n", status_code=421)
+        if not all(map(self._settings.names.may_ask, request.headers.getlist("origin"))):
+            return PlainTextResponse("Invalid Origin header\n", status_code=403)
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self._settings.token.opens(given.strip().encode("latin-1")):
             return None

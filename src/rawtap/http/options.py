@@ -11,13 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rawtap.http import door
-from rawtap.http.door import Address, Token
+from rawtap.http.door import Address, Names, Token
 from rawtap.settings import Settings
 
 _MOST = 1000
 _LONGEST_IDLE = 30 * 24 * 3600
+_LONGEST_HEADERS = 60
 _NUMBERS = {  # by default; the most; what for
     "idle_seconds": (1800, _LONGEST_IDLE, "release what a client holds after N seconds without a request of its"),
+    "header_seconds": (5, _LONGEST_HEADERS, "close a connection whose headers and token are not here after N seconds"),
     "max_clients": (16, _MOST, "at most N clients at once"),
     "max_guests": (8, _MOST, "at most N guests at once, each client"),
     "max_captures": (16, _MOST, "at most N captures at once, each client"),
@@ -32,20 +34,20 @@ class HttpSettings:
     Attributes:
         listening: The socket, bound and listening.
         token: What a client must know.
-        hosts: What the Host header may be; ``NAME:*`` is any port.
-        origins: What the Origin header may be, where there is one: web pages' own.
+        names: What the Host header may be, and the Origin header, where there is one.
         shared: Whether all clients have one Lab.
         idle_seconds: After how long without a request in progress a client's Lab is released.
         max_clients: How many Labs there may be, or sessions of a shared one.
+        header_seconds: How long a connection may take to send a request's headers, with the token.
     """
 
     listening: socket.socket
     token: Token
-    hosts: tuple[str, ...]
-    origins: tuple[str, ...]
+    names: Names
     shared: bool
     idle_seconds: int
     max_clients: int
+    header_seconds: int
 
     @property
     def url(self) -> str:
@@ -132,11 +134,11 @@ def open_door(options: argparse.Namespace) -> HttpSettings:
     return HttpSettings(
         listening,
         token,
-        tuple(hosts),
-        tuple(options.allow_origin),
+        Names(tuple(hosts), tuple(options.allow_origin)),
         options.shared,
         _number(options, "idle_seconds"),
         _number(options, "max_clients"),
+        _number(options, "header_seconds"),
     )
 
 

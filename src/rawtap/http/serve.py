@@ -7,25 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import sys
 from collections.abc import Iterator
 
 import anyio
 import uvicorn
+from mcp.shared.inbound import MCP_METHOD_HEADER, MCP_NAME_HEADER, MCP_PROTOCOL_VERSION_HEADER
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
 
 from rawtap.host.pasta import Pasta
 from rawtap.http.clients import SESSION_HEADER, Clients
+from rawtap.http.connections import ACCEPTED_AT_ONCE, WAITING, Crowd
+from rawtap.http.door import Names
 from rawtap.http.gateway import Gateway
 from rawtap.http.options import HttpSettings
 from rawtap.lab import outside
 from rawtap.lab.bridges import Shares
-from rawtap.server import ENDING_SIGNALS
+from rawtap.lab.lab import Lab
+from rawtap.server import ENDING_SIGNALS, prepare
 from rawtap.settings import Settings
 
-_CONNECTIONS = 256  # at once, with a token or without
+_OF_HTTP = ("Authorization", "Content-Type", "Last-Event-ID")
+_OF_MCP = (SESSION_HEADER, MCP_PROTOCOL_VERSION_HEADER, MCP_METHOD_HEADER, MCP_NAME_HEADER)
 _GRACE_SECONDS = 1  # for answers on their way out, when everything is released
 
 
@@ -43,7 +48,10 @@ class _Uvicorn(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's; then say where it is."""
+        # Anybody can send what is no HTTP, as often as they like: that is no news.
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         await super().startup(sockets)
+        self._settings.listening.listen(WAITING)  # asyncio made it the number that it accepts at once
         _say(f"the bearer token is {self._settings.token.origin}")
         _say(f"listening on {self._settings.url}")
 
@@ -60,6 +68,7 @@ async def serve_http(settings: Settings, http: HttpSettings, pasta: Pasta | None
         loop.add_signal_handler(number, ended.set)
     async with anyio.create_task_group() as group:
         shares = Shares(outside.policy(settings, pasta))
+        group.start_soon(prepare, Lab(settings, shares=shares))  # what was left behind goes before a client comes
         clients = Clients(settings, http.max_clients, http.idle_seconds, group, shares)
         server = _Uvicorn(_config(Gateway(http, clients), http), http)
         group.start_soon(server.serve, [http.listening])
@@ -70,25 +79,31 @@ async def serve_http(settings: Settings, http: HttpSettings, pasta: Pasta | None
 
 def _config(gateway: Gateway, http: HttpSettings) -> uvicorn.Config:
     return uvicorn.Config(
-        _for_pages(gateway, http.origins) if http.origins else gateway,
+        _ForPages(gateway, http.names),
         lifespan="off",
         ws="none",
-        http="h11",
+        http=Crowd(http.header_seconds).protocol(),
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=_CONNECTIONS,
+        backlog=ACCEPTED_AT_ONCE,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
 
 
-def _for_pages(gateway: Gateway, origins: tuple[str, ...]) -> ASGIApp:
-    """What browsers ask first, and want to hear, before they let a page of these origins call (Fetch, CORS)."""
-    return CORSMiddleware(
-        gateway,
-        allow_origins=origins,
-        allow_methods=("GET", "POST", "DELETE"),
-        allow_headers=("Authorization", "Content-Type", "Last-Event-ID", "MCP-Protocol-Version", SESSION_HEADER),
-        expose_headers=(SESSION_HEADER,),
-    )
+class _ForPages(CORSMiddleware):
+    """What browsers ask first, and want to hear, before they let a page of an allowed origin call (Fetch, CORS)."""
+
+    def __init__(self, gateway: Gateway, names: Names) -> None:
+        super().__init__(
+            gateway,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=_OF_HTTP + _OF_MCP,
+            expose_headers=(SESSION_HEADER, "Retry-After", "WWW-Authenticate"),
+        )
+        self._names = names
+
+    def is_allowed_origin(self, origin: str) -> bool:
+        """As the gateway has it."""
+        return self._names.may_ask(origin)

@@ -19,6 +19,18 @@ from rawtap.network.forwarding import Inside, Way
 from rawtap.network.network import Bridge
 
 
+@dataclass(frozen=True)
+class Outside:
+    """Whether guests reach what this machine reaches: the interfaces by which IPv4 and IPv6 leave, and what is amiss.
+
+    `reason` is why they do not, or what is less than all of it.
+    """
+
+    ipv4: str | None = None
+    ipv6: str | None = None
+    reason: str | None = None
+
+
 @dataclass(eq=False)
 class BridgeServices:
     """It comes with the first guest that wants services, in this order, and goes with the bridge in the reverse one.
@@ -42,6 +54,16 @@ class BridgeServices:
         """What is there now and goes with the bridge, each in a few words."""
         dnsmasq = (f"dnsmasq {self.dnsmasq.process.pid}",) if self.dnsmasq and self.dnsmasq.running else ()
         return (*dnsmasq, f"way out of {self.bridge.name}") if self.way and self.way.open else dnsmasq
+
+    def outside(self) -> Outside:
+        """As it is now: a default route may have gone elsewhere since the way was opened."""
+        if self.way is None:
+            return Outside(reason=self.why_not)
+        ipv4, ipv6 = self.way.now()
+        lost = dict.fromkeys(uplink for _, uplink in self.way.gate.uplinks() if uplink not in {ipv4, ipv6})
+        gone = [f"{uplink} has no default route any more: boot anew once there is one" for uplink in lost]
+        said = "; ".join([*filter(None, [self.why_not]), *gone])
+        return Outside(ipv4, ipv6, said or None)
 
     async def provide(self, spec: ServicesSpec) -> tuple[str, ...]:
         """Start all services that can be had; return why the others cannot.

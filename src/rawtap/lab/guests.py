@@ -13,9 +13,7 @@ from rawtap.guest.console import Output
 from rawtap.guest.machine import Exit, Machine
 from rawtap.guest.profile import BootOptions
 from rawtap.lab.captures import Capture, CaptureReport
-from rawtap.lab.usernet import UserNet
-from rawtap.network.impair import Plug
-from rawtap.network.network import Bridge, Tap
+from rawtap.lab.card import Card
 
 
 @dataclass(frozen=True)
@@ -47,52 +45,22 @@ class Ended:
 
 @dataclass(eq=False)
 class Guest:
-    """A guest and what it holds. `stack` releases its boot's capture, its TAP and its share of the bridge.
-
-    `user` is its network where QEMU makes it, without bridge and TAP.
+    """A guest and what it holds. `stack` releases its boot's capture, and its cards with what these are on.
 
     `ended` is set, under `lock`, by the first who releases it; whoever comes second gets the same.
     """
 
     machine: Machine
-    bridge: Bridge | None
-    tap: Tap | None
+    cards: tuple[Card, ...]
     capture: Capture | None
     stack: AsyncExitStack
     lock: anyio.Lock = field(default_factory=anyio.Lock)
-    plug: Plug = field(default_factory=Plug)
-    user: UserNet | None = None
     ended: Ended | None = None
 
     @property
-    def network(self) -> Bridge | UserNet | None:
-        """What it is on; a capture of its network is on the interface of that name."""
-        return self.user or self.bridge
-
-    @property
-    def nic(self) -> tuple[str, str] | None:
-        """The interface that is its alone, and its MAC address."""
-        return (self.user.name, self.user.mac) if self.user else (self.tap.name, self.tap.mac) if self.tap else None
-
-    def is_on(self, interface: str) -> bool:
-        """Whether that is its TAP, its bridge, or its card on QEMU's own network."""
-        names = {self.nic[0] if self.nic else None, self.network.name if self.network else None}
-        return interface in names
-
-
-@dataclass(frozen=True)
-class Wired:
-    """The network of a guest that is being booted, and what it lacks of what was asked for."""
-
-    bridge: Bridge | None = None
-    tap: Tap | None = None
-    user: UserNet | None = None
-    warnings: tuple[str, ...] = ()
-
-    def guest(self, machine: Machine, capture: Capture | None, stack: AsyncExitStack) -> Guest:
-        """The guest on it."""
-        plug = self.user.plug if self.user else Plug()
-        return Guest(machine, self.bridge, self.tap, capture, stack, plug=plug, user=self.user)
+    def card(self) -> Card | None:
+        """The card that is meant where none is named."""
+        return self.cards[0] if self.cards else None
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,38 +21,34 @@ from typing import Self
 import anyio
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap.blocking import in_thread, in_turn, on_disk, to_their_end
-from rawtap.capture.interface import InterfaceSource
+from rawtap.blocking import in_turn, on_disk, to_their_end
 from rawtap.capture.session import CaptureRequest
 from rawtap.errors import (
     GuestAlreadyRunning,
     GuestFailed,
     GuestNotRunning,
-    InterfaceNotAllowed,
-    NetworkError,
-    NoSuchInterface,
     RawtapError,
     RequestInvalid,
     ServerStopping,
 )
 from rawtap.guest import profile as profiles
-from rawtap.guest.command_line import Nic
 from rawtap.guest.machine import Machine
 from rawtap.guest.paths import allowed_for
-from rawtap.guest.profile import TRUSTED_BRIDGES, MachineSpec
-from rawtap.lab import dnsmasq, outside, usernet
+from rawtap.guest.profile import MachineSpec, Profile
+from rawtap.lab import outside
 from rawtap.lab.bridges import Bridges, Shares
-from rawtap.lab.captures import Capture, CaptureReport, Captures, InterfaceFeed
+from rawtap.lab.captures import Capture, CaptureReport, Captures
+from rawtap.lab.card import Card, Held
 from rawtap.lab.chronicle import Chronicle
-from rawtap.lab.guests import Booted, BootRequest, Ended, Guest, Wired
-from rawtap.lab.observation import GuestNic, Observation, Scene
-from rawtap.lab.usernet import MirrorObservation, UserNet
+from rawtap.lab.guests import Booted, BootRequest, Ended, Guest
+from rawtap.lab.interfaces import Interfaces
+from rawtap.lab.observation import GuestNic, Scene
+from rawtap.lab.tap_card import tap_card
+from rawtap.lab.usernet import user_card
 from rawtap.limits import require_room
-from rawtap.network import addressing, links, network, watch
-from rawtap.network.links import Link
-from rawtap.network.network import BridgeSpec, Tap
-from rawtap.network.watch import Change, Watcher
+from rawtap.network import links
 from rawtap.packets.index import Indexes
+from rawtap.packets.verdicts import Verdicts
 from rawtap.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -81,28 +77,27 @@ class Lab:
 
     Attributes:
         indexes: Of the files whose packets were asked for.
+        verdicts: What was said of captures and files to be wrong.
         shares: The bridges that all Labs of this process use; None where it is the only one.
     """
 
     settings: Settings
     indexes: Indexes = field(default_factory=Indexes)
+    verdicts: Verdicts = field(default_factory=Verdicts)
     shares: Shares | None = None
     guests: dict[str, Guest] = field(default_factory=dict)
     chronicle: Chronicle = field(default_factory=Chronicle)
     captures: Captures = field(init=False)
     bridges: Bridges = field(init=False)
+    interfaces: Interfaces = field(init=False)
     _booting: dict[str, _Boot] = field(default_factory=dict)
     _stopping: bool = False
-    _watcher: Watcher | None = None
-    _watcher_lock: anyio.Lock = field(default_factory=anyio.Lock)
-    _watcher_stack: AsyncExitStack = field(default_factory=AsyncExitStack)
-    _scene: Scene = field(init=False)
 
     def __post_init__(self) -> None:
         self.captures = Captures(self.settings, self.chronicle)
         shares = self.shares or Shares(outside.policy(self.settings))
         self.bridges = Bridges(self._stop_captures_on, self.chronicle.journal.note, shares)
-        self._scene = Scene(others=TRUSTED_BRIDGES | self.settings.allowed_interfaces)
+        self.interfaces = Interfaces(self.settings, self.captures, self._interfaces_made)
 
     async def __aenter__(self) -> Self:
         return self
@@ -111,7 +106,7 @@ class Lab:
         self._stopping = True
         with anyio.CancelScope(shield=True):
             try:
-                await in_turn(self._end_boots, self._release_all, self.captures.close, self._watcher_stack.aclose)
+                await in_turn(self._end_boots, self._release_all, self.captures.close, self.interfaces.close)
             except* RawtapError as group:  # there is no call left to tell
                 for error in group.exceptions:
                     logger.error("at the end: %s", error)  # noqa: TRY400
@@ -171,7 +166,9 @@ class Lab:
     def _spec(self, request: BootRequest) -> MachineSpec:
         """What to boot; asks the disks."""
         root, profile = profiles.choose(request.project_root, request.profile)
-        return profiles.resolve(root, profile, request.options, allowed_for(root, self.settings.image_dirs))
+        allowed = allowed_for(root, self.settings.image_dirs)
+        reach = allowed.folders if self.settings.open_monitor else ()
+        return replace(profiles.resolve(root, profile, request.options, allowed), reach=reach)
 
     def _require_free(self, name: str) -> None:
         if not _GUEST_NAME.fullmatch(name):
@@ -191,20 +188,19 @@ class Lab:
 
     async def _start(self, request: BootRequest, spec: MachineSpec, stack: AsyncExitStack, report: Report) -> Booted:
         """Build one guest on `stack`, which keeps what it holds if this fails."""
-        ground = await stack.enter_async_context(AsyncExitStack())  # what is released last: the share of the bridge
-        card = await self._card(request, spec, stack, report)
+        cards = await self._cards(request, spec.profile, stack, report)
         captures: list[Capture] = []  # stopped after the machine has ended
         stack.push_async_callback(self.captures.stop_those, captures.__contains__)
         await report("starting QEMU")
-        nic = Nic(card.device.fileno(), card.mac) if isinstance(card, Tap) else card.nic() if card else None
+        nic = cards[0].nic() if cards else None
         on_exit = partial(self.chronicle.guest_ended, request.name)
         machine = await Machine.spawn(request.name, spec, nic, self.settings.scratch_dir, on_exit)
         stack.push_async_callback(machine.end)
         self.chronicle.guest_started(machine)
         # All that follows, up to the greeting, is done while QEMU comes up.
-        wired = await self._wire(card, machine, request, spec, ground)
-        if request.capture and wired.bridge:
-            captures.append(await self._first_capture(request, wired.bridge.name))
+        warnings = await self._connect(cards, machine, request.services)
+        if request.capture and not cards[0].through_qemu:
+            captures.append(await self._first_capture(request, cards[0]))
         try:
             await machine.greet()
         except BaseException:  # nothing ran that could be in it
@@ -212,8 +208,8 @@ class Lab:
                 for capture in captures:
                     await self.captures.discard(capture)
             raise
-        if request.capture and wired.user:
-            captures.append(await self._first_capture(request, wired.user.name, wired.user))
+        if request.capture and cards[0].through_qemu:
+            captures.append(await self._first_capture(request, cards[0]))
         await report("booting")
         await machine.run()
         seen = False
@@ -223,58 +219,39 @@ class Lab:
             if seen:
                 self.chronicle.prompt_seen(machine)
         # From here on the guest is the Lab's: its machine is ended first, by _release.
-        guest = wired.guest(machine, captures[0] if captures else None, stack.pop_all())
+        guest = Guest(machine, cards, captures[0] if captures else None, stack.pop_all())
         self.guests[request.name] = guest
-        return Booted(guest, seen, 0.0, machine.console.show(0, None), wired.warnings)
+        return Booted(guest, seen, 0.0, machine.console.show(0, None), warnings)
 
-    async def _card(
-        self, request: BootRequest, spec: MachineSpec, stack: AsyncExitStack, report: Report
-    ) -> Tap | UserNet | None:
+    async def _cards(
+        self, request: BootRequest, profile: Profile, stack: AsyncExitStack, report: Report
+    ) -> tuple[Card, ...]:
         """Make what QEMU must be given of a network at its start, where one is asked for."""
         if not request.network:
-            return None
+            return ()
         await report("making the network")
+        return (await stack.enter_async_context(self._card(request, profile)),)
+
+    def _card(self, request: BootRequest, profile: Profile) -> AbstractAsyncContextManager[Card]:
+        """A card of the kind that is asked for."""
         if request.network == "user":
-            return usernet.for_guest(request.name, spec.profile)
-        await self._watching()  # for the sake of the timeline: a capture may come later
-        name = self._bridge_spec(spec).name
-        return await stack.enter_async_context(in_thread(network.tap(name, request.name, self.bridges.number)))
+            return user_card(request.name, profile, self.captures)
+        return tap_card(request.name, profile, self.bridges, self.interfaces)
 
-    async def _wire(
-        self,
-        card: Tap | UserNet | None,
-        machine: Machine,
-        request: BootRequest,
-        spec: MachineSpec,
-        ground: AsyncExitStack,
-    ) -> Wired:
-        """Make the rest of the network."""
-        if card is None:
-            return Wired()
-        if isinstance(card, UserNet):
-            card.machine = machine
-            self._scene = self._scene.with_nic(card.name, GuestNic(request.name, card.name, card.mac))
-            return Wired(user=card, warnings=usernet.missing_services(spec.profile, request.services))
-        card.device.close()
-        try:
-            bridge = await ground.enter_async_context(self.bridges.port(self._bridge_spec(spec), card))
-        except (NetworkError, OSError):
-            await machine.greet()  # a QEMU that has ended took its TAP with it, and says so
-            raise
-        self._scene = self._scene.with_nic(card.name, GuestNic(request.name, bridge.name, card.mac))
-        warnings: tuple[str, ...] = ()
-        if spec.profile.services if request.services is None else request.services:
-            warnings = await self.bridges.serve(bridge, dnsmasq.wanted(spec.profile, bridge, self.bridges.number))
-        return Wired(bridge, card, warnings=warnings)
+    async def _connect(self, cards: Sequence[Card], machine: Machine, services: bool | None) -> tuple[str, ...]:
+        """Make the rest of the network; return what is not there of what was asked for."""
+        wanted = machine.spec.profile.services if services is None else services
+        warnings: list[str] = []
+        for card in cards:
+            await card.connect(machine)
+            self.interfaces.add(card.name, GuestNic(card.guest, card.network, card.mac))
+            if wanted:
+                warnings += await card.serve()
+        return tuple(warnings)
 
-    async def _first_capture(self, request: BootRequest, interface: str, user: UserNet | None = None) -> Capture:
-        wanted = await to_thread(partial(CaptureRequest, interface, filter=request.capture_filter))
-        return await (self._capture_user(user, wanted) if user else self.start_capture(wanted))
-
-    def _bridge_spec(self, spec: MachineSpec) -> BridgeSpec:
-        name = addressing.checked_name(spec.profile.bridge)
-        trusted = name in TRUSTED_BRIDGES | self.settings.allowed_interfaces
-        return BridgeSpec(name, addressing.checked_address(spec.profile.address), trusted)
+    async def _first_capture(self, request: BootRequest, card: Card) -> Capture:
+        wanted = await to_thread(partial(CaptureRequest, card.name, filter=request.capture_filter))
+        return await self._capture(wanted, [card])
 
     def guest(self, name: str) -> Guest:
         """The guest of that name, running or ended.
@@ -294,7 +271,7 @@ class Lab:
     async def shutdown(self, name: str, timeout: float) -> Ended:
         """End a guest by its own command, by force after `timeout` seconds; then release all that it held."""
         guest = self.guest(name)
-        await self.catch_up_links()  # what was before this call stands before it on the timeline
+        await self.interfaces.catch_up()  # what was before this call stands before it on the timeline
         try:
             await guest.machine.ask_to_power_off(timeout)
         finally:
@@ -323,57 +300,56 @@ class Lab:
         except GuestFailed:  # it has its TAP, which keeps the bridge: a later call may release them
             await stop_captures()
             raise
-        services = self.bridges.services_on(guest.bridge.name) if guest.bridge else None
-        parts = services.parts() if services else ()
+        held = [card.held() for card in guest.cards]
         await in_turn(stop_captures, guest.stack.aclose)
-        released, standing = await self._what_is_gone(guest)
-        if services:
-            released += tuple(part for part in parts if part not in services.parts())
+        released, standing = await self._what_is_gone(guest, held)
         return Ended(exit_, guest.machine.console.show(0, None), released, standing, tuple(stopped))
 
     async def _stop_captures_of(self, guest: Guest) -> list[CaptureReport]:
         """Stop those that no other guest is on."""
-        interfaces = {guest.nic[0]} if guest.nic else set()
-        if guest.bridge and self.bridges.users(guest.bridge.name) == 1:
-            interfaces.add(guest.bridge.name)
+        ending = {name for card in guest.cards for name in card.ending()}
         return await self.captures.stop_those(
-            lambda each: each is guest.capture or each.interface in interfaces, ended_since=guest.machine.started_at
+            lambda each: each is guest.capture or each.interface in ending, ended_since=guest.machine.started_at
         )
 
     @staticmethod
-    async def _what_is_gone(guest: Guest) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Of an ended guest's process, TAP and bridge: those that are gone, and those that are there, as seen now."""
-        held = {f"TAP {guest.tap.name}": guest.tap.name} if guest.tap else {}
-        held |= {f"bridge {guest.bridge.name}": guest.bridge.name} if guest.bridge else {}
-        there = {link.name for link in await to_thread(links.all_links)} if held else set()
-        released = [f"process {guest.machine.pid}", *(what for what, name in held.items() if name not in there)]
-        return tuple(released), tuple(what for what, name in held.items() if name in there)
+    async def _what_is_gone(guest: Guest, held: Sequence[Held]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Of an ended guest's process and what its cards held: what is gone, and what is there, as seen now."""
+        interfaces = {what: name for each in held for what, name in each.interfaces.items()}
+        there = {link.name for link in await to_thread(links.all_links)} if interfaces else set()
+        released = [f"process {guest.machine.pid}", *(what for what, name in interfaces.items() if name not in there)]
+        served = {part for card in guest.cards for part in card.held().served}
+        released += [part for each in held for part in each.served if part not in served]
+        return tuple(released), tuple(what for what, name in interfaces.items() if name in there)
 
     # ---------------------------------------------------------------- captures
 
     @property
     def scene(self) -> Scene:
         """Who is on which network, or was."""
-        return self._scene
+        return self.interfaces.scene
 
-    def interfaces(self) -> frozenset[str]:
-        """What may be captured: interfaces that rawtap made, those of the built-in profiles, the operator's."""
-        made = {guest.nic[0] for guest in self.guests.values() if guest.nic} | self.bridges.names()
-        return frozenset(made | TRUSTED_BRIDGES | self.settings.allowed_interfaces)
+    def _interfaces_made(self) -> set[str]:
+        """Those that are there for guests of this Lab."""
+        return {card.name for guest in self.guests.values() for card in guest.cards} | self.bridges.names()
 
-    def interface_of(self, name: str) -> str:
-        """The interface to capture where the call names none: that guest's bridge, or its card where it has none.
+    def cards_on(self, interface: str) -> list[Card]:
+        """The guests' cards that are on that interface."""
+        return [card for guest in self.guests.values() for card in guest.cards if card.is_on(interface)]
+
+    def card_of(self, name: str) -> Card:
+        """The card that is meant where a call names no interface: what is captured is `Card.name`, its own frames.
 
         Raises:
             GuestNotRunning: No such guest, or one without a network.
         """
-        guest = self.guest(name)
-        if guest.network is None:
+        card = self.guest(name).card
+        if card is None:
             raise GuestNotRunning(
-                f"the guest {name} has no network to capture",
+                f"the guest {name} has no network",
                 cure='Boot it with network=true or network="user", or give interface=',
             )
-        return guest.network.name
+        return card
 
     async def start_capture(self, request: CaptureRequest) -> Capture:
         """Start a capture; it is armed when this returns.
@@ -383,67 +359,16 @@ class Lab:
             GuestError: The guest has ended, or QEMU refused; nothing is left either.
         """
         self.require_open()
-        name = request.interface
-        user = next((guest.user for guest in self.guests.values() if guest.user and guest.user.name == name), None)
-        if user:
-            return await self._capture_user(user, request)
-        watcher = await self._watching()
-        before = await to_thread(watcher.look)
-        link = self._allowed(name, before.find(name))
-        observation = Observation(watcher, link, before, scene=lambda: self._scene)
-        feed = InterfaceFeed(InterfaceSource(link.index, self.settings.ring_bytes))
-        return await self.captures.start(replace(request, guest=self._guests_on(name)), feed, observation)
+        return await self._capture(request, self.cards_on(request.interface))
 
-    async def _capture_user(self, user: UserNet, request: CaptureRequest) -> Capture:
-        """Start a capture of a guest's card on QEMU's own network. Raises as `start_capture`."""
-        feed = user.feed()
-        about = replace(request, guest=f"{user.guest} ({user.mac} on QEMU's own network)")
-        return await self.captures.start(about, feed, MirrorObservation(user, feed.source))
+    async def _capture(self, request: CaptureRequest, cards: Sequence[Card]) -> Capture:
+        """Start a capture on an interface that those cards are on. Raises as `start_capture`."""
+        about = replace(request, guest=", ".join(card.about for card in cards))
+        own = next((card for card in cards if card.name == request.interface), None)
+        return await (own.capture(about) if own else self.interfaces.capture(about))
 
     async def _stop_captures_on(self, interface: str) -> None:
         await self.captures.stop_those(lambda capture: capture.interface == interface)
-
-    def _guests_on(self, interface: str) -> str:
-        """Who is on that interface, for the head of a pcapng file."""
-        return ", ".join(
-            f"{guest.machine.name} ({guest.tap.mac} on {guest.tap.name})"
-            for guest in self.guests.values()
-            if guest.tap and guest.is_on(interface)
-        )
-
-    async def _watching(self) -> Watcher:
-        """The watcher of the interfaces; the first who needs it waits for its start."""
-        async with self._watcher_lock:
-            if self._watcher is None:
-                self._watcher = await self._watcher_stack.enter_async_context(in_thread(watch.watch(self._changed)))
-            return self._watcher
-
-    def _changed(self, change: Change) -> None:
-        self.chronicle.link_changed(change, self._scene)
-
-    async def catch_up_links(self) -> None:
-        """Have in the journal what the kernel has told of interfaces. Failing to is logged, and no error."""
-        if self._watcher:
-            try:
-                await to_thread(self._watcher.catch_up)
-            except (NetworkError, OSError) as error:
-                logger.warning("changes of interfaces cannot be read: %s", error)
-
-    def _allowed(self, name: str, link: Link | None) -> Link:
-        if link is None:
-            raise NoSuchInterface(
-                f"there is no interface {name!r}",
-                evidence=f"may be captured, where they exist: {', '.join(sorted(self.interfaces()))}"
-                + ("; this server is rootless and does not see the host's" if self.settings.rootless else ""),
-                cure='qemu_boot(network=true) makes the guest\'s bridge, network="user" the card user:GUEST',
-            )
-        if name not in self.interfaces():
-            raise InterfaceNotAllowed(
-                f"the interface {name} is the host's own",
-                evidence=f"may be captured: {', '.join(sorted(self.interfaces()))}",
-                cure=f"The operator can allow it: start the server with --allow-interface {name}",
-            )
-        return link
 
     def require_open(self) -> None:
         """Raise ServerStopping once the server is on its way down."""

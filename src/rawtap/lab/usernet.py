@@ -1,7 +1,6 @@
 """A guest on QEMU's own network (slirp): no bridge, no TAP, no privilege, and its frames by QEMU's mirror.
 
-One `UserNet` is one guest's. What is captured there has the name ``user:GUEST``: no interface that rawtap makes has a
-colon in its name.
+What is captured there has the name ``user:GUEST``: no interface that rawtap makes has a colon in its name.
 """
 
 from __future__ import annotations
@@ -9,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface
 
@@ -18,14 +19,17 @@ from anyio.lowlevel import checkpoint
 from rawtap.capture.diagnosis import Evidence, GuestTraffic, explain_empty
 from rawtap.capture.mirror_source import MirrorSource
 from rawtap.capture.outages import LinkEvent, LinkState, link_warnings
-from rawtap.capture.session import CaptureSession, Snapshot
-from rawtap.errors import GuestFailed, NetworkFailed
+from rawtap.capture.session import CaptureRequest, CaptureSession, Snapshot
+from rawtap.errors import GuestFailed, ImpairmentUnavailable, NetworkFailed
 from rawtap.guest import filter_mirror
-from rawtap.guest.command_line import UserNic
+from rawtap.guest.command_line import Nic
 from rawtap.guest.machine import Machine
 from rawtap.guest.profile import Profile
+from rawtap.lab.bridge_services import Outside
+from rawtap.lab.captures import Capture, Captures
+from rawtap.lab.card import Held, LinkFound, NetworkState, Sender
 from rawtap.network import addressing, slirp
-from rawtap.network.impair import Plug
+from rawtap.network.impair import Impairment, Plug
 from rawtap.network.network import guest_mac
 
 PREFIX = "user:"
@@ -35,41 +39,75 @@ _ECHO_SECONDS = 5.0
 _CHUNK = 1 << 16
 
 
+@asynccontextmanager
+async def user_card(guest: str, profile: Profile, captures: Captures) -> AsyncIterator[UserNet]:
+    """Make the card of a guest, with the MAC address that it would have on its profile's bridge.
+
+    Raises:
+        NameInvalid, ProfileInvalid: The profile's bridge, whose subnet it has, has no valid name or address.
+    """
+    mac = guest_mac(addressing.checked_name(profile.bridge), guest)
+    yield UserNet(guest, mac, addressing.checked_address(profile.address), profile, captures)
+
+
 @dataclass(eq=False)
 class UserNet:
-    """One guest's.
+    """See `Card`: a card, and the network inside QEMU that it alone is on.
 
     Attributes:
         address: QEMU's own on it, with the subnet.
-        machine: Set when it was started.
-        plug: The guest's cable.
         pulls: When the cable was plugged in (True) or pulled, by time.monotonic().
     """
 
     guest: str
     mac: str
     address: IPv4Interface
+    profile: Profile
+    captures: Captures
     plug: Plug = field(default_factory=Plug)
-    machine: Machine | None = None
     pulls: list[tuple[float, bool]] = field(default_factory=list)
+    address6: None = field(default=None, init=False)
+    tap: None = field(default=None, init=False)
+    bridge: None = field(default=None, init=False)
+    through_qemu: bool = field(default=True, init=False)
+    _machine: Machine | None = None
 
     @property
     def name(self) -> str:
-        """What captures call it."""
+        """As captures name it: no interface of the kernel's."""
         return PREFIX + self.guest
+
+    @property
+    def network(self) -> str:
+        """The same: nobody else is there."""
+        return self.name
+
+    @property
+    def about(self) -> str:
+        """Whose it is, and its MAC address."""
+        return f"{self.guest} ({self.mac} on QEMU's own network)"
 
     @property
     def gateway_mac(self) -> str:
         """What slirp makes of an address of its own: 52:55 and the address."""
         return f"52:55:{self.address.ip.packed.hex(':')}"
 
-    def nic(self) -> UserNic:
-        """The guest's card.
+    def nic(self) -> Nic:
+        """That network's options.
 
         Raises:
             ProfileInvalid: The subnet is too small.
         """
-        return UserNic(self.mac, slirp.options(self.address))
+        return Nic(self.mac, {"type": "user", **slirp.options(self.address)})
+
+    async def connect(self, machine: Machine) -> None:
+        """QEMU has made it already."""
+        self._machine = machine
+
+    async def serve(self) -> tuple[str, ...]:
+        """Nothing by rawtap: say what a guest may miss of what it serves on a bridge."""
+        hosts = ", and hosts of the profile are not known there" if self.profile.hosts else ""
+        return (f'network="user" has QEMU\'s own DHCP, which gives the guest one address, and no DNS{hosts}',)
 
     def running(self) -> Machine:
         """The guest's machine.
@@ -77,27 +115,36 @@ class UserNet:
         Raises:
             GuestExited: It has ended.
         """
-        if self.machine is None:
+        if self._machine is None:
             raise RuntimeError("a network without its machine")
-        if not self.machine.running:
-            raise self.machine.exited()
-        return self.machine
+        if not self._machine.running:
+            raise self._machine.exited()
+        return self._machine
 
-    def set_plug(self, *, up: bool) -> None:
-        """Note that the cable was plugged in or pulled."""
+    async def set_link(self, *, up: bool, impairment: Impairment) -> LinkFound:
+        """Pull or plug in QEMU's end of the cable, which is the only one; the carrier is what QEMU gave the card."""
+        if impairment != Impairment():
+            raise ImpairmentUnavailable(
+                f"{self.name} cannot be impaired",
+                evidence="the kernel's queues are on TAPs, and QEMU's own network has none",
+                cure="Boot the guest with network=true; here qemu_link(up=false) pulls the cable",
+            )
+        await self.running().set_link(up=up)
         if self.plug.up != up:
             self.pulls.append((time.monotonic(), up))
             self.plug.up = up
+        return LinkFound(carrier=up, queue=None)
 
-    def feed(self) -> MirrorFeed:
-        """What a capture needs to begin.
-
-        Raises:
-            GuestExited: The guest has ended.
-            ServerExhausted: There are too many descriptors.
-        """
+    async def capture(self, request: CaptureRequest) -> Capture:
+        """Start a capture of what QEMU's mirror shows."""
         filter_ = filter_mirror.mirror(self.running())
-        return MirrorFeed(filter_, MirrorSource(filter_.near, self.mac))
+        feed = MirrorFeed(filter_, MirrorSource(filter_.near, self.mac))
+        return await self.captures.start(request, feed, MirrorObservation(self, feed.source))
+
+    @asynccontextmanager
+    async def sender(self, _: str) -> AsyncIterator[Sender]:
+        """QEMU itself, which speaks for the gateway."""
+        yield Sender(self.gateway_mac, self.send)
 
     async def send(self, frame: bytes, count: int, interval: float) -> None:
         """Put a frame on the wire to the guest, `count` times; each has passed when the next one goes.
@@ -128,19 +175,22 @@ class UserNet:
                     ) from error
                 await anyio.sleep_until(due)
 
+    def is_on(self, interface: str) -> bool:
+        """Whether that is it."""
+        return interface == self.name
 
-def for_guest(guest: str, profile: Profile) -> UserNet:
-    """The network of that guest, with the MAC address that it would have on its profile's bridge."""
-    mac = guest_mac(addressing.checked_name(profile.bridge), guest)
-    return UserNet(guest, mac, addressing.checked_address(profile.address))
+    def ending(self) -> set[str]:
+        """It goes with its QEMU."""
+        return {self.name}
 
+    def held(self) -> Held:
+        """Nothing but what is QEMU's."""
+        return Held()
 
-def missing_services(profile: Profile, asked: bool | None) -> tuple[str, ...]:
-    """What a guest may miss there of what rawtap serves on a bridge, where that was wanted."""
-    if not (profile.services if asked is None else asked):
-        return ()
-    hosts = ", and hosts of the profile are not known there" if profile.hosts else ""
-    return (f'network="user" has QEMU\'s own DHCP, which gives the guest one address, and no DNS{hosts}',)
+    def state(self) -> NetworkState:
+        """QEMU's own services, and no way out."""
+        outside = Outside(reason="QEMU's own network has no way out")
+        return NetworkState(made=True, services="QEMU's own DHCP", leases=(), outside=outside)
 
 
 async def _write(sock: socket.socket, data: bytes) -> None:

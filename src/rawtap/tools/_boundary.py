@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rawtap.errors import RawtapError, RequestInvalid, ServerExhausted
 from rawtap.lab.lab import Lab
+from rawtap.tools._sdk import tool_of
 
 LabContext = Context[Lab, Any]
 
@@ -88,8 +89,8 @@ def error_for(error: ToolError, parameters: dict[str, list[str]]) -> ToolError:
         return ToolError("\n".join(dict.fromkeys(map(str, cause.exceptions))))
     if exhausted := ServerExhausted.of(cause):
         return ToolError(str(exhausted))
-    if isinstance(cause, ValidationError) and _tool_of(cause) in parameters:
-        return ToolError(str(_invalid_arguments(cause, parameters)))
+    if isinstance(cause, ValidationError) and (known := parameters.get(tool_of(cause))) is not None:
+        return ToolError(str(invalid_arguments(cause, known)))
     if isinstance(error, UnexpectedToolError):
         return UnexpectedToolError(
             f"server.bug: the call failed in a way that rawtap does not expect ({type(cause).__name__}). "
@@ -98,15 +99,11 @@ def error_for(error: ToolError, parameters: dict[str, list[str]]) -> ToolError:
     return error
 
 
-def _tool_of(error: ValidationError) -> str:
-    """The tool whose arguments do not fit; a model of another name is one of our own."""
-    return error.title.removesuffix("Arguments")
-
-
-def _invalid_arguments(error: ValidationError, parameters: dict[str, list[str]]) -> RequestInvalid:
+def invalid_arguments(error: ValidationError, known: Sequence[str]) -> RequestInvalid:
+    """That arguments do not fit, and which are known; what was given is not in it."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    texts = [f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}" for item in found[:3]]
-    return _unfit("; ".join(texts), parameters[_tool_of(error)])
+    texts = [f"{'.'.join(map(str, item['loc']))[:100] or 'arguments'}: {item['msg']}" for item in found[:3]]
+    return _unfit("; ".join(texts), known)
 
 
 def _unfit(evidence: str, known: Sequence[str]) -> RequestInvalid:

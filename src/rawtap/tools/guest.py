@@ -14,8 +14,8 @@ from rawtap.errors import RequestInvalid
 from rawtap.guest.console import SHOWN_CHARACTERS, Output
 from rawtap.guest.machine import Machine
 from rawtap.guest.profile import BUILTIN, BootOptions, Drive
+from rawtap.host import landlock
 from rawtap.lab.guests import BootRequest, Guest
-from rawtap.lab.lab import Lab
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
 from rawtap.tools.capture import CaptureRow, StartedCapture, row_of, started
 from rawtap.tools.networks import NetworkInfo, NetworkRow, network_of, network_row
@@ -81,6 +81,9 @@ class Status(Answer):
     rootless: bool = Field(description="Whether all links are in a namespace of the server's own, apart from the host.")
     way: Way = Field(
         description='How network=true makes links; "user" where it cannot, and network="user" is what is left.'
+    )
+    unconfined: str | None = Field(
+        description="Why the kernel does not keep QEMU from the user's other files (Landlock); null where it does."
     )
     guests: list[GuestRow]
     captures: list[CaptureRow]
@@ -151,7 +154,7 @@ async def qemu_boot(
     wait_for_prompt: bool = True,
     timeout: Annotated[float, Field(ge=0, le=3600, description="Seconds to wait for the prompt.")] = 60,
     capture: Annotated[
-        bool, Field(description="Capture its network, armed before the guest's first instruction.")
+        bool, Field(description="Capture its card, armed before the guest's first instruction.")
     ] = False,
     capture_filter: Annotated[str, Field(description="pcap-filter(7) expression for that capture.")] = "",
     overlay: Annotated[
@@ -200,7 +203,7 @@ async def qemu_boot(
         elapsed=round(booted.elapsed, 3),
         accelerator=booted.guest.machine.accelerator,
         gdb=_gdb_address(booted.guest.machine),
-        network=network_of(lab, booted.guest),
+        network=network_of(booted.guest.card),
         capture=started(booted.guest.capture) if booted.guest.capture else None,
         warnings=list(booted.warnings),
         next_step=f"No prompt within {timeout:g} s; the guest runs on: qemu_read shows more" if waited else None,
@@ -258,13 +261,15 @@ async def qemu_status(
     guests = {name: lab.guest(name)} if name else dict(lab.guests)
     for guest in guests.values():
         await guest.machine.settle()
-    networks = {network.name: network for guest in guests.values() if (network := guest.network)}
-    wanted = set(networks) | {guest.nic[0] for guest in guests.values() if guest.nic}
+    cards = [card for guest in guests.values() for card in guest.cards]
+    networks = {card.network: card for card in cards}
+    wanted = set(networks) | {card.name for card in cards}
     captures = [each for each in lab.captures.all() if name is None or each.interface in wanted]
     return Status(
         rootless=lab.settings.rootless,
         way=way_of(lab.settings),
-        guests=[_guest_row(lab, each, guest) for each, guest in guests.items()],
+        unconfined=landlock.lack(),
+        guests=[_guest_row(each, guest) for each, guest in guests.items()],
         captures=[row_of(await lab.captures.report(each)) for each in captures[-20:]],
         networks=[network_row(lab, each) for each in networks.values()],
     )
@@ -302,7 +307,7 @@ def _now() -> float:
     return anyio.current_time()
 
 
-def _guest_row(lab: Lab, name: str, guest: Guest) -> GuestRow:
+def _guest_row(name: str, guest: Guest) -> GuestRow:
     machine = guest.machine
     return GuestRow(
         name=name,
@@ -315,7 +320,7 @@ def _guest_row(lab: Lab, name: str, guest: Guest) -> GuestRow:
         exit=str(machine.exit) if machine.exit else None,
         resets=machine.events.resets,
         trouble=machine.trouble(),
-        network=network_of(lab, guest),
+        network=network_of(guest.card),
     )
 
 

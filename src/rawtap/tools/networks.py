@@ -6,18 +6,15 @@ from dataclasses import asdict
 
 from pydantic import Field
 
-from rawtap.lab.bridge_services import BridgeServices
-from rawtap.lab.guests import Guest
+from rawtap.lab.card import Card
 from rawtap.lab.lab import Lab
-from rawtap.lab.usernet import UserNet
-from rawtap.network.network import Bridge
 from rawtap.tools._boundary import Answer
 
 
 class NetworkInfo(Answer):
     """A guest's place on the wire."""
 
-    interface: str = Field(description="What qemu_pcap_start captures: the bridge, or user:GUEST.")
+    interface: str = Field(description="What qemu_pcap_start captures: the guest's card, its TAP or user:GUEST.")
     bridge: str | None = Field(description='null with network="user", and so is tap.')
     tap: str | None
     mac: str = Field(description="The guest's MAC address.")
@@ -58,18 +55,16 @@ class NetworkRow(Answer):
     outside: OutsideRow
 
 
-def network_of(lab: Lab, guest: Guest) -> NetworkInfo | None:
+def network_of(card: Card | None) -> NetworkInfo | None:
     """A guest's place on the wire, None where it has no network."""
-    network = guest.network
-    if network is None or guest.nic is None:
+    if card is None:
         return None
-    address, services = network.address, lab.bridges.services_on(network.name)
-    address6 = services.address6 if services else None
+    address, address6 = card.address, card.address6
     return NetworkInfo(
-        interface=network.name,
-        bridge=guest.bridge.name if guest.bridge else None,
-        tap=guest.tap.name if guest.tap else None,
-        mac=guest.nic[1],
+        interface=card.name,
+        bridge=card.bridge,
+        tap=card.tap,
+        mac=card.mac,
         gateway=str(address.ip),
         subnet=str(address.network),
         gateway6=str(address6.ip) if address6 else None,
@@ -77,47 +72,17 @@ def network_of(lab: Lab, guest: Guest) -> NetworkInfo | None:
     )
 
 
-def network_row(lab: Lab, network: Bridge | UserNet) -> NetworkRow:
-    """A bridge, and what is served there now; or the network inside a guest's QEMU."""
-    return _user_network(network) if isinstance(network, UserNet) else _bridge(lab, network)
-
-
-def _user_network(user: UserNet) -> NetworkRow:
+def network_row(lab: Lab, card: Card) -> NetworkRow:
+    """What a card is on, and what is served there now."""
+    state = card.state()
+    outside = state.outside
     return NetworkRow(
-        interface=user.name,
-        bridge=None,
-        address=str(user.address),
-        made_by_rawtap=True,
-        guests=[user.guest],
-        services="QEMU's own DHCP",
-        leases=[],
-        outside=OutsideRow(reachable=False, ipv4=None, ipv6=None, reason="QEMU's own network has no way out"),
+        interface=card.network,
+        bridge=card.bridge,
+        address=str(card.address),
+        made_by_rawtap=state.made,
+        guests=[each.guest for each in lab.cards_on(card.network)],
+        services=state.services,
+        leases=[LeaseRow(**asdict(lease)) for lease in state.leases],
+        outside=OutsideRow(reachable=bool(outside.ipv4 or outside.ipv6), **asdict(outside)),
     )
-
-
-def _bridge(lab: Lab, bridge: Bridge) -> NetworkRow:
-    services = lab.bridges.services_on(bridge.name)
-    dnsmasq = services.dnsmasq if services else None
-    return NetworkRow(
-        interface=bridge.name,
-        bridge=bridge.name,
-        address=str(bridge.address),
-        made_by_rawtap=bridge.made,
-        guests=[key for key, guest in lab.guests.items() if guest.bridge and guest.bridge.name == bridge.name],
-        services=dnsmasq.state() if dnsmasq else None,
-        leases=[LeaseRow(**asdict(lease)) for lease in dnsmasq.leases()] if dnsmasq else [],
-        outside=_outside(services),
-    )
-
-
-def _outside(services: BridgeServices | None) -> OutsideRow:
-    """As it is now: a default route may have gone elsewhere since the way was opened."""
-    if services is None or services.way is None:
-        return OutsideRow(
-            reachable=False, ipv4=None, ipv6=None, reason=services.why_not if services else "no guest is on it"
-        )
-    ipv4, ipv6 = services.way.now()
-    lost = [uplink for _, uplink in services.way.gate.uplinks() if uplink not in {ipv4, ipv6}]
-    gone = [f"{uplink} has no default route any more: boot anew once there is one" for uplink in dict.fromkeys(lost)]
-    said = "; ".join([*filter(None, [services.why_not]), *gone])
-    return OutsideRow(reachable=bool(ipv4 or ipv6), ipv4=ipv4, ipv6=ipv6, reason=said or None)

@@ -15,6 +15,7 @@ from rawtap.tools.capture import row_of
 
 SCHEME = "capture://"
 _LISTED = 32  # of the captures, the newest
+_LONGEST_ID = 20
 _LONGEST = 1 << 20  # of a file that is handed out, in bytes
 _KINDS = {"pcap": "application/vnd.tcpdump.pcap", "pcapng": "application/x-pcapng"}  # the first is IANA's
 
@@ -60,6 +61,15 @@ def file_link(capture: Capture) -> ResourceLink:
     )
 
 
+def capture_of(lab: Lab, uri: str) -> Capture:
+    """The capture whose row that URI is.
+
+    Raises:
+        CaptureUnknown: It is none.
+    """
+    return lab.captures.get(uri.removeprefix(SCHEME)[:_LONGEST_ID])
+
+
 async def read(lab: Lab, uri: str) -> tuple[str | bytes, str]:
     """What is behind one of these URIs, and its MIME type.
 
@@ -69,7 +79,7 @@ async def read(lab: Lab, uri: str) -> tuple[str | bytes, str]:
     """
     if uri.startswith(SCHEME):
         try:
-            capture = lab.captures.get(uri.removeprefix(SCHEME))
+            capture = capture_of(lab, uri)
         except CaptureUnknown as error:
             raise ResourceNotFoundError(str(error)) from error
         return row_of(await lab.captures.report(capture)).model_dump_json(indent=1), "application/json"

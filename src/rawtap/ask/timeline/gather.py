@@ -85,7 +85,7 @@ async def page(lab: Lab, question: Question, since: str | None, limit: int) -> T
         raise RequestInvalid("filter selects packets, and sources leaves them out", cure="Add packet to sources")
     places = cursor.decode(since, question.text(lab)) if since is not None else {}
     await to_thread(filters.checked, question.filter)
-    await lab.catch_up_links()
+    await lab.interfaces.catch_up()
     wanted = _captures(lab, question)
     for capture in wanted:
         if capture.session.running:
