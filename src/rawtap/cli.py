@@ -208,6 +208,8 @@ def _serve(options: argparse.Namespace) -> int:
     gc.disable()  # what is imported stays: to look for garbage in it takes a tenth of the start
     import asyncio
 
+    from rawtap.blocking import leave_threads_behind
+
     if options.http:
         from rawtap.http.serve import serve_http
 
@@ -225,6 +227,7 @@ def _serve(options: argparse.Namespace) -> int:
     finally:
         if options.pasta:
             options.pasta.close()
+    leave_threads_behind()
     return 0
 
 

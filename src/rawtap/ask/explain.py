@@ -67,7 +67,7 @@ async def explain(
     """
     lab.require_open()
     await to_thread(filters.checked, expression)
-    capture, path = chosen(lab, capture_id, path)
+    capture, path = await chosen(lab, capture_id, path)
     subject = await to_thread(_subject, capture, path, expression)
     # What came to a capture since is asked for with the first page.
     given = lab.verdicts.find(subject, before) if before or path else None

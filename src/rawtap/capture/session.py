@@ -31,6 +31,8 @@ MIN_MAX_BYTES = 4096
 MAX_FILES = 64
 MAX_COMMENT = 1000
 
+_START_SECONDS = 10.0  # a ring of 1 GiB takes some of them to open, on a busy machine
+
 State = Literal["running", "stopped", "failed"]
 Format = Literal["pcap", "pcapng"]
 
@@ -188,7 +190,13 @@ class CaptureSession:
         session = cls(request, source, directory, stem, on_end, trimmer, on_armed)
         session._thread = threading.Thread(target=session._work, name=f"capture-{stem}", daemon=True)
         session._thread.start()
-        session._armed.result()
+        try:
+            session._armed.result(_START_SECONDS)
+        except TimeoutError as error:
+            if not session._armed.cancel():  # it came at the last moment, or is the worker's own error
+                session._armed.result()
+                return session
+            raise files.stalled(directory, f"the capture was not there within {_START_SECONDS:g} s") from error
         return session
 
     @property
@@ -272,10 +280,16 @@ class CaptureSession:
         """Ask the capture to end, without waiting."""
         self.source.worker.request_stop()
 
-    def stop(self) -> Snapshot:
-        """End the capture with all that was on the wire by now in the file; harmless when it has ended."""
+    def stop(self, patience: float | None = None) -> Snapshot:
+        """End the capture with all that was on the wire by now in the file; harmless when it has ended.
+
+        With `patience` the state is still "running" where the disk took nothing for so many seconds: the capture ends
+        when the disk answers.
+        """
         self.request_stop()
-        self._ended.wait()
+        saved = -1
+        while not self._ended.wait(patience) and saved < self.saved:
+            saved = self.saved
         return self.snapshot()
 
     def close(self) -> None:
@@ -370,7 +384,12 @@ class CaptureSession:
                 floor = files.free_floor(self.directory)
             except BaseException as error:  # noqa: BLE001 - `start` waits for it in another thread and raises it there
                 stack.close()
-                self._armed.set_exception(error)
+                if self._armed.set_running_or_notify_cancel():
+                    self._armed.set_exception(error)
+                return
+            if not self._armed.set_running_or_notify_cancel():  # the disk took too long: nobody waits any more
+                self._let_go()
+                self._series.remove()
                 return
             if self.on_armed:
                 self.on_armed(self)
