@@ -6,14 +6,18 @@ import contextlib
 import os
 import resource
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import anyio
 import pytest
 from anyio.to_thread import run_sync as to_thread
 
-from http_support import HELLO, HandSession, HttpServer, http_server
+from http_support import HELLO, HandSession, HttpServer, connected, http_server
 from support import Account, Wire, children_of, command_of, eventually, eventually_async, link_names
 
 PER_PEER, ALL = 128, 256  # connections without a token
@@ -273,3 +277,58 @@ def test_a_call_is_cancelled_when_its_connection_is_closed(user: Account, path: 
 
     with http_server(user) as server:
         anyio.run(scenario, server)
+
+
+# ------------------------------------------------------------------------------------ all at once
+
+
+@contextmanager
+def hostile(server: HttpServer, number: int, seed: int) -> Iterator[None]:
+    """So many clients without a token, who do what they can; each has connected when this begins."""
+    script = Path(__file__).with_name("hostile_clients.py")
+    host, port = server.address
+    command = ["prlimit", "--nofile=4096", sys.executable, str(script), host, str(port), str(number), str(seed)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "all have connected\n"
+            yield
+            assert process.poll() is None
+        finally:
+            process.stdin.close()
+
+
+async def answer_throughout(server: HttpServer, rounds: int) -> float:
+    """Boot, capture and ask, and come anew, while others do what they can; the longest that an answer took."""
+    longest = 0.0
+    async with connected(server) as session:
+        await session.boot(capture=True)
+        for number in range(rounds):
+            began = time.monotonic()
+            if number % 10 == 0:
+                newcomer = await to_thread(HandSession, server)
+                await to_thread(newcomer.end)
+            else:
+                assert len((await session.call("qemu_status"))["guests"]) == 1
+            longest = max(longest, time.monotonic() - began)
+        assert "is alive" in await session.ping()
+        row = await session.call("qemu_pcap_stop")
+        assert (row["packets"] > 0, row["dropped_kernel"]) == (True, 0)
+        await session.call("qemu_shutdown")
+    return longest
+
+
+@pytest.mark.parametrize("number", [100, pytest.param(1000, marks=pytest.mark.soak)])
+def test_who_has_the_token_is_answered_among_hostile_clients(user: Account, number: int) -> None:
+    with http_server(user, before=("prlimit", "--nofile=1024:1024")) as server:
+        with hostile(server, number, seed=1):
+            longest = anyio.run(answer_throughout, server, number)
+            assert len(os.listdir(f"/proc/{server.pid}/fd")) < 2 * ALL  # noqa: PTH208
+        if number == 1000:  # the one bound of time, where the machine does nothing else
+            assert longest < 1
+        server.process.terminate()
+        assert server.process.wait(timeout=15) == 0
+        assert server.process.stderr is not None
+        assert server.process.stderr.read() == ""
+        assert link_names() == set()
