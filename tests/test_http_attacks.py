@@ -331,12 +331,13 @@ async def answer_throughout(server: HttpServer, rounds: int) -> float:
 
 @pytest.mark.parametrize("number", [100, pytest.param(1000, marks=pytest.mark.soak)])
 def test_who_has_the_token_is_answered_among_hostile_clients(user: Account, number: int) -> None:
+    company = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # how many others want each processor
     with http_server(user, before=("prlimit", "--nofile=1024:1024")) as server:
         with hostile(server, number, seed=1):
             longest = anyio.run(answer_throughout, server, number)
             assert len(os.listdir(f"/proc/{server.pid}/fd")) < 2 * ALL  # noqa: PTH208
-        if number == 1000:  # the one bound of time; a plain run has company on its processors
-            assert longest < 1
+        if number == 1000:  # the one bound of time; a plain run has company
+            assert longest < 1 * company
         server.process.terminate()
         assert server.process.wait(timeout=15) == 0
         assert server.process.stderr is not None
