@@ -93,6 +93,8 @@ build_environment() {
   fi
   if ! grep -qsx "$wanted ${1:-run}" "$stamp" && ! grep -qsx "$wanted test" "$stamp"; then
     say "building rawtap"
+    # setuptools keeps what it copied there, so a module that is gone would be installed again.
+    if [ -d "$ROOT/build" ]; then find "$ROOT/build" -name '*.py' -delete; fi
     "$ENVIRONMENT/bin/pip" install --quiet --disable-pip-version-check --no-warn-script-location "$ROOT${1:+[$1]}"
     printf '%s %s\n' "$wanted" "${1:-run}" >"$stamp"
   fi

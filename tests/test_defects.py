@@ -130,7 +130,10 @@ def test_findings_come_in_pages(user: Account) -> None:
         whole = await session.call("qemu_pcap_explain", limit=100)
         assert len(json.dumps(whole)) < 9000
         assert whole["left"] == len(found) - len(whole["findings"])
-        for wrong in ("x", "1-5", "1-0-1", "-1-5-1", "1-999999-1"):
+        page = await session.call("qemu_pcap_explain", limit=1)
+        with pytest.raises(ToolFailed, match="the cursor belongs to another capture, file or filter"):
+            await session.call("qemu_pcap_explain", cursor=page["next_cursor"], filter="udp")
+        for wrong in ("x", "1-5", "1-0-1-00000000", "-1-5-1-00000000", "1-999999-1", "1-5-1-0000000g"):
             with pytest.raises(ToolFailed, match="is no cursor"):
                 await session.call("qemu_pcap_explain", cursor=wrong)
 

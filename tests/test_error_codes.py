@@ -14,7 +14,10 @@ from typing import Any
 import anyio
 import pytest
 from pyroute2 import IPRoute
+from pyroute2.ethtool.ioctl import IoctlEthtool
 
+from rawtap.errors import NetworkFailed
+from rawtap.network import links
 from support import RAWTAP, Account, Session, ToolFailed, Wire, link_names, serving
 
 Steps = Callable[[Session], Awaitable[Any]]
@@ -238,6 +241,37 @@ def test_guest_exited_at_the_start_has_exit_code_and_stderr(user: Account) -> No
     assert "exit code 1" in str(found)
     assert "no-such-cpu" in str(found)
     assert link_names() == set()
+
+
+def test_a_qemu_that_ends_before_its_network_is_made_says_so_itself(user: Account) -> None:
+    """Its TAP goes with it, at any moment on the way of that to the bridge."""
+    program = user.home / "bin/qemu-system-riscv64"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho no memory >&2\nexit 3\n", encoding="ascii")
+    program.chmod(0o755)
+    broken = replace(user, path=f"{program.parent}:{user.path}")
+    found = failure_of(broken, lambda session: session.boot())
+    assert found.code == "guest.exited", str(found)
+    assert "exit code 3" in str(found)
+    assert "no memory" in str(found)
+    assert link_names() == set()
+
+
+def test_an_interface_that_goes_between_two_questions_is_a_network_error(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which a boot then asks QEMU about: its TAP goes at any moment when it ends."""
+    ask = IoctlEthtool.get_stringset
+
+    def ask_and_lose(self: IoctlEthtool, **which: int) -> object:
+        found = ask(self, **which)
+        wire.remove(wire.near)
+        return found
+
+    bridge = links.all_links()[0]
+    monkeypatch.setattr(IoctlEthtool, "get_stringset", ask_and_lose)
+    with pytest.raises(NetworkFailed, match=r"cannot turn the transmit offloads of near0 off \(NoSuchDevice near0"):
+        links.plug(wire.near, bridge)
 
 
 def test_guest_not_running(user: Account) -> None:

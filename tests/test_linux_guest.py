@@ -102,4 +102,4 @@ async def holds_the_exchange(session: Session, path: str, address: str, gateway6
     # Neighbour advertisements with the router flag, without which a host forgets its default route (RFC 4861 7.2.5).
     advertised = await count(f"icmp6 and ip6[40] == 136 and src host {gateway6}")
     assert await count(f"icmp6 and ip6[40] == 136 and src host {gateway6} and ip6[44] & 0x80 != 0") == advertised > 0
-    assert [each["what"] for each in told["findings"] if "checksum" in each["what"]] == []
+    assert told["findings"] == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from typing import Any
 
 import anyio
@@ -63,13 +65,26 @@ def test_a_command_that_reaches_beyond_the_guest_is_refused_and_does_nothing(use
 
 
 def test_the_operator_can_open_every_command(user: Account) -> None:
+    """And its files are those of the folders that the operator gave, of which guests have what they are given else."""
+    folder, secret = user.home / "images", user.home / "secret"
+    folder.mkdir()
+    os.chown(folder, user.uid, user.gid)
+    secret.write_bytes(bytes(512))
+    secret.chmod(0o666)
+
     async def scenario() -> None:
-        async with serving(user, "--open-monitor") as session:
+        async with serving(user, "--open-monitor", "--image-dir", folder) as session:
             await session.boot(network=False)
-            file = user.home / "memory"
-            saved = {"val": 0x80000000, "size": 4096, "filename": str(file)}
+            saved = {"val": 0x80000000, "size": 4096, "filename": str(folder / "memory")}
             await session.call("qemu_monitor", command="pmemsave", arguments=saved)
-            assert file.stat().st_size == 4096
+            assert (folder / "memory").stat().st_size == 4096
+            for file in (user.home / "memory", secret):
+                found = await failure(session, command="pmemsave", arguments=saved | {"filename": str(file)})
+                assert f"Could not open '{file}': Permission denied" in str(found)
+            block = {"driver": "file", "node-name": "secret", "filename": str(secret), "read-only": True}
+            found = await failure(session, command="blockdev-add", arguments=block)
+            assert f"Could not open '{secret}': Permission denied" in str(found)
+            assert secret.read_bytes() == bytes(512)
             line = {"command-line": "info version"}
             told = await session.call("qemu_monitor", command="human-monitor-command", arguments=line)
             assert json.loads(told["answer"])[0].isdigit()
@@ -88,6 +103,23 @@ def test_what_qemu_refuses_comes_with_its_own_class_and_text(user: Account) -> N
             assert "DeviceNotFound: Device '/nowhere' not found" in str(wrong)
             more = await failure(session, command="stop", arguments={"now": True})
             assert "GenericError: Parameter 'now' is unexpected" in str(more)
+
+    anyio.run(scenario)
+
+
+def test_a_qemu_that_stands_still_costs_no_more_than_the_call_says(user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            booted = await session.boot(network=False)
+            os.kill(booted["pid"], signal.SIGSTOP)
+            found = await failure(session, command="query-status", timeout=0.2)
+            assert found.code == "guest.failed"
+            assert "did not answer query-status within 0.2 s" in str(found)
+            assert f"its process {booted['pid']} is stopped" in str(found)
+            os.kill(booted["pid"], signal.SIGCONT)
+            # The late answer is nobody's: this one's own comes.
+            told = await session.call("qemu_monitor", command="query-version")
+            assert "qemu" in json.loads(told["answer"])
 
     anyio.run(scenario)
 

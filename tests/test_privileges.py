@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rawtap.host.privileges import tied
 from support import Account
 
 PRIVATE = Path(sys.prefix) / "bin/python-rawtap"
@@ -83,13 +82,3 @@ def test_root_lays_down_what_it_has_and_keeps_it_permitted() -> None:
     )
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", "True", "True"]
-
-
-def test_a_child_whose_starter_is_gone_already_does_nothing(tmp_path: Path) -> None:
-    """The signal that ties it to its starter is asked for too late then. Another process between stands for that."""
-    setpriv, made = "/usr/bin/setpriv", tmp_path / "made"
-    command = tied(setpriv, [], ["touch", str(made)])
-    subprocess.run(["sh", "-c", '"$@"; true', "sh", *command], check=True)
-    assert not made.exists()
-    subprocess.run(command, check=True)
-    assert made.exists()

@@ -15,7 +15,7 @@ from anyio.to_thread import run_sync as to_thread
 from rawtap.capture import _native, files
 from rawtap.errors import RawtapError
 from rawtap.guest.profile import QEMU_PACKAGES, UBOOT_KERNEL, Arch
-from rawtap.host import pasta, privileges, programs, rootless
+from rawtap.host import landlock, pasta, privileges, programs, rootless
 from rawtap.host.privileges import Capability
 from rawtap.lab import dnsmasq
 from rawtap.network import forwarding, links
@@ -52,6 +52,7 @@ def _examine(settings: Settings) -> list[Finding]:
         lambda: _capability(Capability.NET_RAW, "capture"),
         lambda: _capability(Capability.NET_ADMIN, "make bridges and TAPs"),
         _tun,
+        _landlock,
         lambda: _program("setpriv", "setpriv", "util-linux"),
         _dnsmasq,
         lambda: _way_out(settings),
@@ -128,6 +129,17 @@ def _tun() -> Finding:
     except RawtapError as error:
         return Finding(name, ok=False, found=f"{error.problem} ({error.evidence})", cure=error.cure)
     return Finding(name, ok=True, found=f"{links.TUN_DEVICE} is open to this user")
+
+
+def _landlock() -> Finding:
+    """Not needed: without it only the looks before a start keep QEMU from the user's files."""
+    if lack := landlock.lack():
+        cure = "Boot a kernel with Landlock switched on (lsm=landlock,... where it is not by default)"
+        found = f"{lack}: nothing but rawtap's own checks keeps QEMU and its like from this user's files"
+        return Finding("landlock", ok=True, found=found, cure=cure)
+    without = f", which leaves out {limits}" if (limits := landlock.limits()) else ""
+    found = f"version {landlock.version()}{without}: QEMU and its like reach their own files alone"
+    return Finding("landlock", ok=True, found=found)
 
 
 def _program(name: str, program: str, package: str) -> Finding:

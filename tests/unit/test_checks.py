@@ -8,8 +8,15 @@ import pytest
 from frames import back, out
 from hypothesis import given
 from hypothesis import strategies as some
-from scapy.layers.inet import ICMP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrRouting
+from scapy.layers.inet import ICMP, TCP, UDP, IPOption_LSRR
+from scapy.layers.inet6 import (
+    HAO,
+    ICMPv6EchoRequest,
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrRouting,
+    IPv6ExtHdrSegmentRouting,
+)
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 from scapy.utils import checksum as scapy_checksum
@@ -106,8 +113,41 @@ def test_a_fragment_is_not_judged() -> None:
     assert judged(out(UDP(chksum=0x1234) / bytes(800), flags="MF"))["UDP"].verdict is Verdict.UNKNOWN
 
 
-def test_a_packet_whose_last_destination_is_elsewhere_is_not_judged() -> None:
-    packet = SIX / IPv6ExtHdrRouting(addresses=["::9"], segleft=1) / UDP(chksum=0x1234)
+LAST, HOME = "2001:db8::9", "2001:db8::77"
+
+
+def by_route(kind: int, *addresses: str, left: int = 1) -> Any:
+    header = IPv6ExtHdrRouting(type=kind, addresses=list(addresses), segleft=left)
+    return SIX.copy() / header if kind != 4 else SIX.copy() / IPv6ExtHdrSegmentRouting(
+        addresses=list(addresses), segleft=left, lastentry=len(addresses) - 1)  # fmt: skip
+
+
+def summed(packet: Any, source: str = "fe80::1", destination: str = "fe80::2") -> Any:
+    """With the UDP checksum that is made with these addresses."""
+    plain = Ether() / IPv6(src=source, dst=destination) / UDP(sport=1, dport=2) / b"abc"
+    return packet / UDP(sport=1, dport=2, chksum=IPv6(bytes(plain)[14:])[UDP].chksum) / b"abc"
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        summed(by_route(0, "2001:db8::5", LAST), destination=LAST),
+        summed(by_route(2, LAST), destination=LAST),
+        summed(by_route(4, LAST, "2001:db8::5"), destination=LAST),
+        summed(by_route(0, LAST, left=0)),
+        summed(SIX / IPv6ExtHdrDestOpt(options=[HAO(hoa=HOME)]), source=HOME),
+        out(UDP(sport=1, dport=2) / b"abc", options=[IPOption_LSRR(routers=["10.0.0.9"])]),
+    ],
+    ids=["type 0", "type 2", "segments", "a route at its end", "a home address", "a source route"],
+)
+def test_a_sum_is_made_with_the_ends_of_the_way(packet: Any) -> None:
+    assert judged(packet)["UDP"].verdict is Verdict.RIGHT
+    packet[UDP].chksum = 0x1234
+    assert judged(packet)["UDP"].verdict is Verdict.WRONG
+
+
+def test_a_route_of_an_unknown_kind_is_not_judged() -> None:
+    packet = SIX / IPv6ExtHdrRouting(type=77, addresses=["::9"], segleft=1) / UDP(chksum=0x1234)
     assert judged(packet)["UDP"].verdict is Verdict.UNKNOWN
 
 

@@ -215,6 +215,10 @@ CLEAN: dict[str, list[Timed | Any]] = {
     ],
     "duplicate acknowledgments": [*HANDSHAKE, *[reply("A", 5001, 1001)] * 4],
     "an RST after the FINs": [*HANDSHAKE, *CLOSE[:2], segment("R", 1002)],
+    "data beyond the window that is taken": [
+        SYN, reply("SA", 5000, 1001, window=10), OPEN, segment("PA", 1001, 5001, b"a" * 100),
+        (0.1, reply("A", 5001, 1101, window=10)),
+    ],
     "a window that closes for a moment": [
         *HANDSHAKE, reply("A", 5001, 1001, window=0), (0.5, reply("A", 5001, 1001, window=900)),
     ],
@@ -233,6 +237,9 @@ CLEAN: dict[str, list[Timed | Any]] = {
     ],
     "an acknowledgment captured before its data": [
         *HANDSHAKE, (1.0, reply("A", 5001, 1004)), (1.0001, segment("PA", 1001, 5001, b"abc")),
+    ],
+    "an acknowledgment of what is captured later": [
+        *HANDSHAKE, (1, reply("A", 5001, 1004)), (1.5, segment("PA", 1001, 5001, b"abc")),
     ],
     "a segment captured twice": [
         *HANDSHAKE, (1, segment("PA", 1001, 5001, b"abc")), (1.0001, segment("PA", 1001, 5001, b"abc")),
@@ -320,7 +327,7 @@ DEFECTS: dict[str, tuple[list[Timed | Any], str]] = {
         "ndp.address_in_use"),
     "a solicitation that nobody answers": ([SOLICITATION], "ndp.no_answer"),
     "a ping that nobody answers": ([PING], "icmp.no_reply"),
-    "a reply to another ping": ([PING, back(ICMP(type=0, id=1, seq=2) / b"abcdefgh")], "icmp.no_reply"),
+    "a reply to another ping": ([PING, back(ICMP(type=0, id=1, seq=2) / b"abcdefgh")], "icmp.reply_mismatch"),
     "a reply with other data": ([PING, back(ICMP(type=0, id=1, seq=1) / b"abcdefgX")], "icmp.reply_differs"),
     "a port that is unreachable": ([refusal(out(UDP(sport=4000, dport=69)))], "icmp.unreachable"),
     "a time to live that ran out": (
@@ -330,9 +337,9 @@ DEFECTS: dict[str, tuple[list[Timed | Any], str]] = {
     "a BOOTP request that nobody answers": (
         [out(UDP(sport=68, dport=67) / BOOTP() / Raw(bytes(64)))], "bootp.no_reply"),
     "a refused request": ([REQUEST, NAK], "dhcp.nak"),
-    "another transaction number": ([DISCOVER, OFFER, dhcp(
+    "another transaction number": ([DISCOVER, dhcp(
         [("message-type", "offer"), ("server_id", HOST), ("lease_time", 6)], reply=True, xid=9)], "dhcp.xid_mismatch"),
-    "an offer for another client": ([DISCOVER, OFFER, dhcp(
+    "an offer for another client": ([DISCOVER, dhcp(
         [("message-type", "offer"), ("server_id", HOST), ("lease_time", 6)], reply=True, chaddr=OTHER_MAC)],
         "dhcp.other_client"),
     "no message type": ([dhcp([("requested_addr", GUEST)]), dhcp([], reply=True)], "dhcp.no_message_type"),
@@ -350,8 +357,8 @@ DEFECTS: dict[str, tuple[list[Timed | Any], str]] = {
     "SERVFAIL": ([query(), answer(rcode=2)], "dns.servfail"),
     "FORMERR": ([query(), answer(rcode=1)], "dns.formerr"),
     "REFUSED": ([query(), answer(rcode=5)], "dns.refused"),
-    "an answer with another number": ([query(), answer(), answer(number=8)], "dns.id_mismatch"),
-    "an answer to another question": ([query(), answer(), answer("other.example")], "dns.other_question"),
+    "an answer with another number": ([query(), answer(number=8)], "dns.id_mismatch"),
+    "an answer to another question": ([query(), answer("other.example")], "dns.other_question"),
     "a DNS name that loops": (
         [out(UDP(sport=9, dport=53) / Raw(bytes.fromhex("00070100000100000000 0000 c00c 0001 0001"))), answer(port=9)],
         "dns.malformed"),
@@ -384,12 +391,11 @@ DEFECTS: dict[str, tuple[list[Timed | Any], str]] = {
         *HANDSHAKE, segment("PA", 1001, 5001, b"abc"), reply("A", 5001, 1001, window=0)], "tcp.zero_window"),
     "data after the FIN": (
         [*HANDSHAKE, *CLOSE, segment("PA", 1002, 5002, b"abc"), reply("A", 5002, 1005)], "tcp.data_after_fin"),
-    "an acknowledgment of nothing": ([*HANDSHAKE, reply("A", 5001, 2001)], "tcp.ack_beyond"),
-    "an acknowledgment of what comes later": ([
-        *HANDSHAKE, (1, reply("A", 5001, 1004)), (1.5, segment("PA", 1001, 5001, b"abc"))], "tcp.ack_beyond"),
+    "an acknowledgment of nothing": (
+        [*HANDSHAKE, (1, reply("A", 5001, 2001)), (1.5, segment("A", 1001, 5001))], "tcp.ack_beyond"),
     "data beyond the window": ([
         SYN, reply("SA", 5000, 1001, window=10), OPEN, segment("PA", 1001, 5001, b"a" * 100),
-        (0.1, reply("A", 5001, 1101, window=10))], "tcp.outside_window"),
+        (0.1, reply("A", 5001, 1011, window=0)), (0.2, reply("A", 5001, 1011, window=10))], "tcp.outside_window"),
     "data that is never acknowledged": ([*HANDSHAKE, segment("PA", 1001, 5001, b"abc")], "tcp.stalled"),
     "data that is acknowledged late": (
         [*HANDSHAKE, segment("PA", 1001, 5001, b"abc"), (4, reply("A", 5001, 1004))], "tcp.stalled"),
@@ -409,6 +415,15 @@ BESIDE = {
     "a fragment beyond the largest packet": ["ip.fragments_incomplete"],
     "a SYN acknowledged by another number": ["tcp.reset"],
     "a reset connection": [],
+    "data beyond the window": ["tcp.stalled"],
+    "a group as Ethernet source": ["ethernet.destination_group"],
+    "a group as IPv4 source": ["ethernet.destination_group"],
+    "a loopback address": ["ethernet.destination_group"],
+    "no end option": ["dhcp.offer_not_taken"],
+    "an option that runs over": ["dhcp.offer_not_taken"],
+    "a client with an address too early": ["dhcp.offer_not_taken"],
+    "an offer of no server": ["dhcp.offer_not_taken"],
+    "an offer without a lease time": ["dhcp.offer_not_taken"],
 }
 DEFECTS["an IPv6 length beyond the frame"][0][0].plen = 99
 

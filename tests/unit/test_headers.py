@@ -194,7 +194,8 @@ def test_a_packet_too_long_for_its_length_field_has_the_length_of_the_frame() ->
 def test_ipv6_extension_headers_are_passed() -> None:
     hops = IPv6ExtHdrHopByHop(options=[RouterAlert()])
     ip = ip_of(read(Ether() / IPv6() / hops / IPv6ExtHdrRouting(addresses=["::1"], segleft=1) / UDP()))
-    assert (ip.protocol, ip.payload, ip.rerouted) == (17, 14 + 40 + 8 + 24, True)
+    assert (ip.protocol, ip.payload) == (17, 14 + 40 + 8 + 24)
+    assert ip.ends == (ip.source, bytes(15) + b"\1")
 
 
 def test_ipv6_fragments_are_read() -> None:
@@ -391,3 +392,10 @@ def test_no_bytes_raise(data: bytes, length: int, link_type: int) -> None:
     assert frame.length >= len(data)
     if frame.ip is not None:
         assert frame.ip.payload <= frame.ip.end + 60
+
+
+def test_a_header_may_go_on_in_the_next_fragment() -> None:
+    first = read(out(Raw(bytes(TCP(sport=1, dport=2, options=[("MSS", 1460)]))[:16]), proto=6, flags="MF"))
+    assert first.problems == []
+    assert first.stop is not None
+    assert first.stop.what == "truncated"

@@ -494,11 +494,12 @@ def test_the_call_decides_on_layers_where_it_says_so(tmp_path: Path, options: Bo
 
 def test_a_layer_is_written_and_the_image_below_it_is_not() -> None:
     spec = spec_of(Profile(), Drive(path="/a", readonly=True), Drive(path="/b", format="qcow2"))
-    argv = arguments(spec, Inherited(5, 6, layers={1: Path("/layer")}))
+    argv = arguments(spec, Inherited(5, 6, layers={1: 7}))
     plain, layered = json_of(argv, "-blockdev")
     assert (plain["node-name"], plain["read-only"]) == ("drive0", True)
     assert (layered["node-name"], layered["driver"], layered["read-only"]) == ("drive1", "qcow2", False)
-    assert layered["file"]["filename"] == "/layer"
+    assert layered["file"]["filename"] == "/dev/fdset/1"
+    assert values_of(argv, "-add-fd") == ["fd=7,set=1"]
     below = layered["backing"]
     assert (below["file"]["filename"], below["driver"], below["backing"]) == ("/b", "qcow2", None)
     assert below["read-only"] is below["file"]["read-only"] is True

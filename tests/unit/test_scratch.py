@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -46,21 +47,23 @@ def test_what_qemu_writes_into_it_is_whole(tmp_path: Path) -> None:
     assert judged(path) == 64 << 20
 
 
-def test_a_scratch_file_is_private_and_gone_with_the_block(tmp_path: Path) -> None:
+def test_a_scratch_file_has_no_name_and_is_gone_with_the_block(tmp_path: Path) -> None:
     folder = tmp_path / "a/b"
-    with scratch_file(folder, 512) as path:
-        assert path.parent == folder
-        assert path.stat().st_mode & 0o777 == 0o600
+    with scratch_file(folder, 512) as descriptor:
+        found = os.fstat(descriptor)
+        assert (found.st_dev, found.st_nlink, found.st_mode & 0o777) == (folder.stat().st_dev, 0, 0o600)
         assert folder.stat().st_mode & 0o777 == 0o700
-        path.unlink()  # whoever removes it first
-    assert list(folder.iterdir()) == []
+        assert list(folder.iterdir()) == []
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
 
 
 def test_a_layer_is_as_large_as_what_it_is_laid_over(tmp_path: Path) -> None:
     (tmp_path / "raw").write_bytes(bytes(700))
     (tmp_path / "qcow2").write_bytes(empty_qcow2(5 << 20))
     with layer_over(tmp_path / "raw", "raw", tmp_path) as one, layer_over(tmp_path / "qcow2", "qcow2", tmp_path) as two:
-        assert (judged(one), judged(two)) == (1024, 5 << 20)
+        judgements = [judged(Path(f"/proc/{os.getpid()}/fd/{layer}")) for layer in (one, two)]
+        assert judgements == [1024, 5 << 20]
 
 
 def test_what_cannot_be_made_is_told_with_the_folder(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,12 @@ from rawtap.lab.lab import Lab
 from rawtap.packets import reader
 from rawtap.packets._savefile import Savefile
 from rawtap.packets.tail import Start, Tail
+from rawtap.packets.verdicts import Given, Subject, state_of
 
 if TYPE_CHECKING:
-    from rawtap.packets.explain import Examiner, Verdict
+    from rawtap.packets.explain import Examiner
 
-MOST = 250_000  # packets in one call; some seconds
+SECONDS = 30.0  # of one call; clients that hear of progress wait longer
 _BATCH = 2000
 
 Progress = Callable[[float, str], Awaitable[None]]
@@ -37,16 +39,10 @@ class Packets(Protocol):
 
 @dataclass(frozen=True)
 class Explained:
-    """A verdict on the packets of `source`, a capture's id or a path, as things stood at `until_ns`.
-
-    `more` tells that there were too many of them; `damage` is libpcap's text where a file ends in a broken record.
-    """
+    """A verdict on the packets of `source`, a capture's id or a path."""
 
     source: str
-    verdict: Verdict
-    until_ns: int
-    more: bool
-    damage: str
+    given: Given
 
 
 async def explain(
@@ -57,7 +53,7 @@ async def explain(
     before: tuple[int, int] | None,
     tell: Progress,
 ) -> Explained:
-    """Examine up to MOST packets that pass `expression`, from the oldest on.
+    """Examine the packets that pass `expression`, from the oldest on, as many as there is time for.
 
     `before` asks for the verdict that was given already, for its next page: how many packets it was on, and its
     `until_ns`. Else what is overdue by now would stand among the findings that were shown.
@@ -72,21 +68,40 @@ async def explain(
     lab.require_open()
     await to_thread(filters.checked, expression)
     capture, path = chosen(lab, capture_id, path)
+    subject = await to_thread(_subject, capture, path, expression)
+    # What came to a capture since is asked for with the first page.
+    given = lab.verdicts.find(subject, before) if before or path else None
+    if given is None:
+        given = await _given(capture, path, expression, before, tell)
+        lab.verdicts.keep(subject, given)
+    return Explained(subject.name, given)
+
+
+def _subject(capture: Capture | None, path: Path | None, expression: str) -> Subject:
+    if path is None:
+        return Subject(capture.id if capture else "", (), expression)
+    try:
+        return Subject(str(path), state_of(path), expression)
+    except OSError as error:
+        raise reader.unreadable(path, error.strerror or str(error)) from error
+
+
+async def _given(
+    capture: Capture | None, path: Path | None, expression: str, before: tuple[int, int] | None, tell: Progress
+) -> Given:
     if capture:
         await capture.notifier.caught_up()
     packets = await to_thread(_open, capture, path, expression)
     applied = {expression, capture.session.request.filter if capture else ""} - {""}
-    most = before[0] if before else MOST
-    examiner, until_ns = await _examine(packets, applied, most, tell)
+    examiner, until_ns, more = await _examine(packets, applied, before[0] if before else None, tell)
     if before:
         until_ns = before[1]
-    elif capture is not None and examiner.examined < most:
+    elif capture is not None and not more:
         until_ns = max(until_ns, capture.session.until_ns)
     verdict = examiner.result(until_ns, _lost(capture, packets) if capture else 0)
-    name = str(path) if path else capture.id if capture else ""
     growing = capture is not None and capture.session.running  # then an unfinished end is no damage
     damage = packets.damage if isinstance(packets, Savefile) and not growing else ""
-    return Explained(name, verdict, until_ns, verdict.examined == MOST, damage)
+    return Given(verdict, until_ns, more, damage)
 
 
 def _open(capture: Capture | None, path: Path | None, expression: str) -> Packets:
@@ -97,17 +112,24 @@ def _open(capture: Capture | None, path: Path | None, expression: str) -> Packet
     return Tail(capture.parts, expression, Start(1, None, 0, 0))
 
 
-async def _examine(packets: Packets, applied: set[str], most: int, tell: Progress) -> tuple[Examiner, int]:
-    """An examiner that has seen them, and when the youngest was captured."""
-    batch = await to_thread(packets.take, min(_BATCH, most))
+async def _examine(packets: Packets, applied: set[str], most: int | None, tell: Progress) -> tuple[Examiner, int, bool]:
+    """An examiner that has seen them, when the youngest was captured, and whether time ran out before the last.
+
+    `most` packets are for the next page of a verdict that was on so many.
+    """
+    ends = time.monotonic() + SECONDS
+    size = _BATCH if most is None else min(_BATCH, most)
+    batch = await to_thread(packets.take, size)
     examiner = await to_thread(_examiner, packets.link_type, applied)
     until, examined = 0, 0
     while batch:
         await to_thread(_add, examiner, batch)
         until, examined = max(until, batch[-1][1]), examined + len(batch)
         await tell(examined, f"{examined} packets examined")
-        batch = await to_thread(packets.take, min(_BATCH, most - examined)) if examined < most else []
-    return examiner, until
+        if most is None and time.monotonic() > ends:
+            return examiner, until, bool(await to_thread(packets.take, 1))
+        batch = await to_thread(packets.take, size if most is None else min(size, most - examined))
+    return examiner, until, False
 
 
 def _lost(capture: Capture, packets: Packets) -> int:

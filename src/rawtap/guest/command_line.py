@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rawtap.guest.profile import Drive, MachineSpec, Profile
@@ -45,7 +44,7 @@ class Inherited:
         monitor: Descriptor of the one for QMP.
         nic: The network card, None without a network.
         gdb: Descriptor of a listening socket for a debugger, None for none.
-        layers: The files that drives are written to, by the drives' numbers.
+        layers: Descriptors of the files that drives are written to, by the drives' numbers.
         kvm: Whether to try KVM; QEMU emulates where that fails.
     """
 
@@ -53,14 +52,15 @@ class Inherited:
     monitor: int
     nic: Nic | None = None
     gdb: int | None = None
-    layers: Mapping[int, Path] = field(default_factory=dict)
+    layers: Mapping[int, int] = field(default_factory=dict)
     kvm: bool = False
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """All of them."""
         nic = self.nic.fd if self.nic else None
-        return tuple(each for each in (self.console, self.monitor, nic, self.gdb) if each is not None)
+        single = (self.console, self.monitor, nic, self.gdb)
+        return (*(each for each in single if each is not None), *self.layers.values())
 
 
 def arguments(spec: MachineSpec, inherited: Inherited) -> list[str]:
@@ -102,14 +102,20 @@ def drive_node(number: int) -> str:
     return f"drive{number}"
 
 
-def _drive(profile: Profile, number: int, drive: Drive, layer: Path | None) -> Sequence[str]:
-    node = drive_node(number)
-    block = _block(drive, f"image{number}" if layer else node, readonly=drive.readonly or layer is not None)
-    if layer:
-        file = {"driver": "file", "filename": str(layer)}
+def fdset_path(number: int) -> str:
+    """What opens a file that QEMU was given open, by the number of its set."""
+    return f"/dev/fdset/{number}"
+
+
+def _drive(profile: Profile, number: int, drive: Drive, layer: int | None) -> Sequence[str]:
+    node, out = drive_node(number), list[str]()
+    block = _block(drive, node if layer is None else f"image{number}", readonly=drive.readonly or layer is not None)
+    if layer is not None:
+        out = ["-add-fd", f"fd={layer},set={number}"]
+        file = {"driver": "file", "filename": fdset_path(number)}
         block = {"driver": "qcow2", "node-name": node, "read-only": False, "file": file, "backing": block}
     serial = {"serial": drive.serial} if drive.serial else {}
-    return ["-blockdev", json.dumps(block), *_device(profile, "blk", {"drive": node} | serial)]
+    return [*out, "-blockdev", json.dumps(block), *_device(profile, "blk", {"drive": node} | serial)]
 
 
 def _display(profile: Profile) -> Sequence[str]:

@@ -1,9 +1,9 @@
 """A running guest: the QEMU process, its monitor and console, and the ladder by which it ends.
 
-Theory of operation. QEMU is started paused, by setpriv(1), which ties its life to the thread that spawned it (so
-it must be the main thread, where the event loop runs), takes every capability away and forbids new ones. Console and
+Theory of operation. QEMU is started paused, tied to the thread that started it (so it must be the main thread, where
+the event loop runs), without a capability, and with no file in reach but its own (`spawning.access_of`). Console and
 monitor are socket pairs: nothing in the file system, nothing that another user could connect to. QEMU inherits its
-ends and the TAP's descriptor; ours are closed right after the spawn, so each has one owner.
+ends, the TAP's descriptor and the layers of its drives; ours are closed right after the start, so each has one owner.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ import anyio
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, NoDisplay, RequestInvalid
-from rawtap.guest import gdb, postmortem
+from rawtap.guest import gdb, images, postmortem
 from rawtap.guest.accelerator import kvm_is_open
-from rawtap.guest.command_line import NETDEV, Inherited, Nic, arguments
+from rawtap.guest.command_line import NETDEV, Inherited, Nic, arguments, fdset_path
 from rawtap.guest.console import Console, Output, pattern_for, printable
 from rawtap.guest.display import Display
-from rawtap.guest.monitor import EventLog, Monitor, MonitorLost, connected
+from rawtap.guest.monitor import ANSWER_SECONDS, EventLog, Monitor, MonitorLost, connected
 from rawtap.guest.profile import QEMU_PACKAGES, MachineSpec
-from rawtap.guest.spawning import layers_of, pair, require, start
-from rawtap.host.privileges import only, tied
+from rawtap.guest.spawning import access_of, layers_of, pair, require, start
+from rawtap.host.children import Child, stream_of
 
 _STDERR_BYTES = 16384
 _TAIL_CHARACTERS = 1500
@@ -53,10 +53,9 @@ class Exit:
 
 @dataclass(frozen=True)
 class _Held:
-    """What a machine holds besides its process: until its end, and until it has opened its files."""
+    """What a machine holds besides its process, until its end."""
 
     until_end: contextlib.ExitStack
-    opening: contextlib.ExitStack
     scratch: Path
     gdb: Path | None
 
@@ -68,7 +67,7 @@ class Machine:
         self,
         name: str,
         spec: MachineSpec,
-        process: asyncio.subprocess.Process,
+        process: Child,
         console: Console,
         monitor: socket.socket,
         held: _Held,
@@ -89,7 +88,6 @@ class Machine:
         self._on_exit = on_exit
         self._monitor_socket = monitor
         self._monitor: Monitor | None = None
-        self._opening = held.opening
         self._stack = contextlib.AsyncExitStack()
         self._stack.callback(held.until_end.close)
         self._display = Display(self.execute, self._add_fd)
@@ -112,16 +110,16 @@ class Machine:
         `scratch` is the folder for what lives as long as it does, like the layers of its drives.
 
         Raises:
-            QemuMissing: QEMU or setpriv is not installed.
+            QemuMissing: QEMU is not installed.
+            PathNotAllowed: A drive that another guest of this process has, where either may write it.
             GuestFailed: It cannot be started.
         """
         qemu = require(spec.qemu, QEMU_PACKAGES[spec.profile.arch])
-        setpriv = require("setpriv", "util-linux")
         with contextlib.ExitStack() as near, contextlib.ExitStack() as far:
             console, console_far = pair(near, far)
             monitor, monitor_far = pair(near, far)
-            opening = near.enter_context(contextlib.ExitStack())
-            layers = await to_thread(layers_of, spec, scratch, opening)
+            near.enter_context(images.held(name, spec))
+            layers = await to_thread(layers_of, spec, scratch, far)
             debugger = near.enter_context(gdb.listening()) if spec.gdb else None
             inherited = Inherited(
                 console_far.fileno(),
@@ -131,11 +129,11 @@ class Machine:
                 layers,
                 kvm_is_open(spec.profile.arch),
             )
-            command = tied(setpriv, only(), [qemu, *arguments(spec, inherited)[1:]])
-            process = await start(command, inherited.descriptors)
+            command = [qemu, *arguments(spec, inherited)[1:]]
+            process = start(command, access_of(spec, qemu, kvm=inherited.kvm), inherited.descriptors)
             if debugger:
                 debugger.socket.close()
-            held = _Held(near.pop_all(), opening, scratch, debugger.path if debugger else None)
+            held = _Held(near.pop_all(), scratch, debugger.path if debugger else None)
             return cls(name, spec, process, Console(console), monitor, held, on_exit)
 
     async def greet(self) -> None:
@@ -145,7 +143,7 @@ class Machine:
             GuestExited: QEMU ended at once; its exit code and stderr are in the text.
             GuestFailed: It does not answer.
         """
-        session = connected(self._monitor_socket, self.name, self.events)
+        session = connected(self._monitor_socket, self.name, self.pid, self.events)
         try:
             self._monitor = await self._stack.enter_async_context(session)
             self.accelerator = "kvm" if (await self._monitor.execute("query-kvm"))["enabled"] else "tcg"
@@ -153,8 +151,6 @@ class Machine:
             await self._wait_exit(_QUIT_SECONDS)  # its own exit code, not that of a signal
             await self.end()
             raise self.exited() from None
-        finally:
-            self._opening.close()  # it has its files open, or is gone
 
     @property
     def running(self) -> bool:
@@ -278,19 +274,26 @@ class Machine:
         with contextlib.suppress(ConnectionError):  # the wait that follows finds the console closed
             await self.console.write(data)
 
-    async def execute(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
-        """Run a QMP command and return its answer.
+    async def execute(
+        self, command: str, arguments: dict[str, Any] | None = None, timeout: float = ANSWER_SECONDS
+    ) -> Any:
+        """Run a QMP command and return its answer, which is awaited for `timeout` seconds.
 
         Raises:
             GuestExited: The guest is gone.
             GuestFailed: QEMU refused; its class of error and its text are inside. Or it did not answer.
         """
         async with self._asking() as monitor:
-            return await monitor.execute(command, arguments)
+            return await monitor.execute(command, arguments, timeout)
 
     async def _add_fd(self, fd: int) -> int:
         async with self._asking() as monitor:
-            return await monitor.add_fd(fd)
+            return (await monitor.add_fd(fd)).fd
+
+    async def add_file(self, fd: int) -> str:
+        """Give QEMU a duplicate of a file's descriptor; its path for QEMU. Raises as `execute`."""
+        async with self._asking() as monitor:
+            return fdset_path((await monitor.add_fd(fd)).fdset)
 
     async def get_fd(self, fd: int, name: str) -> None:
         """Give QEMU a duplicate of a file descriptor by a name, for one later command; raises as `execute` does."""
@@ -368,8 +371,7 @@ class Machine:
                     break
                 patience = _QUIT_SECONDS
                 self._ending = step
-                with contextlib.suppress(ProcessLookupError):
-                    signal()
+                signal()
             await self._wait_exit(None)
         finally:
             self.console.close()
@@ -392,13 +394,11 @@ class Machine:
 
     async def _watch(self) -> Exit:
         """Collect stderr's end and the exit code; runs for the process's whole life."""
-        stream = self._process.stdout
-        if stream is None:
-            raise RuntimeError("QEMU was started without a pipe for its stderr")
+        stream = await stream_of(self._process.stdout)
         while data := await stream.read(4096):
             self._stderr += data
             del self._stderr[:-_STDERR_BYTES]
-        code = await self._process.wait()
+        code = await self._process.ended()
         reason = await self._monitor.shutdown_reason() if self._monitor else None
         await self.console.wait(lambda: None, _QUIT_SECONDS)  # for its end: what QEMU wrote last may not be read yet
         why = postmortem.end_reason(code, reason, self._ending, self._clues())

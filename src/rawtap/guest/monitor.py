@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from qemu.qmp import ConnectError, ExecInterruptedError, ExecuteError, QMPClient, QMPError, Runstate, StateError
 from qemu.qmp.events import EventListener
@@ -24,7 +25,7 @@ from rawtap.untrusted import visible
 # It logs a lost connection, and a cancelled call, as an error or worse; both are told by the call that they concern.
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL + 1)
 
-_ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 10.0
 _DRAIN_SECONDS = 1.0
 _KEPT_EVENTS = 500
 _SHOWN_DATA = 300  # characters
@@ -32,6 +33,13 @@ _SHOWN_DATA = 300  # characters
 
 class MonitorLost(Exception):
     """QEMU closed the connection: it has ended, or is about to."""
+
+
+class AddedFd(NamedTuple):
+    """A descriptor's number in QEMU, and that of the set in which QEMU keeps it."""
+
+    fd: int
+    fdset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +97,23 @@ class _Recorder(EventListener):
 class Monitor:
     """One guest's QMP session."""
 
-    def __init__(self, client: QMPClient, shutdowns: EventListener) -> None:
+    def __init__(self, client: QMPClient, shutdowns: EventListener, pid: int) -> None:
         self._client = client
+        self._pid = pid
         self._shutdowns = shutdowns
         self._passing = asyncio.Lock()  # a descriptor belongs to the next command that QEMU reads
 
-    async def execute(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
+    async def execute(
+        self, command: str, arguments: dict[str, Any] | None = None, timeout: float = ANSWER_SECONDS
+    ) -> Any:
         """Run a QMP command and return its answer.
 
         Raises:
             MonitorLost: QEMU has ended.
-            GuestFailed: QEMU refused, or did not answer within 10 seconds.
+            GuestFailed: It refused, or did not answer within `timeout` seconds.
         """
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            async with asyncio.timeout(timeout):
                 return await self._client.execute(command, arguments)
         except (ExecInterruptedError, StateError) as error:
             raise MonitorLost from error
@@ -113,16 +124,17 @@ class Monitor:
                 cure="qemu_status shows the guest's state",
             ) from error
         except TimeoutError as error:
-            raise _silent(command) from error
+            raise _silent(command, timeout, self._pid) from error
 
-    async def add_fd(self, fd: int) -> int:
-        """Give QEMU a duplicate of a file descriptor, for its whole life; returns the number that it has there.
+    async def add_fd(self, fd: int) -> AddedFd:
+        """Give QEMU a duplicate of a file descriptor, for its whole life.
 
         Raises:
             MonitorLost: QEMU has ended.
             GuestFailed: It did not take it.
         """
-        return int((await self._pass(fd, "add-fd", {}))["fd"])
+        answer = await self._pass(fd, "add-fd", {})
+        return AddedFd(int(answer["fd"]), int(answer["fdset-id"]))
 
     async def get_fd(self, fd: int, name: str) -> None:
         """Give QEMU a duplicate of a file descriptor by a name, for one later command.
@@ -141,7 +153,7 @@ class Monitor:
             except StateError as error:
                 raise MonitorLost from error
             except BlockingIOError as error:
-                raise _silent(command) from error
+                raise _silent(command, 0, self._pid) from error
             except OSError as error:
                 raise MonitorLost from error
             return await self.execute(command, arguments)
@@ -202,33 +214,43 @@ def _job_of(event: Mapping[str, Any]) -> Any:
 
 
 @asynccontextmanager
-async def connected(sock: socket.socket, name: str, log: EventLog) -> AsyncIterator[Monitor]:
-    """A QMP session over `sock`, closed with the block; its events go to `log`.
+async def connected(sock: socket.socket, name: str, pid: int, log: EventLog) -> AsyncIterator[Monitor]:
+    """A QMP session over `sock` with the QEMU of that `pid`, closed with the block; its events go to `log`.
 
     Raises:
         MonitorLost: QEMU ended before it greeted.
-        GuestFailed: It did not greet within 10 seconds.
+        GuestFailed: It did not greet within `ANSWER_SECONDS`.
     """
     client = QMPClient(name)
     client.events.event_filter = lambda _: False
     with client.listener(("SHUTDOWN",)) as shutdowns, client.listen(_Recorder(log)):
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            async with asyncio.timeout(ANSWER_SECONDS):
                 await client.connect(sock)
         except ConnectError as error:
             raise MonitorLost from error
         except TimeoutError as error:
-            raise _silent("with its greeting") from error
+            raise _silent("with its greeting", ANSWER_SECONDS, pid) from error
         try:
-            yield Monitor(client, shutdowns)
+            yield Monitor(client, shutdowns, pid)
         finally:
             # What broke the connection is told by the process's end; there is nothing to add here.
             with contextlib.suppress(EOFError, OSError, QMPError):
                 await client.disconnect()
 
 
-def _silent(what: str) -> GuestFailed:
+def _silent(what: str, timeout: float, pid: int) -> GuestFailed:
+    is_stopped = _state_of(pid) in {"T", "t"}
     return GuestFailed(
-        f"QEMU did not answer {what} within {_ANSWER_SECONDS:.0f} s",
-        cure="qemu_shutdown ends it, by force where it must",
+        f"QEMU did not answer {what} within {timeout:g} s",
+        evidence=f"its process {pid} is stopped, by a signal or a debugger" if is_stopped else "",
+        cure=f"kill -CONT {pid} lets it go on" if is_stopped else "qemu_shutdown ends it, by force where it must",
     )
+
+
+def _state_of(pid: int) -> str:
+    """A process's state in a letter (proc(5), /proc/pid/stat); "" where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(") ")[2][:1]
+    except OSError:
+        return ""

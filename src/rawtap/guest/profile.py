@@ -6,6 +6,7 @@ pattern here, and `command_line` gives all else as JSON.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -169,7 +170,10 @@ class BootOptions:
 
 @dataclass(frozen=True)
 class MachineSpec:
-    """A profile with every path resolved and every call option applied: ready to run."""
+    """A profile with every path resolved and every call option applied: ready to run.
+
+    `reach` are folders that QEMU may read and write besides: what the operator opened with the monitor.
+    """
 
     profile: Profile
     kernel: Path | None
@@ -178,6 +182,7 @@ class MachineSpec:
     firmware: Path | None = None
     gdb: bool = False
     initrd: Path | None = None
+    reach: tuple[Path, ...] = ()
 
     @property
     def overlay(self) -> bool:
@@ -300,11 +305,13 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
 
 
 def _found_initrd(allowed: Allowed, root: Path, text: str) -> Path:
-    """The initrd's path. A comma is refused: with a multiboot kernel QEMU takes what follows it as another file."""
+    """The initrd's path. With a multiboot kernel QEMU takes it for a list: of files at commas, each up to a space."""
     path = _existing(allowed, root, text, "initrd")
-    if "," in str(path):
+    if found := re.search(r"[,\s]", str(path)):
         raise PathNotAllowed(
-            f"the initrd {path} cannot be used", evidence="there is a comma in its path", cure="Rename it"
+            f"the initrd {path} cannot be used",
+            evidence=f"there is {found[0]!r} in its path, where QEMU can take it for the end of a file's name",
+            cure="Rename it, or the folder",
         )
     return path
 

@@ -1,16 +1,15 @@
 """Empty qcow2 files that live as long as the QEMU that has them open, and hold what a guest must not write elsewhere.
 
-Theory of operation. QEMU opens such a file by its name, in a folder of the user's own; then the name is removed. What
-is left is the open file: the kernel frees it when QEMU ends, however it ends, and nobody else can open it.
+Theory of operation. Such a file has a name, in a folder of the user's own, only while it is made. QEMU gets the open
+file, and the kernel frees it when QEMU ends, however it ends. Nobody else can open it.
 """
 
 from __future__ import annotations
 
-import os
 import struct
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rawtap.errors import GuestFailed
@@ -60,32 +59,25 @@ def disk_bytes(image: Path, image_format: str) -> int:
 
 
 @contextmanager
-def scratch_file(folder: Path, size: int) -> Iterator[Path]:
-    """An empty qcow2 file in `folder`, which is made where it is missing; its name is gone with the block.
+def scratch_file(folder: Path, size: int) -> Iterator[int]:
+    """The descriptor of an empty qcow2 file on the disk of `folder`, which is made where it is missing.
 
     Raises:
         GuestFailed: It cannot be made.
     """
-    try:
-        content = empty_qcow2(size)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix="layer-", suffix=".qcow2", dir=folder)
-    except (OSError, ValueError) as error:
-        raise _unmade(folder, error) from error
-    try:
+    with ExitStack() as stack:
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-        except OSError as error:
+            content = empty_qcow2(size)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = stack.enter_context(tempfile.TemporaryFile(dir=folder, buffering=0))
+            file.write(content)
+        except (OSError, ValueError) as error:
             raise _unmade(folder, error) from error
-        yield Path(name)
-    finally:
-        with suppress(FileNotFoundError):
-            Path(name).unlink()
+        yield file.fileno()
 
 
 @contextmanager
-def layer_over(image: Path, image_format: str, folder: Path) -> Iterator[Path]:
+def layer_over(image: Path, image_format: str, folder: Path) -> Iterator[int]:
     """A scratch file of the size of the disk in `image`, to be laid over it.
 
     Raises:
@@ -95,8 +87,8 @@ def layer_over(image: Path, image_format: str, folder: Path) -> Iterator[Path]:
         size = disk_bytes(image, image_format)
     except OSError as error:
         raise _unmade(folder, error) from error
-    with scratch_file(folder, size) as path:
-        yield path
+    with scratch_file(folder, size) as descriptor:
+        yield descriptor
 
 
 def _unmade(folder: Path, error: Exception) -> GuestFailed:

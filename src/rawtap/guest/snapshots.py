@@ -115,8 +115,8 @@ async def _all(machine: Machine) -> list[Snapshot]:
 
 
 async def _attach(machine: Machine) -> None:
-    with scratch_file(machine.scratch, 0) as path:
-        file = {"driver": "file", "filename": str(path)}
+    with scratch_file(machine.scratch, 0) as descriptor:
+        file = {"driver": "file", "filename": await machine.add_file(descriptor)}
         await machine.execute("blockdev-add", {"driver": "qcow2", "node-name": _NODE, "file": file})
 
 

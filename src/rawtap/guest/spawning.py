@@ -1,16 +1,18 @@
-"""What it takes to start QEMU: programs, sockets, layers for its drives, and a process without capabilities."""
+"""What it takes to start QEMU: its program, sockets, layers for its drives, and what it may reach."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 from pathlib import Path
 
 from rawtap.errors import GuestFailed, QemuMissing
+from rawtap.guest.accelerator import KVM_DEVICE
 from rawtap.guest.profile import MachineSpec
 from rawtap.guest.scratch import layer_over
-from rawtap.host import programs
+from rawtap.host import children, programs
+from rawtap.host.children import Child
+from rawtap.host.landlock import Access
 
 
 def require(program: str, package: str) -> str:
@@ -26,21 +28,38 @@ def pair(near: contextlib.ExitStack, far: contextlib.ExitStack) -> tuple[socket.
     return ours, theirs
 
 
-def layers_of(spec: MachineSpec, scratch: Path, opening: contextlib.ExitStack) -> dict[int, Path]:
+def layers_of(spec: MachineSpec, scratch: Path, far: contextlib.ExitStack) -> dict[int, int]:
     """A layer for each drive that is written, where the guest's writes are thrown away."""
     return {
-        number: opening.enter_context(layer_over(Path(drive.path), drive.format, scratch))
+        number: far.enter_context(layer_over(Path(drive.path), drive.format, scratch))
         for number, drive in enumerate(spec.drives)
         if spec.overlay and not drive.readonly
     }
 
 
-async def start(command: list[str], descriptors: tuple[int, ...]) -> asyncio.subprocess.Process:
-    pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+def access_of(spec: MachineSpec, qemu: str, *, kvm: bool) -> Access:
+    """The files that QEMU opens for this machine: those of the spec, and what packages put on the system.
+
+    No TCP: what there is of networks it inherits, and its own network lets nothing out.
+    """
+    drives = [(Path(drive.path), not drive.readonly and not spec.overlay) for drive in spec.drives]
+    software = [path for path in (spec.kernel, spec.initrd, spec.firmware) if path]
+    return Access(
+        programs=(Path(qemu),),
+        read=(*software, *(path for path, written in drives if not written)),
+        write=(*spec.reach, *(path for path, written in drives if written)),
+        devices=(Path(KVM_DEVICE),) if kvm else (),
+    )
+
+
+def start(command: list[str], access: Access, descriptors: tuple[int, ...]) -> Child:
+    """Start it, from this thread, to which its life is tied.
+
+    Raises:
+        GuestFailed: It cannot be started.
+    """
     try:
-        return await asyncio.create_subprocess_exec(
-            *command, pass_fds=descriptors, stdin=null, stdout=pipe, stderr=asyncio.subprocess.STDOUT
-        )
+        return children.start(command, access, streams=("null", "pipe", "stdout"), passed=descriptors)
     except OSError as error:
         raise GuestFailed(
             "QEMU cannot be started", evidence=str(error), cure="qemu_doctor checks the set-up"

@@ -5,9 +5,12 @@ holds an interface in ours. Once the server is in its own namespace it cannot st
 a shell is left there beforehand, which waits on a pipe, and for each word on it starts a pasta that joins us. pasta
 writes its pid when the interface is there, with its addresses and routes; the shell says when it has ended.
 
-Both are tied by setpriv(1), the shell to our main thread and pasta to the shell, so they end with us however we end.
+Both are tied, the shell to our main thread and pasta by setpriv(1) to the shell, so they end with us however we end.
 Neither has a capability; nothing listens on the host's ports for guests, and the host's loopback is not reached, but
 for DNS: queries to `DNS` go to the host's first name server, which may be on it.
+
+Neither has a Landlock ruleset: pasta must look into our namespaces, and mount, which Landlock forbids. It does so to
+confine itself, and keeps an empty root and a seccomp filter (passt's isolation.c).
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -26,7 +28,8 @@ from typing import IO
 import anyio
 
 from rawtap.errors import OutsideUnavailable
-from rawtap.host import privileges, programs
+from rawtap.host import children, programs
+from rawtap.host.children import Child, Stream
 from rawtap.untrusted import visible
 
 PACKAGE = "passt"
@@ -73,25 +76,15 @@ def wait() -> Pasta | None:
     if pasta is None or setpriv is None:
         return None
     shell = ["/bin/sh", "-c", _LOOP, setpriv, pasta, *_options()]
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(
-        privileges.tied(setpriv, privileges.only(), shell),
-        stdin=pipe,
-        stdout=pipe,
-        stderr=pipe,
-        bufsize=0,
-        cwd="/",
-        env={"PATH": programs.SYSTEM_FOLDERS, "LC_ALL": "C"},
-        start_new_session=True,
-    )
-    return Pasta(process)
+    pipes: tuple[Stream, Stream, Stream] = ("pipe", "pipe", "pipe")
+    return Pasta(children.start(shell, None, streams=pipes, environment=children.PLAIN, folder="/", session=True))
 
 
 @dataclass(eq=False)
 class Pasta:
     """The shell that waits, and the pasta that it started, while anybody uses that."""
 
-    shell: subprocess.Popen[bytes]
+    shell: Child
     _users: int = 0
     _pidfd: int | None = None  # of the pasta that is ready
     _changed: asyncio.Event = field(default_factory=asyncio.Event)  # it is ready, or has ended

@@ -12,9 +12,8 @@ interpreter has them, with no-new-privileges as well, which would make those of 
 
 A container's bounding set may lack some of the three: execve(2) then leaves these out, and what needs them says so.
 
-Children get nothing: file capabilities do not pass through execve(2), and QEMU is started with no-new-privileges.
-dnsmasq and nft are the exceptions, and `passed_on` the way: the three, or CAP_NET_ADMIN, as ambient capabilities, for
-that one child.
+Children get nothing: file capabilities do not pass through execve(2), and all are started with no-new-privileges.
+dnsmasq and nft are the exceptions: the three, or CAP_NET_ADMIN, as ambient capabilities (`children`).
 """
 
 from __future__ import annotations
@@ -35,8 +34,7 @@ from rawtap.errors import RawtapError
 
 PRIVATE_INTERPRETER = "python-rawtap"
 
-_PR_CAPBSET_READ = 23  # linux/prctl.h
-_PR_CAP_AMBIENT, _AMBIENT_RAISE, _AMBIENT_CLEAR_ALL = 47, 2, 4  # linux/prctl.h
+_PR_CAPBSET_READ, _PR_CAP_AMBIENT, _AMBIENT_CLEAR_ALL = 23, 47, 4  # linux/prctl.h
 _VERSION_3 = 0x20080522  # _LINUX_CAPABILITY_VERSION_3, linux/capability.h: two 32-bit words a set
 
 
@@ -114,7 +112,9 @@ def lay_down() -> None:
     Nor does a child get any, where a service manager gave them as ambient ones. Must run in the main thread before any
     other thread is started.
     """
-    _ambient(_AMBIENT_CLEAR_ALL, 0)
+    if _libc.prctl(_PR_CAP_AMBIENT, _AMBIENT_CLEAR_ALL, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
     _set(CapabilitySets(0, current().permitted, 0))
 
 
@@ -130,8 +130,8 @@ def raised(capability: Capability, purpose: str, refusal: type[RawtapError]) -> 
     Raises:
         refusal: The process does not hold the capability. `purpose` ("capture on rvos-br0") is in the text.
     """
+    require({capability}, purpose, refusal)
     held = current()
-    _require(held, capability, purpose, refusal)
     _set(CapabilitySets(held.effective | 1 << capability, held.permitted, held.inheritable))
     try:
         yield
@@ -139,64 +139,20 @@ def raised(capability: Capability, purpose: str, refusal: type[RawtapError]) -> 
         _set(held)
 
 
-@contextmanager
-def passed_on(capabilities: Collection[Capability], purpose: str, refusal: type[RawtapError]) -> Iterator[None]:
-    """Have the children that this thread starts in this block start with `capabilities`: one, and nothing awaited.
-
-    An ambient capability passes through execve(2), which file capabilities do not (capabilities(7)).
+def require(capabilities: Collection[Capability], purpose: str, refusal: type[RawtapError]) -> None:
+    """See that this thread holds those capabilities: to raise one, or to give it to a child.
 
     Raises:
-        refusal: The process does not hold one of them.
+        refusal: It does not. `purpose` ("capture on rvos-br0") is in the text.
     """
     held = current()
     for capability in capabilities:
-        _require(held, capability, purpose, refusal)
-    inheritable = held.inheritable | sum(1 << each for each in capabilities)
-    _set(CapabilitySets(held.effective, held.permitted, inheritable))
-    try:
-        for capability in capabilities:
-            _ambient(_AMBIENT_RAISE, capability)
-        yield
-    finally:
-        _ambient(_AMBIENT_CLEAR_ALL, 0)
-        _set(held)
-
-
-def _ambient(operation: int, capability: int) -> None:
-    if _libc.prctl(_PR_CAP_AMBIENT, operation, capability, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-
-
-def _require(held: CapabilitySets, capability: Capability, purpose: str, refusal: type[RawtapError]) -> None:
-    if not held.may(capability):
-        raise refusal(
-            f"cannot {purpose}: this process lacks {capability}",
-            evidence=explain_lack(capability),
-            cure=cure_for_lack(capability),
-        )
-
-
-def tied(setpriv: str, options: Sequence[str], command: Sequence[str]) -> list[str]:
-    """A command line for `command` under setpriv(1) with `options`: no new privileges, and killed when we end.
-
-    We are the thread that starts it. setpriv asks for that signal (PR_SET_PDEATHSIG, prctl(2)) a moment after it was
-    started; a parent that has gone by then sends none. So a shell looks afterwards whether we are still its parent.
-    """
-    ours = 'test "$PPID" = "$0" && exec "$@"'
-    shell = ["/bin/sh", "-c", ours, str(os.getpid())]
-    return [setpriv, "--pdeathsig", "KILL", "--no-new-privs", *options, "--", *shell, *command]
-
-
-def only(*capabilities: Capability) -> list[str]:
-    """setpriv(1)'s options: these capabilities at the most, which `passed_on` gives; none at all for none.
-
-    Only a process with CAP_SETPCAP can narrow the bounding set; root must, since root's children would get all
-    that is in it at execve(2).
-    """
-    kept = ",".join(["-all", *(f"+{each.name.lower()}" for each in capabilities)])
-    options = [f"--inh-caps={kept}", *([] if capabilities else ["--ambient-caps=-all"])]
-    return [*options, f"--bounding-set={kept}"] if os.geteuid() == 0 else options
+        if not held.may(capability):
+            raise refusal(
+                f"cannot {purpose}: this process lacks {capability}",
+                evidence=explain_lack(capability),
+                cure=cure_for_lack(capability),
+            )
 
 
 def private_interpreter() -> Path:

@@ -2,7 +2,7 @@
 
 A kind of card is one file with a class of this shape and a context manager that makes one; `Lab` chooses between them
 in one place. Everybody else asks the card: what QEMU is given for it, how it is captured, how a frame is sent to it,
-what its link can do, and what goes when it goes.
+what its link can do, and what ends with it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from rawtap.network.impair import Impairment, Plug
 
 @dataclass(frozen=True)
 class Sender:
-    """A way to the guest, open.
+    """An open way to send frames to a guest.
 
     Attributes:
-        mac: Whose frames they are where they do not say it: that of who sends.
-        send: Puts a frame on the wire, that many times, that many seconds from one to the next.
+        mac: The sender's MAC address, for frames that name none.
+        send: Sends a frame, this many times, this many seconds from one to the next.
     """
 
     mac: str
@@ -45,11 +45,11 @@ class LinkFound:
 
 @dataclass(frozen=True)
 class Held:
-    """What goes with a card, each by what it is called in words.
+    """What ends with a card, or may: a bridge is left to others that use it.
 
     Attributes:
-        interfaces: Names of the kernel's interfaces.
-        served: What is served to its guest, as it stands now.
+        interfaces: Names of the kernel's interfaces, by what answers call them ("TAP x").
+        served: Services that run now, as answers call them.
     """
 
     interfaces: Mapping[str, str] = field(default_factory=dict)
@@ -106,7 +106,7 @@ class Card(Protocol):
 
     @property
     def through_qemu(self) -> bool:
-        """Whether it is QEMU that shows its frames: it can be captured once QEMU answers, and not before."""
+        """Whether it is QEMU that shows its frames: then it can be captured only after QEMU answers."""
 
     @property
     def plug(self) -> Plug:
@@ -116,7 +116,7 @@ class Card(Protocol):
         """What QEMU is given for it when it starts."""
 
     async def connect(self, machine: Machine) -> None:
-        """Join it to its network, after its QEMU was started. It is given back with the block that made the card.
+        """Join it to its network, after QEMU was started. The block that made the card also leaves the network.
 
         Raises:
             NetworkError: One of its kinds.
@@ -124,7 +124,7 @@ class Card(Protocol):
         """
 
     async def serve(self) -> tuple[str, ...]:
-        """Have DHCP, DNS and the like there, once it is connected; return what cannot be had."""
+        """Start what its guest is served on its network, after `connect`; return why some of it cannot be."""
 
     async def capture(self, request: CaptureRequest) -> Capture:
         """Start a capture of its frames, where `request.interface` is its name; armed when this returns.
@@ -135,7 +135,7 @@ class Card(Protocol):
         """
 
     def sender(self, interface: str) -> AbstractAsyncContextManager[Sender]:
-        """Open the way to it by `interface`, which is its name or its network's.
+        """Open a way to send frames to it on `interface`, which is its name or its network's.
 
         Raises:
             NetworkError: It cannot be opened, or, when it sends, a frame was not taken.
@@ -157,10 +157,10 @@ class Card(Protocol):
         """Whether that is its own interface, or its network's."""
 
     def ending(self) -> set[str]:
-        """Interfaces that go when it goes."""
+        """Interfaces that end with it."""
 
     def held(self) -> Held:
-        """What goes when it goes, or may."""
+        """What ends with it, or may."""
 
     def state(self) -> NetworkState:
         """What it is on, as it stands now."""

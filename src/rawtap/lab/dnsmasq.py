@@ -1,13 +1,13 @@
 """dnsmasq on a bridge of ours: started, watched, ended.
 
 Theory of operation. It is started before the guest runs, and answers when `serving` yields: it says so in its log,
-after its sockets are bound. Like QEMU it is tied by setpriv(1) to the thread that spawned it, so that must be the
-main one, and gets no new privileges. Unlike QEMU it has capabilities: CAP_NET_BIND_SERVICE, since DHCP and DNS have
-ports below 1024; CAP_NET_ADMIN, without which dnsmasq refuses DHCP: it enters into the kernel's ARP table a client
-that has no address yet; and with IPv6 CAP_NET_RAW, since router advertisements go through a raw socket. They reach it
-as ambient capabilities, raised in this thread around the spawn.
+after its sockets are bound. Like QEMU it is tied to the thread that started it, so that must be the main one, and gets
+no new privileges. Unlike QEMU it has capabilities: CAP_NET_BIND_SERVICE, since DHCP and DNS have ports below 1024;
+CAP_NET_ADMIN, without which dnsmasq refuses DHCP: it enters into the kernel's ARP table a client that has no address
+yet; and with IPv6 CAP_NET_RAW, since router advertisements go through a raw socket.
 
-Its leases are in memory: the lease file is a memfd that it gets as its stdin. Nothing is left of it in any file system.
+Its leases are in memory: the lease file is a memfd that it gets as its stdin. Nothing is left of it in any file system,
+and it reads none but the system's own; of TCP it has the port of DNS.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import subprocess
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import anyio
-from anyio.to_thread import run_sync as to_thread
 
 from rawtap.errors import ServicesUnavailable
 from rawtap.guest.profile import Profile
-from rawtap.host import privileges, programs
+from rawtap.host import children, privileges, programs
+from rawtap.host.children import Child
+from rawtap.host.landlock import Access
 from rawtap.host.privileges import Capability
 from rawtap.network import addressing, ipv6
 from rawtap.network.dnsmasq_config import Lease, ServicesSpec, StaticHost, arguments, is_ready, leases, log_line
@@ -37,6 +38,7 @@ PACKAGE = "dnsmasq-base"
 
 Note = Callable[[str, str], None]
 
+_DNS_PORT = 53
 _READY_SECONDS = 5.0
 _END_SECONDS = 0.7  # after SIGTERM
 _LINES_PER_SECOND = 100  # that are noted: a guest decides how many there are
@@ -73,7 +75,7 @@ class Services:
     """One dnsmasq. What it logs is noted; so is its end."""
 
     spec: ServicesSpec
-    process: subprocess.Popen[bytes]
+    process: Child
     note: Note
     memory: int  # its lease file
     exit_code: int | None = None
@@ -103,14 +105,10 @@ class Services:
 
     async def _watch(self) -> None:
         """Note its log to the end, then its exit code."""
-        log = asyncio.StreamReader()
-        # From now on the pipe is the transport's, which closes it at its end.
-        await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(log), self.process.stderr
-        )
+        log = await children.stream_of(self.process.stderr)
         while line := await log.readline():
             self._tell(line.decode("utf-8", "replace").rstrip("\n"))
-        self.exit_code = await to_thread(self.process.wait)
+        self.exit_code = await self.process.ended()
         self.note("services_ended", f"dnsmasq on {self.spec.bridge} ended: exit code {self.exit_code}")
         self.ready.set()
 
@@ -159,28 +157,30 @@ async def serving(spec: ServicesSpec, note: Note) -> AsyncIterator[Services]:
                 await services.end()
 
 
-def _spawn(spec: ServicesSpec, memory: int) -> subprocess.Popen[bytes]:
-    """Start it, from this thread and at once: nothing else may run while the capabilities are ambient."""
-    found, setpriv = (
-        programs.require(program, package, ServicesUnavailable, "no DHCP and DNS")
-        for program, package in (("dnsmasq", PACKAGE), ("setpriv", "util-linux"))
-    )
+def _spawn(spec: ServicesSpec, memory: int) -> Child:
+    """Start it, from this thread."""
+    dnsmasq = programs.require("dnsmasq", PACKAGE, ServicesUnavailable, "no DHCP and DNS")
     needed = _needed(spec)
-    command = privileges.tied(setpriv, privileges.only(*needed), [found, *arguments(spec, "/proc/self/fd/0")])
-    with privileges.passed_on(needed, f"serve DHCP and DNS on {spec.bridge}", ServicesUnavailable):
-        try:
-            return subprocess.Popen(
-                command,
-                stdin=memory,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                env={"PATH": programs.SYSTEM_FOLDERS, "LC_ALL": "C"},  # its log is read
-                start_new_session=True,  # a terminal's Ctrl-C is for the server, which ends it in its order
-            )
-        except OSError as error:
-            raise ServicesUnavailable(
-                "dnsmasq cannot be started", evidence=str(error), cure="qemu_doctor checks the set-up"
-            ) from error
+    privileges.require(needed, f"serve DHCP and DNS on {spec.bridge}", ServicesUnavailable)
+    try:
+        return children.start(
+            [dnsmasq, *arguments(spec, "/proc/self/fd/0")],
+            _access(dnsmasq),
+            capabilities=needed,
+            streams=(memory, "null", "pipe"),
+            environment=children.PLAIN,
+            session=True,
+        )
+    except OSError as error:
+        raise ServicesUnavailable(
+            "dnsmasq cannot be started", evidence=str(error), cure="qemu_doctor checks the set-up"
+        ) from error
+
+
+def _access(dnsmasq: str) -> Access:
+    """It asks who nobody is, whom it would become if it had root's rights, and does not start where there is none."""
+    users = tuple(Path(name).resolve() for name in ("/etc/nsswitch.conf", "/etc/passwd", "/etc/group"))
+    return Access(programs=(Path(dnsmasq),), read=users, listen=(_DNS_PORT,), connect=(_DNS_PORT,))
 
 
 def _needed(spec: ServicesSpec) -> tuple[Capability, ...]:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 from anyio.to_thread import run_sync as to_thread
@@ -27,11 +28,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Interfaces:
-    """Those of this network namespace.
+    """The interfaces of this network namespace.
 
     Attributes:
-        captures: Where a capture of one of them is started.
-        made: Names of those that are there for the Lab's guests.
+        captures: Runs the captures of them.
+        made: Gives the names of those that are there for the Lab's guests.
         scene: Who is on which of them, or was.
     """
 
@@ -47,7 +48,7 @@ class Interfaces:
         self.scene = Scene(others=TRUSTED_BRIDGES | self.settings.allowed_interfaces)
 
     async def close(self) -> None:
-        """Follow them no more."""
+        """Stop following them."""
         await self._stack.aclose()
 
     def add(self, name: str, nic: GuestNic) -> None:
@@ -62,18 +63,22 @@ class Interfaces:
         """What may be captured: interfaces that rawtap made, those of the built-in profiles, the operator's."""
         return frozenset(self.made() | self.scene.others)
 
-    async def capture(self, request: CaptureRequest) -> Capture:
-        """Start a capture of an interface; it is armed when this returns.
+    async def capture(self, request: CaptureRequest, *, ours: bool = False) -> Capture:
+        """Start a capture of an interface; it is armed when this returns. `ours`: it is a guest's own card.
 
         Raises:
             CaptureError: One of its kinds; no capture and no file is left.
         """
         watcher = await self.watching()
         before = await to_thread(watcher.look)
-        link = self._allowed(request.interface, before.find(request.interface))
-        observation = Observation(watcher, link, before, scene=lambda: self.scene)
+        link = self._allowed(request.interface, before.find(request.interface), ours=ours)
+        observation = await to_thread(partial(Observation, watcher, link, before, scene=lambda: self.scene))
         feed = InterfaceFeed(InterfaceSource(link.index, self.settings.ring_bytes))
-        return await self.captures.start(request, feed, observation)
+        try:
+            return await self.captures.start(request, feed, observation)
+        except BaseException:
+            observation.close()
+            raise
 
     async def watching(self) -> Watcher:
         """The watcher of the interfaces; the first who needs it waits for its start."""
@@ -93,7 +98,7 @@ class Interfaces:
             except (NetworkError, OSError) as error:
                 logger.warning("changes of interfaces cannot be read: %s", error)
 
-    def _allowed(self, name: str, link: Link | None) -> Link:
+    def _allowed(self, name: str, link: Link | None, *, ours: bool) -> Link:
         if link is None:
             raise NoSuchInterface(
                 f"there is no interface {name!r}",
@@ -101,7 +106,7 @@ class Interfaces:
                 + ("; this server is rootless and does not see the host's" if self.settings.rootless else ""),
                 cure='qemu_boot(network=true) makes the guest\'s bridge, network="user" the card user:GUEST',
             )
-        if name not in self.allowed():
+        if not ours and name not in self.allowed():
             raise InterfaceNotAllowed(
                 f"the interface {name} is the host's own",
                 evidence=f"may be captured: {', '.join(sorted(self.allowed()))}",

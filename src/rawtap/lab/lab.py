@@ -39,6 +39,7 @@ from rawtap.lab.usernet import user_card
 from rawtap.limits import require_room
 from rawtap.network import links
 from rawtap.packets.index import Indexes
+from rawtap.packets.verdicts import Verdicts
 from rawtap.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -59,11 +60,13 @@ class Lab:
 
     Attributes:
         indexes: Of the files whose packets were asked for.
+        verdicts: What was said of captures and files to be wrong.
         shares: The bridges that all Labs of this process use; None where it is the only one.
     """
 
     settings: Settings
     indexes: Indexes = field(default_factory=Indexes)
+    verdicts: Verdicts = field(default_factory=Verdicts)
     shares: Shares | None = None
     guests: dict[str, Guest] = field(default_factory=dict)
     chronicle: Chronicle = field(default_factory=Chronicle)
@@ -129,7 +132,9 @@ class Lab:
                 await self._release(previous)
             started = anyio.current_time()
             root, profile = profiles.choose(request.project_root, request.profile)
-            spec = profiles.resolve(root, profile, request.options, allowed_for(root, self.settings.image_dirs))
+            allowed = allowed_for(root, self.settings.image_dirs)
+            reach = allowed.folders if self.settings.open_monitor else ()
+            spec = replace(profiles.resolve(root, profile, request.options, allowed), reach=reach)
             async with AsyncExitStack() as stack:
                 booted = await self._start(request, spec, stack, report)
                 return replace(booted, elapsed=anyio.current_time() - started)
@@ -217,8 +222,8 @@ class Lab:
         return tuple(warnings)
 
     async def _first_capture(self, request: BootRequest, card: Card) -> Capture:
-        wanted = await to_thread(partial(CaptureRequest, card.network, filter=request.capture_filter))
-        return await self._capture(wanted, [*self.cards_on(card.network), card])
+        wanted = await to_thread(partial(CaptureRequest, card.name, filter=request.capture_filter))
+        return await self._capture(wanted, [card])
 
     def guest(self, name: str) -> Guest:
         """The guest of that name, running or ended.
@@ -294,8 +299,8 @@ class Lab:
         """The guests' cards that are on that interface."""
         return [card for guest in self.guests.values() for card in guest.cards if card.is_on(interface)]
 
-    def interface_of(self, name: str) -> str:
-        """The interface to capture where the call names none: that guest's bridge, or its card where it has none.
+    def card_of(self, name: str) -> Card:
+        """The card that is meant where a call names no interface: what is captured is `Card.name`, its own frames.
 
         Raises:
             GuestNotRunning: No such guest, or one without a network.
@@ -303,10 +308,10 @@ class Lab:
         card = self.guest(name).card
         if card is None:
             raise GuestNotRunning(
-                f"the guest {name} has no network to capture",
+                f"the guest {name} has no network",
                 cure='Boot it with network=true or network="user", or give interface=',
             )
-        return card.network
+        return card
 
     async def start_capture(self, request: CaptureRequest) -> Capture:
         """Start a capture; it is armed when this returns.

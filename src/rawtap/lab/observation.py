@@ -13,6 +13,7 @@ from rawtap.capture.diagnosis import Elsewhere, Evidence, GuestTraffic, explain_
 from rawtap.capture.outages import LinkEvent, LinkState, link_warnings
 from rawtap.capture.session import CaptureSession, Snapshot
 from rawtap.errors import NetworkError
+from rawtap.lab.passages import Passages
 from rawtap.network.links import Link
 from rawtap.network.watch import Change, Sight, Watcher
 
@@ -76,27 +77,45 @@ class Look:
 
 @dataclass(eq=False)
 class Observation:
-    """One capture's. Made before it is armed; `end` is called by the capture's own thread.
+    """One capture's. Made before it is armed, in a worker thread; `end` is called by the capture's own thread.
+
+    Making one raises CaptureError where it may not look.
 
     Attributes:
         link: The captured interface as it was in `before`.
         before: All interfaces just before the capture was armed.
         scene: Gives the scene as it is now.
+        passages: Where a bridge is captured, what it passes on of what its guests send.
     """
 
     watcher: Watcher
     link: Link
     before: Sight
     scene: Callable[[], Scene]
+    passages: Passages | None = field(init=False, default=None)
     _taps_before: dict[int, tuple[str, GuestNic]] = field(init=False)
     _last: Look | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._taps_before = self.scene().found_in(self.before)
+        if self.link.kind == "bridge":
+            taps = [
+                (nic.guest, tap, index) for index, (tap, nic) in self._taps_before.items() if self._is_port(index, nic)
+            ]
+            self.passages = Passages.open(self.link.index, taps)
+
+    def _is_port(self, index: int, nic: GuestNic) -> bool:
+        return nic.bridge == self.link.name and index in self.before.links
 
     def end(self, packets: int) -> None:
         """Look for the last time, when nothing more comes in."""
+        self.close()
         self._last = self._look(empty=packets == 0)
+
+    def close(self) -> None:
+        """Count no more."""
+        if self.passages:
+            self.passages.close()
 
     def _look(self, *, empty: bool) -> Look:
         """Look now; where there is no packet the kernel is asked for the carrier, which takes a millisecond or two."""
@@ -122,8 +141,15 @@ class Observation:
         look = self._look(empty=empty) if running else self._last or Look(self.scene(), unknown="the last look failed")
         evidence = self._evidence(look, session, snapshot)
         ended = [guest.ended for guest in evidence.guests if guest.ended is not None]
-        warnings = link_warnings(evidence.interface, evidence.before, evidence.events, ended)
+        events = [each for each in evidence.events if not (each.what == "removed" and self._is_a_guests_own(evidence))]
+        warnings = link_warnings(evidence.interface, evidence.before, events, ended)
+        warnings += map(str, self.passages.look() if self.passages else ())
         return warnings, explain_empty(evidence) if empty else None
+
+    @staticmethod
+    def _is_a_guests_own(evidence: Evidence) -> bool:
+        """Whether the interface is the card of a guest that has ended, with which it goes."""
+        return any(each.tap == evidence.interface and each.ended is not None for each in evidence.guests)
 
     def _evidence(self, look: Look, session: CaptureSession, snapshot: Snapshot) -> Evidence:
         sight = look.sight

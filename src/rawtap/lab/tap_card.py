@@ -31,7 +31,7 @@ from rawtap.network.network import Bridge, BridgeSpec, Tap
 
 @asynccontextmanager
 async def tap_card(guest: str, profile: Profile, bridges: Bridges, interfaces: Interfaces) -> AsyncIterator[TapCard]:
-    """A card for that guest, for its profile's bridge; after the block its share of the bridge is given back.
+    """Make the TAP of a guest, for its profile's bridge; leave the bridge after the block.
 
     Raises:
         NetworkError: The TAP cannot be made, or its profile's bridge cannot be.
@@ -45,7 +45,7 @@ async def tap_card(guest: str, profile: Profile, bridges: Bridges, interfaces: I
 
 @dataclass(eq=False)
 class TapCard:
-    """See `Card`. `share` gives its part of the bridge back; what is not known before `connect` is None until then."""
+    """See `Card`. Closing `share` leaves the bridge; what `connect` sets is None before."""
 
     guest: str
     profile: Profile
@@ -122,7 +122,7 @@ class TapCard:
             self._joined = await self.share.enter_async_context(self.bridges.port(self.spec, self.own))
 
     async def serve(self) -> tuple[str, ...]:
-        """Have them on the bridge."""
+        """Start the services on the bridge."""
         if self._joined is None:
             raise RuntimeError("a card without its bridge")
         return await self.bridges.serve(self._joined, dnsmasq.wanted(self.profile, self._joined, self.bridges.number))
@@ -130,7 +130,7 @@ class TapCard:
     async def capture(self, request: CaptureRequest) -> Capture:
         """Start a capture of its TAP, by libpcap."""
         async with self._unless_the_guest_is_gone():
-            return await self.interfaces.capture(request)
+            return await self.interfaces.capture(request, ours=True)
 
     @asynccontextmanager
     async def sender(self, interface: str) -> AsyncIterator[Sender]:
@@ -179,7 +179,7 @@ class TapCard:
 
     @asynccontextmanager
     async def _unless_the_guest_is_gone(self) -> AsyncIterator[None]:
-        """Whatever touches the TAP does it in this block: where it fails because QEMU has ended, that is the error.
+        """Everything that touches the TAP is done in this block. If it fails because QEMU has ended, that is the error.
 
         A QEMU that is killed takes its TAP along at a moment of the kernel's choice, before its end is told. So it is
         QEMU that is asked.

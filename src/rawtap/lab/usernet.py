@@ -41,10 +41,10 @@ _CHUNK = 1 << 16
 
 @asynccontextmanager
 async def user_card(guest: str, profile: Profile, captures: Captures) -> AsyncIterator[UserNet]:
-    """A card for that guest, with the MAC address that it would have on its profile's bridge.
+    """Make the card of a guest, with the MAC address that it would have on its profile's bridge.
 
     Raises:
-        NetworkError, ProfileInvalid: The profile's bridge, whose subnet it has, could not be.
+        NameInvalid, ProfileInvalid: The profile's bridge, whose subnet it has, has no valid name or address.
     """
     mac = guest_mac(addressing.checked_name(profile.bridge), guest)
     yield UserNet(guest, mac, addressing.checked_address(profile.address), profile, captures)
@@ -52,7 +52,7 @@ async def user_card(guest: str, profile: Profile, captures: Captures) -> AsyncIt
 
 @dataclass(eq=False)
 class UserNet:
-    """See `Card`: it, and the network inside QEMU that it is alone on.
+    """See `Card`: a card, and the network inside QEMU that it alone is on.
 
     Attributes:
         address: QEMU's own on it, with the subnet.

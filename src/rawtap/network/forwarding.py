@@ -14,14 +14,15 @@ same uplink; the last one whose mark names it switches its forwarding off again.
 from __future__ import annotations
 
 import logging
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 
 from rawtap.errors import NameInvalid, NetworkError, OutsideUnavailable
-from rawtap.host import privileges, programs
+from rawtap.host import children, privileges, programs
+from rawtap.host.landlock import Access
 from rawtap.host.privileges import Capability
 from rawtap.network import addressing, rules, switches, uplinks
 from rawtap.network.addressing import Owner
@@ -218,26 +219,13 @@ def sweep() -> list[str]:
 
 def _nft(arguments: list[str], text: str = "") -> str:
     """Run nft(8), which has CAP_NET_ADMIN meanwhile, and can get no other; return what it says."""
-    lack = "no way out"
-    nft = programs.require("nft", PACKAGE, OutsideUnavailable, lack)
-    setpriv = programs.require("setpriv", "util-linux", OutsideUnavailable, lack)
-    command = [setpriv, "--no-new-privs", *privileges.only(Capability.NET_ADMIN), "--", nft, *arguments]
-    pipe = subprocess.PIPE
-    with privileges.passed_on({Capability.NET_ADMIN}, "change the firewall", OutsideUnavailable):
-        process = subprocess.Popen(
-            command,
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-            text=True,
-            env={"PATH": programs.SYSTEM_FOLDERS, "LC_ALL": "C"},
-            start_new_session=True,
-        )
-    out, complaint = process.communicate(text)
-    if process.returncode != 0:
+    nft = programs.require("nft", PACKAGE, OutsideUnavailable, "no way out")
+    privileges.require({Capability.NET_ADMIN}, "change the firewall", OutsideUnavailable)
+    done = children.run([nft, *arguments], text, Access(programs=(Path(nft),)), capabilities={Capability.NET_ADMIN})
+    if done.code != 0:
         raise OutsideUnavailable(
             f"nft {' '.join(arguments)} failed",
-            evidence=complaint.strip()[:1000] or f"exit code {process.returncode}",
+            evidence=done.complaint.strip()[:1000] or f"exit code {done.code}",
             cure="The kernel needs nf_tables and its NAT: qemu_doctor checks the set-up",
         )
-    return out
+    return done.out

@@ -61,7 +61,7 @@ def checksums(frame: Frame) -> list[Checksum]:
         found.append(_judge("IPv4", frame.data[ip.offset : ip.payload], ip.checksum, 0, ip.payload <= len(frame.data)))
     header = frame.transport
     if header is not None:
-        whole = ip.fragment is None and ip.stated_end == ip.end <= len(frame.data) and not ip.rerouted
+        whole = ip.fragment is None and ip.stated_end == ip.end <= len(frame.data)
         found.append(_transport(frame, ip, header, whole=whole))
     return found
 
@@ -84,13 +84,15 @@ def _transport(frame: Frame, ip: Ip, header: Tcp | Udp | Icmp | Igmp, *, whole: 
 def _pseudo(
     name: str, frame: Frame, ip: Ip, begin: int, end: int, protocol: int, checksum: int, whole: bool
 ) -> Checksum:
-    if not whole:
+    if not whole or ip.ends is None:
         return Checksum(name, Verdict.UNKNOWN, checksum, 0)
     # The lengths' and protocol's words of both pseudo headers come to the same sum (RFC 9293, 3.1; RFC 8200, 8.1).
-    addresses = total(ip.source + ip.destination) + protocol
+    addresses = total(b"".join(ip.ends)) + protocol
     size = end - begin
     judged = _judge(name, frame.data[begin:end], checksum, addresses + size, whole)
-    if judged.verdict is Verdict.WRONG and checksum and protocol != ICMP6:
+    if judged.verdict is not Verdict.WRONG:
+        return judged
+    if checksum and protocol != ICMP6:
         # Of a segment that is still to be cut, some leave the length out.
         partial = {(addresses + size) % _MODULUS, *([addresses % _MODULUS] if frame.length > _FRAME else [])}
         if checksum % _MODULUS in partial:

@@ -16,13 +16,14 @@ _FILE, _SNAME = (108, 236), (44, 108)
 
 TYPES = ("", "discover", "offer", "request", "decline", "ack", "nak", "release", "inform")
 DISCOVER, OFFER, REQUEST, DECLINE, ACK, NAK, RELEASE, INFORM = range(1, 9)
-PAD, REQUESTED, LEASE, OVERLOAD, TYPE, SERVER, END = 0, 50, 51, 52, 53, 54, 255
+PAD, REQUESTED, LEASE, OVERLOAD, TYPE, SERVER, VENDOR, BOOT_FILE, END = 0, 50, 51, 52, 53, 54, 60, 67, 255
 SHORT, OPTIONS = "dhcp.short", "dhcp.options"
 
 
 class Dhcp(NamedTuple):
     """A message. `cookie` is whether the options' magic cookie is there; `vendor` whether the options' place holds
-    anything but zeros; `ended` whether the end option was found. Of `options` the codes, in their order."""
+    anything but zeros; `ended` whether the end option was found. Of `options` the codes, in their order. `is_pxe` is
+    of a client that wants to boot from the network, `boot_file` whether a file to boot is named."""
 
     offset: int
     operation: int
@@ -39,6 +40,8 @@ class Dhcp(NamedTuple):
     server: bytes | None
     requested: bytes | None
     lease: int | None
+    is_pxe: bool
+    boot_file: bool
     stop: Stop | None
 
     @property
@@ -73,7 +76,9 @@ def parse(data: bytes, at: int, end: int) -> Dhcp:
         at, operation, xid, ciaddr, yiaddr, giaddr, chaddr[: min(hlen, 16)],
         cookie=cookie == _COOKIE, vendor=bool(cookie.strip(b"\0")), ended=ended, options=tuple(values),
         message=kind[0] if kind else None, server=_address(values, SERVER), requested=_address(values, REQUESTED),
-        lease=int.from_bytes(lease, "big") if len(lease) == 4 else None, stop=stop,
+        lease=int.from_bytes(lease, "big") if len(lease) == 4 else None,
+        is_pxe=values.get(VENDOR, b"").startswith(b"PXEClient"),
+        boot_file=any(data[at + _FILE[0] : at + _FILE[1]]) or bool(values.get(BOOT_FILE)), stop=stop,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import struct
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import NamedTuple
 
+from rawtap.packets import mistakes
 from rawtap.packets.bounds import Stop, Stopped, need
 
 _HEADER = struct.Struct("!6H")
@@ -29,10 +30,11 @@ MALFORMED = "dns.malformed"
 
 
 class Question(NamedTuple):
-    """A name in presentation form (RFC 1035, 5.1: printable, no blanks) and the type that is asked for."""
+    """A name in presentation form (RFC 1035, 5.1: printable, no blanks), the type and the class that are asked for."""
 
     name: str
     type: int
+    of_class: int = 1
 
 
 class Dns(NamedTuple):
@@ -67,6 +69,8 @@ def parse(data: bytes, at: int, end: int) -> Dns:
         _read_records(data, at, end, place, counts[1:], answers)
     except Stopped as error:
         stop = error.stop
+        if stop.what == MALFORMED and 0 < (meant := mistakes.swapped(counts[0])) <= _QUESTIONS < counts[0]:
+            stop = Stop(MALFORMED, at + 4, f"{counts[0]} questions, where {meant} are meant: {mistakes.SWAPPED}")
     return Dns(
         at, number, bool(flags & 0x8000), flags >> 11 & 15, bool(flags & 0x200), flags & 15, counts[0], counts[1],
         tuple(questions), tuple(answers), stop,
@@ -79,7 +83,7 @@ def _read_questions(data: bytes, start: int, end: int, count: int, found: list[Q
         name, place = _name(data, start, place, end)
         need(data, place, 4, end, "DNS question", MALFORMED)
         if index < _QUESTIONS:
-            found.append(Question(name, int.from_bytes(data[place : place + 2], "big")))
+            found.append(Question(name, data[place] << 8 | data[place + 1], data[place + 2] << 8 | data[place + 3]))
         place += 4
     return place
 

@@ -41,7 +41,7 @@ class Request:
     count: int = 1
     refused: bool = False
     content: tuple[int, int] | None = None
-    near: list[int] = field(default_factory=list)  # packets that may have been meant as its answer
+    instead: Callable[[Findings], None] | None = None  # adds what came in place of the answer
 
 
 @dataclass(slots=True)
@@ -52,6 +52,7 @@ class _Tally:
     answered: int = 0
     retransmitted: int = 0
     greatest: int = 0
+    latest: int = 0  # the number of the last packet that answered
     times: list[int] = field(default_factory=list)
 
 
@@ -100,10 +101,27 @@ class Requests:
                 tally.times.append(waited)
         return request
 
+    def heard(self, key: Hashable, packet: Packet, findings: Findings) -> Request | None:
+        """The request that `packet` answers, None if none was seen. What a receiver drops answers nothing: then the
+        request waits on, and that it does is explained by what is wrong with the packet."""
+        request = self.pending.get(key)
+        if request is not None and findings.drops(packet.number):
+            self.refuse(key)
+            return None
+        request = self.answer(key, packet.at)
+        if request is not None:
+            self._pairs[request.pair].latest = packet.number
+        return request
+
     def refuse(self, key: Hashable) -> None:
         """No answer is missed: an error came in its place, and is a finding of its own, or none was wanted."""
         if key in self.pending:
             self.pending[key].refused = True
+
+    def mistaken(self, key: Hashable, instead: Callable[[Findings], None]) -> None:
+        """Something came that was meant as the answer and is none: `instead` says what, unless the answer comes yet."""
+        if key in self.pending:
+            self.pending[key].instead = instead
 
     def _overdue(self, until: int) -> Iterator[Request]:
         return (each for each in self.pending.values() if until - each.first >= self.grace)
@@ -123,21 +141,36 @@ class Requests:
         """Report what was never answered, and return notes; `answer_passes` tells of a request's bytes and length
         whether an answer to it would be in the capture."""
         hidden: dict[tuple[str, str], bool] = {}
+        for request in self.pending.values():
+            if request.instead is not None:
+                request.instead(findings)
         for request in self._overdue(until):
-            if request.refused:
+            if request.refused or request.instead is not None:
                 continue
             if request.pair not in hidden:
                 tally = self._pairs[request.pair]
                 hidden[request.pair] = not answer_passes(tally.sample, tally.length)
             if not hidden[request.pair]:
-                waited = (until - request.first) / SECOND
-                times = f", asked {request.count} times" if request.count > 1 else ""
-                findings.add(
-                    self.what, request.pair, request.numbers[0], request.says, self.rule,
-                    f"no answer in the {waited:.1f} s from packet {request.numbers[0]} to the end{times}",
-                    host=request.pair[1], group=request.pair[0], again=request.numbers[1:], count=request.count,
-                    suspects=[*request.numbers, *request.near], absence=True,
-                )  # fmt: skip
+                self._missing(request, until, findings)
+        return self._notes(hidden)
+
+    def _missing(self, request: Request, until: int, findings: Findings) -> None:
+        """Say that a request was never answered; of some that were, which those are."""
+        tally, first = self._pairs[request.pair], request.numbers[0]
+        waited = (until - request.first) / SECOND
+        says, times = request.says, f", asked {request.count} times" if request.count > 1 else ""
+        evidence = f"no answer in the {waited:.1f} s from packet {first} to the end{times}"
+        if tally.answered:
+            asker, asked = request.pair
+            says = f"{asked} answers only {tally.answered} of {tally.requests} requests by {asker} ({self.kind})"
+            stopped = first > tally.latest
+            evidence += f"; the last answer is packet {tally.latest}" if stopped else "; later ones were answered"
+        findings.add(
+            self.what, request.pair, first, says, self.rule, evidence, host=request.pair[1], group=request.pair[0],
+            again=request.numbers[1:], count=request.count, suspects=request.numbers, absence=True,
+        )  # fmt: skip
+
+    def _notes(self, hidden: dict[tuple[str, str], bool]) -> list[str]:
         count = sum(hidden.values())
         text = f"The filter hides answers ({self.kind}, {count} pairs of parties): whether they came is not judged"
         return [text] if count else []

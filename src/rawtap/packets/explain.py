@@ -70,9 +70,10 @@ class Examiner:
         `lost` packets were dropped by the capture, or overwritten by its ring.
         """
         findings = self._findings.copy()
-        notes: list[str] = [*self._frames.notes(), *self._names.notes()]
+        notes: list[str] = [*self._frames.settle(findings), *self._names.notes()]
         for requests in self._requests:
             notes += requests.settle(until_ns, findings, self._answer_passes)
+        self._leases.settle(until_ns, findings)
         notes += self._connections.settle(until_ns, findings)
         notes += self._fragments.settle(until_ns, findings, self._fragments_pass)
         exchanges = [exchange for requests in self._requests for exchange in requests.exchanges(until_ns)]

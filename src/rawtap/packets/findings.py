@@ -72,7 +72,7 @@ class _Entry:
 
     @property
     def is_cause(self) -> bool:
-        return not (self.absence or self.follows or self.suspects)
+        return not (self.follows or self.suspects)
 
     def extend(self, numbers: Iterable[int], count: int, suspects: Iterable[int]) -> None:
         self.count += count
@@ -193,8 +193,17 @@ class Findings:
         kind = self._kinds.setdefault(what, _Kind())
         entry = kind.entry(host or parties if group is None else group, parties, host, make)
         entry.extend((number, *again), count, suspects)
-        if dropped and entry.is_cause and len(self._blamed) < _BLAMED:
+        if dropped and entry.is_cause:
+            self.blame(number, what)
+
+    def blame(self, number: int, what: str) -> None:
+        """A packet that is right in itself goes wrong by a finding of this code, such as one to a false address."""
+        if len(self._blamed) < _BLAMED:
             self._blamed.setdefault(number, what)
+
+    def drops(self, number: int) -> bool:
+        """Whether something was found wrong with a packet by which a receiver drops it."""
+        return number in self._blamed
 
     def copy(self) -> Findings:
         other = Findings()

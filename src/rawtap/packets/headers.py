@@ -30,8 +30,8 @@ _ARP_KIND = struct.Struct("!HHBBH")
 _ARP = struct.Struct("!6s4s6s4s")
 _IPV4 = struct.Struct("!BBHHHBBH4s4s")
 _IPV6 = struct.Struct("!IHBB16s16s")
-_BIG = 0xFFFF
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _AH, _NONE, _DESTINATION, _MOBILITY = 0, 43, 44, 51, 59, 60, 135
+_HOME_ADDRESS = 201
 _SOURCE_ROUTES = {131, 137}  # loose, strict
 _FAMILIES = {2: IPV4, 10: IPV6, 24: IPV6, 28: IPV6, 30: IPV6}  # each system has an AF_INET6 of its own
 
@@ -85,8 +85,9 @@ class Ip(NamedTuple):
     """An IPv4 or IPv6 header with what extends it.
 
     `protocol` is at `payload`; the packet ends at `end` on the wire, and at `stated_end` by its own word. `fragment`
-    is None for a whole packet, `checksum` for IPv6. `rerouted` tells that a routing header or a source route names
-    another destination, with which the checksum of TCP and UDP is made.
+    is None for a whole packet, `checksum` for IPv6. `length_is_zero` tells that its word is 0, which segmentation
+    offload leaves to the hardware. `ends` are the addresses that checksums are made with: those of the header, or of a
+    home address and the end of a route; None where a route is of a kind that is not known.
     """
 
     offset: int
@@ -101,7 +102,8 @@ class Ip(NamedTuple):
     fragment: Fragment | None
     identification: int | None
     checksum: int | None
-    rerouted: bool
+    length_is_zero: bool
+    ends: tuple[bytes, bytes] | None
 
 
 @dataclass(slots=True)
@@ -240,8 +242,13 @@ def _network(frame: Frame, kind: int | None, at: int) -> None:
         return
     frame.ip = ip
     frame.end = ip.end
-    if ip.fragment is None or ip.fragment.at == 0:
+    if ip.fragment is None:
         _transport(frame, ip)
+    elif ip.fragment.at == 0:
+        try:
+            _transport(frame, ip)
+        except Stopped as error:  # a header may go on in the next fragment
+            raise Stopped(TRUNCATED, error.stop.at, error.stop.says) from error
 
 
 def _arp(frame: Frame, at: int) -> None:
@@ -266,26 +273,28 @@ def _ipv4(frame: Frame, at: int) -> Ip:
     size = (first & 15) << 2
     if size < 20:
         raise Stopped("ip.header_length", at, f"IPv4 header length of {size} bytes, the header alone has 20")
-    if total == 0 and room > _BIG:  # Linux's BIG TCP leaves it to the hardware
+    length_is_zero = total == 0
+    if length_is_zero:
         total = room
-    if total < size:
+    elif total < size:
         raise Stopped("ip.total_length", at + 2, f"IPv4 total length of {total}, less than its header of {size}")
     if total > room:
         says = f"IPv4 total length of {total}, but {room} bytes were sent"
         frame.problems.append(Stop("ip.total_length", at + 2, says))
     end = at + min(total, room)
-    rerouted = False
+    last = destination
     if size > 20:
         need(data, at, size, end, "IPv4 options", "ip.header_length")
-        rerouted = _source_routed(frame, at + 20, at + size)
+        last = _source_routed(frame, at + 20, at + size) or destination
     fragment = Fragment(number, (bits & 0x1FFF) << 3, bool(bits & 0x2000)) if bits & 0x3FFF else None
     return Ip(
-        at, 4, at + size, end, at + total, ttl, protocol, source, destination, fragment, number, checksum, rerouted
-    )
+        at, 4, at + size, end, at + total, ttl, protocol, source, destination, fragment, number, checksum,
+        length_is_zero, (source, last),
+    )  # fmt: skip
 
 
-def _source_routed(frame: Frame, at: int, end: int) -> bool:
-    """Whether the IPv4 options name a route that is not at its end; notes options that run over (RFC 791, 3.1)."""
+def _source_routed(frame: Frame, at: int, end: int) -> bytes | None:
+    """The end of a route in the IPv4 options that is not there yet; notes options that run over (RFC 791, 3.1)."""
     data = frame.data
     while at < end and data[at]:
         if data[at] == 1:
@@ -295,11 +304,11 @@ def _source_routed(frame: Frame, at: int, end: int) -> bool:
         if size < 2 or at + size > end:
             says = f"IPv4 option {data[at]} has a length of {size} in {end - at} bytes"
             frame.problems.append(Stop("ip.options", at, says))
-            return False
-        if data[at] in _SOURCE_ROUTES and size > 2 and data[at + 2] <= size:
-            return True
+            return None
+        if data[at] in _SOURCE_ROUTES and size >= 7 and data[at + 2] <= size:
+            return data[at + size - 4 : at + size]
         at += size
-    return False
+    return None
 
 
 def _ipv6(frame: Frame, at: int) -> Ip:
@@ -309,13 +318,19 @@ def _ipv6(frame: Frame, at: int) -> Ip:
     if first >> 28 != 6:
         raise Stopped("ip.version", at, f"IP version {first >> 28} in a frame of IPv6")
     total = 40 + stated
-    if stated == 0 and room > 40 and (following == _HOP_BY_HOP or room > 40 + _BIG):
-        total = room  # a jumbogram (RFC 2675, 3), or what Linux's BIG TCP leaves to the hardware
+    length_is_zero = stated == 0 and following in {TCP, UDP} and room > 40
+    if length_is_zero or (
+        stated == 0 and following == _HOP_BY_HOP
+    ):  # which has the length of a jumbogram (RFC 2675, 3)
+        total = room
     if total > room:
         says = f"IPv6 payload length of {stated}, but {room - 40} bytes were sent"
         frame.problems.append(Stop("ip.payload_length", at + 4, says))
     end = at + min(total, room)
-    ip = Ip(at, 6, at + 40, end, at + total, ttl, following, source, destination, None, None, None, rerouted=False)
+    ip = Ip(
+        at, 6, at + 40, end, at + total, ttl, following, source, destination, None, None, None, length_is_zero,
+        (source, destination),
+    )  # fmt: skip
     frame.ip = ip  # stays where an extension header stops the reading
     return _extended(frame, ip)
 
@@ -323,14 +338,19 @@ def _ipv6(frame: Frame, at: int) -> Ip:
 def _extended(frame: Frame, ip: Ip) -> Ip:
     """Pass the extension headers (RFC 8200, 4)."""
     data, end = frame.data, ip.end
-    at, following, fragment, rerouted = ip.payload, ip.protocol, None, False
+    at, following, fragment = ip.payload, ip.protocol, None
+    first = ip.source
+    last: bytes | None = ip.destination  # None for the end of a route of a kind that is not known
     for _ in range(_EXTENSIONS):
         if following not in {_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AH, _DESTINATION, _MOBILITY}:
             break
         need(data, at, 8, end, "IPv6 extension header", "ip.extension")
         size = 8 if following == _FRAGMENT else (data[at + 1] + 2) * 4 if following == _AH else (data[at + 1] + 1) * 8
         need(data, at, size, end, "IPv6 extension header", "ip.extension")
-        rerouted = rerouted or (following == _ROUTING and data[at + 3] > 0)
+        if following == _ROUTING and data[at + 3]:
+            last = _end_of_route(data[at : at + size])
+        elif following == _DESTINATION:
+            first = _home(data, at + 2, at + size) or first
         if following == _FRAGMENT:
             bits, number = struct.unpack_from("!HI", data, at + 2)
             if bits & 0xFFF9:  # else it is an atomic fragment, which is whole (RFC 6946)
@@ -338,7 +358,27 @@ def _extended(frame: Frame, ip: Ip) -> Ip:
         following, at = data[at], at + size
         if fragment is not None and fragment.at:
             break
-    return ip._replace(payload=at, protocol=following, fragment=fragment, rerouted=rerouted)
+    ends = (first, last) if last is not None else None
+    return ip._replace(payload=at, protocol=following, fragment=fragment, ends=ends)
+
+
+def _end_of_route(header: bytes) -> bytes | None:
+    """The last destination of a routing header with segments left (RFC 8200, 8.1): the last address of type 0
+    (RFC 2460, 4.4) and of 2 (RFC 6275, 6.4), the first of 4 (RFC 8754, 2)."""
+    if header[2] in {0, 2} and len(header) >= 24:
+        return header[8 + (len(header) - 8) // 16 * 16 - 16 :][:16]
+    return header[8:24] if header[2] == 4 and len(header) >= 24 else None
+
+
+def _home(data: bytes, at: int, end: int) -> bytes | None:
+    """The home address among destination options (RFC 6275, 6.3), which a checksum is made with (11.3.1), whatever its
+    length is said to be."""
+    while at + 1 < end:
+        size = data[at + 1] + 2 if data[at] else 1  # a single byte of padding has no length
+        if data[at] == _HOME_ADDRESS and at + 18 <= end:
+            return data[at + 2 : at + 18]
+        at += size
+    return None
 
 
 def _transport(frame: Frame, ip: Ip) -> None:

@@ -75,7 +75,13 @@ class CaptureRows(Answer):
 
 async def qemu_pcap_start(
     context: LabContext,
-    interface: Annotated[str | None, Field(description="The guest's bridge, or user:GUEST, if absent.")] = None,
+    interface: Annotated[
+        str | None,
+        Field(
+            description="The guest's own card (its TAP, or user:GUEST) if absent: every frame as it left the guest. A "
+            "bridge has what it passed on between all its guests and this host, and drops what it does not like."
+        ),
+    ] = None,
     filter: Filter = "",  # noqa: A002 - the interface's name for it
     snaplen: Annotated[int, Field(ge=1, le=MAX_SNAPLEN, description="Bytes kept of each packet.")] = MAX_SNAPLEN,
     max_bytes: Annotated[int, Field(ge=4096, description="A file's greatest size.")] = DEFAULT_MAX_BYTES,
@@ -88,13 +94,13 @@ async def qemu_pcap_start(
     ] = "pcap",
     comment: Annotated[str, Field(max_length=MAX_COMMENT, description="A remark that goes into a pcapng file.")] = "",
     max_packets: Annotated[int | None, Field(ge=1)] = None,
-    name: Annotated[str, Field(description="The guest whose network is meant.")] = "guest",
+    name: Annotated[str, Field(description="The guest whose card is meant.")] = "guest",
 ) -> StartedCapture:
     """Start a packet capture. It is armed when this returns: every packet sent from then on is in the file."""
     lab = lab_of(context)
     request = partial(
         CaptureRequest,
-        interface=interface or lab.interface_of(name),
+        interface=interface or lab.card_of(name).name,
         filter=filter,
         snaplen=snaplen,
         max_bytes=max_bytes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -88,28 +89,38 @@ async def qemu_pcap_explain(
     place = _Cursor.parse(cursor) if cursor else None
     before = (place.examined, place.until_ns) if place else None
     done = await explain(lab_of(context), capture, Path(path) if path else None, filter, before, tell)
-    return _explanation(done, place.shown if place else 0, limit)
+    key = _key(done.source, filter)
+    if place and place.key != key:
+        raise RequestInvalid(
+            "the cursor belongs to another capture, file or filter",
+            cure="Keep them while paging, or start again without a cursor",
+        )
+    return _explanation(done, place.shown if place else 0, limit, key)
 
 
 class _Cursor(NamedTuple):
-    """Findings that were shown, packets that were examined for them, and as of when."""
+    """Findings that were shown, packets that were examined for them, as of when, and what they are of."""
 
     shown: int
     examined: int
     until_ns: int
+    key: str
 
     @classmethod
     def parse(cls, text: str) -> _Cursor:
-        from rawtap.ask.explain import MOST
-
-        found = re.fullmatch(r"([0-9]{1,6})-([0-9]{1,6})-([0-9]{1,20})", text, re.ASCII)
-        if not found or not 0 < int(found[2]) <= MOST:
+        found = re.fullmatch(r"([0-9]{1,6})-([1-9][0-9]{0,11})-([0-9]{1,20})-([0-9a-f]{8})", text, re.ASCII)
+        if not found:
             raise RequestInvalid(f"{text[:80]!r} is no cursor", cure="Use next_cursor as it was given")
-        return cls(int(found[1]), int(found[2]), int(found[3]))
+        return cls(int(found[1]), int(found[2]), int(found[3]), found[4])
 
 
-def _explanation(done: Explained, before: int, limit: int) -> Explanation:
-    verdict = done.verdict
+def _key(source: str, expression: str) -> str:
+    whose = f"{source}\0{expression}"
+    return f"{zlib.crc32(whose.encode()):08x}"
+
+
+def _explanation(done: Explained, before: int, limit: int, key: str) -> Explanation:
+    given, verdict = done.given, done.given.verdict
     shown: list[FindingRow] = []
     for finding in verdict.findings[before : before + limit]:
         row = FindingRow(**dataclasses.asdict(finding))
@@ -120,10 +131,10 @@ def _explanation(done: Explained, before: int, limit: int) -> Explanation:
     notes = list(verdict.notes[:_NOTES])
     if len(verdict.notes) > _NOTES:
         notes.append(f"and {len(verdict.notes) - _NOTES} notes more: a filter selects fewer packets")
-    if done.damage:
-        notes.append(f"the file ends in a damaged record: {done.damage}")
-    if done.more:
-        notes.append(f"only the first {verdict.examined} packets were examined: a filter selects others")
+    if given.damage:
+        notes.append(f"the file ends in a damaged record: {given.damage}")
+    if given.more:
+        notes.append(f"only the first {verdict.examined} packets were examined in the time: a filter selects others")
     busiest = sorted(verdict.exchanges, key=lambda each: -each.requests)
     return Explanation(
         overview=_overview(verdict),
@@ -133,7 +144,7 @@ def _explanation(done: Explained, before: int, limit: int) -> Explanation:
         left=max(0, len(verdict.findings) - end),
         exchanges=[ExchangeRow(**dataclasses.asdict(each)) for each in busiest[:_EXCHANGES]],
         notes=notes,
-        next_cursor=f"{end}-{verdict.examined}-{done.until_ns}" if end < len(verdict.findings) else None,
+        next_cursor=f"{end}-{verdict.examined}-{given.until_ns}-{key}" if end < len(verdict.findings) else None,
     )
 
 

@@ -14,6 +14,7 @@ from rawtap.errors import RequestInvalid
 from rawtap.guest.console import SHOWN_CHARACTERS, Output
 from rawtap.guest.machine import Machine
 from rawtap.guest.profile import BUILTIN, BootOptions, Drive
+from rawtap.host import landlock
 from rawtap.lab.guests import BootRequest, Guest
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
 from rawtap.tools.capture import CaptureRow, StartedCapture, row_of, started
@@ -80,6 +81,9 @@ class Status(Answer):
     rootless: bool = Field(description="Whether all links are in a namespace of the server's own, apart from the host.")
     way: Way = Field(
         description='How network=true makes links; "user" where it cannot, and network="user" is what is left.'
+    )
+    unconfined: str | None = Field(
+        description="Why the kernel does not keep QEMU from the user's other files (Landlock); null where it does."
     )
     guests: list[GuestRow]
     captures: list[CaptureRow]
@@ -150,7 +154,7 @@ async def qemu_boot(
     wait_for_prompt: bool = True,
     timeout: Annotated[float, Field(ge=0, le=3600, description="Seconds to wait for the prompt.")] = 60,
     capture: Annotated[
-        bool, Field(description="Capture its network, armed before the guest's first instruction.")
+        bool, Field(description="Capture its card, armed before the guest's first instruction.")
     ] = False,
     capture_filter: Annotated[str, Field(description="pcap-filter(7) expression for that capture.")] = "",
     overlay: Annotated[
@@ -264,6 +268,7 @@ async def qemu_status(
     return Status(
         rootless=lab.settings.rootless,
         way=way_of(lab.settings),
+        unconfined=landlock.lack(),
         guests=[_guest_row(each, guest) for each, guest in guests.items()],
         captures=[row_of(await lab.captures.report(each)) for each in captures[-20:]],
         networks=[network_row(lab, each) for each in networks.values()],

@@ -11,6 +11,7 @@ from pydantic import Field
 from rawtap.errors import RequestInvalid
 from rawtap.guest import commands
 from rawtap.guest.commands import ANSWER_CHARACTERS
+from rawtap.guest.monitor import ANSWER_SECONDS
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
 from rawtap.tools.guest import GuestName
 
@@ -32,6 +33,7 @@ async def qemu_monitor(
     offset: Annotated[
         int, Field(ge=0, description="Show a query's answer from this character on; it is asked anew.")
     ] = 0,
+    timeout: Annotated[float, Field(gt=0, le=600, description="Seconds to wait for the answer.")] = ANSWER_SECONDS,
 ) -> MonitorAnswer:
     """Give QEMU a QMP command that looks at the guest (query-*) or steers it, and return the answer."""
     lab = lab_of(context)
@@ -40,7 +42,7 @@ async def qemu_monitor(
     commands.check_arguments(arguments or {})
     if offset and not commands.is_query(command):
         raise RequestInvalid(f"{command} is no query", cure="offset would give it again; leave it out")
-    text = json.dumps(await machine.execute(command, arguments))
+    text = json.dumps(await machine.execute(command, arguments, timeout))
     end = offset + ANSWER_CHARACTERS
     cut = len(text) > end
     # Only a query can be asked again; nothing else that may be given answers at such length.

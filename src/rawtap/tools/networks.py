@@ -14,7 +14,7 @@ from rawtap.tools._boundary import Answer
 class NetworkInfo(Answer):
     """A guest's place on the wire."""
 
-    interface: str = Field(description="What qemu_pcap_start captures: the bridge, or user:GUEST.")
+    interface: str = Field(description="What qemu_pcap_start captures: the guest's card, its TAP or user:GUEST.")
     bridge: str | None = Field(description='null with network="user", and so is tap.')
     tap: str | None
     mac: str = Field(description="The guest's MAC address.")
@@ -61,7 +61,7 @@ def network_of(card: Card | None) -> NetworkInfo | None:
         return None
     address, address6 = card.address, card.address6
     return NetworkInfo(
-        interface=card.network,
+        interface=card.name,
         bridge=card.bridge,
         tap=card.tap,
         mac=card.mac,

@@ -246,7 +246,7 @@ async def qemu_packet_send(
     from rawtap.ask.send import send
 
     lab = lab_of(context)
-    chosen = interface or lab.interface_of(name)
+    chosen = interface or lab.card_of(name).network
     done = await send(lab, chosen, hex, layers, count)
     return SentPacket(
         interface=chosen,

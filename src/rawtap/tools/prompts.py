@@ -26,14 +26,14 @@ def no_reply_to_arp(address: Address) -> str:
     """A host does not answer ARP requests for its address."""
     return f"""Find out why nobody answers ARP requests for {address}. The tools are rawtap's.
 
-1. qemu_pcap_start(filter="arp") on the guest's bridge; then qemu_packet_send(layers=[{{"layer": "ARP",
+1. qemu_pcap_start(filter="arp") on the guest's card; then qemu_packet_send(layers=[{{"layer": "ARP",
    "op": "who-has", "pdst": "{address}"}}]) and qemu_pcap_wait(filter="arp[6:2] = 2", timeout=3, since="start").
 2. A reply is there: compare its sender address and the Ethernet source in detail="layers". qemu_pcap_explain tells
    when they contradict each other, or when two hosts claim one address.
 3. No reply: read `reason` and `others`. If the request itself is not in the capture, it was never on this wire: compare
-   the interface with qemu_status. If it is there, capture on the guest's TAP as well (interface= from qemu_status): a
-   request on the bridge but not on the TAP did not get through the bridge.
-4. The request reached the TAP: the guest dropped it. Look at the request with detail="hex": hardware type 1, protocol
+   the interface with qemu_status. Where somebody else asks, capture on the bridge as well (interface= from
+   qemu_status): a request on the bridge but not on the guest's card did not get through the bridge.
+4. The request reached the card: the guest dropped it. Look at the request with detail="hex": hardware type 1, protocol
    type 0x0800, lengths 6 and 4, target address {address} (RFC 826). Is that the address which the guest believes to
    have? Ask it on its console. Send the request again with another `hwdst` and as unicast to the guest's MAC address:
    a guest that answers only one of these filters by address.
@@ -45,7 +45,8 @@ def dhcp_fails(guest: GuestName = "guest") -> str:
     return f"""Find out why {guest} gets no address by DHCP. The tools are rawtap's.
 
 1. qemu_pcap_start(filter="udp port 67 or udp port 68 or arp", name="{guest}") before the client starts; start it on
-   the console; qemu_pcap_wait(filter="udp port 68", count=2, timeout=15).
+   the console; qemu_pcap_wait(filter="udp port 68", count=4, timeout=15, since="start"), which counts what came while
+   the client ran: a whole exchange has four packets.
 2. qemu_pcap_explain: it pairs discover, offer, request and acknowledgement by their transaction ids.
    - No discover at all: the client did not send, or not on this network; qemu_pcap_status has a diagnosis.
    - Discover repeated, no offer: is there a server on this network? If there is none, that is the answer. If there is:

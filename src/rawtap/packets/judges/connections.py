@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 
 from rawtap.packets.exchanges import Requests
-from rawtap.packets.findings import MAX_PENDING, MILLISECOND, SECOND, Findings, Packet
+from rawtap.packets.findings import MAX_PENDING, MILLISECOND, Findings, Packet
 from rawtap.packets.headers import Ip
-from rawtap.packets.judges.segments import PATIENCE, RACE, Connection, End, Side, Step, distance
+from rawtap.packets.judges import endings, openings
+from rawtap.packets.judges.acknowledgments import unseen_notes
+from rawtap.packets.judges.flow import COPIED, PATIENCE, Connection, End, Side, distance
+from rawtap.packets.judges.segments import Order, Step
 from rawtap.packets.lines import endpoints, ip_text, parties
 from rawtap.packets.transport import ACK, FIN, RST, SYN, TCP, Quoted, Tcp
 
-_COPIED = 2 * MILLISECOND  # the same segment within this is a copy that the capture took at another place
 _RECENT = 8
 _SAMPLE = 120
 _TRIES = 8
+_SILENCE = 60_000 * MILLISECOND  # after it both numbers may be those of another connection (as Linux's TIME-WAIT)
+_FAR = 1 << 20  # bytes
 
 
 class ConnectionJudge:
@@ -27,6 +31,7 @@ class ConnectionJudge:
         self._passes = passes
         self.requests = Requests("TCP", PATIENCE, "tcp.no_answer", "RFC 9293, 3.5")
         self._connections: OrderedDict[Hashable, Connection] = OrderedDict()
+        self._order = Order()
         self.passed = False
 
     def see(self, packet: Packet) -> None:
@@ -42,15 +47,27 @@ class ConnectionJudge:
         if ip.fragment is not None:  # how much it carries is not known, nor what may be acknowledged from here on
             connection.in_pieces = connection.closed = True
             return
+        if not _is_copy(packet.at, ip, segment, connection.sides[source]):
+            self._judge(packet, segment, connection, source, destination)
+            connection.last_at = packet.at
+
+    def _judge(self, packet: Packet, segment: Tcp, connection: Connection, source: End, destination: End) -> None:
         sender, receiver = connection.sides[source], connection.sides[destination]
-        if _is_copy(packet.at, ip, segment, sender):
-            return
         if segment.flags & SYN:
-            self._opening(packet, segment, connection, source, destination)
+            opening = openings.Opening(
+                self.say, self._findings, self.requests, packet, segment, connection, source, destination
+            )
+            if not opening.judge():
+                return
+        elif receiver.another_first is not None:
+            openings.choose(segment, receiver)
         if segment.flags & RST:
-            self._reset(packet, segment, connection, source, destination)
+            endings.reset(self.say, self._findings, self.requests, packet, segment, connection, source, destination)
         elif not connection.closed:
-            Step(self.say, packet, segment, connection, sender, receiver).judge()
+            pending = self.requests.pending
+            if (source, destination) in pending or (destination, source) in pending:
+                openings.answered(self._findings, packet, segment, self.requests, connection, source, destination)
+            Step(self.say, self._order, packet, segment, connection, sender, receiver).judge()
 
     def refused(self, quoted: Quoted) -> None:
         if quoted.protocol == TCP and quoted.source_port is not None and quoted.destination_port is not None:
@@ -58,8 +75,10 @@ class ConnectionJudge:
             self.requests.refuse((source, destination))
 
     def say(
-        self, what: str, connection: Connection, side: Side, number: int, text: str, rule: str, evidence: str,
-        *, absence: bool = False, findings: Findings | None = None,
+        self, what: str, connection: Connection, side: Side, number: int, text: str, rule: str, evidence: str = "",
+        *, kind: str = "", host: str = "", found: object = "", expected: object = "", again: Sequence[int] = (),
+        count: int = 1, suspects: Sequence[int] = (), absence: bool = False, dropped: bool = True,
+        findings: Findings | None = None,
     ) -> None:  # fmt: skip
         """Add a finding on what `side` does, unless the filter hides parts of the connection."""
         if connection.whole is None:
@@ -67,26 +86,31 @@ class ConnectionJudge:
         if not connection.whole:
             connection.hidden = True
             return
-        other = next(each.name for each in connection.sides.values() if each is not side)
+        other = connection.other(side).name
         kept = self._findings if findings is None else findings
-        says = f"{side.name} to {other}: {text}"
-        kept.add(what, (side.name, other), number, says, f"RFC 9293, {rule}", evidence, absence=absence)
+        kept.add(
+            what, (side.name, other, kind), number, f"{side.name} to {other}: {text}", f"RFC 9293, {rule}", evidence,
+            host=host or side.host, found=found, expected=expected, again=again, count=max(count, 1 + len(again)),
+            suspects=suspects, absence=absence, dropped=dropped,
+        )  # fmt: skip
 
-    # ------------------------------------------------------------ beginnings
+    # ----------------------------------------------------------- connections
 
     def _connection(self, packet: Packet, ip: Ip, segment: Tcp, source: End, destination: End) -> Connection | None:
         key = (source, destination) if source < destination else (destination, source)
         connection = self._connections.get(key)
-        opens = segment.flags & (SYN | ACK) == SYN
-        if connection is not None and opens and _is_new(connection, source, segment):
-            del self._connections[key]
+        if connection is not None and _is_new(packet.at, connection, source, destination, segment):
+            self._finish(packet.at, self._connections.pop(key), self._findings)
             connection = None
         if connection is None:
             if len(self._connections) >= MAX_PENDING and not self._made_room():
                 self.passed = True
                 return None
             names = self._names(ip, segment)
-            sides = {source: Side(names[0]), destination: Side(names[1])}
+            sides = {
+                source: Side(names[0], ip_text(ip.source)),
+                destination: Side(names[1], ip_text(ip.destination)),
+            }
             connection = Connection(sides, packet.frame.data[:_SAMPLE], packet.frame.length)
             self._connections[key] = connection
         return connection
@@ -105,99 +129,53 @@ class ConnectionJudge:
         """Forget one of the oldest connections that is over; those that are not become the youngest."""
         for _ in range(_TRIES):
             key, oldest = self._connections.popitem(last=False)
-            if oldest.closed or all(each.fin is not None for each in oldest.sides.values()):
+            if oldest.is_over:
+                self._finish(oldest.last_at, oldest, self._findings)
                 return True
             self._connections[key] = oldest
         return False
-
-    def _opening(self, packet: Packet, segment: Tcp, connection: Connection, source: End, destination: End) -> None:
-        sender, receiver = connection.sides[source], connection.sides[destination]
-        sender.first, sender.scale = segment.sequence, segment.scale
-        if segment.flags & ACK:
-            if receiver.first is not None:
-                self._accepted(packet, segment, connection, source, destination)
-            return
-        if receiver.first is not None:  # both open at once (RFC 9293, 3.5, figure 7)
-            self.requests.answer((destination, source), packet.at)
-            return
-        says = f"{sender.name} asks {receiver.name} for a connection, and no answer comes"
-        self.requests.ask((source, destination), (sender.name, receiver.name), packet, says)
-
-    def _accepted(self, packet: Packet, segment: Tcp, connection: Connection, source: End, destination: End) -> None:
-        """A SYN is acknowledged, with the data that it carried or without them (RFC 7413, 4.2)."""
-        sender, receiver = connection.sides[source], connection.sides[destination]
-        first = receiver.first or 0
-        carried = 1 if receiver.next is None else distance(receiver.next, first)
-        if 1 <= distance(segment.acknowledgment, first) <= carried:
-            self.requests.answer((destination, source), packet.at)
-            return
-        self.requests.refuse((destination, source))
-        evidence = f"acknowledgment {segment.acknowledgment}, expected {(first + 1) & 0xFFFFFFFF}"
-        text = "the SYN is acknowledged by another number than its own"
-        self.say("tcp.syn_ack_mismatch", connection, sender, packet.number, text, "3.5", evidence)
-
-    def _reset(self, packet: Packet, segment: Tcp, connection: Connection, source: End, destination: End) -> None:
-        sender, receiver = connection.sides[source], connection.sides[destination]
-        request = self.requests.answer((destination, source), packet.at)
-        if request is not None:
-            says = f"{sender.name} refuses connections from {request.pair[0]}"
-            evidence = f"a SYN in packet {request.numbers[0]}, an RST in packet {packet.number}"
-            parties = (sender.name, request.pair[0])
-            self._findings.add("tcp.refused", parties, packet.number, says, "RFC 9293, 3.5.2", evidence)
-        elif connection.known and not connection.closed and sender.fin is None and receiver.fin is None:
-            evidence = f"an RST with sequence number {segment.sequence}, and no FIN before it"
-            text = "the connection is reset before either end has closed it"
-            self.say("tcp.reset", connection, sender, packet.number, text, "3.5.2", evidence)
-        connection.closed = True
 
     # ------------------------------------------------------------------- end
 
     def settle(self, until: int, findings: Findings) -> list[str]:
         for connection in self._connections.values():
-            if not connection.closed:
-                for side in connection.sides.values():
-                    self._unfinished(until, connection, side, findings)
-        hidden = sum(each.hidden for each in self._connections.values())
-        in_pieces = sum(each.in_pieces for each in self._connections.values())
+            self._finish(until, connection, findings)
+        connections = list(self._connections.values())
+        hidden = sum(each.hidden for each in connections)
+        in_pieces = sum(each.in_pieces for each in connections)
+        order = self._order
         notes = {
             f"The filter hides parts of {hidden} TCP connections: their flow is not judged": hidden,
             f"{in_pieces} TCP connections have segments in fragments: their flow is not judged": in_pieces,
+            f"{order.count} TCP segments came out of order, and were not sent again: first {order.first}": order.count,
         }
-        return [text for text, count in notes.items() if count]
+        shown = [each for each in connections if each.whole is not False and not each.in_pieces]
+        return [*(text for text, count in notes.items() if count), *unseen_notes(shown)]
 
-    def _unfinished(self, until: int, connection: Connection, side: Side, findings: Findings) -> None:
-        other = next(each for each in connection.sides.values() if each is not side)
-        if side.waiting is not None and until - side.waiting >= PATIENCE and connection.known:
-            evidence = f"{(until - side.waiting) / SECOND:.1f} s without progress to the end of the capture"
-            text = f"{side.awaited} is never acknowledged"
-            self.say(
-                "tcp.stalled", connection, side, side.last, text, "3.8.1", evidence, absence=True, findings=findings
-            )
-        if side.shut is not None and until - side.shut[0] >= PATIENCE and other.fin is None:
-            evidence = f"{(until - side.shut[0]) / SECOND:.1f} s to the end of the capture"
-            text = "the window stays closed (zero)"
-            self.say(
-                "tcp.zero_window", connection, side, side.shut[1], text, "3.8.6.1", evidence, absence=True,
-                findings=findings,
-            )  # fmt: skip
-        if side.beyond is not None and until - side.beyond[1] > RACE:
-            number, _, packet = side.beyond
-            evidence = f"acknowledgment {number}, but {side.next} was the next to be sent"
-            text = "data is acknowledged that was never sent"
-            self.say(
-                "tcp.ack_beyond", connection, other, packet, text, "3.10.7.4", evidence, absence=True, findings=findings
-            )
-        if side.over is not None and until - side.over[1] > RACE:
-            number, _, packet = side.over
-            self.say(
-                "tcp.outside_window", connection, side, packet, "data beyond the window", "3.10.7.4",
-                f"up to {number}, but the window ends at {other.edge}", absence=True, findings=findings,
-            )  # fmt: skip
+    def _finish(self, until: int, connection: Connection, findings: Findings) -> None:
+        """What is to be said of a connection in the end."""
+        for side in connection.sides.values():
+            endings.finish(self.say, until, connection, side, findings)
 
 
-def _is_new(connection: Connection, source: End, segment: Tcp) -> bool:
-    """Whether a SYN opens another connection between the same ports, and does not repeat or meet the other end's."""
-    sender = connection.sides[source]
+def _is_new(at: int, connection: Connection, source: End, destination: End, segment: Tcp) -> bool:
+    """Whether a segment is of another connection between the same ports."""
+    sender, receiver = connection.sides[source], connection.sides[destination]
+    if segment.flags & (SYN | ACK) == SYN:
+        return _opens_another(connection, sender, segment)
+    if segment.flags & SYN and connection.is_over:  # its SYN was not captured
+        if sender.first is not None:
+            return sender.first != segment.sequence
+        return sender.next is not None and abs(distance(segment.sequence, sender.next)) > _FAR
+    if segment.flags & RST or not segment.flags & ACK:
+        return False
+    numbers = ((segment.sequence, sender.next), (segment.acknowledgment, receiver.next))
+    is_far = all(known is not None and abs(distance(number, known)) > _FAR for number, known in numbers)
+    return is_far and (connection.is_over or at - connection.last_at >= _SILENCE)
+
+
+def _opens_another(connection: Connection, sender: Side, segment: Tcp) -> bool:
+    """Whether a SYN opens another connection, and does not repeat or meet the other end's."""
     if sender.first is not None:
         return sender.first != segment.sequence
     if sender.next == (segment.sequence + 1) & 0xFFFFFFFF and not connection.closed:
@@ -208,7 +186,7 @@ def _is_new(connection: Connection, source: End, segment: Tcp) -> bool:
 def _is_copy(at: int, ip: Ip, segment: Tcp, sender: Side) -> bool:
     """Whether the capture took the same segment twice, such as on a bridge and on its port."""
     sign = (ip.identification, segment.sequence, segment.acknowledgment, segment.flags, segment.size, segment.window)
-    copied = any(sign == each and at - when <= _COPIED for when, each in sender.recent)
+    copied = any(sign == each and at - when <= COPIED for when, each in sender.recent)
     if segment.size or segment.flags & (SYN | FIN):
         sender.recent.append((at, sign))
         del sender.recent[:-_RECENT]

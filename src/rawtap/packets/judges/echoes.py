@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 
+from rawtap.packets import mistakes
 from rawtap.packets.exchanges import Requests
 from rawtap.packets.findings import MAX_PENDING, SECOND, Findings, Packet
 from rawtap.packets.headers import Ethernet, Ip
@@ -22,9 +23,12 @@ _RULES = {
     (6, 3): "RFC 4443, 3.3",
     (6, 4): "RFC 4443, 3.4",
 }
+_KNOWN_PORTS = {7, 22, 23, 53, 67, 68, 69, 80, 111, 123, 443, 514, 2049, 5353, 8080}
 _CODES = {3: "unreachable", 11: "time_exceeded", 12: "parameter_problem"}
 _CODES6 = {1: "unreachable", 3: "time_exceeded", 4: "parameter_problem"}
 _TOO_BIG = 4  # the code of path MTU discovery at work, which is no defect
+_PAIRS = 100  # with more of them, who was meant by a reply from elsewhere is not looked for
+_OPEN = 16  # requests of one pair that a wrong reply is compared with
 _ECHO_RULE = "RFC 1122, 3.2.2.6; RFC 4443, 4.2"
 
 
@@ -35,7 +39,8 @@ class EchoJudge:
         self._findings = findings
         self._on_error = on_error
         self.requests = Requests("ICMP echo", SECOND, "icmp.no_reply", _ECHO_RULE)
-        self._latest: OrderedDict[tuple[bytes, bytes], Hashable] = OrderedDict()  # requests, by asker and asked
+        # Requests by asker and asked: their identifiers, sequence numbers and packets, the latest last.
+        self._asked: OrderedDict[tuple[bytes, bytes], dict[tuple[int, int], int]] = OrderedDict()
 
     def see(self, packet: Packet) -> None:
         ip, icmp = packet.frame.ip, packet.frame.transport
@@ -54,7 +59,8 @@ class EchoJudge:
 
     def offered(self, server: bytes, address: bytes) -> None:
         """A DHCP server offers an address: it has tried whether that is free (RFC 2131, 3.1), and no reply said so."""
-        self.requests.refuse(self._latest.get((server, address)))
+        for identifier, sequence in self._asked.get((server, address), ()):
+            self.requests.refuse((server, address, identifier, sequence))
 
     def _request(self, packet: Packet, ip: Ip, icmp: Icmp) -> None:
         if _is_group(packet, ip) or not any(ip.source):
@@ -63,24 +69,84 @@ class EchoJudge:
         says = f"{asker} pings {asked}, and no reply comes"
         key = (ip.source, ip.destination, icmp.identifier, icmp.sequence)
         request = self.requests.ask(key, (asker, asked), packet, says)
-        self._latest[ip.source, ip.destination] = key
-        if len(self._latest) > MAX_PENDING:
-            self._latest.popitem(last=False)
+        asked_for = self._asked.setdefault((ip.source, ip.destination), {})
+        asked_for[icmp.identifier, icmp.sequence] = packet.number
+        if len(asked_for) > _OPEN:
+            del asked_for[next(iter(asked_for))]
+        if len(self._asked) > MAX_PENDING:
+            self._asked.popitem(last=False)
         if request is not None:
             content = _content(packet, ip, icmp)
             # Asked again with other data, it may be answered with either.
             request.content = content if request.count == 1 or content == request.content else None
 
     def _reply(self, packet: Packet, ip: Ip, icmp: Icmp) -> None:
-        request = self.requests.answer((ip.destination, ip.source, icmp.identifier, icmp.sequence), packet.at)
+        key = (ip.destination, ip.source, icmp.identifier, icmp.sequence)
+        request = self.requests.heard(key, packet, self._findings)
         if request is None:
+            if key not in self.requests.pending:
+                self._unasked(packet, ip, icmp)
             return
         sent, received = request.content, _content(packet, ip, icmp)
+        same = "the same data"
         if sent is not None and received is not None and sent != received:
             says = f"{ip_text(ip.source)} answers a ping by {ip_text(ip.destination)} with other data than it was sent"
             evidence = f"packet {request.numbers[0]} has {sent[0]} bytes, packet {packet.number} answers {received[0]}"
             parties = (ip.source, ip.destination)
-            self._findings.add("icmp.reply_differs", parties, packet.number, says, _ECHO_RULE, evidence)
+            self._findings.add(
+                "icmp.reply_differs", parties, packet.number, says, _ECHO_RULE, evidence, host=ip_text(ip.source),
+                found=f"{received[0]} bytes", expected=same if sent[0] == received[0] else f"{sent[0]} bytes",
+            )  # fmt: skip
+        elif ip.fragment is None and icmp.code:
+            says = f"{ip_text(ip.source)} answers a ping with a code that echo replies do not have"
+            self._findings.add(
+                "icmp.reply_code", (ip.source,), packet.number, says, _ECHO_RULE, host=ip_text(ip.source),
+                found=icmp.code, expected=0, dropped=False,
+            )  # fmt: skip
+
+    def _unasked(self, packet: Packet, ip: Ip, icmp: Icmp) -> None:
+        """A reply whose numbers were not asked with: by one that was asked, or by another than was asked."""
+        numbers = (icmp.identifier, icmp.sequence)
+        asked = self._asked.get((ip.destination, ip.source))
+        if asked is None:
+            self._other_source(packet, ip, numbers)
+            return
+        if numbers in asked:
+            return  # again, or a copy
+        # The one that it was meant for has most in common with it.
+        wanted = max(reversed(asked), key=lambda each: sum(map(_alike, numbers, each)))
+        replier, asker = ip_text(ip.source), ip_text(ip.destination)
+        wrong = [index for index in (0, 1) if numbers[index] != wanted[index]]
+        names = " and ".join(("identifier", "sequence number")[index] for index in wrong)
+        says = f"{replier} answers a ping by {asker} with another {names} than it was sent"
+        says = _explained(says, {mistakes.number(numbers[index], wanted[index]) for index in wrong})
+        found, expected = (f"id 0x{one:04x} seq 0x{two:04x}" for one, two in (numbers, wanted))
+        evidence = f"packet {asked[wanted]} asks with {expected}, packet {packet.number} answers {found}"
+        self.requests.mistaken(
+            (ip.destination, ip.source, *wanted),
+            lambda findings: findings.add(
+                "icmp.reply_mismatch", (replier, asker), packet.number, says, _ECHO_RULE, evidence, host=replier,
+                found=found, expected=expected,
+            ),
+        )  # fmt: skip
+
+    def _other_source(self, packet: Packet, ip: Ip, numbers: tuple[int, int]) -> None:
+        """A reply with the numbers of a request to another address, which waits for it."""
+        if len(self._asked) > _PAIRS:
+            return
+        pairs = [pair for pair, asked in self._asked.items() if pair[0] == ip.destination and numbers in asked]
+        if len(pairs) != 1:
+            return
+        asker, expected, found = (ip_text(each) for each in (*pairs[0], ip.source))
+        says = f"{asker} pings {expected}, and the reply comes from {found}"
+        says = _explained(says, {mistakes.address(ip.source, pairs[0][1])})
+        self.requests.mistaken(
+            (*pairs[0], *numbers),
+            lambda findings: findings.add(
+                "icmp.reply_source", (expected, asker), packet.number, says, _ECHO_RULE, host=expected, found=found,
+                expected=expected,
+            ),
+        )  # fmt: skip
 
     def _error(self, packet: Packet, ip: Ip, icmp: Icmp, quoted: Quoted) -> None:
         code = (_CODES if icmp.version == 4 else _CODES6).get(icmp.type)
@@ -91,7 +157,26 @@ class EchoJudge:
         says = f"{ip_text(ip.source)} tells {ip_text(ip.destination)}: {name}, for {quoted_text(quoted)}"
         parties = (ip.source, icmp.type, icmp.code, quoted.source, quoted.destination, quoted.destination_port)
         evidence = f"ICMP type {icmp.type} code {icmp.code}"
-        self._findings.add(f"icmp.{code}", parties, packet.number, says, _RULES[icmp.version, icmp.type], evidence)
+        rule, host = _RULES[icmp.version, icmp.type], ip_text(quoted.destination)
+        meant = mistakes.port(quoted.destination_port or 0, _KNOWN_PORTS)
+        if meant is not None:
+            says += f": port {quoted.destination_port} is {meant} with its bytes swapped"
+            host = ip_text(quoted.source)
+        self._findings.add(
+            f"icmp.{code}", parties, packet.number, says, rule, evidence, host=host,
+            found=f"port {quoted.destination_port}" if meant else "", expected=f"port {meant}" if meant else "",
+        )  # fmt: skip
+
+
+def _alike(one: int, other: int) -> float:
+    """How much two numbers have in common: a mistake that is named is worth nearly as much as nothing wrong."""
+    return 1 if one == other else 0.9 if mistakes.number(one, other) == mistakes.SWAPPED else 0
+
+
+def _explained(says: str, names: set[str]) -> str:
+    """A sentence with the mistake that explains all of it, if there is one."""
+    name = next(iter(names)) if len(names) == 1 else ""
+    return f"{says}: {name}" if name else says
 
 
 def _content(packet: Packet, ip: Ip, icmp: Icmp) -> tuple[int, int] | None:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from rawtap.packets import mistakes
 from rawtap.packets.findings import MAX_PENDING, MILLISECOND, SECOND, Findings, Packet
 from rawtap.packets.headers import Fragment, Ip
 from rawtap.packets.lines import ip_text
@@ -18,6 +19,7 @@ _COMPLETE = 256  # packets that are kept for what may come of them again
 _PIECES = 200  # of one packet that are kept: of 64 KiB in the smallest MTU of IPv6 there are 54
 _MOST = 65535
 _SAMPLE = 128
+_TOLD = 5  # ranges
 _Key = tuple[bytes, bytes, int, int]
 
 
@@ -33,6 +35,30 @@ class _Whole:
     sums: set[tuple[int, int]] = field(default_factory=set)  # where a piece begins, and the CRC of what it carries
     last: int = 0
     size: int | None = None
+
+    @property
+    def held(self) -> list[tuple[int, int]]:
+        """The ranges of bytes that came, those that touch joined."""
+        ranges: list[tuple[int, int]] = []
+        for begin, end in sorted(self.pieces):
+            if ranges and begin <= ranges[-1][1]:
+                begin, end = ranges[-1][0], max(end, ranges.pop()[1])  # noqa: PLW2901 - they are one
+            ranges.append((begin, end))
+        return ranges
+
+    def missing(self) -> tuple[str, str, str]:
+        """The mistake that explains why it is not complete, what came, and what should have."""
+        held = self.held
+        came = ", ".join(f"{begin} to {end}" for begin, end in held[:_TOLD])
+        first = held[0]
+        if first[0]:
+            return "", f"bytes {came}", f"bytes 0 to {first[0]}"
+        if len(held) == 1:
+            name = "all of them say that more follow" if len(self.pieces) > 1 else ""
+            return name, f"bytes {came}", "a last fragment"
+        name = mistakes.offset(held[1][0] // 8, first[1] // 8)
+        name = f"the place of a later one is wrong, {name}" if name else ""
+        return name, f"bytes {came}", f"bytes {first[1]} to {held[1][0]}"
 
     @property
     def complete(self) -> bool:
@@ -126,12 +152,15 @@ class FragmentJudge:
             if not answer_passes(whole.sample, whole.length):
                 hidden += 1
                 continue
+            name, found, expected = whole.missing()
             says = f"{ip_text(source)} sends {ip_text(destination)} fragments of a packet, and the rest never comes"
+            says += f": {name}" if name else ""
             evidence = f"packet 0x{number:x}: {len(whole.pieces)} fragments in {(until - whole.first) / SECOND:.1f} s"
             rule = "RFC 1122, 3.3.2" if len(source) == 4 else "RFC 8200, 4.5"  # noqa: PLR2004
             findings.add(
                 "ip.fragments_incomplete", (source, destination), whole.numbers[0], says, rule, evidence,
-                host=ip_text(source), again=whole.numbers[1:], count=len(whole.numbers), absence=True,
+                host=ip_text(source), found=found, expected=expected, again=whole.numbers[1:],
+                count=len(whole.numbers), absence=True,
             )  # fmt: skip
         text = f"The filter hides fragments of {hidden} packets: whether they are complete is not judged"
         return [text] if hidden else []

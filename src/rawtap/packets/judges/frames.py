@@ -4,20 +4,14 @@
 
 from __future__ import annotations
 
-from rawtap.packets.checks import Checksum, Verdict, checksums
+import zlib
+
 from rawtap.packets.findings import MAX_PENDING, Findings, Packet
 from rawtap.packets.headers import Arp, Ethernet, Frame, Ip
+from rawtap.packets.judges.sums import SumJudge, of_loopback
 from rawtap.packets.lines import ip_text, mac_text, parties
 from rawtap.packets.transport import Icmp
 
-_SUM_RULES = {
-    "IPv4": "RFC 791, 3.1; RFC 1122, 3.2.1.2",
-    "UDP": "RFC 768; RFC 1122, 4.1.3.4",
-    "TCP": "RFC 9293, 3.1",
-    "ICMP": "RFC 792 (Checksum)",
-    "ICMPv6": "RFC 4443, 2.3",
-    "IGMP": "RFC 2236, 2.3",
-}
 _RULES = {
     "arp.header": "RFC 826 (Packet format)",
     "arp.lengths": "RFC 826 (Packet format)",
@@ -49,39 +43,41 @@ _RULES = {
 }
 _UNJUDGED = {"arp.kind", "cooked.header", "loopback.header"}  # not read here is not wrong
 _LEAST = 60  # bytes of an Ethernet frame without its checksum (IEEE 802.3, 3.2.8)
+_FCS = 4
 _HOST_ADDRESS = "RFC 1122, 3.2.1.3"
 
 
 class FrameJudge:
-    """`left` and `cut` count checksums left to the hardware, and frames of which a part was not captured."""
+    """`_cut` counts frames of which a part was not captured, `_with_fcs` those that end in their FCS."""
 
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
-        self.left = self.cut = 0
+        self._sums = SumJudge(findings)
+        self._cut = self._with_fcs = 0
         self._unread: dict[str, int] = {}  # frames of a link type that is not read
         self._padding: dict[bytes, int] = {}  # by sender: 1 for one that pads, 2 for one that does not, 3 for both
 
     def see(self, packet: Packet) -> None:
         frame = packet.frame
-        self.cut += len(frame.data) < frame.length
+        self._cut += len(frame.data) < frame.length
         if frame.stop is not None and frame.stop.what == "link":
             self._unread[frame.stop.says] = self._unread.get(frame.stop.says, 0) + 1
         self._lengths(packet)
-        for each in checksums(frame):
-            if each.verdict is not Verdict.RIGHT:
-                self._checksum(packet, each)
+        self._sums.see(packet)
         if isinstance(frame.link, Ethernet):
             self._ethernet(packet, frame.link)
         if frame.ip is not None:
             self._addresses(packet, frame.ip)
             self._time_to_live(packet, frame.ip)
 
-    def notes(self) -> list[str]:
+    def settle(self, findings: Findings) -> list[str]:
+        """Add what the whole capture tells to `findings`, and return notes."""
         notes = [f"{count} {says}: nothing in them is judged" for says, count in self._unread.items()]
-        if self.left:
-            notes.append(f"{self.left} checksums were left to the hardware to finish, which is no defect")
-        if self.cut:
-            notes.append(f"{self.cut} frames were not captured in full: their checksums are not judged")
+        notes += self._sums.settle(findings)
+        if self._with_fcs:
+            notes.append(f"{self._with_fcs} frames were captured with their FCS at the end, which is right")
+        if self._cut:
+            notes.append(f"{self._cut} frames were not captured in full: their checksums are not judged")
         short = [mac for mac, bits in self._padding.items() if bits == 3]
         if short:
             notes.append(
@@ -90,45 +86,55 @@ class FrameJudge:
         return notes
 
     def _lengths(self, packet: Packet) -> None:
-        for problem in packet.frame.problems:
+        frame = packet.frame
+        for problem in frame.problems:
             if problem.what not in _UNJUDGED:
-                says = f"{_parties(packet.frame)}: {problem.says}"
-                key = (problem.what, _parties(packet.frame))
-                self._findings.add(problem.what, key, packet.number, says, _RULES[problem.what], problem.text)
-
-    def _checksum(self, packet: Packet, found: Checksum) -> None:
-        who, code = _parties(packet.frame), found.name.lower()
-        if found.verdict is Verdict.LEFT_TO_HARDWARE:
-            self.left += 1
-        elif found.verdict is Verdict.WRONG:
-            says = f"{who}: the {found.name} checksum is wrong"
-            evidence = f"found 0x{found.found:04x}, expected 0x{found.expected:04x}"
-            rule = _SUM_RULES[found.name]
-            self._findings.add(f"{code}.checksum_wrong", who, packet.number, says, rule, evidence)
-        elif found.verdict is Verdict.FORBIDDEN:
-            says = f"{who}: UDP on IPv6 without a checksum"
-            self._findings.add(f"{code}.checksum_zero", who, packet.number, says, "RFC 8200, 8.1", "found 0x0000")
+                who = _parties(frame)
+                host = ip_text(frame.ip.source) if frame.ip else _sender(frame)
+                self._findings.add(
+                    problem.what, (problem.what, who), packet.number, f"{who}: {problem.says}", _RULES[problem.what],
+                    problem.text, host=host,
+                )  # fmt: skip
 
     def _ethernet(self, packet: Packet, link: Ethernet) -> None:
+        frame, host = packet.frame, mac_text(link.source)
         if link.source[0] & 1:
-            says = f"The Ethernet source address {mac_text(link.source)} is one of a group"
-            evidence = "its first byte is odd"
-            self._findings.add("ethernet.source_group", link.source, packet.number, says, "IEEE 802.3, 3.2.3", evidence)
-        frame = packet.frame
-        least = _LEAST + 4 * len(link.tags)
+            says = f"The Ethernet source address {host} is one of a group"
+            self._findings.add(
+                "ethernet.source_group", link.source, packet.number, says, "IEEE 802.3, 3.2.3",
+                "its first byte is odd", host=host, found=host, expected="a first byte that is even",
+            )  # fmt: skip
         agreed = frame.ip.stated_end == frame.ip.end if frame.ip else frame.arp or link.stated is not None
-        if not agreed or frame.stop is not None:
-            return
-        if frame.length <= least:
-            self._pads(link.source, 1 if frame.length > frame.end else 2 if frame.length < least else 0)
-            if frame.data[frame.end : frame.length].strip(b"\0"):
-                says = f"{mac_text(link.source)} pads its frames with bytes that are not zero"
-                evidence = f"bytes {frame.end} to {frame.length}: {frame.data[frame.end : frame.length].hex()}"
-                self._findings.add("ethernet.padding", link.source, packet.number, says, "RFC 894; RFC 1042", evidence)
-        elif frame.end < frame.length:
-            says = f"{mac_text(link.source)} sends bytes behind the packet in a frame that needs no padding"
-            evidence = f"{frame.length - frame.end} bytes from byte {frame.end} on"
-            self._findings.add("ethernet.trailer", link.source, packet.number, says, "RFC 894; RFC 1042", evidence)
+        if agreed and frame.stop is None and not (frame.ip and frame.ip.length_is_zero):
+            self._behind(packet, link, _LEAST + 4 * len(link.tags))
+
+    def _behind(self, packet: Packet, link: Ethernet, least: int) -> None:
+        """What is behind the packet in a frame that has `least` bytes at least."""
+        frame, host = packet.frame, mac_text(link.source)
+        end = frame.length
+        if end - frame.end >= _FCS and end > least:
+            if frame.length > len(frame.data) and end - _FCS <= max(frame.end, least):
+                return  # these bytes were not captured, and may be an FCS
+            if ends_in_fcs(frame.data):
+                self._with_fcs += 1
+                end -= _FCS
+        rest = frame.data[frame.end : end]
+        if end <= least:
+            self._pads(link.source, 1 if end > frame.end else 2 if end < least else 0)
+            if rest.strip(b"\0"):
+                says = f"{host} pads its frames with bytes that are not zero"
+                self._findings.add(
+                    "ethernet.padding", link.source, packet.number, says, "RFC 894; RFC 1042",
+                    f"bytes {frame.end} to {end}: {rest.hex()}", host=host, found=rest.hex(), expected="zeros",
+                    dropped=False,
+                )  # fmt: skip
+        elif frame.end < end:
+            says = f"{host} sends bytes behind the packet in a frame that needs no padding"
+            self._findings.add(
+                "ethernet.trailer", link.source, packet.number, says, "RFC 894; RFC 1042",
+                f"{end - frame.end} bytes from byte {frame.end} on", host=host, found=f"{end} bytes",
+                expected=f"{max(frame.end, least)} bytes", dropped=False,
+            )  # fmt: skip
 
     def _pads(self, sender: bytes, bit: int) -> None:
         if bit and (sender in self._padding or len(self._padding) < MAX_PENDING):
@@ -144,23 +150,33 @@ class FrameJudge:
             return
         elif source == ip.destination and any(source):
             code, says = "ip.source_is_destination", f"{ip_text(source)} is both source and destination on the wire"
-        elif _of_loopback(ip, source) or _of_loopback(ip, ip.destination):
+        elif of_loopback(ip, source) or of_loopback(ip, ip.destination):
             code, says = "ip.loopback_address", f"{_parties(packet.frame)}: a loopback address on the wire"
         if code:
             rule = _HOST_ADDRESS if ip.version == 4 else "RFC 4291, 2.7" if is_group else "RFC 4291, 2.5.3"
-            self._findings.add(code, (source, ip.destination), packet.number, says, rule, _parties(packet.frame))
+            self._findings.add(
+                code, (source, ip.destination), packet.number, says, rule, _parties(packet.frame),
+                host=_sender(packet.frame) or ip_text(source), found=ip_text(source),
+                expected="the sender's own address",
+            )  # fmt: skip
 
     def _time_to_live(self, packet: Packet, ip: Ip) -> None:
         if ip.ttl == 0:
             name = "time to live" if ip.version == 4 else "hop limit"
             rule = "RFC 1122, 3.2.1.7" if ip.version == 4 else "RFC 8200, 3"
             says = f"{ip_text(ip.source)} sends with a {name} of 0"
-            self._findings.add("ip.ttl_zero", ip.source, packet.number, says, rule, f"{name} 0")
+            self._findings.add(
+                "ip.ttl_zero", ip.source, packet.number, says, rule, f"{name} 0", host=ip_text(ip.source), found=0,
+                expected="1 at least",
+            )  # fmt: skip
         icmp = packet.frame.transport
         if isinstance(icmp, Icmp) and ip.version == 6 and 133 <= icmp.type <= 137 and ip.ttl != 255:
             says = f"{ip_text(ip.source)} sends neighbour discovery with a hop limit other than 255"
             rule = "RFC 4861, 6.1, 7.1 and 8.1"
-            self._findings.add("ndp.hop_limit", ip.source, packet.number, says, rule, f"hop limit {ip.ttl}")
+            self._findings.add(
+                "ndp.hop_limit", ip.source, packet.number, says, rule, f"hop limit {ip.ttl}", host=ip_text(ip.source),
+                found=ip.ttl, expected=255,
+            )  # fmt: skip
 
 
 def is_loopback(frame: Frame) -> bool:
@@ -168,8 +184,13 @@ def is_loopback(frame: Frame) -> bool:
     return not isinstance(frame.link, Ethernet) or not (any(frame.link.source) or any(frame.link.destination))
 
 
-def _of_loopback(ip: Ip, address: bytes) -> bool:
-    return address[0] == 127 if ip.version == 4 else address == bytes(15) + b"\1"
+def ends_in_fcs(data: bytes) -> bool:
+    """Whether the last four bytes are the frame check sequence of those before (IEEE 802.3, 3.2.9)."""
+    return zlib.crc32(data[:-_FCS]) == int.from_bytes(data[-_FCS:], "little")
+
+
+def _sender(frame: Frame) -> str:
+    return mac_text(frame.link.source) if isinstance(frame.link, Ethernet) else ""
 
 
 def _parties(frame: Frame) -> str:

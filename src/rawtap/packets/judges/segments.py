@@ -2,80 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
 
-from rawtap.packets.findings import MILLISECOND, SECOND, Findings, Packet
+from rawtap.packets.findings import MILLISECOND, SECOND, Packet
+from rawtap.packets.judges import acknowledgments, openings, windows
+from rawtap.packets.judges.flow import COPIED, MSS, PATIENCE, RACE, Connection, Gap, Say, Sent, Side, distance
 from rawtap.packets.transport import ACK, FIN, SYN, Tcp
 
-PATIENCE = SECOND  # without progress
-RACE = 10 * MILLISECOND  # the two directions of a connection may be captured in another order than they were sent
-_REORDERED = 3 * MILLISECOND  # a segment this late has been overtaken; one that is later was sent again
+_REORDERED = 3 * MILLISECOND  # a segment this late has been overtaken, where the connection's round trip is not known
+_ROUND_TRIP = 200 * MILLISECOND  # where it is not known
 _HOLES = 64
-_HALF = 1 << 31
-_MOST_SCALE = 14  # RFC 7323, 2.3
-
-End = tuple[bytes, int]  # address and port
-
-
-def distance(later: int, earlier: int) -> int:
-    """How far one sequence number is behind another, which may have wrapped (RFC 9293, 3.4)."""
-    return ((later - earlier + _HALF) & 0xFFFFFFFF) - _HALF
+_FAST = 3  # duplicate acknowledgments (RFC 5681, 3.2)
 
 
 @dataclass(slots=True)
-class Side:
-    """What one end has sent. Sequence numbers are None where they are not known.
+class Order:
+    """Segments that came out of order, over all connections: how many, and what is known of the first."""
 
-    `next` follows the last byte sent, `acked` the last that the other end acknowledged; `edge` is how far this end
-    lets the other send. `waiting` is since when something is unacknowledged without progress.
-    """
+    count: int = 0
+    first: str = ""
 
-    name: str
-    first: int | None = None
-    next: int | None = None
-    acked: int | None = None
-    edge: int | None = None
-    scale: int | None = None
-    window: int | None = None
-    fin: int | None = None
-    shut: tuple[int, int] | None = None  # when, and the packet in which, the window became zero
-    waiting: int | None = None
-    last: int = 0  # the number of the last packet with data
-    beyond: tuple[int, int, int] | None = None  # acknowledged by the other end but not seen: number, time, packet
-    over: tuple[int, int, int] | None = None  # sent beyond the other end's window: its end, time, packet
-    holes: list[tuple[int, int, int]] = field(default_factory=list)  # begin, end, when seen
-    recent: list[tuple[int, tuple[object, ...]]] = field(default_factory=list)
-
-    @property
-    def awaited(self) -> str:
-        """What of this end waits for an acknowledgment."""
-        return "the SYN" if self.acked is None else "data"
-
-
-@dataclass(slots=True)
-class Connection:
-    sides: dict[End, Side]
-    sample: bytes
-    length: int
-    whole: bool | None = None  # whether the filter passes all of it, None while that was not asked
-    closed: bool = False
-    hidden: bool = False
-    in_pieces: bool = False  # a segment came in fragments, which do not tell its size
-
-    @property
-    def known(self) -> bool:
-        """Whether both SYN were seen."""
-        return all(each.first is not None for each in self.sides.values())
-
-
-class Say(Protocol):
-    """Adds a finding on what a side does; `absence` where it rests on something not seen."""
-
-    def __call__(
-        self, what: str, connection: Connection, side: Side, number: int, text: str, rule: str, evidence: str,
-        *, absence: bool = False, findings: Findings | None = None,
-    ) -> None: ...  # fmt: skip
+    def add(self, says: str) -> None:
+        self.first = self.first or says
+        self.count += 1
 
 
 @dataclass(slots=True)
@@ -83,6 +32,7 @@ class Step:
     """One segment on its way, and what it tells of both ends."""
 
     say: Say
+    order: Order
     packet: Packet
     segment: Tcp
     connection: Connection
@@ -90,151 +40,180 @@ class Step:
     receiver: Side
 
     def judge(self) -> None:
-        segment = self.segment
-        opens = segment.flags & SYN > 0
-        size = segment.size + opens + (segment.flags & FIN > 0)
-        self._overdue()
-        if size:
+        segment, sender = self.segment, self.sender
+        size = segment.size + (segment.flags & SYN > 0) + (segment.flags & FIN > 0)
+        for side in (sender, self.receiver):
+            if windows.judge_beyond_window(self.packet.at, self.connection, side, self.say, None):
+                side.over = None
+        self._after_reset(size)
+        acknowledgments.spoken(self.packet, segment, sender)
+        if size and not windows.is_probe(self.packet, segment, sender, self.receiver):
             self._data(segment.sequence, size)
-        elif self.sender.next is None:
-            self.sender.next = segment.sequence
+        elif not size:
+            windows.is_probe(self.packet, segment, sender, self.receiver)
+            sender.next = segment.sequence if sender.next is None else sender.next
         if segment.flags & ACK:
-            self._acknowledges(segment.acknowledgment)
-            self._window(segment)
-
-    def _say(
-        self, what: str, side: Side, number: int, text: str, rule: str, evidence: str, *, absence: bool = False
-    ) -> None:
-        self.say(what, self.connection, side, number, text, rule, evidence, absence=absence)
+            openings.shook(self.packet, segment, self.connection, sender, self.receiver)
+            self._waited(segment.acknowledgment)
+            acknowledgments.acknowledged(self.packet, segment, sender, self.receiver)
+            windows.allowed(self.packet, segment, self.connection, sender, self.receiver, self.say)
 
     # ------------------------------------------------------------------ data
 
     def _data(self, begin: int, size: int) -> None:
-        sender, at = self.sender, self.packet.at
+        sender, packet, segment = self.sender, self.packet, self.segment
         end = (begin + size) & 0xFFFFFFFF
         if sender.next is None:
-            sender.next = begin
+            sender.next, sender.spoke = begin, True
         ahead = distance(begin, sender.next)
         if ahead < 0:
-            self._again(begin, size, ahead)
-        elif ahead > 0 and len(sender.holes) < _HOLES:
-            sender.holes.append((sender.next, begin, at))
+            self._again(begin, size)
+        elif ahead > 0 and len(sender.holes) < _HOLES and sender.spoke:
+            sender.holes.append(Gap(sender.next, begin, packet.at, packet.number))
+        sender.spoke = True
         if distance(end, sender.next) > 0:
+            sender.sent.append(Sent(begin, end, packet.number, segment.flags, packet.at))
             sender.next = end
             acked = sender.acked is not None and distance(end, sender.acked) <= 0
             # A SYN alone is counted with the requests.
-            asks = self.segment.flags & (SYN | ACK) == SYN
+            asks = segment.flags & (SYN | ACK) == SYN
             if sender.waiting is None and self.receiver.window != 0 and not acked and not asks:
-                sender.waiting = at
-        sender.last = self.packet.number
-        self._after_fin(end)
-        self._in_window(end)
-        if sender.beyond is not None and distance(sender.beyond[0], sender.next) <= 0:
-            sender.beyond = None
+                sender.waiting = packet.at
+        sender.last = packet.number
+        self._after_fin(begin, end)
+        windows.beyond_window(packet, segment, end, self.connection, sender)
 
-    def _again(self, begin: int, size: int, ahead: int) -> None:
+    def _again(self, begin: int, size: int) -> None:
         """A segment that starts before what was sent last."""
-        sender = self.sender
-        idle = sender.acked == sender.next or self.receiver.window == 0
-        if size == 1 and ahead == -1 and idle and not self.segment.flags & FIN:
-            return  # a keep-alive, or a probe of a window that is closed (RFC 9293, 3.8.4 and 3.8.6.1)
+        sender, packet = self.sender, self.packet
         if self.segment.flags & SYN:
             return  # counted with the requests
-        hole = next((each for each in sender.holes if distance(begin, each[0]) >= 0 > distance(begin, each[1])), None)
-        if hole is not None:
-            self._fill(hole, begin, (begin + size) & 0xFFFFFFFF)
-            if self.packet.at - hole[2] <= _REORDERED:
-                return
-        evidence = f"sequence number {begin}, {size} bytes, but {sender.next} was the next to be sent"
-        if hole is not None:
-            evidence += ", and what is sent again did not come this far before"
-        self._say("tcp.retransmission", sender, self.packet.number, "data is sent again", "3.8.1", evidence)
-
-    def _fill(self, hole: tuple[int, int, int], begin: int, end: int) -> None:
-        self.sender.holes.remove(hole)
-        if distance(begin, hole[0]) > 0:
-            self.sender.holes.append((hole[0], begin, hole[2]))
-        if distance(hole[1], end) > 0:
-            self.sender.holes.append((end, hole[1], hole[2]))
-
-    def _after_fin(self, end: int) -> None:
-        sender = self.sender
-        if sender.fin is not None and distance(end, sender.fin) > 0:
-            evidence = f"up to sequence number {end}, but the FIN was before {sender.fin}"
-            self._say("tcp.data_after_fin", sender, self.packet.number, "data after the FIN", "3.6", evidence)
-        elif self.segment.flags & FIN and sender.fin is None:
-            sender.fin = end
-
-    def _in_window(self, end: int) -> None:
-        edge = self.receiver.edge
-        # One byte more may be sent to probe (3.8.6.1), and a FIN takes no room.
-        allowed = 1 + (self.segment.flags & FIN > 0)
-        if edge is None or not self.connection.known or self.sender.over is not None:
+        end = (begin + size) & 0xFFFFFFFF
+        original = sender.sent_in(begin)
+        if original is not None and self._is_no_repetition(original, begin, end):
             return
-        if distance(end, edge) > allowed:
-            self.sender.over = (end, self.packet.at, self.packet.number)
+        hole = next(
+            (each for each in sender.holes if distance(begin, each.begin) >= 0 > distance(begin, each.end)), None
+        )
+        if hole is not None:
+            self._fill(hole, begin, end)
+            if self._is_overtaken(hole):
+                return
+        elif self._fills_unseen(begin, end):
+            return
+        if sender.acked is not None and distance(end, sender.acked) <= 0:
+            kind, text = "acknowledged", "data is sent again that was acknowledged"
+            evidence, host = f"packet {sender.acked_in} acknowledges {sender.acked}", sender.host
+        elif hole is not None:
+            kind, text, host = "unseen", "data is sent again", sender.host
+            evidence = f"what is sent again did not come this far before (a hole since packet {hole.number})"
+        else:
+            kind, text, host = "", "data is sent again", self.receiver.host
+            evidence = f"{sender.next} was the next to be sent, and {sender.acked} is acknowledged"
+        if sender.duplicates >= _FAST:
+            kind += " fast"
+            text += " after duplicate acknowledgments (fast retransmission)"
+            evidence += f"; {sender.duplicates} duplicate acknowledgments of {sender.acked} came before (RFC 5681, 3.2)"
+        reset = self.connection.reset
+        self.say(
+            "tcp.retransmission", self.connection, sender, packet.number, text, "3.8.1",
+            f"sequence number {begin}, {size} bytes: {evidence}", kind=kind, host=host, dropped=False,
+            found=f"sequence number {begin}", expected=f"sequence number {sender.next}",
+            suspects=[
+                each for each in (
+                    original.number if original else 0, sender.acked_in, reset.packet if reset and reset.ignored else 0,
+                ) if each
+            ],
+        )  # fmt: skip
 
-    # ------------------------------------------------------- acknowledgments
+    def _is_no_repetition(self, original: Sent, begin: int, end: int) -> bool:
+        """Whether it is one of the pieces into which a card has cut what was captured before it did, or goes on with
+        the byte that probed a closed window."""
+        is_piece = distance(original.end, original.begin) > MSS and distance(end, original.end) <= 0
+        is_piece = is_piece and (begin, end) != original[:2]
+        goes_on = distance(original.end, original.begin) == 1 and distance(end, original.end) > 0
+        return (is_piece and self.packet.at - original.at <= COPIED) or (goes_on and bool(self.sender.probes.count))
 
-    def _acknowledges(self, number: int) -> None:
-        other, at = self.receiver, self.packet.at
-        if other.next is None:
-            other.next = number
-        if distance(number, other.next) > 0 and self.connection.known and other.beyond is None:
-            other.beyond = (number, at, self.packet.number)
-        if other.acked is None or distance(number, other.acked) > 0:
-            if other.waiting is not None:
-                self._progress(at - other.waiting)
-            other.acked = number
-            other.waiting = at if distance(other.next, number) > 0 else None
-        # What is acknowledged has come some way: what filled the hole was not seen here.
-        if other.holes:
-            other.holes = [each for each in other.holes if distance(each[1], number) > 0]
+    def _is_overtaken(self, hole: Gap) -> bool:
+        """Whether what fills a hole was overtaken on its way: what is lost can't be told and sent again in less than
+        the connection's round trip."""
+        late, round_trip = self.packet.at - hole.at, self.connection.round_trip
+        if late > max(round_trip or 0, _REORDERED) or self.sender.duplicates >= _FAST:
+            return False
+        shook = f", the handshake took {round_trip / MILLISECOND:.1f} ms" if round_trip is not None else ""
+        self.order.add(
+            f"packet {self.packet.number}, {late / MILLISECOND:.1f} ms after the one that overtook it"
+            f" (packet {hole.number}){shook}"
+        )
+        return True
 
-    def _progress(self, waited: int) -> None:
-        if waited >= PATIENCE and self.connection.known:
-            evidence = f"{waited / SECOND:.1f} s without progress before packet {self.packet.number}"
-            number = self.receiver.last or self.packet.number
-            text = f"{self.receiver.awaited} waits for its acknowledgment"
-            self._say("tcp.stalled", self.receiver, number, text, "3.8.1", evidence)
+    def _fills_unseen(self, begin: int, end: int) -> bool:
+        """Whether a segment was captured a little later than its acknowledgment."""
+        sender = self.sender
+        for gap in sender.unseen:
+            covers = distance(begin, gap.begin) <= 0 <= distance(end, gap.end)
+            if covers and self.packet.at - gap.at <= RACE:
+                sender.unseen.remove(gap)
+                sender.unseen_bytes -= distance(gap.end, gap.begin)
+                return True
+        return False
 
-    def _window(self, segment: Tcp) -> None:
-        sender, other, at = self.sender, self.receiver, self.packet.at
-        sender.window = segment.window
-        if segment.window == 0 and not segment.flags & SYN:
-            other.waiting = None  # it is not to send
-            sender.shut = sender.shut or (at, self.packet.number)
-        elif sender.shut is not None:
-            closed = at - sender.shut[0]
-            if closed >= PATIENCE and other.fin is None:
-                evidence = f"{closed / SECOND:.1f} s from packet {sender.shut[1]} to packet {self.packet.number}"
-                text = "the window stays closed (zero)"
-                self._say("tcp.zero_window", sender, sender.shut[1], text, "3.8.6.1", evidence)
-            sender.shut = None
-            if other.next is not None and distance(other.next, segment.acknowledgment) > 0:
-                other.waiting = at
-        scales = (sender.scale, other.scale)
-        shift = 0 if segment.flags & SYN or None in scales else min(sender.scale or 0, _MOST_SCALE)
-        edge = (segment.acknowledgment + (segment.window << shift)) & 0xFFFFFFFF
-        if sender.edge is None or distance(edge, sender.edge) > 0:
-            sender.edge = edge
-        if other.over is not None and distance(other.over[0], edge) <= 1:
-            other.over = None
+    def _fill(self, hole: Gap, begin: int, end: int) -> None:
+        self.sender.holes.remove(hole)
+        if distance(begin, hole.begin) > 0:
+            self.sender.holes.append(hole._replace(end=begin))
+        if distance(hole.end, end) > 0:
+            self.sender.holes.append(hole._replace(begin=end))
 
-    def _overdue(self) -> None:
-        """What the other direction did not explain in time."""
-        at = self.packet.at
-        for side, other in ((self.sender, self.receiver), (self.receiver, self.sender)):
-            if side.over is not None and at - side.over[1] > RACE:
-                end, _, number = side.over
-                evidence = f"up to {end}, but the window ends at {other.edge}"
-                self._say(
-                    "tcp.outside_window", side, number, "data beyond the window", "3.10.7.4", evidence, absence=True
-                )
-                side.over = None
-            if side.beyond is not None and at - side.beyond[1] > RACE:
-                acknowledged, _, number = side.beyond
-                evidence = f"acknowledgment {acknowledged}, but {side.next} was the next to be sent"
-                text = "data is acknowledged that was never sent"
-                self._say("tcp.ack_beyond", other, number, text, "3.10.7.4", evidence, absence=True)
-                side.beyond = None
+    # --------------------------------------------------------------- endings
+
+    def _after_fin(self, begin: int, end: int) -> None:
+        sender = self.sender
+        if sender.fin is None:
+            if self.segment.flags & FIN:
+                sender.fin = end
+            return
+        if distance(end, sender.fin) <= 0:
+            return
+        last = (sender.fin - 1) & 0xFFFFFFFF
+        is_empty = self.segment.size == 0
+        code, text = ("tcp.second_fin", "a second FIN") if is_empty else ("tcp.data_after_fin", "data after the FIN")
+        evidence = f"sequence number {begin} to {end}, but the FIN was {last}"
+        self.say(
+            code, self.connection, sender, self.packet.number, text, "3.6", evidence, found=begin,
+            expected=last if is_empty else "no data",
+        )  # fmt: skip
+
+    def _after_reset(self, size: int) -> None:
+        """Whoever goes on after a reset has not heeded it."""
+        reset = self.connection.reset
+        if reset is None or reset.ignored or not size or reset.side is self.sender:
+            return
+        on_its_way = max(self.connection.round_trip or _ROUND_TRIP, RACE)
+        if self.packet.at - reset.at <= on_its_way:
+            return
+        reset.ignored = True
+        text = "a reset is outside the window, and the other end goes on"
+        evidence = (
+            f"sequence number {reset.number}, but from {reset.low} on it was acceptable (RFC 5961, 3.2); "
+            f"{self.sender.name} sends on in packet {self.packet.number}"
+        )
+        self.say(
+            "tcp.rst_outside_window", self.connection, reset.side, reset.packet, text, "3.10.7.4", evidence,
+            found=reset.number, expected=reset.low, again=[self.packet.number],
+        )  # fmt: skip
+
+    def _waited(self, number: int) -> None:
+        """Progress that came late."""
+        other, packet = self.receiver, self.packet
+        if other.waiting is None or (other.acked is not None and distance(number, other.acked) <= 0):
+            return
+        waited = packet.at - other.waiting
+        if waited >= PATIENCE and self.connection.known and not self.connection.is_partial:
+            evidence = f"{waited / SECOND:.1f} s without progress before packet {packet.number}"
+            text = f"{other.awaited} waits for its acknowledgment"
+            self.say(
+                "tcp.stalled", self.connection, other, other.last or packet.number, text, "3.8.1", evidence,
+                host=self.sender.host, found=f"{waited / SECOND:.1f} s", expected="less than 1 s", dropped=False,
+                suspects=[each.number for each in list(other.sent)[:4]],
+            )  # fmt: skip

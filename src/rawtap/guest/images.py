@@ -1,0 +1,81 @@
+"""Which image files the guests of this process have, so that none reads as a map of files what another writes.
+
+Theory of operation. A qcow2 image is looked at before QEMU opens it: it must name no other file (`paths.require_lone`).
+That look holds only while nobody writes the image. A guest that has the same file as a raw drive writes every byte of
+it, its header as well. So the two never have it at the same time: whoever comes first notes it here, the look is
+repeated under that note, and whoever comes second is refused.
+
+A file is one by its device and inode, whatever its name.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rawtap.errors import GuestNotFound, PathNotAllowed
+from rawtap.guest.paths import require_lone
+from rawtap.guest.profile import Drive, MachineSpec
+
+
+@dataclass(frozen=True)
+class _Use:
+    """A guest's use of a file: as a raw disk that it writes, or as a qcow2 image."""
+
+    guest: str
+    file: tuple[int, int]
+    written: bool
+
+
+_lock = threading.Lock()
+_uses: list[_Use] = []
+
+
+@contextmanager
+def held(guest: str, spec: MachineSpec) -> Iterator[None]:
+    """Note the drives of a guest while it has them, and look at its qcow2 images.
+
+    Raises:
+        PathNotAllowed: Another guest has one of them in the other way, or it names another file.
+        GuestNotFound: One is not there any more.
+    """
+    mapped = [drive for drive in spec.drives if drive.format == "qcow2"]
+    written = [drive for drive in spec.drives if drive.format == "raw" and not (drive.readonly or spec.overlay)]
+    mine = [_Use(guest, _file_of(drive), drive in written) for drive in (*mapped, *written)]
+    with _lock:
+        for drive, use in zip((*mapped, *written), mine, strict=True):
+            _require_free(drive, use)
+        _uses.extend(mine)
+    try:
+        for drive in mapped:
+            require_lone(Path(drive.path))
+        yield
+    finally:
+        with _lock:
+            for use in mine:
+                _uses.remove(use)
+
+
+def _file_of(drive: Drive) -> tuple[int, int]:
+    try:
+        found = Path(drive.path).stat()
+    except OSError as error:
+        raise GuestNotFound(
+            f"the drive {drive.path} is not there", evidence=str(error), cure="Name another drive"
+        ) from error
+    return found.st_dev, found.st_ino
+
+
+def _require_free(drive: Drive, use: _Use) -> None:
+    other = next((each for each in _uses if each.file == use.file and each.written != use.written), None)
+    if other is not None:
+        ways = {True: "a raw disk that it writes", False: "a qcow2 image"}
+        raise PathNotAllowed(
+            f"the drive {drive.path} may not be used as {ways[use.written]}",
+            evidence=f"the guest {other.guest} has it as {ways[other.written]}: what is written to the one decides "
+            "which files QEMU opens for the other",
+            cure=f"qemu_shutdown {other.guest} first, or give this guest a copy",
+        )

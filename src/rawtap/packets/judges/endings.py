@@ -1,0 +1,123 @@
+"""How TCP connections end: by a reset, by their FINs, or stuck (RFC 9293, 3.5.2 and 3.6)."""
+
+from __future__ import annotations
+
+from rawtap.packets.exchanges import Requests
+from rawtap.packets.findings import SECOND, Findings, Packet
+from rawtap.packets.judges import acknowledgments, windows
+from rawtap.packets.judges.flow import PATIENCE, Connection, End, Reset, Say, Side, distance
+from rawtap.packets.judges.openings import near
+from rawtap.packets.transport import ACK, Tcp
+
+
+def reset(
+    say: Say, findings: Findings, requests: Requests, packet: Packet, segment: Tcp, connection: Connection,
+    source: End, destination: End,
+) -> None:  # fmt: skip
+    """A segment with RST, from `source` to `destination`."""
+    sender, receiver = connection.sides[source], connection.sides[destination]
+    if sender.first is None and (destination, source) in requests.pending:
+        _refusal(say, findings, requests, packet, segment, connection, source, destination)
+        return
+    request = requests.answer((destination, source), packet.at)
+    if connection.closed:
+        return
+    is_abrupt = connection.known and sender.fin is None and receiver.fin is None
+    if request is None and not _is_acceptable(segment, sender, receiver):
+        low, high = sender.next or 0, receiver.edge or 0
+        if connection.reset is None:
+            connection.reset = Reset(sender, packet.number, packet.at, segment.sequence, low, high, is_abrupt)
+        return
+    connection.closed, connection.reset = True, None
+    if is_abrupt:
+        _abrupt(say, connection, sender, packet.number, segment.sequence, None)
+
+
+def _is_acceptable(segment: Tcp, sender: Side, receiver: Side) -> bool:
+    """Whether the receiver of a reset heeds it: in its window, once it has what was sent before."""
+    low, high = sender.next, receiver.edge
+    if low is None or high is None:
+        return True
+    return distance(segment.sequence, low) >= 0 and (
+        distance(segment.sequence, high) <= 0 or segment.sequence == low
+    )  # fmt: skip
+
+
+def _abrupt(
+    say: Say, connection: Connection, sender: Side, packet: int, sequence: int, findings: Findings | None
+) -> None:
+    evidence = f"an RST with sequence number {sequence}, and no FIN before it"
+    text = "the connection is reset before either end has closed it"
+    say(
+        "tcp.reset", connection, sender, packet, text, "3.5.2", evidence, found="RST", expected="FIN", findings=findings
+    )
+
+
+def _refusal(
+    say: Say, findings: Findings, requests: Requests, packet: Packet, segment: Tcp, connection: Connection,
+    source: End, destination: End,
+) -> None:  # fmt: skip
+    """An RST answers a SYN, if it acknowledges it (RFC 9293, 3.10.7.3)."""
+    sender, receiver = connection.sides[source], connection.sides[destination]
+    first, last = receiver.first or 0, receiver.next if receiver.next is not None else (receiver.first or 0) + 1
+    number = segment.acknowledgment if segment.flags & ACK else 0
+    if segment.flags & ACK and 1 <= distance(number, first) <= distance(last, first):
+        request = requests.answer((destination, source), packet.at)
+        if request is not None:
+            says = f"{sender.name} refuses connections from {request.pair[0]}"
+            evidence = f"a SYN in packet {request.numbers[0]}, an RST in packet {packet.number}"
+            findings.add(
+                "tcp.refused", (sender.name, request.pair[0]), packet.number, says, "RFC 9293, 3.5.2", evidence,
+                host=sender.host, found="RST", expected="SYN+ACK",
+            )  # fmt: skip
+        connection.closed = True
+        return
+    requests.refuse((destination, source))
+    expected = (first + 1) & 0xFFFFFFFF
+    text = "an RST does not acknowledge the SYN, which has to ignore it"
+    found = f"acknowledgment {number}" if segment.flags & ACK else "no acknowledgment"
+    say(
+        "tcp.rst_mismatch", connection, sender, packet.number,
+        text + (near(number, expected) if segment.flags & ACK else ""), "3.10.7.3",
+        f"{found}, expected {expected}", found=found, expected=f"acknowledgment {expected}",
+    )  # fmt: skip
+
+
+def finish(say: Say, until: int, connection: Connection, side: Side, findings: Findings) -> None:
+    """What is to be said of one side of a connection at `until`."""
+    acknowledgments.judge_acknowledgments(until, connection, side, say, findings)
+    reset = connection.reset
+    if connection.is_reset:
+        if reset is not None and reset.is_abrupt and reset.side is side:
+            _abrupt(say, connection, side, reset.packet, reset.number, findings)
+        return
+    windows.judge_beyond_window(until, connection, side, say, findings)
+    windows.judge_window(until, connection, side, say, findings)
+    _unacknowledged(say, until, connection, side, findings)
+
+
+def _unacknowledged(say: Say, until: int, connection: Connection, side: Side, findings: Findings) -> None:
+    if side.waiting is None or until - side.waiting < PATIENCE or not connection.known or connection.is_partial:
+        return
+    other = connection.other(side)
+    evidence = f"{(until - side.waiting) / SECOND:.1f} s without progress to the end of the capture"
+    if connection.last_at - side.waiting < PATIENCE:
+        evidence += ", and neither end sends anything more"
+    suspects = [each.number for each in list(side.sent)[:4]] + ([side.acked_in] if side.acked_in else [])
+    found: object = f"acknowledgment {side.acked}" if side.acked is not None else "none"
+    if side.fin is not None and side.acked == (side.fin - 1) & 0xFFFFFFFF:
+        evidence = f"acknowledgment {side.acked} in packet {side.acked_in}, expected {side.fin}; {evidence}"
+        say(
+            "tcp.fin_not_acknowledged", connection, side, side.last, "the FIN is never acknowledged", "3.6", evidence,
+            host=other.host, found=found, expected=f"acknowledgment {side.fin}", suspects=suspects, absence=True,
+            dropped=False, findings=findings,
+        )  # fmt: skip
+        return
+    expected = f"acknowledgment {side.next}"
+    if side.acked == side.first and side.first is not None:  # the SYN itself, and not what follows it
+        evidence = f"packet {side.acked_in} acknowledges {side.first}, its own number; {evidence}"
+    say(
+        "tcp.stalled", connection, side, side.last, f"{side.awaited} is never acknowledged", "3.8.1", evidence,
+        host=other.host, found=found, expected=expected, suspects=suspects, absence=True, dropped=False,
+        findings=findings,
+    )  # fmt: skip

@@ -1,0 +1,115 @@
+"""How TCP connections begin: a SYN, and what answers it (RFC 9293, 3.5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rawtap.packets import mistakes
+from rawtap.packets.exchanges import Requests
+from rawtap.packets.findings import Findings, Packet
+from rawtap.packets.judges.flow import Connection, End, Say, Side, distance
+from rawtap.packets.transport import ACK, SYN, Tcp
+
+_RULE = "3.5"
+
+
+@dataclass(slots=True)
+class Opening:
+    """A segment with a SYN, from `source` to `destination`."""
+
+    say: Say
+    findings: Findings
+    requests: Requests
+    packet: Packet
+    segment: Tcp
+    connection: Connection
+    source: End
+    destination: End
+
+    def judge(self) -> bool:
+        """Note it; whether it is to be judged further, as part of the connection."""
+        segment, connection, packet = self.segment, self.connection, self.packet
+        sender, receiver = connection.sides[self.source], connection.sides[self.destination]
+        if segment.flags & ACK and sender.first is not None and sender.first != segment.sequence:
+            self._another(sender)
+            return False
+        sender.first, sender.scale = segment.sequence, segment.scale
+        sender.mss = segment.mss or sender.mss
+        if segment.flags & ACK:
+            if receiver.first is not None:
+                self._accepted(sender, receiver)
+            return True
+        connection.asked = packet.at
+        if receiver.first is not None:  # both open at once (RFC 9293, 3.5, figure 7)
+            self.requests.answer((self.destination, self.source), packet.at)
+            return True
+        says = f"{sender.name} asks {receiver.name} for a connection, and no answer comes"
+        self.requests.ask((self.source, self.destination), (sender.name, receiver.name), packet, says)
+        return True
+
+    def _another(self, sender: Side) -> None:
+        """A second SYN+ACK begins elsewhere: the other end goes by the one that it takes."""
+        sender.another_first = self.segment.sequence
+        text = "a second SYN+ACK has another initial sequence number"
+        self.say(
+            "tcp.second_syn_ack", self.connection, sender, self.packet.number, text, "3.10.7.4",
+            found=self.segment.sequence, expected=sender.first,
+        )  # fmt: skip
+
+    def _accepted(self, sender: Side, receiver: Side) -> None:
+        """A SYN is acknowledged, with the data that it carried or without them (RFC 7413, 4.2)."""
+        first = receiver.first or 0
+        carried = 1 if receiver.next is None else distance(receiver.next, first)
+        number = self.segment.acknowledgment
+        if 1 <= distance(number, first) <= carried:
+            self.requests.heard((self.destination, self.source), self.packet, self.findings)
+            return
+        self.requests.refuse((self.destination, self.source))
+        expected = (first + 1) & 0xFFFFFFFF
+        self.say(
+            "tcp.syn_ack_mismatch", self.connection, sender, self.packet.number,
+            f"the SYN is acknowledged by another number than its own{near(number, expected)}", _RULE,
+            f"acknowledgment {number}, expected {expected}", found=number, expected=expected,
+        )  # fmt: skip
+
+
+def near(found: int, expected: int) -> str:
+    """The mistake that makes a sequence number of what should be `expected`, as words behind a colon."""
+    if distance(found, expected) == -1:
+        return ": it is one too low, the SYN counts as one (RFC 9293, 3.4)"
+    text = mistakes.number(found, expected, 4)
+    return f": {text}" if text else ""
+
+
+def shook(packet: Packet, segment: Tcp, connection: Connection, sender: Side, receiver: Side) -> None:
+    """Take the handshake's time with the segment that ends it."""
+    if connection.round_trip is None and connection.asked is not None and receiver.first is not None:
+        ends = segment.acknowledgment == (receiver.first + 1) & 0xFFFFFFFF
+        if ends and sender.first is not None and not segment.flags & SYN:
+            connection.round_trip = packet.at - connection.asked
+
+
+def answered(
+    findings: Findings, packet: Packet, segment: Tcp, requests: Requests, connection: Connection, source: End,
+    other: End,
+) -> None:  # fmt: skip
+    """A SYN was answered where what follows the answer is in the capture, or where its sender has taken the answer."""
+    mine, theirs = connection.sides[source], connection.sides[other]
+    number = segment.acknowledgment
+    if not segment.flags & ACK or theirs.first is None or distance(number, theirs.first) < 1:
+        return
+    if (source, other) in requests.pending and mine.first is not None:
+        requests.answer((source, other), packet.at)
+    elif theirs.next is not None and distance(number, theirs.next) <= 0:
+        requests.heard((other, source), packet, findings)
+
+
+def choose(segment: Tcp, sender: Side) -> None:
+    """Of two initial numbers of `sender` take the second, if that is what the other end acknowledges."""
+    another = sender.another_first
+    if another is None or not segment.flags & ACK or segment.acknowledgment != (another + 1) & 0xFFFFFFFF:
+        return
+    sender.another_first = None
+    sender.first, sender.next, sender.acked = another, (another + 1) & 0xFFFFFFFF, None
+    sender.holes.clear()
+    sender.sent.clear()

@@ -1,0 +1,177 @@
+"""A guest with one defect in its network stack: a boot, a capture on its card, one question, and the cause is named.
+
+All defects are in one small program (broken_guest.c), which a Linux guest runs whose own kernel has no address.
+"""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import struct
+import subprocess
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from support import Account, Session, serving
+from test_linux_guest import IMAGES, PROMPT, linux_tree
+
+SOURCE = Path(__file__).parent / "broken_guest.c"
+HOST = "10.0.2.2"
+HEALTHY = 0
+
+# By number: the code of the first finding, and words of its sentence.
+DEFECTS: dict[int, tuple[str, str]] = {
+    1: ("arp.reply_mismatch", "sender and target are those of the request, not exchanged"),
+    2: ("arp.operation", "its bytes are swapped"),
+    3: ("arp.sender_mismatch", "its bytes are in reversed order"),
+    4: ("arp.no_answer", "nobody answers"),
+    5: ("arp.two_addresses", "names two link addresses for itself"),
+    6: ("icmp.reply_mismatch", "another sequence number than it was sent: its bytes are swapped"),
+    7: ("icmp.reply_mismatch", "another identifier than it was sent"),
+    8: ("icmp.checksum_wrong", "the ICMP checksum is wrong"),
+    9: ("icmp.reply_differs", "with other data than it was sent"),
+    10: ("ethernet.destination_group", "which is one host, in a broadcast frame"),
+    11: ("ethernet.destination", "its bytes are rotated by 1"),
+    12: ("icmp.reply_source", "its bytes are in reversed order"),
+    13: ("icmp.no_reply", "answers only 2 of 4 requests"),
+    14: ("icmp.no_reply", "answers only 2 of 4 requests"),
+    15: ("ip.total_length", "total length"),
+    16: ("ipv4.checksum_wrong", "the IPv4 checksum is wrong"),
+    17: ("ip.ttl_zero", "a time to live of 0"),
+    18: ("ethernet.source_group", "is one of a group"),
+    19: ("dns.port", "its bytes are swapped"),
+    20: ("dns.class", "its bytes are swapped"),
+    21: ("dns.query_is_response", "the bit of a response"),
+    22: ("udp.checksum_wrong", "the UDP checksum is wrong"),
+    23: ("udp.length_short", "UDP length of"),
+    24: ("dns.malformed", "256 questions, where 1 are meant: its bytes are swapped"),
+    25: ("dhcp.request_xid", "its bytes are swapped"),
+    26: ("dhcp.request_address", "its bytes are in reversed order"),
+    27: ("dhcp.ack_ignored", "though it was acknowledged"),
+    28: ("dhcp.offer_not_taken", "never requests it"),
+    29: ("dhcp.hardware_address", "its bytes are rotated by 1"),
+    30: ("dhcp.no_cookie", "its bytes are in reversed order"),
+    31: ("dhcp.port", "its bytes are swapped"),
+    32: ("ip.fragments_incomplete", "it is in bytes, not in units of 8 bytes"),
+    33: ("tcp.checksum_wrong", "the TCP checksum is wrong"),
+    35: ("ip.fragments_incomplete", "all of them say that more follow"),
+}
+PATIENT = {19, 21, 22, 24, 28}  # what must not come has 2 or 3 s
+
+
+def archive(name: str, content: bytes) -> bytes:
+    """One file as a cpio archive, which the kernel unpacks behind the one before it (initramfs, "newc")."""
+    parts = b""
+    for path, data, mode in ((name, content, 0o100755), ("TRAILER!!!", b"", 0)):
+        numbers = (0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(path) + 1, 0)
+        head = b"070701" + "".join(f"{each:08x}" for each in numbers).encode() + path.encode() + b"\0"
+        parts += head.ljust(-(-len(head) // 4) * 4, b"\0") + data.ljust(-(-len(data) // 4) * 4, b"\0")
+    return parts
+
+
+def tree_with(account: Account, tmp_path: Path) -> str:
+    """The Linux guest's project, with the program in its image."""
+    program = tmp_path / "broken"
+    subprocess.run(["gcc", "-static", "-O1", "-Wall", "-Werror", "-o", program, SOURCE], check=True)
+    image = (IMAGES / "initrd").read_bytes() + gzip.compress(archive("bin/broken", program.read_bytes()), 1)
+    (account.home / "initrd").write_bytes(image)
+    tree = linux_tree(account)
+    settings = Path(tree, "rawtap.toml")
+    settings.write_text(settings.read_text().replace(f"{IMAGES}/initrd", f"{account.home}/initrd"))
+    return tree
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """A host that takes connections on port 8080, greets, and ends them."""
+
+    def serve(server: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            with connection:
+                connection.settimeout(2)
+                try:
+                    connection.recv(100)
+                    connection.sendall(b"welcome")
+                except OSError:
+                    continue
+
+    with socket.create_server(("", 8080)) as server:
+        # Else the kernel goes on to end a connection with a guest that is no more, and asks for it in the next test.
+        server.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 500)
+        thread = threading.Thread(target=serve, args=(server,), daemon=True)
+        thread.start()
+        yield
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
+def echo(sequence: int) -> bytes:
+    message = struct.pack("!BBHHH", 8, 0, 0, 0x1234, sequence) + bytes(range(56))
+    total = sum(struct.unpack(f"!{len(message) // 2}H", message))
+    total = (total & 0xFFFF) + (total >> 16)
+    return message[:2] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + message[4:]
+
+
+async def ping(address: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
+        for sequence in range(1, 5):
+            raw.sendto(echo(sequence), (address, 0))
+            await anyio.sleep(0.05)  # one after the other, as they are sent
+
+
+async def run(session: Session, network: dict[str, Any], number: int) -> dict[str, Any]:
+    """Run the program with a defect, ping it, and ask what is wrong on the guest's card."""
+    capture = (await session.call("qemu_pcap_start", interface=network["tap"]))["capture"]
+    patience = 3300 if number in PATIENT else 1300
+    await session.call("qemu_send", command=f"broken {number} {patience}", wait_for="ready", timeout=20)
+    if number < 19:
+        await ping(f"10.0.2.{100 + number}")
+    await session.call("qemu_read", wait_for=PROMPT, timeout=10)
+    await session.call("qemu_pcap_stop", capture=capture)
+    return await session.call("qemu_pcap_explain", capture=capture)
+
+
+def with_guest(user: Account, tmp_path: Path, scenario: Callable[[Session, dict[str, Any]], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        async with serving(user, "--image-dir", IMAGES, "--image-dir", user.home) as session:
+            booted = await session.call("qemu_boot", project_root=tree_with(user, tmp_path), network=True, timeout=120)
+            for command in ("echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "ip link set eth0 up"):
+                await session.call("qemu_send", command=command)
+            with listening():
+                await scenario(session, booted["network"])
+
+    anyio.run(whole)
+
+
+def test_a_stack_without_a_defect_is_found_without_a_fault(user: Account, tmp_path: Path) -> None:
+    async def scenario(session: Session, network: dict[str, Any]) -> None:
+        told = await run(session, network, HEALTHY)
+        assert told["findings"] == []
+        assert told["overview"].startswith("no finding in ")
+        answered = {each["kind"] for each in told["exchanges"] if each["answered"] and not each["unanswered"]}
+        assert answered == {"ARP", "DHCP", "DNS", "ICMP echo", "TCP"}
+
+    with_guest(user, tmp_path, scenario)
+
+
+def test_each_defect_of_a_guest_is_named_by_one_question(user: Account, tmp_path: Path) -> None:
+    wrong: dict[int, Any] = {}
+
+    async def scenario(session: Session, network: dict[str, Any]) -> None:
+        for number, (code, words) in DEFECTS.items():
+            told = await run(session, network, number)
+            first = told["findings"][0] if told["findings"] else {"what": None, "says": ""}
+            if first["what"] != code or words not in first["says"]:
+                wrong[number] = [(each["what"], each["says"], each.get("follows")) for each in told["findings"]]
+
+    with_guest(user, tmp_path, scenario)
+    assert wrong == {}
