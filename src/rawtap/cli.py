@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--open-monitor",
         action="store_true",
-        help="let the agent give every QMP command: through them it can read and write your files and start programs",
+        help="let the agent give every QMP command: they read and write all files that guests may be given",
     )
     http_options.add_to(serve, _count)
     demo = commands.add_parser("demo", help="show the whole story on U-Boot, as an MCP client of this server")
@@ -323,6 +323,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parse(given)
     if options.run in {_serve, _doctor}:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # were it ignored, no child's end could be seen (waitpid(2))
         try:
             _prepare(options, given, partial(_open_door, options))
         except RawtapError as error:

@@ -48,6 +48,7 @@ class CaptureRequest:
         files: How many files are kept: with more than 1, a ring of the newest ones.
         format: "pcap" with nanoseconds, or "pcapng", which holds the interface, filter, counters and comment as well.
         guest: What is said of the guest in a pcapng file.
+        of_card: The interface is a guest's own card, which goes when its guest ends.
         comment: A remark of the user's, for a pcapng file.
         max_packets: 0 for no limit.
         max_seconds: 0 for no limit; counted from arming on the monotonic clock.
@@ -63,6 +64,7 @@ class CaptureRequest:
     format: Format = "pcap"
     guest: str = ""
     comment: str = ""
+    of_card: bool = False
 
     def __post_init__(self) -> None:
         filters.checked(self.filter)
@@ -197,7 +199,10 @@ class CaptureSession:
     @property
     def ended_with_guest(self) -> bool:
         """Whether its source was a guest, which has ended."""
-        return self.source.worker.reason == "guest_ended"
+        return self._reason(self.source.worker.reason) == "guest_ended"
+
+    def _reason(self, found: str | None) -> str | None:
+        return "guest_ended" if found == "interface_removed" and self.request.of_card else found
 
     @property
     def started_at(self) -> float:
@@ -297,7 +302,7 @@ class CaptureSession:
 
         return Snapshot(
             state="running" if ended is None else "failed" if self._error else "stopped",
-            reason=account.reason,
+            reason=self._reason(account.reason),
             packets=account.saved - segments[0].packets_before,
             bytes=account.wire_bytes - segments[0].bytes_before,
             size_bytes=account.file_bytes + sum(segment.size for segment in segments[:-1]),
