@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import anyio
+import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 from mcp_types import TextContent
 from pyroute2 import IPRoute
@@ -78,6 +79,16 @@ class Session:
             raise ToolFailed("\n".join(block.text for block in result.content if isinstance(block, TextContent)))
         assert result.structured_content is not None
         return dict(result.structured_content)
+
+    async def refused(self, name: str, /, **arguments: Any) -> ToolFailed:
+        """Call a tool that is to fail, and return its error."""
+        with pytest.raises(ToolFailed) as caught:
+            await self.call(name, **arguments)
+        return caught.value
+
+    async def typed(self, command: str, name: str = "guest", timeout: float = 30) -> str:
+        """What a guest's console showed after a command."""
+        return str((await self.call("qemu_send", command=command, name=name, timeout=timeout))["output"])
 
     async def boot(self, **arguments: Any) -> dict[str, Any]:
         """Boot the demo guest on its bridge."""
@@ -175,6 +186,17 @@ def eventually(test: Callable[[], bool], seconds: float = 5.0) -> bool:
 async def eventually_async(test: Callable[[], bool], seconds: float = 5.0) -> bool:
     """`eventually` in a worker thread."""
     return await anyio.to_thread.run_sync(eventually, test, seconds)
+
+
+def trimmers() -> list[int]:
+    """The trimmers of capture files that run in this run's namespace."""
+    ours = Path("/proc/self/ns/net").readlink()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            if "/capture/trimmer.py" in command_of(int(folder.name)) and (folder / "ns/net").readlink() == ours:
+                found.append(int(folder.name))
+    return found
 
 
 def next_start(user: Account, leaves: Callable[[], bool]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -25,9 +27,10 @@ from support import children_of, eventually, exists, status_of
 
 LOOKED_UP = ("unknown host", "unknown network", "unknown ether")  # how libpcap's texts begin that say so
 SLOW = "port " + " or ".join(map(str, range(289)))  # 6 s; 1911 characters
-LONG = " or ".join(f"ip6 protochain {number}" for number in range(50))  # 14 kB of instructions
+LONG = " or ".join(f"ether[{number}:4] = 1" for number in range(880))  # 14 kB of instructions
 TOO_LONG = " or ".join(f"ip6 protochain {number}" for number in range(200))
 WLAN = 105  # DLT_IEEE802_11
+BPF_JA, BPF_RET = 0x05, 0x06  # linux/filter.h
 
 HARMLESS = [
     "",
@@ -43,7 +46,6 @@ OTHERS = [
     "tcp[13] & 2 != 0",
     "len > 100",
     "vlan and ip",
-    "ip6 protochain 6",
     "tcp port http",
     "wlan type data",
     "inbound",
@@ -173,6 +175,20 @@ def test_no_name_is_looked_up_and_nobody_waits_for_one() -> None:
     assert time.monotonic() - began < 1
 
 
+@pytest.mark.parametrize("in_child", [True, False])
+@pytest.mark.parametrize("expression", ["ip6 protochain 6", "udp or ip protochain 17"])
+def test_a_program_that_jumps_backwards_is_refused(expression: str, in_child: bool) -> None:
+    assert str(result(expression, in_child=in_child)).startswith("its program jumps backwards")
+
+
+def test_a_program_that_goes_in_a_circle_is_not_run() -> None:
+    """libpcap's own bpf_validate takes it."""
+    circle = struct.pack("=HBBi", BPF_JA, 0, 0, -1) + struct.pack("=HBBI", BPF_RET, 0, 0, 0)
+    with pytest.raises(ValueError, match="no program"):
+        _bpf.passes(circle, bytes(60))
+    assert _bpf.passes(struct.pack("=HBBi", BPF_JA, 0, 0, 0) + struct.pack("=HBBI", BPF_RET, 0, 0, 1), bytes(60))
+
+
 def test_the_child_can_do_nothing_but_compile() -> None:
     with at_work(lambda: result(SLOW)) as child:
         assert eventually(lambda: status_of(child).get("Seccomp") == "2")
@@ -184,6 +200,16 @@ def test_the_child_can_do_nothing_but_compile() -> None:
         assert links == {"0": "/dev/null", "1": "/dev/null", "2": "/dev/null", "3": "pipe"}
         limits = Path(f"/proc/{child}/limits").read_text(encoding="ascii")
         assert limits.count("unlimited") < Path("/proc/self/limits").read_text(encoding="ascii").count("unlimited")
+
+
+def test_the_child_opens_no_file_but_what_names_services(tmp_path: Path) -> None:
+    trace, program = tmp_path / "trace", "from rawtap import _bpf; _bpf.instructions('port domain', in_child=True)"
+    command = ["strace", "-f", "-e", "trace=landlock_restrict_self,landlock_add_rule,openat", "-o", trace]
+    subprocess.run([*command, sys.executable, "-c", program], check=True)
+    before, _, after = trace.read_text(encoding="utf-8").partition("landlock_restrict_self")
+    assert re.match(r"\(\d+, 0\) += 0", after)
+    assert set(re.findall(r"allowed_access=(\w+)", before)) == {"LANDLOCK_ACCESS_FS_READ_FILE"}
+    assert "/etc/services" in after
 
 
 def test_a_child_that_is_killed_from_outside_is_told() -> None:

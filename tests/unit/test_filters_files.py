@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rawtap.capture import files, filters
-from rawtap.capture.files import Series
+from rawtap.capture.files import Series, trouble_of
 from rawtap.capture.filters import checked
 from rawtap.errors import BadFilter, NoSpace, OutputUnwritable
 
@@ -250,19 +250,30 @@ def test_a_ring_whose_next_file_cannot_be_made_keeps_what_it_has(tmp_path: Path)
     assert len(ring.segments) == 1
 
 
-@pytest.mark.parametrize("change", ["deleted", "renamed", "replaced"])
-def test_a_file_that_lost_its_name_is_noticed(tmp_path: Path, change: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("deleted", "was deleted or renamed"),
+        ("renamed", "was deleted or renamed"),
+        ("replaced", "is no longer the file that was written"),
+        ("cut", "was truncated to 1 of 2 bytes"),
+    ],
+)
+def test_what_somebody_else_did_to_a_file_is_noticed(tmp_path: Path, change: str, told: str) -> None:
     series = Series(tmp_path, "c", ".pcap", 1)
-    series.begin()
-    assert series.is_there()
-    path = series.segments[0].path
+    os.write(series.begin(), b"12")
+    (segment,) = series.segments
+    assert trouble_of(segment, 2) is None
     if change == "deleted":
-        path.unlink()
+        segment.path.unlink()
+    elif change == "cut":
+        os.truncate(segment.path, 1)
     else:
-        path.rename(tmp_path / "other")
+        segment.path.rename(tmp_path / "other")
     if change == "replaced":
-        path.write_text("")
-    assert not series.is_there()
+        segment.path.write_text("")
+    assert trouble_of(segment, 2) == f"{segment.path} {told}"
+    series.end()
 
 
 GOOD_FILTERS = [
@@ -276,7 +287,7 @@ GOOD_FILTERS = [
     "ip6 host fe80::5054:ff:fe12:3456 or net 2001:db8::/32 or host ::1",
     "ether host 52:54:00:12:34:56 and ether proto 0x88b5",
     "tcp[tcpflags] & (tcp-syn|tcp-fin) != 0 and icmp[icmptype] = icmp-echo",
-    "ip proto tcp or ip proto \\udp or ip6 protochain 6",
+    "ip proto tcp or ip proto \\udp or ip6 proto 6",
     "vlan 100 and mpls and pppoes and len > 100",
     "greater 80 and less 1000 and not broadcast and not multicast",
     "ip[0] & 0xf != 5 and (ip[6:2] & 0x1fff) = 0",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -84,7 +87,7 @@ def test_a_stop_takes_what_is_in_the_socket_and_no_more_is_needed(tmp_path: Path
         session = CaptureSession.start(request, source, tmp_path, "g", on_armed=stop_with_a_full_socket)
         ended = session.stop()
         assert (ended.packets, ended.reason, ended.state) == (100, "stopped", "stopped")
-        assert (ended.received, ended.dropped_kernel, ended.dropped_interface) == (100, 0, 0)
+        assert (ended.seen, ended.filtered, ended.dropped_kernel, ended.dropped_interface) == (100, 0, 0, 0)
         session.close()
     assert numbers_in(session.path) == list(range(100))
 
@@ -128,7 +131,8 @@ def test_frames_are_counted_by_who_sent_them_and_told_while_nothing_matched(tmp_
         assert isinstance(session.source, MirrorSource)
         far.sendall(packed(frame(1)) * 2 + packed(frame(1, TO_GUEST)) * 3)
         caught_up(session)
-        assert (session.source.worker.from_guest, session.source.worker.to_guest) == (2, 3)
+        seen = session.snapshot()
+        assert (seen.seen, seen.from_guest, seen.filtered, seen.in_flight) == (5, 2, 5, 0)
         seen = session.snapshot()
         assert (seen.frames_seen, seen.kinds_sampled, seen.kinds) == (5, 5, (("EtherType 0x88b5", 5),))
 
@@ -161,3 +165,45 @@ def test_a_source_that_was_never_opened_can_be_closed() -> None:
     with contextlib.closing(far):
         MirrorSource(near, GUEST).close()
         assert near.fileno() == -1
+
+
+_LATER = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <time.h>
+int clock_gettime(clockid_t clock, struct timespec *t)
+{
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int status = real(clock, t);
+    if (clock == CLOCK_REALTIME) t->tv_sec += 3000000000;
+    return status;
+}
+"""
+_CAPTURE_ONE = """
+import socket, sys, pathlib
+from rawtap.capture.mirror_source import MirrorSource
+from rawtap.capture.session import CaptureRequest, CaptureSession
+near, far = socket.socketpair()
+source = MirrorSource(near, "52:54:00:00:00:01")
+session = CaptureSession.start(CaptureRequest("user:g", format="pcapng"), source, pathlib.Path(sys.argv[1]), "g")
+with far:
+    far.sendall((60).to_bytes(4, "big") + bytes(60))
+    print(session.stop().packets, session.path)
+session.close()
+"""
+
+
+def test_the_times_of_a_pcapng_file_do_not_end_in_2106(tmp_path: Path) -> None:
+    """The clock of a process of its own is set to a later one."""
+    (tmp_path / "later.c").write_text(_LATER, encoding="ascii")
+    shim = tmp_path / "later.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", shim, tmp_path / "later.c", "-ldl"], check=True)
+    command = [sys.executable, "-c", _CAPTURE_ONE, str(tmp_path)]
+    environment = os.environ | {"LD_PRELOAD": str(shim)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    packets, path = done.stdout.split()
+    shown = ["tshark", "-r", path, "-T", "fields", "-e", "frame.time_epoch"]
+    told = subprocess.run(shown, capture_output=True, text=True, check=True).stdout
+    assert packets == "1"
+    assert abs(float(told) - time.time() - 3_000_000_000) < 60

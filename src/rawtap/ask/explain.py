@@ -67,7 +67,7 @@ async def explain(
     """
     lab.require_open()
     await to_thread(filters.checked, expression)
-    capture, path = chosen(lab, capture_id, path)
+    capture, path = await chosen(lab, capture_id, path)
     subject = await to_thread(_subject, capture, path, expression)
     # What came to a capture since is asked for with the first page.
     given = lab.verdicts.find(subject, before) if before or path else None
@@ -135,7 +135,7 @@ async def _examine(packets: Packets, applied: set[str], most: int | None, tell: 
 def _lost(capture: Capture, packets: Packets) -> int:
     snapshot = capture.session.snapshot()
     missed = packets.missed if isinstance(packets, Tail) else 0
-    return snapshot.dropped_kernel + snapshot.dropped_interface + missed
+    return (snapshot.dropped_kernel or 0) + (snapshot.dropped_interface or 0) + missed
 
 
 def _examiner(link_type: int, applied: set[str], sees_all: bool) -> Examiner:

@@ -62,7 +62,7 @@ class Evidence:
         matched: Packets that match.
         looked_at: Packets of the capture that were.
         overwritten: Packets that a ring removed before they could be looked at.
-        dropped: Packets that the kernel dropped meanwhile.
+        dropped: Packets that the kernel dropped meanwhile; None where that is not known.
         ended: Why the capture ended, None while it runs.
         whole: It had ended before the wait began: there is nothing to wait for.
     """
@@ -70,7 +70,7 @@ class Evidence:
     matched: int
     looked_at: int
     overwritten: int
-    dropped: int
+    dropped: int | None
     ended: str | None
     whole: bool
 
@@ -78,6 +78,7 @@ class Evidence:
     def lost(self) -> str:
         """What was lost, in words; empty where nothing was."""
         found = [f"the kernel dropped {_packets(self.dropped)}"] if self.dropped else []
+        found += ["what the kernel dropped is not known"] if self.dropped is None else []
         found += [f"{_packets(self.overwritten)} overwritten unread"] if self.overwritten else []
         return " and ".join(found)
 
@@ -158,7 +159,7 @@ class _Watch:
         self._enough = 1 if wish.absent else wish.count
         self._started = anyio.current_time()
         self._whole = not self._session.running
-        self._dropped = self._session.snapshot().dropped_kernel if wish.since == "now" else 0
+        self._dropped = (self._session.snapshot().dropped_kernel or 0) if wish.since == "now" else 0
         self._found: list[Raw] = []
         self._elapsed = 0.0
 
@@ -223,7 +224,7 @@ class _Watch:
             matched=len(self._found),
             looked_at=self._looked_at,
             overwritten=self._tail.missed,
-            dropped=snapshot.dropped_kernel - self._dropped,
+            dropped=None if snapshot.dropped_kernel is None else snapshot.dropped_kernel - self._dropped,
             ended=snapshot.reason,
             whole=self._whole,
         )

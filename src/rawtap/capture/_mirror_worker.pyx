@@ -8,7 +8,7 @@ socket: its length, four bytes, the most significant first, then the frame as it
 end. What every worker does is said in `_worker`.
 
 *Nothing is dropped.* QEMU's write waits while the socket is full, and the guest with it. So all that passed is counted
-here, the filter runs here (bpf_filter(), pcap(3PCAP)), and `dropped_kernel` and `dropped_interface` are 0 since there
+here, the filter runs here (bpf_filter(), pcap(3PCAP)), and `dropped` and `dropped_interface` are 0 since there
 is nothing that could drop.
 
 *Time.* A frame gets the time at which it is taken from the socket (CLOCK_REALTIME), in nanoseconds.
@@ -30,9 +30,10 @@ be none.
 
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memmove, strerror
+from rawtap.capture._account cimport load, store
 from rawtap.capture._output cimport (
     MAX_PACKETS,
     MAX_SECONDS,
@@ -116,12 +117,10 @@ cdef class MirrorCapture(Worker):
     cdef size_t end
     cdef uint64_t taken                 # bytes, from the socket
     cdef bint exhausted                 # at the stream's end
-    cdef bint end_expected
-    cdef bint released
+    cdef uint64_t end_expected
+    cdef uint64_t released
     cdef int number                     # errno of what failed, 0 for a stream that is none
     cdef unsigned char[6] guest
-    cdef readonly uint64_t from_guest
-    cdef readonly uint64_t to_guest
 
     def __cinit__(self):
         self.fd = -1
@@ -158,7 +157,7 @@ cdef class MirrorCapture(Worker):
         try:
             self.program = instructions(expression)
         except FilterRefused as error:
-            raise FilterError(str(error)) from error
+            raise FilterError(f"libpcap: {error}") from error
         except OSError as error:
             raise NativeError(f"libpcap's compiler cannot be run: {error.strerror}", 0, error.errno) from error
         self.filter = <const bpf_insn *><const void *>PyBytes_AS_STRING(self.program)
@@ -169,11 +168,11 @@ cdef class MirrorCapture(Worker):
 
     def expect_end(self):
         """The stream is about to end because it was stopped. Any thread may call this."""
-        self.end_expected = True
+        store(&self.end_expected, 1)
 
     def let_go(self):
         """QEMU has taken its mirror away, or does not answer: nothing more has to be read. Any thread may call this."""
-        self.released = True
+        store(&self.released, 1)
         self.request_stop()
 
     def discard_rest(self):
@@ -212,9 +211,10 @@ cdef class MirrorCapture(Worker):
             if self.deadline != 0 and now() >= self.deadline:
                 self._end(MAX_SECONDS)
             if self.exhausted:
-                self._end(STOPPED if self.end_expected else SOURCE_ENDED)
+                self._end(STOPPED if load(&self.end_expected) else SOURCE_ENDED)
             flush_some(out)
-            self._read_stats()
+            if self.unfiltered is not None:
+                self.unfiltered.publish()
             self._answer(self.taken)
 
     cdef void _end(self, Reason reason) noexcept nogil:
@@ -282,29 +282,28 @@ cdef class MirrorCapture(Worker):
         cdef uint32_t kept = min(size, out.snaplen)
         cdef size_t record = record_size(out, kept)
         cdef timespec moment
+        self.counted += 1
         if size >= ETHERNET_ADDRESSES and memcmp(frame + 6, self.guest, 6) == 0:
             self.from_guest += 1
-        else:
-            self.to_guest += 1
         if self.filter != NULL and bpf_filter(self.filter, frame, size, size) == 0:
-            if self.sink.seen == 0 and self.unfiltered is not None:
+            self.filtered += 1
+            if self.sink.seen == 0:
                 self.unfiltered.note(frame, size, SAMPLE)
             return
+        if not fits(out, record):
+            go_on(&self.sink, record)
         self.sink.seen += 1
-        if not fits(out, record) and not go_on(&self.sink, record):
+        if out.full:
+            out.refused += 1
             return
         clock_gettime(CLOCK_REALTIME, &moment)
-        append(out, record, <uint32_t>moment.tv_sec, <uint32_t>moment.tv_nsec, kept, size, frame)
+        append(out, record, <uint64_t>moment.tv_sec, <uint32_t>moment.tv_nsec, kept, size, frame)
         if out.packets + out.pending_packets >= out.max_packets:
             fill(out, MAX_PACKETS)
-
-    cdef void _read_stats(self) noexcept nogil:
-        self.received = self.sink.seen
 
     cdef void _weigh(self, Question *question) noexcept nogil:
         question.goal = self.taken + self._waiting()
         question.promised = self.sink.out.packets + self.sink.out.pending_packets
-        question.give_up = INT64_MAX  # what is in the socket comes
 
     cdef void _discard(self) noexcept nogil:
         cdef pollfd[2] fds
@@ -312,7 +311,7 @@ cdef class MirrorCapture(Worker):
         fds[0].fd = self.fd
         fds[1].fd = self.ask_fd
         fds[0].events = fds[1].events = POLLIN
-        while not self.exhausted and not self.released:
+        while not self.exhausted and not load(&self.released):
             fds[0].revents = fds[1].revents = 0
             poll(fds, 2, -1)
             if fds[1].revents != 0:

@@ -2,7 +2,6 @@ from rawtap.capture._unfiltered import UnfilteredCount
 from rawtap.capture._worker import Worker
 
 class LiveCapture(Worker):
-    went_down: bool
     def open(
         self,
         interface: str,
@@ -11,6 +10,7 @@ class LiveCapture(Worker):
         snaplen: int,
         pcapng: bool,
         ring_bytes: int,
+        loopback: bool = False,
         promiscuous: bool = True,
         retire_ms: int = 5,
     ) -> None: ...

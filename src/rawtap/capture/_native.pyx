@@ -9,8 +9,14 @@ said in `_worker`, which has all that does not depend on where the frames come f
 
 *Arming.* libpcap's activate binds the socket before there is a filter, so frames that nobody asked for get into the
 ring. `open` therefore attaches a reject-all filter to the socket at once, throws away exactly as many frames
-as the kernel says came through before it, and lets pcap_setfilter replace it. From then on
+as the kernel says came through before it, and replaces it by the capture's. From then on
 every frame that the kernel counts is one that the filter selected, and the counts must balance.
+
+*libpcap throws nothing away.* Where the kernel refuses a filter, pcap_setfilter would run it in user space, out of sight: such
+a filter is refused here. It would also run each filter once more on the ring's first blocks, in user space, where `inbound`
+selects nothing. So the program goes to the socket directly, but for a link type whose header libpcap makes up (DLT_LINUX_SLL):
+then it moves the program's offsets. And on the loopback interface it would throw away every frame's outgoing copy: there
+the kernel is told to hand none over (PACKET_IGNORE_OUTGOING, packet(7), Linux 4.20).
 
 *Running.* The handle is non-blocking and the worker polls its descriptor, because pcap_dispatch on a quiet
 TPACKET_V3 ring does not return on a time-out. pcap_dispatch calls `_on_packet` for each frame, without the GIL; that
@@ -29,9 +35,11 @@ Sources: pcap(3PCAP), pcap_set_tstamp_precision(3PCAP), packet(7),
 https://docs.kernel.org/networking/packet_mmap.html, pcap-savefile(5).
 """
 
+from libc.errno cimport ENOMEM, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport FILE as STDFILE
 from libc.stdlib cimport free
+from libc.string cimport strerror
 from pylibpcap.base cimport BasePcap
 from pylibpcap.pcap cimport (
     bpf_program,
@@ -55,6 +63,7 @@ from pylibpcap.pcap cimport (
 )
 from rawtap._bpf cimport compile_filter
 from rawtap.capture._output cimport (
+    INTERFACE_REMOVED,
     MAX_PACKETS,
     MAX_SECONDS,
     PCAP_FAILED,
@@ -83,6 +92,12 @@ cdef extern from "pcap/pcap.h" nogil:
     ctypedef void (*nogil_handler "pcap_handler")(u_char *, const pcap_pkthdr *, const u_char *) noexcept nogil
     int PCAP_TSTAMP_PRECISION_NANO
     int PCAP_ERROR_BREAK
+    int DLT_LINUX_SLL
+    int DLT_LINUX_SLL2
+    # python-libpcap declares this one without its fields.
+    struct program_view "bpf_program":
+        u_int bf_len
+        void *bf_insns
     int pcap_set_buffer_size(pcap_t *, int)
     int pcap_set_tstamp_precision(pcap_t *, int)
     int pcap_get_tstamp_precision(pcap_t *)
@@ -116,14 +131,30 @@ cdef extern from "<poll.h>" nogil:
 
 cdef extern from "<sys/socket.h>" nogil:
     int setsockopt(int, int, int, const void *, unsigned int)
+    int getsockopt(int, int, int, void *, unsigned int *)
     int getsockname(int, sockaddr *, unsigned int *)
     int SOL_SOCKET
+    int SOL_PACKET
     int SO_ATTACH_FILTER
+    int SO_GET_FILTER
+
+
+cdef extern from "<fcntl.h>" nogil:
+    int fcntl(int, int, ...)
+    int F_SETFD
+    int FD_CLOEXEC
+
+
+cdef extern from "<net/if.h>" nogil:
+    enum:
+        IF_NAMESIZE
+    char *if_indextoname(unsigned int, char *)
 
 
 cdef extern from "<linux/if_packet.h>" nogil:
     struct sockaddr_ll:
         int sll_ifindex
+    int PACKET_IGNORE_OUTGOING
 
 
 cdef extern from "<linux/filter.h>" nogil:
@@ -144,6 +175,7 @@ cdef enum:
     STATS_INTERVAL_NS = 100_000_000
     DOWN_INTERVAL_NS = 100_000_000
     LOOK_INTERVAL_NS = 100_000_000
+    QUIET_NS = 50_000_000       # in which a ring that gets nothing more has given all
 
 
 cdef void _end(Sink *sink, Reason reason) noexcept nogil:
@@ -159,14 +191,14 @@ cdef void _on_packet(u_char *user, const pcap_pkthdr *h, const u_char *data) noe
     cdef Output *out = &sink.out
     cdef uint32_t kept = min(h.caplen, out.snaplen)
     cdef size_t size = record_size(out, kept)
+    if not out.full and not fits(out, size) and not go_on(sink, size):
+        pcap_breakloop(<pcap_t *>sink.handle)
     sink.seen += 1
     if out.full:
-        return
-    if not fits(out, size) and not go_on(sink, size):
-        pcap_breakloop(<pcap_t *>sink.handle)
+        out.refused += 1
         return
     # Not microseconds but nanoseconds: the handle's precision is set to that.
-    append(out, size, <uint32_t>h.ts.tv_sec, <uint32_t>h.ts.tv_usec, kept, h.len, data)
+    append(out, size, <uint64_t>h.ts.tv_sec, <uint32_t>h.ts.tv_usec, kept, h.len, data)
     if out.packets + out.pending_packets >= out.max_packets:
         fill(out, MAX_PACKETS)
     if out.full:
@@ -185,23 +217,26 @@ cdef class LiveCapture(Worker):
     cdef pcap_t *handler
     cdef int pcap_fd
     cdef int retire_ms
+    cdef int index
+    cdef bint loopback
     cdef int unfiltered_fd
-    cdef uint64_t base_received
+    cdef uint64_t base_counted
     cdef uint64_t base_dropped
-    cdef readonly bint went_down
+    cdef bint went_down
 
     def __cinit__(self):
         self.unfiltered_fd = -1
         self.pcap = BasePcap.__new__(BasePcap)  # its own __init__ would open a savefile
 
-    def open(self, str interface, *, int index, int snaplen, bint pcapng, int ring_bytes, bint promiscuous=True,
-             int retire_ms=5):
+    def open(self, str interface, *, int index, int snaplen, bint pcapng, int ring_bytes, bint loopback=False,
+             bint promiscuous=True, int retire_ms=5):
         """Create and activate the handle with nothing let in yet; needs CAP_NET_RAW in force in this thread.
 
         `pcapng` chooses the records' format; `header` is for the other one.
 
         `index` is the interface's, and what libpcap opened is held against it: to libpcap "any" is every interface
-        of the host, whatever the one of that name may be, and other names are devices of its own as well.
+        of the host, whatever the one of that name may be, and other names are devices of its own as well. `loopback`: it is
+        the loopback interface.
 
         The ring takes whole packets, and `snaplen` cuts them on their way to the file: libpcap runs the filter once more
         on those of its first blocks, as they were cut, and would lose packets that a short snaplen took the end of.
@@ -226,7 +261,11 @@ cdef class LiveCapture(Worker):
             status = pcap_activate(self.handler)
         if status < 0:
             raise NativeError(self._libpcap_text(status), status)
-        self._reject_all()
+        fcntl(pcap_fileno(self.handler), F_SETFD, FD_CLOEXEC)  # libpcap has no option to make it so
+        if not self._reject_all():
+            raise NativeError(f"the socket takes no filter: {strerror(errno).decode()}", 0, errno)
+        if loopback and not self._ignore_outgoing():
+            raise NativeError(f"PACKET_IGNORE_OUTGOING: {strerror(errno).decode()}; it takes Linux 4.20", 0, errno)
         if getsockname(pcap_fileno(self.handler), <sockaddr *>&bound, &size) != 0 or bound.sll_ifindex != index:
             raise NativeError(f"libpcap opened another device by the name {interface}")
         if status > 0:
@@ -237,6 +276,7 @@ cdef class LiveCapture(Worker):
             raise MemoryError
         self.sink.handle = self.handler
         self.retire_ms = retire_ms
+        self.index, self.loopback = index, loopback
         self.pcap_fd = pcap_get_selectable_fd(self.handler)
         self.link_type = pcap_datalink(self.handler)
         self.link_type_name = _text(pcap_datalink_val_to_name(self.link_type)) or str(self.link_type)
@@ -252,15 +292,33 @@ cdef class LiveCapture(Worker):
         try:
             compile_filter(self.handler, expression, True, &program)
         except FilterRefused as error:
-            raise FilterError(str(error)) from error
+            raise FilterError(f"libpcap: {error}") from error
         except OSError as error:
             raise NativeError(f"libpcap's compiler cannot be run: {error.strerror}", 0, error.errno) from error
         try:
             self._discard_earlier()
-            if pcap_setfilter(self.handler, &program) != 0:
-                raise FilterError(_text(pcap_geterr(self.handler)))
+            self._let_in(&program)
         finally:
             pcap_freecode(&program)
+
+    cdef int _let_in(self, bpf_program *program) except -1:
+        """Put the program in force in the kernel."""
+        cdef int fd = pcap_fileno(self.handler)
+        cdef unsigned int length = 0
+        cdef sock_fprog direct
+        if self.link_type in (DLT_LINUX_SLL, DLT_LINUX_SLL2):
+            if pcap_setfilter(self.handler, program) != 0:
+                raise FilterError("libpcap: " + _text(pcap_geterr(self.handler)))
+            # The length of the socket's filter, where there is one (sk_get_filter, net/core/filter.c).
+            if getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, NULL, &length) != 0 or length == 0:
+                raise FilterError("the kernel does not take it")
+            return 0
+        direct.len = (<program_view *>program).bf_len
+        direct.filter = <sock_filter *>(<program_view *>program).bf_insns
+        if setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &direct, sizeof(direct)) != 0:
+            cure = "; net.core.optmem_max bounds its length" if errno == ENOMEM else ""
+            raise FilterError(f"the kernel does not take it: {strerror(errno).decode()}{cure}")
+        return 0
 
     def header(self):
         """The savefile header, as libpcap itself writes it (24 bytes), with our snaplen in it (pcap-savefile(5))."""
@@ -315,7 +373,7 @@ cdef class LiveCapture(Worker):
             self._answer(self.sink.seen)
             if n < 0:
                 if n != PCAP_ERROR_BREAK:
-                    _end(&self.sink, PCAP_FAILED)
+                    _end(&self.sink, self._trouble())
                 continue
             if n > 0:
                 self._look_away()
@@ -344,9 +402,8 @@ cdef class LiveCapture(Worker):
 
     cdef void _weigh(self, Question *question) noexcept nogil:
         self._read_stats()
-        question.goal = self.sink.seen + self.unaccounted
-        question.promised = self.sink.out.packets + self.sink.out.pending_packets + self.unaccounted
-        question.give_up = now() + DRAIN_LIMIT_NS
+        question.goal = self.sink.seen + self._outstanding()
+        question.promised = self.sink.out.packets + self.sink.out.pending_packets + self._outstanding()
 
     cdef int _patience(self, int64_t due) noexcept nogil:
         """Milliseconds that poll may wait; for ever (-1) where nothing is due.
@@ -371,7 +428,7 @@ cdef class LiveCapture(Worker):
         """Let nothing more in, then take what the kernel has until the counts balance."""
         cdef int64_t give_up = now() + DRAIN_LIMIT_NS
         cdef int n
-        if self.sink.out.reason == PCAP_FAILED:
+        if self.sink.out.reason in (PCAP_FAILED, INTERFACE_REMOVED):
             self._read_stats()
             return
         self._look()
@@ -379,12 +436,12 @@ cdef class LiveCapture(Worker):
         while True:
             n = pcap_dispatch(self.handler, BATCH, _on_packet, <u_char *>&self.sink)
             if n < 0 and n != PCAP_ERROR_BREAK:
-                self.sink.out.reason = PCAP_FAILED
+                self.sink.out.reason = self._trouble()
                 self._read_stats()
                 return
             flush_some(&self.sink.out)
             self._read_stats()
-            if self.unaccounted == 0 or now() >= give_up:
+            if self._outstanding() == 0 or now() >= give_up:
                 return
             if n == 0:
                 self._wait_ring(self.retire_ms)
@@ -398,17 +455,25 @@ cdef class LiveCapture(Worker):
     cdef void _read_stats(self) noexcept nogil:
         """Take the kernel's counters. libpcap's are 32 bits wide; the differences are added up in 64."""
         cdef pcap_stat stats
-        cdef uint64_t kept
         if pcap_stats(self.handler, &stats) != 0:
+            self.stats_failed = errno or 1
             return
-        self.received += <uint32_t>(stats.ps_recv - <uint32_t>(self.received + self.base_received))
-        self.dropped_kernel += <uint32_t>(stats.ps_drop - <uint32_t>(self.dropped_kernel + self.base_dropped))
-        self.dropped_interface = stats.ps_ifdrop
-        kept = self.received - self.dropped_kernel
-        self.unaccounted = kept - self.sink.seen if kept > self.sink.seen else 0
+        self.stats_failed = 0
+        self.counted += <uint32_t>(stats.ps_recv - <uint32_t>(self.counted + self.base_counted))
+        self.dropped += <uint32_t>(stats.ps_drop - <uint32_t>(self.dropped + self.base_dropped))
+        self.dropped_interface += <uint32_t>(stats.ps_ifdrop - <uint32_t>self.dropped_interface)
 
-    cdef void _reject_all(self) noexcept nogil:
-        """Attach a filter that accepts nothing to the socket (SO_ATTACH_FILTER, socket(7))."""
+    cdef Reason _trouble(self) noexcept nogil:
+        """Why libpcap reads no more: an interface that is gone is no failure, what it carried is all there."""
+        cdef char[IF_NAMESIZE] name
+        return PCAP_FAILED if if_indextoname(self.index, name) != NULL else INTERFACE_REMOVED
+
+    cdef bint _ignore_outgoing(self) noexcept nogil:
+        cdef int yes = 1
+        return setsockopt(pcap_fileno(self.handler), SOL_PACKET, PACKET_IGNORE_OUTGOING, &yes, sizeof(yes)) == 0
+
+    cdef bint _reject_all(self) noexcept nogil:
+        """Attach a filter that accepts nothing to the socket (SO_ATTACH_FILTER, socket(7)); whether the kernel took it."""
         cdef sock_filter nothing
         cdef sock_fprog program
         nothing.code = BPF_RET | BPF_K
@@ -416,26 +481,32 @@ cdef class LiveCapture(Worker):
         nothing.k = 0
         program.len = 1
         program.filter = &nothing
-        setsockopt(pcap_fileno(self.handler), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program))
+        return setsockopt(pcap_fileno(self.handler), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) == 0
 
     def _discard_earlier(self):
-        """Empty the ring of what came in between activation and the reject-all filter, and start counting after it."""
+        """Empty the ring of what came in between activation and the reject-all filter, and start counting after it.
+
+        On the loopback interface libpcap gives only some of it, and the ring's silence has to do.
+        """
         cdef pcap_stat stats
         cdef uint64_t discarded = 0
         cdef int64_t give_up = now() + DRAIN_LIMIT_NS
+        cdef int64_t quiet = now() + QUIET_NS
         cdef int n
         while True:
             with nogil:
                 n = pcap_dispatch(self.handler, BATCH, _on_unwanted, <u_char *>&discarded)
             if n < 0 or pcap_stats(self.handler, &stats) != 0:
                 raise NativeError(_text(pcap_geterr(self.handler)), n)
-            if discarded >= stats.ps_recv - stats.ps_drop:
+            if n > 0:
+                quiet = now() + QUIET_NS
+            if discarded >= stats.ps_recv - stats.ps_drop or (self.loopback and now() >= quiet):
                 break
             if now() >= give_up:
                 raise NativeError("frames from before the filter did not leave the ring")
             with nogil:
                 self._wait_ring(self.retire_ms)
-        self.base_received = stats.ps_recv
+        self.base_counted = stats.ps_recv
         self.base_dropped = stats.ps_drop
 
     cdef str _libpcap_text(self, int status):

@@ -11,6 +11,8 @@ cdef enum Reason:
     WRITE_FAILED
     PCAP_FAILED
     SOURCE_ENDED
+    INTERFACE_REMOVED
+    FILE_CUT
 
 cdef enum:
     BLOCK = 4096                # what direct I/O is aligned to: memory, offset and length
@@ -29,13 +31,14 @@ cdef struct Output:
     uint64_t pending_packets    # records in the buffer that are not counted
     uint64_t pending_wire
     uint64_t packets            # whole records in the files
+    uint64_t refused            # records for which a limit or the disk left no room
     uint64_t wire_bytes         # and their length on the wire
     uint64_t file_bytes         # where the file's last whole record ends
     uint64_t *noted             # where `file_bytes` is noted for the trimmer, or NULL
     uint64_t max_bytes          # of one file, what is written behind the packets apart
     uint64_t max_packets
-    uint64_t next_space_check
     uint64_t free_floor
+    uint64_t allowance          # bytes that may be written before the free space is looked at again
     uint64_t trial_bytes        # written to the disk since its speed was judged
     int64_t trial_ns            # and the time that took
     uint64_t direct_from        # direct I/O may be tried from this place in the file on
@@ -71,7 +74,7 @@ cdef inline bint fits(const Output *out, size_t size) noexcept nogil:
 
 
 cdef inline void append(
-    Output *out, size_t size, uint32_t seconds, uint32_t nanoseconds, uint32_t kept, uint32_t length,
+    Output *out, size_t size, uint64_t seconds, uint32_t nanoseconds, uint32_t kept, uint32_t length,
     const unsigned char *data,
 ) noexcept nogil:
     """Put one record of `size` bytes, as `record_size` gave it, into the buffer; it `fits`. The hot path."""
@@ -81,10 +84,11 @@ cdef inline void append(
     if out.used + size > BUFFER_BYTES:
         flush_some(out)
         if out.full:
+            out.refused += 1
             return
     record = <uint32_t *>(out.buffer + out.used)
     if out.pcapng:
-        moment = <uint64_t>seconds * 1_000_000_000 + nanoseconds
+        moment = seconds * 1_000_000_000 + nanoseconds
         record[size // 4 - 2] = 0  # the padding; what is none of it is written over
         record[0] = 6  # Enhanced Packet Block
         record[1] = <uint32_t>size
@@ -96,7 +100,7 @@ cdef inline void append(
         memcpy(record + 7, data, kept)
         record[size // 4 - 1] = <uint32_t>size
     else:
-        record[0] = seconds
+        record[0] = <uint32_t>seconds  # the format's own end, in 2106
         record[1] = nanoseconds
         record[2] = kept
         record[3] = length

@@ -50,6 +50,12 @@ cdef extern from "<sys/statvfs.h>" nogil:
     int fstatvfs(int, c_statvfs *)
 
 
+cdef extern from "<sys/stat.h>" nogil:
+    struct c_stat "stat":
+        int64_t st_size
+    int fstat(int, c_stat *)
+
+
 cdef extern from "<time.h>" nogil:
     struct timespec:
         long tv_sec
@@ -64,7 +70,8 @@ cdef enum:
     DIRECT_TRIAL_NS = 8_000_000     # of writing, after which the disk's speed is judged
     DIRECT_PAUSE = 64 << 20
     SETTLE_NS = 10_000_000
-    SPACE_CHECK_BYTES = 4 << 20
+    SPACE_CHECK_BYTES = 4 << 20     # written between two looks at the free space, at the most
+    SPACE_STEP = 16 << 10           # and at the least
 
 cdef uint64_t NEVER = <uint64_t>-1
 
@@ -108,7 +115,7 @@ cdef bint attach(Output *out, int fd, const unsigned char *header, size_t size, 
     out.used = out.written = out.first = out.crossing = 0
     out.max_bytes = max_bytes
     out.direct = False
-    out.direct_from = out.next_space_check = 0
+    out.direct_from = out.allowance = 0
     append_bytes(out, header, size)
     return not out.full
 
@@ -116,13 +123,13 @@ cdef bint attach(Output *out, int fd, const unsigned char *header, size_t size, 
 cdef void append_bytes(Output *out, const unsigned char *data, size_t size) noexcept nogil:
     """Write what is no record, at most BUFFER_BYTES of it: the file's header, or what follows the last record."""
     flush(out)
-    if out.full and out.error != 0:
+    if out.full and (out.error != 0 or out.reason == FILE_CUT):
         return
     if out.used + size > BUFFER_BYTES:
         _slide(out, out.used)
     memcpy(out.buffer + out.used, data, size)
     out.used += size
-    _write_buffered(out)
+    _write_buffered(out, False)
 
 
 cdef void fill(Output *out, Reason reason) noexcept nogil:
@@ -135,8 +142,7 @@ cdef void fill(Output *out, Reason reason) noexcept nogil:
 cdef void flush(Output *out) noexcept nogil:
     """Get all that is in the buffer into the file."""
     if out.used > out.written and out.error == 0:
-        _write_buffered(out)
-        _after_write(out)
+        _write_buffered(out, True)
 
 
 cdef void flush_some(Output *out) noexcept nogil:
@@ -147,41 +153,74 @@ cdef void flush_some(Output *out) noexcept nogil:
     if out.base + out.used < out.direct_from:
         flush(out)
     elif waiting >= DIRECT_MIN:
-        if _write_direct(out):
-            _after_write(out)
-        else:
+        if not _write_direct(out):
             flush(out)
     elif not out.direct or now() - out.unwritten_since >= SETTLE_NS:
         flush(out)
 
 
-cdef void _after_write(Output *out) noexcept nogil:
-    if not out.full and out.file_bytes >= out.next_space_check:
-        _check_space(out)
+cdef uint64_t _room(Output *out) noexcept nogil:
+    """How much may be written before the next look at the free space; 0 where it is below the floor.
 
-
-cdef void _check_space(Output *out) noexcept nogil:
+    The nearer the floor, the sooner that is: a small disk must not be full between two looks.
+    """
     cdef c_statvfs fs
-    out.next_space_check = out.file_bytes + SPACE_CHECK_BYTES
-    if fstatvfs(out.fd, &fs) == 0 and <uint64_t>fs.f_bavail * fs.f_frsize < out.free_floor:
-        fill(out, NO_SPACE)
+    cdef uint64_t free_bytes
+    if out.allowance == 0:
+        out.allowance = SPACE_CHECK_BYTES
+        if fstatvfs(out.fd, &fs) == 0:
+            free_bytes = <uint64_t>fs.f_bavail * fs.f_frsize
+            if free_bytes < out.free_floor:
+                out.allowance = 0
+            else:
+                out.allowance = min(max((free_bytes - out.free_floor) // 4, SPACE_STEP), SPACE_CHECK_BYTES)
+    return out.allowance
 
 
-cdef void _write_buffered(Output *out) noexcept nogil:
-    """Write all through the page cache. On failure keep the errno and leave the file at a whole record."""
+cdef bint _was_cut(Output *out) noexcept nogil:
+    """Whether somebody has made the file shorter: what is written behind its end would leave a hole before it."""
+    cdef c_stat status
+    return fstat(out.fd, &status) == 0 and <uint64_t>status.st_size < out.base + out.written
+
+
+cdef void _give_up(Output *out, Reason reason) noexcept nogil:
+    """Leave the file at a whole record, and take no more."""
+    fill(out, reason)
+    if reason == FILE_CUT:
+        out.reason = FILE_CUT  # whatever else ended it: the records that are counted are not all there
+        _drop_pending(out, out.first)
+    else:
+        _keep_whole_records(out)
+
+
+cdef void _write_buffered(Output *out, bint is_records) noexcept nogil:
+    """Write all through the page cache. On failure keep the errno and leave the file at a whole record.
+
+    What is not records is the file's beginning or its end: that is written whatever the free space.
+    """
     cdef ssize_t n
     cdef size_t before = out.written
+    cdef size_t size
     _set_direct(out, False)
+    if _was_cut(out):
+        _give_up(out, FILE_CUT)
+        return
     while out.written < out.used:
-        n = pwrite(out.fd, out.buffer + out.written, out.used - out.written, <int64_t>(out.base + out.written))
+        size = out.used - out.written
+        if is_records:
+            size = min(size, <size_t>_room(out))
+            if size == 0:
+                _give_up(out, NO_SPACE)
+                return
+        n = pwrite(out.fd, out.buffer + out.written, size, <int64_t>(out.base + out.written))
         if n < 0:
             if errno == EINTR:
                 continue
             out.error = errno
-            _keep_whole_records(out)
-            fill(out, NO_SPACE if out.error == ENOSPC or out.error == EDQUOT else WRITE_FAILED)
+            _give_up(out, NO_SPACE if out.error == ENOSPC or out.error == EDQUOT else WRITE_FAILED)
             return
         out.written += n
+        out.allowance -= min(out.allowance, <uint64_t>n)
     out.unwritten_since = 0
     _count(out, out.used, out.pending_packets, out.pending_wire)
     _recycle(out, out.used - before)
@@ -194,6 +233,10 @@ cdef bint _write_direct(Output *out) noexcept nogil:
     cdef size_t size = (out.used & ~<size_t>(BLOCK - 1)) - start
     cdef int64_t begun = now()
     cdef ssize_t n
+    if out.allowance < size:
+        out.allowance = 0
+    if _room(out) < size or _was_cut(out):
+        return False  # the page cache's write takes it in smaller pieces, or says what happened
     if not _set_direct(out, True):
         out.direct_from = NEVER
         return False
@@ -203,6 +246,7 @@ cdef bint _write_direct(Output *out) noexcept nogil:
         out.direct_from = NEVER
         return False
     _judge(out, size, now() - begun)
+    out.allowance -= size
     out.written = start + size
     out.unwritten_since = now() if out.used > out.written else 0
     _count(out, out.crossing, out.crossing_packets, out.crossing_wire)
@@ -277,6 +321,15 @@ cdef void _keep_whole_records(Output *out) noexcept nogil:
     _count(out, at, packets, wire)
     # If this fails as well the file has a torn last record; the write's own error is reported in any case.
     ftruncate(out.fd, <int64_t>out.file_bytes)
+    _drop_pending(out, at)
+
+
+cdef void _drop_pending(Output *out, size_t at) noexcept nogil:
+    """What is behind buffer[at] will never be in the file."""
+    out.refused += out.pending_packets
+    out.pending_packets = out.pending_wire = 0
+    out.used = out.written = out.first = at
+    out.unwritten_since = 0
 
 
 cdef void _recycle(Output *out, size_t size) noexcept nogil:

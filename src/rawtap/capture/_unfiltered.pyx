@@ -3,13 +3,14 @@
 
 A second packet socket, without a ring and without a filter. The kernel counts on it every frame that passes
 (PACKET_STATISTICS counts those as well that find the socket's buffer full, packet(7)), and the few that its small
-buffer holds are the sample whose kinds are told. The capture's worker thread owns it, looks when the socket is readable and
+buffer holds are the sample whose kinds are told. The capture's worker thread owns it, publishes what it has (see _account), looks when the socket is readable and
 now and then, and looks away for good when the first packet was selected: then there is nothing to explain.
 """
 
 from libc.errno cimport errno
-from libc.stdint cimport uint16_t
+from libc.stdint cimport uint16_t, uint64_t
 from libc.string cimport memset, strerror
+from rawtap.capture._account cimport consult, publish
 
 
 cdef extern from "<sys/socket.h>" nogil:
@@ -50,6 +51,7 @@ cdef extern from "<linux/if_packet.h>" nogil:
     struct tpacket_stats:
         unsigned int tp_packets
     int PACKET_STATISTICS
+    int PACKET_IGNORE_OUTGOING
 
 
 cdef extern from "<linux/filter.h>" nogil:
@@ -82,18 +84,23 @@ cdef class UnfilteredCount:
     def __cinit__(self):
         self.fd = -1
 
-    def open(self, int index):
+    def open(self, int index, *, bint loopback=False):
         """Begin to count on the interface of that index; needs CAP_NET_RAW in force in this thread.
+
+        On the loopback interface each frame comes once, as in a capture (PACKET_IGNORE_OUTGOING, packet(7)).
 
         Raises:
             OSError: The kernel refuses.
         """
         cdef sockaddr_ll address
         cdef int size = BUFFER
+        cdef int yes = loopback
         self.fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
         if self.fd < 0:
             raise OSError(errno, strerror(errno).decode())
         setsockopt(self.fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size))
+        if loopback and setsockopt(self.fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &yes, sizeof(yes)) != 0:
+            raise OSError(errno, strerror(errno).decode())
         memset(&address, 0, sizeof(address))
         address.sll_family = AF_PACKET
         address.sll_protocol = htons(ETH_P_ALL)
@@ -116,13 +123,19 @@ cdef class UnfilteredCount:
     @property
     def frames(self):
         """Frames that passed, as far as was looked."""
-        return self.counted
+        return self._read().counted
+
+    @property
+    def sampled(self):
+        """Of these, frames whose kind was told."""
+        return self._read().sampled
 
     @property
     def kinds(self):
         """The sample: tuples (EtherType, IP protocol, lower port, frames), the commonest first."""
+        cdef Passed passed = self._read()
         found = [
-            (kind.protocol >> 8, kind.protocol & 0xFF, kind.port, kind.frames) for kind in self.table[: self.used]
+            (kind.protocol >> 8, kind.protocol & 0xFF, kind.port, kind.frames) for kind in passed.table[: passed.used]
         ]
         return sorted(found, key=lambda kind: -kind[3])
 
@@ -138,16 +151,30 @@ cdef class UnfilteredCount:
             if size < 0:
                 break
             taken += 1
-            self.sampled += 1
+            self.own.sampled += 1
             self._tell(head, <size_t>size)
         self._count()
+        self.changed = True
+        self.publish()
 
     cdef void note(self, const unsigned char *frame, size_t size, uint64_t most) noexcept nogil:
         """Count a frame that somebody else has taken; tell its kind if it is among the first `most`."""
-        self.counted += 1
-        if self.sampled < most:
-            self.sampled += 1
+        self.own.counted += 1
+        self.changed = True
+        if self.own.sampled < most:
+            self.own.sampled += 1
             self._tell(frame, size)
+
+    cdef void publish(self) noexcept nogil:
+        """Let others see what was noted."""
+        if self.changed:
+            self.changed = False
+            publish(&self.turn, <uint64_t *>&self.published, <const uint64_t *>&self.own, sizeof(Passed))
+
+    cdef Passed _read(self) noexcept:
+        cdef Passed passed
+        consult(&self.turn, <const uint64_t *>&self.published, <uint64_t *>&passed, sizeof(Passed))
+        return passed
 
     cdef void look_away(self) noexcept nogil:
         """Count no more. Closing would wait for the kernel's other processors (synchronize_net), so that comes later."""
@@ -168,13 +195,14 @@ cdef class UnfilteredCount:
         cdef unsigned int size = sizeof(stats)
         stats.tp_packets = 0
         if getsockopt(self.fd, SOL_PACKET, PACKET_STATISTICS, &stats, &size) == 0:
-            self.counted += stats.tp_packets  # reading resets it
+            self.own.counted += stats.tp_packets  # reading resets it
 
     cdef void _tell(self, const unsigned char *frame, size_t size) noexcept nogil:
         """Count one frame of the sample under its kind, while there is a place for one."""
         cdef uint32_t type_, protocol = 0, port = 0, source, target
         cdef size_t at = 12
         cdef int place = 0
+        cdef Passed *own = &self.own
         if size < 14:
             return
         if frame[12] << 8 | frame[13] == VLAN and size >= 18:
@@ -191,14 +219,14 @@ cdef class UnfilteredCount:
             source = frame[at] << 8 | frame[at + 1]
             target = frame[at + 2] << 8 | frame[at + 3]
             port = min(source, target)
-        while place < self.used and not (
-            self.table[place].protocol == (type_ << 8 | protocol) and self.table[place].port == port
+        while place < <int>own.used and not (
+            own.table[place].protocol == (type_ << 8 | protocol) and own.table[place].port == port
         ):
             place += 1
         if place == KINDS:
             return
-        if place == self.used:
-            self.table[place].protocol = type_ << 8 | protocol
-            self.table[place].port = port
-            self.used += 1
-        self.table[place].frames += 1
+        if place == <int>own.used:
+            own.table[place].protocol = type_ << 8 | protocol
+            own.table[place].port = port
+            own.used += 1
+        own.table[place].frames += 1

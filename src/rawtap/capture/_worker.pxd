@@ -1,4 +1,5 @@
 from libc.stdint cimport int64_t, uint64_t
+from rawtap.capture._account cimport Counts
 from rawtap.capture._output cimport Output
 from rawtap.capture._unfiltered cimport UnfilteredCount
 
@@ -13,11 +14,10 @@ cdef struct Sink:
     void *ring                  # the Worker, where `on_full` can give another file; else NULL
 
 cdef struct Question:
-    uint64_t asked              # number of the newest, written by who asks
-    uint64_t heard              # by the worker; what follows is about this one
+    uint64_t asked              # number of the newest, written by who asks; all else is the worker's
+    uint64_t heard              # what follows is about this one
     uint64_t answered
     uint64_t goal               # how far the worker has come when it is answered
-    int64_t give_up
     uint64_t files              # begun when it was heard
     uint64_t file_bytes         # in the newest of them then
     uint64_t packets            # in all of them then
@@ -33,21 +33,31 @@ cdef class Worker:
     cdef uint64_t[:] notes
     cdef readonly object file_error     # what `on_full` raised
     cdef Question question
-    cdef bint stop_asked
+    cdef uint64_t stop_asked
     cdef int ask_fd
-    cdef int tidings_fd
+    cdef uint64_t tidings               # its descriptor and 1; 0 where there is none
     cdef uint64_t told                  # packets, by the last notice
-    cdef readonly uint64_t files_begun
+    cdef uint64_t files_begun
+    cdef object files                   # what `begin_file` was told is there
     cdef int64_t deadline
-    cdef readonly uint64_t received
-    cdef readonly uint64_t dropped_kernel
-    cdef readonly uint64_t dropped_interface
-    cdef readonly uint64_t unaccounted
+    cdef uint64_t counted               # frames by the source's own count
+    cdef uint64_t filtered
+    cdef uint64_t from_guest
+    cdef uint64_t dropped
+    cdef uint64_t dropped_interface
+    cdef uint64_t stats_failed
+    cdef bint over                      # nothing more comes
+    cdef uint64_t turn                  # of what is published
+    cdef Counts own
+    cdef Counts published               # its copy, for other threads
     cdef readonly int link_type
     cdef readonly str link_type_name
     cdef readonly str warning
     cdef readonly str failure
 
+    cdef uint64_t _outstanding(self) noexcept nogil
+    cdef void _publish(self) noexcept nogil
+    cdef Counts _read(self) noexcept
     cdef void _capture(self) noexcept nogil
     cdef void _read_stats(self) noexcept nogil
     cdef void _weigh(self, Question *question) noexcept nogil

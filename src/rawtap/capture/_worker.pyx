@@ -4,10 +4,14 @@
 Theory of operation
 -------------------
 A `Worker` belongs to one thread, the worker thread, from `open` to `close`. Other threads may call `request_stop` and
-`ask`, which write to an eventfd that the worker polls, and read the counters, which are aligned 64-bit words that only the
-worker writes. What reads frames is a subclass: `_native` has libpcap on an interface, `_mirror_worker` QEMU's own socket. It
+`ask`, which write to an eventfd that the worker polls, and read the account. What reads frames is a subclass: `_native` has libpcap on an interface, `_mirror_worker` QEMU's own socket. It
 puts records into the `Output` of its `sink`, in C and without the GIL; only the change to the next of a ring of
 files calls Python, `on_full`, in this thread.
+
+*The account.* The worker counts in words of its own, and publishes all of them at once after every batch (see _account), so
+that what others read holds together: seen = filtered + saved + dropped + refused + in_flight, where `seen` is the source's own
+count. While the capture runs that count may be older than what has come, which then counts as seen. At the end it is taken
+as it is: then the sum is the proof that no frame went astray. The files that are there change with it, under the GIL.
 
 *Questions.* Whoever waits for packets polls `notify_fd`, an eventfd that the worker writes to when the file has grown and
 when it has answered. What is asked (`ask`) is that all that was on the wire by then be in the file. The subclass says
@@ -17,7 +21,18 @@ what that is (`_weigh`): how far it must have come, in a unit of its own.
 from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport strerror
+from rawtap.capture._account cimport (
+    __ATOMIC_RELEASE,
+    Counts,
+    __atomic_add_fetch,
+    consult,
+    load,
+    publish,
+    store,
+)
 from rawtap.capture._output cimport (
+    FILE_CUT,
+    INTERFACE_REMOVED,
     MAX_BYTES,
     MAX_PACKETS,
     MAX_SECONDS,
@@ -27,6 +42,7 @@ from rawtap.capture._output cimport (
     SOURCE_ENDED,
     STOPPED,
     WRITE_FAILED,
+    Output,
     append_bytes,
     attach,
     fill,
@@ -37,6 +53,8 @@ from rawtap.capture._output cimport (
     release,
 )
 from rawtap.capture._unfiltered cimport UnfilteredCount
+
+from rawtap.capture.account import Account
 
 
 cdef extern from "<unistd.h>" nogil:
@@ -69,6 +87,8 @@ _REASONS = {
     WRITE_FAILED: "write_failed",
     PCAP_FAILED: "pcap_failed",
     SOURCE_ENDED: "guest_ended",
+    INTERFACE_REMOVED: "interface_removed",
+    FILE_CUT: "file_cut",
 }
 
 
@@ -102,7 +122,8 @@ cdef class Worker:
     """One capture into one file. See the module's theory of operation for who may call what."""
 
     def __cinit__(self):
-        self.ask_fd = self.tidings_fd = self.sink.out.retired_fd = -1
+        self.ask_fd = self.sink.out.retired_fd = -1
+        self.files = ()
 
     def __init__(self):
         self.link_type_name = ""
@@ -133,10 +154,15 @@ cdef class Worker:
         """Capture until stopped, a limit or an error, and have in the buffer what was on the wire by then."""
 
     cdef void _read_stats(self) noexcept nogil:
-        """Bring `received`, `dropped_kernel` and `dropped_interface` up to date."""
+        """Bring `counted`, `dropped` and `dropped_interface` up to date."""
+
+    cdef uint64_t _outstanding(self) noexcept nogil:
+        """Frames that the source has counted, and that have not come."""
+        cdef uint64_t come = self.filtered + self.dropped + self.sink.seen
+        return self.counted - come if self.counted > come else 0
 
     cdef void _weigh(self, Question *question) noexcept nogil:
-        """Say, of a question that was just heard, its `goal`, `give_up`, and `promised` if that is known by now."""
+        """Say, of a question that was just heard, its `goal`, and `promised` if that is known by now."""
 
     cdef str _failure(self):
         """What went wrong, when the reason is PCAP_FAILED."""
@@ -144,10 +170,10 @@ cdef class Worker:
 
     # --------------------------------------------------------------------- the file
 
-    def begin_file(self, int fd, bytes header, uint64_t max_bytes, int retired_fd=-1):
+    def begin_file(self, int fd, bytes header, uint64_t max_bytes, int retired_fd=-1, tuple files=()):
         """Save from now on into `fd`, an empty file that stays the caller's; its header is written here and now.
 
-        `max_bytes` is where it is full. `retired_fd` is a removed file, given back as this one grows, and closed.
+        `max_bytes` is where it is full. `files` is what `account` tells of the files from then on. `retired_fd` is a removed file, given back as this one grows, and closed.
 
         Raises:
             OSError: The header cannot be written.
@@ -160,6 +186,8 @@ cdef class Worker:
         if not attach(&self.sink.out, fd, header, len(header), max_bytes):
             raise OSError(self.sink.out.error, strerror(self.sink.out.error).decode())
         self.files_begun += 1
+        self.files = files  # no thread with the GIL sees these without the account that goes with them
+        self._publish()
 
     def note(self, uint64_t[:] words, Py_ssize_t slot):
         """Note the length of the file's whole records in `words[slot]` from now on, until the next file begins."""
@@ -170,6 +198,7 @@ cdef class Worker:
     def end_file(self, bytes trailer):
         """Write what is in the buffer, and `trailer` behind the last record. A failure is in `error`."""
         append_bytes(&self.sink.out, trailer, len(trailer))
+        self._publish()
 
     def run(self, *, uint64_t max_packets, double max_seconds, uint64_t free_floor, on_full=None):
         """Capture until stopped, a limit or an error; no GIL. `begin_file` was called.
@@ -187,6 +216,8 @@ cdef class Worker:
             self._capture()
             flush(&self.sink.out)
             give_back(&self.sink.out)
+            self.over = True
+            self._publish()
         self.on_full = None
         if self.sink.out.reason == PCAP_FAILED:
             self.failure = self._failure()
@@ -194,6 +225,7 @@ cdef class Worker:
     cdef void _change_file(self) noexcept:
         """Let `on_full` begin the next file. Its error cannot pass through C's loop, so it is kept."""
         self._read_stats()
+        self._publish()
         try:
             self.on_full()
         except Exception as error:
@@ -204,7 +236,7 @@ cdef class Worker:
 
     def request_stop(self):
         """Ask the worker to drain and end. Any thread may call this, any number of times."""
-        self.stop_asked = True
+        store(&self.stop_asked, 1)
         _notify(self.ask_fd)
 
     def let_go(self):
@@ -219,66 +251,116 @@ cdef class Worker:
         Raises:
             OSError: There are too many descriptors.
         """
-        if self.tidings_fd < 0:
-            self.tidings_fd = _eventfd()
-        return self.tidings_fd
+        if self.tidings == 0:
+            store(&self.tidings, <uint64_t>_eventfd() + 1)
+        return <int>self.tidings - 1
 
     def end_tidings(self):
         """Close that descriptor, when `run` has returned and nobody polls it."""
-        if self.tidings_fd >= 0:
-            c_close(self.tidings_fd)
-            self.tidings_fd = -1
+        if self.tidings != 0:
+            c_close(<int>self.tidings - 1)
+            store(&self.tidings, 0)
 
     def tell(self):
         """Make `notify_fd` readable. Any thread may call this."""
-        _notify(self.tidings_fd)
+        _notify(<int>load(&self.tidings) - 1)
 
     def ask(self):
         """Ask the worker to have in the file what is on the wire by now; the question's number, for `answered`.
 
         Any thread may call this, but `place` is about the last question that was asked. An end answers none.
         """
-        self.question.asked += 1
-        number = self.question.asked
+        number = __atomic_add_fetch(&self.question.asked, 1, __ATOMIC_RELEASE)
         _notify(self.ask_fd)
         return number
 
     @property
     def answered(self):
         """The last question that was answered."""
-        return self.question.answered
+        return self._read().answered
 
     @property
     def place(self):
-        """Where the capture was when it heard the last question, once that is answered.
+        """Where the capture was when it heard the last question that was answered.
 
         (files begun, bytes in the newest of them, packets saved, packets that were on the wire by then)
         """
-        cdef Question *question = &self.question
-        return (question.files, question.file_bytes, question.packets, question.promised)
+        cdef Counts account = self._read()
+        return (account.asked_files, account.asked_file_bytes, account.asked_saved, account.promised)
+
+    @property
+    def account(self):
+        """What became of every frame, as an `Account`: all of it as it was at one moment. Any thread may call this."""
+        cdef Counts counts = self._read()
+        return Account(
+            counts.seen,
+            counts.filtered,
+            counts.saved,
+            counts.dropped,
+            counts.refused,
+            counts.in_flight,
+            counts.from_guest,
+            counts.dropped_interface,
+            counts.stats_failed,
+            counts.wire_bytes,
+            counts.file_bytes,
+            counts.error,
+            _REASONS[counts.reason],
+            self.files,
+        )
+
+    @property
+    def reason(self):
+        """Why the capture ended ("stopped", "max_bytes", ...), or None while it runs."""
+        return _REASONS[self._read().reason]
+
+    cdef Counts _read(self) noexcept:
+        cdef Counts counts
+        consult(&self.turn, <uint64_t *>&self.published, <uint64_t *>&counts, sizeof(Counts))
+        return counts
+
+    cdef void _publish(self) noexcept nogil:
+        cdef Output *out = &self.sink.out
+        cdef Counts *own = &self.own
+        own.seen = max(self.counted, self.filtered + self.dropped + self.sink.seen)
+        if self.over:
+            own.seen = self.counted
+        own.filtered, own.dropped, own.dropped_interface = self.filtered, self.dropped, self.dropped_interface
+        own.saved, own.refused = out.packets, out.refused
+        own.in_flight = out.pending_packets + self._outstanding()
+        own.from_guest, own.stats_failed = self.from_guest, self.stats_failed
+        own.wire_bytes, own.file_bytes, own.files = out.wire_bytes, out.file_bytes, self.files_begun
+        own.reason, own.error = <uint64_t>out.reason, <uint64_t>out.error
+        publish(&self.turn, <uint64_t *>&self.published, <uint64_t *>own, sizeof(Counts))
 
     cdef bint _hear(self) noexcept nogil:
         """Take up what other threads ask for; whether that is to stop."""
         cdef Question *question = &self.question
         cdef uint64_t times
+        cdef uint64_t asked
         c_read(self.ask_fd, &times, sizeof(times))
-        if question.asked != question.heard:
+        asked = load(&question.asked)  # what is asked while this one is weighed is another question
+        if asked != question.heard:
             question.files, question.file_bytes = self.files_begun, self.sink.out.file_bytes
             question.packets = self.sink.out.packets
             self._weigh(question)
-            question.heard = question.asked
-        return self.stop_asked
+            question.heard = asked
+        return load(&self.stop_asked) != 0
 
     cdef void _answer(self, uint64_t progress) noexcept nogil:
-        """Tell of growth, and answer the question if all is there, or will not come any more."""
+        """Publish the account, tell of growth, and answer the question if all is there."""
         cdef Question *question = &self.question
-        if question.answered != question.heard and (progress >= question.goal or now() >= question.give_up):
+        cdef bint answers = question.answered != question.heard and progress >= question.goal
+        if answers:
             flush(&self.sink.out)
             question.answered = question.heard
-        elif self.told == self.sink.out.packets:
-            return
-        self.told = self.sink.out.packets
-        _notify(self.tidings_fd)
+            self.own.answered = question.answered
+            self.own.asked_files, self.own.asked_file_bytes = question.files, question.file_bytes
+            self.own.asked_saved, self.own.promised = question.packets, question.promised
+        self._publish()
+        if answers or self.told != self.sink.out.packets:
+            self.told = self.sink.out.packets
+            _notify(<int>load(&self.tidings) - 1)
 
     cdef int _milliseconds(self, int64_t due) noexcept nogil:
         """What poll may wait for the first of `due` (0 for none), the deadline, and what is put off; -1 for ever."""
@@ -286,8 +368,6 @@ cdef class Worker:
         if self.sink.out.used > self.sink.out.written:
             return SETTLE_MS
         due = sooner(due, self.deadline)
-        if self.question.answered != self.question.heard:
-            due = sooner(due, self.question.give_up)
         if due == 0:
             return -1
         left = (due - now()) // 1_000_000 + 1
@@ -304,31 +384,6 @@ cdef class Worker:
             c_close(self.ask_fd)
             self.ask_fd = -1
         release(&self.sink.out)
-
-    @property
-    def packets(self):
-        """Records that are in the file, or were in those of a ring."""
-        return self.sink.out.packets
-
-    @property
-    def wire_bytes(self):
-        """Their length on the wire in bytes."""
-        return self.sink.out.wire_bytes
-
-    @property
-    def file_bytes(self):
-        """Size of the file in bytes."""
-        return self.sink.out.file_bytes
-
-    @property
-    def error(self):
-        """The errno of the first failed write, or 0."""
-        return self.sink.out.error
-
-    @property
-    def reason(self):
-        """Why the capture ended ("stopped", "max_bytes", ...), or None while it runs."""
-        return _REASONS[self.sink.out.reason]
 
 
 cdef int _eventfd() except -1:

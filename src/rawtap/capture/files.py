@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -31,6 +32,12 @@ class Segment:
     packets_before: int
     bytes_before: int
     size: int  # in bytes, once it is full
+    device: int  # with `inode`, which file it is that was written
+    inode: int
+
+    def is_that(self, status: os.stat_result) -> bool:
+        """Whether `status` is that of the file that was written."""
+        return (status.st_dev, status.st_ino) == (self.device, self.inode)
 
 
 class Series:
@@ -63,7 +70,9 @@ class Series:
         self.end()
         self._fd = fd
         self._made += 1
-        self.segments = (*self.segments, Segment(self._made, path, packets, bytes_, 0))
+        status = os.fstat(fd)
+        segment = Segment(self._made, path, packets, bytes_, 0, status.st_dev, status.st_ino)
+        self.segments = (*self.segments, segment)
         return fd
 
     def _name(self) -> str:
@@ -80,29 +89,48 @@ class Series:
         self._fd = -1
 
     def retire(self) -> int:
-        """Remove the oldest file where there are more than `keep`; a descriptor of what was removed, else -1."""
+        """Remove the oldest file where there are more than `keep`; a descriptor of what was removed, else -1.
+
+        What has its name by now and is not what was written is left alone. A file that has another name as well (a
+        hard link, by a backup) loses this one, and nothing of what is in it: then there is no descriptor.
+        """
         if len(self.segments) <= self._keep:
             return -1
         oldest, *rest = self.segments
         self.segments = tuple(rest)
         try:
-            fd = os.open(oldest.path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
+            fd = os.open(oldest.path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:  # it is gone, or a link, or a pipe: nothing of what was written
             return -1
-        oldest.path.unlink()
-        return fd
-
-    def is_there(self) -> bool:
-        """Whether the newest file still has its name."""
-        try:
-            return os.path.samestat(self.segments[-1].path.stat(follow_symlinks=False), os.fstat(self._fd))
-        except FileNotFoundError:
-            return False
+        if oldest.is_that(os.fstat(fd)):
+            with contextlib.suppress(FileNotFoundError):
+                oldest.path.unlink()
+            if os.fstat(fd).st_nlink == 0:  # asked only now: no name can be added any more
+                return fd
+        os.close(fd)
+        return -1
 
     def remove(self) -> None:
-        """Remove all files."""
+        """Remove all files that are still those that were written."""
         for segment in self.segments:
-            segment.path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                if segment.is_that(segment.path.stat(follow_symlinks=False)):
+                    segment.path.unlink()
+
+
+def trouble_of(segment: Segment, size: int) -> str | None:
+    """What somebody else did to a file into which `size` bytes were written; None where it is as it was left."""
+    try:
+        status = segment.path.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return f"{segment.path} was deleted or renamed"
+    except OSError as error:
+        return f"{segment.path} cannot be looked at: {error.strerror}"
+    if not segment.is_that(status):
+        return f"{segment.path} is no longer the file that was written"
+    if status.st_size < size:
+        return f"{segment.path} was truncated to {status.st_size} of {size} bytes"
+    return None
 
 
 def _create(directory: Path, name: str, header: bytes) -> tuple[Path, int]:
@@ -161,6 +189,15 @@ def _require_space(directory: Path) -> None:
     free, floor = fs.f_bavail * fs.f_frsize, free_floor(directory)
     if free < floor:
         raise no_space(directory, f"{free} bytes are free, the floor is {floor}")
+
+
+def stalled(directory: Path, evidence: str) -> OutputUnwritable:
+    """The error for a file system that does not answer."""
+    return OutputUnwritable(
+        f"the disk of {directory} does not answer",
+        evidence=evidence,
+        cure="See to that file system; what was asked of the capture happens when it answers",
+    )
 
 
 def no_space(directory: Path, evidence: str) -> NoSpace:

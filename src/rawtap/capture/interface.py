@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass, field
 
 from rawtap.capture import drops
@@ -30,7 +31,7 @@ class InterfaceSource:
     ring_bytes: int
     worker: LiveCapture = field(init=False, default_factory=LiveCapture)
     unfiltered: UnfilteredCount = field(init=False, default_factory=UnfilteredCount)
-    drops_known: bool = field(init=False, default=True)
+    unknown: dict[str, str] = field(init=False, default_factory=dict)
 
     def open(self, name: str, *, snaplen: int, pcapng: bool, filtered: bool) -> None:
         """Open libpcap's handle with nothing let in yet.
@@ -40,20 +41,39 @@ class InterfaceSource:
         """
         try:
             with raised(Capability.NET_RAW, f"capture on {name}", CapturePermission):
-                self.worker.open(name, index=self.index, snaplen=snaplen, pcapng=pcapng, ring_bytes=self.ring_bytes)
+                loopback = self.index == _loopback_index()
+                self.worker.open(
+                    name,
+                    index=self.index,
+                    snaplen=snaplen,
+                    pcapng=pcapng,
+                    ring_bytes=self.ring_bytes,
+                    loopback=loopback,
+                )
                 if filtered:
-                    self.unfiltered.open(self.index)
+                    self.unfiltered.open(self.index, loopback=loopback)
                     self.worker.watch(self.unfiltered)
         except NativeError as error:
             raise _open_error(name, error) from error
         except OSError as error:
             raise ServerExhausted.of(error) or _failed(name, f"the unfiltered socket: {error.strerror}") from error
-        self.drops_known = drops.are_known(name, self.index)
+        if filtered:
+            self.unknown["filtered"] = "the kernel filters, and counts what its filter selects"
+        if not drops.are_known(name, self.index):
+            self.unknown["dropped_interface"] = "/sys does not show this network namespace"
 
     def close(self) -> None:
         """Free the handle, which takes the kernel some 20 ms, and the unfiltered socket."""
         self.unfiltered.close()
         self.worker.close()
+
+
+def _loopback_index() -> int | None:
+    """The interface that libpcap takes for the loopback one, by its name; None where there is none."""
+    try:
+        return socket.if_nametoindex("lo")
+    except OSError:
+        return None
 
 
 def _open_error(interface: str, error: NativeError) -> CaptureError:

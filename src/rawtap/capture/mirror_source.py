@@ -22,9 +22,9 @@ class MirrorSource:
 
     near: socket.socket
     mac: str
-    drops_known = True  # there are none
     worker: MirrorCapture = field(init=False, default_factory=MirrorCapture)
     unfiltered: UnfilteredCount = field(init=False, default_factory=UnfilteredCount)
+    unknown: dict[str, str] = field(init=False, default_factory=dict)  # each frame passes through the worker's hands
 
     def open(self, name: str, *, snaplen: int, pcapng: bool, filtered: bool) -> None:
         """Hand the socket to the worker.

@@ -17,7 +17,7 @@ _TEXT_LIMIT = 4096  # bytes; an option may have 65535
 _COMMENT = 1
 _SHB_HARDWARE, _SHB_OS, _SHB_USERAPPL = 2, 3, 4
 _IF_NAME, _IF_DESCRIPTION, _IF_TSRESOL, _IF_FILTER, _IF_OS = 2, 3, 9, 11, 12
-_ISB_STARTTIME, _ISB_ENDTIME, _ISB_IFDROP = 2, 3, 5
+_ISB_STARTTIME, _ISB_ENDTIME, _ISB_IFRECV, _ISB_IFDROP = 2, 3, 4, 5
 _ISB_FILTERACCEPT, _ISB_OSDROP, _ISB_USRDELIV = 6, 7, 8
 
 
@@ -51,18 +51,33 @@ def head(
 
 
 def statistics(
-    *, start_ns: int, end_ns: int, received: int, dropped_interface: int, dropped_kernel: int, delivered: int
+    *,
+    start_ns: int,
+    end_ns: int,
+    seen: int | None,
+    selected: int | None,
+    dropped_interface: int | None,
+    dropped_kernel: int | None,
+    saved: int,
 ) -> bytes:
-    """The Interface Statistics Block: what the filter let through (`received`), what was lost, what was saved."""
+    """The Interface Statistics Block: what passed, what the filter let through, what was lost, what was saved.
+
+    What is not known (None) is not in the block, as the format has it.
+    """
     body = struct.pack("<III", 0, *_halves(end_ns)) + _options(
         (_ISB_STARTTIME, struct.pack("<II", *_halves(start_ns))),
         (_ISB_ENDTIME, struct.pack("<II", *_halves(end_ns))),
-        (_ISB_IFDROP, struct.pack("<Q", dropped_interface)),
-        (_ISB_FILTERACCEPT, struct.pack("<Q", received)),
-        (_ISB_OSDROP, struct.pack("<Q", dropped_kernel)),
-        (_ISB_USRDELIV, struct.pack("<Q", delivered)),
+        (_ISB_IFRECV, _count(seen)),
+        (_ISB_IFDROP, _count(dropped_interface)),
+        (_ISB_FILTERACCEPT, _count(selected)),
+        (_ISB_OSDROP, _count(dropped_kernel)),
+        (_ISB_USRDELIV, _count(saved)),
     )
     return _block(_STATISTICS, body)
+
+
+def _count(frames: int | None) -> bytes:
+    return b"" if frames is None else struct.pack("<Q", frames)
 
 
 def _halves(nanoseconds: int) -> tuple[int, int]:
@@ -87,3 +102,8 @@ def _padded(value: bytes) -> bytes:
 def _block(kind: int, body: bytes) -> bytes:
     length = struct.pack("<I", 12 + len(body))
     return struct.pack("<I", kind) + length + body + length
+
+
+STATISTICS_BYTES = len(
+    statistics(start_ns=0, end_ns=0, seen=0, selected=0, dropped_interface=0, dropped_kernel=0, saved=0)
+)  # at the most

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import platform
 import threading
 import time
@@ -15,8 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from rawtap.capture import files, filters, kinds, pcapng
+from rawtap.capture import failures, files, filters, kinds, pcapng
 from rawtap.capture._worker import MAX_SNAPLEN, FilterError, NativeError
+from rawtap.capture.account import Account
 from rawtap.capture.files import Segment
 from rawtap.capture.source import Source
 from rawtap.capture.trimmer import Trimmer
@@ -24,7 +23,6 @@ from rawtap.errors import (
     BadFilter,
     CaptureError,
     CaptureFailed,
-    OutputUnwritable,
     RequestInvalid,
 )
 
@@ -33,9 +31,7 @@ MIN_MAX_BYTES = 4096
 MAX_FILES = 64
 MAX_COMMENT = 1000
 
-# What the worker calls a failed write becomes a typed error; the other reasons are ordinary ends.
-_FAILURES = {"no_space", "write_failed", "pcap_failed"}
-
+_START_SECONDS = 10.0  # a ring of 1 GiB takes some of them to open, on a busy machine
 
 State = Literal["running", "stopped", "failed"]
 Format = Literal["pcap", "pcapng"]
@@ -54,6 +50,7 @@ class CaptureRequest:
         files: How many files are kept: with more than 1, a ring of the newest ones.
         format: "pcap" with nanoseconds, or "pcapng", which holds the interface, filter, counters and comment as well.
         guest: What is said of the guest in a pcapng file.
+        of_card: The interface is a guest's own card, which goes when its guest ends.
         comment: A remark of the user's, for a pcapng file.
         max_packets: 0 for no limit.
         max_seconds: 0 for no limit; counted from arming on the monotonic clock.
@@ -69,6 +66,7 @@ class CaptureRequest:
     format: Format = "pcap"
     guest: str = ""
     comment: str = ""
+    of_card: bool = False
 
     def __post_init__(self) -> None:
         filters.checked(self.filter)
@@ -93,8 +91,10 @@ class Snapshot:
     """A capture's state and counters at one moment. Sizes in bytes, times in seconds.
 
     `packets` and `bytes` (length on the wire) count what is in `files` (oldest first), of `size_bytes` in all, and
-    `packets_overwritten` what a ring has removed with its oldest files; `received` what the filter selected,
-    of which `dropped_kernel` found no room in the kernel's ring. `dropped_interface` is the interface's own count.
+    `packets_overwritten` what a ring has removed with its oldest files. Of `seen` frames these were saved,
+    `dropped_kernel` found no room in the kernel's ring, `refused` came when a limit was reached or the disk did not
+    take them, `filtered` were not selected, and `in_flight` are on their way into the file: the sum is `seen`.
+    `dropped_interface` is the interface's own count. What is None cannot be known, and `unknown` says why.
 
     While nothing was selected, `frames_seen` frames passed the interface unfiltered, and `kinds` names the protocols of
     `kinds_sampled` of them, the commonest first.
@@ -107,9 +107,14 @@ class Snapshot:
     size_bytes: int
     files: tuple[Path, ...]
     packets_overwritten: int
-    received: int
-    dropped_kernel: int
-    dropped_interface: int
+    seen: int | None
+    filtered: int | None
+    dropped_kernel: int | None
+    refused: int
+    in_flight: int | None
+    from_guest: int
+    dropped_interface: int | None
+    unknown: dict[str, str]
     duration: float
     warnings: tuple[str, ...]
     error: CaptureError | None
@@ -185,7 +190,13 @@ class CaptureSession:
         session = cls(request, source, directory, stem, on_end, trimmer, on_armed)
         session._thread = threading.Thread(target=session._work, name=f"capture-{stem}", daemon=True)
         session._thread.start()
-        session._armed.result()
+        try:
+            session._armed.result(_START_SECONDS)
+        except TimeoutError as error:
+            if not session._armed.cancel():  # it came at the last moment, or is the worker's own error
+                session._armed.result()
+                return session
+            raise files.stalled(directory, f"the capture was not there within {_START_SECONDS:g} s") from error
         return session
 
     @property
@@ -196,7 +207,10 @@ class CaptureSession:
     @property
     def ended_with_guest(self) -> bool:
         """Whether its source was a guest, which has ended."""
-        return self.source.worker.reason == "guest_ended"
+        return self._reason(self.source.worker.reason) == "guest_ended"
+
+    def _reason(self, found: str | None) -> str | None:
+        return "guest_ended" if found == "interface_removed" and self.request.of_card else found
 
     @property
     def started_at(self) -> float:
@@ -221,7 +235,7 @@ class CaptureSession:
     @property
     def saved(self) -> int:
         """Packets that it has saved so far, those included that a ring has removed again."""
-        return self.source.worker.packets
+        return self.source.worker.account.saved
 
     def notify_fd(self) -> int:
         """An eventfd that is readable when packets were saved, a question was answered, or the capture has ended.
@@ -266,10 +280,16 @@ class CaptureSession:
         """Ask the capture to end, without waiting."""
         self.source.worker.request_stop()
 
-    def stop(self) -> Snapshot:
-        """End the capture with all that was on the wire by now in the file; harmless when it has ended."""
+    def stop(self, patience: float | None = None) -> Snapshot:
+        """End the capture with all that was on the wire by now in the file; harmless when it has ended.
+
+        With `patience` the state is still "running" where the disk took nothing for so many seconds: the capture ends
+        when the disk answers.
+        """
         self.request_stop()
-        self._ended.wait()
+        saved = -1
+        while not self._ended.wait(patience) and saved < self.saved:
+            saved = self.saved
         return self.snapshot()
 
     def close(self) -> None:
@@ -284,43 +304,74 @@ class CaptureSession:
         self._series.remove()
 
     def snapshot(self) -> Snapshot:
-        """The counters as they are; those of the kernel are at most 0.1 s old while the capture runs."""
-        native, unfiltered = self.source.worker, self.source.unfiltered
+        """The counters as they were at one moment; those of the kernel are at most 0.1 s old while the capture runs."""
+        unfiltered = self.source.unfiltered
         ended = self._ended_at
-        segments = self._series.segments
+        account = self.source.worker.account
+        segments = account.files
+        unknown = self._unknown(account)
+
+        def known(name: str, count: int) -> int | None:
+            return None if name in unknown else count
+
         return Snapshot(
             state="running" if ended is None else "failed" if self._error else "stopped",
-            reason=native.reason,
-            packets=native.packets - segments[0].packets_before,
-            bytes=native.wire_bytes - segments[0].bytes_before,
-            size_bytes=native.file_bytes + sum(segment.size for segment in segments[:-1]),
+            reason=self._reason(account.reason),
+            packets=account.saved - segments[0].packets_before,
+            bytes=account.wire_bytes - segments[0].bytes_before,
+            size_bytes=account.file_bytes + sum(segment.size for segment in segments[:-1]),
             files=tuple(segment.path for segment in segments),
             packets_overwritten=segments[0].packets_before,
-            received=native.received,
-            dropped_kernel=native.dropped_kernel,
-            dropped_interface=native.dropped_interface,
+            seen=known("seen", account.seen),
+            filtered=known("filtered", account.filtered),
+            dropped_kernel=known("dropped_kernel", account.dropped),
+            refused=account.refused,
+            in_flight=known("in_flight", account.in_flight),
+            from_guest=account.from_guest,
+            dropped_interface=known("dropped_interface", account.dropped_interface),
+            unknown=unknown,
             duration=(ended or time.monotonic()) - self._started_at,
-            warnings=tuple(self._warnings()),
+            warnings=tuple(self._warnings(account)),
             error=self._error,
             frames_seen=unfiltered.frames,
             kinds=kinds.named(unfiltered.kinds),
             kinds_sampled=unfiltered.sampled,
         )
 
-    def _warnings(self) -> list[str]:
+    def look(self) -> list[str]:
+        """What is wrong with the file of a capture that runs, as warnings. Waits for the file's disk.
+
+        The account of one that has ended needs no look: what was wrong then is its error.
+        """
+        account = self.source.worker.account
+        found = failures.changed_meanwhile(account.files[-1], account.file_bytes)
+        if account.files != self.source.worker.account.files:  # a ring has gone on meanwhile
+            found = []
+        trouble = self.trimmer.trouble() if self.trimmer else ""
+        if not trouble and self.trimmer and self._slot is None:
+            trouble = "too many files are kept"
+        if trouble:
+            found.append(f"if the server is killed, the file may end inside a packet: {trouble}")
+        return found if self.running else []
+
+    def _unknown(self, account: Account) -> dict[str, str]:
+        """Which counters cannot be known, and why."""
+        return dict(self.source.unknown) | account.unknown()
+
+    def _warnings(self, account: Account) -> list[str]:
         native = self.source.worker
         found = [f"libpcap: {native.warning}"] if native.warning else []
-        if native.dropped_kernel:
+        if account.dropped:
             found.append(
-                f"the kernel dropped {native.dropped_kernel} packets that matched: its ring was full. "
+                f"the kernel dropped {account.dropped} packets that matched: its ring was full. "
                 "A narrower filter or a smaller snaplen needs less of it; the operator can enlarge it (--ring-mib)"
             )
-        if not self.source.drops_known:
-            found.append("what the interface itself dropped is not known: /sys does not show this network namespace")
-        if native.dropped_interface:
-            found.append(f"the interface dropped {native.dropped_interface} frames before the capture saw them")
-        if self._ended_at is not None and native.unaccounted:
-            found.append(f"{native.unaccounted} packets that the kernel counted never came out of its ring")
+        if why := self.source.unknown.get("dropped_interface"):
+            found.append(f"what the interface itself dropped is not known: {why}")
+        if account.dropped_interface:
+            found.append(f"the interface dropped {account.dropped_interface} frames before the capture saw them")
+        if self._ended_at is not None and not account.stats_failed:
+            found += account.left_open()
         return found
 
     # ------------------------------------------------------------------ in the worker thread
@@ -333,7 +384,12 @@ class CaptureSession:
                 floor = files.free_floor(self.directory)
             except BaseException as error:  # noqa: BLE001 - `start` waits for it in another thread and raises it there
                 stack.close()
-                self._armed.set_exception(error)
+                if self._armed.set_running_or_notify_cancel():
+                    self._armed.set_exception(error)
+                return
+            if not self._armed.set_running_or_notify_cancel():  # the disk took too long: nobody waits any more
+                self._let_go()
+                self._series.remove()
                 return
             if self.on_armed:
                 self.on_armed(self)
@@ -349,17 +405,19 @@ class CaptureSession:
             except Exception as error:  # noqa: BLE001 - no call waits for it: it must be in every later answer
                 self._error = self._failed(f"{type(error).__name__}: {error}")
             finally:
-                ended_at = time.monotonic()
-                self._ended_ns = time.time_ns()
-                try:
-                    if self.on_end:
-                        self.on_end(self)
-                finally:
-                    self._series.end()
-                    self._let_go()
-                    self._ended_at = ended_at
-                    self._ended.set()
-                    self.source.worker.tell()
+                self._end(time.monotonic())
+
+    def _end(self, ended_at: float) -> None:
+        """Let go of all but the source, and count as ended whatever goes wrong with that."""
+        self._ended_ns = time.time_ns()
+        with contextlib.ExitStack() as last:
+            last.callback(self.source.worker.tell)
+            last.callback(self._ended.set)
+            last.callback(setattr, self, "_ended_at", ended_at)
+            last.callback(self._let_go)
+            last.callback(self._series.end)
+            if self.on_end:
+                self.on_end(self)
 
     def _open(self, stack: contextlib.ExitStack) -> None:
         """Open source and file, write the file's header, arm."""
@@ -386,16 +444,19 @@ class CaptureSession:
         """Begin the first file, or the next one of the ring in the place of the oldest."""
         native = self.source.worker
         header = self._header()
-        fd = self._series.begin(native.packets, native.wire_bytes, header)
-        room = self.request.max_bytes - len(self._trailer())
+        account = native.account
+        fd = self._series.begin(account.saved, account.wire_bytes, header)
+        room = self.request.max_bytes - (pcapng.STATISTICS_BYTES if self.request.format == "pcapng" else 0)
+        retired = self._series.retire()
         try:
-            native.begin_file(fd, header, room, self._series.retire())
+            native.begin_file(fd, header, room, retired, self._series.segments)
         except OSError as error:
-            raise self._write_error(error.errno or 0) from error
+            raise failures.write_failed(self._series.segments[-1].path, error.errno or 0) from error
         self._let_go()
         if self.trimmer:
             self._slot = self.trimmer.hold(fd)
-            native.note(self.trimmer.words, self._slot)
+            if self._slot is not None:
+                native.note(self.trimmer.words, self._slot)
 
     def _let_go(self) -> None:
         """The trimmer's file is complete."""
@@ -426,23 +487,26 @@ class CaptureSession:
 
     def _trailer(self) -> bytes:
         """What follows the last packet: pcapng's counters, as they are now and from the start of the capture."""
-        native = self.source.worker
         if self.request.format == "pcap":
             return b""
+        account = self.source.worker.account
+        unknown = self._unknown(account)
+        seen = None if "seen" in unknown else account.seen
         return pcapng.statistics(
             start_ns=self._started_ns,
             end_ns=time.time_ns(),
-            received=native.received,
-            dropped_interface=native.dropped_interface,
-            dropped_kernel=native.dropped_kernel,
-            delivered=native.packets,
+            seen=None if "filtered" in unknown else seen,
+            selected=None if seen is None else seen - account.filtered,
+            dropped_interface=None if "dropped_interface" in unknown else account.dropped_interface,
+            dropped_kernel=None if "dropped_kernel" in unknown else account.dropped,
+            saved=account.saved,
         )
 
     def _arm(self) -> None:
         try:
             self.source.worker.arm(self.request.filter)
         except FilterError as error:
-            raise BadFilter.because(self.request.filter, f"libpcap: {error.text}") from error
+            raise BadFilter.because(self.request.filter, error.text) from error
         except NativeError as error:
             raise self._failed(error.text) from error
         self._started_at = time.monotonic()
@@ -450,42 +514,17 @@ class CaptureSession:
 
     def _finish(self) -> None:
         """Nothing more comes: what is written behind the packets, and what went wrong."""
-        self.source.worker.end_file(self._trailer())
-        self._error = self._worker_error()
-        if not self._error and not self._series.is_there():
-            self._error = OutputUnwritable(
-                "the capture's file was deleted or renamed while the capture ran",
-                evidence=f"{self.path} is no longer the file that was written",
-                cure="Start a new capture, and leave its file until it is stopped",
-            )
-
-    def _worker_error(self) -> CaptureError | None:
         native = self.source.worker
-        if native.reason not in _FAILURES:
-            return None
-        if native.reason == "pcap_failed":
-            return self._failed(native.failure)
-        if isinstance(native.file_error, CaptureError):
-            return native.file_error
-        if native.file_error is not None:
-            return self._failed(f"the next file: {native.file_error}")
-        if native.error == 0:
-            return files.no_space(self.directory, "free space fell below the floor; the file is whole up to there")
-        return self._write_error(native.error)
-
-    def _write_error(self, number: int) -> CaptureError:
-        text = f"write to {self.path}: {os.strerror(number)}; the file ends after its last whole packet"
-        if number in {errno.ENOSPC, errno.EDQUOT}:
-            return files.no_space(self.directory, text)
-        return OutputUnwritable(
-            "the capture file can no longer be written",
-            evidence=text,
-            cure="See to the file system, then start a new capture",
-        )
+        native.end_file(self._trailer())
+        account = native.account
+        if account.reason == "pcap_failed":
+            self._error = self._failed(native.failure)
+        elif isinstance(native.file_error, CaptureError):
+            self._error = native.file_error
+        elif native.file_error is not None:
+            self._error = self._failed(f"the next file: {native.file_error}")
+        else:
+            self._error = failures.of_file(account)
 
     def _failed(self, evidence: str) -> CaptureFailed:
-        return CaptureFailed(
-            f"the capture on {self.request.interface} failed",
-            evidence=evidence,
-            cure="qemu_status shows the interfaces that are there; start a new capture",
-        )
+        return failures.failed(self.request.interface, evidence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from rawtap.capture._unfiltered import UnfilteredCount
@@ -14,7 +15,7 @@ class Source(Protocol):
     Attributes:
         worker: What reads them; the session's thread runs it.
         unfiltered: Counts what passes while nothing was selected.
-        drops_known: Whether what was dropped before the worker saw it is known.
+        unknown: Which of a capture's counters cannot be known, by name, and why.
     """
 
     @property
@@ -24,7 +25,7 @@ class Source(Protocol):
     def unfiltered(self) -> UnfilteredCount: ...
 
     @property
-    def drops_known(self) -> bool: ...
+    def unknown(self) -> Mapping[str, str]: ...
 
     def open(self, name: str, *, snaplen: int, pcapng: bool, filtered: bool) -> None:
         """Open what the frames come from, called `name`; in the worker's thread, like `close`.

@@ -84,13 +84,14 @@ class Chronicle:
         with self._lock:  # two that look at once must not tell the same twice
             now = session.snapshot()
             kernel, interface = self._drops.pop(capture, (0, 0))
-            self._drops[capture] = now.dropped_kernel, now.dropped_interface
+            dropped_kernel, dropped_interface = now.dropped_kernel or 0, now.dropped_interface or 0
+            self._drops[capture] = dropped_kernel, dropped_interface
             if len(self._drops) > _KEPT_DROPS:
                 del self._drops[next(iter(self._drops))]
-        if (more := now.dropped_kernel - kernel) > 0:
+        if (more := dropped_kernel - kernel) > 0:
             text = f"the kernel dropped {more} packets of capture {capture}: its ring was full"
             self.journal.note("dropped", text, capture=capture)
-        if (more := now.dropped_interface - interface) > 0:
+        if (more := dropped_interface - interface) > 0:
             text = f"the interface {session.request.interface} dropped {more} frames before capture {capture} saw them"
             self.journal.note("dropped", text, capture=capture)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import IPv4Interface, IPv6Interface
 
@@ -130,7 +130,7 @@ class TapCard:
     async def capture(self, request: CaptureRequest) -> Capture:
         """Start a capture of its TAP, by libpcap."""
         async with self._unless_the_guest_is_gone():
-            return await self.interfaces.capture(request, ours=True)
+            return await self.interfaces.capture(replace(request, of_card=True))
 
     @asynccontextmanager
     async def sender(self, interface: str) -> AsyncIterator[Sender]:

@@ -282,8 +282,8 @@ class MirrorObservation:
         return warnings, explain_empty(evidence) if empty else None
 
     def _evidence(self, session: CaptureSession, snapshot: Snapshot) -> Evidence:
-        worker = self.source.worker
-        sent, received = worker.from_guest, worker.to_guest
+        sent = snapshot.from_guest
+        received = (snapshot.seen or 0) - sent
         up = self.net.plug.up if self._up_after is None else self._up_after
         ended = snapshot.duration if snapshot.reason == "guest_ended" else None
         return Evidence(

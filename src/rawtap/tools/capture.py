@@ -58,8 +58,15 @@ class CaptureRow(Answer):
     packets_overwritten: int = Field(description="Packets that a ring saved and removed again with its oldest files.")
     bytes: int = Field(description="Length of the packets on the wire.")
     size_bytes: int = Field(description="Size of the files.")
-    dropped_kernel: int = Field(description="Packets that matched and found no room in the ring.")
-    dropped_interface: int = Field(description="Frames that the interface itself lost.")
+    seen: int | None = Field(
+        description="Frames counted: filtered + packets + packets_overwritten + dropped_kernel + refused + in_flight."
+    )
+    filtered: int | None = Field(description="Frames that the filter did not select.")
+    dropped_kernel: int | None = Field(description="Packets that matched and found no room in the ring.")
+    refused: int = Field(description="Packets that came after a limit was reached, or that the disk did not take.")
+    in_flight: int | None = Field(description="Packets on their way into the file; 0 at the end.")
+    dropped_interface: int | None = Field(description="Frames that the interface itself lost.")
+    unknown: dict[str, str] = Field(description="Why counters that are null cannot be known.")
     duration: float = Field(description="Seconds.")
     warnings: list[str]
     error: str | None = Field(description="The first error, with its code.")
@@ -173,8 +180,13 @@ def row_of(report: CaptureReport) -> CaptureRow:
         packets_overwritten=snapshot.packets_overwritten,
         bytes=snapshot.bytes,
         size_bytes=snapshot.size_bytes,
+        seen=snapshot.seen,
+        filtered=snapshot.filtered,
         dropped_kernel=snapshot.dropped_kernel,
+        refused=snapshot.refused,
+        in_flight=snapshot.in_flight,
         dropped_interface=snapshot.dropped_interface,
+        unknown=snapshot.unknown,
         duration=round(snapshot.duration, 3),
         warnings=list(snapshot.warnings),
         error=str(snapshot.error) if snapshot.error else None,
