@@ -31,4 +31,10 @@ say "ruff, mypy, import-linter"
 "$bin/lint-imports" >"$ENVIRONMENT/lint-imports.log" || { cat "$ENVIRONMENT/lint-imports.log"; exit 1; }
 say "tests"
 if is_root; then export RAWTAP_TEST_USER; RAWTAP_TEST_USER=$(unprivileged_user); fi
-exec "$bin/python" -m pytest -n 2 --dist worksteal "$@"
+"$bin/python" -m pytest -n 2 --dist worksteal "$@"
+case " $* " in
+  *" --soak "*)
+    say "mutations"
+    "$bin/python" scripts/mutate.py --count 40 --whole
+    ;;
+esac

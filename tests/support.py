@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import anyio
+import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 from mcp_types import TextContent
 from pyroute2 import IPRoute
@@ -78,6 +79,16 @@ class Session:
             raise ToolFailed("\n".join(block.text for block in result.content if isinstance(block, TextContent)))
         assert result.structured_content is not None
         return dict(result.structured_content)
+
+    async def refused(self, name: str, /, **arguments: Any) -> ToolFailed:
+        """Call a tool that is to fail, and return its error."""
+        with pytest.raises(ToolFailed) as caught:
+            await self.call(name, **arguments)
+        return caught.value
+
+    async def typed(self, command: str, name: str = "guest", timeout: float = 30) -> str:
+        """What a guest's console showed after a command."""
+        return str((await self.call("qemu_send", command=command, name=name, timeout=timeout))["output"])
 
     async def boot(self, **arguments: Any) -> dict[str, Any]:
         """Boot the demo guest on its bridge."""

@@ -22,7 +22,7 @@ from test_linux_guest import IMAGES, PROMPT, linux_tree
 
 SOURCE = Path(__file__).parent / "broken_guest.c"
 HOST = "10.0.2.2"
-HEALTHY = 0
+HEALTHY, SILENT = 0, 4
 
 # By number: the code of the first finding, and words of its sentence.
 DEFECTS: dict[int, tuple[str, str]] = {
@@ -169,7 +169,9 @@ def test_each_defect_of_a_guest_is_named_by_one_question(user: Account, tmp_path
     async def scenario(session: Session, network: dict[str, Any]) -> None:
         for number, (code, words) in DEFECTS.items():
             told = await run(session, network, number)
-            first = told["findings"][0] if told["findings"] else {"what": None, "says": ""}
+            # The host still looks for the guest that was there before.
+            own = [each for each in told["findings"] if each["what"] != "arp.no_answer" or number == SILENT]
+            first = own[0] if own else {"what": None, "says": ""}
             if first["what"] != code or words not in first["says"]:
                 wrong[number] = [(each["what"], each["says"], each.get("follows")) for each in told["findings"]]
 

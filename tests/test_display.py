@@ -74,12 +74,6 @@ def first_pixel(png: bytes) -> tuple[int, int, int]:
     return red, green, blue
 
 
-async def failure(session: Session, tool: str, **arguments: Any) -> ToolFailed:
-    with pytest.raises(ToolFailed) as caught:
-        await session.call(tool, **arguments)
-    return caught.value
-
-
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 def test_a_screenshot_shows_what_a_pc_draws_in_text_mode(
     user: Account, pc_tree: Path, mode: Literal["auto", "legacy"]
@@ -171,11 +165,11 @@ def test_a_call_that_is_cancelled_lets_go_of_its_keys(user: Account, pc_tree: Pa
 def test_what_no_key_gives_is_named_before_anything_is_typed(user: Account, pc_tree: Path) -> None:
     async def scenario() -> None:
         async with pc(user, pc_tree) as session:
-            found = await failure(session, "qemu_type", text="für 5 €, für alle")
+            found = await session.refused("qemu_type", text="für 5 €, für alle")
             assert found.code == "request.invalid"
             assert "nothing was typed" in str(found)
             assert "'ü' (U+00FC), '€' (U+20AC))" in str(found)
-            found = await failure(session, "qemu_send_key", keys="ctrl-alt-delte")
+            found = await session.refused("qemu_send_key", keys="ctrl-alt-delte")
             assert found.code == "request.invalid"
             assert "like it: delete" in str(found)
             assert await scan_codes(session) == []
@@ -229,7 +223,7 @@ def test_what_no_pointer_does_is_refused(user: Account) -> None:
     async def scenario() -> None:
         async with serving(user) as session:
             for arguments in refused:
-                found = await failure(session, "qemu_mouse", **{"x": 1, "y": 1} | arguments)
+                found = await session.refused("qemu_mouse", **{"x": 1, "y": 1} | arguments)
                 assert found.code == "request.invalid"
 
     anyio.run(scenario)
@@ -239,7 +233,7 @@ def test_a_paused_guest_takes_no_keys_and_can_still_be_seen(user: Account, pc_tr
     async def scenario() -> None:
         async with pc(user, pc_tree) as session:
             await session.call("qemu_monitor", command="stop")
-            found = await failure(session, "qemu_type", text="lost")
+            found = await session.refused("qemu_type", text="lost")
             assert found.code == "guest.paused"
             assert "its state is paused" in str(found)
             about, _ = await screenshot(session)
@@ -256,7 +250,7 @@ def test_a_guest_that_is_paused_while_it_is_typed_to_says_how_far_that_came(user
             failed: list[ToolFailed] = []
 
             async def typing() -> None:
-                failed.append(await failure(session, "qemu_type", text="x" * 200))
+                failed.append(await session.refused("qemu_type", text="x" * 200))
 
             async with anyio.create_task_group() as group:
                 group.start_soon(typing)
@@ -280,10 +274,10 @@ def test_a_guest_without_gpu_has_no_display(user: Account) -> None:
                 ("qemu_type", {"text": "a"}),
                 ("qemu_mouse", {"x": 1, "y": 1}),
             ):
-                found = await failure(session, tool, **arguments)
+                found = await session.refused(tool, **arguments)
                 assert found.code == "guest.no_display"
                 assert "qemu_boot(gpu=true)" in str(found)
-            assert (await failure(session, "qemu_screenshot", name="other")).code == "guest.not_running"
+            assert (await session.refused("qemu_screenshot", name="other")).code == "guest.not_running"
 
     anyio.run(scenario)
 
@@ -301,7 +295,7 @@ def test_a_virtio_screen_on_mmio_is_seen_and_keyboard_and_tablet_are_there(user:
             assert (typed["characters"], typed["keys"]) == (3, 4)
             moved = await session.call("qemu_mouse", x=1, y=2, buttons=["left"])
             assert moved["sent"] == ["move to 1,2", "press left", "release left"]
-            await failure(session, "qemu_send", command="poweroff", wait_for="never")
-            assert (await failure(session, "qemu_screenshot")).code == "guest.exited"
+            await session.refused("qemu_send", command="poweroff", wait_for="never")
+            assert (await session.refused("qemu_screenshot")).code == "guest.exited"
 
     anyio.run(scenario)

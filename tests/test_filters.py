@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
 
-from support import Account, Session, ToolFailed, Wire, children_of, command_of, eventually_async, open_files, serving
+from support import Account, Session, Wire, children_of, command_of, eventually_async, open_files, serving
 
 SLOW = "port " + " or ".join(map(str, range(289)))  # 6 s for libpcap; 1911 characters
 SLOW_TO_READ = "port " + " or ".join(map(str, range(280))) + " or host example.com"  # its code alone takes 1 s
-
-
-async def refusal(session: Session, name: str, /, **arguments: Any) -> str:
-    """The text of the error that a call ends in."""
-    with pytest.raises(ToolFailed) as caught:
-        await session.call(name, **arguments)
-    return str(caught.value)
 
 
 def compilers_of(session: Session) -> list[int]:
@@ -37,7 +29,7 @@ def test_a_slow_filter_is_refused_in_about_a_second_and_others_are_answered_mean
             async with anyio.create_task_group() as group:
 
                 async def start() -> None:
-                    events.append(await refusal(session, "qemu_pcap_start", interface=wire.near, filter=slow))
+                    events.append(str(await session.refused("qemu_pcap_start", interface=wire.near, filter=slow)))
 
                 group.start_soon(start)
                 for _ in range(20):
@@ -48,7 +40,7 @@ def test_a_slow_filter_is_refused_in_about_a_second_and_others_are_answered_mean
             wire.send(3)
             row = await session.call("qemu_pcap_stop")
             assert row["packets"] == 3
-            text = await refusal(session, "qemu_pcap_read", path=row["path"], filter=slow)
+            text = str(await session.refused("qemu_pcap_read", path=row["path"], filter=slow))
             assert text.startswith("capture.bad_filter: ")
 
     anyio.run(scenario)
@@ -60,9 +52,8 @@ def test_a_slow_filter_is_refused_in_about_a_second_and_others_are_answered_mean
 def test_a_slow_filter_at_boot_leaves_nothing(user: Account) -> None:
     async def scenario() -> None:
         async with serving(user) as session:
-            text = await refusal(
-                session, "qemu_boot", profile="u-boot-riscv64", network=True, capture=True, capture_filter=SLOW
-            )
+            network = {"network": True, "capture": True, "capture_filter": SLOW}
+            text = str(await session.refused("qemu_boot", profile="u-boot-riscv64", **network))
             assert text.startswith("capture.bad_filter: ")
             assert (await session.call("qemu_status"))["guests"] == []
             assert await eventually_async(lambda: compilers_of(session) == [])
@@ -87,7 +78,7 @@ def test_filters_of_every_kind_leave_no_process_and_no_descriptor(user: Account,
                     "ip" * 5000,
                     "ip6 protochain 6",
                 ):
-                    text = await refusal(session, "qemu_pcap_start", interface=wire.near, filter=bad)
+                    text = str(await session.refused("qemu_pcap_start", interface=wire.near, filter=bad))
                     assert text.startswith("capture.bad_filter: ")
 
             await round_()
@@ -103,7 +94,7 @@ def test_filters_of_every_kind_leave_no_process_and_no_descriptor(user: Account,
 def test_a_filter_for_another_link_type_says_so(user: Account, wire: Wire) -> None:
     async def scenario() -> None:
         async with serving(user, "--allow-interface", wire.near) as session:
-            text = await refusal(session, "qemu_pcap_start", interface=wire.near, filter="wlan type data")
+            text = str(await session.refused("qemu_pcap_start", interface=wire.near, filter="wlan type data"))
             assert "libpcap: 802.11 link-layer types supported only on 802.11" in text
 
     anyio.run(scenario)
@@ -116,7 +107,7 @@ def test_a_name_is_refused_at_once_and_the_dns_is_not_asked(user: Account, wire:
     async def scenario() -> None:
         async with serving(user, "--allow-interface", wire.near, before=trace) as session:
             for name in ("host example.com", "host 1.2.3.4.5", "net example", "host \\ip", "host face:1"):
-                text = await refusal(session, "qemu_pcap_start", interface=wire.near, filter=name)
+                text = str(await session.refused("qemu_pcap_start", interface=wire.near, filter=name))
                 assert "use a numeric address" in text
             await session.call("qemu_pcap_start", interface=wire.near, filter="tcp port domain")
 

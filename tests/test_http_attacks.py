@@ -6,19 +6,26 @@ import contextlib
 import os
 import resource
 import socket
-from collections.abc import Iterator
-from contextlib import ExitStack
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import pytest
 from anyio.to_thread import run_sync as to_thread
 
-from http_support import HELLO, HandSession, HttpServer, http_server
+from http_support import HELLO, HandSession, HttpServer, connected, http_server
 from support import Account, Wire, children_of, command_of, eventually, eventually_async, link_names
 
 PER_PEER, ALL = 128, 256  # connections without a token
 PATIENT = ("--header-seconds", "60")  # what is closed is not closed for its slowness
 MODERN = "2026-07-28"
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -211,14 +218,16 @@ def test_many_that_come_at_once_are_no_more_than_there_may_be(user: Account) -> 
 def test_nothing_is_made_for_a_client_before_its_first_call(user: Account) -> None:
     with http_server(user) as server:
 
-        def has() -> tuple[int, list[int]]:
-            return len(os.listdir(f"/proc/{server.pid}/fd")), children_of(server.pid)  # noqa: PTH208
+        def files() -> int:
+            return len(os.listdir(f"/proc/{server.pid}/fd"))  # noqa: PTH208
 
         HandSession(server).end()
-        before = has()
+        before, children = files(), children_of(server.pid)
         for session in [HandSession(server) for _ in range(10)]:
             assert session.ask("tools/list")[0] == 200
-        assert eventually(lambda: has() == before)  # its connections are closed a moment after their clients'
+        # The server closes a connection a moment after its client; `before` may have one that was about to be.
+        assert eventually(lambda: files() <= before)
+        assert children_of(server.pid) == children
         assert not user.captures.exists()
 
 
@@ -273,3 +282,66 @@ def test_a_call_is_cancelled_when_its_connection_is_closed(user: Account, path: 
 
     with http_server(user) as server:
         anyio.run(scenario, server)
+
+
+# ------------------------------------------------------------------------------------ all at once
+
+
+@contextmanager
+def hostile(server: HttpServer, number: int, seed: int) -> Iterator[None]:
+    """So many clients without a token, who do what they can; each has connected when this begins."""
+    script = Path(__file__).with_name("hostile_clients.py")
+    host, port = server.address
+    command = ["prlimit", "--nofile=4096", sys.executable, str(script), host, str(port), str(number), str(seed)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "all have connected\n"
+            yield
+            assert process.poll() is None
+        finally:
+            process.stdin.close()
+
+
+async def answer_throughout(server: HttpServer, rounds: int) -> float:
+    """Boot, capture and ask, and come anew, while others do what they can; the longest that an answer took."""
+    took: list[float] = []
+
+    async def timed(ask: Callable[[], Awaitable[T]]) -> T:
+        began = time.monotonic()
+        answer = await ask()
+        took.append(time.monotonic() - began)
+        return answer
+
+    async with connected(server) as session:
+        await session.boot(capture=True)
+        for number in range(rounds):
+            if number % 10 == 0:  # by connections of their own
+                status, headers, _ = await timed(partial(to_thread, partial(server.request, body=HELLO)))
+                assert status == 200
+                end = partial(server.request, "DELETE", Mcp_Session_Id=headers["mcp-session-id"])
+                assert (await timed(partial(to_thread, end)))[0] == 200
+            else:
+                assert len((await timed(partial(session.call, "qemu_status")))["guests"]) == 1
+        assert "is alive" in await session.ping()
+        row = await session.call("qemu_pcap_stop")
+        assert (row["packets"] > 0, row["dropped_kernel"]) == (True, 0)
+        await session.call("qemu_shutdown")
+    return max(took)
+
+
+@pytest.mark.parametrize("number", [100, pytest.param(1000, marks=pytest.mark.soak)])
+def test_who_has_the_token_is_answered_among_hostile_clients(user: Account, number: int) -> None:
+    company = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # how many others want each processor
+    with http_server(user, before=("prlimit", "--nofile=1024:1024")) as server:
+        with hostile(server, number, seed=1):
+            longest = anyio.run(answer_throughout, server, number)
+            assert len(os.listdir(f"/proc/{server.pid}/fd")) < 2 * ALL  # noqa: PTH208
+        if number == 1000:  # the one bound of time; a plain run has company
+            assert longest < 1 * company
+        server.process.terminate()
+        assert server.process.wait(timeout=15) == 0
+        assert server.process.stderr is not None
+        assert server.process.stderr.read() == ""
+        assert link_names() == set()

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 
 from rawtap.ask.wait import Wish, wait
+from rawtap.capture.interface import InterfaceSource
 from rawtap.capture.notifier import Notifier
 from rawtap.capture.session import CaptureRequest, Reached
+from rawtap.errors import NetworkFailed, ServerStopping
+from rawtap.lab.captures import InterfaceFeed
+from rawtap.lab.guests import BootRequest
 from rawtap.lab.lab import Lab
 from rawtap.settings import Settings
-from support import Wire, eventually_async
+from support import Account, Wire, children_of, command_of, eventually_async, link_names
 
 
 def capture_threads() -> list[threading.Thread]:
@@ -35,6 +41,68 @@ def test_a_capture_whose_start_is_cancelled_while_it_opens_leaves_nothing(wire: 
             assert lab.captures.all() == []
             assert capture_threads() == []
             assert list(tmp_path.iterdir()) == []
+
+    anyio.run(scenario)
+
+
+def test_a_boot_in_flight_when_its_lab_closes_leaves_nothing(root: Account) -> None:
+    settings = Settings(capture_dir=root.home / "captures", scratch_dir=root.home / "scratch")
+
+    def guests() -> list[int]:
+        return [pid for pid in children_of(os.getpid()) if "qemu-system" in command_of(pid)]
+
+    async def boot(lab: Lab) -> None:
+        with pytest.raises(ServerStopping):
+            await lab.boot(BootRequest(profile="u-boot-riscv64", network=True, capture=True))
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            async with Lab(settings) as lab:
+                group.start_soon(boot, lab)
+                assert await eventually_async(lambda: guests() != [])
+            assert (guests(), link_names(), capture_threads()) == ([], set(), [])
+
+    anyio.run(scenario)
+
+
+def test_a_capture_that_starts_when_its_lab_closes_leaves_nothing(wire: Wire, tmp_path: Path) -> None:
+    async def start(lab: Lab) -> None:
+        with pytest.raises(ServerStopping):
+            await lab.start_capture(CaptureRequest(wire.near))
+
+    async def scenario() -> None:
+        settings = Settings(capture_dir=tmp_path, allowed_interfaces=frozenset({wire.near}))
+        async with anyio.create_task_group() as group:
+            async with Lab(settings) as lab:
+                group.start_soon(start, lab)
+                assert await eventually_async(lambda: bool(capture_threads()))
+            assert (lab.captures.all(), capture_threads(), list(tmp_path.iterdir())) == ([], [], [])
+
+    anyio.run(scenario)
+
+
+class Stuck(InterfaceFeed):
+    """Of a source that cannot be cut off."""
+
+    async def cut(self) -> None:
+        raise NetworkFailed(f"{self.source.index} stays", cure="")
+
+
+def test_captures_that_cannot_be_ended_keep_no_other_one_and_all_are_told_of(wire: Wire, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        settings = Settings(capture_dir=tmp_path, allowed_interfaces=frozenset({wire.near}))
+        async with Lab(settings) as lab:
+            captures = [await lab.start_capture(CaptureRequest(wire.near)) for _ in range(3)]
+            for number, capture in enumerate(captures[:2]):
+                feed = Stuck(InterfaceSource(number, settings.ring_bytes))
+                lab.captures._by_id[capture.id] = replace(capture, feed=feed)
+            with pytest.raises(BaseExceptionGroup) as caught:
+                await lab.captures.stop_those(lambda _: True)
+            assert [each.problem for each in caught.value.exceptions] == ["0 stays", "1 stays"]
+            assert not captures[2].session.running
+            with pytest.raises(BaseExceptionGroup):
+                await lab.captures.close()
+            assert (capture_threads(), children_of(os.getpid())) == ([], [])
 
     anyio.run(scenario)
 

@@ -7,11 +7,10 @@ import signal
 from typing import Any
 
 import anyio
-import pytest
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from support import Account, Session, ToolFailed, link_names, serving
+from support import Account, Session, link_names, serving
 
 CARD_STATUS = (
     "md.w 0x10008106 1"  # the status word of the first virtio-net device of QEMU's machine virt; bit 0: link up
@@ -47,12 +46,6 @@ def kernel_has_netem() -> bool:
         finally:
             netlink.link("del", index=index)
     return True
-
-
-async def refused(session: Session, **arguments: Any) -> ToolFailed:
-    with pytest.raises(ToolFailed) as caught:
-        await session.call("qemu_link", **arguments)
-    return caught.value
 
 
 async def card_is_up(session: Session) -> bool:
@@ -133,7 +126,7 @@ def test_what_the_kernel_cannot_do_is_refused_and_nothing_has_changed(user: Acco
             if await anyio.to_thread.run_sync(kernel_has_netem):
                 assert (await session.call("qemu_link", up=True, delay=0.1, loss=5))["queue"] == "netem"
                 return
-            found = await refused(session, up=False, delay=0.1, loss=5)
+            found = await session.refused("qemu_link", up=False, delay=0.1, loss=5)
             assert found.code == "network.impairment_unavailable"
             assert "modprobe sch_netem" in str(found)
             assert (await queue(tap)) == {"kind": "tbf", "rate": 12_500}
@@ -146,15 +139,15 @@ def test_what_the_kernel_cannot_do_is_refused_and_nothing_has_changed(user: Acco
 def test_a_guest_without_a_cable_says_so(user: Account) -> None:
     async def scenario() -> None:
         async with serving(user) as session:
-            assert (await refused(session, up=False)).code == "guest.not_running"
+            assert (await session.refused("qemu_link", up=False)).code == "guest.not_running"
             booted = await session.boot(network=False, name="alone")
-            found = await refused(session, up=False, name="alone")
+            found = await session.refused("qemu_link", up=False, name="alone")
             assert found.code == "request.invalid"
             assert "network=true" in str(found)
-            assert (await refused(session, up=False, name="alone", loss=101)).code == "request.invalid"
+            assert (await session.refused("qemu_link", up=False, name="alone", loss=101)).code == "request.invalid"
             booted = await session.boot()
             os.kill(booted["pid"], signal.SIGKILL)
-            assert (await refused(session, up=False)).code == "guest.exited"
+            assert (await session.refused("qemu_link", up=False)).code == "guest.exited"
 
     anyio.run(scenario)
     assert link_names() == set()

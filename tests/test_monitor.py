@@ -5,18 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-from typing import Any
 
 import anyio
-import pytest
 
-from support import Account, Session, ToolFailed, serving
-
-
-async def failure(session: Session, **arguments: Any) -> ToolFailed:
-    with pytest.raises(ToolFailed) as caught:
-        await session.call("qemu_monitor", **arguments)
-    return caught.value
+from support import Account, serving
 
 
 def test_a_guest_can_be_looked_at_and_steered(user: Account) -> None:
@@ -49,16 +41,18 @@ def test_a_command_that_reaches_beyond_the_guest_is_refused_and_does_nothing(use
             await session.boot(network=False)
             file = user.home / "memory"
             saved = {"val": 0x80000000, "size": 4096, "filename": str(file)}
-            found = await failure(session, command="pmemsave", arguments=saved)
+            found = await session.refused("qemu_monitor", command="pmemsave", arguments=saved)
             assert found.code == "guest.command_refused"
             assert "rawtap serve --open-monitor" in str(found)
             assert "system_reset" in str(found)
             assert "query-*" in str(found)
             assert not file.exists()
             line = {"command-line": "info version"}
-            assert (await failure(session, command="human-monitor-command", arguments=line)).code == found.code
-            assert "qemu_shutdown" in str(await failure(session, command="quit"))
-            assert (await failure(session, command='query-status"}')).code == "request.invalid"
+            assert (
+                await session.refused("qemu_monitor", command="human-monitor-command", arguments=line)
+            ).code == found.code
+            assert "qemu_shutdown" in str(await session.refused("qemu_monitor", command="quit"))
+            assert (await session.refused("qemu_monitor", command='query-status"}')).code == "request.invalid"
             assert (await session.call("qemu_status"))["guests"][0]["state"] == "running"
 
     anyio.run(scenario)
@@ -79,10 +73,12 @@ def test_the_operator_can_open_every_command(user: Account) -> None:
             await session.call("qemu_monitor", command="pmemsave", arguments=saved)
             assert (folder / "memory").stat().st_size == 4096
             for file in (user.home / "memory", secret):
-                found = await failure(session, command="pmemsave", arguments=saved | {"filename": str(file)})
+                found = await session.refused(
+                    "qemu_monitor", command="pmemsave", arguments=saved | {"filename": str(file)}
+                )
                 assert f"Could not open '{file}': Permission denied" in str(found)
             block = {"driver": "file", "node-name": "secret", "filename": str(secret), "read-only": True}
-            found = await failure(session, command="blockdev-add", arguments=block)
+            found = await session.refused("qemu_monitor", command="blockdev-add", arguments=block)
             assert f"Could not open '{secret}': Permission denied" in str(found)
             assert secret.read_bytes() == bytes(512)
             line = {"command-line": "info version"}
@@ -96,12 +92,12 @@ def test_what_qemu_refuses_comes_with_its_own_class_and_text(user: Account) -> N
     async def scenario() -> None:
         async with serving(user) as session:
             await session.boot(network=False)
-            unknown = await failure(session, command="query-weather")
+            unknown = await session.refused("qemu_monitor", command="query-weather")
             assert unknown.code == "guest.failed"
             assert "CommandNotFound: The command query-weather has not been found" in str(unknown)
-            wrong = await failure(session, command="qom-list", arguments={"path": "/nowhere"})
+            wrong = await session.refused("qemu_monitor", command="qom-list", arguments={"path": "/nowhere"})
             assert "DeviceNotFound: Device '/nowhere' not found" in str(wrong)
-            more = await failure(session, command="stop", arguments={"now": True})
+            more = await session.refused("qemu_monitor", command="stop", arguments={"now": True})
             assert "GenericError: Parameter 'now' is unexpected" in str(more)
 
     anyio.run(scenario)
@@ -112,7 +108,7 @@ def test_a_qemu_that_stands_still_costs_no_more_than_the_call_says(user: Account
         async with serving(user) as session:
             booted = await session.boot(network=False)
             os.kill(booted["pid"], signal.SIGSTOP)
-            found = await failure(session, command="query-status", timeout=0.2)
+            found = await session.refused("qemu_monitor", command="query-status", timeout=0.2)
             assert found.code == "guest.failed"
             assert "did not answer query-status within 0.2 s" in str(found)
             assert f"its process {booted['pid']} is stopped" in str(found)
@@ -142,7 +138,7 @@ def test_a_long_answer_is_cut_and_its_rest_can_be_had(user: Account) -> None:
             assert {"option": "smp-opts"}.items() <= next(
                 each for each in json.loads("".join(parts)) if each["option"] == "smp-opts"
             ).items()
-            assert (await failure(session, command="stop", offset=5)).code == "request.invalid"
+            assert (await session.refused("qemu_monitor", command="stop", offset=5)).code == "request.invalid"
 
     anyio.run(scenario)
 
@@ -154,10 +150,10 @@ def test_text_that_qemu_cannot_read_does_not_cost_the_connection(user: Account) 
         async with serving(user) as session:
             await session.boot(network=False)
             for arguments in ('{"path": "\\ud800"}', '{"path": NaN}', '{"path": 1e999}', {"path": "\ufffe"}):
-                found = await failure(session, command="qom-list", arguments=arguments)
+                found = await session.refused("qemu_monitor", command="qom-list", arguments=arguments)
                 assert found.code == "request.invalid"
             for arguments in ({"path": 10**40}, {"path": "a\0b"}, {"path": "x" * 60000}, {"a": [[]] * 400}):
-                found = await failure(session, command="qom-list", arguments=arguments)
+                found = await session.refused("qemu_monitor", command="qom-list", arguments=arguments)
                 assert found.code == "guest.failed"
                 assert len(str(found)) < 1000
             status = await session.call("qemu_monitor", command="query-status")

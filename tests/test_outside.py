@@ -61,14 +61,10 @@ async def outside_of(session: Session, bridge: str = BRIDGE) -> dict[str, Any]:
     return dict(next(row for row in rows if row["bridge"] == bridge)["outside"])
 
 
-async def typed(session: Session, command: str, name: str = "guest", timeout: float = 30) -> str:
-    return str((await session.call("qemu_send", command=command, name=name, timeout=timeout))["output"])
-
-
 async def fetches(session: Session, name: str = "guest") -> str:
     """Have U-Boot get its address, and a file from outside."""
-    assert "bound to address" in await typed(session, DHCP, name)
-    return await typed(session, f"tftpboot 84000000 {SERVER}:{FILE}", name)
+    assert "bound to address" in await session.typed(DHCP, name)
+    return await session.typed(f"tftpboot 84000000 {SERVER}:{FILE}", name)
 
 
 def test_a_guest_reaches_the_outside_and_nothing_of_it_is_left(each_way: Account, beyond: Internet) -> None:
@@ -77,7 +73,7 @@ def test_a_guest_reaches_the_outside_and_nothing_of_it_is_left(each_way: Account
             booted = await session.boot(services=True, capture=True)
             assert booted["warnings"] == []
             assert f"Bytes transferred = {len(TEXT)} " in await fetches(session)
-            assert f"host {SERVER} is alive" in await typed(session, f"ping {SERVER}")
+            assert f"host {SERVER} is alive" in await session.typed(f"ping {SERVER}")
             found = await outside_of(session)
             assert (found["reachable"], found["ipv6"]) == (True, None)
             assert found["reason"] == "no IPv6 default route"
@@ -106,7 +102,7 @@ def test_what_leaves_has_the_hosts_address_and_comes_from_the_bridges_subnet(use
             await session.boot(services=True)
             await fetches(session)
             # An address that is not the bridge's does not get out, under whatever name.
-            await typed(session, f"setenv ipaddr 10.9.9.9; setenv netmask 255.0.0.0; ping {SERVER}")
+            await session.typed(f"setenv ipaddr 10.9.9.9; setenv netmask 255.0.0.0; ping {SERVER}")
             sources = {frame[26:30] for frame in beyond.frames() if frame[12:14] == b"\x08\x00"}
             assert sources == {bytes(map(int, HOST.split(".")))}
 
@@ -168,8 +164,8 @@ def test_rootless_nothing_leaves_where_the_operator_forbids_it(outsider: Account
 
 
 async def fetches_nothing(session: Session) -> None:
-    assert "bound to address" in await typed(session, DHCP)
-    assert f"{SERVER} is alive" not in await typed(session, f"ping {SERVER}")
+    assert "bound to address" in await session.typed(DHCP)
+    assert f"{SERVER} is alive" not in await session.typed(f"ping {SERVER}")
 
 
 def test_rootless_it_is_the_default_and_where_it_is_not_wanted_nothing_is_started(outsider: Account) -> None:
@@ -203,7 +199,7 @@ def neighbours_network() -> None:
 async def addressed(session: Session) -> str:
     """Boot, and have the guest get its address; the host knows its MAC address from then on, and need not ask."""
     booted = await session.boot(services=True)
-    guest = (await typed(session, DHCP)).split("bound to address ")[1].split(" ")[0]
+    guest = (await session.typed(DHCP)).split("bound to address ")[1].split(" ")[0]
     run("ip", "neigh", "replace", guest, "lladdr", booted["network"]["mac"], "dev", BRIDGE)
     return guest
 
@@ -222,8 +218,8 @@ def test_the_host_routes_neither_for_its_neighbours_nor_to_its_other_networks(us
             await session.call("qemu_pcap_start", filter=f"host {SERVER}")
             for target in (guest, "203.0.113.2"):
                 sends_a_datagram(beyond, target)
-            assert "is alive" not in await typed(session, "ping 203.0.113.3")
-            assert "is alive" in await typed(session, f"ping {SERVER}")
+            assert "is alive" not in await session.typed("ping 203.0.113.3")
+            assert "is alive" in await session.typed(f"ping {SERVER}")
             packets = (await session.call("qemu_pcap_read"))["packets"]
             assert {line["protocol"] for line in packets} == {"ICMP"}
             assert int(Path("/sys/class/net/lan1/statistics/rx_packets").read_text(encoding="ascii")) == before
@@ -267,7 +263,7 @@ def test_on_a_host_that_forwards_already_nothing_but_answers_comes_in_and_the_sw
             guest = await addressed(session)
             await session.call("qemu_pcap_start", filter=f"host {SERVER}")
             sends_a_datagram(beyond, guest)
-            assert "is alive" in await typed(session, f"ping {SERVER}")
+            assert "is alive" in await session.typed(f"ping {SERVER}")
             packets = (await session.call("qemu_pcap_read"))["packets"]
             assert {line["protocol"] for line in packets} == {"ICMP"}
         assert (tables(), says(FORWARDING)) == ([], "1")

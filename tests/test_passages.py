@@ -21,11 +21,16 @@ from rawtap.lab.observation import GuestNic
 from rawtap.network import network
 from rawtap.network.network import BridgeSpec
 from rawtap.settings import Settings
-from support import Account
+from support import Account, eventually_async
 
 BRIDGE = "passes-br0"
 ANY = "ff:ff:ff:ff:ff:ff"
+FORWARDING = "3"  # BR_STATE_FORWARDING, linux/if_bridge.h
 SWITCHES = Path("/proc/sys/net/bridge")
+
+
+def state_of(port: str) -> str:
+    return Path(f"/sys/class/net/{port}/brport/state").read_text(encoding="utf-8").strip()
 
 
 def ask(mac: str) -> bytes:
@@ -49,6 +54,7 @@ def captured(tmp_path: Path, frames: list[Any], filter_: str = "") -> tuple[Capt
             in_thread(network.bridge(spec)) as bridge,
         ):
             await to_thread(network.plug, tap, bridge)
+            assert await eventually_async(lambda: state_of(tap.name) == FORWARDING)
             lab.interfaces.add(tap.name, GuestNic("guest", BRIDGE, tap.mac))
             capture = await lab.start_capture(CaptureRequest(BRIDGE, filter=filter_))
             for make in frames:

@@ -150,3 +150,23 @@ def test_the_doctor_tells_which_way_and_that_the_other_would_work(user: Account,
     assert "ok    way: user: works here" in without
     assert "FAIL  cap_net_admin" in without
     assert "--rootless" in without
+
+
+def test_bridges_in_the_namespace_pass_frames_as_they_are(outsider: Account) -> None:
+    """br_netfilter is switched off there, where nobody else has a bridge, and stays as it is outside."""
+    switches = sorted(Path("/proc/sys/net/bridge").glob("bridge-nf-call-*"))
+    if not switches:
+        pytest.skip("this kernel has no br_netfilter")
+    before = [each.read_text(encoding="utf-8") for each in switches]
+
+    async def scenario() -> None:
+        async with serving(outsider, "--rootless") as session:
+            seen = ["nsenter", f"--net=/proc/{session.pid}/ns/net", "cat", *map(str, switches)]
+            assert subprocess.run(seen, capture_output=True, text=True, check=True).stdout.split() == ["0"] * len(
+                switches
+            )
+            checks = {each["name"]: each for each in (await session.call("qemu_doctor"))["checks"]}
+            assert checks["br_netfilter"]["found"].startswith("off: ")
+
+    anyio.run(scenario)
+    assert [each.read_text(encoding="utf-8") for each in switches] == before

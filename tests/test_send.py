@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import anyio
-import pytest
 
-from support import Account, Session, ToolFailed, Wire, serving
-
-
-async def refusal(session: Session, **arguments: object) -> str:
-    with pytest.raises(ToolFailed) as caught:
-        await session.call("qemu_packet_send", **arguments)
-    return str(caught.value)
+from support import Account, Wire, serving
 
 
 def test_a_packet_reaches_the_guests_wire_and_the_answer_shows_it(user: Account) -> None:
@@ -42,16 +35,18 @@ def test_what_cannot_be_sent_is_refused(user: Account, wire: Wire) -> None:
 
     async def scenario() -> None:
         async with serving(user, "--allow-interface", wire.near) as session:
-            assert (await refusal(session, hex=frame)).startswith("guest.not_running: ")
-            text = await refusal(session, interface=wire.near, hex=frame)
+            assert (str(await session.refused("qemu_packet_send", hex=frame))).startswith("guest.not_running: ")
+            text = str(await session.refused("qemu_packet_send", interface=wire.near, hex=frame))
             assert text.startswith(f"capture.interface_not_allowed: no guest of this server is on {wire.near}")
             network = (await session.boot())["network"]
             for arguments in ({}, {"hex": frame, "layers": [{"layer": "ARP"}]}):
-                assert "a frame is given by hex or by layers" in await refusal(session, **arguments)
-            text = await refusal(session, hex=frame + "00" * 3000)
+                assert "a frame is given by hex or by layers" in str(
+                    await session.refused("qemu_packet_send", **arguments)
+                )
+            text = str(await session.refused("qemu_packet_send", hex=frame + "00" * 3000))
             assert text.startswith(f"request.invalid: a frame of 3014 bytes is too long for {network['bridge']}")
             await anyio.to_thread.run_sync(Wire.set_state, network["tap"], "down")
-            text = await refusal(session, interface=network["tap"], hex=frame)
+            text = str(await session.refused("qemu_packet_send", interface=network["tap"], hex=frame))
             assert text.startswith(f"network.failed: {network['tap']} did not take the frame, after 0 that it took")
             await session.call("qemu_shutdown")
 

@@ -56,14 +56,9 @@ async def snapshot(session: Session, action: str, tag: str | None = None, **more
     return [each["tag"] for each in answer["snapshots"]]
 
 
-async def refused(session: Session, *arguments: str, **more: Any) -> str:
-    with pytest.raises(ToolFailed) as caught:
-        await snapshot(session, *arguments, **more)
-    return str(caught.value)
-
-
-async def typed(session: Session, command: str) -> str:
-    return str((await session.call("qemu_send", command=command))["output"])
+async def refused(session: Session, action: str, tag: str | None = None, **more: Any) -> str:
+    """The text of the error that such an action ends in."""
+    return str(await session.refused("qemu_snapshot", action=action, **({"tag": tag} if tag else {}), **more))
 
 
 def test_a_guest_without_a_drive_goes_back_and_its_network_works(anyone: Account) -> None:
@@ -74,15 +69,15 @@ def test_a_guest_without_a_drive_goes_back_and_its_network_works(anyone: Account
             before = time.time()
             assert await snapshot(session, "save", "booted") == ["booted"]
             assert "is alive" in await session.ping()
-            await typed(session, "setenv mark it-was-here")
-            assert "mark=it-was-here" in await typed(session, "printenv mark")
+            await session.typed("setenv mark it-was-here")
+            assert "mark=it-was-here" in await session.typed("printenv mark")
 
             answer = await session.call("qemu_snapshot", action="restore", tag="booted")
             assert answer["elapsed"] < booted["elapsed"] / 2
             (row,) = answer["snapshots"]
             assert row["size_bytes"] > 1 << 20
             assert before - 1 < row["saved_at"] < time.time() + 1
-            assert '"mark" not defined' in await typed(session, "printenv mark")
+            assert '"mark" not defined' in await session.typed("printenv mark")
             await session.call("qemu_pcap_start", filter="icmp")
             assert "is alive" in await session.ping()
             assert (await session.call("qemu_pcap_stop"))["packets"] == 2
@@ -107,24 +102,24 @@ def test_drives_go_back_as_well_and_the_users_images_stay_as_they_are(user: Acco
     async def scenario() -> None:
         async with serving(user) as session:
             await session.call("qemu_boot", project_root=str(project), overlay=True)
-            await typed(session, "virtio scan")
+            await session.typed("virtio scan")
             for device in (0, 1):
-                await typed(session, f"virtio dev {device}; " + write.format(0x42, 3))
+                await session.typed(f"virtio dev {device}; " + write.format(0x42, 3))
             await snapshot(session, "save", "b")
             for device in (0, 1):
-                await typed(session, f"virtio dev {device}; " + write.format(0x43, 3))
-                assert "43 43 43 43" in await typed(session, read.format(3))
+                await session.typed(f"virtio dev {device}; " + write.format(0x43, 3))
+                assert "43 43 43 43" in await session.typed(read.format(3))
             await snapshot(session, "restore", "b")
             for device in (0, 1):
-                assert "42 42 42 42" in await typed(session, f"virtio dev {device}; " + read.format(3))
-            below = {await typed(session, f"virtio dev {device}; " + read.format(4)) for device in (0, 1)}
+                assert "42 42 42 42" in await session.typed(f"virtio dev {device}; " + read.format(3))
+            below = {await session.typed(f"virtio dev {device}; " + read.format(4)) for device in (0, 1)}
             assert sum("41 41 41 41" in each for each in below) == 1  # what was never written shows through
             assert hashes(project) == before
             await session.call("qemu_shutdown")
             assert hashes(project) == before
             # Another boot begins where the images are.
             await session.call("qemu_boot", project_root=str(project), overlay=True)
-            assert "42 42 42 42" not in await typed(session, "virtio scan; virtio dev 0; " + read.format(3))
+            assert "42 42 42 42" not in await session.typed("virtio scan; virtio dev 0; " + read.format(3))
 
     anyio.run(scenario)
     assert hashes(project) == before
@@ -140,7 +135,7 @@ def test_without_layers_what_is_written_is_in_the_image_and_snapshots_are_refuse
             assert said.startswith("guest.snapshot_refused: ")
             assert f"it writes to {project}/disk.img, {project}/disk.qcow2" in said
             assert "overlay=true" in said
-            await typed(session, "virtio scan; virtio dev 0; mw.b 84000000 42 200; virtio write 84000000 0 1")
+            await session.typed("virtio scan; virtio dev 0; mw.b 84000000 42 200; virtio write 84000000 0 1")
             await session.call("qemu_shutdown")
             assert len(hashes(project) - before) == 1
             drives = [{"path": "disk.img", "readonly": True}]
@@ -211,7 +206,7 @@ def test_a_disk_without_room_fails_the_save_and_the_guest_goes_on(user: Account,
             said = await refused(session, "save", "a")
             assert said.startswith("guest.failed: ")
             assert f"0 MiB are free in {scratch_of(user)}" in said  # QEMU itself: "Input/output error"
-            assert "mark=5" in await typed(session, "setenv mark 5; printenv mark")
+            assert "mark=5" in await session.typed("setenv mark 5; printenv mark")
             assert await snapshot(session, "list") == []
 
     anyio.run(scenario)
@@ -237,9 +232,9 @@ def test_a_cancelled_save_leaves_a_guest_that_can_be_saved(user: Account) -> Non
                 with anyio.move_on_after(seconds):
                     await snapshot(session, "save", f"s{seconds}")
             assert "last" in await snapshot(session, "save", "last")
-            assert "mark=5" in await typed(session, "setenv mark 5; printenv mark")
+            assert "mark=5" in await session.typed("setenv mark 5; printenv mark")
             await snapshot(session, "restore", "last")
-            assert "not defined" in await typed(session, "printenv mark")
+            assert "not defined" in await session.typed("printenv mark")
 
     anyio.run(scenario)
 

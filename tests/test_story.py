@@ -229,7 +229,7 @@ def test_a_capture_asked_for_at_boot_is_armed_before_the_guest_runs(user: Accoun
             assert "is alive" in await session.ping()
             ended = await session.call("qemu_shutdown")
             (row,) = ended["captures"]
-            assert row["reason"] == "stopped"
+            assert row["reason"] == "guest_ended"
             assert row["packets"] == read_back(row["path"]) >= 4
 
     anyio.run(scenario)

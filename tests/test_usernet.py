@@ -22,7 +22,6 @@ from rawtap.settings import Settings
 from support import (
     Account,
     Session,
-    ToolFailed,
     descendants_of,
     eventually,
     exists,
@@ -54,12 +53,6 @@ async def echo(session: Session) -> str:
 def complaints(ended: dict[str, Any]) -> int:
     """How often QEMU could not write to a mirror."""
     return str(ended["stderr"]).count("filter mirror send failed")
-
-
-async def failure_of(session: Session, tool: str, /, **arguments: Any) -> ToolFailed:
-    with pytest.raises(ToolFailed) as caught:
-        await session.call(tool, **arguments)
-    return caught.value
 
 
 def test_the_guest_gets_an_address_by_dhcp_and_no_way_out(nowhere: Account) -> None:
@@ -159,8 +152,8 @@ def test_a_guest_that_is_killed_ends_its_capture_with_all_that_came(nowhere: Acc
             assert empty["reason"] == "guest_ended"
             assert "The guest of 'user:guest' ended" in empty["diagnosis"]
             assert "matched none of 4 frames" in empty["diagnosis"]
-            assert (await failure_of(session, "qemu_pcap_start")).code == "guest.exited"
-            assert (await failure_of(session, "qemu_packet_send", hex=FRAME)).code == "guest.exited"
+            assert (await session.refused("qemu_pcap_start")).code == "guest.exited"
+            assert (await session.refused("qemu_packet_send", hex=FRAME)).code == "guest.exited"
 
     anyio.run(scenario)
 
@@ -194,7 +187,7 @@ def test_captures_that_come_and_go_leave_nothing_in_qemu_and_nothing_open(nowher
                 await session.call("qemu_pcap_start")
                 assert len(await chardevs(session)) == len(before) + 1
                 assert (await session.call("qemu_pcap_stop"))["reason"] == "stopped"
-            assert (await failure_of(session, "qemu_pcap_start", filter="no filter")).code == "capture.bad_filter"
+            assert (await session.refused("qemu_pcap_start", filter="no filter")).code == "capture.bad_filter"
             assert await chardevs(session) == before
             assert (len(list(Path(f"/proc/{booted['pid']}/fd").iterdir())), len(open_files(session.pid))) == files
             assert "is alive" in await session.ping()
@@ -352,12 +345,12 @@ def test_the_cable_is_pulled_and_plugged_in_and_nothing_else(nowhere: Account) -
             await session.call("qemu_pcap_start")
             pulled = await session.call("qemu_link", up=False)
             assert (pulled["up"], pulled["carrier"], pulled["tap"], pulled["queue"]) == (False, False, None, None)
-            refused = await failure_of(session, "qemu_packet_send", hex=FRAME)
+            refused = await session.refused("qemu_packet_send", hex=FRAME)
             assert (refused.code, "qemu_link(up=true)" in str(refused)) == ("network.failed", True)
             row = await session.call("qemu_pcap_stop")
             assert "lost its carrier" in row["diagnosis"]
             assert "qemu_link(up=true) plugs it in" in row["diagnosis"]
-            assert (await failure_of(session, "qemu_link", up=True, loss=5)).code == "network.impairment_unavailable"
+            assert (await session.refused("qemu_link", up=True, loss=5)).code == "network.impairment_unavailable"
             assert (await session.call("qemu_link", up=True))["carrier"]
             assert "is alive" in await session.ping()
 
@@ -388,7 +381,7 @@ def test_guests_do_not_reach_each_other(nowhere: Account) -> None:
             assert "is alive" in (await session.call("qemu_send", command=command, name="a"))["output"]
             row = await session.call("qemu_pcap_stop")
             assert (row["interface"], row["packets"]) == ("user:b", 0)
-            unknown = await failure_of(session, "qemu_pcap_start", interface="user:c")
+            unknown = await session.refused("qemu_pcap_start", interface="user:c")
             assert unknown.code == "capture.no_such_interface"
 
     anyio.run(scenario)
@@ -478,7 +471,7 @@ def test_a_capture_that_has_ended_is_read_until_qemu_has_let_go(tmp_path: Path) 
 def test_where_nothing_is_allowed_the_errors_name_the_way_that_is_left(nowhere: Account) -> None:
     async def scenario() -> None:
         async with serving(nowhere) as session:
-            refused = await failure_of(session, "qemu_boot", profile="u-boot-riscv64", network=True)
+            refused = await session.refused("qemu_boot", profile="u-boot-riscv64", network=True)
             assert refused.code == "network.tun_missing"
             assert 'network="user"' in str(refused)
             checks = {each["name"]: each for each in (await session.call("qemu_doctor"))["checks"]}
@@ -495,7 +488,7 @@ def test_where_nothing_is_allowed_the_errors_name_the_way_that_is_left(nowhere: 
 def test_a_missing_capability_names_the_way_that_is_left(outsider: Account) -> None:
     async def scenario() -> None:
         async with serving(outsider, "--no-rootless") as session:
-            refused = await failure_of(session, "qemu_boot", profile="u-boot-riscv64", network=True)
+            refused = await session.refused("qemu_boot", profile="u-boot-riscv64", network=True)
             assert refused.code == "network.permission"
             assert 'network="user"' in str(refused)
 

@@ -48,6 +48,7 @@ class Plan:
     calibration_packets: int = 500_000
     page_packets: int = 10_000_000
     decode_packets: int = 100_000
+    explain_packets: int = 200_000
     boots: int = 10
     tool_calls: int = 200
     starts: int = 10
@@ -70,6 +71,7 @@ QUICK = Plan(
     calibration_packets=20_000,
     page_packets=400_000,
     decode_packets=8_000,
+    explain_packets=20_000,
     boots=2,
     tool_calls=10,
     starts=2,

@@ -1,16 +1,32 @@
-"""Blocking resources in the event loop."""
+"""Blocking calls and resources in the event loop, disks that do not answer, and releases of which one fails."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import logging
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 
 import anyio
+from anyio.lowlevel import RunVar
 from anyio.to_thread import run_sync as to_thread
 
+from rawtap.errors import DiskStalled
+
+DISK_SECONDS = 5.0  # a disk that answers nothing for so long is told of; one that was asleep takes less
+
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+logger = logging.getLogger(__name__)
+
+_WAITING = 64  # threads that wait for disks; those of other work are apart, and go on
+_limiter: RunVar[anyio.CapacityLimiter] = RunVar("_limiter")
 
 
 @asynccontextmanager
@@ -31,3 +47,72 @@ async def in_thread(manager: AbstractContextManager[T]) -> AsyncIterator[T]:
 
         stack.push_async_exit(leave)
         yield value
+
+
+async def on_disk(what: object, function: Callable[[*Ts], T], *args: *Ts, seconds: float = DISK_SECONDS) -> T:
+    """Call what waits for a disk; a call that is cancelled, or takes too long, is left to itself in its thread.
+
+    `what` is named in the error: a path, or what is done.
+
+    Raises:
+        DiskStalled: It took longer than `seconds`.
+    """
+    try:
+        limiter = _limiter.get()
+    except LookupError:
+        limiter = anyio.CapacityLimiter(_WAITING)
+        _limiter.set(limiter)
+    with anyio.move_on_after(seconds):
+        return await to_thread(function, *args, abandon_on_cancel=True, limiter=limiter)
+    raise DiskStalled(
+        f"the disk of {what} does not answer",
+        evidence=f"nothing came within {seconds:g} s",
+        cure="See to that file system (is its server there?), then try again",
+    )
+
+
+async def to_their_end(calls: Iterable[Awaitable[T]]) -> list[T]:
+    """Await all at once, each to its end whatever becomes of the others; then raise what failed.
+
+    Raises:
+        BaseException: The only one that failed.
+        BaseExceptionGroup: Those that failed, one after the other in the order of `calls`.
+    """
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    _raise([each for each in results if isinstance(each, BaseException)])
+    return [each for each in results if not isinstance(each, BaseException)]
+
+
+async def in_turn(*steps: Callable[[], Awaitable[object]]) -> None:
+    """Take one step after the other, whatever becomes of those before; raises as `to_their_end`."""
+    errors: list[BaseException] = []
+    for step in steps:
+        try:
+            await step()
+        except BaseException as error:  # noqa: BLE001 - raised when the last step is taken
+            errors.append(error)
+    _raise(errors)
+
+
+def _raise(errors: list[BaseException]) -> None:
+    flat = [
+        each for error in errors for each in (error.exceptions if isinstance(error, BaseExceptionGroup) else (error,))
+    ]
+    if len(flat) > 1:
+        raise BaseExceptionGroup("several things failed", flat)
+    if flat:
+        raise flat[0]
+
+
+def leave_threads_behind() -> None:
+    """End this process now if a thread of it waits for a disk that may never answer; the kernel has to see to that one.
+
+    The interpreter would wait for it. Call this last: nothing that is left to do at the interpreter's end is done.
+    """
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(1.0)
+            if thread.is_alive():
+                logger.warning("the server ends beside a disk that does not answer")
+                sys.stderr.flush()
+                os._exit(0)

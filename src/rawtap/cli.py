@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--open-monitor",
         action="store_true",
-        help="let the agent give every QMP command: through them it can read and write your files and start programs",
+        help="let the agent give every QMP command: they read and write all files that guests may be given",
     )
     http_options.add_to(serve, _count)
     demo = commands.add_parser("demo", help="show the whole story on U-Boot, as an MCP client of this server")
@@ -208,6 +208,8 @@ def _serve(options: argparse.Namespace) -> int:
     gc.disable()  # what is imported stays: to look for garbage in it takes a tenth of the start
     import asyncio
 
+    from rawtap.blocking import leave_threads_behind
+
     if options.http:
         from rawtap.http.serve import serve_http
 
@@ -225,6 +227,7 @@ def _serve(options: argparse.Namespace) -> int:
     finally:
         if options.pasta:
             options.pasta.close()
+    leave_threads_behind()
     return 0
 
 
@@ -333,6 +336,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parse(given)
     if options.run in {_serve, _doctor}:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # were it ignored, no child's end could be seen (waitpid(2))
         try:
             _prepare(options, given, partial(_open_door, options))
         except RawtapError as error:

@@ -15,7 +15,7 @@ from anyio.to_thread import run_sync as to_thread
 from rawtap.capture import _native, files
 from rawtap.errors import RawtapError
 from rawtap.guest.profile import QEMU_PACKAGES, UBOOT_KERNEL, Arch
-from rawtap.host import landlock, pasta, privileges, programs, rootless
+from rawtap.host import br_netfilter, landlock, pasta, privileges, programs, rootless
 from rawtap.host.privileges import Capability
 from rawtap.lab import dnsmasq
 from rawtap.network import forwarding, links
@@ -53,6 +53,7 @@ def _examine(settings: Settings) -> list[Finding]:
         lambda: _capability(Capability.NET_ADMIN, "make bridges and TAPs"),
         _tun,
         _landlock,
+        _br_netfilter,
         lambda: _program("setpriv", "setpriv", "util-linux"),
         _dnsmasq,
         lambda: _way_out(settings),
@@ -140,6 +141,20 @@ def _landlock() -> Finding:
     without = f", which leaves out {limits}" if (limits := landlock.limits()) else ""
     found = f"version {landlock.version()}{without}: QEMU and its like reach their own files alone"
     return Finding("landlock", ok=True, found=found)
+
+
+def _br_netfilter() -> Finding:
+    """Not in the way of anything: a guest's card, which is captured by default, is before the bridge."""
+    if not (on := br_netfilter.on()):
+        return Finding("br_netfilter", ok=True, found="off: bridges pass frames on as they are")
+    found = (
+        f"on ({', '.join(on)}): bridges drop frames whose IP length, version or checksum is wrong, and cut off what "
+        "follows an IP packet. A guest's card shows them as they were sent"
+    )
+    cure = "Where nothing else needs it (container engines do): sysctl " + " ".join(
+        f"net.bridge.bridge-nf-call-{each}=0" for each in on
+    )
+    return Finding("br_netfilter", ok=True, found=found, cure=cure)
 
 
 def _program(name: str, program: str, package: str) -> Finding:

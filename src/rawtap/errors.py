@@ -8,6 +8,7 @@
     ├── ServerExhausted           server.exhausted              no more file descriptors
     ├── ServerLimit               server.limit                  a client's share is used up, or too many clients
     ├── ServerCannotStart         server.cannot_start           no address to listen on, or no token
+    ├── DiskStalled               server.disk_stalled           a file system does not answer
     ├── CaptureError
     │   ├── CapturePermission     capture.permission            no CAP_NET_RAW
     │   ├── NoSuchInterface       capture.no_such_interface
@@ -103,6 +104,10 @@ class ServerLimit(RawtapError):
 
 class ServerCannotStart(RawtapError):
     code = "server.cannot_start"
+
+
+class DiskStalled(RawtapError):
+    code = "server.disk_stalled"
 
 
 class CaptureError(RawtapError):

@@ -37,8 +37,8 @@ class Settings:
         rootless: Whether the server is in a network namespace of its own, where no privilege of the host is needed.
         outside: Whether guests may have a way out to what this machine reaches. None for the default: no on the host
             itself, and yes in a network namespace of the server's own where pasta is installed.
-        open_monitor: Whether an agent may give every QMP command. Some of them read and write any file of the
-            user's, open sockets and start programs.
+        open_monitor: Whether an agent may give every QMP command. Some of them read and write files, those of the
+            project and of `image_dirs` as well; and all of the user's where the kernel has no Landlock.
     """
 
     capture_dir: Path = field(default_factory=default_capture_dir)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -199,6 +200,16 @@ def test_the_child_can_do_nothing_but_compile() -> None:
         assert links == {"0": "/dev/null", "1": "/dev/null", "2": "/dev/null", "3": "pipe"}
         limits = Path(f"/proc/{child}/limits").read_text(encoding="ascii")
         assert limits.count("unlimited") < Path("/proc/self/limits").read_text(encoding="ascii").count("unlimited")
+
+
+def test_the_child_opens_no_file_but_what_names_services(tmp_path: Path) -> None:
+    trace, program = tmp_path / "trace", "from rawtap import _bpf; _bpf.instructions('port domain', in_child=True)"
+    command = ["strace", "-f", "-e", "trace=landlock_restrict_self,landlock_add_rule,openat", "-o", trace]
+    subprocess.run([*command, sys.executable, "-c", program], check=True)
+    before, _, after = trace.read_text(encoding="utf-8").partition("landlock_restrict_self")
+    assert re.match(r"\(\d+, 0\) += 0", after)
+    assert set(re.findall(r"allowed_access=(\w+)", before)) == {"LANDLOCK_ACCESS_FS_READ_FILE"}
+    assert "/etc/services" in after
 
 
 def test_a_child_that_is_killed_from_outside_is_told() -> None:

@@ -473,7 +473,9 @@ def test_repeated_requests_are_told() -> None:
 def test_a_request_captured_twice_was_asked_once() -> None:
     verdict = examine([(0, PING), (0.0002, PING), (0.0004, PONG), (0.0006, PONG)])
     assert verdict.findings == ()
-    assert exchange(verdict, "ICMP echo") == Exchange("ICMP echo", GUEST, HOST, 1, 1, 0, 0, 0.0004, 0.0004)
+    assert exchange(verdict, "ICMP echo") == Exchange(
+        "ICMP echo", GUEST, HOST, 1, 1, 0, 0, 0.0004, 0.0004, ("id 1 seq 1 in 1: answered by 3",)
+    )
 
 
 def test_answers_are_timed() -> None:
@@ -484,7 +486,8 @@ def test_answers_are_timed() -> None:
             (number + seconds, back(ICMP(type=0, id=1, seq=number))),
         ]
     found = exchange(examine(pings), "ICMP echo")
-    assert found == Exchange("ICMP echo", GUEST, HOST, 3, 3, 0, 0, 0.002, 0.009)
+    told = tuple(f"id 1 seq {each} in {2 * each + 1}: answered by {2 * each + 2}" for each in range(3))
+    assert found == Exchange("ICMP echo", GUEST, HOST, 3, 3, 0, 0, 0.002, 0.009, told)
 
 
 @pytest.mark.parametrize(

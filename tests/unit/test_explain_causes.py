@@ -249,3 +249,28 @@ def test_a_pxe_client_that_is_told_a_file_is_itself_at_fault() -> None:
 
 def test_connections_alone_give_no_finding_of_links() -> None:
     assert examine([*CLAIMS, *HANDSHAKE]).findings == ()
+
+
+def test_what_became_of_each_request_is_told_by_its_numbers() -> None:
+    verdict = examine([query(number=7), answer(number=7), query("b.example", number=8)])
+    assert exchange(verdict, "DNS").told == (
+        "id 0x0007 A example.com in 1: answered by 2",
+        "id 0x0008 A b.example in 3: not answered",
+    )
+    told = [each.told for each in examine([DISCOVER, OFFER, REQUEST, LEASED]).exchanges]
+    assert ("xid 0x00001234 discover in 1: answered by 2",) in told
+
+
+def test_what_is_not_looked_into_is_a_note() -> None:
+    tunnel = out(UDP(sport=4000, dport=4789) / Raw(bytes(50)))
+    verdict = examine([tunnel, out(Raw(bytes(30)), proto=47), Ether(type=0x8847) / Raw(bytes(60))])
+    assert verdict.notes == ("3 packets are not looked into, nor what they carry: VXLAN 1, GRE 1, MPLS 1",)
+
+
+def test_where_only_broadcasts_are_seen_no_answer_is_missed() -> None:
+    packets = [arp(), arp(mac=OTHER_MAC, psrc="10.0.2.77"), DISCOVER]
+    verdict = examine(packets, sees_all=False)
+    assert verdict.findings == ()
+    assert verdict.notes == ("No frame to a single host is here: answers could not be seen, and are not missed",)
+    assert len(examine(packets).findings) == 3
+    assert len(examine([*packets, PING], sees_all=False).findings) == 4

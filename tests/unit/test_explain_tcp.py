@@ -120,6 +120,22 @@ def test_acknowledgments_of_a_part_may_have_their_reason(name: str) -> None:
     assert "tcp.ack_off" not in codes(WELL_PLACED[name], until=2.05)
 
 
+def test_an_acknowledgment_of_all_but_the_fin_is_not_off() -> None:
+    packets = [*HANDSHAKE, (1, segment("FPA", 1001, 5001, b"abc"))]
+    packets += [(1.1 + each / 10, reply("A", 5001, 1004)) for each in range(3)]
+    assert codes(packets, until=4) == ["tcp.fin_not_acknowledged"]
+
+
+def test_data_captured_behind_their_acknowledgments_make_these_not_off() -> None:
+    packets: list[Timed | Any] = [*HANDSHAKE]
+    for number in range(3):
+        packets += [
+            (1 + number, reply("A", 5001, 1004 + 3 * number)),
+            (1.05 + number, segment("PA", 1001 + 3 * number, 5001, b"abc")),
+        ]
+    assert codes(packets, until=3.5) == []
+
+
 # ------------------------------------------------------------- order and repetition
 
 HOLE = [(1, segment("A", 1101, 5001, b"b" * 100)), (1.0001, reply("A", 5001, 1001))]
@@ -245,6 +261,12 @@ def test_a_reset_in_the_window_ends_everything() -> None:
     assert codes(packets) == []
 
 
+def test_a_reset_of_a_connection_from_before_is_no_fault() -> None:
+    """The other end still has the old one (RFC 9293, 3.5.1, figure 9)."""
+    old = [SYN, (0.1, reply("A", 700_000, 800_000)), (0.11, segment("R", 800_000))]
+    assert codes([*old, (3, SYN), (3.1, SYN_ACK), (3.2, OPEN), (3.3, ABC), (3.4, reply("A", 5001, 1004))]) == []
+
+
 def test_data_on_its_way_is_no_proof_that_a_reset_was_not_heeded() -> None:
     assert codes([*SLOW, (1, FIN), (1.001, RESET), (1.07, reply("PA", 5001, 1001, b"abc"))]) == []
 
@@ -284,7 +306,9 @@ def test_the_other_end_may_take_the_second() -> None:
         SYN, SYN_ACK, (0.1, reply("SA", 99000, 1001)), (0.2, segment("A", 1001, 99001)),
         (0.3, reply("PA", 99001, 1001, b"abc")), (0.4, segment("A", 1001, 99004)),
     ]  # fmt: skip
-    assert codes(packets) == ["tcp.second_syn_ack"]
+    verdict = examine(packets)
+    assert only(verdict).what == "tcp.second_syn_ack"
+    assert verdict.notes == ()
 
 
 CLOSED = [*HANDSHAKE, segment("FA", 1001, 5001), reply("FA", 5001, 1002), segment("A", 1002, 5002)]

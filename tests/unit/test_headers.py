@@ -289,7 +289,7 @@ def test_a_dns_query_and_its_answer_are_read() -> None:
     answer = read(back(UDP(sport=53, dport=999) / DNS(id=7, qr=1, qd=DNSQR(qname="example.com"), an=record)))
     assert isinstance(query, Dns)
     assert isinstance(answer.application, Dns)
-    assert (query.id, query.response, query.questions[0]) == (7, False, ("example.com", 1))
+    assert (query.id, query.response, query.questions[0][:2]) == (7, False, ("example.com", 1))
     assert (answer.application.answers, answer.application.stop) == (("A 192.0.2.1",), None)
 
 

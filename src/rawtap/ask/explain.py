@@ -69,7 +69,7 @@ async def explain(
     """
     lab.require_open()
     await to_thread(filters.checked, expression)
-    capture, path = chosen(lab, capture_id, path)
+    capture, path = await chosen(lab, capture_id, path)
     subject = await to_thread(_subject, capture, path, expression)
     # What came to a capture since is asked for with the first page.
     given = lab.verdicts.find(subject, before) if before or path else None
@@ -105,7 +105,7 @@ async def _given(
     packets = await to_thread(_open, capture, path, expression)
     applied = {expression, capture.session.request.filter if capture else ""} - {""}
     live = capture is not None and capture.live
-    load = partial(_examiner, applied, live)
+    load = partial(_examiner, applied, live, isinstance(packets, Tail))
     examiner, until_ns, more = await _examine(packets, load, before[0] if before else None, tell)
     if before:
         until_ns = before[1]
@@ -153,12 +153,12 @@ def _lost(capture: Capture, packets: Packets) -> int:
     return (snapshot.dropped_kernel or 0) + (snapshot.dropped_interface or 0) + missed
 
 
-def _examiner(applied: set[str], live: bool, link_type: int) -> Examiner:
+def _examiner(applied: set[str], live: bool, sees_all: bool, link_type: int) -> Examiner:
     """One that knows which answers the filters would have let through; it is loaded when the first is needed."""
     from rawtap.packets.explain import Examiner
 
-    filters_applied = [FrameFilter(each, link_type, live=live) for each in applied]
-    return Examiner(link_type, answers_pass=lambda frame: all(each.passes(frame) for each in filters_applied))
+    wanted = [FrameFilter(each, link_type, live=live) for each in applied]
+    return Examiner(link_type, answers_pass=lambda frame: all(each.passes(frame) for each in wanted), sees_all=sees_all)
 
 
 def _add(examiner: Examiner, batch: Sequence[tuple[int, int, int, int, bytes]]) -> None:

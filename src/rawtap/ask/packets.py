@@ -7,6 +7,7 @@ from pathlib import Path
 
 from anyio.to_thread import run_sync as to_thread
 
+from rawtap.blocking import on_disk
 from rawtap.capture import filters
 from rawtap.errors import CaptureUnreadable, RequestInvalid
 from rawtap.lab.captures import Capture
@@ -38,28 +39,33 @@ async def read(lab: Lab, capture_id: str | None, path: Path | None, question: Qu
     """
     lab.require_open()
     await to_thread(filters.checked, question.expression)
-    capture, path = chosen(lab, capture_id, path)
+    capture, path = await chosen(lab, capture_id, path)
     if capture:
         await capture.notifier.caught_up()
-    source, shown, place = _source_of(capture, path)
-    return await to_thread(read_page, source, question, lab.indexes), shown, place
+    source, shown, place = await on_disk(path or "the capture", _source_of, capture, path)
+    page = await to_thread(read_page, source, question, lab.indexes, abandon_on_cancel=True)
+    return page, shown, place
 
 
-def chosen(lab: Lab, capture_id: str | None, path: Path | None) -> tuple[Capture | None, Path | None]:
+async def chosen(lab: Lab, capture_id: str | None, path: Path | None) -> tuple[Capture | None, Path | None]:
     """The capture that the caller means, or the file. A file may belong to a capture: then both.
 
     Raises:
         CaptureUnknown: There is no such capture.
         CaptureUnreadable: The path is not in a folder that may be read.
         RequestInvalid: Both are given.
+        DiskStalled: The path's disk does not answer.
     """
     if path is None:
         return lab.captures.get(capture_id), None
     if capture_id is not None:
         raise RequestInvalid("capture and path are both given", cure="Give one of them")
-    path = _readable(path, lab.settings)
-    owners = (each for each in lab.captures.all() if path in map(Path.resolve, each.session.files))
-    return next(owners, None), path
+    return await on_disk(path, _found, path, lab.settings, lab.captures.all())
+
+
+def _found(path: Path, settings: Settings, captures: list[Capture]) -> tuple[Capture | None, Path]:
+    path = _readable(path, settings)
+    return next((each for each in captures if path in map(Path.resolve, each.session.files)), None), path
 
 
 def _source_of(capture: Capture | None, path: Path | None) -> tuple[PacketFiles, Path, RingFile]:

@@ -191,6 +191,15 @@ def _require_space(directory: Path) -> None:
         raise no_space(directory, f"{free} bytes are free, the floor is {floor}")
 
 
+def stalled(directory: Path, evidence: str) -> OutputUnwritable:
+    """The error for a file system that does not answer."""
+    return OutputUnwritable(
+        f"the disk of {directory} does not answer",
+        evidence=evidence,
+        cure="See to that file system; what was asked of the capture happens when it answers",
+    )
+
+
 def no_space(directory: Path, evidence: str) -> NoSpace:
     """The error for a file system that is full, or below its floor."""
     return NoSpace(

@@ -112,12 +112,21 @@ def _is_part_of(outage: Outage, moments: Sequence[float]) -> bool:
 
 
 def link_warnings(
-    interface: str, before: LinkState | None, events: Sequence[LinkEvent], guests_ended: Sequence[float]
+    interface: str,
+    before: LinkState | None,
+    events: Sequence[LinkEvent],
+    guests_ended: Sequence[float],
+    *,
+    of_card: bool = False,
 ) -> list[str]:
-    """What happened to the interface while the capture ran, whether it saw packets or not."""
+    """What happened to the interface while the capture ran, whether it saw packets or not.
+
+    `of_card`: it is a guest's own, and it is no wonder that it went with its guest.
+    """
     found = [f"{interface!r} {each.told}" for each in outages(before, events, guests_ended) if each.start]
     for event in events:
-        found += event_warning(interface, event)
+        if not (event.what == "removed" and of_card and guests_ended):
+            found += event_warning(interface, event)
     if (more := len(found) - _SHOWN_WARNINGS) > 0:
         found[_SHOWN_WARNINGS:] = [f"{interface!r} changed {more} more times"]
     return found

@@ -31,6 +31,8 @@ MIN_MAX_BYTES = 4096
 MAX_FILES = 64
 MAX_COMMENT = 1000
 
+_START_SECONDS = 10.0  # a ring of 1 GiB takes some of them to open, on a busy machine
+
 State = Literal["running", "stopped", "failed"]
 Format = Literal["pcap", "pcapng"]
 
@@ -48,6 +50,7 @@ class CaptureRequest:
         files: How many files are kept: with more than 1, a ring of the newest ones.
         format: "pcap" with nanoseconds, or "pcapng", which holds the interface, filter, counters and comment as well.
         guest: What is said of the guest in a pcapng file.
+        of_card: The interface is a guest's own card, which goes when its guest ends.
         comment: A remark of the user's, for a pcapng file.
         max_packets: 0 for no limit.
         max_seconds: 0 for no limit; counted from arming on the monotonic clock.
@@ -63,6 +66,7 @@ class CaptureRequest:
     format: Format = "pcap"
     guest: str = ""
     comment: str = ""
+    of_card: bool = False
 
     def __post_init__(self) -> None:
         filters.checked(self.filter)
@@ -186,7 +190,13 @@ class CaptureSession:
         session = cls(request, source, directory, stem, on_end, trimmer, on_armed)
         session._thread = threading.Thread(target=session._work, name=f"capture-{stem}", daemon=True)
         session._thread.start()
-        session._armed.result()
+        try:
+            session._armed.result(_START_SECONDS)
+        except TimeoutError as error:
+            if not session._armed.cancel():  # it came at the last moment, or is the worker's own error
+                session._armed.result()
+                return session
+            raise files.stalled(directory, f"the capture was not there within {_START_SECONDS:g} s") from error
         return session
 
     @property
@@ -197,7 +207,10 @@ class CaptureSession:
     @property
     def ended_with_guest(self) -> bool:
         """Whether its source was a guest, which has ended."""
-        return self.source.worker.reason == "guest_ended"
+        return self._reason(self.source.worker.reason) == "guest_ended"
+
+    def _reason(self, found: str | None) -> str | None:
+        return "guest_ended" if found == "interface_removed" and self.request.of_card else found
 
     @property
     def started_at(self) -> float:
@@ -267,10 +280,16 @@ class CaptureSession:
         """Ask the capture to end, without waiting."""
         self.source.worker.request_stop()
 
-    def stop(self) -> Snapshot:
-        """End the capture with all that was on the wire by now in the file; harmless when it has ended."""
+    def stop(self, patience: float | None = None) -> Snapshot:
+        """End the capture with all that was on the wire by now in the file; harmless when it has ended.
+
+        With `patience` the state is still "running" where the disk took nothing for so many seconds: the capture ends
+        when the disk answers.
+        """
         self.request_stop()
-        self._ended.wait()
+        saved = -1
+        while not self._ended.wait(patience) and saved < self.saved:
+            saved = self.saved
         return self.snapshot()
 
     def close(self) -> None:
@@ -297,7 +316,7 @@ class CaptureSession:
 
         return Snapshot(
             state="running" if ended is None else "failed" if self._error else "stopped",
-            reason=account.reason,
+            reason=self._reason(account.reason),
             packets=account.saved - segments[0].packets_before,
             bytes=account.wire_bytes - segments[0].bytes_before,
             size_bytes=account.file_bytes + sum(segment.size for segment in segments[:-1]),
@@ -365,7 +384,12 @@ class CaptureSession:
                 floor = files.free_floor(self.directory)
             except BaseException as error:  # noqa: BLE001 - `start` waits for it in another thread and raises it there
                 stack.close()
-                self._armed.set_exception(error)
+                if self._armed.set_running_or_notify_cancel():
+                    self._armed.set_exception(error)
+                return
+            if not self._armed.set_running_or_notify_cancel():  # the disk took too long: nobody waits any more
+                self._let_go()
+                self._series.remove()
                 return
             if self.on_armed:
                 self.on_armed(self)

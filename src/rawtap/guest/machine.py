@@ -35,6 +35,7 @@ from rawtap.host.children import Child, stream_of
 _STDERR_BYTES = 16384
 _TAIL_CHARACTERS = 1500
 _LOST_SECONDS = 5.0  # between the monitor's end and the process's
+_KILL_SECONDS = 5.0  # between SIGKILL and the end of a process with much memory, on a busy machine
 _QUIT_SECONDS = 0.7  # for each of quit, SIGTERM: a client gives a server two seconds to end
 
 
@@ -358,7 +359,11 @@ class Machine:
                 await self._wait_exit(None)
 
     async def end(self) -> Exit:
-        """End QEMU now: quit over QMP, then SIGTERM, then SIGKILL. Harmless when it has ended; cannot be cancelled."""
+        """End QEMU now: quit over QMP, then SIGTERM, then SIGKILL. Harmless when it has ended; cannot be cancelled.
+
+        Raises:
+            GuestFailed: The kernel holds it; this may be called again.
+        """
         with anyio.CancelScope(shield=True):
             await self._end()
         return self._watcher.result()
@@ -372,7 +377,12 @@ class Machine:
                 patience = _QUIT_SECONDS
                 self._ending = step
                 signal()
-            await self._wait_exit(None)
+            if not await self._wait_exit(_KILL_SECONDS):
+                raise GuestFailed(
+                    f"QEMU does not end, not even by SIGKILL: the guest {self.name}",
+                    evidence=f"the kernel holds the process {self.pid}, as it does while a disk does not answer",
+                    cure="See to the disks of its drives; then qemu_shutdown releases the rest",
+                )
         finally:
             self.console.close()
             await self._stack.aclose()

@@ -134,8 +134,18 @@ def start(
                 tied=tied,
                 session=session,
             )
+        child = Child(pid, ours_in, ours_out, ours_err, _pidfd(pid))
         near.pop_all()
-    return Child(pid, ours_in, ours_out, ours_err, os.pidfd_open(pid))
+    return child
+
+
+def _pidfd(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except OSError:  # no descriptor is left: a child that nobody could end must not be
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def _stream(

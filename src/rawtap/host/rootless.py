@@ -23,7 +23,7 @@ import threading
 from pathlib import Path
 
 from rawtap.errors import RootlessUnavailable
-from rawtap.host import privileges
+from rawtap.host import br_netfilter, privileges
 from rawtap.host.privileges import Capability
 
 _CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWNET = 0x00020000, 0x10000000, 0x40000000  # linux/sched.h
@@ -85,6 +85,7 @@ def _enter() -> None:
     Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1", encoding="ascii")
     Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1", encoding="ascii")
     _bring_up_loopback()
+    br_netfilter.switch_off()  # what stays on the doctor tells, and each capture on a bridge what came of it
     # Have /sys show this namespace: libpcap reads there what an interface dropped. A container may forbid it; then
     # the host's stays, where our interfaces are missing: each capture then says that their own drops are not known.
     if _libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None) == 0:

@@ -19,7 +19,8 @@ from starlette.types import Receive, Scope, Send
 
 from rawtap.errors import RawtapError, ServerLimit
 from rawtap.http.answers import Held, Watched, refusal, rpc_error
-from rawtap.http.clients import SESSION_HEADER, Client, Clients, is_stream, knows_sessions, session_of
+from rawtap.http.client import SESSION_HEADER, Client, is_stream, knows_sessions, session_of
+from rawtap.http.clients import Clients
 from rawtap.http.connections import connection_of
 from rawtap.http.options import HttpSettings
 

@@ -18,7 +18,8 @@ from mcp.shared.inbound import MCP_METHOD_HEADER, MCP_NAME_HEADER, MCP_PROTOCOL_
 from starlette.middleware.cors import CORSMiddleware
 
 from rawtap.host.pasta import Pasta
-from rawtap.http.clients import SESSION_HEADER, Clients
+from rawtap.http.client import SESSION_HEADER
+from rawtap.http.clients import Clients
 from rawtap.http.connections import ACCEPTED_AT_ONCE, WAITING, Crowd
 from rawtap.http.door import Names
 from rawtap.http.gateway import Gateway

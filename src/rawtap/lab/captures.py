@@ -13,12 +13,14 @@ import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.to_thread import run_sync as to_thread
 
+from rawtap.blocking import DISK_SECONDS, in_turn, on_disk, to_their_end
+from rawtap.capture.files import stalled
 from rawtap.capture.interface import InterfaceSource
 from rawtap.capture.notifier import Notifier
 from rawtap.capture.session import CaptureRequest, CaptureSession, Snapshot
 from rawtap.capture.source import Source
 from rawtap.capture.trimmer import Trimmer
-from rawtap.errors import CaptureFailed, CaptureUnknown, ServerExhausted
+from rawtap.errors import CaptureFailed, CaptureUnknown, ServerExhausted, ServerStopping
 from rawtap.lab.chronicle import Chronicle
 from rawtap.limits import require_room
 from rawtap.packets.tail import Part
@@ -124,7 +126,9 @@ class Captures:
     on_change: Callable[[Capture, bool], object] | None = None
     _by_id: dict[str, Capture] = field(default_factory=dict)
     _counter: int = 0
-    _opening: int = 0
+    _opening: list[anyio.Event] = field(default_factory=list)  # each is set when it has started, or is gone
+    _stalled: set[str] = field(default_factory=set)  # those whose end was waited for in vain
+    _closing: bool = False
     _trimmer: Trimmer | None = None
     _trimmer_lock: anyio.Lock = field(default_factory=anyio.Lock)
     # Of their own: those that hang take no thread from anybody else.
@@ -185,16 +189,16 @@ class Captures:
                 await self._kept(),
                 partial(self.chronicle.capture_armed, capture_id),
             )
-        try:
-            await feed.attach()
-            await checkpoint_if_cancelled()
-        except BaseException:  # nobody will learn of this capture
-            with anyio.CancelScope(shield=True):
-                await feed.cut()
-                await to_thread(session.discard)
-            raise
-        capture = Capture(capture_id, session, feed, observation, Notifier(session))
-        self._by_id[capture_id] = capture
+            try:
+                await feed.attach()
+                await checkpoint_if_cancelled()
+                self._require_open()
+            except BaseException:  # nobody will learn of this capture
+                with anyio.CancelScope(shield=True):
+                    await in_turn(feed.cut, partial(on_disk, session.path, session.discard))
+                raise
+            capture = Capture(capture_id, session, feed, observation, Notifier(session))
+            self._by_id[capture_id] = capture
         self._forget_old()
         self._tell_of(capture_id, False)
         return capture
@@ -202,13 +206,19 @@ class Captures:
     @contextmanager
     def _counted_start(self) -> Iterator[None]:
         """Hold the limit on captures, counting those that are being opened."""
-        running = self._opening + sum(capture.session.running for capture in self._by_id.values())
+        running = len(self._opening) + sum(capture.session.running for capture in self._by_id.values())
         require_room(running, self.settings.max_captures, "captures are running", "qemu_pcap_stop ends one")
-        self._opening += 1
+        over = anyio.Event()
+        self._opening.append(over)
         try:
             yield
         finally:
-            self._opening -= 1
+            self._opening.remove(over)
+            over.set()
+
+    def _require_open(self) -> None:
+        if self._closing:
+            raise ServerStopping("the server is stopping", cure="Start it again")
 
     async def _kept(self) -> Trimmer:
         """The trimmer of capture files, started with the first of them."""
@@ -237,11 +247,20 @@ class Captures:
         """A capture's row as it is now; one that has just begun says only `at_once` why it is empty."""
         return await self._report(capture, capture.session.snapshot(), at_once=at_once)
 
-    async def stop(self, capture: Capture) -> CaptureReport:
-        """End a capture with everything that was on the wire in its file; one that has ended is reported again."""
+    async def stop(self, capture: Capture, patience: float = DISK_SECONDS) -> CaptureReport:
+        """End a capture with everything that was on the wire in its file; one that has ended is reported again.
+
+        One whose disk takes nothing for `patience` seconds is reported as it is: running, with an error that says so.
+        """
         with anyio.CancelScope(shield=True):
             await capture.feed.cut()
-            snapshot = await to_thread(capture.session.stop)
+            snapshot = await to_thread(capture.session.stop, patience)
+        if snapshot.state == "running":
+            self._stalled.add(capture.id)
+            seen = f"it took nothing for {DISK_SECONDS:g} s since the stop; {snapshot.size_bytes} bytes are in the file"
+            snapshot = replace(snapshot, error=stalled(self.settings.capture_dir, seen))
+        else:
+            self._stalled.discard(capture.id)
         return await self._report(capture, snapshot)
 
     async def _report(self, capture: Capture, snapshot: Snapshot, *, at_once: bool = False) -> CaptureReport:
@@ -260,15 +279,17 @@ class Captures:
     async def discard(self, capture: Capture) -> None:
         """End a capture and forget it, with its files."""
         del self._by_id[capture.id]
-        await capture.feed.cut()
-        await to_thread(capture.session.discard)
+        await in_turn(capture.feed.cut, partial(on_disk, capture.session.path, capture.session.discard))
 
     async def stop_those(
         self, which: Callable[[Capture], bool], *, ended_since: float | None = None
     ) -> list[CaptureReport]:
-        """Stop those that run; all are asked before the first is waited for.
+        """Stop those that run, at once; all are asked before the first is waited for. It is not to be cancelled.
 
         `ended_since`: and report those that were started after it and that their guest's end has ended.
+
+        Raises:
+            BaseException: One that could not be stopped, or a group of them; the others are.
         """
 
         def is_wanted(session: CaptureSession) -> bool:
@@ -279,13 +300,32 @@ class Captures:
         for capture in wanted:
             capture.feed.over()
             capture.session.request_stop()
-        return [await self.stop(capture) for capture in wanted]
+        # Who was waited for in vain is not waited for again at each step of a guest's end.
+        patience = {True: 0.0, False: DISK_SECONDS}
+        with anyio.CancelScope(shield=True):
+            return await to_their_end(self.stop(each, patience[each.id in self._stalled]) for each in wanted)
+        raise RuntimeError("a shielded stop was cut short")
 
     async def close(self) -> None:
-        """End all, wait until the kernel has taken back their sockets, and end their trimmer."""
-        await self.stop_those(lambda _: True)
-        for capture in self.all():
-            await capture.feed.cut()
-            await to_thread(capture.session.close)
+        """End all, wait until the kernel has taken back their sockets, and end their trimmer.
+
+        Those whose disk does not answer are left to their threads.
+
+        Raises:
+            BaseException: What failed, or a group of it; all the rest is ended.
+        """
+        self._closing = True
+        for starting in list(self._opening):
+            await starting.wait()
+        await in_turn(partial(self.stop_those, lambda _: True), self._close_all, self._close_trimmer)
+
+    async def _close_all(self) -> None:
+        await to_their_end(self._close(each) for each in self.all() if each.id not in self._stalled)
+
+    @staticmethod
+    async def _close(capture: Capture) -> None:
+        await in_turn(capture.feed.cut, partial(on_disk, capture.session.path, capture.session.close))
+
+    async def _close_trimmer(self) -> None:
         if self._trimmer:
-            await to_thread(self._trimmer.close)
+            await on_disk(self.settings.capture_dir, self._trimmer.close)

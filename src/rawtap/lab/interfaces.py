@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from functools import partial
 
 import anyio
 from anyio.to_thread import run_sync as to_thread
@@ -18,6 +17,7 @@ from rawtap.errors import InterfaceNotAllowed, NetworkError, NoSuchInterface
 from rawtap.guest.profile import TRUSTED_BRIDGES
 from rawtap.lab.captures import Capture, Captures, InterfaceFeed
 from rawtap.lab.observation import GuestNic, Observation, Scene
+from rawtap.lab.passages import Passages
 from rawtap.network import watch
 from rawtap.network.links import Link
 from rawtap.network.watch import Change, Watcher
@@ -63,16 +63,18 @@ class Interfaces:
         """What may be captured: interfaces that rawtap made, those of the built-in profiles, the operator's."""
         return frozenset(self.made() | self.scene.others)
 
-    async def capture(self, request: CaptureRequest, *, ours: bool = False) -> Capture:
-        """Start a capture of an interface; it is armed when this returns. `ours`: it is a guest's own card.
+    async def capture(self, request: CaptureRequest) -> Capture:
+        """Start a capture of an interface; it is armed when this returns.
 
         Raises:
             CaptureError: One of its kinds; no capture and no file is left.
         """
         watcher = await self.watching()
         before = await to_thread(watcher.look)
-        link = self._allowed(request.interface, before.find(request.interface), ours=ours)
-        observation = await to_thread(partial(Observation, watcher, link, before, scene=lambda: self.scene))
+        link = self._allowed(request.interface, before.find(request.interface), ours=request.of_card)
+        observation = Observation(watcher, link, before, scene=lambda: self.scene)
+        if link.kind == "bridge":
+            observation.passages = await to_thread(Passages.open, link.index, observation.ports())
         feed = InterfaceFeed(InterfaceSource(link.index, self.settings.ring_bytes))
         try:
             return await self.captures.start(request, feed, observation)

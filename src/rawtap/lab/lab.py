@@ -15,20 +15,29 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Self
 
 import anyio
 from anyio.to_thread import run_sync as to_thread
 
+from rawtap.blocking import in_turn, on_disk, to_their_end
 from rawtap.capture.session import CaptureRequest
-from rawtap.errors import GuestAlreadyRunning, GuestNotRunning, RawtapError, RequestInvalid, ServerStopping
+from rawtap.errors import (
+    GuestAlreadyRunning,
+    GuestFailed,
+    GuestNotRunning,
+    RawtapError,
+    RequestInvalid,
+    ServerStopping,
+)
 from rawtap.guest import profile as profiles
 from rawtap.guest.machine import Machine
 from rawtap.guest.paths import allowed_for
 from rawtap.guest.profile import MachineSpec, Profile
 from rawtap.lab import outside
 from rawtap.lab.bridges import Bridges, Shares
-from rawtap.lab.captures import Capture, Captures
+from rawtap.lab.captures import Capture, CaptureReport, Captures
 from rawtap.lab.card import Card, Held
 from rawtap.lab.chronicle import Chronicle
 from rawtap.lab.guests import Booted, BootRequest, Ended, Guest
@@ -54,6 +63,14 @@ async def _silent(_: str) -> None:
     """A `Report` that nobody reads."""
 
 
+@dataclass(frozen=True)
+class _Boot:
+    """One in progress; `over` is set when it is a guest, or nothing of it is left."""
+
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    over: anyio.Event = field(default_factory=anyio.Event)
+
+
 @dataclass
 class Lab:
     """Guests, networks and captures by name. Open it with ``async with``; leaving releases everything.
@@ -73,7 +90,7 @@ class Lab:
     captures: Captures = field(init=False)
     bridges: Bridges = field(init=False)
     interfaces: Interfaces = field(init=False)
-    _booting: dict[str, anyio.Event] = field(default_factory=dict)  # set when it is a guest, or nothing of it is left
+    _booting: dict[str, _Boot] = field(default_factory=dict)
     _stopping: bool = False
 
     def __post_init__(self) -> None:
@@ -89,21 +106,21 @@ class Lab:
         self._stopping = True
         with anyio.CancelScope(shield=True):
             try:
-                async with anyio.create_task_group() as group:
-                    for guest in list(self.guests.values()):
-                        group.start_soon(self._release_or_log, guest)
-            finally:
-                try:
-                    await self.captures.close()
-                finally:
-                    await self.interfaces.close()
+                await in_turn(self._end_boots, self._release_all, self.captures.close, self.interfaces.close)
+            except* RawtapError as group:  # there is no call left to tell
+                for error in group.exceptions:
+                    logger.error("at the end: %s", error)  # noqa: TRY400
 
-    async def _release_or_log(self, guest: Guest) -> None:
-        """At the end one guest that cannot be released must not keep the others; there is no call left to tell."""
-        try:
-            await self._release(guest)
-        except RawtapError as error:
-            logger.error("could not release the guest %s: %s", guest.machine.name, error)  # noqa: TRY400
+    async def _end_boots(self) -> None:
+        """Cancel the boots in progress, and wait until each is a guest, or nothing of it is left."""
+        boots = list(self._booting.values())
+        for boot in boots:
+            boot.scope.cancel()
+        for boot in boots:
+            await boot.over.wait()
+
+    async def _release_all(self) -> None:
+        await to_their_end(self._release(guest) for guest in list(self.guests.values()))
 
     # ------------------------------------------------------------------ guests
 
@@ -116,31 +133,42 @@ class Lab:
         name = request.name
         if (other := self._booting.get(name)) is not None:
             with anyio.move_on_after(_OTHER_BOOT_SECONDS):  # it may be cancelled, and on its way down
-                await other.wait()
-        self.require_open()
+                await other.over.wait()
         if (previous := self.guests.get(name)) is not None:
             await previous.machine.settle()
+        self.require_open()
         self._require_free(name)
         if request.capture and not request.network:
             raise RequestInvalid("capture=true needs a network", cure="Boot with network=true as well")
         if request.services and not request.network:
             raise RequestInvalid("services=true needs a network", cure="Boot with network=true as well")
         self._require_room(name)
-        over = self._booting[name] = anyio.Event()
+        boot = self._booting[name] = _Boot()
         try:
-            if (previous := self.guests.get(name)) is not None:
-                await self._release(previous)
-            started = anyio.current_time()
-            root, profile = profiles.choose(request.project_root, request.profile)
-            allowed = allowed_for(root, self.settings.image_dirs)
-            reach = allowed.folders if self.settings.open_monitor else ()
-            spec = replace(profiles.resolve(root, profile, request.options, allowed), reach=reach)
-            async with AsyncExitStack() as stack:
-                booted = await self._start(request, spec, stack, report)
-                return replace(booted, elapsed=anyio.current_time() - started)
+            with boot.scope:
+                return await self._boot(request, report)
         finally:
             del self._booting[name]
-            over.set()
+            boot.over.set()
+        raise self._stopped()
+
+    async def _boot(self, request: BootRequest, report: Report) -> Booted:
+        if (previous := self.guests.get(request.name)) is not None:
+            await self._release(previous)
+        started = anyio.current_time()
+        named = (request.options.kernel, *(drive.path for drive in request.options.extra_drives))
+        where = " or ".join(map(str, filter(None, (request.project_root or Path.cwd(), *named))))
+        spec = await on_disk(where, self._spec, request)
+        async with AsyncExitStack() as stack:
+            booted = await self._start(request, spec, stack, report)
+            return replace(booted, elapsed=anyio.current_time() - started)
+
+    def _spec(self, request: BootRequest) -> MachineSpec:
+        """What to boot; asks the disks."""
+        root, profile = profiles.choose(request.project_root, request.profile)
+        allowed = allowed_for(root, self.settings.image_dirs)
+        reach = allowed.folders if self.settings.open_monitor else ()
+        return replace(profiles.resolve(root, profile, request.options, allowed), reach=reach)
 
     def _require_free(self, name: str) -> None:
         if not _GUEST_NAME.fullmatch(name):
@@ -262,17 +290,27 @@ class Lab:
         return guest.ended
 
     async def _take_down(self, guest: Guest) -> Ended:
-        exit_ = await guest.machine.end()
-        held = [card.held() for card in guest.cards]
-        ending = {name for card in guest.cards for name in card.ending()}
+        stopped: list[CaptureReport] = []
+
+        async def stop_captures() -> None:
+            stopped.extend(await self._stop_captures_of(guest))
+
         try:
-            stopped = await self.captures.stop_those(
-                lambda each: each is guest.capture or each.interface in ending, ended_since=guest.machine.started_at
-            )
-        finally:
-            await guest.stack.aclose()
+            exit_ = await guest.machine.end()
+        except GuestFailed:  # it has its TAP, which keeps the bridge: a later call may release them
+            await stop_captures()
+            raise
+        held = [card.held() for card in guest.cards]
+        await in_turn(stop_captures, guest.stack.aclose)
         released, standing = await self._what_is_gone(guest, held)
         return Ended(exit_, guest.machine.console.show(0, None), released, standing, tuple(stopped))
+
+    async def _stop_captures_of(self, guest: Guest) -> list[CaptureReport]:
+        """Stop those that no other guest is on."""
+        ending = {name for card in guest.cards for name in card.ending()}
+        return await self.captures.stop_those(
+            lambda each: each is guest.capture or each.interface in ending, ended_since=guest.machine.started_at
+        )
 
     @staticmethod
     async def _what_is_gone(guest: Guest, held: Sequence[Held]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -335,4 +373,8 @@ class Lab:
     def require_open(self) -> None:
         """Raise ServerStopping once the server is on its way down."""
         if self._stopping:
-            raise ServerStopping("the server is stopping", cure="Start it again")
+            raise self._stopped()
+
+    @staticmethod
+    def _stopped() -> ServerStopping:
+        return ServerStopping("the server is stopping", cure="Start it again")

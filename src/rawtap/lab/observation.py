@@ -77,9 +77,7 @@ class Look:
 
 @dataclass(eq=False)
 class Observation:
-    """One capture's. Made before it is armed, in a worker thread; `end` is called by the capture's own thread.
-
-    Making one raises CaptureError where it may not look.
+    """One capture's. Made before it is armed; `end` is called by the capture's own thread.
 
     Attributes:
         link: The captured interface as it was in `before`.
@@ -92,20 +90,17 @@ class Observation:
     link: Link
     before: Sight
     scene: Callable[[], Scene]
-    passages: Passages | None = field(init=False, default=None)
+    passages: Passages | None = None
     _taps_before: dict[int, tuple[str, GuestNic]] = field(init=False)
     _last: Look | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._taps_before = self.scene().found_in(self.before)
-        if self.link.kind == "bridge":
-            taps = [
-                (nic.guest, tap, index) for index, (tap, nic) in self._taps_before.items() if self._is_port(index, nic)
-            ]
-            self.passages = Passages.open(self.link.index, taps)
 
-    def _is_port(self, index: int, nic: GuestNic) -> bool:
-        return nic.bridge == self.link.name and index in self.before.links
+    def ports(self) -> list[tuple[str, str, int]]:
+        """The TAPs that are on the captured bridge from its start on: whose each is, its name, its index."""
+        found = [(nic, tap, index) for index, (tap, nic) in self._taps_before.items() if index in self.before.links]
+        return [(nic.guest, tap, index) for nic, tap, index in found if nic.bridge == self.link.name]
 
     def end(self, packets: int) -> None:
         """Look for the last time, when nothing more comes in."""
@@ -141,15 +136,11 @@ class Observation:
         look = self._look(empty=empty) if running else self._last or Look(self.scene(), unknown="the last look failed")
         evidence = self._evidence(look, session, snapshot)
         ended = [guest.ended for guest in evidence.guests if guest.ended is not None]
-        events = [each for each in evidence.events if not (each.what == "removed" and self._is_a_guests_own(evidence))]
-        warnings = link_warnings(evidence.interface, evidence.before, events, ended)
+        warnings = link_warnings(
+            evidence.interface, evidence.before, evidence.events, ended, of_card=session.request.of_card
+        )
         warnings += map(str, self.passages.look() if self.passages else ())
         return warnings, explain_empty(evidence) if empty else None
-
-    @staticmethod
-    def _is_a_guests_own(evidence: Evidence) -> bool:
-        """Whether the interface is the card of a guest that has ended, with which it goes."""
-        return any(each.tap == evidence.interface and each.ended is not None for each in evidence.guests)
 
     def _evidence(self, look: Look, session: CaptureSession, snapshot: Snapshot) -> Evidence:
         sight = look.sight

@@ -134,7 +134,7 @@ class TapCard:
     async def capture(self, request: CaptureRequest) -> Capture:
         """Start a capture of its TAP, by libpcap."""
         async with self._unless_the_guest_is_gone():
-            return await self.interfaces.capture(request, ours=True)
+            return await self.interfaces.capture(replace(request, of_card=True))
 
     @asynccontextmanager
     async def sender(self, interface: str) -> AsyncIterator[Sender]:

@@ -10,13 +10,14 @@ from rawtap.packets.findings import MAX_PENDING, MILLISECOND, SECOND, SHOWN, Fin
 
 _TIMES = 1000  # answers of one pair that the median is of
 _COPIES = MILLISECOND  # within it the same packet is a copy that the capture took at another place
+_TOLD = 4  # requests of a pair
 _SAMPLE = 512  # bytes of a request that are kept, for a filter to be asked about its answer
 
 
 @dataclass(frozen=True)
 class Exchange:
     """What one party asked of another by one protocol. `unanswered` have had their time; seconds are None where
-    nothing was answered."""
+    nothing was answered. `told` are the first requests, by their numbers, and what became of each."""
 
     kind: str
     asker: str
@@ -27,6 +28,7 @@ class Exchange:
     retransmitted: int
     median_seconds: float | None
     greatest_seconds: float | None
+    told: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -35,6 +37,7 @@ class Request:
 
     pair: tuple[str, str]
     says: str
+    name: str
     first: int
     last: int
     numbers: list[int]
@@ -42,6 +45,14 @@ class Request:
     refused: bool = False
     content: tuple[int, int] | None = None
     instead: Callable[[Findings], None] | None = None  # adds what came in place of the answer
+    answer: int = 0  # the number of the packet that answered
+
+    @property
+    def outcome(self) -> str:
+        """What became of it."""
+        if self.answer:
+            return f"answered by {self.answer}"
+        return "answered wrongly" if self.instead else "refused" if self.refused else "not answered"
 
 
 @dataclass(slots=True)
@@ -54,6 +65,7 @@ class _Tally:
     greatest: int = 0
     latest: int = 0  # the number of the last packet that answered
     times: list[int] = field(default_factory=list)
+    told: list[Request] = field(default_factory=list)
 
 
 class Requests:
@@ -68,8 +80,8 @@ class Requests:
         self._pairs: dict[tuple[str, str], _Tally] = {}
         self.passed = False
 
-    def ask(self, key: Hashable, pair: tuple[str, str], packet: Packet, says: str) -> Request | None:
-        """Count a request, or its repetition; None where there is no room for one more."""
+    def ask(self, key: Hashable, pair: tuple[str, str], packet: Packet, says: str, name: str = "") -> Request | None:
+        """Count a request, or its repetition; None where there is no room for one more. `name` is its numbers."""
         request = self.pending.get(key)
         tally = self._pairs.get(pair)
         if request is not None and tally is not None:
@@ -86,7 +98,9 @@ class Requests:
         if tally is None:
             tally = self._pairs[pair] = _Tally(packet.frame.data[:_SAMPLE], packet.frame.length)
         tally.requests += 1
-        request = self.pending[key] = Request(pair, says, packet.at, packet.at, [packet.number])
+        request = self.pending[key] = Request(pair, says, name, packet.at, packet.at, [packet.number])
+        if name and len(tally.told) < _TOLD:
+            tally.told.append(request)
         return request
 
     def answer(self, key: Hashable, at: int) -> Request | None:
@@ -110,7 +124,7 @@ class Requests:
             return None
         request = self.answer(key, packet.at)
         if request is not None:
-            self._pairs[request.pair].latest = packet.number
+            self._pairs[request.pair].latest = request.answer = packet.number
         return request
 
     def refuse(self, key: Hashable) -> None:
@@ -135,6 +149,7 @@ class Requests:
                 self.kind, *pair, tally.requests, tally.answered, unanswered.get(pair, 0), tally.retransmitted,
                 round(median(tally.times) / SECOND, 6) if tally.times else None,
                 round(tally.greatest / SECOND, 6) if tally.times else None,
+                tuple(f"{each.name} in {each.numbers[0]}: {each.outcome}" for each in tally.told),
             )  # fmt: skip
 
     def settle(self, until: int, findings: Findings, answer_passes: Callable[[bytes, int], bool]) -> list[str]:

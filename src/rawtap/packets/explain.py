@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from rawtap.packets import answers
 from rawtap.packets.exchanges import Exchange, Requests
@@ -20,7 +21,8 @@ from rawtap.packets.judges.frames import FrameJudge
 from rawtap.packets.judges.leases import LeaseJudge
 from rawtap.packets.judges.names import NameJudge
 from rawtap.packets.judges.neighbors import NeighborJudge
-from rawtap.packets.transport import Quoted
+from rawtap.packets.judges.unread import UnreadJudge
+from rawtap.packets.transport import Icmp, Igmp, Quoted, Tcp, Udp
 
 __all__ = ["Examiner", "Exchange", "Finding", "Verdict"]
 
@@ -35,15 +37,26 @@ class Verdict:
     examined: int
 
 
+class Judge(Protocol):
+    """Sees the packets that concern it, in their order."""
+
+    def see(self, packet: Packet) -> None: ...
+
+
 class Examiner:
     """Judges the packets of one capture.
 
     `answers_pass` tells whether the capture's filter lets a frame pass; without it everything is taken to pass.
+    `sees_all` is whether the capture stands where all that a host is told comes by; of a file that is not known.
     """
 
-    def __init__(self, link_type: int, *, answers_pass: Callable[[bytes], bool] | None = None) -> None:
+    def __init__(
+        self, link_type: int, *, answers_pass: Callable[[bytes], bool] | None = None, sees_all: bool = True
+    ) -> None:
         self._link_type = link_type
         self._answers_pass = answers_pass
+        self._sees_all = sees_all
+        self._unread = UnreadJudge()
         self._findings = Findings()
         self.examined = 0  # packets
         self._frames = FrameJudge(self._findings)
@@ -53,16 +66,25 @@ class Examiner:
         self._echoes = EchoJudge(self._findings, self._refused)
         self._fragments = FragmentJudge(self._findings)
         self._connections = ConnectionJudge(self._findings, self._connection_passes)
-        self._judges = (
-            self._frames, self._neighbors, self._leases, self._names, self._echoes, self._fragments, self._connections,
-        )  # fmt: skip
+        # Each packet is shown to the first two, who say what is wrong with it alone, and then to whom it concerns.
+        self._by_transport: dict[type, tuple[Judge, ...]] = {
+            Tcp: (self._connections,),
+            Udp: (self._leases, self._names, self._unread),
+            Icmp: (self._echoes,),
+            Igmp: (),
+        }
 
     def add(self, number: int, time_ns: int, length: int, data: bytes) -> None:
         """Show the next packet: its number in the file, when it was captured, its length on the wire, its bytes."""
         self.examined += 1
         packet = Packet(number, time_ns, parse(data, length, self._link_type))
-        for judge in self._judges:
+        frame = packet.frame
+        self._frames.see(packet)
+        self._neighbors.see(packet)
+        for judge in self._by_transport.get(type(frame.transport), (self._unread,)):
             judge.see(packet)
+        if frame.ip is not None and frame.ip.fragment is not None:
+            self._fragments.see(packet)
 
     def result(self, until_ns: int, lost: int = 0) -> Verdict:
         """What is to be said at `until_ns`, when the capture ended or has come to; more packets may be added after it.
@@ -70,8 +92,11 @@ class Examiner:
         `lost` packets were dropped by the capture, or overwritten by its ring.
         """
         findings = self._findings.copy()
-        notes: list[str] = [*self._frames.settle(findings), *self._names.notes()]
-        for requests in self._requests:
+        notes: list[str] = [*self._frames.settle(findings), *self._names.notes(), *self._unread.notes()]
+        is_blind = self._neighbors.only_broadcasts and not self._sees_all
+        if is_blind:
+            notes.append("No frame to a single host is here: answers could not be seen, and are not missed")
+        for requests in self._requests if not is_blind else ():
             notes += requests.settle(until_ns, findings, self._answer_passes)
         self._leases.settle(until_ns, findings)
         notes += self._connections.settle(until_ns, findings)

@@ -97,6 +97,16 @@ def ip_text(address: bytes) -> str:
     return inet_ntop(AF_INET if len(address) == 4 else AF_INET6, address)
 
 
+def protocol_name(number: int) -> str:
+    """Of what an IP packet carries."""
+    return _PROTOCOLS.get(number, f"IP protocol {number}")
+
+
+def ethernet_name(kind: int) -> str:
+    """Of what an Ethernet frame carries."""
+    return _KINDS.get(kind, f"Ethernet type 0x{kind:04x}")
+
+
 def mac_text(address: bytes) -> str:
     return address.hex(":")
 

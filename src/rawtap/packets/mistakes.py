@@ -9,8 +9,8 @@ found.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
-from functools import reduce
 
 SWAPPED = "its bytes are swapped (written in the byte order of a little-endian processor)"
 _WORD = 0xFFFF
@@ -112,58 +112,55 @@ def checksum(
         behind: Padding that follows.
     """
     zeroed = covered[:at] + b"\0\0" + covered[at + 2 :]
-    right = _folded(zeroed, addresses, protocol, len(zeroed)) ^ _WORD
-    if found in {right, right or _WORD}:
-        return ""
-    if found == swapped(right):
-        return SWAPPED
-    for text, value in _sums(zeroed, addresses, protocol, header, behind):
-        if found == value ^ _WORD:
+    carries = 0
+    for text, plain in _sums(zeroed, addresses, protocol, header, behind):
+        carries = carries or plain
+        value = _folded(plain) ^ _WORD
+        if found in {value, value or _WORD}:
             return text
-        if found == value:
-            return "it is not complemented" + (f", and {text}" if text else "")
-        if found == swapped(value ^ _WORD):
-            return f"its bytes are swapped, and {text}"
+        for mistake, wrong in (("it is not complemented", value ^ _WORD), (SWAPPED, swapped(value))):
+            if found == wrong:
+                return f"{mistake}, and {text}" if text else mistake
+    if found == ~carries & _WORD:
+        return "its carries were not added"
     return "it was not filled in" if found == 0 else ""
 
 
 def _sums(zeroed: bytes, addresses: bytes, protocol: int, header: int, behind: bytes) -> Iterator[tuple[str, int]]:
-    """Sums as they come out by a mistake, not complemented."""
-    size = len(zeroed)
-    yield "", _folded(zeroed, addresses, protocol, size)
+    """The right sum, and sums as they come out by a mistake; all before their carries are added."""
+    data, pseudo, size = _plain(zeroed), _plain(addresses), len(zeroed) if addresses else 0
+    more = protocol + size if addresses else 0
+    yield "", data + pseudo + more
     if addresses:
-        half = len(addresses) // 2
-        yield "it was made without the pseudo header", _folded(zeroed)
-        yield "its pseudo header has no length", _folded(zeroed, addresses, protocol)
-        yield "its pseudo header has no protocol", _folded(zeroed, addresses, 0, size)
-        yield "its pseudo header has no source address", _folded(zeroed, addresses[half:], protocol, size)
-        yield "its pseudo header has no destination address", _folded(zeroed, addresses[:half], protocol, size)
-        yield (
-            "the length in its pseudo header has its bytes swapped",
-            _folded(zeroed, addresses, protocol, swapped(size)),
-        )
-        yield "the protocol in its pseudo header has its bytes swapped", _folded(zeroed, addresses, protocol << 8, size)
-        for more in (8, 12, 20):
-            text = f"the length in its pseudo header is {more} bytes too high"
-            yield text, _folded(zeroed, addresses, protocol, size + more)
-    if 0 < header < size:
-        yield "it was made over the header alone", _folded(zeroed[:header], addresses, protocol, size)
-        yield "it was made over the data alone", _folded(zeroed[header:], addresses, protocol, size)
-    if size % 2:
-        yield "the last, odd byte is left out", _folded(zeroed[:-1], addresses, protocol, size)
-        last = zeroed[:-1] + b"\0" + zeroed[-1:]
-        yield "the last, odd byte stands for the low half of its word", _folded(last, addresses, protocol, size)
+        source = _plain(addresses[: len(addresses) // 2])
+        yield "it was made without the pseudo header", data
+        yield "its pseudo header has no length", data + pseudo + protocol
+        yield "its pseudo header has no protocol", data + pseudo + size
+        yield "its pseudo header has no source address", data + pseudo - source + more
+        yield "its pseudo header has no destination address", data + source + more
+        text = "the length in its pseudo header has its bytes swapped"
+        yield text, data + pseudo + protocol + swapped(size & _WORD)
+        yield "the protocol in its pseudo header has its bytes swapped", data + pseudo + (protocol << 8) + size
+        for high in (8, 12, 20):
+            yield f"the length in its pseudo header is {high} bytes too high", data + pseudo + more + high
+    if 0 < header < len(zeroed):
+        of_header = _plain(zeroed[:header])
+        yield "it was made over the header alone", of_header + pseudo + more
+        yield "it was made over the data alone", _plain(zeroed[header:]) + pseudo + more
+    if len(zeroed) % 2:
+        last = zeroed[-1]
+        yield "the last, odd byte is left out", data - (last << 8) + pseudo + more
+        yield "the last, odd byte stands for the low half of its word", data - (last << 8) + last + pseudo + more
     if behind.strip(b"\0"):
-        yield "the padding is summed as well", _folded(zeroed + behind, addresses, protocol, size)
-    yield "its carries were not added", _plain(zeroed, addresses, protocol + (size if addresses else 0)) & _WORD
+        yield "the padding is summed as well", _plain(zeroed + behind) + pseudo + more
 
 
-def _plain(data: bytes, addresses: bytes, more: int) -> int:
-    words = addresses + data + b"\0" * (len(data) % 2)
-    return sum(int.from_bytes(words[at : at + 2], "big") for at in range(0, len(words), 2)) + more
+def _plain(data: bytes) -> int:
+    """The sum of 16-bit words, carries and all."""
+    words = data + b"\0" if len(data) % 2 else data
+    return sum(struct.unpack(f"!{len(words) // 2}H", words))
 
 
-def _folded(data: bytes, addresses: bytes = b"", protocol: int = 0, size: int = 0) -> int:
-    """The ones' complement sum; of the pseudo header its length's and protocol's words, where there are addresses."""
-    total = _plain(data, addresses, protocol + size if addresses else 0)
-    return reduce(lambda value, _: (value & _WORD) + (value >> 16), range(3), total)
+def _folded(total: int) -> int:
+    """The ones' complement sum: carries are added until there are none."""
+    return total and (total - 1) % _WORD + 1

@@ -85,6 +85,8 @@ def error_for(error: ToolError, parameters: dict[str, list[str]]) -> ToolError:
     cause = error.__cause__
     if isinstance(cause, RawtapError):
         return ToolError(str(cause))
+    if isinstance(cause, ExceptionGroup) and all(isinstance(each, RawtapError) for each in cause.exceptions):
+        return ToolError("\n".join(dict.fromkeys(map(str, cause.exceptions))))
     if exhausted := ServerExhausted.of(cause):
         return ToolError(str(exhausted))
     if isinstance(cause, ValidationError) and (known := parameters.get(tool_of(cause))) is not None:

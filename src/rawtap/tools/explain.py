@@ -19,15 +19,16 @@ from rawtap.tools.capture import CaptureId, Filter
 
 if TYPE_CHECKING:
     from rawtap.ask.explain import Explained
-    from rawtap.packets.explain import Verdict
+    from rawtap.packets.explain import Exchange, Verdict
 
 _ANSWER_CHARACTERS = 6000  # of findings
 _EXCHANGES = 12
+_TOLD = 4  # exchanges whose single requests are told
 _NOTES = 12
 _NAMES = 8  # of the overview
 
 
-def _is_empty(value: str) -> bool:
+def _is_empty(value: str | list[str]) -> bool:
     return not value
 
 
@@ -58,6 +59,7 @@ class ExchangeRow(Answer):
     retransmitted: int
     median_seconds: float | None = Field(description="To an answer.")
     greatest_seconds: float | None
+    told: list[str] = Field([], exclude_if=_is_empty, description="The first, and what became of each.")
 
 
 class Explanation(Answer):
@@ -144,10 +146,15 @@ def _explanation(done: Explained, before: int, limit: int, key: str, expression:
         examined=verdict.examined,
         findings=shown,
         left=max(0, len(verdict.findings) - end),
-        exchanges=[ExchangeRow(**dataclasses.asdict(each)) for each in busiest[:_EXCHANGES]],
+        exchanges=[_exchange(each, told=place < _TOLD) for place, each in enumerate(busiest[:_EXCHANGES])],
         notes=notes,
         next_cursor=f"{end}-{verdict.examined}-{given.until_ns}-{key}" if end < len(verdict.findings) else None,
     )
+
+
+def _exchange(exchange: Exchange, *, told: bool) -> ExchangeRow:
+    row = ExchangeRow(**dataclasses.asdict(exchange))
+    return row if told else row.model_copy(update={"told": []})
 
 
 def _overview(verdict: Verdict) -> str:

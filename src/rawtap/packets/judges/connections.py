@@ -163,10 +163,6 @@ def _is_new(at: int, connection: Connection, source: End, destination: End, segm
     sender, receiver = connection.sides[source], connection.sides[destination]
     if segment.flags & (SYN | ACK) == SYN:
         return _opens_another(connection, sender, segment)
-    if segment.flags & SYN and connection.is_over:  # its SYN was not captured
-        if sender.first is not None:
-            return sender.first != segment.sequence
-        return sender.next is not None and abs(distance(segment.sequence, sender.next)) > _FAR
     if segment.flags & RST or not segment.flags & ACK:
         return False
     numbers = ((segment.sequence, sender.next), (segment.acknowledgment, receiver.next))

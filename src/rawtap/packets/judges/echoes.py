@@ -68,7 +68,8 @@ class EchoJudge:
         asker, asked = ip_text(ip.source), ip_text(ip.destination)
         says = f"{asker} pings {asked}, and no reply comes"
         key = (ip.source, ip.destination, icmp.identifier, icmp.sequence)
-        request = self.requests.ask(key, (asker, asked), packet, says)
+        name = f"id {icmp.identifier} seq {icmp.sequence}"
+        request = self.requests.ask(key, (asker, asked), packet, says, name)
         asked_for = self._asked.setdefault((ip.source, ip.destination), {})
         asked_for[icmp.identifier, icmp.sequence] = packet.number
         if len(asked_for) > _OPEN:

@@ -23,7 +23,9 @@ def reset(
     if connection.closed:
         return
     is_abrupt = connection.known and sender.fin is None and receiver.fin is None
-    if request is None and not _is_acceptable(segment, sender, receiver):
+    # An end that asks for a connection resets one that the other still has from before (3.5.1, figure 9).
+    asks = sender.first is not None and receiver.first is None
+    if request is None and not asks and not _is_acceptable(segment, sender, receiver):
         low, high = sender.next or 0, receiver.edge or 0
         if connection.reset is None:
             connection.reset = Reset(sender, packet.number, packet.at, segment.sequence, low, high, is_abrupt)

@@ -160,7 +160,8 @@ class LeaseJudge:
         name = message.name if message.message is None else f"DHCP {message.name}"
         says = f"{mac_text(address)} sends a {name}, and no server answers"
         key = (address, message.xid, message.message)
-        self._of(message.message).ask(key, (mac_text(address), _SERVER), packet, says)
+        numbers = f"xid 0x{message.xid:08x} {message.name}"
+        self._of(message.message).ask(key, (mac_text(address), _SERVER), packet, says, numbers)
 
     def _source(self, packet: Packet, ip: Ip, message: Dhcp) -> None:
         """A client that has no address yet uses none (RFC 2131, 4.1); a relay uses its own."""
@@ -174,7 +175,9 @@ class LeaseJudge:
                 packet, "dhcp.source_address", message.chaddr, says, "RFC 2131, 4.1", evidence, host=host,
                 found=ip_text(ip.source), expected="0.0.0.0",  # noqa: S104
             )  # fmt: skip
-        if isinstance(link, Ethernet) and (name := mistakes.address(message.chaddr, link.source)):
+        name = mistakes.address(message.chaddr, link.source) if isinstance(link, Ethernet) else ""
+        # A repeater's own address may differ from its client's by a byte.
+        if isinstance(link, Ethernet) and name and not name.startswith("only"):
             sender = mac_text(link.source)
             says = f"{sender} names another hardware address for itself in its DHCP {message.name}: {name}"
             self._say(

@@ -82,8 +82,11 @@ class NameJudge:
         client, server = ip_text(ip.source), ip_text(ip.destination)
         for each in message.questions:
             self._class(packet, ip, each)
+        if ip.destination == b"\xff" * 4:
+            return  # whoever likes may answer
         says = f"{client} asks the DNS server {server} for {_question(message.questions)}, and no answer comes"
-        self.requests.ask((key, query), (client, server), packet, says)
+        name = f"id 0x{message.id:04x} {_question(message.questions)}"
+        self.requests.ask((key, query), (client, server), packet, says, name)
 
     def _class(self, packet: Packet, ip: Ip, question: Question) -> None:
         if question.of_class in _CLASSES:

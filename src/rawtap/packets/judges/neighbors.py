@@ -18,6 +18,7 @@ from rawtap.packets.lines import ip_text, mac_text
 from rawtap.packets.transport import NEIGHBOR_ADVERTISEMENT, NEIGHBOR_SOLICITATION, Icmp
 
 _PROBING = 3 * SECOND  # from a probe on: the next follows in 1 to 2 s, and an announcement 2 s after the last
+_LOOPBACK = 127
 _OPEN = 16  # requests that a wrong reply is compared with
 _FIRST_TTL = {32, 64, 128, 255}  # what senders start from; less has been forwarded
 
@@ -72,12 +73,15 @@ class NeighborJudge:
         self._probes: OrderedDict[tuple[_Tags, bytes], _Claim] = OrderedDict()  # by the address that is asked for
         self._false: dict[tuple[_Tags, bytes], str] = {}  # link addresses that somebody named falsely, by which finding
         self._stations: set[bytes] = set()  # that have sent a frame
+        self._met: set[tuple[bytes, bytes]] = set()  # IP addresses that ARP says to be on one link
+        self._to_one = 0  # frames that were for one host
         self.passed = False
 
     def see(self, packet: Packet) -> None:
         frame = packet.frame
         if isinstance(frame.link, Ethernet) and len(self._stations) < MAX_PENDING:
             self._stations.add(frame.link.source)
+            self._to_one += not frame.link.destination[0] & 1
         if frame.arp is not None:
             self._arp(packet, frame.arp)
         elif frame.ip is not None:
@@ -90,6 +94,11 @@ class NeighborJudge:
     def offered(self, server: bytes, address: bytes) -> None:
         """A DHCP server offers an address: that nobody answered for it is as it should be (RFC 2131, 3.1)."""
         self.requests.refuse((address, server))
+
+    @property
+    def only_broadcasts(self) -> bool:
+        """Whether what single hosts are told does not come by here: several are heard, and none is spoken to."""
+        return len(self._stations) > 1 and not self._to_one
 
     # ------------------------------------------------------------------ ARP
 
@@ -224,6 +233,8 @@ class NeighborJudge:
         if before is not None and before.mac != arp.sender_mac:
             self._two(packet, arp, before, source)
         self._claims[tags, arp.sender_ip] = _Claim(arp.sender_mac, packet.number, packet.at, source)
+        if len(self._met) < MAX_PENDING:
+            self._met.add((arp.sender_ip, arp.target_ip))
         self._owned.setdefault((tags, arp.sender_mac), arp.sender_ip)
 
     def _two(self, packet: Packet, arp: Arp, before: _Claim, source: bytes) -> None:
@@ -254,7 +265,8 @@ class NeighborJudge:
     def _destination(self, packet: Packet, link: Ethernet, ip: Ip) -> None:
         """An IP packet for one host in a frame for another, or for all."""
         claim = self._claims.get((link.tags, ip.destination))
-        if isinstance(packet.frame.application, Dhcp) or (claim is None and _may_be_for_many(ip.destination)):
+        may_be_for_many = claim is None and (_may_be_for_many(ip.destination) or ip.destination[0] == _LOOPBACK)
+        if isinstance(packet.frame.application, Dhcp) or may_be_for_many:
             return
         if claim is not None and (what := self._false.get((link.tags, link.destination))):
             self._findings.blame(packet.number, what)
@@ -265,10 +277,10 @@ class NeighborJudge:
             says = f"{host} sends {ip_text(ip.destination)}, which is one host, in a {kind} frame"
             self._findings.add(
                 "ethernet.destination_group", (link.source, ip.destination), packet.number, says,
-                "RFC 1122, 3.2.2 and 3.3.6", host=host, found=mac_text(link.destination),
+                "RFC 1122, 3.3.6", host=host, found=mac_text(link.destination),
                 expected=mac_text(claim.mac) if claim else "the host's own address",
             )  # fmt: skip
-        elif ip.ttl in _FIRST_TTL:
+        elif ip.ttl in _FIRST_TTL and {(ip.source, ip.destination), (ip.destination, ip.source)} & self._met:
             self._astray(packet, link, ip.source, ip.destination)
 
     def _astray(self, packet: Packet, link: Ethernet, source: bytes, destination: bytes) -> None:
