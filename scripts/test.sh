@@ -35,6 +35,6 @@ if is_root; then export RAWTAP_TEST_USER; RAWTAP_TEST_USER=$(unprivileged_user);
 case " $* " in
   *" --soak "*)
     say "mutations"
-    "$bin/python" scripts/mutate.py --count 40 --whole
+    "$bin/python" scripts/mutate.py --count 20 --least 70 --whole
     ;;
 esac

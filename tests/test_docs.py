@@ -46,6 +46,7 @@ BY_HAND = {
     "scripts/test.sh": "these tests",
     "ruff": "scripts/test.sh runs it, and mypy, before these tests",
     "scripts/bench.py": "half an hour with the machine to itself",
+    "systemctl": "systemd, which starts what is installed on the machine",
 }
 # Codes that no class of errors has: what rawtap does not expect.
 UNEXPECTED = {"server.bug"}

@@ -13,6 +13,9 @@ SLOW = "port " + " or ".join(map(str, range(289)))  # 6 s for libpcap; 1911 char
 SLOW_TO_READ = "port " + " or ".join(map(str, range(280))) + " or host example.com"  # its code alone takes 1 s
 
 
+ANSWERED_MEANWHILE = 3  # calls, in the second that the filter is given; it is 20 and more on a machine that idles
+
+
 def compilers_of(session: Session) -> list[int]:
     """The server's children but for the trimmer of its files."""
     return [pid for pid in children_of(session.pid) if "/capture/trimmer.py" not in command_of(pid)]
@@ -26,13 +29,15 @@ def test_a_slow_filter_is_refused_in_about_a_second_and_others_are_answered_mean
 
     async def scenario() -> None:
         async with serving(user, "--allow-interface", wire.near) as session:
+            refused = anyio.Event()
             async with anyio.create_task_group() as group:
 
                 async def start() -> None:
                     events.append(str(await session.refused("qemu_pcap_start", interface=wire.near, filter=slow)))
+                    refused.set()
 
                 group.start_soon(start)
-                for _ in range(20):
+                while not refused.is_set():
                     await session.call("qemu_status")
                     events.append("status")
             assert list(user.captures.glob("*")) == []
@@ -44,9 +49,10 @@ def test_a_slow_filter_is_refused_in_about_a_second_and_others_are_answered_mean
             assert text.startswith("capture.bad_filter: ")
 
     anyio.run(scenario)
-    assert events[:20] == ["status"] * 20
-    assert events[20].startswith("capture.bad_filter: ")
-    assert "not done after 1 s" in events[20] or "names are not looked up" in events[20]
+    (refusal,) = (each for each in events if each != "status")
+    assert events.index(refusal) >= ANSWERED_MEANWHILE
+    assert refusal.startswith("capture.bad_filter: ")
+    assert "not done after 1 s" in refusal or "names are not looked up" in refusal
 
 
 def test_a_slow_filter_at_boot_leaves_nothing(user: Account) -> None:

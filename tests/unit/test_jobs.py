@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -42,7 +43,7 @@ async def qemu(answer: Answer) -> AsyncIterator[Monitor]:
 
     speaking = asyncio.create_task(speak())
     try:
-        async with connected(ours, "fake", EventLog()) as monitor:
+        async with connected(ours, "fake", os.getpid(), EventLog()) as monitor:
             yield monitor
     finally:
         speaking.cancel()

@@ -35,7 +35,7 @@ cdef class Worker:
     cdef Question question
     cdef uint64_t stop_asked
     cdef int ask_fd
-    cdef uint64_t tidings               # its descriptor and 1; 0 where there is none
+    cdef uint64_t notices               # its descriptor and 1; 0 where there is none
     cdef uint64_t told                  # packets, by the last notice
     cdef uint64_t files_begun
     cdef object files                   # what `begin_file` was told is there

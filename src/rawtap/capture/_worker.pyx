@@ -133,7 +133,7 @@ cdef class Worker:
 
     def __dealloc__(self):
         self._free()
-        self.end_tidings()
+        self.end_notices()
 
     # -------------------------------------------------------- what a subclass says
 
@@ -246,24 +246,24 @@ cdef class Worker:
     def notify_fd(self):
         """An eventfd that becomes readable when the file has grown, a question was answered, or `tell` was called.
 
-        It stays this object's, and open until `end_tidings`. Any thread may call this.
+        It stays this object's, and open until `end_notices`. Any thread may call this.
 
         Raises:
             OSError: There are too many descriptors.
         """
-        if self.tidings == 0:
-            store(&self.tidings, <uint64_t>_eventfd() + 1)
-        return <int>self.tidings - 1
+        if self.notices == 0:
+            store(&self.notices, <uint64_t>_eventfd() + 1)
+        return <int>self.notices - 1
 
-    def end_tidings(self):
+    def end_notices(self):
         """Close that descriptor, when `run` has returned and nobody polls it."""
-        if self.tidings != 0:
-            c_close(<int>self.tidings - 1)
-            store(&self.tidings, 0)
+        if self.notices != 0:
+            c_close(<int>self.notices - 1)
+            store(&self.notices, 0)
 
     def tell(self):
         """Make `notify_fd` readable. Any thread may call this."""
-        _notify(<int>load(&self.tidings) - 1)
+        _notify(<int>load(&self.notices) - 1)
 
     def ask(self):
         """Ask the worker to have in the file what is on the wire by now; the question's number, for `answered`.
@@ -360,7 +360,7 @@ cdef class Worker:
         self._publish()
         if answers or self.told != self.sink.out.packets:
             self.told = self.sink.out.packets
-            _notify(<int>load(&self.tidings) - 1)
+            _notify(<int>load(&self.notices) - 1)
 
     cdef int _milliseconds(self, int64_t due) noexcept nogil:
         """What poll may wait for the first of `due` (0 for none), the deadline, and what is put off; -1 for ever."""

@@ -43,7 +43,7 @@ class Notifier:
             self._listeners -= 1
             if self._listeners == 0:
                 loop.remove_reader(fd)
-                self._session.end_tidings()
+                self._session.end_notices()
 
     def _wake(self, fd: int) -> None:
         os.eventfd_read(fd)

@@ -240,17 +240,17 @@ class CaptureSession:
     def notify_fd(self) -> int:
         """An eventfd that is readable when packets were saved, a question was answered, or the capture has ended.
 
-        It is the capture's own, and open until `end_tidings`.
+        It is the capture's own, and open until `end_notices`.
 
         Raises:
             OSError: There are too many descriptors.
         """
         return self.source.worker.notify_fd()
 
-    def end_tidings(self) -> None:
+    def end_notices(self) -> None:
         """Close that descriptor. Nobody may listen any more, and nothing more may come."""
         if not self.running:
-            self.source.worker.end_tidings()
+            self.source.worker.end_notices()
 
     def ask(self) -> int:
         """Have all that is on the wire now in the file. Returns a number; `answered` reaches it unless the end does."""
@@ -296,7 +296,7 @@ class CaptureSession:
         """End the capture and wait until the kernel has given up its socket as well, some 20 ms later."""
         self.source.worker.let_go()
         self._thread.join()
-        self.end_tidings()
+        self.end_notices()
 
     def discard(self) -> None:
         """End the capture and remove its files."""

@@ -25,7 +25,6 @@ from rawtap.errors import (
     NetworkExists,
     NetworkFailed,
     NetworkPermission,
-    ServerExhausted,
     TunMissing,
     TunPermission,
 )
@@ -37,8 +36,7 @@ COUNTERS = Path("/proc/self/net/dev")
 
 # linux/if_tun.h
 _TUNSETIFF = 0x400454CA
-_TUNSETPERSIST = 0x400454CB
-_TAP = 0x0002 | 0x1000  # IFF_TAP, IFF_NO_PI
+_NEW_TAP = 0x0002 | 0x1000 | 0x8000  # IFF_TAP, IFF_NO_PI, IFF_TUN_EXCL
 
 _TC_H_ROOT = 0xFFFFFFFF  # linux/pkt_sched.h
 
@@ -65,7 +63,7 @@ class Link:
     """One interface as rtnetlink(7) shows it; the packet counters are the host's view (IFLA_STATS64).
 
     On a TAP, received is what the guest transmitted, sent is what its reader took, and dropped (tx_dropped) found no
-    room to wait for it. `idle` is true of a persistent TAP that nobody has open.
+    room to wait for it.
     """
 
     index: int
@@ -79,7 +77,6 @@ class Link:
     received: int
     sent: int
     dropped: int = 0
-    idle: bool = False
 
     @property
     def owner(self) -> Owner | None:
@@ -138,16 +135,7 @@ def link_of(message: Any) -> Link:
         received=stats.get("rx_packets", 0),
         sent=stats.get("tx_packets", 0),
         dropped=stats.get("tx_dropped", 0),
-        idle=_is_idle(message, info),
     )
-
-
-def _is_idle(message: Any, info: Any) -> bool:
-    """A TAP that nobody has open has no carrier (__tun_detach, drivers/net/tun.c), up or down."""
-    if info is None or info.get_attr("IFLA_INFO_KIND") != "tun" or message.get_attr("IFLA_CARRIER") != 0:
-        return False
-    about = info.get_attr("IFLA_INFO_DATA")
-    return bool(about and about.get_attr("IFLA_TUN_PERSIST"))
 
 
 def all_links() -> list[Link]:
@@ -340,44 +328,25 @@ def _queue(link: Link) -> Any:
     return found[0] if found else None
 
 
-def make_tap(name: str) -> int:
+def make_tap(name: str, owner: Owner) -> int:
     """Make a TAP, still down and on no bridge, and return the descriptor that alone keeps it alive.
 
-    pyroute2 makes it persistent (TUNSETPERSIST, linux/Documentation/networking/tuntap.rst) and closes it. A moment
-    later it is opened here, and its life is tied to the descriptor. A process that is killed between the two leaves an
-    `idle` TAP. No IFF_VNET_HDR: without it neither side may leave a checksum to the other, so what is captured is what
-    the guest computed.
+    TUNSETIFF (linux/Documentation/networking/tuntap.rst) makes it and ties its life to the descriptor in one step:
+    whatever ends this process leaves none behind. No IFF_VNET_HDR: without it neither side may leave a checksum to the
+    other, so what is captured is what the guest computed.
 
     Raises:
         TunMissing, TunPermission: /dev/net/tun.
-        NetworkExists: The name is taken. pyroute2 would not say so: it "makes" a TAP that exists.
+        NetworkExists: The name is taken.
     """
-    purpose = f"make the TAP {name}"
     require_tun()
-    if name in names():
-        raise NetworkExists(f"cannot {purpose}: the name is taken", cure="qemu_status lists the networks in use")
-    with _netlink(purpose) as netlink:
-        netlink.link("add", ifname=name, kind="tuntap", mode="tap")
-        try:
-            return _attached(name, purpose)
-        except BaseException:
-            netlink.link("del", ifname=name)
-            raise
-
-
-def _attached(name: str, purpose: str) -> int:
-    """Open a persistent TAP that nobody has open; from now on it ends with the descriptor."""
-    with contextlib.ExitStack() as undo:
-        try:
-            fd = os.open(TUN_DEVICE, os.O_RDWR | os.O_CLOEXEC)
-            undo.callback(os.close, fd)
-            fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _TAP))
-            fcntl.ioctl(fd, _TUNSETPERSIST, 0)
-        except OSError as error:
-            raise ServerExhausted.of(error) or NetworkFailed(
-                f"cannot {purpose}", evidence=error.strerror or str(error), cure="Call again"
-            ) from error
-        undo.pop_all()
+    fd = _new_tap(name)
+    try:
+        with _netlink(f"mark {name}") as netlink:
+            netlink.link("set", ifname=name, ifalias=owner.alias)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
 
 
@@ -386,6 +355,26 @@ def plug(tap: str, bridge: Link) -> None:
     _offloads_off(tap)
     with _netlink(f"put {tap} on {bridge.name}") as netlink:
         netlink.link("set", ifname=tap, master=bridge.index, state="up")
+
+
+def _new_tap(name: str) -> int:
+    purpose = f"make the TAP {name}"
+    with contextlib.ExitStack() as undo:
+        fd = os.open(TUN_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+        undo.callback(os.close, fd)
+        try:
+            with raised(Capability.NET_ADMIN, purpose, NetworkPermission):
+                fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _NEW_TAP))
+        except OSError as error:
+            if name in names():
+                raise NetworkExists(
+                    f"cannot {purpose}: the name is taken", cure="qemu_status lists the networks in use"
+                ) from error
+            raise NetworkFailed(
+                f"cannot {purpose}", evidence=error.strerror or str(error), cure="Call again"
+            ) from error
+        undo.pop_all()
+    return fd
 
 
 def require_tun() -> None:

@@ -4,8 +4,7 @@ Theory of operation. A bridge that rawtap makes carries its owner in its alias. 
 gone: whoever takes that away removes the bridge, unless its owner is another process that still runs. So two
 servers can share one bridge by name and neither cuts the other off: who looks whether a bridge is there or empty, and
 acts on it, holds a lock of this network namespace meanwhile. A bridge that nobody of ours made is used and left
-standing. A TAP ends with the last descriptor of it, which is QEMU's. Only for a moment after it was made, within the
-lock, it would outlive this process: its name has our pid, by which a later start knows it.
+standing. A TAP dies with the last descriptor of it, which is QEMU's.
 """
 
 from __future__ import annotations
@@ -218,7 +217,7 @@ def tap(bridge: str, guest: str, lab: int) -> Iterator[Tap]:
     """
     with alone():
         name = _free_tap_name()
-        device = FileIO(links.make_tap(name), "r+")
+        device = FileIO(links.make_tap(name, Owner.me()), "r+")
     with device:
         yield Tap(name, guest_mac(bridge, guest, lab), device)
 
@@ -244,12 +243,7 @@ def is_there(bridge: Bridge) -> bool:
 def _free_tap_name() -> str:
     """A name with our pid in it: two servers that choose at the same moment choose differently."""
     taken = links.names()
-    return next(name for number in range(len(taken) + 1) if (name := addressing.tap_name(number)) not in taken)
-
-
-def _is_left_behind(link: Link) -> bool:
-    """Whether a rawtap that has ended made it. Whoever calls this is alone, so nobody is still making it."""
-    return link.owner.gone() if link.owner else link.idle and addressing.is_tap_of_the_dead(link.name)
+    return next(name for number in range(len(taken) + 1) if (name := f"rtap{os.getpid()}.{number}") not in taken)
 
 
 def sweep() -> list[str]:
@@ -262,7 +256,7 @@ def sweep() -> list[str]:
             try:
                 if _remove_unfinished(link):
                     removed.append(link.name)
-                elif _is_left_behind(link) and link.index not in used:
+                elif link.owner is not None and link.owner.gone() and link.index not in used:
                     links.delete(link)
                     removed.append(link.name)
             except NetworkError as error:
