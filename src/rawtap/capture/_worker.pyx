@@ -179,11 +179,16 @@ cdef class Worker:
             OSError: The header cannot be written.
         """
         cdef c_stat status
+        cdef const unsigned char *data = header
+        cdef size_t size = len(header)
+        cdef bint attached
         if retired_fd >= 0 and fstat(retired_fd, &status) == 0:
             give_back(&self.sink.out)
             self.sink.out.retired_fd = retired_fd
             self.sink.out.retired_bytes = status.st_size
-        if not attach(&self.sink.out, fd, header, len(header), max_bytes):
+        with nogil:  # the disk may not answer for long
+            attached = attach(&self.sink.out, fd, data, size, max_bytes)
+        if not attached:
             raise OSError(self.sink.out.error, strerror(self.sink.out.error).decode())
         self.files_begun += 1
         self.files = files  # no thread with the GIL sees these without the account that goes with them
@@ -197,8 +202,11 @@ cdef class Worker:
 
     def end_file(self, bytes trailer):
         """Write what is in the buffer, and `trailer` behind the last record. A failure is in `error`."""
-        append_bytes(&self.sink.out, trailer, len(trailer))
-        self._publish()
+        cdef const unsigned char *data = trailer
+        cdef size_t size = len(trailer)
+        with nogil:  # the disk may not answer for long
+            append_bytes(&self.sink.out, data, size)
+            self._publish()
 
     def run(self, *, uint64_t max_packets, double max_seconds, uint64_t free_floor, on_full=None):
         """Capture until stopped, a limit or an error; no GIL. `begin_file` was called.

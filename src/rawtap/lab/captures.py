@@ -327,5 +327,6 @@ class Captures:
         await in_turn(capture.feed.cut, partial(on_disk, capture.session.path, capture.session.close))
 
     async def _close_trimmer(self) -> None:
-        if self._trimmer:
-            await on_disk(self.settings.capture_dir, self._trimmer.close)
+        trimmer, self._trimmer = self._trimmer, None
+        if trimmer:
+            await on_disk(self.settings.capture_dir, trimmer.close)
