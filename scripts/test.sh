@@ -1,18 +1,27 @@
 #!/usr/bin/env bash
 # Sets rawtap up and runs everything that judges it: ruff, mypy --strict, import-linter, and the tests, which boot real
 # guests and capture from real links in network namespaces of their own: one for each of two processes, since most tests wait
-# for guests. Arguments go to pytest, and come after that choice: -n 0 has them run one after the other.
+# for guests. Arguments go to pytest, and come after that choice: -n 0 has them run one after the other. With --soak the
+# long forms run as well; the attack among them lasts RAWTAP_ATTACK_MINUTES (60).
 set -euo pipefail
 # shellcheck source=scripts/_setup.sh
 . "$(dirname "$0")/_setup.sh"
 # shellcheck source=scripts/_linux_guest.sh
 . "$ROOT/scripts/_linux_guest.sh"
+# shellcheck source=scripts/_sanitized.sh
+. "$ROOT/scripts/_sanitized.sh"
 
 install_packages "${RUN_PACKAGES[@]}" "${BUILD_PACKAGES[@]}" "${OPTIONAL_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
 build_environment test
 make_account
 give_capabilities
 build_linux_guest "$ENVIRONMENT/linux"
+case " $* " in
+  *" --soak "*)
+    build_sanitized "$ENVIRONMENT/sanitized"
+    export RAWTAP_SANITIZED=$ENVIRONMENT/sanitized
+    ;;
+esac
 
 # The MCP Inspector, by the Node that the environment has.
 inspector=$ENVIRONMENT/inspector
