@@ -1,9 +1,9 @@
 """The extension modules under whatever the wire, a file, a user or QEMU may give them.
 
-``fuzz_modules.py SECONDS SEED`` is run by root, in a network namespace of its own, and with modules that were built
-with sanitizers: what they find ends it, and so does an account that does not close. Before each case it prints the
-case's name on stderr; everything in a case follows from that, and ``fuzz_modules.py 0 SEED CASE...`` plays these cases alone.
-At its end it prints, as JSON, how often each thing came of a case.
+``fuzz_modules.py SECONDS SEED`` is run by root, in a network namespace of its own, with modules that were built with
+sanitizers: what they find ends it, and so does an account that does not close. Before each case it prints the case's
+number on stderr; everything in a case follows from that, and ``fuzz_modules.py 0 SEED CASE...`` plays these alone. At
+its end it prints, as JSON, how often each thing came of a case.
 """
 
 from __future__ import annotations
