@@ -23,13 +23,14 @@ case " $* " in
     ;;
 esac
 
-# The MCP Inspector, by the Node that the environment has.
-inspector=$ENVIRONMENT/inspector
-if [ ! -x "$inspector/node_modules/.bin/mcp-inspector" ]; then
-  say "installing the MCP Inspector"
-  PATH=$ENVIRONMENT/bin:$PATH npm install --silent --no-audit --no-fund --ignore-scripts \
-    --prefix "$inspector" @modelcontextprotocol/inspector@2.12.0
-fi
+# npm_tool NAME BIN PACKAGE: by the Node that the environment has, in a folder NAME of it.
+npm_tool() {
+  [ ! -x "$ENVIRONMENT/$1/node_modules/.bin/$2" ] || return 0
+  say "installing $3"
+  PATH=$ENVIRONMENT/bin:$PATH npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$ENVIRONMENT/$1" "$3"
+}
+npm_tool inspector mcp-inspector @modelcontextprotocol/inspector@2.12.0
+npm_tool conformance conformance @modelcontextprotocol/conformance@0.1.16
 
 cd "$ROOT"
 bin=$ENVIRONMENT/bin
