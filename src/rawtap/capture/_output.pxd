@@ -1,6 +1,8 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from rawtap._words cimport word
+
 cdef enum Reason:
     RUNNING
     STOPPED
@@ -78,7 +80,7 @@ cdef inline void append(
     const unsigned char *data,
 ) noexcept nogil:
     """Put one record of `size` bytes, as `record_size` gave it, into the buffer; it `fits`. The hot path."""
-    cdef uint32_t *record
+    cdef word *record
     cdef uint64_t moment
     cdef size_t end
     if out.used + size > BUFFER_BYTES:
@@ -86,7 +88,7 @@ cdef inline void append(
         if out.full:
             out.refused += 1
             return
-    record = <uint32_t *>(out.buffer + out.used)
+    record = <word *>(out.buffer + out.used)
     if out.pcapng:
         moment = seconds * 1_000_000_000 + nanoseconds
         record[size // 4 - 2] = 0  # the padding; what is none of it is written over

@@ -50,6 +50,7 @@ from pylibpcap.pcap cimport (
     u_int,
 )
 from rawtap._bpf cimport compile_filter
+from rawtap._words cimport word
 
 from rawtap._bpf import FilterRefused
 from rawtap.packets import tags
@@ -523,14 +524,14 @@ cdef class Savefile(BasePcap):
 
     cdef inline bint _next_record(self, Record *record) noexcept nogil:
         """Whether a pcap file goes on with a whole record that is not odd; its data is good until the next call."""
-        cdef const uint32_t *header
+        cdef const word *header
         if not self._has(RECORD_HEADER):
             return False
-        header = <const uint32_t *>(self.buffer + self.at)
+        header = <const word *>(self.buffer + self.at)
         record.captured = self._number(header[2])
         if record.captured > self.longest or not self._has(RECORD_HEADER + record.captured):
             return False
-        header = <const uint32_t *>(self.buffer + self.at)
+        header = <const word *>(self.buffer + self.at)
         record.seconds = self._number(header[0])
         record.fraction = self._number(header[1])
         record.length = self._number(header[3])
@@ -540,11 +541,11 @@ cdef class Savefile(BasePcap):
 
     cdef inline bint _next_block(self, Record *record) noexcept nogil:
         """Whether a pcapng file goes on, after blocks to be skipped, with a whole packet that is not odd."""
-        cdef const uint32_t *block
+        cdef const word *block
         cdef uint32_t kind
         cdef uint32_t size
         while self._has_block(&kind, &size):
-            block = <const uint32_t *>(self.buffer + self.at)
+            block = <const word *>(self.buffer + self.at)
             if kind == ENHANCED_PACKET:
                 record.captured = self._number(block[5])
                 if block[2] != 0 or size < PACKET_HEADER + BLOCK_TRAILER:
@@ -563,14 +564,14 @@ cdef class Savefile(BasePcap):
 
     cdef inline bint _has_block(self, uint32_t *kind, uint32_t *size) noexcept nogil:
         """Whether the next block is in the buffer, whole and with the same length at both ends."""
-        cdef const uint32_t *block
+        cdef const word *block
         if not self._has(BLOCK_HEADER):
             return False
-        block = <const uint32_t *>(self.buffer + self.at)
+        block = <const word *>(self.buffer + self.at)
         kind[0], size[0] = self._number(block[0]), self._number(block[1])
         if size[0] < BLOCK_HEADER + BLOCK_TRAILER or size[0] % 4 != 0 or size[0] > READ_BYTES or not self._has(size[0]):
             return False
-        block = <const uint32_t *>(self.buffer + self.at)
+        block = <const word *>(self.buffer + self.at)
         return self._number(block[size[0] // 4 - 1]) == size[0]
 
     cdef inline void _split_time(self, uint64_t time, Record *record) noexcept nogil:
@@ -654,10 +655,10 @@ def _ticks_by(bytes options, str order):
 
 
 cdef inline void _append(Output *output, const Record *record) noexcept nogil:
-    cdef uint32_t *header
+    cdef word *header
     if output.used + RECORD_HEADER + record.captured > WRITE_BYTES:
         _flush(output)
-    header = <uint32_t *>(output.buffer + output.used)
+    header = <word *>(output.buffer + output.used)
     header[0], header[1] = record.seconds, record.fraction
     header[2], header[3] = record.captured, record.length
     output.used += RECORD_HEADER
