@@ -20,7 +20,7 @@ from scapy.layers.inet6 import (
     ICMPv6NDOptSrcLLAddr,
     IPv6,
 )
-from scapy.layers.l2 import ARP, Ether
+from scapy.layers.l2 import ARP, CookedLinux, Ether
 from scapy.packet import Raw
 from test_explain import (
     ARP_REPLY,
@@ -341,3 +341,13 @@ def test_where_only_broadcasts_are_seen_no_answer_is_missed() -> None:
     assert verdict.notes == ("No frame to a single host is here: answers could not be seen, and are not missed",)
     assert len(examine(packets).findings) == 3
     assert len(examine([*packets, PING], sees_all=False).findings) == 4
+
+
+def test_a_cooked_capture_of_broadcasts_misses_no_answer_either() -> None:
+    def cooked(mac: str, address: str, packet_type: int = 1) -> Any:
+        link = CookedLinux(pkttype=packet_type, lladdrlen=6, src=bytes.fromhex(mac.replace(":", "")), proto=0x806)
+        return link / arp(mac=mac, psrc=address)[ARP]
+
+    heard = [cooked(GUEST_MAC, GUEST), cooked(OTHER_MAC, "10.0.2.77")]
+    assert examine(heard, sees_all=False, link_type=113).findings == ()
+    assert len(examine([*heard, cooked(GUEST_MAC, GUEST, 0)], sees_all=False, link_type=113).findings) == 2
