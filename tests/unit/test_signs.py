@@ -150,7 +150,7 @@ def test_resets_close_together_are_one_reboot_and_so_are_those_without_a_word_be
         True, False, False, False,
     ]  # fmt: skip
     assert reboots.note(2000 * MS, 9)
-    assert len(reboots.times) == 2
+    assert reboots.count == 2
     assert reboots.loop is None
 
 
@@ -169,4 +169,4 @@ def test_resets_that_go_on_in_silence_are_a_loop_too() -> None:
         assert reboots.loop is None
         reboots.note((1000 + number * 300) * MS, 0)
     assert "nothing on the console in between" in (reboots.loop or "")
-    assert len(reboots.times) == 1
+    assert reboots.count == 1

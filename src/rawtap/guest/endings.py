@@ -41,7 +41,7 @@ class Troubles:
         """`patient`: what is waited for may come after a reboot. `boot`: nobody types, so what is told is meant."""
         self._console, self._reboots = console, reboots
         self._patient, self._boot = patient, boot
-        self._before = len(reboots.times)
+        self._before = reboots.count
         self._reset_quiet_from: float | None = None
         self._panic_since: float | None = None
 
@@ -49,7 +49,7 @@ class Troubles:
         """What has happened, or when to look again."""
         if self._console.closed:
             return Ending("gone")
-        happened = len(self._reboots.times) > self._before
+        happened = self._reboots.count > self._before
         if happened and (loop := self._reboots.loop):
             return Ending("loop", words=loop)
         later = self._look_for_reset(now) if happened and not self._boot else None

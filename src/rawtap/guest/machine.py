@@ -220,7 +220,7 @@ class Machine:
 
     def boot_warnings(self) -> list[str]:
         """What its boot did besides that the reader should know."""
-        count = len(self.talk.reboots.times)
+        count = self.talk.reboots.count
         found = [f"it reset itself during the boot, {count} time{'s' if count > 1 else ''}"] if count else []
         if self.talk.prompts.learned is not None and not self.spec.profile.prompt:
             found.append(f"no prompt was set: {self.talk.prompts.shown()!r} was learned, by typing Enter twice")

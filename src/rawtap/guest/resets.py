@@ -18,8 +18,9 @@ _LOOP_NS = 20_000_000_000
 
 @dataclass
 class Reboots:
-    """Those of one guest, that it did itself: when each was, in nanoseconds."""
+    """Those of one guest, that it did itself: how many, and when the newest were, in nanoseconds."""
 
+    count: int = 0
     times: list[int] = field(default_factory=list)
     _last: int = 0
     _said: int = 0  # bytes on the console by then
@@ -32,11 +33,13 @@ class Reboots:
         self._last, self._said = at_ns, said
         if first or spoke:
             self._silent.clear()
-        if first or gap >= _TOGETHER_NS:
+        if first or spoke or gap >= _TOGETHER_NS:
             self._silent.append(at_ns)
-        if not first and (gap < _TOGETHER_NS or (not spoke and gap < _SILENT_NS)):
+            del self._silent[:-_SILENT_LOOP]
+        if not first and not spoke and gap < _SILENT_NS:
             return False
-        self.times.append(at_ns)
+        self.count += 1
+        self.times = [*self.times[-_LOOP:], at_ns]
         return True
 
     @property

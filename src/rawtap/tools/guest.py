@@ -353,7 +353,7 @@ async def _guest_row(name: str, guest: Guest) -> GuestRow:
         gdb=_gdb_address(machine),
         uptime=round(_now() - machine.started_at, 3),
         exit=str(machine.exit) if machine.exit else None,
-        resets=len(machine.talk.reboots.times),
+        resets=machine.talk.reboots.count,
         trouble=machine.trouble(),
         network=network_of(guest.card),
         card=await card_row(guest.card),
