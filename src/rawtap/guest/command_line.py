@@ -71,6 +71,7 @@ def arguments(spec: MachineSpec, inherited: Inherited) -> list[str]:
     out += [*(["-accel", "kvm"] if inherited.kvm else []), "-accel", "tcg"]
     if profile.cpu:
         out += ["-cpu", profile.cpu]
+    out += ["-action", "reboot=shutdown"] if profile.on_reset == "stop" else []
     out += _software(spec)
     out += ["-chardev", f"socket,id=console,fd={inherited.console}", "-serial", "chardev:console"]
     out += ["-chardev", f"socket,id=monitor,fd={inherited.monitor}", "-mon", "chardev=monitor,mode=control"]

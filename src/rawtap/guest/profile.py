@@ -19,9 +19,12 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 
 from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
 from rawtap.guest.paths import CONFIG_FILE, PUBLIC, RVOS_KERNEL, Allowed, holds, require_lone
+from rawtap.guest.patterns import Pattern
 
 UBOOT_KERNEL = f"{PUBLIC}/qemu-riscv64_smode/uboot.elf"
 
+SHELL = "prompt"  # the name of the prompt that is the profile's own
+OnReset = Literal["reboot", "stop"]
 Arch = Literal["riscv64", "x86_64", "aarch64", "arm"]
 
 # Debian's packages for each emulator.
@@ -39,6 +42,7 @@ _Argument = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 _Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=64)]
 _Size = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}[KMG]?$")]
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+_Prompt = Annotated[str, StringConstraints(min_length=1, max_length=256)] | Pattern
 
 
 @validated_dataclass(frozen=True, config=_CLOSED)
@@ -61,6 +65,14 @@ class Interrupt:
 
 
 @validated_dataclass(frozen=True, config=_CLOSED)
+class Login:
+    """Who logs in where the console asks for a user."""
+
+    user: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    password: Annotated[str, StringConstraints(max_length=256)] = field(default="", repr=False)
+
+
+@validated_dataclass(frozen=True, config=_CLOSED)
 class FixedHost:
     """A name and an address that go together on the bridge: of that MAC address, or of the guest of that name."""
 
@@ -77,7 +89,11 @@ class Profile:
         kernel: A path, relative to the project's root; "" for none, where there is firmware.
         initrd: A path likewise, to what a Linux kernel takes its first programs from; "" for none.
         firmware: A path likewise, to a boot loader that the machine starts by itself; it wins over `bios`.
-        prompt: What the console shows at the start of a line when it waits for a command; "" for none.
+        prompt: What the console shows when it waits for a command, as text or as a pattern; "" to have it learned.
+        prompts: Further ones by their names: a loader's, a debugger's.
+        login: For guests whose console asks for it.
+        framing: Whether to try, once, if a shell reads the console, and to put signs around its commands then.
+        on_reset: What a reset by the guest does: "reboot", or "stop", at which QEMU ends.
         interrupt: For boot loaders that count down.
         enter: What ends a command on the console.
         shutdown_command: The console command that powers the guest off; None for none.
@@ -101,7 +117,11 @@ class Profile:
     firmware: str = ""
     bootargs: _Argument = ""
     drives: tuple[Drive, ...] = ()
-    prompt: str = ""
+    prompt: Annotated[str, StringConstraints(max_length=256)] | Pattern = ""
+    prompts: Mapping[_Word, _Prompt] = field(default_factory=dict)
+    login: Login | None = None
+    framing: _Flag = True
+    on_reset: OnReset = "reboot"
     interrupt: Interrupt | None = None
     enter: Literal["\n", "\r", "\r\n"] = "\n"
     shutdown_command: _Text | None = None
@@ -111,6 +131,11 @@ class Profile:
     hosts: tuple[FixedHost, ...] = ()
     bus: Literal["mmio", "pci"] = "mmio"
     overlay: _Flag = False
+
+    @property
+    def all_prompts(self) -> dict[str, str | Pattern]:
+        """By their names; the shell's own first."""
+        return ({SHELL: self.prompt} if self.prompt else {}) | dict(self.prompts)
 
 
 @cache
@@ -124,6 +149,7 @@ def _u_boot(arch: Arch, **differences: Any) -> Profile:
         name=f"u-boot-{arch}",
         arch=arch,
         prompt="=> ",
+        framing=False,
         interrupt=Interrupt(wait_for="Hit any key to stop autoboot", send=" "),
         **({"shutdown_command": "poweroff"} | differences),
     )
@@ -139,6 +165,7 @@ BUILTIN: Mapping[str, Profile] = {
             Drive(path="persist.img", serial="persist", optional=True),
         ),
         prompt="rvos>",
+        framing=False,
         shutdown_command="shutdown",
         bridge="rvos-br0",
         services=True,
@@ -165,6 +192,7 @@ class BootOptions:
     extra_drives: tuple[Drive, ...] = ()
     gpu: bool = False
     overlay: bool | None = None
+    on_reset: OnReset | None = None
     gdb: bool = False
 
 
@@ -285,7 +313,8 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
         PathNotAllowed: A kernel or a drive that is none of the project's and none of the operator's.
         GuestNotFound: One that is not there, with its path.
     """
-    changes = {key: value for key in ("memory", "bootargs", "overlay") if (value := getattr(options, key)) is not None}
+    keys = ("memory", "bootargs", "overlay", "on_reset")
+    changes = {key: value for key in keys if (value := getattr(options, key)) is not None}
     try:
         profile = replace(profile, **changes)
     except ValidationError as error:
