@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import anyio
 from mcp.server.mcpserver.tools import Tool
@@ -11,9 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rawtap.doctor import Way, examine, way_of
 from rawtap.errors import RequestInvalid
+from rawtap.guest.choosing import as_toml
 from rawtap.guest.console import SHOWN_CHARACTERS, Output
+from rawtap.guest.hardware import Drive
 from rawtap.guest.machine import Machine
-from rawtap.guest.profile import BUILTIN, BootOptions, Drive
+from rawtap.guest.profile import BUILTIN, BootOptions
+from rawtap.guest.qemu_line import Line
+from rawtap.guest.qemu_line import read as read_line
 from rawtap.host import landlock
 from rawtap.lab.guests import BootRequest, Guest
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
@@ -43,6 +47,7 @@ class Boot(Answer):
     network: NetworkInfo | None
     capture: StartedCapture | None
     warnings: list[str] = Field(description="What was asked for and is not there; the guest runs without it.")
+    rawtap_toml: str | None = Field(description="With qemu_command: the same as keys of rawtap.toml.")
     next_step: str | None
 
 
@@ -166,6 +171,13 @@ async def qemu_boot(
     services: Annotated[
         bool | None, Field(description="Answer DHCP and DNS on the bridge, by dnsmasq; as the profile says if absent.")
     ] = None,
+    qemu_command: Annotated[
+        str | None,
+        Field(description="A line with qemu-system-..., as `make -n` prints it: the machine is as it says."),
+    ] = None,
+    overrides: Annotated[
+        dict[str, Any] | None, Field(description='Keys of rawtap.toml for this boot, like {"prompt": "$ "}.')
+    ] = None,
 ) -> Boot:
     """Boot a guest in QEMU and wait for its prompt.
 
@@ -179,6 +191,7 @@ async def qemu_boot(
         steps += 1
         await context.report_progress(steps, message=message)
 
+    line = read_line(qemu_command) if qemu_command else None
     drives = tuple(Drive(path=drive.path, format=drive.format, readonly=drive.readonly) for drive in extra_drives or [])
     booted = await lab.boot(
         BootRequest(
@@ -186,12 +199,14 @@ async def qemu_boot(
             profile=profile,
             name=name,
             network=network,
-            options=BootOptions(memory, bootargs, kernel, drives, gpu, overlay, gdb),
+            options=BootOptions(memory, bootargs, kernel, drives, gpu, overlay, gdb or bool(line and line.gdb)),
             wait_for_prompt=wait_for_prompt,
             timeout=timeout,
             capture=capture,
             capture_filter=capture_filter,
             services=services,
+            line=line,
+            overrides=overrides or {},
         ),
         report,
     )
@@ -206,9 +221,18 @@ async def qemu_boot(
         gdb=_gdb_address(booted.guest.machine),
         network=network_of(booted.guest.card),
         capture=started(booted.guest.capture) if booted.guest.capture else None,
-        warnings=list(booted.warnings),
+        warnings=[*booted.warnings, *_of_line(line, network=bool(network))],
+        rawtap_toml=as_toml(line.table) if line else None,
         next_step=f"No prompt within {timeout:g} s; the guest runs on: qemu_read shows more" if waited else None,
     )
+
+
+def _of_line(line: Line | None, *, network: bool) -> list[str]:
+    """What of a line there is not."""
+    if line is None:
+        return []
+    unused = ["the line has a network: network=true puts the guest on it"] if line.network and not network else []
+    return [*(f"not carried: {each}" for each in line.left), *unused]
 
 
 async def qemu_send(
