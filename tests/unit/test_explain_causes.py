@@ -11,7 +11,7 @@ from frames import GUEST, GUEST_MAC, HOST, HOST_MAC, back, dhcp, out
 from scapy.layers.dhcp import BOOTP
 from scapy.layers.dns import DNS, DNSQR
 from scapy.layers.inet import ICMP, IP, UDP
-from scapy.layers.l2 import ARP, Ether
+from scapy.layers.l2 import ARP, CookedLinux, Ether
 from scapy.packet import Raw
 from test_explain import (
     ARP_REPLY,
@@ -274,3 +274,13 @@ def test_where_only_broadcasts_are_seen_no_answer_is_missed() -> None:
     assert verdict.notes == ("No frame to a single host is here: answers could not be seen, and are not missed",)
     assert len(examine(packets).findings) == 3
     assert len(examine([*packets, PING], sees_all=False).findings) == 4
+
+
+def test_a_cooked_capture_of_broadcasts_misses_no_answer_either() -> None:
+    def cooked(mac: str, address: str, packet_type: int = 1) -> Any:
+        link = CookedLinux(pkttype=packet_type, lladdrlen=6, src=bytes.fromhex(mac.replace(":", "")), proto=0x806)
+        return link / arp(mac=mac, psrc=address)[ARP]
+
+    heard = [cooked(GUEST_MAC, GUEST), cooked(OTHER_MAC, "10.0.2.77")]
+    assert examine(heard, sees_all=False, link_type=113).findings == ()
+    assert len(examine([*heard, cooked(GUEST_MAC, GUEST, 0)], sees_all=False, link_type=113).findings) == 2

@@ -12,7 +12,7 @@ from rawtap.packets import mistakes
 from rawtap.packets.dhcp import Dhcp
 from rawtap.packets.exchanges import Requests
 from rawtap.packets.findings import MAX_PENDING, SECOND, Findings, Packet
-from rawtap.packets.headers import BROADCAST, Arp, Ethernet, Ip
+from rawtap.packets.headers import BROADCAST, Arp, Cooked, Ethernet, Ip
 from rawtap.packets.judges.frames import arp_is_for_address
 from rawtap.packets.lines import ip_text, mac_text
 from rawtap.packets.transport import NEIGHBOR_ADVERTISEMENT, NEIGHBOR_SOLICITATION, Icmp
@@ -60,6 +60,11 @@ def _may_be_for_many(address: bytes) -> bool:
     return address[0] >= 0xE0 or address[3] & 3 in {0, 3}
 
 
+def _is_to_many(link: Ethernet | Cooked) -> bool:
+    """Whether its destination is a group. A cooked header says so of what was received (packet(7), sll_pkttype)."""
+    return bool(link.destination[0] & 1) if isinstance(link, Ethernet) else link.packet_type in {1, 2}
+
+
 class NeighborJudge:
     """`requests` are those of ARP, `solicitations` those of neighbour discovery."""
 
@@ -79,9 +84,9 @@ class NeighborJudge:
 
     def see(self, packet: Packet) -> None:
         frame = packet.frame
-        if isinstance(frame.link, Ethernet) and len(self._stations) < MAX_PENDING:
-            self._stations.add(frame.link.source)
-            self._to_one += not frame.link.destination[0] & 1
+        if frame.link is not None and len(self._stations) < MAX_PENDING:
+            self._stations.add(frame.link.source if isinstance(frame.link, Ethernet) else frame.link.address)
+            self._to_one += not _is_to_many(frame.link)
         if frame.arp is not None:
             self._arp(packet, frame.arp)
         elif frame.ip is not None:
