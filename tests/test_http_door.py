@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -9,7 +10,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -239,11 +240,12 @@ def test_each_client_has_its_share_of_calls(user: Account) -> None:
             async with anyio.create_task_group() as group:
                 refused: list[str] = []
 
-                async def hold() -> None:
-                    # Refused itself if it comes in the middle of a status: then it is asked again.
-                    while True:
-                        with suppress(ToolFailed):
+                async def read_for_long() -> None:
+                    while True:  # until it is not the other call that was first
+                        with contextlib.suppress(ToolFailed):
                             await first.call("qemu_read", timeout=600, wait_for="never")
+
+                group.start_soon(read_for_long)
 
                 async def until_refused() -> None:
                     while not refused:
@@ -252,7 +254,6 @@ def test_each_client_has_its_share_of_calls(user: Account) -> None:
                         except ToolFailed as error:
                             refused.append(str(error))
 
-                group.start_soon(hold)
                 await until_refused()
                 assert refused[0].startswith("server.limit: 1 calls are in progress already (the limit is 1)")
                 assert (await second.call("qemu_status"))["guests"] == []

@@ -19,7 +19,7 @@ from rawtap.guest.profile import UBOOT_KERNEL
 from rawtap.host import br_netfilter, landlock, pasta, privileges, programs, rootless
 from rawtap.host.privileges import Capability
 from rawtap.lab import dnsmasq
-from rawtap.network import forwarding, links
+from rawtap.network import forwarding, taps
 from rawtap.settings import Settings
 
 Way = Literal["privileged", "rootless", "user"]
@@ -127,10 +127,10 @@ def _capability(capability: Capability, purpose: str) -> Finding:
 def _tun() -> Finding:
     name = "tun device"
     try:
-        links.require_tun()
+        taps.require_tun()
     except RawtapError as error:
         return Finding(name, ok=False, found=f"{error.problem} ({error.evidence})", cure=error.cure)
-    return Finding(name, ok=True, found=f"{links.TUN_DEVICE} is open to this user")
+    return Finding(name, ok=True, found=f"{taps.TUN_DEVICE} is open to this user")
 
 
 def _landlock() -> Finding:

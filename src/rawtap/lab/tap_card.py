@@ -23,7 +23,7 @@ from rawtap.lab.bridges import Bridges
 from rawtap.lab.captures import Capture
 from rawtap.lab.card import Counters, Held, LinkFound, NetworkState, Sender, ring_counters
 from rawtap.lab.interfaces import Interfaces
-from rawtap.network import addressing, impair, links, network, transmit
+from rawtap.network import addressing, impair, links, network, taps, transmit
 from rawtap.network.impair import Impairment, Plug
 from rawtap.network.links import Link
 from rawtap.network.network import Bridge, BridgeSpec, Tap
@@ -157,7 +157,7 @@ class TapCard:
             tap = await self._link()
             await to_thread(impair.apply, tap, impairment)
             try:
-                await to_thread(partial(links.set_carrier, tap, on=up))
+                await to_thread(partial(taps.set_carrier, tap, on=up))
                 await self.machine.set_link(up=up)  # last: what is before it can be undone without asking QEMU
             except BaseException:
                 await self._put_back(tap)
@@ -171,7 +171,7 @@ class TapCard:
         with anyio.CancelScope(shield=True):
             if await to_thread(links.get, tap.index):
                 await to_thread(impair.apply, tap, self.plug.impairment)
-                await to_thread(partial(links.set_carrier, tap, on=self.plug.up))
+                await to_thread(partial(taps.set_carrier, tap, on=self.plug.up))
 
     async def _link(self) -> Link:
         found = await to_thread(links.find, self.name)
