@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from rawtap.errors import GuestNotFound, ProfileInvalid
+from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
 from rawtap.guest.hardware import Arch, Drive
 from rawtap.guest.profile import Profile
+from rawtap.host import landlock
 
 # Code and variables of each build, the best first, and the package that has them.
 _UEFI: dict[Arch, tuple[str, tuple[tuple[str, str], ...]]] = {
@@ -37,7 +38,18 @@ class Find(Protocol):
 
 
 def resolved(profile: Profile, find: Find) -> Profile:
-    """The profile with each such path absolute and allowed. Raises as `find` does."""
+    """The profile with each such path absolute and allowed.
+
+    Raises:
+        PathNotAllowed: As `find` does; or a folder, of which nothing keeps what links lead to from the guest, or whose
+            name dnsmasq would take for two.
+    """
+    if (profile.shares or profile.tftp) and (lack := landlock.lack()):
+        raise PathNotAllowed(
+            "no folder can be given to a guest here",
+            evidence=f"a link in it could lead anywhere, and the kernel does not see to it: {lack}",
+            cure="Make an image of it, and give that as a drive",
+        )
     return replace(
         profile,
         dtb=str(find(profile.dtb, "dtb")) if profile.dtb else "",
@@ -47,8 +59,18 @@ def resolved(profile: Profile, find: Find) -> Profile:
             for each in profile.fw_cfg
         ),
         shares=tuple(replace(each, path=str(find(each.path, "shared folder", folder=True))) for each in profile.shares),
-        tftp=str(find(profile.tftp, "tftp folder", folder=True)) if profile.tftp else "",
+        tftp=_without_comma(find(profile.tftp, "tftp folder", folder=True)) if profile.tftp else "",
     )
+
+
+def _without_comma(folder: Path) -> str:
+    if "," in str(folder):
+        raise PathNotAllowed(
+            f"the tftp folder {folder} cannot be used",
+            evidence="there is a comma in its path, where dnsmasq would take it for two",
+            cure="Rename it",
+        )
+    return str(folder)
 
 
 def of(profile: Profile) -> Iterator[Path]:
@@ -57,6 +79,17 @@ def of(profile: Profile) -> Iterator[Path]:
     named += [each.path or "" for each in profile.fw_cfg]
     named += [each.path for each in profile.shares]
     return (Path(name) for name in named if name)
+
+
+def bootfile(profile: Profile) -> str:
+    """What this machine's own network boot begins with, "" for nothing."""
+    if isinstance(profile.bootfile, str):
+        return profile.bootfile
+    return next((name for client, name in profile.bootfile.items() if client == _client(profile)), "")
+
+
+def _client(profile: Profile) -> str:
+    return f"uefi-{profile.arch}" if profile.uefi else "bios"
 
 
 def uefi(profile: Profile) -> tuple[Drive, ...]:

@@ -240,7 +240,8 @@ class Lab:
 
     async def _connect(self, cards: Sequence[Card], machine: Machine, services: bool | None) -> tuple[str, ...]:
         """Make the rest of the network; return what is not there of what was asked for."""
-        wanted = machine.spec.profile.services if services is None else services
+        profile = machine.spec.profile
+        wanted = (profile.services or bool(profile.tftp)) if services is None else services
         warnings: list[str] = []
         for card in cards:
             await card.connect(machine)

@@ -21,7 +21,7 @@ from rawtap.capture.mirror_source import MirrorSource
 from rawtap.capture.outages import LinkEvent, LinkState, link_warnings
 from rawtap.capture.session import CaptureRequest, CaptureSession, Snapshot
 from rawtap.errors import GuestFailed, ImpairmentUnavailable, NetworkFailed
-from rawtap.guest import filter_mirror
+from rawtap.guest import files, filter_mirror
 from rawtap.guest.devices import Nic
 from rawtap.guest.machine import Machine
 from rawtap.guest.profile import Profile
@@ -98,7 +98,9 @@ class UserNet:
         Raises:
             ProfileInvalid: The subnet is too small.
         """
-        return Nic(self.mac, {"type": "user", **slirp.options(self.address)})
+        boot = {"tftp": self.profile.tftp, "bootfile": files.bootfile(self.profile)}
+        given = {key: value for key, value in boot.items() if value}
+        return Nic(self.mac, {"type": "user", **slirp.options(self.address), **given})
 
     async def connect(self, machine: Machine) -> None:
         """QEMU has made it already."""
