@@ -78,20 +78,8 @@ def iso(root: Path) -> Path:
     tree = _made(root / "tree")
     (tree / "boot.bin").write_bytes((root / "disk.img").read_bytes()[:2048])
     path = root / "boot.iso"
-    made = [
-        "xorriso",
-        "-as",
-        "mkisofs",
-        "-quiet",
-        "-o",
-        path,
-        "-b",
-        "boot.bin",
-        "-no-emul-boot",
-        "-boot-load-size",
-        "4",
-    ]
-    subprocess.run([*made, tree], check=True, capture_output=True)
+    made = ["xorriso", "-as", "mkisofs", "-quiet", "-o", path, "-b", "boot.bin", "-no-emul-boot"]
+    subprocess.run([*made, "-boot-load-size", "4", tree], check=True, capture_output=True)
     return path
 
 
@@ -187,9 +175,8 @@ def test_a_line_gets_no_file_that_a_project_would_not_get(user: Account) -> None
                 line = f"qemu-system-x86_64 -hda disk.img {word}"
                 failed = await session.refused("qemu_boot", project_root=str(root), qemu_command=line)
                 assert failed.code == "guest.path_not_allowed", word
-            failed = await session.refused(
-                "qemu_boot", project_root="/etc", qemu_command="qemu-system-x86_64 -hda hosts"
-            )
+            line = "qemu-system-x86_64 -hda hosts"
+            failed = await session.refused("qemu_boot", project_root="/etc", qemu_command=line)
             assert failed.code == "guest.path_not_allowed"
 
     anyio.run(scenario)
@@ -202,9 +189,8 @@ def test_a_pc_boots_from_the_network_with_the_file_that_the_project_names(user: 
         'arch = "x86_64"\nmachine = "pc"\nmemory = "64M"\nboot = "n"\nnic = "e1000"\ntftp = "boot"\n'
         'bootfile = { bios = "hello.ipxe", uefi-x86_64 = "other.efi" }\nprompt = "iPXE> "\n',
     )
-    (_made(root / "boot") / "hello.ipxe").write_text(
-        "#!ipxe\necho fetched from ${next-server}\nshell\n", encoding="ascii"
-    )
+    script = "#!ipxe\necho fetched from ${next-server}\nshell\n"
+    (_made(root / "boot") / "hello.ipxe").write_text(script, encoding="ascii")
 
     async def scenario() -> None:
         async with serving(user) as session:

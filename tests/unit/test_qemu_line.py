@@ -232,8 +232,8 @@ def test_a_wrong_key_or_value_is_told_with_the_nearest_right_one(
 
 
 _KNOWN = """-m -drive -device -netdev -nic -serial -machine -cpu -smp -append -usb -s -S -global -fw_cfg -boot
--blockdev file=a,if=none,id=d virtio-blk-pci,drive=d {} {"driver":1} user,id=n e1000 , = =, a=b,,c ,,, - -- virt q35 -virtfs
--fsdev -icount -rtc -vga -net -object -hda loader,file=x,addr=zz 1.5G name=opt/x,string= none"""
+-blockdev file=a,if=none,id=d virtio-blk-pci,drive=d {} {"driver":1} user,id=n e1000 , = =, a=b,,c ,,, - -- virt q35
+-virtfs -fsdev -icount -rtc -vga -net -object -hda loader,file=x,addr=zz 1.5G name=opt/x,string= none"""
 _words = st.lists(
     st.sampled_from(_KNOWN.split()) | st.text(max_size=12),
     max_size=14,
