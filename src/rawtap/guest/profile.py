@@ -21,11 +21,15 @@ from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
 from rawtap.guest import models
 from rawtap.guest.hardware import CLOSED, Arch, Bus, Drive, Flag, Hardware, Machine, Processor, Text, Word
 from rawtap.guest.paths import CONFIG_FILE, PUBLIC, RVOS_KERNEL, holds
+from rawtap.guest.patterns import Pattern
 
 UBOOT_KERNEL = f"{PUBLIC}/qemu-riscv64_smode/uboot.elf"
 
+SHELL = "prompt"  # the name of the prompt that is the profile's own
+OnReset = Literal["reboot", "stop"]
 _Argument = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 _Size = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}[KMG]?$")]
+_Prompt = Annotated[str, StringConstraints(min_length=1, max_length=256)] | Pattern
 
 
 @validated_dataclass(frozen=True, config=CLOSED)
@@ -34,6 +38,14 @@ class Interrupt:
 
     wait_for: Text
     send: Text
+
+
+@validated_dataclass(frozen=True, config=CLOSED)
+class Login:
+    """Who logs in where the console asks for a user."""
+
+    user: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    password: Annotated[str, StringConstraints(max_length=256)] = field(default="", repr=False)
 
 
 @validated_dataclass(frozen=True, config=CLOSED)
@@ -53,7 +65,11 @@ class Profile(Hardware):
         kernel: A path, relative to the project's root; "" for none, where there is firmware.
         initrd: A path likewise, to what a Linux kernel takes its first programs from; "" for none.
         firmware: A path likewise, to a boot loader that the machine starts by itself; it wins over `bios`.
-        prompt: What the console shows at the start of a line when it waits for a command; "" for none.
+        prompt: What the console shows when it waits for a command, as text or as a pattern; "" to have it learned.
+        prompts: Further ones by their names: a loader's, a debugger's.
+        login: For guests whose console asks for it.
+        framing: Whether to try, once, if a shell reads the console, and to put signs around its commands then.
+        on_reset: What a reset by the guest does: "reboot", or "stop", at which QEMU ends.
         interrupt: For boot loaders that count down.
         enter: What ends a command on the console.
         shutdown_command: The console command that powers the guest off; None for none.
@@ -76,7 +92,11 @@ class Profile(Hardware):
     firmware: str = ""
     bootargs: _Argument = ""
     drives: tuple[Drive, ...] = ()
-    prompt: str = ""
+    prompt: Annotated[str, StringConstraints(max_length=256)] | Pattern = ""
+    prompts: Mapping[Word, _Prompt] = field(default_factory=dict)
+    login: Login | None = None
+    framing: Flag = True
+    on_reset: OnReset = "reboot"
     interrupt: Interrupt | None = None
     enter: Literal["\n", "\r", "\r\n"] = "\n"
     shutdown_command: Text | None = None
@@ -96,6 +116,11 @@ class Profile(Hardware):
         """Whether a PCI device can be given to it."""
         return self.virtio_bus == "pci" or models.has_pci(self.arch, self.machine.partition(",")[0])
 
+    @property
+    def all_prompts(self) -> dict[str, str | Pattern]:
+        """By their names; the shell's own first."""
+        return ({SHELL: self.prompt} if self.prompt else {}) | dict(self.prompts)
+
 
 @cache
 def _adapter() -> TypeAdapter[Profile]:
@@ -108,6 +133,7 @@ def _u_boot(arch: Arch, **differences: Any) -> Profile:
         name=f"u-boot-{arch}",
         arch=arch,
         prompt="=> ",
+        framing=False,
         interrupt=Interrupt(wait_for="Hit any key to stop autoboot", send=" "),
         **({"shutdown_command": "poweroff"} | differences),
     )
@@ -123,6 +149,7 @@ BUILTIN: Mapping[str, Profile] = {
             Drive(path="persist.img", serial="persist", optional=True),
         ),
         prompt="rvos>",
+        framing=False,
         shutdown_command="shutdown",
         bridge="rvos-br0",
         services=True,
@@ -149,6 +176,7 @@ class BootOptions:
     extra_drives: tuple[Drive, ...] = ()
     gpu: bool = False
     overlay: bool | None = None
+    on_reset: OnReset | None = None
     gdb: bool = False
 
 

@@ -292,10 +292,6 @@ def _usb(parts: Parts, _: str) -> None:
     parts.machine_option("usb", "on")
 
 
-def _reset(parts: Parts, _: str) -> None:
-    parts.leave("-no-reboot", "a guest that resets goes on; qemu_status counts its resets")
-
-
 def _disk(interface: str, index: int | None = None, media: str = "disk") -> Callable[[Parts, str], None]:
     def handler(parts: Parts, value: str) -> None:
         parts.drives.append(image(value, interface, index, media))
@@ -337,7 +333,7 @@ _HANDLERS: Mapping[str, Callable[[Parts, str], None]] = {
     "no-acpi": _acpi,
     "no-hpet": _hpet,
     "no-fd-bootchk": lambda _parts, _value: None,
-    "no-reboot": _reset,
+    "no-reboot": _flag("on_reset", "stop"),
     "snapshot": _flag("overlay", True),
     "drive": add_drive,
     "blockdev": add_blockdev,

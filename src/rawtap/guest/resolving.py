@@ -36,7 +36,8 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
         PathNotAllowed: A file that is none of the project's, none of the operator's, and of no package of firmware.
         GuestNotFound: One that is not there, with its path.
     """
-    changes = {key: value for key in ("memory", "bootargs", "overlay") if (value := getattr(options, key)) is not None}
+    keys = ("memory", "bootargs", "overlay", "on_reset")
+    changes = {key: value for key in keys if (value := getattr(options, key)) is not None}
     try:
         profile = replace(profile, **changes)
     except ValidationError as error:

@@ -63,6 +63,8 @@ async def perform(machine: Machine, action: Action, tag: str, timeout: float) ->
             await machine.run_job(_COMMANDS[action], _arguments(machine, action, tag), timeout)
         except GuestFailed as error:
             raise _told(machine, action, error) from error
+        if action == "restore":
+            machine.talk.began_anew("the restored state", owed=False)
         return await _all(machine)
 
 

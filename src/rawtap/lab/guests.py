@@ -28,7 +28,7 @@ class BootRequest:
     network: bool | Literal["user"] = False
     options: BootOptions = field(default_factory=BootOptions)
     wait_for_prompt: bool = True
-    timeout: float = 60.0
+    timeout: float = 50.0
     capture: bool = False
     capture_filter: str = ""
     services: bool | None = None  # the profile's, where None
@@ -45,6 +45,7 @@ class Ended:
     released: tuple[str, ...]
     standing: tuple[str, ...]
     captures: tuple[CaptureReport, ...]
+    refused: str | None = None  # why its own shutdown command did not end it
 
 
 @dataclass(eq=False)
@@ -69,10 +70,11 @@ class Guest:
 
 @dataclass(frozen=True)
 class Booted:
-    """A booted guest."""
+    """A booted guest. `instead` is what came instead of its prompt, in words."""
 
     guest: Guest
     prompt_seen: bool
     elapsed: float
     console: Output
     warnings: tuple[str, ...] = ()
+    instead: str | None = None
