@@ -24,15 +24,18 @@ from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, NoDisplay, 
 from rawtap.guest import gdb, images, postmortem
 from rawtap.guest.accelerator import kvm_is_open
 from rawtap.guest.booting import Boot, Report, words_for
-from rawtap.guest.command_line import NETDEV, Inherited, Nic, arguments, fdset_path
+from rawtap.guest.command_line import Inherited, arguments
 from rawtap.guest.console import Console, Output
+from rawtap.guest.devices import NETDEV, Nic
 from rawtap.guest.display import Display
+from rawtap.guest.hardware import QEMU_PACKAGES
 from rawtap.guest.history import printable
 from rawtap.guest.line_keys import typed_bytes
 from rawtap.guest.monitor import ANSWER_SECONDS, EventLog, Monitor, MonitorLost, connected
 from rawtap.guest.patterns import Wanted
-from rawtap.guest.profile import QEMU_PACKAGES, MachineSpec
+from rawtap.guest.profile import MachineSpec
 from rawtap.guest.spawning import access_of, layers_of, pair, require, start
+from rawtap.guest.storage import fdset_path
 from rawtap.guest.talk import Ask, Talk
 from rawtap.host.children import Child, stream_of
 

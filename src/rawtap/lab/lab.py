@@ -31,7 +31,7 @@ from rawtap.errors import (
     RequestInvalid,
     ServerStopping,
 )
-from rawtap.guest import profile as profiles
+from rawtap.guest import choosing, resolving
 from rawtap.guest.machine import Machine
 from rawtap.guest.paths import allowed_for
 from rawtap.guest.profile import MachineSpec, Profile
@@ -166,10 +166,10 @@ class Lab:
 
     def _spec(self, request: BootRequest) -> MachineSpec:
         """What to boot; asks the disks."""
-        root, profile = profiles.choose(request.project_root, request.profile)
+        root, profile = choosing.chosen(request.project_root, request.profile, request.line, request.overrides)
         allowed = allowed_for(root, self.settings.image_dirs)
         reach = allowed.folders if self.settings.open_monitor else ()
-        return replace(profiles.resolve(root, profile, request.options, allowed), reach=reach)
+        return replace(resolving.resolve(root, profile, request.options, allowed), reach=reach)
 
     def _require_free(self, name: str) -> None:
         if not _GUEST_NAME.fullmatch(name):
@@ -249,7 +249,8 @@ class Lab:
 
     async def _connect(self, cards: Sequence[Card], machine: Machine, services: bool | None) -> tuple[str, ...]:
         """Make the rest of the network; return what is not there of what was asked for."""
-        wanted = machine.spec.profile.services if services is None else services
+        profile = machine.spec.profile
+        wanted = (profile.services or bool(profile.tftp)) if services is None else services
         warnings: list[str] = []
         for card in cards:
             await card.connect(machine)
