@@ -259,9 +259,7 @@ class _Watch:
 
     def shown(self, satisfied: bool, reason: str, detail: Detail) -> Waited:
         """The answer, with the packets decoded; blocks."""
-        to_line = partial(
-            reader.line_of, link_type=self._tail.link_type, start_ns=self._session.started_ns, detail=detail
-        )
+        to_line = partial(reader.line_of, start_ns=self._session.started_ns, detail=detail)
         packets = reader.fitting((to_line(raw) for raw in self._found), self._enough)
         cut = len(packets) < len(self._found)
         return Waited(
@@ -284,9 +282,9 @@ class _Watch:
         by_protocol: dict[str, list[Raw]] = {}
         for raw in packets:
             if raw.number not in found:
-                protocol = lines.describe(raw.data, raw.length, self._tail.link_type).protocol
+                protocol = lines.describe(raw.data, raw.length, raw.origin.link_type).protocol
                 by_protocol.setdefault(protocol, []).append(raw)
         commonest = sorted(by_protocol.items(), key=lambda each: -len(each[1]))
         for protocol, some in commonest[:_PROTOCOLS]:
-            line = reader.line_of(some[-1], self._tail.link_type, self._session.started_ns, "summary")
+            line = reader.line_of(some[-1], self._session.started_ns, "summary")
             yield Others(protocol, len(some), line)

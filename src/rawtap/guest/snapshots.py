@@ -20,9 +20,9 @@ from typing import Any, Literal
 
 from rawtap.blocking import on_disk
 from rawtap.errors import GuestFailed, RequestInvalid, SnapshotRefused, SnapshotUnknown
-from rawtap.guest.command_line import drive_node
 from rawtap.guest.machine import Machine
 from rawtap.guest.scratch import scratch_file
+from rawtap.guest.storage import drive_node
 
 MOST = 32
 Action = Literal["save", "restore", "list", "delete"]
@@ -65,6 +65,8 @@ async def perform(machine: Machine, action: Action, tag: str, timeout: float) ->
             await machine.run_job(_COMMANDS[action], _arguments(machine, action, tag), timeout)
         except GuestFailed as error:
             raise await _told(machine, action, error) from error
+        if action == "restore":
+            machine.talk.began_anew("the restored state", owed=False)
         return await _all(machine)
 
 
@@ -78,7 +80,7 @@ async def _told(machine: Machine, action: Action, error: GuestFailed) -> GuestFa
 
 def _require_whole(machine: Machine) -> None:
     spec = machine.spec
-    written = [] if spec.overlay else [drive.path for drive in spec.drives if not drive.readonly]
+    written = [drive.path for drive in spec.drives if spec.is_written(drive)]
     if written:
         raise SnapshotRefused(
             f"the guest {machine.name} cannot be kept in snapshots",

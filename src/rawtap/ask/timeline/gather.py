@@ -39,6 +39,7 @@ from rawtap.lab.captures import Capture
 from rawtap.lab.lab import Lab
 from rawtap.lab.observation import Scene
 from rawtap.packets import lines
+from rawtap.packets.reader import Raw
 from rawtap.packets.tail import Tail, behind
 
 _CHARACTERS = 160  # of an answer's JSON for each event that is asked for
@@ -287,7 +288,7 @@ class _Packets:
             if raw.time_ns > self.at_ns and raw.number > self._saved:
                 self.end = before
                 return
-            text = self._text(lines.describe(raw.data, raw.length, tail.link_type), raw.length)
+            text = self._text(lines.describe(raw.data, raw.length, raw.origin.link_type), raw)
             yield Item(raw.time_ns, "packet", text, before, (raw.number, tail.offset or 0), capture=self.name)
         self.end = (tail.reached, tail.offset or 0)
         self.gone = tail.missed
@@ -295,9 +296,9 @@ class _Packets:
             self.gone += self._saved - tail.reached
             self.end = (self._saved, 0)
 
-    def _text(self, line: lines.PacketSummary, length: int) -> str:
-        direction = self.scene.direction(line.source_mac, line.destination_mac)
-        return f"{f'{direction}: ' if direction else ''}{line} ({length} bytes)"
+    def _text(self, line: lines.PacketSummary, raw: Raw) -> str:
+        direction = self.scene.direction(line.source_mac, line.destination_mac, raw.origin)
+        return f"{f'{direction}: ' if direction else ''}{line} ({raw.length} bytes)"
 
     def is_done(self, place: Position) -> bool:
         """Whether nothing follows that place."""
