@@ -119,6 +119,8 @@ def line(packet: Any, link_type: int = 1) -> PacketSummary:
             "ICMPv6",
             "packet too big: UDP [fe80::2]:5 to [fe80::1]:53",
         ),
+        (out(UDP(sport=9, dport=69) / b"\0\2log\0octet\0"), "TFTP", "write request 'log', 12 bytes"),
+        (out(UDP(sport=9, dport=69) / b"\0\3\0\1log"), "TFTP", "data, 7 bytes"),
         (out(UDP(sport=9, dport=69) / b"\0\4\0\1"), "TFTP", "acknowledgment, 4 bytes"),
         (out(UDP(sport=9, dport=69) / b"\0\4\0"), "TFTP", "3 bytes"),
         (out(UDP(sport=9, dport=69) / b"\0\6\0\0"), "TFTP", "option acknowledgment, 4 bytes"),
