@@ -264,28 +264,28 @@ def _read(options: argparse.Namespace) -> int:
         expression = filters.checked(" ".join(options.filter))
         path = options.file.resolve()
         run = _select if options.count or options.write else _show
-        damage = run(options, path, expression)
+        lacking = run(options, path, expression)
     except (RawtapError, RuntimeError) as error:  # resolve() raises the latter for a loop of links
         _complain(str(error))
         return 1
-    if damage:
-        _complain(f"the file ends in a damaged record: {damage}")
-    return 1 if damage else 0
+    if lacking:
+        _complain(lacking)
+    return 1 if lacking else 0
 
 
 def _select(options: argparse.Namespace, path: Path, expression: str) -> str:
-    """Count or copy what passes the filter; returns what is damaged."""
-    from rawtap.packets import reader
+    """Count or copy what passes the filter; returns what the file lacks."""
+    from rawtap.packets import ends, reader
 
     selected = reader.select(path, expression, options.write)
     told = f"{selected.matched} of {selected.scanned} packets"
     _tell_tags(selected.tagged, expression)
     print(f"{visible(str(options.write))}: {told}, {selected.size_bytes} bytes" if options.write else told)
-    return selected.damage
+    return ends.told(selected.scanned, selected.damage)
 
 
 def _show(options: argparse.Namespace, path: Path, expression: str) -> str:
-    """Print what passes the filter, a line a packet; returns what is damaged."""
+    """Print what passes the filter, a line a packet; returns what the file lacks."""
     from rawtap.packets import pages, reader
     from rawtap.packets.index import Indexes
     from rawtap.packets.tail import Part
@@ -301,10 +301,10 @@ def _show(options: argparse.Namespace, path: Path, expression: str) -> str:
         if cursor is None or left <= 0:
             _tell_tags(page.tagged, expression)
         if cursor is None:
-            return page.damage
+            return " ".join(page.lacking)
         if left <= 0:
             _complain(f"{options.limit} of {page.matched} packets are shown; --limit shows more")
-            return page.damage
+            return " ".join(page.lacking)
 
 
 def _tell_tags(tagged: int, expression: str) -> None:

@@ -101,7 +101,13 @@ class Capture:
 
     def parts(self) -> list[Part]:
         """The files that are there now, for a reader that follows them."""
-        return [Part(each.number, each.path, each.packets_before, self.live) for each in self.session.segments]
+        saved = self.session.saved  # asked first: the newest file has these, and perhaps more
+        segments = self.session.segments
+        behind = [*(each.packets_before for each in segments[1:]), saved]
+        return [
+            Part(each.number, each.path, each.packets_before, self.live, max(0, end - each.packets_before))
+            for each, end in zip(segments, behind, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
