@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap.ask.packets import chosen
+from rawtap.blocking import on_disk, reading
 from rawtap.capture import filters
 from rawtap.lab.captures import Capture
 from rawtap.lab.card import Counters
@@ -71,11 +72,12 @@ async def explain(
         BadFilter: With libpcap's text.
         RequestInvalid: Both, a capture and a path, are given.
         CaptureFailed: The capture's thread does not answer.
+        DiskStalled: The file's disk does not answer.
     """
     lab.require_open()
     await to_thread(filters.checked, expression)
     capture, path = await chosen(lab, capture_id, path)
-    subject = await to_thread(_subject, capture, path, expression)
+    subject = await on_disk(path or "the capture", _subject, capture, path, expression)
     # What came to a capture since is asked for with the first page.
     given = lab.verdicts.find(subject, before) if before or path else None
     if given is None:
@@ -123,11 +125,12 @@ async def _given(
 ) -> Given:
     if capture:
         await capture.notifier.caught_up()
-    packets = await to_thread(_open, capture, path, expression)
+    file = _file(capture, path)
+    packets = await reading(file, _open, capture, path, expression)
     applied = {expression, capture.session.request.filter if capture else ""} - {""}
     live = capture is not None and capture.live
     load = partial(_examiner, applied, live, isinstance(packets, Tail))
-    examiner, until_ns, more = await _examine(packets, load, before[0] if before else None, tell)
+    examiner, until_ns, more = await _examine(packets, file, load, before[0] if before else None, tell)
     if before:
         until_ns = before[1]
     elif capture is not None and not more:
@@ -136,6 +139,14 @@ async def _given(
     growing = capture is not None and capture.session.running  # then an unfinished end is no damage
     damage = packets.damage if isinstance(packets, Savefile) and not growing else ""
     return Given(verdict, until_ns, more, damage, packets.tagged if isinstance(packets, Savefile) else 0)
+
+
+def _file(capture: Capture | None, path: Path | None) -> Path:
+    if path is not None:
+        return path
+    if capture is None:
+        raise RuntimeError("neither a capture nor a path")
+    return capture.session.path
 
 
 def _open(capture: Capture | None, path: Path | None, expression: str) -> Packets:
@@ -147,7 +158,7 @@ def _open(capture: Capture | None, path: Path | None, expression: str) -> Packet
 
 
 async def _examine(
-    packets: Packets, load: Callable[[int, tuple[Origin, ...]], Examiner], most: int | None, tell: Progress
+    packets: Packets, file: Path, load: Callable[[int, tuple[Origin, ...]], Examiner], most: int | None, tell: Progress
 ) -> tuple[Examiner, int, bool]:
     """An examiner that has seen them, when the youngest was captured, and whether time ran out before the last.
 
@@ -155,7 +166,7 @@ async def _examine(
     """
     ends = time.monotonic() + SECONDS
     size = _BATCH if most is None else min(_BATCH, most)
-    batch = await to_thread(packets.take, size)
+    batch = await reading(file, packets.take, size)
     examiner = await to_thread(load, batch[0][5].link_type if batch else ETHERNET, packets.points)
     until, examined = 0, 0
     while batch:
@@ -163,8 +174,8 @@ async def _examine(
         until, examined = max(until, batch[-1][1]), examined + len(batch)
         await tell(examined, f"{examined} packets examined")
         if most is None and time.monotonic() > ends:
-            return examiner, until, bool(await to_thread(packets.take, 1))
-        batch = await to_thread(packets.take, size if most is None else min(size, most - examined))
+            return examiner, until, bool(await reading(file, packets.take, 1))
+        batch = await reading(file, packets.take, size if most is None else min(size, most - examined))
     return examiner, until, False
 
 

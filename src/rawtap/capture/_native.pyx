@@ -601,8 +601,14 @@ cdef class LiveCapture(Worker):
         self.dropped_interface += <uint32_t>(stats.ps_ifdrop - <uint32_t>self.dropped_interface)
 
     cdef Reason _trouble(self) noexcept nogil:
-        """Why libpcap reads no more: an interface that is gone is no failure, what it carried is all there."""
+        """Why libpcap reads no more: an interface that is gone is no failure, what it carried is all there.
+
+        libpcap asks by the name, which the kernel forgets before the index (unlist_netdevice, net/core/dev.c): an index
+        that is still there is asked for again.
+        """
         cdef char[IF_NAMESIZE] name
+        if if_indextoname(self.index, name) != NULL:
+            poll(NULL, 0, DOWN_INTERVAL_NS // 1_000_000)
         return PCAP_FAILED if if_indextoname(self.index, name) != NULL else INTERFACE_REMOVED
 
     cdef bint _ignore_outgoing(self) noexcept nogil:

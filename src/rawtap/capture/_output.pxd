@@ -1,6 +1,8 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from rawtap._words cimport word
+
 cdef extern from * nogil:
     """
     /* An option's code and its length, 16 bits each: epb_flags. */
@@ -92,7 +94,7 @@ cdef inline void append(
 
     What pcapng alone says: the number of the interface in the file, and the direction (0 unknown, 1 inbound, 2 outbound).
     """
-    cdef uint32_t *record
+    cdef word *record
     cdef uint64_t moment
     cdef size_t end, behind
     if out.used + size > BUFFER_BYTES:
@@ -100,7 +102,7 @@ cdef inline void append(
         if out.full:
             out.refused += 1
             return
-    record = <uint32_t *>(out.buffer + out.used)
+    record = <word *>(out.buffer + out.used)
     if out.pcapng:
         moment = seconds * 1_000_000_000 + nanoseconds
         behind = size // 4 - 1 - (FLAGS_BYTES // 4 if out.flagged else 0)

@@ -3,6 +3,8 @@
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
+from rawtap._words cimport word
+
 
 cdef extern from "<byteswap.h>" nogil:
     uint16_t bswap_16(uint16_t)
@@ -72,7 +74,7 @@ cdef inline Fault read_packet(
     Record *record,
 ) noexcept nogil:
     """Read a packet block of `size` bytes; its interface is one of the section's `count`, and `record.point` of these."""
-    cdef const uint32_t *block = <const uint32_t *>data
+    cdef const word *block = <const word *>data
     cdef uint32_t head = SIMPLE_HEADER if kind == SIMPLE_PACKET else PACKET_HEADER
     cdef uint64_t time = 0
     cdef uint32_t room
@@ -115,7 +117,7 @@ cdef inline uint32_t _direction(const unsigned char *data, uint32_t size, uint32
         if code == 0 or at + length > size - BLOCK_TRAILER:
             return 0
         if code == FLAGS and length == 4:
-            return _number((<const uint32_t *>(data + at))[0], swapped) & DIRECTION
+            return _number((<const word *>(data + at))[0], swapped) & DIRECTION
         at += (length + 3) & ~<uint32_t>3
     return 0
 

@@ -12,8 +12,8 @@ would be no faster, and a file that somebody cuts short would kill the process (
 
 *pcapng* is read here whatever is in it: many sections, of either byte order, and many interfaces, each with a link type, a
 snaplen and a clock of its own, which libpcap refuses. The filter is compiled for each link type when its first interface is
-met, and selects nothing where it does not fit. Where a scan may go on in the middle (`seek`), the interfaces must be known: those are that are described before the
-first packet.
+met, and selects nothing where it does not fit. A scan that goes on in the middle (`seek`) knows the interfaces that are
+described before the first packet.
 
 *Whatever is odd* in a pcap file is libpcap's. At a record that is cut off, that is longer than the file's snaplen or than any
 can be, libpcap takes over at the record's first byte and reads on to the end. So what is a packet, what is damage and what
@@ -54,6 +54,7 @@ from pylibpcap.pcap cimport (
     u_int,
 )
 from rawtap._bpf cimport compile_filter
+from rawtap._words cimport word
 from rawtap.packets._blocks cimport (
     BLOCK_CUT,
     BLOCK_ENDS,
@@ -349,7 +350,7 @@ cdef class Savefile(BasePcap):
         comparison.program = program.instructions
         return 0
 
-    cdef int _choose_format(self, const uint32_t *head) except -1:
+    cdef int _choose_format(self, const word *head) except -1:
         """Read the packets here if the file is one that can be; `head` is its first 24 bytes."""
         self.fd = fileno(pcap_file_nogil(self.handler))
         self.swapped = head[0] != MICROSECONDS and head[0] != NANOSECONDS
@@ -369,7 +370,7 @@ cdef class Savefile(BasePcap):
             self.offset = self._place()
         return 0
 
-    cdef bint _is_pcap(self, const uint32_t *head):
+    cdef bint _is_pcap(self, const word *head):
         """Whether the file is pcap as everybody writes it, and not one of its variants; version 2.4."""
         cdef uint32_t magic = bswap_32(head[0]) if self.swapped else head[0]
         cdef uint32_t version = bswap_32(head[1]) if self.swapped else head[1]
@@ -632,14 +633,14 @@ cdef class Savefile(BasePcap):
 
     cdef inline bint _next_record(self, Record *record) noexcept nogil:
         """Whether a pcap file goes on with a whole record that is not odd; its data is good until the next call."""
-        cdef const uint32_t *header
+        cdef const word *header
         if not self._has(RECORD_HEADER):
             return False
-        header = <const uint32_t *>(self.buffer + self.at)
+        header = <const word *>(self.buffer + self.at)
         record.captured = self._number(header[2])
         if record.captured > self.longest or not self._has(RECORD_HEADER + record.captured):
             return False
-        header = <const uint32_t *>(self.buffer + self.at)
+        header = <const word *>(self.buffer + self.at)
         record.seconds = self._number(header[0])
         record.fraction = self._number(header[1])
         record.length = self._number(header[3])
@@ -681,14 +682,14 @@ cdef class Savefile(BasePcap):
 
     cdef inline int _next_kind(self, uint32_t *kind, uint32_t *size) noexcept nogil:
         """The next block, which is in the buffer as a whole if it is one that is looked into: 1, or as `_next_block`."""
-        cdef const uint32_t *block
+        cdef const word *block
         cdef uint32_t longest = READ_BYTES
         if not self._has(BLOCK_HEADER):
             return self._end()
-        block = <const uint32_t *>(self.buffer + self.at)
+        block = <const word *>(self.buffer + self.at)
         if block[0] == SECTION_HEADER and not self._turn():
             return DAMAGED if self.fault != NO_FAULT else self._end()
-        block = <const uint32_t *>(self.buffer + self.at)
+        block = <const word *>(self.buffer + self.at)
         kind[0], size[0] = self._number(block[0]), self._number(block[1])
         if not (is_packet(kind[0]) or kind[0] == INTERFACE_DESCRIPTION):
             longest = LONGEST_BLOCK
@@ -699,7 +700,7 @@ cdef class Savefile(BasePcap):
             return self._next_long(size[0])
         if not self._has(size[0]):
             return self._end()
-        block = <const uint32_t *>(self.buffer + self.at)
+        block = <const word *>(self.buffer + self.at)
         if self._number(block[size[0] // 4 - 1]) == size[0] or self._place() == 0:  # libpcap takes that one as it is
             return 1
         self.fault = BLOCK_ENDS
@@ -723,10 +724,10 @@ cdef class Savefile(BasePcap):
 
     cdef bint _turn(self) noexcept nogil:
         """Read on in the byte order of the section that begins; if not, either the file ends, or `fault` says why."""
-        cdef const uint32_t *block
+        cdef const word *block
         if not self._has(BLOCK_HEADER + 4):
             return False
-        block = <const uint32_t *>(self.buffer + self.at)
+        block = <const word *>(self.buffer + self.at)
         if block[2] != BYTE_ORDER_MAGIC and bswap_32(block[2]) != BYTE_ORDER_MAGIC:
             self.fault = SECTION_ORDER
             return False
@@ -754,7 +755,7 @@ cdef class Savefile(BasePcap):
         cdef uint32_t version
         if size < SECTION:
             return BLOCK_LENGTH
-        version = (<const uint32_t *>(self.buffer + self.at))[3]
+        version = (<const word *>(self.buffer + self.at))[3]
         # Two numbers of 16 bits, 1 and 0 (or 2, which is the same format), each in the section's byte order.
         if self.swapped:
             version = bswap_32(version)
@@ -836,10 +837,10 @@ cdef inline bint _is_tagged(const Record *record) noexcept nogil:
 
 
 cdef inline void _append(Output *output, const Record *record) noexcept nogil:
-    cdef uint32_t *header
+    cdef word *header
     if output.used + RECORD_HEADER + record.captured > WRITE_BYTES:
         _flush(output)
-    header = <uint32_t *>(output.buffer + output.used)
+    header = <word *>(output.buffer + output.used)
     header[0], header[1] = record.seconds, record.fraction
     header[2], header[3] = record.captured, record.length
     output.used += RECORD_HEADER

@@ -24,13 +24,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 import anyio
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap.ask.timeline import cursor
 from rawtap.ask.timeline.merge import SOURCES, Item, Listed, Merged, Position, SourceName, Stream, merge
+from rawtap.blocking import reading
 from rawtap.capture import filters
 from rawtap.errors import CaptureFailed, RequestInvalid
 from rawtap.guest import log
@@ -80,6 +80,7 @@ async def page(lab: Lab, question: Question, since: str | None, limit: int) -> T
         GuestNotRunning, CaptureUnknown: No such guest or capture.
         BadFilter: With libpcap's text.
         CaptureUnreadable: A capture's file cannot be read.
+        DiskStalled: The disk of the captures' folder does not answer.
     """
     lab.require_open()
     if question.filter and "packet" not in question.sources:
@@ -98,7 +99,7 @@ async def page(lab: Lab, question: Question, since: str | None, limit: int) -> T
     if "packet" in question.sources:
         gathering.add_captures(wanted, lab)
         await gathering.catch_up()
-    return await to_thread(partial(gathering.finish, question.text(lab)))
+    return await reading(lab.settings.capture_dir, gathering.finish, question.text(lab))
 
 
 def _captures(lab: Lab, question: Question) -> list[Capture]:
