@@ -12,7 +12,7 @@ import asyncio
 from dataclasses import dataclass
 
 from rawtap.guest.console import Console
-from rawtap.guest.echo import Echo, came_back, echo_of, has_all
+from rawtap.guest.echo import Echo, came_back, echo_of, has_all, is_scrolled
 
 _PATIENCE = 1.0  # seconds without more of the echo
 _STEP = 8  # bytes at a time when it is typed slowly
@@ -111,7 +111,7 @@ class Typist:
     def _is_there(self, start: int, text: bytes) -> bool:
         """Whether all of it came back, be it with a line of the kernel's in between."""
         output = self._console.history.since(start)
-        return echo_of(output, text).whole or has_all(output, text)
+        return echo_of(output, text).whole or has_all(output, text) or is_scrolled(output, text)
 
     def _short(self, start: int, text: bytes) -> str:
         count = came_back(self._console.history.since(start), text)
