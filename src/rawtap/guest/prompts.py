@@ -18,7 +18,7 @@ _NAME = 3  # bytes of a name that tells one prompt from another
 _KEPT = 16
 LONGEST = 256  # bytes of a line that can be a prompt
 
-SURE, _SHORT, _ALIKE, _BEHIND_TEXT = 0.01, 0.06, 0.3, 0.5  # seconds of silence
+SURE, _SHORT, _ALIKE, _BEHIND_TEXT = 0.002, 0.06, 0.3, 0.5  # seconds of silence
 
 # A name, what may change, and how it ends: "root@vm:" "/tmp" "# ".
 _PARTS = re.compile(rb"(\W?[A-Za-z_][\w.-]*(?:@[\w.-]+)?(?=[^\w.-]))?(.*?)([^\w\s~/]+[ \t]?)")

@@ -16,8 +16,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-import anyio
-
 from rawtap.errors import GuestBusy
 from rawtap.guest.console import Console, Output
 from rawtap.guest.echo import echo_of
@@ -224,17 +222,15 @@ class Talk:
         troubles = Troubles(console, self.reboots, patient=bool(ask.wanted))
         deadline = asyncio.get_running_loop().time() + ask.timeout
         was_ready, self.ready = self.ready, False
-        # What begins to be typed is typed whole: half a line would be the beginning of the next one.
-        with anyio.CancelScope(shield=True):
-            self.jobs.append(job)
-            if was_ready:
-                typed = await self.typist.line(line, self._enter, ask.timeout)
-                if typed.wrong:
-                    return await self._untyped(job, typed.wrong)
-                echo_end: int | None = typed.echo_end if typed.echo_end > job.start else None
-            else:
-                await self.typist.as_it_is(line + self._enter)
-                echo_end = None
+        self.jobs.append(job)
+        echo_end: int | None = None
+        if was_ready:
+            typed = await self.typist.line(line, self._enter, ask.timeout)
+            if typed.wrong:
+                return await self._untyped(job, typed.wrong)
+            echo_end = typed.echo_end if typed.echo_end > job.start else None
+        else:
+            await self.typist.as_it_is(line + self._enter)
         left = max(0.0, deadline - asyncio.get_running_loop().time())
         ending = await self._wait(ask, job, echo_end, troubles, left)
         return self._answer(ask, job, ending, into, unseen, echo_end)
@@ -385,8 +381,7 @@ class Talk:
             self.jobs.append(Job(shortened(ask.command), start))
         troubles = Troubles(console, self.reboots, patient=bool(ask.wanted))
         searched = _Search(ask.wanted)
-        with anyio.CancelScope(shield=True):
-            await self.typist.as_it_is(ask.command.encode())
+        await self.typist.as_it_is(ask.command.encode())
         now = asyncio.get_running_loop().time
 
         def judge(quiet: float) -> Ending | float | None:
@@ -412,24 +407,23 @@ class Talk:
         frame = framed(":")
         job = Job("a look whether there is a shell", self.console.history.end, frame)
         self.ready = False
-        with anyio.CancelScope(shield=True):
-            self.jobs.append(job)
-            typed = await self.typist.line(frame.line.encode(), self._enter, timeout)
-            if typed.wrong:
-                self.jobs.remove(job)
-                self._shell = False
-                await self.settle(_AFTER_FRAME)
-                return
-            start = max(typed.echo_end, job.start)
+        self.jobs.append(job)
+        typed = await self.typist.line(frame.line.encode(), self._enter, timeout)
+        if typed.wrong:
+            self.jobs.remove(job)
+            self._shell = False
+            await self.settle(_AFTER_FRAME)
+            return
+        start = max(typed.echo_end, job.start)
 
-            def judge(quiet: float) -> bool | float | None:
-                standing = self.standing(start)
-                if standing is None or quiet < standing.silence:
-                    return standing.silence - quiet if standing else None
-                self.at_prompt(standing)
-                return True
+        def judge(quiet: float) -> bool | float | None:
+            standing = self.standing(start)
+            if standing is None or quiet < standing.silence:
+                return standing.silence - quiet if standing else None
+            self.at_prompt(standing)
+            return True
 
-            stood: bool | float | None = await self.console.race(judge, timeout)
+        stood: bool | float | None = await self.console.race(judge, timeout)
         if stood:
             self._shell = frame.ended(self.console.plain.signs) is not None
         self.console.unread = max(self.console.unread, self.console.history.end)
