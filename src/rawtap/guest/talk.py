@@ -109,6 +109,7 @@ class Talk:
         self.jobs.clear()
         self.prompts.note(last_line(history.tail(LONGEST).rstrip(b"\r\n")))
         self.console.signs.alive(history.end)
+        self.reboots.arrived()
         marked = self.console.plain.marked_at >= standing.start
         self._marked = marked if self._marked is None else self._marked and marked
 
@@ -347,7 +348,7 @@ class Talk:
             job.wanted_text = True
         if ending and ending.how in {"login", "password"}:
             self.jobs.clear()  # what is typed next is the answer
-        matched = ending is not None and ending.how in {"text", "prompt", "frame"} and not into.hides
+        matched = ending is not None and ending.how in {"text", "prompt", "frame"}
         notes = self._notes(job, ending, into, unseen)
         if frame and ask.wanted and ended and not matched:
             notes.append("the command ended without it")
