@@ -14,7 +14,9 @@ from anyio.to_thread import run_sync as to_thread
 
 from rawtap.capture import _native, files
 from rawtap.errors import RawtapError
-from rawtap.guest.profile import QEMU_PACKAGES, UBOOT_KERNEL, Arch
+from rawtap.guest.accelerator import why_not_kvm
+from rawtap.guest.hardware import QEMU_PACKAGES, Arch
+from rawtap.guest.profile import UBOOT_KERNEL
 from rawtap.host import br_netfilter, landlock, pasta, privileges, programs, rootless
 from rawtap.host.privileges import Capability
 from rawtap.lab import dnsmasq
@@ -194,10 +196,17 @@ def _way_out(settings: Settings) -> Finding:
     return Finding("way out", ok=True, found=f"{here}: {how}")
 
 
+_COMMON = {"riscv64", "x86_64", "aarch64", "arm"}  # which are told of where they are not installed, too
+
+
 def _qemu() -> Finding:
     """One emulator is enough: which one is needed depends on the guests."""
     here = _emulators()
-    found = "; ".join(f"{arch}: {path or f'install {QEMU_PACKAGES[arch]} for it'}" for arch, path in here.items())
+    found = "; ".join(
+        f"{arch}: {path or f'install {QEMU_PACKAGES[arch]} for it'}"
+        for arch, path in here.items()
+        if path or arch in _COMMON
+    )
     if any(here.values()):
         return Finding("qemu", ok=True, found=found)
     return Finding("qemu", ok=False, found=found, cure="Install the package for the guests' architecture")
@@ -235,5 +244,6 @@ def _captures(directory: Path) -> Finding:
 
 def _kvm() -> Finding:
     """Not needed: it tells how fast guests of this machine's own architecture could be."""
-    usable = os.access("/dev/kvm", os.R_OK | os.W_OK)
-    return Finding("kvm", ok=True, found="usable" if usable else "not usable: guests are emulated (TCG)")
+    why_not = why_not_kvm()
+    found = f"not usable, guests are emulated (TCG): {why_not}" if why_not else "usable"
+    return Finding("kvm", ok=True, found=found)

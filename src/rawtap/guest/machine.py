@@ -18,21 +18,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 import anyio
-from anyio.to_thread import run_sync as to_thread
 
+from rawtap.blocking import on_disk
 from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, NoDisplay, RequestInvalid
 from rawtap.guest import gdb, images, postmortem
 from rawtap.guest.accelerator import kvm_is_open
 from rawtap.guest.booting import Boot, Report, words_for
-from rawtap.guest.command_line import NETDEV, Inherited, Nic, arguments, fdset_path
+from rawtap.guest.command_line import Inherited, arguments
 from rawtap.guest.console import Console, Output
+from rawtap.guest.devices import NETDEV, Nic
 from rawtap.guest.display import Display
+from rawtap.guest.hardware import QEMU_PACKAGES
 from rawtap.guest.history import printable
 from rawtap.guest.line_keys import typed_bytes
 from rawtap.guest.monitor import ANSWER_SECONDS, EventLog, Monitor, MonitorLost, connected
 from rawtap.guest.patterns import Wanted
-from rawtap.guest.profile import QEMU_PACKAGES, MachineSpec
+from rawtap.guest.profile import MachineSpec
 from rawtap.guest.spawning import access_of, layers_of, pair, require, start
+from rawtap.guest.storage import fdset_path
 from rawtap.guest.talk import Ask, Talk
 from rawtap.host.children import Child, stream_of
 
@@ -121,13 +124,15 @@ class Machine:
             QemuMissing: QEMU is not installed.
             PathNotAllowed: A drive that another guest of this process has, where either may write it.
             GuestFailed: It cannot be started.
+            DiskStalled: The disk of `scratch`, or of a drive, does not answer.
         """
         qemu = require(spec.qemu, QEMU_PACKAGES[spec.profile.arch])
         with contextlib.ExitStack() as near, contextlib.ExitStack() as far:
             console, console_far = pair(near, far)
             monitor, monitor_far = pair(near, far)
-            near.enter_context(images.held(name, spec))
-            layers = await to_thread(layers_of, spec, scratch, far)
+            # What a call that was given up enters later ends with the stack itself, which nobody has any more.
+            await on_disk(f"the drives of {name}", near.enter_context, images.held(name, spec))
+            layers = await on_disk(scratch, layers_of, spec, scratch, far)
             debugger = near.enter_context(gdb.listening()) if spec.gdb else None
             inherited = Inherited(
                 console_far.fileno(),

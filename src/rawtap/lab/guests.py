@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
 
 from rawtap.guest.console import Output
 from rawtap.guest.machine import Exit, Machine
 from rawtap.guest.profile import BootOptions
+from rawtap.guest.qemu_line import Line
 from rawtap.lab.captures import Capture, CaptureReport
 from rawtap.lab.card import Card
 
@@ -30,6 +32,8 @@ class BootRequest:
     capture: bool = False
     capture_filter: str = ""
     services: bool | None = None  # the profile's, where None
+    line: Line | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from rawtap.errors import (
     RequestInvalid,
     ServerStopping,
 )
-from rawtap.guest import profile as profiles
+from rawtap.guest import choosing, resolving
 from rawtap.guest.machine import Machine
 from rawtap.guest.paths import allowed_for
 from rawtap.guest.profile import MachineSpec, Profile
@@ -166,10 +166,10 @@ class Lab:
 
     def _spec(self, request: BootRequest) -> MachineSpec:
         """What to boot; asks the disks."""
-        root, profile = profiles.choose(request.project_root, request.profile)
+        root, profile = choosing.chosen(request.project_root, request.profile, request.line, request.overrides)
         allowed = allowed_for(root, self.settings.image_dirs)
         reach = allowed.folders if self.settings.open_monitor else ()
-        return replace(profiles.resolve(root, profile, request.options, allowed), reach=reach)
+        return replace(resolving.resolve(root, profile, request.options, allowed), reach=reach)
 
     def _require_free(self, name: str) -> None:
         if not _GUEST_NAME.fullmatch(name):
@@ -249,7 +249,8 @@ class Lab:
 
     async def _connect(self, cards: Sequence[Card], machine: Machine, services: bool | None) -> tuple[str, ...]:
         """Make the rest of the network; return what is not there of what was asked for."""
-        wanted = machine.spec.profile.services if services is None else services
+        profile = machine.spec.profile
+        wanted = (profile.services or bool(profile.tftp)) if services is None else services
         warnings: list[str] = []
         for card in cards:
             await card.connect(machine)
@@ -377,6 +378,22 @@ class Lab:
         """
         self.require_open()
         return await self._capture(request, self.cards_on(request.interface))
+
+    async def start_capture_of_all(self, request: CaptureRequest) -> Capture:
+        """Start a capture of a bridge and of the TAPs of all guests on it, into one file. Raises as `start_capture`.
+
+        `request` names the bridge, or a card on it.
+        """
+        self.require_open()
+        bridge = next((card.network for card in self.cards_on(request.interface) if card.bridge), None)
+        if bridge is None:
+            raise RequestInvalid(
+                f"{request.interface} is on no bridge with a guest, so it has no other points",
+                cure='Boot with network=true, or leave points="all" away',
+            )
+        cards = sorted(self.cards_on(bridge), key=lambda card: card.name)
+        points = tuple((card.name, card.about) for card in cards)
+        return await self.interfaces.capture(replace(request, interface=bridge, more=points))
 
     async def _capture(self, request: CaptureRequest, cards: Sequence[Card]) -> Capture:
         """Start a capture on an interface that those cards are on. Raises as `start_capture`."""

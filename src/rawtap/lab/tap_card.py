@@ -14,7 +14,7 @@ from anyio.to_thread import run_sync as to_thread
 from rawtap.blocking import in_thread
 from rawtap.capture.session import CaptureRequest
 from rawtap.errors import CaptureFailed, InterfaceDown, NetworkFailed, NoSuchInterface
-from rawtap.guest.command_line import Nic, tap_nic
+from rawtap.guest.devices import Nic, tap_nic
 from rawtap.guest.machine import Machine
 from rawtap.guest.profile import Profile
 from rawtap.lab import dnsmasq
@@ -42,7 +42,8 @@ async def tap_card(guest: str, profile: Profile, bridges: Bridges, interfaces: I
     name = addressing.checked_name(profile.bridge)
     spec = BridgeSpec(name, addressing.checked_address(profile.address), interfaces.trusted(name))
     await interfaces.watching()  # for the sake of the timeline: a capture may come later
-    async with AsyncExitStack() as share, in_thread(network.tap(name, guest, bridges.number)) as tap:
+    async with AsyncExitStack() as share, in_thread(network.tap(name, guest, bridges.number)) as made:
+        tap = replace(made, mac=profile.mac or made.mac)
         yield TapCard(guest, profile, spec, tap, bridges, interfaces, share)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import anyio
 from mcp.server.mcpserver.tools import Tool
@@ -11,10 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rawtap.doctor import Way, examine, way_of
 from rawtap.errors import RequestInvalid
+from rawtap.guest.choosing import as_toml
 from rawtap.guest.console import SHOWN_CHARACTERS, Output
+from rawtap.guest.hardware import Drive
 from rawtap.guest.machine import Machine
 from rawtap.guest.patterns import Pattern, Wanted, compiled
-from rawtap.guest.profile import BUILTIN, BootOptions, Drive, OnReset
+from rawtap.guest.profile import BUILTIN, BootOptions, OnReset
+from rawtap.guest.qemu_line import Line
+from rawtap.guest.qemu_line import read as read_line
 from rawtap.host import landlock
 from rawtap.lab.guests import BootRequest, Guest
 from rawtap.tools._boundary import Answer, LabContext, is_none, lab_of, tool
@@ -51,6 +55,7 @@ class Boot(Answer):
     network: NetworkInfo | None
     capture: StartedCapture | None
     warnings: list[str] = Field(description="What was asked for and is not there; the guest runs without it.")
+    rawtap_toml: str | None = Field(description="With qemu_command: the same as keys of rawtap.toml.")
     next_step: str | None
 
 
@@ -180,6 +185,13 @@ async def qemu_boot(
     services: Annotated[
         bool | None, Field(description="Answer DHCP and DNS on the bridge, by dnsmasq; as the profile says if absent.")
     ] = None,
+    qemu_command: Annotated[
+        str | None,
+        Field(description="A line with qemu-system-..., as `make -n` prints it: the machine is as it says."),
+    ] = None,
+    overrides: Annotated[
+        dict[str, Any] | None, Field(description='Keys of rawtap.toml for this boot, like {"prompt": "$ "}.')
+    ] = None,
 ) -> Boot:
     """Boot a guest in QEMU and wait for its prompt, or for what comes first: a login, a panic, a reboot loop, silence.
 
@@ -187,8 +199,9 @@ async def qemu_boot(
     """
     lab = lab_of(context)
     beat = Heartbeat(context)
+    line = read_line(qemu_command) if qemu_command else None
     drives = tuple(Drive(path=drive.path, format=drive.format, readonly=drive.readonly) for drive in extra_drives or [])
-    options = BootOptions(memory, bootargs, kernel, drives, gpu, overlay, on_reset, gdb)
+    options = BootOptions(memory, bootargs, kernel, drives, gpu, overlay, on_reset, gdb or bool(line and line.gdb))
     async with beat.every(lambda: lab.booting_tail(name)):
         booted = await lab.boot(
             BootRequest(
@@ -202,6 +215,8 @@ async def qemu_boot(
                 capture=capture,
                 capture_filter=capture_filter,
                 services=services,
+                line=line,
+                overrides=overrides or {},
             ),
             beat.report,
         )
@@ -215,9 +230,18 @@ async def qemu_boot(
         gdb=_gdb_address(booted.guest.machine),
         network=network_of(booted.guest.card),
         capture=started(booted.guest.capture) if booted.guest.capture else None,
-        warnings=list(booted.warnings),
+        warnings=[*booted.warnings, *_of_line(line, network=bool(network))],
+        rawtap_toml=as_toml(line.table) if line else None,
         next_step=booted.instead,
     )
+
+
+def _of_line(line: Line | None, *, network: bool) -> list[str]:
+    """What of a line there is not."""
+    if line is None:
+        return []
+    unused = ["the line has a network: network=true puts the guest on it"] if line.network and not network else []
+    return [*(f"not carried: {each}" for each in line.left), *unused]
 
 
 async def qemu_send(
