@@ -23,7 +23,7 @@ SESAME = "open sesame"
 
 INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
-mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev 2>/dev/null
+dmesg -n 1; mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev 2>/dev/null
 cd /root; export HOME=/root
 case $mode in
   bash)
@@ -31,7 +31,7 @@ case $mode in
     exec setsid cttyhack bash --norc -i ;;
   dash) export PS1='dash$ '; exec setsid cttyhack dash -i ;;
   busybox) export PS1='\\w \\$ '; exec setsid cttyhack sh ;;
-  login) exec setsid getty -L 115200 ttyS0 vt220 ;;
+  login) while :; do setsid getty -L 115200 ttyS0 vt220; done ;;
   quiet) exec sleep 1000 ;;
   loop) echo 'here I am'; echo b >/proc/sysrq-trigger; sleep 1000 ;;
   *) exit 1 ;;
@@ -74,7 +74,7 @@ def tree(user: Account, mode: str, **more: str) -> str:
         "memory": '"256M"',
         "kernel": f'"{IMAGES}/vmlinuz"',
         "initrd": f'"{user.home}/initrd"',
-        "bootargs": f'"console=ttyS0 quiet panic=-1 mode={mode}"',
+        "bootargs": f'"console=ttyS0 panic=-1 mode={mode}"',
     } | more
     (root / "rawtap.toml").write_text("".join(f"{key} = {value}\n" for key, value in profile.items()), encoding="utf-8")
     return str(root)
@@ -195,7 +195,7 @@ def test_the_first_thing_that_happens_ends_the_wait_for_a_prompt(user: Account) 
     with_server(user, scenario)
 
 
-PANICS = '"console=ttyS0 quiet panic=0 mode=none"'
+PANICS = '"console=ttyS0 panic=0 mode=none"'
 
 
 def test_trouble_is_what_is_wrong_now(user: Account) -> None:

@@ -21,7 +21,7 @@ _ASKED_SILENCE = 0.3
 _NOTHING_SECONDS = 8.0
 _SILENCE_SECONDS = 15.0
 _HOPELESS_SECONDS = 3.0  # where no prompt is known, there is little to wait for
-_BUSY_SECONDS = 20.0  # the same, where the guest works meanwhile
+_BUSY_SECONDS = 45.0  # the same, where the guest works meanwhile
 _IDLE_SHARE = 0.2  # of a processor: what a guest that waits for an interrupt may use at most
 
 
