@@ -108,7 +108,7 @@ def contents(profile: Profile) -> list[str]:
     """Files and folders that the guest has by other ways than a drive; their paths are resolved."""
     out = ["-dtb", profile.dtb] if profile.dtb else []
     for loader in profile.loaders:
-        said = [f"file={_doubled(loader.path)}"]
+        said = [f"file={_doubled(loader.path)}"] if loader.path is not None else []
         said += [f"addr={loader.address:#x}"] if loader.address is not None else []
         said += [f"cpu-num={loader.cpu}"] if loader.cpu is not None else []
         said += ["force-raw=on"] if loader.raw else []

@@ -77,14 +77,15 @@ _GLOBAL = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,62})\.(.+)")
 MACHINE_OPTIONS = frozenset(
     {
         "acpi", "aclint", "aia", "aia-guests", "aes-key-wrap", "auto-kernel-cmdline", "compact-highmem",
-        "confidential-guest-support", "dea-key-wrap", "default-bus-bypass-iommu", "dtb-kaslr-seed", "dtb-randomness",
+        "dea-key-wrap", "default-bus-bypass-iommu", "dtb-kaslr-seed", "dtb-randomness",
         "dump-guest-core", "fd-bootchk", "gic-version", "graphics", "highmem", "highmem-ecam", "highmem-mmio",
         "highmem-redists", "hmat", "hpet", "i8042", "ic-mode", "ioapic2", "iommu", "isa-serial", "its",
         "kernel-irqchip", "kernel_irqchip", "kvm-type", "loadparm", "max-cpu-compat", "mem-merge", "msel", "mte",
         "nvdimm", "option-roms", "pcie", "pic", "pit", "ras", "rtc", "sata", "secure", "serial", "smbus", "smm",
         "start-in-flash", "suppress-vmdesc", "usb", "via", "virtualization", "vmport", "x-oem-id", "x-oem-table-id",
+        "endianness", "x-vof", "execute-in-place", "g3beige-cuda", "vsmt", "xics", "secure-boot", "boot-mode",
     }
-) - {"confidential-guest-support"}  # fmt: skip
+)  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _OPTION_VALUE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 _FEATURE = re.compile(r"[+-]?[A-Za-z0-9][A-Za-z0-9_.-]{0,63}(=[A-Za-z0-9_.:-]{1,64})?")

@@ -88,8 +88,11 @@ def _found_initrd(allowed: Allowed, root: Path, text: str) -> Path:
 
 def _found_drive(allowed: Allowed, root: Path, drive: Drive) -> Drive | None:
     """The drive with its path resolved; None where it is optional and not there."""
+    is_folder = drive.format == "folder"
+    if is_folder:
+        files.require_landlock()
     try:
-        path = _existing(allowed, root, drive.path, "drive")
+        path = _existing(allowed, root, drive.path, "drive", folder=is_folder)
     except GuestNotFound:
         if drive.optional:
             return None
@@ -97,7 +100,8 @@ def _found_drive(allowed: Allowed, root: Path, drive: Drive) -> Drive | None:
     if drive.format == "qcow2":
         require_lone(path)
     overlay = True if is_public(path) else drive.overlay  # a package's own files stay as they are
-    return replace(drive, path=str(path), readonly=drive.readonly or drive.media == "cdrom", overlay=overlay)
+    readonly = drive.readonly or is_folder or drive.media == "cdrom"
+    return replace(drive, path=str(path), readonly=readonly, overlay=overlay)
 
 
 def _existing(allowed: Allowed, root: Path, text: str, what: str, *, folder: bool = False) -> Path:
