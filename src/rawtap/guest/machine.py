@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import anyio
-from anyio.to_thread import run_sync as to_thread
 
+from rawtap.blocking import on_disk
 from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, NoDisplay, RequestInvalid
 from rawtap.guest import gdb, images, postmortem
 from rawtap.guest.accelerator import kvm_is_open
@@ -124,13 +124,15 @@ class Machine:
             QemuMissing: QEMU is not installed.
             PathNotAllowed: A drive that another guest of this process has, where either may write it.
             GuestFailed: It cannot be started.
+            DiskStalled: The disk of `scratch`, or of a drive, does not answer.
         """
         qemu = require(spec.qemu, QEMU_PACKAGES[spec.profile.arch])
         with contextlib.ExitStack() as near, contextlib.ExitStack() as far:
             console, console_far = pair(near, far)
             monitor, monitor_far = pair(near, far)
-            near.enter_context(images.held(name, spec))
-            layers = await to_thread(layers_of, spec, scratch, far)
+            # What a call that was given up enters later ends with the stack itself, which nobody has any more.
+            await on_disk(f"the drives of {name}", near.enter_context, images.held(name, spec))
+            layers = await on_disk(scratch, layers_of, spec, scratch, far)
             debugger = near.enter_context(gdb.listening()) if spec.gdb else None
             inherited = Inherited(
                 console_far.fileno(),

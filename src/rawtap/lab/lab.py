@@ -379,6 +379,22 @@ class Lab:
         self.require_open()
         return await self._capture(request, self.cards_on(request.interface))
 
+    async def start_capture_of_all(self, request: CaptureRequest) -> Capture:
+        """Start a capture of a bridge and of the TAPs of all guests on it, into one file. Raises as `start_capture`.
+
+        `request` names the bridge, or a card on it.
+        """
+        self.require_open()
+        bridge = next((card.network for card in self.cards_on(request.interface) if card.bridge), None)
+        if bridge is None:
+            raise RequestInvalid(
+                f"{request.interface} is on no bridge with a guest, so it has no other points",
+                cure='Boot with network=true, or leave points="all" away',
+            )
+        cards = sorted(self.cards_on(bridge), key=lambda card: card.name)
+        points = tuple((card.name, card.about) for card in cards)
+        return await self.interfaces.capture(replace(request, interface=bridge, more=points))
+
     async def _capture(self, request: CaptureRequest, cards: Sequence[Card]) -> Capture:
         """Start a capture on an interface that those cards are on. Raises as `start_capture`."""
         about = replace(request, guest=", ".join(card.about for card in cards))
