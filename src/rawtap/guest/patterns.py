@@ -6,6 +6,7 @@ caller or a profile brings can hold the server up. Python's `re` cannot promise 
 
 from __future__ import annotations
 
+import importlib
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -53,9 +54,7 @@ class Wanted:
 
 @cache
 def _re2() -> ModuleType:
-    import re2
-
-    return re2
+    return importlib.import_module("re2")
 
 
 def compiled(wanted: str | Pattern) -> Wanted:
