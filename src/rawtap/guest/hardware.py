@@ -72,7 +72,7 @@ class Drive:
         media: Whether it is a disk, or a CD in a drive, which is read-only.
         options: Properties of its device, as a place: {bus = "virtio-mmio-bus.0"}.
         overlay: Whether the guest's writes are thrown away at its end; as the profile says where it is None.
-        format: How the image is written; "folder" for a folder, which the guest finds as a read-only FAT disk.
+        format: How the image is written; "folder" for a folder, which the guest finds as a FAT disk that forgets.
     """
 
     path: HostPath

@@ -64,7 +64,7 @@ def _folder(parts: Parts, value: str, path: str) -> None:
     found["-index"] = int(said["index"]) if said.get("index", "").isdigit() else None
     found |= {"format": "folder", "-id": said.get("id", "")}
     if "rw" in words[:-1]:
-        parts.leave("fat:rw:", "the guest reads the folder, and does not write it")
+        parts.leave(f"-drive file={path}", "what the guest writes does not get into the folder")
     if found["interface"] == "floppy" or "floppy" in words[:-1]:
         parts.leave(value, "a folder is a disk, and no floppy")
         return

@@ -56,7 +56,7 @@ DEVICES = frozenset(
         "xio3130-downstream", "pxb", "pxb-pcie",
         "isa-debug-exit", "pvpanic", "pvpanic-pci", "edu", "pc-testdev", "pci-testdev", "intel-iommu", "amd-iommu",
         "riscv-iommu-pci", "vmcoreinfo", "vmgenid", "i6300esb", "ib700", "mc146818rtc", "i8042", "vmmouse",
-        "tmp105", "tmp421", "ds1338", "cpu-cluster",
+        "isa-applesmc", "tmp105", "tmp421", "ds1338", "cpu-cluster",
     }
 )  # fmt: skip
 USB_CONTROLLERS = frozenset(_USB)

@@ -27,6 +27,8 @@ from rawtap.guest.paths import (
 )
 from rawtap.guest.profile import BootOptions, MachineSpec, Profile, explain_validation
 
+_ALWAYS_WRITTEN = {"ide", "ahci"}
+
 
 def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed) -> MachineSpec:
     """Apply a call's options and resolve every path.
@@ -99,9 +101,12 @@ def _found_drive(allowed: Allowed, root: Path, drive: Drive) -> Drive | None:
         raise
     if drive.format == "qcow2":
         require_lone(path)
-    overlay = True if is_public(path) else drive.overlay  # a package's own files stay as they are
-    readonly = drive.readonly or is_folder or drive.media == "cdrom"
-    return replace(drive, path=str(path), readonly=readonly, overlay=overlay)
+    if drive.media == "cdrom":
+        return replace(drive, path=str(path), readonly=True)
+    # A folder and a package's own file stay as they are, and an IDE disk cannot say that it is not to be written.
+    if is_folder or (drive.interface in _ALWAYS_WRITTEN if drive.readonly else is_public(path)):
+        return replace(drive, path=str(path), readonly=False, overlay=True)
+    return replace(drive, path=str(path))
 
 
 def _existing(allowed: Allowed, root: Path, text: str, what: str, *, folder: bool = False) -> Path:
