@@ -184,11 +184,16 @@ def test_a_line_gets_no_file_that_a_project_would_not_get(user: Account) -> None
     anyio.run(scenario)
 
 
-@pytest.mark.parametrize("network", [True, "user"])
-def test_a_pc_boots_from_the_network_with_the_file_that_the_project_names(user: Account, network: object) -> None:
+@pytest.mark.parametrize(
+    ("network", "nic"),
+    [(True, "e1000"), ("user", "e1000"), (True, "rtl8139"), (True, "ne2k_pci"), (True, "pcnet"), (True, "vmxnet3")],
+)
+def test_a_pc_boots_from_the_network_with_any_card_and_the_file_that_the_project_names(
+    user: Account, network: object, nic: str
+) -> None:
     root = project(
         user,
-        'arch = "x86_64"\nmachine = "pc"\nmemory = "64M"\nboot = "n"\nnic = "e1000"\ntftp = "boot"\n'
+        'arch = "x86_64"\nmachine = "pc"\nmemory = "64M"\nboot = "n"\ntftp = "boot"\n'
         'bootfile = { bios = "hello.ipxe", uefi-x86_64 = "other.efi" }\nprompt = "iPXE> "\n',
     )
     script = "#!ipxe\necho fetched from ${next-server}\nshell\n"
@@ -197,7 +202,12 @@ def test_a_pc_boots_from_the_network_with_the_file_that_the_project_names(user: 
     async def scenario() -> None:
         async with serving(user) as session:
             booted = await session.call(
-                "qemu_boot", project_root=str(root), network=network, capture=True, capture_filter="udp port 69"
+                "qemu_boot",
+                project_root=str(root),
+                network=network,
+                capture=True,
+                capture_filter="udp port 69",
+                overrides={"nic": nic},
             )
             assert booted["prompt_seen"], booted
             assert "fetched from 10.0.2.2" in booted["console"]

@@ -83,6 +83,13 @@ def test_an_option_rom_is_there_only_where_the_network_is_booted_from() -> None:
     assert card["bootindex"] == 0
 
 
+def test_a_card_on_usb_comes_after_a_controller_for_it() -> None:
+    for machine in ("pc", "virt"):
+        profile = Profile(arch="x86_64" if machine == "pc" else "riscv64", machine=machine, nic="usb-net")
+        drivers = [each["driver"] for each in devices_of(argv_of(profile, nic=True))]
+        assert drivers[-2:] == ["qemu-xhci", "usb-net"]
+
+
 def test_sound_goes_nowhere() -> None:
     argv = argv_of(Profile(arch="x86_64", machine="pc", devices=({"driver": "AC97"},)))
     assert values_of(argv, "-audiodev") == ["none,id=rawtap-silence"]

@@ -60,7 +60,7 @@ PLAIN = {
     "-boot": r"order=[a-dn-p]+",
     "-rtc": r"base=[A-Za-z0-9:-]+",
     "-icount": r"shift=(\d+|auto)",
-    "-global": r"[A-Za-z0-9_-]+\.[a-z][A-Za-z0-9_.-]*=[A-Za-z0-9_.:+-]+",
+    "-global": r"driver=[A-Za-z0-9_.-]+,property=[a-z][A-Za-z0-9_-]*,value=[A-Za-z0-9_.:+-]+",
     "-serial": "null",
     "-audiodev": "none,id=rawtap-silence",
     "-net": r"nic,netdev=net0,macaddr=m",
@@ -656,7 +656,7 @@ def test_the_check_above_sees_an_argument_that_does_not_belong_there() -> None:
         ["-device", "virtio-blk-pci,drive=other"],
         ["-device", "isa-serial,chardev=x"],
         ["-drive", "if=sd,file.filename=/a,readonly=on"],
-        ["-global", "virtio-net-pci.romfile=/etc/passwd,x=y"],
+        ["-global", "driver=virtio-net-pci,property=romfile,value=/etc/passwd"],
     ]
     for extra in wrong:
         with pytest.raises((AssertionError, ValueError)):

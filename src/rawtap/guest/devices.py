@@ -50,7 +50,8 @@ def board(spec: MachineSpec) -> list[str]:
     if profile.boot:
         out += ["-boot", f"order={profile.boot}"]
     for key, value in profile.globals.items():
-        out += ["-global", f"{key}={models.as_option({'': value})[1:]}"]
+        model, _, name = key.rpartition(".")
+        out += ["-global", f"driver={model},property={name},value={models.written(value)}"]
     return out
 
 

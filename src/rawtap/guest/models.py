@@ -71,8 +71,9 @@ _NOT_HERS = frozenset(
         "hostmem", "display", "logfile",
     }
 )  # fmt: skip
-_PROPERTY = re.compile(r"[a-z][A-Za-z0-9_.-]{0,63}")
-_GLOBAL = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,62})\.(.+)")
+_PROPERTY = re.compile(r"[a-z][A-Za-z0-9_-]{0,63}")
+_DESCRIPTORS = re.compile(r".*(^|[-_])fds?")
+_GLOBAL = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,62})\.([^.]+)")  # a model may have a dot: cfi.pflash01
 
 MACHINE_OPTIONS = frozenset(
     {
@@ -132,7 +133,7 @@ def processor(text: str) -> str:
 def properties(given: Mapping[str, Value]) -> Mapping[str, Value]:
     """Properties of a model's that say nothing of the host."""
     for key in given:
-        if not _PROPERTY.fullmatch(key) or key.rpartition(".")[2] in _NOT_HERS:
+        if not _PROPERTY.fullmatch(key) or key in _NOT_HERS or _DESCRIPTORS.fullmatch(key):
             raise ValueError(f"the property {key!r} may not be set here")
     return given
 
@@ -179,8 +180,9 @@ def is_pc(arch: str, machine_name: str) -> bool:
 
 def as_option(properties_: Mapping[str, Value]) -> str:
     """Properties as QEMU's options are written: their values hold no comma."""
-    return ",".join(f"{key}={_written(value)}" for key, value in properties_.items())
+    return ",".join(f"{key}={written(value)}" for key, value in properties_.items())
 
 
-def _written(value: Value) -> str:
+def written(value: Value) -> str:
+    """A property's value as QEMU's options are written."""
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
