@@ -60,6 +60,17 @@ def _parser() -> argparse.ArgumentParser:
     read = commands.add_parser("read", help="show, count or copy the packets of a capture file")
     read.set_defaults(run=_read)
     _add_selection(read)
+    import_ = commands.add_parser("import", help="show a QEMU command line as a rawtap.toml")
+    import_.set_defaults(run=_import)
+    import_.add_argument(
+        "line",
+        metavar="LINE",
+        help="the line in quotes, or - for standard input: make -n qemu | rawtap import -",
+    )
+    init = commands.add_parser("init", help="write a project's rawtap.toml: of its layout, or of a QEMU command line")
+    init.set_defaults(run=_init)
+    init.add_argument("folder", type=Path, metavar="FOLDER", help="the project's folder")
+    init.add_argument("--line", metavar="LINE", help="what its Makefile says; - for standard input")
     return parser
 
 
@@ -255,6 +266,42 @@ def _demo(options: argparse.Namespace) -> int:
     from rawtap.demo import run
 
     return asyncio.run(run(color=not options.no_color))
+
+
+def _import(options: argparse.Namespace) -> int:
+    try:
+        print(_toml_of(options.line), end="")
+    except RawtapError as error:
+        _complain(str(error))
+        return 1
+    return 0
+
+
+def _init(options: argparse.Namespace) -> int:
+    from rawtap.guest.choosing import of_layout
+    from rawtap.guest.paths import CONFIG_FILE
+
+    path = options.folder / CONFIG_FILE
+    try:
+        text = of_layout(options.folder) if options.line is None else _toml_of(options.line)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except (RawtapError, OSError) as error:
+        _complain(str(error))
+        return 1
+    print(f"{visible(str(path))} is written; docs/profiles.md has every key")
+    return 0
+
+
+def _toml_of(line: str) -> str:
+    """A line's keys; what is not carried is told on stderr."""
+    from rawtap.guest.choosing import as_toml
+    from rawtap.guest.qemu_line import read
+
+    found = read(sys.stdin.read() if line == "-" else line)
+    for each in found.left:
+        _complain(f"not carried: {each}")
+    return as_toml(found.table)
 
 
 def _read(options: argparse.Namespace) -> int:
