@@ -279,7 +279,7 @@ cdef class MirrorCapture(Worker):
         """Count one frame, and append its record if the filter selects it."""
         cdef Queue *queue = &self.sink.queue
         cdef uint32_t kept = min(size, queue.snaplen)
-        cdef size_t record = record_size(queue.pcapng, kept)
+        cdef size_t record = record_size(queue.pcapng, queue.flagged, kept)
         cdef timespec moment
         self.counted += 1
         if size >= ETHERNET_ADDRESSES and memcmp(frame + 6, self.guest, 6) == 0:

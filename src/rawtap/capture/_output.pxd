@@ -21,6 +21,7 @@ cdef struct Output:
     Speed cached
     uint64_t direct_from        # direct I/O may be tried from this place in the file on
     bint pcapng
+    bint flagged                # records of pcapng say in which direction a frame went
     bint direct                 # O_DIRECT is on
     int64_t unwritten_since     # when a direct write left a rest
     int retired_fd              # a removed file, given back bit by bit

@@ -23,6 +23,7 @@ grows: freeing it all at once would take long.
 from libc.errno cimport EDQUOT, EINTR, ENOSPC, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
+from rawtap._words cimport word
 from rawtap.capture._queue cimport (
     BLOCK,
     FILE_CUT,
@@ -287,14 +288,14 @@ cdef void _keep_whole_records(Output *out, const Piece *piece) noexcept nogil:
     """Count the whole records that got out before a write failed, and cut the file after the last of them."""
     cdef size_t at = out.file_bytes - piece.base if out.file_bytes >= piece.base else 0
     cdef size_t size
-    cdef uint32_t *record
+    cdef word *record
     if out.file_bytes < piece.base and piece.first > 0:
         at = piece.first
         if out.written >= at:
             _whole(out, piece.crossing_wire, piece.base + at)
     while at + 16 <= out.written:
-        record = <uint32_t *>(piece.data + at)
-        size = record_size(out.pcapng, record[5] if out.pcapng else record[2])
+        record = <word *>(piece.data + at)
+        size = record_size(out.pcapng, out.flagged, record[5] if out.pcapng else record[2])
         if at + size > out.written:
             break
         at += size

@@ -1,5 +1,13 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
+from rawtap._words cimport word
+
+cdef extern from * nogil:
+    """
+    /* An option's code and its length, 16 bits each: epb_flags. */
+    #define FLAGS_OPTION (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? 0x00040002u : 0x00020004u)
+    """
+    uint32_t FLAGS_OPTION
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
@@ -26,6 +34,7 @@ cdef enum:
     BLOCK = 4096                # what direct I/O is aligned to: memory, offset and length
     CHUNK = 1 << 19             # bytes of memory that are taken and given back at once; more than the largest record
     OWN_CHUNKS = 2              # that a capture has whatever the others take
+    FLAGS_BYTES = 12            # epb_flags and the end of the options, draft-ietf-opsawg-pcapng, 4.3.1
 
 cdef struct Chunk:
     Chunk *next
@@ -66,6 +75,7 @@ cdef struct Queue:
     unsigned char *spanning     # a record on its way into two chunks
     uint32_t snaplen
     bint pcapng
+    bint flagged                # records of pcapng say in which direction a frame went
     bint ring                   # another file follows a full one
     bint full                   # takes no more records
     Reason reason
@@ -98,7 +108,7 @@ cdef void give_back_spare(Queue *queue) noexcept nogil
 cdef void wait_for_more(Queue *queue, int64_t until) noexcept nogil
 cdef void signal_more(Queue *queue) noexcept nogil
 cdef void span(Queue *queue, size_t size, uint64_t seconds, uint32_t nanoseconds, uint32_t kept, uint32_t length,
-               const unsigned char *data) noexcept nogil
+               const unsigned char *data, uint32_t interface, uint32_t direction) noexcept nogil
 cdef int64_t now() noexcept nogil
 cdef uint64_t pool_used() noexcept nogil
 
@@ -111,9 +121,11 @@ cdef inline void unlock(Queue *queue) noexcept nogil:
     pthread_mutex_unlock(&queue.lock)
 
 
-cdef inline size_t record_size(bint pcapng, uint32_t kept) noexcept nogil:
+cdef inline size_t record_size(bint pcapng, bint flagged, uint32_t kept) noexcept nogil:
     """Bytes of a record in the file: pcap-savefile(5), or pcapng's Enhanced Packet Block."""
-    return 32 + ((kept + 3) & ~<uint32_t>3) if pcapng else 16 + kept
+    if pcapng:
+        return 32 + ((kept + 3) & ~<uint32_t>3) + (FLAGS_BYTES if flagged else 0)
+    return 16 + kept
 
 
 cdef inline bint fits(const Queue *queue, size_t size) noexcept nogil:
@@ -122,22 +134,28 @@ cdef inline bint fits(const Queue *queue, size_t size) noexcept nogil:
 
 
 cdef inline void make_record(
-    unsigned char *at, bint pcapng, size_t size, uint64_t seconds, uint32_t nanoseconds, uint32_t kept, uint32_t length,
-    const unsigned char *data,
+    unsigned char *at, const Queue *queue, size_t size, uint64_t seconds, uint32_t nanoseconds, uint32_t kept,
+    uint32_t length, const unsigned char *data, uint32_t interface, uint32_t direction,
 ) noexcept nogil:
-    cdef uint32_t *record = <uint32_t *>at
+    cdef word *record = <word *>at
     cdef uint64_t moment
-    if pcapng:
+    cdef size_t behind
+    if queue.pcapng:
         moment = seconds * 1_000_000_000 + nanoseconds
-        record[size // 4 - 2] = 0  # the padding; what is none of it is written over
+        behind = size // 4 - 1 - (FLAGS_BYTES // 4 if queue.flagged else 0)
+        record[behind - 1] = 0  # the padding; what is none of it is written over
         record[0] = 6  # Enhanced Packet Block
         record[1] = <uint32_t>size
-        record[2] = 0  # the file's first interface
+        record[2] = interface
         record[3] = <uint32_t>(moment >> 32)
         record[4] = <uint32_t>moment
         record[5] = kept
         record[6] = length
         memcpy(record + 7, data, kept)
+        if queue.flagged:
+            record[behind] = FLAGS_OPTION
+            record[behind + 1] = direction
+            record[behind + 2] = 0
         record[size // 4 - 1] = <uint32_t>size
     else:
         record[0] = <uint32_t>seconds  # the format's own end, in 2106
@@ -149,13 +167,18 @@ cdef inline void make_record(
 
 cdef inline void append(
     Queue *queue, size_t size, uint64_t seconds, uint32_t nanoseconds, uint32_t kept, uint32_t length,
-    const unsigned char *data,
+    const unsigned char *data, uint32_t interface=0, uint32_t direction=0,
 ) noexcept nogil:
-    """Put one record of `size` bytes, as `record_size` gave it, into the queue. The hot path."""
+    """Put one record of `size` bytes, as `record_size` gave it, into the queue. The hot path.
+
+    What pcapng alone says: the number of the interface in the file, and the direction (0 unknown, 1 inbound, 2 outbound).
+    """
     if queue.used + size > queue.room:
-        span(queue, size, seconds, nanoseconds, kept, length, data)
+        span(queue, size, seconds, nanoseconds, kept, length, data, interface, direction)
         return
-    make_record(queue.data + queue.used, queue.pcapng, size, seconds, nanoseconds, kept, length, data)
+    make_record(
+        queue.data + queue.used, queue, size, seconds, nanoseconds, kept, length, data, interface, direction
+    )
     queue.used += size
     queue.mark.place = queue.base + queue.used
     queue.mark.packets += 1

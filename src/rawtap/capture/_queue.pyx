@@ -176,7 +176,7 @@ cdef void rewind(Queue *queue, size_t *written) noexcept nogil:
 
 
 cdef void span(Queue *queue, size_t size, uint64_t seconds, uint32_t nanoseconds, uint32_t kept, uint32_t length,
-               const unsigned char *data) noexcept nogil:
+               const unsigned char *data, uint32_t interface, uint32_t direction) noexcept nogil:
     """Append a record that does not fit into the chunk: what does, and the rest into the next one."""
     cdef Chunk *chunk
     cdef Piece *piece
@@ -186,7 +186,7 @@ cdef void span(Queue *queue, size_t size, uint64_t seconds, uint32_t nanoseconds
     if queue.spanning == NULL or not _next_memory(queue, &piece, &chunk):
         queue.refused += 1
         return
-    make_record(queue.spanning, queue.pcapng, size, seconds, nanoseconds, kept, length, data)
+    make_record(queue.spanning, queue, size, seconds, nanoseconds, kept, length, data, interface, direction)
     memcpy(queue.data + queue.used, queue.spanning, head)
     queue.used += head
     lock(queue)

@@ -11,6 +11,7 @@ cdef struct Sink:
     Queue queue
     void *handle                # libpcap's, where there is one
     uint64_t seen               # frames that the filter selected, saved or not
+    void *points                # where its frames may be seen (see _native)
 
 cdef struct Question:
     uint64_t asked              # number of the newest, written by who asks; all else is the worker's

@@ -51,6 +51,7 @@ class CaptureRequest:
         format: "pcap" with nanoseconds, or "pcapng", which holds the interface, filter, counters and comment as well.
         guest: What is said of the guest in a pcapng file.
         of_card: The interface is a guest's own card, which goes when its guest ends.
+        more: Further interfaces that are captured with the first, into one pcapng file: names, and what `guest` says.
         comment: A remark of the user's, for a pcapng file.
         max_packets: 0 for no limit.
         max_seconds: 0 for no limit; counted from arming on the monotonic clock.
@@ -67,8 +68,11 @@ class CaptureRequest:
     guest: str = ""
     comment: str = ""
     of_card: bool = False
+    more: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
+        if self.more and self.format == "pcap":
+            raise RequestInvalid("a pcap file holds one interface's packets", cure='Use format="pcapng"')
         filters.checked(self.filter)
         _in_range("snaplen", self.snaplen, 1, MAX_SNAPLEN)
         _in_range("max_bytes", self.max_bytes, MIN_MAX_BYTES, 1 << 50)
@@ -379,6 +383,11 @@ class CaptureSession:
             found.append(f"what the interface itself dropped is not known: {why}")
         if account.dropped_interface:
             found.append(f"the interface dropped {account.dropped_interface} frames before the capture saw them")
+        if native.unplaced and (self.request.of_card or self.request.more):
+            found.append(
+                f"of {native.unplaced} frames the file does not say where and in which direction they were seen: "
+                "libpcap's ring has another layout than is known here"
+            )
         if self._ended_at is not None and not account.stats_failed:
             found += account.left_open()
         return found
@@ -472,7 +481,9 @@ class CaptureSession:
 
     def _room(self) -> int:
         """How long a file may become, what is written behind the packets apart."""
-        return self.request.max_bytes - (pcapng.STATISTICS_BYTES if self.request.format == "pcapng" else 0)
+        if self.request.format == "pcap":
+            return self.request.max_bytes
+        return self.request.max_bytes - pcapng.STATISTICS_BYTES - (pcapng.REMARK_BYTES if self.request.more else 0)
 
     def _make_header(self) -> bytes:
         """What every file begins with.
@@ -485,7 +496,7 @@ class CaptureSession:
             raise RequestInvalid(
                 f"max_bytes={self.request.max_bytes} has no room for a packet",
                 evidence=f"what stands before and behind the packets of a pcapng file takes "
-                f"{len(header) + pcapng.STATISTICS_BYTES} bytes, the filter and the comment among them",
+                f"{len(header) + self.request.max_bytes - self._room()} bytes, the filter and the comment among them",
                 cure='Use a larger max_bytes, a shorter filter or comment, or format="pcap"',
             )
         return header
@@ -496,13 +507,12 @@ class CaptureSession:
             return self.source.worker.header()
         system = platform.uname()
         return pcapng.head(
-            interface=request.interface,
+            interfaces=((request.interface, request.guest), *request.more),
             link_type=self.source.worker.link_type,
             snaplen=request.snaplen,
             filter=request.filter,
             hardware=system.machine,
             system=f"{system.system} {system.release} on {system.node}",
-            guest=request.guest,
             application=f"rawtap {version('rawtap')}",
             comment=request.comment,
         )
@@ -522,6 +532,7 @@ class CaptureSession:
             dropped_interface=None if "dropped_interface" in unknown else account.dropped_interface,
             dropped_kernel=None if "dropped_kernel" in unknown else account.dropped,
             saved=account.saved,
+            of_all=bool(self.request.more),
         )
 
     def _arm(self) -> None:

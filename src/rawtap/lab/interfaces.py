@@ -73,11 +73,12 @@ class Interfaces:
         watcher = await self.watching()
         before = await to_thread(watcher.look)
         link = self._allowed(request.interface, before.find(request.interface), ours=request.of_card)
+        more = tuple(self._allowed(name, before.find(name), ours=True).index for name, _ in request.more)
         observation = Observation(watcher, link, before, scene=lambda: self.scene)
         if link.kind == "bridge":
             observation.passages = await to_thread(Passages.open, link.index, observation.ports())
         ring_bytes = self.settings.ring_bytes or memory.ring_bytes(self.captures.running)
-        feed = InterfaceFeed(InterfaceSource(link.index, ring_bytes))
+        feed = InterfaceFeed(InterfaceSource(link.index, ring_bytes, more))
         try:
             return await self.captures.start(request, feed, observation)
         except BaseException:
