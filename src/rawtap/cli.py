@@ -24,6 +24,7 @@ from rawtap.settings import Settings, default_capture_dir
 from rawtap.untrusted import visible
 
 _MAX_RING_MIB = 1024
+_MAX_BUFFER_MIB = 1 << 20
 _MAX_SHOWN = 999_999_999
 
 
@@ -150,9 +151,15 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ring-mib",
         type=_count(1, _MAX_RING_MIB),
-        default=Settings().ring_bytes >> 20,
         metavar="N",
-        help="size of each capture's kernel ring: what holds a burst until it is written (default: %(default)s)",
+        help="size of each capture's kernel ring: what comes while the capture gets no processor (default: 16, and "
+        "less where many captures run)",
+    )
+    parser.add_argument(
+        "--buffer-mib",
+        type=_count(1, _MAX_BUFFER_MIB),
+        metavar="N",
+        help="memory that all captures together may fill while a disk is behind (default: a quarter of what is free)",
     )
 
 
@@ -208,7 +215,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         read_dirs=tuple(folder.absolute() for folder in options.read_dir),
         image_dirs=tuple(folder.absolute() for folder in options.image_dir),
         allowed_interfaces=frozenset(options.allow_interface),
-        ring_bytes=options.ring_mib << 20,
+        ring_bytes=options.ring_mib << 20 if options.ring_mib else None,
+        buffer_bytes=options.buffer_mib << 20 if options.buffer_mib else None,
         rootless=options.rootless,
         outside=options.outside,
         open_monitor=getattr(options, "open_monitor", False),  # the doctor does not ask for it

@@ -199,6 +199,7 @@ class Captures:
                 ended,
                 await self._kept(),
                 partial(self.chronicle.capture_armed, capture_id),
+                self.settings.buffer_bytes,
             )
             try:
                 await feed.attach()
@@ -215,11 +216,15 @@ class Captures:
         self._tell_of(capture_id, False)
         return capture
 
+    @property
+    def running(self) -> int:
+        """How many run, or are being opened."""
+        return len(self._opening) + sum(capture.session.running for capture in self._by_id.values())
+
     @contextmanager
     def _counted_start(self) -> Iterator[None]:
         """Hold the limit on captures, counting those that are being opened."""
-        running = len(self._opening) + sum(capture.session.running for capture in self._by_id.values())
-        require_room(running, self.settings.max_captures, "captures are running", "qemu_pcap_stop ends one")
+        require_room(self.running, self.settings.max_captures, "captures are running", "qemu_pcap_stop ends one")
         over = anyio.Event()
         self._opening.append(over)
         try:
