@@ -156,7 +156,7 @@ async def wait(lab: Lab, capture_id: str | None, wish: Wish, detail: Detail, tel
     """
     lab.require_open()
     await to_thread(filters.checked, wish.expression)
-    capture = lab.captures.get(capture_id)
+    capture = lab.captures.get(capture_id, running=wish.since == "now")
     watch = _Watch(capture, wish)
     with capture.notifier.listening():
         await watch.begin()
