@@ -17,6 +17,7 @@ readonly OPTIONAL_PACKAGES=(dnsmasq-base)                                    # D
 readonly TEST_PACKAGES=(
   tcpdump tshark strace
   qemu-system-x86 qemu-system-arm # the other guests
+  ovmf ipxe-qemu xorriso          # UEFI, network boot, an ISO for guests to start from
   dnsmasq-base nftables passt     # DHCP and DNS for guests, and their way out
   busybox-static                  # what the Linux guest runs
   iproute2                        # an "internet" of the tests' own

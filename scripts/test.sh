@@ -1,26 +1,36 @@
 #!/usr/bin/env bash
 # Sets rawtap up and runs everything that judges it: ruff, mypy --strict, import-linter, and the tests, which boot real
 # guests and capture from real links in network namespaces of their own: one for each of two processes, since most tests wait
-# for guests. Arguments go to pytest, and come after that choice: -n 0 has them run one after the other.
+# for guests. Arguments go to pytest, and come after that choice: -n 0 has them run one after the other. With --soak the
+# long forms run as well; the attack among them lasts RAWTAP_ATTACK_MINUTES (60).
 set -euo pipefail
 # shellcheck source=scripts/_setup.sh
 . "$(dirname "$0")/_setup.sh"
 # shellcheck source=scripts/_linux_guest.sh
 . "$ROOT/scripts/_linux_guest.sh"
+# shellcheck source=scripts/_sanitized.sh
+. "$ROOT/scripts/_sanitized.sh"
 
 install_packages "${RUN_PACKAGES[@]}" "${BUILD_PACKAGES[@]}" "${OPTIONAL_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
 build_environment test
 make_account
 give_capabilities
 build_linux_guest "$ENVIRONMENT/linux"
+case " $* " in
+  *" --soak "*)
+    build_sanitized "$ENVIRONMENT/sanitized"
+    export RAWTAP_SANITIZED=$ENVIRONMENT/sanitized
+    ;;
+esac
 
-# The MCP Inspector, by the Node that the environment has.
-inspector=$ENVIRONMENT/inspector
-if [ ! -x "$inspector/node_modules/.bin/mcp-inspector" ]; then
-  say "installing the MCP Inspector"
-  PATH=$ENVIRONMENT/bin:$PATH npm install --silent --no-audit --no-fund --ignore-scripts \
-    --prefix "$inspector" @modelcontextprotocol/inspector@2.12.0
-fi
+# npm_tool NAME BIN PACKAGE: by the Node that the environment has, in a folder NAME of it.
+npm_tool() {
+  [ ! -x "$ENVIRONMENT/$1/node_modules/.bin/$2" ] || return 0
+  say "installing $3"
+  PATH=$ENVIRONMENT/bin:$PATH npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$ENVIRONMENT/$1" "$3"
+}
+npm_tool inspector mcp-inspector @modelcontextprotocol/inspector@2.12.0
+npm_tool conformance conformance @modelcontextprotocol/conformance@0.1.16
 
 cd "$ROOT"
 bin=$ENVIRONMENT/bin

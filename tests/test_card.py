@@ -21,7 +21,7 @@ from rawtap.capture.session import CaptureRequest
 from rawtap.errors import GuestExited, NetworkFailed
 from rawtap.lab.guests import Booted, BootRequest
 from rawtap.lab.lab import Lab
-from rawtap.network import impair, links, transmit
+from rawtap.network import impair, links, taps, transmit
 from rawtap.network.impair import Impairment
 from rawtap.network.transmit import Transmitter
 from rawtap.network.watch import Watcher
@@ -56,7 +56,7 @@ async def booted_in(lab: Lab) -> tuple[Booted, str]:
     [
         (pull, links, "find"),
         (pull, impair, "apply"),
-        (pull, links, "set_carrier"),
+        (pull, taps, "set_carrier"),
         (pull, links, "queue_of"),
         (put_a_frame, transmit, "transmitter"),
         (put_a_frame, Transmitter, "send"),

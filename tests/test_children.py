@@ -16,8 +16,9 @@ import pytest
 from rawtap.errors import GuestExited, PathNotAllowed
 from rawtap.guest import images
 from rawtap.guest.command_line import Inherited, arguments
+from rawtap.guest.hardware import Drive
 from rawtap.guest.machine import Machine
-from rawtap.guest.profile import Drive, MachineSpec, Profile
+from rawtap.guest.profile import MachineSpec, Profile
 from rawtap.guest.spawning import access_of
 from rawtap.host import children, landlock
 from rawtap.host.landlock import Access

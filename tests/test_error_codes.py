@@ -17,7 +17,7 @@ from pyroute2 import IPRoute
 from pyroute2.ethtool.ioctl import IoctlEthtool
 
 from rawtap.errors import NetworkFailed
-from rawtap.network import links
+from rawtap.network import links, taps
 from support import RAWTAP, Account, Session, ToolFailed, Wire, link_names, serving
 
 Steps = Callable[[Session], Awaitable[Any]]
@@ -271,7 +271,7 @@ def test_an_interface_that_goes_between_two_questions_is_a_network_error(
     bridge = links.all_links()[0]
     monkeypatch.setattr(IoctlEthtool, "get_stringset", ask_and_lose)
     with pytest.raises(NetworkFailed, match=r"cannot turn the transmit offloads of near0 off \(NoSuchDevice near0"):
-        links.plug(wire.near, bridge)
+        taps.plug(wire.near, bridge)
 
 
 def test_guest_not_running(user: Account) -> None:

@@ -319,4 +319,4 @@ def test_over_stdio_nothing_of_the_http_server_is_loaded() -> None:
         "print([name for name in sys.modules if name.startswith(('rawtap.http.', 'uvicorn.protocols', 'h11'))])"
     )
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['rawtap.http.door', 'rawtap.http.options']"
+    assert done.stdout.strip() == "['rawtap.http.door', 'rawtap.http.gate', 'rawtap.http.options']"

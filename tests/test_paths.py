@@ -12,7 +12,8 @@ import anyio
 import pytest
 
 from rawtap.guest.command_line import Inherited, arguments
-from rawtap.guest.profile import Drive, MachineSpec, Profile
+from rawtap.guest.hardware import Drive
+from rawtap.guest.profile import MachineSpec, Profile
 from support import Account, Session, ToolFailed, command_of, open_files, serving
 
 UBOOT = Path("/usr/lib/u-boot/qemu-riscv64_smode/u-boot.bin")

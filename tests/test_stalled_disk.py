@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 import stalling_disk
 from stalling_disk import Disk
-from support import Account, ToolFailed, Wire, link_names, read_back, serving
+from support import Account, Session, ToolFailed, Wire, link_names, read_back, serving
 from test_endings import end_by, raw_client
 
 OURS = "ether proto 0x88b5"
@@ -51,6 +52,7 @@ def test_a_shutdown_releases_the_guest_whose_capture_cannot_be_written(user: Acc
         async with serving(user, "--capture-dir", disk.folder / "captures") as session:
             await session.boot(capture=True)
             disk.stall()
+            assert "is alive" in await session.ping()
             ended = await session.call("qemu_shutdown", timeout=0)
             assert ended["left_standing"] == []
             assert link_names() == set()
@@ -58,7 +60,8 @@ def test_a_shutdown_releases_the_guest_whose_capture_cannot_be_written(user: Acc
             assert row["state"] == "running"
             assert "does not answer" in row["error"]
             disk.resume()
-            assert (await session.call("qemu_pcap_stop"))["state"] != "running"
+            row = await session.call("qemu_pcap_stop")
+            assert (row["state"], row["reason"], row["packets"], row["error"]) == ("stopped", "guest_ended", 4, None)
 
     anyio.run(scenario)
 
@@ -127,5 +130,65 @@ def test_a_path_on_a_disk_that_does_not_answer_holds_up_its_own_call_only(user: 
                     await session.call("qemu_send", command="echo there", name="other")
             disk.resume()
             assert (await session.call("qemu_shutdown", name="other", timeout=0))["exit_code"] == 0
+
+    anyio.run(scenario)
+
+
+async def stalled(session: Session, name: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises(ToolFailed, match=r"^server\.disk_stalled: "):
+        await session.call(name, **arguments)
+
+
+async def all_stalled(session: Session, calls: dict[str, dict[str, Any]]) -> None:
+    """Hold that each of these calls says so, and that others are answered meanwhile."""
+    async with anyio.create_task_group() as group:
+        for name, arguments in calls.items():
+            group.start_soon(stalled, session, name, arguments)
+        await session.call("qemu_status")
+
+
+def test_who_reads_a_capture_is_told_that_its_disk_does_not_answer(user: Account, wire: Wire, disk: Disk) -> None:
+    calls: dict[str, dict[str, Any]] = {
+        "qemu_pcap_read": {},
+        "qemu_pcap_wait": {"since": "start"},
+        "qemu_pcap_explain": {},
+        "qemu_timeline": {},
+    }
+
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near, "--capture-dir", disk.folder / "captures") as session:
+            await session.call("qemu_pcap_start", interface=wire.near, filter=OURS)
+            wire.send(3)
+            assert (await session.call("qemu_pcap_wait", since="start", count=3))["satisfied"]
+            disk.stall()
+            await all_stalled(session, calls)
+            disk.resume()
+            for name, arguments in calls.items():
+                await session.call(name, **arguments)
+
+    anyio.run(scenario)
+
+
+def test_what_a_guest_writes_cannot_be_kept_where_the_disk_does_not_answer(user: Account, disk: Disk) -> None:
+    state = user.home / ".local/state/rawtap"
+    state.mkdir(parents=True)
+    for folder in (state, *list(state.parents)[:2]):
+        os.chown(folder, user.uid, user.gid)
+    (state / "scratch").symlink_to(disk.folder)
+    image = user.home / "disk.img"
+    image.write_bytes(bytes(1 << 20))
+    image.chmod(0o666)
+    boot = {"profile": "u-boot-riscv64", "name": "layered", "extra_drives": [{"path": str(image)}], "overlay": True}
+    calls = {"qemu_boot": boot, "qemu_snapshot": {"action": "save", "tag": "a"}}
+
+    async def scenario() -> None:
+        async with serving(user, "--image-dir", user.home) as session:
+            await session.boot(network=False)
+            disk.stall()
+            await all_stalled(session, calls)
+            disk.resume()
+            for name, arguments in calls.items():
+                await session.call(name, **arguments)
+            assert list(disk.folder.iterdir()) == []
 
     anyio.run(scenario)

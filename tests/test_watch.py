@@ -15,7 +15,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from rawtap.errors import NetworkFailed
-from rawtap.network import links, watch
+from rawtap.network import links, taps, watch
 from support import Wire, eventually
 
 
@@ -57,7 +57,7 @@ def test_a_change_gets_its_time_when_it_happens_and_not_when_somebody_asks(wire:
 @contextmanager
 def tap(name: str) -> Iterator[Callable[[bool], None]]:
     """A TAP that is up, and what switches its carrier (TUNSETCARRIER, linux/if_tun.h)."""
-    with links.TUN_DEVICE.open("r+b", buffering=0) as device:
+    with taps.TUN_DEVICE.open("r+b", buffering=0) as device:
         fcntl.ioctl(device, 0x400454CA, struct.pack("16sH22x", name.encode(), 0x1002))  # TUNSETIFF: a TAP, no header
         Wire.set_state(name, "up")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import TypeVar, TypeVarTuple
 
@@ -57,18 +59,43 @@ async def on_disk(what: object, function: Callable[[*Ts], T], *args: *Ts, second
     Raises:
         DiskStalled: It took longer than `seconds`.
     """
-    try:
-        limiter = _limiter.get()
-    except LookupError:
-        limiter = anyio.CapacityLimiter(_WAITING)
-        _limiter.set(limiter)
     with anyio.move_on_after(seconds):
-        return await to_thread(function, *args, abandon_on_cancel=True, limiter=limiter)
+        return await to_thread(function, *args, abandon_on_cancel=True, limiter=_threads())
     raise DiskStalled(
         f"the disk of {what} does not answer",
         evidence=f"nothing came within {seconds:g} s",
         cure="See to that file system (is its server there?), then try again",
     )
+
+
+async def reading(file: Path, function: Callable[[*Ts], T], *args: *Ts) -> T:
+    """Call what reads a file, or files beside it, for as long as it takes and their disk answers.
+
+    A call that is cancelled, or whose disk does not answer, is left to itself in its thread.
+
+    Raises:
+        DiskStalled: The disk was asked for `file` beside it, and did not answer.
+    """
+    call = asyncio.ensure_future(to_thread(function, *args, abandon_on_cancel=True, limiter=_threads()))
+    try:
+        while not (await asyncio.wait([call], timeout=DISK_SECONDS))[0]:
+            await on_disk(file, _ask_for, file)
+        return call.result()
+    finally:
+        call.cancel()
+
+
+def _ask_for(file: Path) -> None:
+    with contextlib.suppress(OSError):  # that is an answer
+        os.close(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+
+
+def _threads() -> anyio.CapacityLimiter:
+    try:
+        return _limiter.get()
+    except LookupError:
+        _limiter.set(limiter := anyio.CapacityLimiter(_WAITING))
+        return limiter
 
 
 async def to_their_end(calls: Iterable[Awaitable[T]]) -> list[T]:

@@ -14,11 +14,12 @@ from anyio.to_thread import run_sync as to_thread
 
 from rawtap.capture import _native, files
 from rawtap.errors import RawtapError
-from rawtap.guest.profile import QEMU_PACKAGES, UBOOT_KERNEL, Arch
+from rawtap.guest.hardware import QEMU_PACKAGES, Arch
+from rawtap.guest.profile import UBOOT_KERNEL
 from rawtap.host import br_netfilter, landlock, pasta, privileges, programs, rootless
 from rawtap.host.privileges import Capability
 from rawtap.lab import dnsmasq
-from rawtap.network import forwarding, links
+from rawtap.network import forwarding, taps
 from rawtap.settings import Settings
 
 Way = Literal["privileged", "rootless", "user"]
@@ -126,10 +127,10 @@ def _capability(capability: Capability, purpose: str) -> Finding:
 def _tun() -> Finding:
     name = "tun device"
     try:
-        links.require_tun()
+        taps.require_tun()
     except RawtapError as error:
         return Finding(name, ok=False, found=f"{error.problem} ({error.evidence})", cure=error.cure)
-    return Finding(name, ok=True, found=f"{links.TUN_DEVICE} is open to this user")
+    return Finding(name, ok=True, found=f"{taps.TUN_DEVICE} is open to this user")
 
 
 def _landlock() -> Finding:
@@ -194,10 +195,17 @@ def _way_out(settings: Settings) -> Finding:
     return Finding("way out", ok=True, found=f"{here}: {how}")
 
 
+_COMMON = {"riscv64", "x86_64", "aarch64", "arm"}  # which are told of where they are not installed, too
+
+
 def _qemu() -> Finding:
     """One emulator is enough: which one is needed depends on the guests."""
     here = _emulators()
-    found = "; ".join(f"{arch}: {path or f'install {QEMU_PACKAGES[arch]} for it'}" for arch, path in here.items())
+    found = "; ".join(
+        f"{arch}: {path or f'install {QEMU_PACKAGES[arch]} for it'}"
+        for arch, path in here.items()
+        if path or arch in _COMMON
+    )
     if any(here.values()):
         return Finding("qemu", ok=True, found=found)
     return Finding("qemu", ok=False, found=found, cure="Install the package for the guests' architecture")

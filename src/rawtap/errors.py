@@ -41,6 +41,7 @@
     │   ├── SnapshotRefused       guest.snapshot_refused        the guest's state cannot be kept whole
     │   ├── SnapshotUnknown       guest.snapshot_unknown        no snapshot of that tag
     │   ├── GuestFailed           guest.failed                  QEMU is there but does not answer, or refuses
+    │   ├── GuestBusy             guest.busy                    another call has its turn on the console
     │   ├── GuestPaused           guest.paused                  it takes no key and no click now
     │   ├── NoDisplay             guest.no_display              no screen, keyboard and pointer
     │   ├── ScreenTooLarge        guest.screen_too_large        a picture that no answer can hold
@@ -246,6 +247,10 @@ class SnapshotUnknown(GuestError):
 
 class GuestFailed(GuestError):
     code = "guest.failed"
+
+
+class GuestBusy(GuestError):
+    code = "guest.busy"
 
 
 class GuestPaused(GuestError):

@@ -165,6 +165,9 @@ def test_a_guests_log_stays_until_its_next_boot_and_of_the_ended_ones_the_newest
     names = [log.name for log in logs.all()]
     assert names[:2] == ["b", "a"]  # they run
     assert names[2:] == [f"x{number}" for number in range(11, 20)]
+    for _ in range(1000):
+        boot("b")
+    assert len(logs.forgotten()) == 1000
 
 
 def test_qmp_events_have_qemus_time_and_are_shown_bounded_and_harmless() -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 from frames import GUEST, HOST
-from scapy.layers.inet import IP
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import ICMPv6ND_NS, IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
@@ -16,6 +17,7 @@ from rawtap.guest.log import pieces
 from rawtap.packets.findings import bounded
 from rawtap.packets.headers import parse
 from rawtap.packets.layers import _meaning
+from rawtap.packets.transport import Icmp
 
 
 def of_filter(text: str) -> str:
@@ -60,6 +62,13 @@ def test_a_line_of_a_console_is_shown_up_to_its_limit(length: int, shown: str) -
     assert pieces(history, 0, 1) == ([line], length + 1)
 
 
+def test_a_line_between_two_others_is_shown_without_them() -> None:
+    history = History()
+    history.append(b"first\n" * 60 + b"in between\nlast\n")
+    lines, _ = pieces(history, 0, 100)
+    assert [line.text for line in lines[-3:]] == ["first", "in between", "last"]
+
+
 # An IPv4 header of 20 bytes, and 4 bytes behind it.
 @pytest.mark.parametrize(
     ("total", "problems"),
@@ -77,3 +86,47 @@ def test_an_ipv4_packet_may_have_no_payload_and_not_more_than_was_sent(total: in
     if total >= 20:
         assert frame.ip is not None
         assert (frame.ip.payload, frame.ip.end) == (34, 14 + min(total, 24))
+
+
+@pytest.mark.parametrize(
+    ("options", "problems"),
+    [
+        ("02 04 05b4", []),
+        ("01 01 04 02", []),  # the last one ends with the header
+        ("01 01 01 04", ["TCP option 4 has a length of 0 in 1 bytes"]),
+        ("01 01 04 03", ["TCP option 4 has a length of 3 in 2 bytes"]),
+        ("01 01 04 01", ["TCP option 4 has a length of 1 in 2 bytes"]),
+    ],
+)
+def test_a_tcp_option_may_end_with_the_header_and_not_behind_it(options: str, problems: list[str]) -> None:
+    header = bytes(TCP(sport=1, dport=2, dataofs=6, flags="S"))[:20] + bytes.fromhex(options)
+    data = bytes(Ether() / IP(src=GUEST, dst=HOST, proto=6) / Raw(header))
+    assert [each.says for each in parse(data, len(data), 1).problems] == problems
+
+
+@pytest.mark.parametrize(("quoted", "known"), [(19, None), (20, (None, None)), (27, (None, None)), (28, (1000, 53))])
+def test_an_icmp_error_tells_of_as_much_as_it_quotes(quoted: int, known: tuple[int | None, int | None] | None) -> None:
+    about = bytes(IP(src=GUEST, dst=HOST) / UDP(sport=1000, dport=53))[:quoted]
+    data = bytes(Ether() / IP(src=HOST, dst=GUEST) / ICMP(type=3, code=3) / Raw(about))
+    icmp = parse(data, len(data), 1).transport
+    assert isinstance(icmp, Icmp)
+    found = icmp.quoted
+    assert (found and (found.source_port, found.destination_port)) == known
+
+
+@pytest.mark.parametrize(
+    ("option", "address", "problems"),
+    [
+        ("01 01 020000000001", "020000000001", []),
+        ("01 00 020000000001", None, ["neighbour discovery option 1 has a length of 0 in 8 bytes"]),
+        ("01 02 020000000001", None, ["neighbour discovery option 1 has a length of 16 in 8 bytes"]),
+    ],
+)
+def test_an_option_of_neighbour_discovery_may_end_with_the_message(
+    option: str, address: str | None, problems: list[str]
+) -> None:
+    data = bytes(Ether() / IPv6(src="fe80::1", dst="fe80::2") / ICMPv6ND_NS(tgt="fe80::2") / Raw(bytes.fromhex(option)))
+    frame = parse(data, len(data), 1)
+    assert isinstance(frame.transport, Icmp)
+    assert frame.transport.link_address == (bytes.fromhex(address) if address else None)
+    assert [each.says for each in frame.problems] == problems

@@ -11,7 +11,16 @@ from frames import GUEST, GUEST_MAC, HOST, HOST_MAC, back, dhcp, out
 from scapy.layers.dhcp import BOOTP
 from scapy.layers.dns import DNS, DNSQR
 from scapy.layers.inet import ICMP, IP, UDP
-from scapy.layers.l2 import ARP, Ether
+from scapy.layers.inet6 import (
+    ICMPv6EchoReply,
+    ICMPv6EchoRequest,
+    ICMPv6ND_NA,
+    ICMPv6ND_NS,
+    ICMPv6NDOptDstLLAddr,
+    ICMPv6NDOptSrcLLAddr,
+    IPv6,
+)
+from scapy.layers.l2 import ARP, CookedLinux, Ether
 from scapy.packet import Raw
 from test_explain import (
     ARP_REPLY,
@@ -48,6 +57,24 @@ def to_link(packet: Any, mac: str) -> Any:
 def arp_answer(**fields: Any) -> Any:
     given = {"op": 2, "hwsrc": HOST_MAC, "psrc": HOST, "hwdst": GUEST_MAC, "pdst": GUEST} | fields
     return Ether(src=HOST_MAC, dst=GUEST_MAC) / ARP(**given)
+
+
+GUEST6, HOST6 = "fe80::1", "fe80::2"
+PING6 = Ether(src=GUEST_MAC, dst=HOST_MAC) / IPv6(src=GUEST6, dst=HOST6) / ICMPv6EchoRequest(id=1, seq=1)
+PONG6 = Ether(src=HOST_MAC, dst=GUEST_MAC) / IPv6(src=HOST6, dst=GUEST6) / ICMPv6EchoReply(id=1, seq=1)
+DATA6 = Ether(src=GUEST_MAC, dst=HOST_MAC) / IPv6(src=GUEST6, dst=HOST6) / UDP(sport=4000, dport=4001) / b"data"
+# One more host on the link, which is heard.
+ANOTHER = Ether(src=OTHER_MAC, dst="ff:ff:ff:ff:ff:ff") / ARP(hwsrc=OTHER_MAC, psrc="10.0.2.9", pdst="10.0.2.9")
+
+
+def solicitation(own: str = GUEST_MAC) -> Any:
+    option = ICMPv6NDOptSrcLLAddr(lladdr=own)
+    return Ether(src=GUEST_MAC, dst=HOST_MAC) / IPv6(src=GUEST6, dst=HOST6, hlim=255) / ICMPv6ND_NS(tgt=HOST6) / option
+
+
+def advertisement(own: str = HOST_MAC) -> Any:
+    option = ICMPv6NDOptDstLLAddr(lladdr=own)
+    return Ether(src=HOST_MAC, dst=GUEST_MAC) / IPv6(src=HOST6, dst=GUEST6, hlim=255) / ICMPv6ND_NA(tgt=HOST6) / option
 
 
 PXE = dhcp([("message-type", "discover"), ("vendor_class_id", b"PXEClient:Arch:00000")])
@@ -166,6 +193,46 @@ CAUSES: dict[str, tuple[list[Any], tuple[str, str, str, str, str]]] = {
         [*CLAIMS, query(), to_link(DNS_ANSWER, "02:00:00:00:00:77")],
         ("ethernet.destination", HOST, "02:00:00:00:00:77", GUEST_MAC, "a link address that is not that host's"),
     ),
+    "an echo reply in a frame for another host": (
+        [PING, ANOTHER, to_link(PONG, OTHER_MAC)],
+        ("ethernet.destination", HOST, OTHER_MAC, GUEST_MAC, "not the asker's: only byte 5 differs"),
+    ),
+    "a DNS answer in a frame for another host": (
+        [query(), ANOTHER, to_link(DNS_ANSWER, OTHER_MAC)],
+        ("ethernet.destination", HOST, OTHER_MAC, GUEST_MAC, "not the asker's"),
+    ),
+    "an ARP reply in a frame for another host": (
+        [arp(), ANOTHER, to_link(ARP_REPLY, OTHER_MAC)],
+        ("ethernet.destination", HOST, OTHER_MAC, GUEST_MAC, "not the asker's"),
+    ),
+    "a SYN+ACK in a frame for another host": (
+        [HANDSHAKE[0], ANOTHER, to_link(HANDSHAKE[1], OTHER_MAC)],
+        ("ethernet.destination", HOST, OTHER_MAC, GUEST_MAC, "not the asker's"),
+    ),
+    "a DHCP offer in a frame for another host": (
+        [DISCOVER, ANOTHER, to_link(OFFER, OTHER_MAC)],
+        ("ethernet.destination", HOST, OTHER_MAC, GUEST_MAC, "not the asker's"),
+    ),
+    "an echo reply over IPv6 in a frame for another host": (
+        [PING6, ANOTHER, to_link(PONG6, OTHER_MAC)],
+        ("ethernet.destination", HOST6, OTHER_MAC, GUEST_MAC, "not the asker's"),
+    ),
+    "a neighbour advertisement in a frame for another host": (
+        [solicitation(), ANOTHER, to_link(advertisement(), OTHER_MAC)],
+        ("ethernet.destination", HOST6, OTHER_MAC, GUEST_MAC, "not the asker's"),
+    ),
+    "a neighbour advertisement of a reversed link address": (
+        [solicitation(), advertisement("02:00:00:00:54:52"), to_link(DATA6, "02:00:00:00:54:52")],
+        ("ndp.link_address", HOST6, "02:00:00:00:54:52", HOST_MAC, "its bytes are in reversed order"),
+    ),
+    "a neighbour solicitation of a rotated link address": (
+        [solicitation("54:00:00:00:01:52"), to_link(advertisement(), "54:00:00:00:01:52")],
+        ("ndp.link_address", GUEST6, "54:00:00:00:01:52", GUEST_MAC, "its bytes are rotated by 1"),
+    ),
+    "a frame to a link address of nobody over IPv6": (
+        [solicitation(), advertisement(), to_link(DATA6, "02:00:00:00:00:77")],
+        ("ethernet.destination", GUEST6, "02:00:00:00:00:77", HOST_MAC, "a link address that is not that host's"),
+    ),
     "fragments whose places are in bytes": (
         [fragment(0, 800, more=True), out(Raw(bytes(100)), frag=800, flags=0, id=77, proto=253)],
         ("ip.fragments_incomplete", GUEST, "bytes 0 to 800, 6400 to 6500", "bytes 800 to 6400", "in bytes, not in units of 8 bytes"),
@@ -274,3 +341,13 @@ def test_where_only_broadcasts_are_seen_no_answer_is_missed() -> None:
     assert verdict.notes == ("No frame to a single host is here: answers could not be seen, and are not missed",)
     assert len(examine(packets).findings) == 3
     assert len(examine([*packets, PING], sees_all=False).findings) == 4
+
+
+def test_a_cooked_capture_of_broadcasts_misses_no_answer_either() -> None:
+    def cooked(mac: str, address: str, packet_type: int = 1) -> Any:
+        link = CookedLinux(pkttype=packet_type, lladdrlen=6, src=bytes.fromhex(mac.replace(":", "")), proto=0x806)
+        return link / arp(mac=mac, psrc=address)[ARP]
+
+    heard = [cooked(GUEST_MAC, GUEST), cooked(OTHER_MAC, "10.0.2.77")]
+    assert examine(heard, sees_all=False, link_type=113).findings == ()
+    assert len(examine([*heard, cooked(GUEST_MAC, GUEST, 0)], sees_all=False, link_type=113).findings) == 2

@@ -50,6 +50,7 @@ def test_every_name_is_one_that_qemu_has() -> None:
         ("ctrl-minus", ("ctrl", "minus")),
         ("7", ("7",)),
         ("A", ("a",)),
+        ("a-b-c-d-e", ("a", "b", "c", "d", "e")),
     ],
 )
 def test_keys_are_named_as_people_name_them(text: str, expected: tuple[str, ...]) -> None:
@@ -75,6 +76,11 @@ def test_what_names_no_keys_is_refused_with_what_would(text: str, said: str) -> 
     with pytest.raises(RequestInvalid, match=r"request\.invalid") as raised:
         combination(text)
     assert said in str(raised.value)
+
+
+def test_three_names_at_most_are_like_one_that_no_key_has() -> None:
+    with pytest.raises(RequestInvalid, match=r"like it: [^,]+, [^,]+, [^,]+\)"):
+        combination("f1x")
 
 
 def test_keys_come_up_in_the_reverse_order_after_the_hold() -> None:

@@ -16,6 +16,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Padding, Raw
 
 from rawtap.packets import layers, reader
+from rawtap.packets.origin import Origin
 
 ETHERNET = 1
 SHOWN = 1600
@@ -95,7 +96,7 @@ def test_where_decoding_stops_is_told() -> None:
 @pytest.mark.parametrize("detail", ["layers", "hex"])
 def test_what_scapy_takes_without_a_word_is_told_all_the_same(detail: reader.Detail) -> None:
     data = bytes(HEAD / IP(len=99) / UDP())
-    line = reader.line_of(reader.Raw(1, 0, len(data), len(data), data), ETHERNET, 0, detail)
+    line = reader.line_of(reader.Raw(1, 0, len(data), len(data), data, Origin(ETHERNET)), 0, detail)
     assert line.stopped == "byte 16: IPv4 total length of 99, but 28 bytes were sent"
 
 

@@ -7,7 +7,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Ether
 
-from rawtap.capture.passage import Passage, compare
+from rawtap.packets.passage import Passage, compare
 
 GUEST, HOST = "52:54:00:00:00:01", "52:54:00:00:00:02"
 

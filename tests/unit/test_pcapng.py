@@ -20,14 +20,13 @@ def written(path: Path, *, text: str = "a comment: ünï", saved: int = 1) -> Pa
     size = 32 + 64
     packet = struct.pack("<IIIIIII", 6, size, 0, NOON_NS >> 32, NOON_NS & 0xFFFFFFFF, len(FRAME), len(FRAME))
     head = pcapng.head(
-        interface="rvos-br0",
+        interfaces=(("rvos-br0", "guest (02:00:00:00:00:01 on tap0)"),),
         link_type=1,
         snaplen=262144,
         filter="udp port 53",
         hardware="x86_64",
         system="Linux 6.1 on here",
         application="rawtap 0",
-        guest="guest (02:00:00:00:00:01 on tap0)",
         comment=text,
     )
     tail = pcapng.statistics(

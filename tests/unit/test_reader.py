@@ -29,6 +29,9 @@ UDP = bytes.fromhex(
 ARP = bytes.fromhex("ffffffffffff 020000000001 0806".replace(" ", "")) + bytes(28)
 ETHERNET, NULL, SLL, USB_LINUX = 1, 0, 113, 189
 MICRO, NANO = 0xA1B2C3D4, 0xA1B23C4D
+SECTION = bytes.fromhex("0a0d0d0a")
+# What libpcap says where it reads no further, and we do.
+MORE_THAN_TCPDUMP = ("different from the", "different byte order", "is larger than")
 FILTERS = ("", "udp port 53", "greater 100", "ether[0] = 0xff")
 
 
@@ -154,11 +157,12 @@ def test_what_is_selected_is_what_tcpdump_selects(data: bytes, expression: str) 
         micro = data[:4] in {struct.pack(order + "I", MICRO) for order in "<>"}
         theirs, last_words = tcpdumps(path, expression, nano=not micro)
         found, damage = ours(path, expression)
-        assert found == theirs
-        if damage:
-            assert damage in last_words
+        if any(words in last_words for words in MORE_THAN_TCPDUMP):
+            assert found.startswith(theirs)
         else:
-            assert last_words.startswith("reading from file")
+            assert found == theirs
+            assert bool(damage) != last_words.startswith("reading from file")
+            assert data.startswith(SECTION) or damage in last_words
 
 
 def page_of(path: Path, expression: str, cursor: str | None = None, *, limit: int) -> pages.Page:

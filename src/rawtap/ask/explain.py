@@ -12,30 +12,36 @@ from typing import TYPE_CHECKING, Protocol
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap.ask.packets import chosen
+from rawtap.blocking import on_disk, reading
 from rawtap.capture import filters
 from rawtap.lab.captures import Capture
+from rawtap.lab.card import Counters
 from rawtap.lab.lab import Lab
 from rawtap.packets import reader
 from rawtap.packets._savefile import Savefile
-from rawtap.packets.tags import FrameFilter
+from rawtap.packets.origin import Origin
+from rawtap.packets.tags import ETHERNET, FrameFilter
 from rawtap.packets.tail import Start, Tail
 from rawtap.packets.verdicts import Given, Subject, state_of
 
 if TYPE_CHECKING:
-    from rawtap.packets.explain import Examiner
+    from rawtap.packets.explain import Examiner, Verdict
 
 SECONDS = 30.0  # of one call; clients that hear of progress wait longer
 _BATCH = 2000
 
+# A packet: number, nanoseconds since 1970, bytes captured and on the wire, these, and where it was seen.
+Seen = tuple[int, int, int, int, bytes, Origin]
 Progress = Callable[[float, str], Awaitable[None]]
 
 
 class Packets(Protocol):
-    """Where packets come from: number, nanoseconds since 1970, bytes captured and on the wire, and these."""
+    """Where packets come from; `points` are the interfaces that their file describes, once it was opened."""
 
-    link_type: int
+    @property
+    def points(self) -> tuple[Origin, ...]: ...
 
-    def take(self, limit: int) -> Sequence[tuple[int, int, int, int, bytes]]: ...
+    def take(self, limit: int) -> Sequence[Seen]: ...
 
 
 @dataclass(frozen=True)
@@ -66,26 +72,43 @@ async def explain(
         BadFilter: With libpcap's text.
         RequestInvalid: Both, a capture and a path, are given.
         CaptureFailed: The capture's thread does not answer.
+        DiskStalled: The file's disk does not answer.
     """
     lab.require_open()
     await to_thread(filters.checked, expression)
     capture, path = await chosen(lab, capture_id, path)
-    subject = await to_thread(_subject, capture, path, expression)
+    subject = await on_disk(path or "the capture", _subject, capture, path, expression)
     # What came to a capture since is asked for with the first page.
     given = lab.verdicts.find(subject, before) if before or path else None
     if given is None:
         given = await _given(capture, path, expression, before, tell)
         lab.verdicts.keep(subject, given)
-    return Explained(subject.name, given, await _behind_the_wire(lab, capture))
+    return Explained(subject.name, given, await _behind_the_wire(lab, capture, given.verdict))
 
 
-async def _behind_the_wire(lab: Lab, capture: Capture | None) -> tuple[str, ...]:
-    """Which guests on a capture's interface take nothing at this moment, and why."""
-    if capture is None or not capture.session.running:
-        return ()
-    cards = lab.cards_on(capture.interface)
-    troubles = [(card.guest, (await card.counters()).trouble) for card in cards]
-    return tuple(f"behind the wire of {guest}: {trouble}" for guest, trouble in troubles if trouble)
+async def _behind_the_wire(lab: Lab, capture: Capture | None, verdict: Verdict) -> tuple[str, ...]:
+    """Which guests on a capture's interface take nothing at this moment, and why; and where all is well on the wire,
+    what their cards count: a guest that reports a failure has it behind the wire."""
+    cards = lab.cards_on(capture.interface) if capture is not None else []
+    counted = [(card.guest, await card.counters()) for card in cards]
+    told = [f"behind the wire of {guest}: {counters.trouble}" for guest, counters in counted if counters.trouble]
+    requests = sum(each.requests for each in verdict.exchanges)
+    if requests and not verdict.findings and requests == sum(each.answered for each in verdict.exchanges):
+        counts = [f"; {words}" for guest, counters in counted if (words := _counts(guest, counters))]
+        told.append(
+            f"All {requests} requests were answered on the wire{''.join(counts)}. "
+            "Where a guest says otherwise, look behind the wire: at what its driver and its stack made of the answers"
+        )
+    return tuple(told)
+
+
+def _counts(guest: str, counters: Counters) -> str:
+    """What a guest's card has counted since its boot."""
+    if counters.sent is None or counters.taken is None:
+        return ""
+    waiting = f", {counters.waiting} wait for it" if counters.waiting else ""
+    dropped = f", {counters.dropped} were dropped on their way to it" if counters.dropped else ""
+    return f"since its boot {guest} sent {counters.sent} frames and was given {counters.taken}{waiting}{dropped}"
 
 
 def _subject(capture: Capture | None, path: Path | None, expression: str) -> Subject:
@@ -102,11 +125,12 @@ async def _given(
 ) -> Given:
     if capture:
         await capture.notifier.caught_up()
-    packets = await to_thread(_open, capture, path, expression)
+    file = _file(capture, path)
+    packets = await reading(file, _open, capture, path, expression)
     applied = {expression, capture.session.request.filter if capture else ""} - {""}
     live = capture is not None and capture.live
     load = partial(_examiner, applied, live, isinstance(packets, Tail))
-    examiner, until_ns, more = await _examine(packets, load, before[0] if before else None, tell)
+    examiner, until_ns, more = await _examine(packets, file, load, before[0] if before else None, tell)
     if before:
         until_ns = before[1]
     elif capture is not None and not more:
@@ -115,6 +139,14 @@ async def _given(
     growing = capture is not None and capture.session.running  # then an unfinished end is no damage
     damage = packets.damage if isinstance(packets, Savefile) and not growing else ""
     return Given(verdict, until_ns, more, damage, packets.tagged if isinstance(packets, Savefile) else 0)
+
+
+def _file(capture: Capture | None, path: Path | None) -> Path:
+    if path is not None:
+        return path
+    if capture is None:
+        raise RuntimeError("neither a capture nor a path")
+    return capture.session.path
 
 
 def _open(capture: Capture | None, path: Path | None, expression: str) -> Packets:
@@ -126,7 +158,7 @@ def _open(capture: Capture | None, path: Path | None, expression: str) -> Packet
 
 
 async def _examine(
-    packets: Packets, load: Callable[[int], Examiner], most: int | None, tell: Progress
+    packets: Packets, file: Path, load: Callable[[int, tuple[Origin, ...]], Examiner], most: int | None, tell: Progress
 ) -> tuple[Examiner, int, bool]:
     """An examiner that has seen them, when the youngest was captured, and whether time ran out before the last.
 
@@ -134,16 +166,16 @@ async def _examine(
     """
     ends = time.monotonic() + SECONDS
     size = _BATCH if most is None else min(_BATCH, most)
-    batch = await to_thread(packets.take, size)
-    examiner = await to_thread(load, packets.link_type)
+    batch = await reading(file, packets.take, size)
+    examiner = await to_thread(load, batch[0][5].link_type if batch else ETHERNET, packets.points)
     until, examined = 0, 0
     while batch:
         await to_thread(_add, examiner, batch)
         until, examined = max(until, batch[-1][1]), examined + len(batch)
         await tell(examined, f"{examined} packets examined")
         if most is None and time.monotonic() > ends:
-            return examiner, until, bool(await to_thread(packets.take, 1))
-        batch = await to_thread(packets.take, size if most is None else min(size, most - examined))
+            return examiner, until, bool(await reading(file, packets.take, 1))
+        batch = await reading(file, packets.take, size if most is None else min(size, most - examined))
     return examiner, until, False
 
 
@@ -153,14 +185,15 @@ def _lost(capture: Capture, packets: Packets) -> int:
     return (snapshot.dropped_kernel or 0) + (snapshot.dropped_interface or 0) + missed
 
 
-def _examiner(applied: set[str], live: bool, sees_all: bool, link_type: int) -> Examiner:
+def _examiner(applied: set[str], live: bool, sees_all: bool, link_type: int, points: tuple[Origin, ...]) -> Examiner:
     """One that knows which answers the filters would have let through; it is loaded when the first is needed."""
     from rawtap.packets.explain import Examiner
 
     wanted = [FrameFilter(each, link_type, live=live) for each in applied]
-    return Examiner(link_type, answers_pass=lambda frame: all(each.passes(frame) for each in wanted), sees_all=sees_all)
+    passes = (lambda frame: all(each.passes(frame) for each in wanted)) if wanted else None
+    return Examiner(link_type, answers_pass=passes, sees_all=sees_all, points=points)
 
 
-def _add(examiner: Examiner, batch: Sequence[tuple[int, int, int, int, bytes]]) -> None:
-    for number, time_ns, _, length, data in batch:
-        examiner.add(number, time_ns, length, data)
+def _add(examiner: Examiner, batch: Sequence[Seen]) -> None:
+    for number, time_ns, _, length, data, origin in batch:
+        examiner.add(number, time_ns, length, data, origin)

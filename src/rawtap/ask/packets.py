@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap.blocking import on_disk
+from rawtap.blocking import on_disk, reading
 from rawtap.capture import filters
 from rawtap.errors import CaptureUnreadable, RequestInvalid
 from rawtap.lab.captures import Capture
@@ -36,6 +36,7 @@ async def read(lab: Lab, capture_id: str | None, path: Path | None, question: Qu
         BadFilter: With libpcap's text.
         RequestInvalid: Both, a capture and a path, are given, or what is asked for is out of range.
         CaptureFailed: The capture's thread does not answer.
+        DiskStalled: The file's disk does not answer.
     """
     lab.require_open()
     await to_thread(filters.checked, question.expression)
@@ -43,7 +44,7 @@ async def read(lab: Lab, capture_id: str | None, path: Path | None, question: Qu
     if capture:
         await capture.notifier.caught_up()
     source, shown, place = await on_disk(path or "the capture", _source_of, capture, path)
-    page = await to_thread(read_page, source, question, lab.indexes, abandon_on_cancel=True)
+    page = await reading(shown, read_page, source, question, lab.indexes)
     return page, shown, place
 
 

@@ -15,6 +15,7 @@ from typing import Literal
 import anyio
 from anyio.to_thread import run_sync as to_thread
 
+from rawtap.blocking import reading
 from rawtap.capture import filters
 from rawtap.errors import RequestInvalid
 from rawtap.lab.captures import Capture
@@ -149,6 +150,7 @@ async def wait(lab: Lab, capture_id: str | None, wish: Wish, detail: Detail, tel
         BadFilter: With libpcap's text.
         CaptureUnreadable: A file of it cannot be read.
         CaptureFailed: The capture's thread does not answer.
+        DiskStalled: The disk of its files does not answer.
     """
     lab.require_open()
     await to_thread(filters.checked, wish.expression)
@@ -163,7 +165,7 @@ async def wait(lab: Lab, capture_id: str | None, wish: Wish, detail: Detail, tel
     satisfied, reason = judge(wish, seen)
     if not seen.looked_at and (diagnosis := (await lab.captures.report(capture, at_once=True)).diagnosis):
         reason += f": {diagnosis}"
-    return await to_thread(watch.shown, satisfied, reason, detail)
+    return await reading(capture.session.path, watch.shown, satisfied, reason, detail)
 
 
 class _Watch:
@@ -220,7 +222,8 @@ class _Watch:
 
     async def _look(self) -> None:
         # A thread that has begun is not left alone by a cancellation: what it took is kept.
-        self._found += await to_thread(self._tail.take, self._enough - len(self._found))
+        with anyio.CancelScope(shield=True):
+            self._found += await reading(self._session.path, self._tail.take, self._enough - len(self._found))
 
     @property
     def _looked_at(self) -> int:
@@ -242,7 +245,7 @@ class _Watch:
             dropped=None if snapshot.dropped_kernel is None else snapshot.dropped_kernel - self._dropped,
             ended=snapshot.reason,
             whole=self._whole,
-            earlier=await to_thread(self._earlier),
+            earlier=await reading(self._session.path, self._earlier),
         )
 
     def _earlier(self) -> tuple[int, ...]:
@@ -256,9 +259,7 @@ class _Watch:
 
     def shown(self, satisfied: bool, reason: str, detail: Detail) -> Waited:
         """The answer, with the packets decoded; blocks."""
-        to_line = partial(
-            reader.line_of, link_type=self._tail.link_type, start_ns=self._session.started_ns, detail=detail
-        )
+        to_line = partial(reader.line_of, start_ns=self._session.started_ns, detail=detail)
         packets = reader.fitting((to_line(raw) for raw in self._found), self._enough)
         cut = len(packets) < len(self._found)
         return Waited(
@@ -281,9 +282,9 @@ class _Watch:
         by_protocol: dict[str, list[Raw]] = {}
         for raw in packets:
             if raw.number not in found:
-                protocol = lines.describe(raw.data, raw.length, self._tail.link_type).protocol
+                protocol = lines.describe(raw.data, raw.length, raw.origin.link_type).protocol
                 by_protocol.setdefault(protocol, []).append(raw)
         commonest = sorted(by_protocol.items(), key=lambda each: -len(each[1]))
         for protocol, some in commonest[:_PROTOCOLS]:
-            line = reader.line_of(some[-1], self._tail.link_type, self._session.started_ns, "summary")
+            line = reader.line_of(some[-1], self._session.started_ns, "summary")
             yield Others(protocol, len(some), line)

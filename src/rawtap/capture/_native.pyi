@@ -13,6 +13,7 @@ class LiveCapture(Worker):
         loopback: bool = False,
         promiscuous: bool = True,
         retire_ms: int = 5,
+        more: tuple[int, ...] = (),
     ) -> None: ...
     def watch(self, unfiltered: UnfilteredCount) -> None: ...
 

@@ -24,6 +24,15 @@ puts a record into the buffer of an `Output` (see _output), which gets it into t
 
 *Nothing selected.* Until the filter has selected a packet, an `UnfilteredCount` (see _unfiltered) counts what passes unfiltered.
 
+*Where a frame was seen.* What an interface has, and libpcap does not hand on, stands in the ring before the frame: its address
+(sockaddr_ll), which tells the direction and the interface. pcapng records both. The place is known from how the kernel lays a
+frame out (tpacket_rcv, net/packet/af_packet.c), and it is believed only where the times and lengths that stand there are
+those that libpcap gave: of any other layout nothing is recorded.
+
+*Several points.* Interfaces of one link type are captured together by one socket: libpcap opens the first, and then, with nothing
+let in, the socket is bound to all interfaces of the network namespace, and the filter begins with a choice of theirs. So there is
+one ring, one clock and one order of all their frames.
+
 *Questions.* To have in the file all that was on the wire by then, the worker takes the kernel's count, reads on until it has
 been given as many frames, and says which packet was the last of them.
 
@@ -39,7 +48,7 @@ from libc.errno cimport ENOMEM, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport FILE as STDFILE
 from libc.stdlib cimport free
-from libc.string cimport strerror
+from libc.string cimport memcpy, memset, strerror
 from pylibpcap.base cimport BasePcap
 from pylibpcap.pcap cimport (
     bpf_program,
@@ -134,6 +143,8 @@ cdef extern from "<sys/socket.h>" nogil:
     int setsockopt(int, int, int, const void *, unsigned int)
     int getsockopt(int, int, int, void *, unsigned int *)
     int getsockname(int, sockaddr *, unsigned int *)
+    int bind(int, const sockaddr *, unsigned int)
+    int AF_PACKET
     int SOL_SOCKET
     int SOL_PACKET
     int SO_ATTACH_FILTER
@@ -154,8 +165,46 @@ cdef extern from "<net/if.h>" nogil:
 
 cdef extern from "<linux/if_packet.h>" nogil:
     struct sockaddr_ll:
+        unsigned short sll_family
+        unsigned short sll_protocol
         int sll_ifindex
+        unsigned char sll_pkttype
     int PACKET_IGNORE_OUTGOING
+    int PACKET_OUTGOING
+
+
+cdef extern from * nogil:
+    """
+    #include <pcap/pcap.h>
+    #include <linux/if_packet.h>
+    #define TAG_BYTES 4 /* that libpcap puts back into a frame, and leaves room for */
+    /* The address of a frame at `bytes` behind its place in the ring, NULL if it is not there. */
+    static inline const struct sockaddr_ll *ring_address_at(
+        const struct pcap_pkthdr *h, const unsigned char *data, unsigned bytes)
+    {
+        const struct tpacket3_hdr *t = (const struct tpacket3_hdr *)(data - bytes);
+        unsigned more = t->tp_mac == bytes ? 0 : TAG_BYTES;
+        if (t->tp_mac != bytes + more || t->tp_snaplen + more != h->caplen || t->tp_len + more != h->len
+            || t->tp_sec != (uint32_t)h->ts.tv_sec || t->tp_nsec != (uint32_t)h->ts.tv_usec)
+            return NULL;
+        return (const struct sockaddr_ll *)((const char *)t + TPACKET_ALIGN(sizeof(*t)));
+    }
+    /* A header of `link` bytes ends where the kernel aligns what follows it. */
+    #define RING_PLACE(link) \
+        (TPACKET_ALIGN(TPACKET3_HDRLEN + ((link) < 16 ? 16 : (link))) + TAG_BYTES - (link))
+    static inline const struct sockaddr_ll *ring_address(const struct pcap_pkthdr *h, const unsigned char *data)
+    {
+        const struct sockaddr_ll *found = ring_address_at(h, data, RING_PLACE(14));
+        if (!found) found = ring_address_at(h, data, RING_PLACE(18)); /* with a tag, which may be one put back */
+        if (!found) found = ring_address_at(h, data, RING_PLACE(0));
+        return found;
+    }
+    """
+    const sockaddr_ll *ring_address(const pcap_pkthdr *, const u_char *)
+
+
+cdef extern from "<arpa/inet.h>" nogil:
+    unsigned short htons(unsigned short)
 
 
 cdef extern from "<linux/filter.h>" nogil:
@@ -169,6 +218,17 @@ cdef extern from "<linux/filter.h>" nogil:
         sock_filter *filter
     unsigned short BPF_RET
     unsigned short BPF_K
+    unsigned short BPF_LD
+    unsigned short BPF_W
+    unsigned short BPF_ABS
+    unsigned short BPF_JMP
+    unsigned short BPF_JEQ
+    int SKF_AD_OFF
+    int SKF_AD_IFINDEX
+
+
+cdef extern from "<linux/if_ether.h>" nogil:
+    int ETH_P_ALL
 
 
 cdef enum:
@@ -177,6 +237,17 @@ cdef enum:
     DOWN_INTERVAL_NS = 100_000_000
     LOOK_INTERVAL_NS = 100_000_000
     QUIET_NS = 50_000_000       # in which a ring that gets nothing more has given all
+    MOST_POINTS = 64            # a jump in a filter reaches 255 instructions
+    MOST_INSTRUCTIONS = 4096    # BPF_MAXINSNS, of a socket's filter
+    INBOUND = 1                 # draft-ietf-opsawg-pcapng, 4.3.1
+    OUTBOUND = 2
+
+
+cdef struct Points:             # interfaces that are captured
+    int[MOST_POINTS] indexes
+    uint32_t count
+    uint32_t last               # where the last frame was seen
+    uint64_t unplaced           # frames of which that is not known
 
 
 cdef void _end(Sink *sink, Reason reason) noexcept nogil:
@@ -192,6 +263,7 @@ cdef void _on_packet(u_char *user, const pcap_pkthdr *h, const u_char *data) noe
     cdef Output *out = &sink.out
     cdef uint32_t kept = min(h.caplen, out.snaplen)
     cdef size_t size = record_size(out, kept)
+    cdef uint32_t interface = 0, direction = 0
     if not out.full and not fits(out, size) and not go_on(sink, size):
         pcap_breakloop(<pcap_t *>sink.handle)
     sink.seen += 1
@@ -199,11 +271,30 @@ cdef void _on_packet(u_char *user, const pcap_pkthdr *h, const u_char *data) noe
         out.refused += 1
         return
     # Not microseconds but nanoseconds: the handle's precision is set to that.
-    append(out, size, <uint64_t>h.ts.tv_sec, <uint32_t>h.ts.tv_usec, kept, h.len, data)
+    if out.flagged:
+        _look_up(<Points *>sink.points, ring_address(h, data), &interface, &direction)
+    append(out, size, <uint64_t>h.ts.tv_sec, <uint32_t>h.ts.tv_usec, kept, h.len, data, interface, direction)
     if out.packets + out.pending_packets >= out.max_packets:
         fill(out, MAX_PACKETS)
     if out.full:
         pcap_breakloop(<pcap_t *>sink.handle)
+
+
+cdef inline void _look_up(
+    Points *points, const sockaddr_ll *address, uint32_t *interface, uint32_t *direction
+) noexcept nogil:
+    """The place of an address among the file's interfaces, and a frame's direction there, as pcapng's flags have it."""
+    cdef uint32_t at
+    if address == NULL:
+        points.unplaced += 1
+        return
+    direction[0] = OUTBOUND if address.sll_pkttype == PACKET_OUTGOING else INBOUND
+    if points.last < points.count and points.indexes[points.last] == address.sll_ifindex:
+        interface[0] = points.last
+        return
+    for at in range(points.count):
+        if points.indexes[at] == address.sll_ifindex:
+            interface[0] = points.last = at
 
 
 cdef void _on_unwanted(u_char *user, const pcap_pkthdr *h, const u_char *data) noexcept nogil:
@@ -224,16 +315,18 @@ cdef class LiveCapture(Worker):
     cdef uint64_t base_counted
     cdef uint64_t base_dropped
     cdef bint went_down
+    cdef Points points
 
     def __cinit__(self):
         self.unfiltered_fd = -1
         self.pcap = BasePcap.__new__(BasePcap)  # its own __init__ would open a savefile
 
     def open(self, str interface, *, int index, int snaplen, bint pcapng, int ring_bytes, bint loopback=False,
-             bint promiscuous=True, int retire_ms=5):
+             bint promiscuous=True, int retire_ms=5, tuple more=()):
         """Create and activate the handle with nothing let in yet; needs CAP_NET_RAW in force in this thread.
 
-        `pcapng` chooses the records' format; `header` is for the other one.
+        `pcapng` chooses the records' format; `header` is for the other one. `more` are the indexes of further interfaces,
+        of the same link type, which are captured as well.
 
         `index` is the interface's, and what libpcap opened is held against it: to libpcap "any" is every interface
         of the host, whatever the one of that name may be, and other names are devices of its own as well. `loopback`: it is
@@ -275,12 +368,31 @@ cdef class LiveCapture(Worker):
             raise NativeError((<bytes>self.pcap.errbuf).decode(errors="replace"))
         if not init(&self.sink.out, snaplen, pcapng):
             raise MemoryError
+        self.sink.out.flagged = pcapng
         self.sink.handle = self.handler
+        self.sink.points = &self.points
+        self._set_points((index, *more))
         self.retire_ms = retire_ms
         self.index, self.loopback = index, loopback
         self.pcap_fd = pcap_get_selectable_fd(self.handler)
         self.link_type = pcap_datalink(self.handler)
         self.link_type_name = _text(pcap_datalink_val_to_name(self.link_type)) or str(self.link_type)
+
+    cdef int _set_points(self, tuple indexes) except -1:
+        """The interfaces, in their order in the file; the socket is bound to all if there are several."""
+        cdef sockaddr_ll everything
+        if len(indexes) > MOST_POINTS:
+            raise NativeError(f"{len(indexes)} interfaces are more than the {MOST_POINTS} that are captured together")
+        self.points.count = len(indexes)
+        for at, index in enumerate(indexes):
+            self.points.indexes[at] = index
+        if len(indexes) == 1:
+            return 0
+        memset(&everything, 0, sizeof(everything))
+        everything.sll_family, everything.sll_protocol = AF_PACKET, htons(ETH_P_ALL)
+        if bind(pcap_fileno(self.handler), <sockaddr *>&everything, sizeof(everything)) != 0:
+            raise NativeError(f"the socket cannot be bound to all interfaces: {strerror(errno).decode()}", 0, errno)
+        return 0
 
     def arm(self, str expression):
         """Compile `expression` and let what it selects into the ring. When this returns, the capture is armed.
@@ -308,6 +420,7 @@ cdef class LiveCapture(Worker):
         cdef int fd = pcap_fileno(self.handler)
         cdef unsigned int length = 0
         cdef sock_fprog direct
+        cdef sock_filter[MOST_POINTS + 2 + MOST_INSTRUCTIONS] chosen
         if self.link_type in (DLT_LINUX_SLL, DLT_LINUX_SLL2):
             if pcap_setfilter(self.handler, program) != 0:
                 raise FilterError("libpcap: " + _text(pcap_geterr(self.handler)))
@@ -317,10 +430,32 @@ cdef class LiveCapture(Worker):
             return 0
         direct.len = (<program_view *>program).bf_len
         direct.filter = <sock_filter *>(<program_view *>program).bf_insns
+        if self.points.count > 1:
+            if direct.len > MOST_INSTRUCTIONS:
+                raise FilterError(f"it comes to {direct.len} instructions, and {MOST_INSTRUCTIONS} are taken")
+            self._choose(chosen)
+            memcpy(&chosen[self.points.count + 2], direct.filter, direct.len * sizeof(sock_filter))
+            direct.filter, direct.len = chosen, <unsigned short>(self.points.count + 2 + direct.len)
         if setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &direct, sizeof(direct)) != 0:
             cure = "; net.core.optmem_max bounds its length" if errno == ENOMEM else ""
             raise FilterError(f"the kernel does not take it: {strerror(errno).decode()}{cure}")
         return 0
+
+    cdef void _choose(self, sock_filter *chosen) noexcept:
+        """Instructions that let through to what follows them only frames of the points' interfaces."""
+        cdef uint32_t at, count = self.points.count
+        chosen[0].code, chosen[0].jt, chosen[0].jf = BPF_LD | BPF_W | BPF_ABS, 0, 0
+        chosen[0].k = <uint32_t>(SKF_AD_OFF + SKF_AD_IFINDEX)
+        for at in range(count):
+            chosen[1 + at].code, chosen[1 + at].k = BPF_JMP | BPF_JEQ | BPF_K, self.points.indexes[at]
+            chosen[1 + at].jt, chosen[1 + at].jf = <unsigned char>(count - at), 0
+        chosen[count + 1].code, chosen[count + 1].k = BPF_RET | BPF_K, 0
+        chosen[count + 1].jt = chosen[count + 1].jf = 0
+
+    @property
+    def unplaced(self):
+        """Frames of which it is not known where they were seen."""
+        return self.points.unplaced
 
     def header(self):
         """The savefile header, as libpcap itself writes it (24 bytes), with our snaplen in it (pcap-savefile(5))."""
@@ -466,8 +601,14 @@ cdef class LiveCapture(Worker):
         self.dropped_interface += <uint32_t>(stats.ps_ifdrop - <uint32_t>self.dropped_interface)
 
     cdef Reason _trouble(self) noexcept nogil:
-        """Why libpcap reads no more: an interface that is gone is no failure, what it carried is all there."""
+        """Why libpcap reads no more: an interface that is gone is no failure, what it carried is all there.
+
+        libpcap asks by the name, which the kernel forgets before the index (unlist_netdevice, net/core/dev.c): an index
+        that is still there is asked for again.
+        """
         cdef char[IF_NAMESIZE] name
+        if if_indextoname(self.index, name) != NULL:
+            poll(NULL, 0, DOWN_INTERVAL_NS // 1_000_000)
         return PCAP_FAILED if if_indextoname(self.index, name) != NULL else INTERFACE_REMOVED
 
     cdef bint _ignore_outgoing(self) noexcept nogil:

@@ -1,6 +1,15 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from rawtap._words cimport word
+
+cdef extern from * nogil:
+    """
+    /* An option's code and its length, 16 bits each: epb_flags. */
+    #define FLAGS_OPTION (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? 0x00040002u : 0x00020004u)
+    """
+    uint32_t FLAGS_OPTION
+
 cdef enum Reason:
     RUNNING
     STOPPED
@@ -17,6 +26,7 @@ cdef enum Reason:
 cdef enum:
     BLOCK = 4096                # what direct I/O is aligned to: memory, offset and length
     BUFFER_BYTES = 1 << 20      # more than the largest record
+    FLAGS_BYTES = 12            # epb_flags and the end of the options, draft-ietf-opsawg-pcapng, 4.3.1
 
 cdef struct Output:
     int fd
@@ -44,6 +54,7 @@ cdef struct Output:
     uint64_t direct_from        # direct I/O may be tried from this place in the file on
     uint32_t snaplen
     bint pcapng
+    bint flagged                # records of pcapng say in which direction a frame went
     bint direct                 # O_DIRECT is on
     int64_t unwritten_since     # when the buffer's first unwritten byte was put off, 0 where none was
     int retired_fd              # a removed file, given back bit by bit
@@ -65,7 +76,9 @@ cdef void fill(Output *out, Reason reason) noexcept nogil
 
 cdef inline size_t record_size(const Output *out, uint32_t kept) noexcept nogil:
     """Bytes of a record in the file: pcap-savefile(5), or pcapng's Enhanced Packet Block."""
-    return 32 + ((kept + 3) & ~<uint32_t>3) if out.pcapng else 16 + kept
+    if out.pcapng:
+        return 32 + ((kept + 3) & ~<uint32_t>3) + (FLAGS_BYTES if out.flagged else 0)
+    return 16 + kept
 
 
 cdef inline bint fits(const Output *out, size_t size) noexcept nogil:
@@ -75,29 +88,37 @@ cdef inline bint fits(const Output *out, size_t size) noexcept nogil:
 
 cdef inline void append(
     Output *out, size_t size, uint64_t seconds, uint32_t nanoseconds, uint32_t kept, uint32_t length,
-    const unsigned char *data,
+    const unsigned char *data, uint32_t interface=0, uint32_t direction=0,
 ) noexcept nogil:
-    """Put one record of `size` bytes, as `record_size` gave it, into the buffer; it `fits`. The hot path."""
-    cdef uint32_t *record
+    """Put one record of `size` bytes, as `record_size` gave it, into the buffer; it `fits`. The hot path.
+
+    What pcapng alone says: the number of the interface in the file, and the direction (0 unknown, 1 inbound, 2 outbound).
+    """
+    cdef word *record
     cdef uint64_t moment
-    cdef size_t end
+    cdef size_t end, behind
     if out.used + size > BUFFER_BYTES:
         flush_some(out)
         if out.full:
             out.refused += 1
             return
-    record = <uint32_t *>(out.buffer + out.used)
+    record = <word *>(out.buffer + out.used)
     if out.pcapng:
         moment = seconds * 1_000_000_000 + nanoseconds
-        record[size // 4 - 2] = 0  # the padding; what is none of it is written over
+        behind = size // 4 - 1 - (FLAGS_BYTES // 4 if out.flagged else 0)
+        record[behind - 1] = 0  # the padding; what is none of it is written over
         record[0] = 6  # Enhanced Packet Block
         record[1] = <uint32_t>size
-        record[2] = 0  # the file's first interface
+        record[2] = interface
         record[3] = <uint32_t>(moment >> 32)
         record[4] = <uint32_t>moment
         record[5] = kept
         record[6] = length
         memcpy(record + 7, data, kept)
+        if out.flagged:
+            record[behind] = FLAGS_OPTION
+            record[behind + 1] = direction
+            record[behind + 2] = 0
         record[size // 4 - 1] = <uint32_t>size
     else:
         record[0] = <uint32_t>seconds  # the format's own end, in 2106

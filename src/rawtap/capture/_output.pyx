@@ -309,9 +309,9 @@ cdef void _keep_whole_records(Output *out) noexcept nogil:
     cdef size_t at = out.first
     cdef size_t size
     cdef uint64_t packets = 0, wire = 0
-    cdef uint32_t *record
+    cdef word *record
     while at + 16 <= out.written and packets < out.pending_packets:
-        record = <uint32_t *>(out.buffer + at)
+        record = <word *>(out.buffer + at)
         size = record_size(out, record[5] if out.pcapng else record[2])
         if at + size > out.written:
             break

@@ -11,6 +11,7 @@ cdef struct Sink:
     Output out
     void *handle                # libpcap's, where there is one
     uint64_t seen               # frames that the filter selected, saved or not
+    void *points                # where its frames may be seen (see _native)
     void *ring                  # the Worker, where `on_full` can give another file; else NULL
 
 cdef struct Question:

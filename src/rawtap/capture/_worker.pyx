@@ -318,6 +318,11 @@ cdef class Worker:
         )
 
     @property
+    def unplaced(self):
+        """Frames in a pcapng file of which it is not known where they were seen, and whose records should say it."""
+        return 0
+
+    @property
     def reason(self):
         """Why the capture ended ("stopped", "max_bytes", ...), or None while it runs."""
         return _REASONS[self._read().reason]

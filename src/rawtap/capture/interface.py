@@ -25,10 +25,14 @@ _NO_SUCH_DEVICE, _PERMISSION, _DOWN, _PROMISC_PERMISSION = -5, -8, -9, -11
 
 @dataclass
 class InterfaceSource:
-    """An interface, by its index. libpcap opens by name, so the name is checked against the index."""
+    """An interface, by its index, and more of them that are captured with it into one pcapng file.
+
+    libpcap opens by name, so the name is checked against the index.
+    """
 
     index: int
     ring_bytes: int
+    more: tuple[int, ...] = ()
     tags_taken_off = True
     worker: LiveCapture = field(init=False, default_factory=LiveCapture)
     unfiltered: UnfilteredCount = field(init=False, default_factory=UnfilteredCount)
@@ -50,6 +54,7 @@ class InterfaceSource:
                     pcapng=pcapng,
                     ring_bytes=self.ring_bytes,
                     loopback=loopback,
+                    more=self.more,
                 )
                 if filtered:
                     self.unfiltered.open(self.index, loopback=loopback)

@@ -6,12 +6,15 @@ Source: draft-ietf-opsawg-pcapng. Everything is little-endian, and times are nan
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 _SECTION, _INTERFACE, _STATISTICS = 0x0A0D0D0A, 1, 5
 _BYTE_ORDER = 0x1A2B3C4D
 _UNKNOWN_LENGTH = -1
 _NANOSECONDS = bytes([9])  # if_tsresol: a power of ten
 _TEXT_LIMIT = 4096  # bytes; an option may have 65535
+
+_OF_ALL = b"of all interfaces together"
 
 # Option codes, sections 3.5, 4.1, 4.2 and 4.6.
 _COMMENT = 1
@@ -23,31 +26,37 @@ _ISB_FILTERACCEPT, _ISB_OSDROP, _ISB_USRDELIV = 6, 7, 8
 
 def head(
     *,
-    interface: str,
+    interfaces: Sequence[tuple[str, str]],
     link_type: int,
     snaplen: int,
     filter: str,  # noqa: A002 - the field's own word
     hardware: str,
     system: str,
     application: str,
-    guest: str,
     comment: str,
 ) -> bytes:
-    """The Section Header Block and the Interface Description Block; empty texts are left out."""
+    """The Section Header Block and an Interface Description Block for each of `interfaces`: names and whose they are.
+
+    Empty texts are left out.
+    """
     section = struct.pack("<IHHq", _BYTE_ORDER, 1, 0, _UNKNOWN_LENGTH) + _options(
         (_COMMENT, _text(comment)),
         (_SHB_HARDWARE, _text(hardware)),
         (_SHB_OS, _text(system)),
         (_SHB_USERAPPL, _text(application)),
     )
-    described = struct.pack("<HHI", link_type, 0, snaplen) + _options(
-        (_IF_NAME, _text(interface)),
-        (_IF_DESCRIPTION, _text(guest)),
-        (_IF_TSRESOL, _NANOSECONDS),
-        (_IF_FILTER, b"\0" + _text(filter) if filter else b""),  # 0: a string for libpcap
-        (_IF_OS, _text(system)),
-    )
-    return _block(_SECTION, section) + _block(_INTERFACE, described)
+    described = [
+        struct.pack("<HHI", link_type, 0, snaplen)
+        + _options(
+            (_IF_NAME, _text(name)),
+            (_IF_DESCRIPTION, _text(about)),
+            (_IF_TSRESOL, _NANOSECONDS),
+            (_IF_FILTER, b"\0" + _text(filter) if filter else b""),  # 0: a string for libpcap
+            (_IF_OS, _text(system)),
+        )
+        for name, about in interfaces
+    ]
+    return _block(_SECTION, section) + b"".join(_block(_INTERFACE, each) for each in described)
 
 
 def statistics(
@@ -59,12 +68,15 @@ def statistics(
     dropped_interface: int | None,
     dropped_kernel: int | None,
     saved: int,
+    of_all: bool = False,
 ) -> bytes:
-    """The Interface Statistics Block: what passed, what the filter let through, what was lost, what was saved.
+    """The first interface's Statistics Block: what passed, what the filter let through, what was lost, what was saved.
 
-    What is not known (None) is not in the block, as the format has it.
+    `of_all` tells that they are of all interfaces together. What is not known (None) is not in the block, as the format
+    has it.
     """
     body = struct.pack("<III", 0, *_halves(end_ns)) + _options(
+        (_COMMENT, _OF_ALL if of_all else b""),
         (_ISB_STARTTIME, struct.pack("<II", *_halves(start_ns))),
         (_ISB_ENDTIME, struct.pack("<II", *_halves(end_ns))),
         (_ISB_IFRECV, _count(seen)),
@@ -106,4 +118,5 @@ def _block(kind: int, body: bytes) -> bytes:
 
 STATISTICS_BYTES = len(
     statistics(start_ns=0, end_ns=0, seen=0, selected=0, dropped_interface=0, dropped_kernel=0, saved=0)
-)  # at the most
+)  # at the most, without the remark
+REMARK_BYTES = len(_options((_COMMENT, _OF_ALL))) - len(_options())

@@ -51,6 +51,7 @@ class CaptureRequest:
         format: "pcap" with nanoseconds, or "pcapng", which holds the interface, filter, counters and comment as well.
         guest: What is said of the guest in a pcapng file.
         of_card: The interface is a guest's own card, which goes when its guest ends.
+        more: Further interfaces that are captured with the first, into one pcapng file: names, and what `guest` says.
         comment: A remark of the user's, for a pcapng file.
         max_packets: 0 for no limit.
         max_seconds: 0 for no limit; counted from arming on the monotonic clock.
@@ -67,8 +68,11 @@ class CaptureRequest:
     guest: str = ""
     comment: str = ""
     of_card: bool = False
+    more: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
+        if self.more and self.format == "pcap":
+            raise RequestInvalid("a pcap file holds one interface's packets", cure='Use format="pcapng"')
         filters.checked(self.filter)
         _in_range("snaplen", self.snaplen, 1, MAX_SNAPLEN)
         _in_range("max_bytes", self.max_bytes, MIN_MAX_BYTES, 1 << 50)
@@ -370,6 +374,11 @@ class CaptureSession:
             found.append(f"what the interface itself dropped is not known: {why}")
         if account.dropped_interface:
             found.append(f"the interface dropped {account.dropped_interface} frames before the capture saw them")
+        if native.unplaced and (self.request.of_card or self.request.more):
+            found.append(
+                f"of {native.unplaced} frames the file does not say where and in which direction they were seen: "
+                "libpcap's ring has another layout than is known here"
+            )
         if self._ended_at is not None and not account.stats_failed:
             found += account.left_open()
         return found
@@ -447,6 +456,7 @@ class CaptureSession:
         account = native.account
         fd = self._series.begin(account.saved, account.wire_bytes, header)
         room = self.request.max_bytes - (pcapng.STATISTICS_BYTES if self.request.format == "pcapng" else 0)
+        room -= pcapng.REMARK_BYTES if self.request.more else 0
         retired = self._series.retire()
         try:
             native.begin_file(fd, header, room, retired, self._series.segments)
@@ -474,13 +484,12 @@ class CaptureSession:
             return self.source.worker.header()
         system = platform.uname()
         return pcapng.head(
-            interface=request.interface,
+            interfaces=((request.interface, request.guest), *request.more),
             link_type=self.source.worker.link_type,
             snaplen=request.snaplen,
             filter=request.filter,
             hardware=system.machine,
             system=f"{system.system} {system.release} on {system.node}",
-            guest=request.guest,
             application=f"rawtap {version('rawtap')}",
             comment=request.comment,
         )
@@ -500,6 +509,7 @@ class CaptureSession:
             dropped_interface=None if "dropped_interface" in unknown else account.dropped_interface,
             dropped_kernel=None if "dropped_kernel" in unknown else account.dropped,
             saved=account.saved,
+            of_all=bool(self.request.more),
         )
 
     def _arm(self) -> None:

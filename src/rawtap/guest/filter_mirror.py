@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from rawtap.errors import GuestError, ServerExhausted
-from rawtap.guest.command_line import NETDEV
+from rawtap.guest.devices import NETDEV
 from rawtap.guest.machine import Machine
 
 # What may be on its way before QEMU waits; the kernel gives as much of it as it gives anybody (net.core.wmem_max).

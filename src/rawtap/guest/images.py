@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rawtap.errors import GuestNotFound, PathNotAllowed
+from rawtap.guest.hardware import Drive
 from rawtap.guest.paths import require_lone
-from rawtap.guest.profile import Drive, MachineSpec
+from rawtap.guest.profile import MachineSpec
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def held(guest: str, spec: MachineSpec) -> Iterator[None]:
         GuestNotFound: One is not there any more.
     """
     mapped = [drive for drive in spec.drives if drive.format == "qcow2"]
-    written = [drive for drive in spec.drives if drive.format == "raw" and not (drive.readonly or spec.overlay)]
+    written = [drive for drive in spec.drives if drive.format == "raw" and spec.is_written(drive)]
     mine = [_Use(guest, _file_of(drive), drive in written) for drive in (*mapped, *written)]
     with _lock:
         for drive, use in zip((*mapped, *written), mine, strict=True):

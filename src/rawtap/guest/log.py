@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from rawtap.guest.console import History, printable
+from rawtap.guest.history import History, printable
 from rawtap.guest.machine import Machine
 
 _SHOWN = 300  # characters of a line

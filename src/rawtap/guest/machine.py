@@ -10,30 +10,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import anyio
-from anyio.to_thread import run_sync as to_thread
 
+from rawtap.blocking import on_disk
 from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, NoDisplay, RequestInvalid
 from rawtap.guest import gdb, images, postmortem
 from rawtap.guest.accelerator import kvm_is_open
-from rawtap.guest.command_line import NETDEV, Inherited, Nic, arguments, fdset_path
-from rawtap.guest.console import Console, Output, pattern_for, printable
+from rawtap.guest.booting import Boot, Report, words_for
+from rawtap.guest.command_line import Inherited, arguments
+from rawtap.guest.console import Console, Output
+from rawtap.guest.devices import NETDEV, Nic
 from rawtap.guest.display import Display
+from rawtap.guest.hardware import QEMU_PACKAGES
+from rawtap.guest.history import printable
+from rawtap.guest.line_keys import typed_bytes
 from rawtap.guest.monitor import ANSWER_SECONDS, EventLog, Monitor, MonitorLost, connected
-from rawtap.guest.profile import QEMU_PACKAGES, MachineSpec
+from rawtap.guest.patterns import Wanted
+from rawtap.guest.profile import MachineSpec
 from rawtap.guest.spawning import access_of, layers_of, pair, require, start
+from rawtap.guest.storage import fdset_path
+from rawtap.guest.talk import Ask, Talk
 from rawtap.host.children import Child, stream_of
 
 _STDERR_BYTES = 16384
 _TAIL_CHARACTERS = 1500
+_REFUSAL_CHARACTERS = 200
+_LINE_BYTES = 500
 _LOST_SECONDS = 5.0  # between the monitor's end and the process's
 _KILL_SECONDS = 5.0  # between SIGKILL and the end of a process with much memory, on a busy machine
 _QUIT_SECONDS = 0.7  # for each of quit, SIGTERM: a client gives a server two seconds to end
@@ -78,7 +87,8 @@ class Machine:
         self.spec = spec
         self.pid = process.pid
         self.console = console
-        self.events = EventLog()
+        self.talk = Talk(console, spec.profile)
+        self.events = EventLog(on_reset=self._reset)
         self.exit: Exit | None = None
         self.started_at = time.monotonic()
         self.accelerator: Literal["kvm", "tcg"] | None = None  # None until it has told
@@ -114,13 +124,15 @@ class Machine:
             QemuMissing: QEMU is not installed.
             PathNotAllowed: A drive that another guest of this process has, where either may write it.
             GuestFailed: It cannot be started.
+            DiskStalled: The disk of `scratch`, or of a drive, does not answer.
         """
         qemu = require(spec.qemu, QEMU_PACKAGES[spec.profile.arch])
         with contextlib.ExitStack() as near, contextlib.ExitStack() as far:
             console, console_far = pair(near, far)
             monitor, monitor_far = pair(near, far)
-            near.enter_context(images.held(name, spec))
-            layers = await to_thread(layers_of, spec, scratch, far)
+            # What a call that was given up enters later ends with the stack itself, which nobody has any more.
+            await on_disk(f"the drives of {name}", near.enter_context, images.held(name, spec))
+            layers = await on_disk(scratch, layers_of, spec, scratch, far)
             debugger = near.enter_context(gdb.listening()) if spec.gdb else None
             inherited = Inherited(
                 console_far.fileno(),
@@ -159,12 +171,23 @@ class Machine:
         return self.exit is None
 
     def trouble(self) -> str | None:
-        """What is wrong with it, as far as its console or QEMU tells: a panic, a watchdog, a reboot loop."""
+        """What is wrong with it, as far as its console or QEMU tells: a panic, a fault, a watchdog, a reboot loop."""
         return postmortem.trouble(self._clues())
 
     def _clues(self) -> postmortem.Clues:
         events = [(each.at_ns, each.name, each.data) for each in self.events.since(0, self.events.end)]
-        return postmortem.Clues(events, self.console.history.last_lines(postmortem.TAIL_BYTES))
+        signs = self.console.signs
+        panic = signs.panic()
+        faults = [str(each) for each in signs.faults()]
+        return postmortem.Clues(events, str(panic) if panic else None, faults, self.talk.reboots.loop)
+
+    def _reset(self, at_ns: int, by_guest: bool) -> None:
+        """QEMU told of a reset. What the guest had said by then is in the socket, and was said before it."""
+        self.console.drain()
+        if not by_guest:
+            self.talk.began_anew("the reset")
+        elif self.talk.reboots.note(at_ns, self.console.history.end):
+            self.talk.began_anew("the reboot")
 
     def exited(self) -> GuestExited:
         """The error for a guest that ended, with how, and the end of its console."""
@@ -179,35 +202,49 @@ class Machine:
         """Let the processors go."""
         await self.execute("cont")
 
-    async def wait_prompt(self, timeout: float, report: Callable[[str], Awaitable[None]]) -> bool:
-        """Wait until the console shows the profile's prompt, past a boot loader's countdown; False on time-out."""
-        deadline = time.monotonic() + timeout
-        find = self.console.history.find
-        prompt = pattern_for(self.spec.profile.prompt, at_line_start=True)
-        position = 0
-        if (interrupt := self.spec.profile.interrupt) is not None:
-            ask = pattern_for(interrupt.wait_for, at_line_start=False)
-            await self.console.wait(lambda: find(prompt, 0) or find(ask, 0), timeout)
-            if (asked_at := find(ask, 0)) is not None:
-                await report("interrupting the boot loader's countdown")
-                await self._type(interrupt.send.encode())  # a byte or two: a UART takes that much unread
-                position = asked_at
-        found = await self.console.wait_for(prompt, position, max(0.0, deadline - time.monotonic()))
-        await self._require_running_or_seen(found)
-        self.console.show(0, found)
-        return found is not None
-
-    async def send(self, command: str, wait_for: str | None, timeout: float) -> Output:
-        """Type a command; wait for `wait_for`, or the profile's prompt, in what comes after it.
+    async def wait_prompt(self, timeout: float, report: Report) -> tuple[bool, str | None]:
+        """Wait for a prompt, past a countdown and a login; whether it came, and what came instead, in words.
 
         Raises:
+            GuestExited: The guest has ended.
+        """
+        try:
+            ending = await Boot(self.talk, self.spec.profile, self.pid).wait(timeout, report)
+        except ConnectionError:
+            ending = None
+        if self.console.closed and (ending is None or ending.how == "gone"):
+            await self._wait_exit(None)
+            raise self.exited()
+        words = words_for(ending, self.talk, self.spec.profile, timeout)
+        return ending is not None and ending.how == "prompt", words
+
+    def last_line(self) -> str:
+        """The last line on its console that says something."""
+        lines = printable(self.console.history.tail(_LINE_BYTES)).strip().rsplit("\n", 1)
+        return lines[-1][-_REFUSAL_CHARACTERS:]
+
+    def boot_warnings(self) -> list[str]:
+        """What its boot did besides that the reader should know."""
+        count = self.talk.reboots.count
+        found = [f"it reset itself during the boot, {count} time{'s' if count > 1 else ''}"] if count else []
+        if self.talk.prompts.learned is not None and not self.spec.profile.prompt:
+            found.append(f"no prompt was set: {self.talk.prompts.shown()!r} was learned, by typing Enter twice")
+        return found
+
+    async def send(self, command: str, wanted: tuple[Wanted, ...], timeout: float, *, enter: bool = True) -> Output:
+        """Type a command; wait for one of `wanted`, or for a prompt, in what comes after it.
+
+        Without `enter` it is typed as it is, or as the keys that it names. A guest that powers off meanwhile did so.
+
+        Raises:
+            GuestBusy: Another call has its turn.
             GuestExited: The guest is gone, or went before the text came.
+            GuestFailed: It does not read its console.
         """
         self._require_running()
-        profile = self.spec.profile
-        pattern = self._pattern(wait_for)
+        typed = command if enter else typed_bytes(command)
         try:
-            output = await self.console.command(command, profile.enter, pattern, timeout)
+            output = await self.talk.send(Ask(typed, timeout, wanted, enter))
         except TimeoutError:
             raise GuestFailed(
                 f"the guest {self.name} did not take the command within {timeout:g} s",
@@ -217,13 +254,20 @@ class Machine:
         except ConnectionError:
             await self._wait_exit(None)
             raise self.exited() from None
-        await self._require_running_or_seen(output.matched or None)
+        if not output.matched and self.console.closed:
+            return await self._ended_in(output)
         return output
 
-    async def read(self, wait_for: str | None, timeout: float) -> Output:
+    async def _ended_in(self, output: Output) -> Output:
+        """The answer for a guest that ended while its output was awaited: an error, unless it ended well."""
+        await self._wait_exit(None)
+        if self.exit is None or self.exit.code != 0 or not self.exit.reason.startswith("guest-"):
+            raise self.exited()
+        return replace(output, notes=(*output.notes, f"the guest has ended: {self.exit}"))
+
+    async def read(self, wanted: tuple[Wanted, ...], timeout: float) -> Output:
         """What the console showed since the last answer; a guest that has ended is read as well."""
-        pattern = pattern_for(wait_for, at_line_start=False) if wait_for else None
-        output = await self.console.read(pattern, timeout)
+        output = await self.talk.read(wanted, timeout)
         await self.settle()
         return output
 
@@ -254,18 +298,6 @@ class Machine:
                 cure="Use a position that an answer gave, or 0 for the oldest that is kept",
             )
         return self.console.page(position)
-
-    def _pattern(self, wait_for: str | None) -> re.Pattern[bytes] | None:
-        if wait_for:
-            return pattern_for(wait_for, at_line_start=False)
-        prompt = self.spec.profile.prompt
-        return pattern_for(prompt, at_line_start=True) if prompt else None
-
-    async def _require_running_or_seen(self, seen: object) -> None:
-        """A console that closed means an ending process: wait for its exit code, then say so."""
-        if seen is None and self.console.closed:
-            await self._wait_exit(None)
-            raise self.exited()
 
     def _require_running(self) -> None:
         if not self.running:
@@ -347,16 +379,24 @@ class Machine:
             )
         return self._display
 
-    async def ask_to_power_off(self, timeout: float) -> None:
-        """Type the profile's shutdown command and wait for QEMU's end, `timeout` seconds at most in all."""
+    async def ask_to_power_off(self, timeout: float) -> str | None:
+        """Type the profile's shutdown command and wait for QEMU's end, `timeout` seconds at most in all.
+
+        Returns why that was in vain, in words; None where it was not, or was not tried.
+        """
         command = self.spec.profile.shutdown_command
         if not self.running or not command or timeout <= 0:
-            return
+            return None
         self._ending = f"console command {command!r}"
+        start = self.console.history.end
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._type((command + self.spec.profile.enter).encode())
                 await self._wait_exit(None)
+        if self.exit is not None:
+            return None
+        said = printable(self.console.history.since(start)).strip()[-_REFUSAL_CHARACTERS:]
+        return f"{command!r} did not end it within {timeout:g} s; the console showed {said!r}"
 
     async def end(self) -> Exit:
         """End QEMU now: quit over QMP, then SIGTERM, then SIGKILL. Harmless when it has ended; cannot be cancelled.

@@ -9,7 +9,7 @@ import logging
 import socket
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -57,7 +57,7 @@ class EventLog:
 
     _events: deque[QmpEvent] = field(default_factory=lambda: deque(maxlen=_KEPT_EVENTS))
     end: int = 0
-    resets: int = 0  # by the guest itself
+    on_reset: Callable[[int, bool], None] | None = None  # when it was (nanoseconds), and whether the guest did it
 
     @property
     def start(self) -> int:
@@ -71,10 +71,10 @@ class EventLog:
         at_ns = seconds * 1_000_000_000 + stamp.get("microseconds", 0) * 1000 if seconds >= 0 else time.time_ns()
         data = visible(json.dumps(message["data"], separators=(",", ":"))) if "data" in message else ""
         shown = data if len(data) <= _SHOWN_DATA else data[: _SHOWN_DATA - 3] + "..."
-        if message["event"] == "RESET" and message.get("data", {}).get("guest"):
-            self.resets += 1
         self._events.append(QmpEvent(at_ns, visible(str(message["event"]))[:100], shown))
         self.end += 1
+        if message["event"] == "RESET" and self.on_reset:
+            self.on_reset(at_ns, bool(message.get("data", {}).get("guest")))
 
     def since(self, number: int, limit: int) -> list[QmpEvent]:
         """At most `limit` events from `number` on, as far as they are kept."""

@@ -22,6 +22,13 @@ from rawtap.errors import GuestNotFound, PathNotAllowed
 CONFIG_FILE = "rawtap.toml"
 RVOS_KERNEL = "target/riscv64gc-unknown-none-elf/release/kernel.bin"
 PUBLIC = Path("/usr/lib/u-boot")  # Debian's u-boot-qemu: the built-in profiles' boot loaders
+# What packages install for guests to start with: boot loaders, firmware, option ROMs.
+PUBLIC_FOLDERS = (
+    PUBLIC,
+    *map(Path, ("/usr/share/OVMF", "/usr/share/ovmf", "/usr/share/AAVMF", "/usr/share/qemu-efi-aarch64")),
+    *map(Path, ("/usr/share/qemu-efi-arm", "/usr/share/qemu-efi-riscv64", "/usr/share/seabios", "/usr/share/qemu")),
+    *map(Path, ("/usr/lib/ipxe", "/usr/lib/riscv64-linux-gnu/opensbi")),
+)
 
 _FLAG = "--image-dir"
 _QCOW2_MAGIC = b"QFI\xfb"
@@ -60,10 +67,10 @@ class Allowed:
         )
 
     def _hold(self, path: Path) -> bool:
-        return any(path.is_relative_to(folder) for folder in (*self.folders, PUBLIC))
+        return is_public(path) or any(path.is_relative_to(folder) for folder in self.folders)
 
     def _reason(self, path: Path) -> str:
-        said = [f"allowed folders: {', '.join(map(str, (*self.folders, PUBLIC)))}"]
+        said = [f"allowed folders: {', '.join(map(str, (*self.folders, PUBLIC)))} and other packages' firmware"]
         if self._hold(Path(os.path.normpath(path))):
             said.append("a link leads out of them")
         if self.note:
@@ -91,6 +98,11 @@ def lack_of_project(root: Path) -> str:
 
 def _is_ours(path: Path) -> bool:
     return path.is_file() and path.stat().st_uid in {0, os.geteuid()}
+
+
+def is_public(path: Path) -> bool:
+    """Whether a package put that file there, for guests to start with."""
+    return any(path.is_relative_to(folder) for folder in PUBLIC_FOLDERS)
 
 
 def holds(path: Path, test: Callable[[Path], bool]) -> bool:

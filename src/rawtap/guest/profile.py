@@ -9,58 +9,46 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, Strict, StringConstraints, TypeAdapter, ValidationError
+from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
-from rawtap.guest.paths import CONFIG_FILE, PUBLIC, RVOS_KERNEL, Allowed, holds, require_lone
+from rawtap.guest import models
+from rawtap.guest.hardware import CLOSED, Arch, Bus, Drive, Flag, Hardware, Machine, Processor, Text, Word
+from rawtap.guest.paths import CONFIG_FILE, PUBLIC, RVOS_KERNEL, holds
+from rawtap.guest.patterns import Pattern
 
 UBOOT_KERNEL = f"{PUBLIC}/qemu-riscv64_smode/uboot.elf"
 
-Arch = Literal["riscv64", "x86_64", "aarch64", "arm"]
-
-# Debian's packages for each emulator.
-QEMU_PACKAGES: dict[Arch, str] = {
-    "riscv64": "qemu-system-misc (Debian 13 and later: qemu-system-riscv)",
-    "x86_64": "qemu-system-x86",
-    "aarch64": "qemu-system-arm",
-    "arm": "qemu-system-arm",
-}
-
-_CLOSED = ConfigDict(extra="forbid")  # not strict: TOML's arrays and tables become tuples and dataclasses
-_Flag = Annotated[bool, Strict()]
-_Path = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+SHELL = "prompt"  # the name of the prompt that is the profile's own
+OnReset = Literal["reboot", "stop"]
 _Argument = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
-_Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=64)]
 _Size = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}[KMG]?$")]
-_Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+_Prompt = Annotated[str, StringConstraints(min_length=1, max_length=256)] | Pattern
 
 
-@validated_dataclass(frozen=True, config=_CLOSED)
-class Drive:
-    """An image for a virtio block device. An optional one is left out where its file does not exist."""
-
-    path: _Path
-    format: Literal["raw", "qcow2"] = "raw"
-    readonly: _Flag = False
-    serial: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,20}$")] | None = None
-    optional: _Flag = False
-
-
-@validated_dataclass(frozen=True, config=_CLOSED)
+@validated_dataclass(frozen=True, config=CLOSED)
 class Interrupt:
     """What to type when the boot loader asks: `send` once `wait_for` was seen."""
 
-    wait_for: _Text
-    send: _Text
+    wait_for: Text
+    send: Text
 
 
-@validated_dataclass(frozen=True, config=_CLOSED)
+@validated_dataclass(frozen=True, config=CLOSED)
+class Login:
+    """Who logs in where the console asks for a user."""
+
+    user: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    password: Annotated[str, StringConstraints(max_length=256)] = field(default="", repr=False)
+
+
+@validated_dataclass(frozen=True, config=CLOSED)
 class FixedHost:
     """A name and an address that go together on the bridge: of that MAC address, or of the guest of that name."""
 
@@ -69,15 +57,19 @@ class FixedHost:
     mac: Annotated[str, StringConstraints(min_length=17, max_length=17)] | None = None
 
 
-@validated_dataclass(frozen=True, config=_CLOSED)
-class Profile:
+@validated_dataclass(frozen=True, config=CLOSED)
+class Profile(Hardware):
     """A machine, its software and how to speak to it.
 
     Attributes:
         kernel: A path, relative to the project's root; "" for none, where there is firmware.
         initrd: A path likewise, to what a Linux kernel takes its first programs from; "" for none.
         firmware: A path likewise, to a boot loader that the machine starts by itself; it wins over `bios`.
-        prompt: What the console shows at the start of a line when it waits for a command; "" for none.
+        prompt: What the console shows when it waits for a command, as text or as a pattern; "" to have it learned.
+        prompts: Further ones by their names: a loader's, a debugger's.
+        login: For guests whose console asks for it.
+        framing: Whether to try, once, if a shell reads the console, and to put signs around its commands then.
+        on_reset: What a reset by the guest does: "reboot", or "stop", at which QEMU ends.
         interrupt: For boot loaders that count down.
         enter: What ends a command on the console.
         shutdown_command: The console command that powers the guest off; None for none.
@@ -85,14 +77,13 @@ class Profile:
         address: The host's address on it.
         services: Whether the host answers DHCP and DNS on a bridge that it made.
         hosts: Who always gets the same address there.
-        bus: Where virtio devices go: "mmio" (virt machines without PCI drivers) or "pci".
         overlay: Whether what the guest writes to its drives goes to a layer that is thrown away at its end.
     """
 
-    name: _Word = "custom"
+    name: Word = "custom"
     arch: Arch = "riscv64"
-    machine: _Word = "virt"
-    cpu: _Word | None = None
+    machine: Machine = "virt"
+    cpu: Processor | None = None
     memory: _Size = "128M"
     smp: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
     bios: Literal["default", "none"] | None = None
@@ -101,16 +92,34 @@ class Profile:
     firmware: str = ""
     bootargs: _Argument = ""
     drives: tuple[Drive, ...] = ()
-    prompt: str = ""
+    prompt: Annotated[str, StringConstraints(max_length=256)] | Pattern = ""
+    prompts: Mapping[Word, _Prompt] = field(default_factory=dict)
+    login: Login | None = None
+    framing: Flag = True
+    on_reset: OnReset = "reboot"
     interrupt: Interrupt | None = None
     enter: Literal["\n", "\r", "\r\n"] = "\n"
-    shutdown_command: _Text | None = None
+    shutdown_command: Text | None = None
     bridge: str = "rawtap-br0"
     address: str = "10.0.2.2/24"
-    services: _Flag = False
+    services: Flag = False
     hosts: tuple[FixedHost, ...] = ()
-    bus: Literal["mmio", "pci"] = "mmio"
-    overlay: _Flag = False
+    overlay: Flag = False
+
+    @property
+    def virtio_bus(self) -> Bus:
+        """Where virtio devices go: as is said, else as the machine has it."""
+        return self.bus or models.default_bus(self.arch, self.machine.partition(",")[0])
+
+    @property
+    def has_pci(self) -> bool:
+        """Whether a PCI device can be given to it."""
+        return self.virtio_bus == "pci" or models.has_pci(self.arch, self.machine.partition(",")[0])
+
+    @property
+    def all_prompts(self) -> dict[str, str | Pattern]:
+        """By their names; the shell's own first."""
+        return ({SHELL: self.prompt} if self.prompt else {}) | dict(self.prompts)
 
 
 @cache
@@ -124,6 +133,7 @@ def _u_boot(arch: Arch, **differences: Any) -> Profile:
         name=f"u-boot-{arch}",
         arch=arch,
         prompt="=> ",
+        framing=False,
         interrupt=Interrupt(wait_for="Hit any key to stop autoboot", send=" "),
         **({"shutdown_command": "poweroff"} | differences),
     )
@@ -139,6 +149,7 @@ BUILTIN: Mapping[str, Profile] = {
             Drive(path="persist.img", serial="persist", optional=True),
         ),
         prompt="rvos>",
+        framing=False,
         shutdown_command="shutdown",
         bridge="rvos-br0",
         services=True,
@@ -165,6 +176,7 @@ class BootOptions:
     extra_drives: tuple[Drive, ...] = ()
     gpu: bool = False
     overlay: bool | None = None
+    on_reset: OnReset | None = None
     gdb: bool = False
 
 
@@ -186,8 +198,16 @@ class MachineSpec:
 
     @property
     def overlay(self) -> bool:
-        """Whether its drives are written to layers that are thrown away."""
+        """Whether its drives are written to layers that are thrown away, where a drive says nothing of it."""
         return self.profile.overlay
+
+    def is_written(self, drive: Drive) -> bool:
+        """Whether the guest's writes get into that drive's own image."""
+        return not drive.readonly and not self.is_layered(drive)
+
+    def is_layered(self, drive: Drive) -> bool:
+        """Whether they go to a layer that is thrown away."""
+        return not drive.readonly and (self.overlay if drive.overlay is None else drive.overlay)
 
     @property
     def qemu(self) -> str:
@@ -257,85 +277,53 @@ def overlay(config: Path, table: dict[str, Any], name: str | None) -> Profile:
         base = _builtin(str(base_name))
     else:
         base = BUILTIN["rvos"] if holds(config.parent / RVOS_KERNEL, Path.is_file) else Profile()
-    values = asdict(base) | table
+    return laid(base, table, str(config))
+
+
+def laid(base: Profile, table: Mapping[str, Any], what: str) -> Profile:
+    """A profile with a table's keys laid over it; `what` has them.
+
+    Raises:
+        ProfileInvalid: A key that is none, or a value that it cannot have.
+    """
     try:
-        return _adapter().validate_python(values)
+        return _adapter().validate_python(asdict(base) | dict(table))
     except ValidationError as error:
         raise ProfileInvalid(
-            f"{config} is not a valid profile",
+            f"{what} is not a valid profile",
             evidence=explain_validation(error),
             cure=f"Known keys: profile, {', '.join(asdict(base))}",
         ) from error
 
 
+_LIKE = {
+    "memory": '"256M"',
+    "name": '"guest"',
+    "mac": '"52:54:00:12:34:56"',
+    "boot": '"dc", letters of QEMU\'s -boot',
+    "rtc": '"utc", "localtime" or "2026-01-31T12:00:00"',
+    "serial": '"disk", at most 20 letters and digits',
+    "bootfile": '"pxelinux.0"',
+}
+
+
+def _told(item: Mapping[str, Any]) -> str:
+    """What is wrong with a value, with the nearest right one rather than a pattern."""
+    kind, key = item["type"], str(item["loc"][-1]) if item["loc"] else ""
+    if kind in {"extra_forbidden", "unexpected_keyword_argument"}:
+        known = {each.name for each in (*fields(Profile), *fields(Drive))}
+        return f"there is no such key{models.nearest(key, known)}"
+    if kind == "string_pattern_mismatch":
+        return f"{str(item['input'])[:60]!r} is none{f'; it is like {_LIKE[key]}' if key in _LIKE else ''}"
+    if kind == "literal_error":
+        return str(item["msg"]) + models.nearest(str(item["input"]), re.findall(r"'([^']*)'", item["msg"]))
+    return str(item["msg"]).removeprefix("Value error, ")
+
+
 def explain_validation(error: ValidationError) -> str:
     """pydantic's findings in one line, the first three of them."""
     found = error.errors(include_url=False, include_context=False)
-    lines = [f"{'.'.join(map(str, item['loc'])) or 'value'}: {item['msg']}" for item in found[:3]]
+    lines = [f"{'.'.join(map(str, item['loc'])) or 'value'}: {_told(item)}" for item in found[:3]]
     if len(found) > len(lines):
         lines.append(f"and {len(found) - len(lines)} more")
     return "; ".join(lines)
-
-
-def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed) -> MachineSpec:
-    """Apply a call's options and resolve every path.
-
-    Raises:
-        ProfileInvalid: An option that no machine could mean.
-        PathNotAllowed: A kernel or a drive that is none of the project's and none of the operator's.
-        GuestNotFound: One that is not there, with its path.
-    """
-    changes = {key: value for key in ("memory", "bootargs", "overlay") if (value := getattr(options, key)) is not None}
-    try:
-        profile = replace(profile, **changes)
-    except ValidationError as error:
-        raise ProfileInvalid(
-            "the boot options are not valid", evidence=explain_validation(error), cure='memory is like "256M"'
-        ) from error
-    firmware = _existing(allowed, root, profile.firmware, "firmware") if profile.firmware else None
-    text = options.kernel or profile.kernel
-    kernel = _existing(allowed, root, text, "kernel") if text or not firmware else None
-    drives = [
-        found
-        for drive in (*profile.drives, *options.extra_drives)
-        if (found := _found_drive(allowed, root, drive)) is not None
-    ]
-    initrd = _found_initrd(allowed, root, profile.initrd) if profile.initrd else None
-    return MachineSpec(profile, kernel, tuple(drives), options.gpu, firmware, options.gdb, initrd)
-
-
-def _found_initrd(allowed: Allowed, root: Path, text: str) -> Path:
-    """The initrd's path. With a multiboot kernel QEMU takes it for a list: of files at commas, each up to a space."""
-    path = _existing(allowed, root, text, "initrd")
-    if found := re.search(r"[,\s]", str(path)):
-        raise PathNotAllowed(
-            f"the initrd {path} cannot be used",
-            evidence=f"there is {found[0]!r} in its path, where QEMU can take it for the end of a file's name",
-            cure="Rename it, or the folder",
-        )
-    return path
-
-
-def _found_drive(allowed: Allowed, root: Path, drive: Drive) -> Drive | None:
-    """The drive with its path resolved; None where it is optional and not there."""
-    try:
-        path = _existing(allowed, root, drive.path, "drive")
-    except GuestNotFound:
-        if drive.optional:
-            return None
-        raise
-    if drive.format == "qcow2":
-        require_lone(path)
-    return replace(drive, path=str(path))
-
-
-def _existing(allowed: Allowed, root: Path, text: str, what: str) -> Path:
-    if not text:
-        raise GuestNotFound(f"no {what} is named", cure=f'Give kernel="PATH", or set it in {CONFIG_FILE}')
-    # That it is not built is no secret: `choose` tells it of any folder, and without it an rvOS tree is no project.
-    unbuilt = text == RVOS_KERNEL and not holds(root / text, Path.is_file)
-    path = root / text if unbuilt else allowed.resolved(root, text, what)
-    if not unbuilt and holds(path, Path.is_file):
-        return path
-    hint = "Install it: apt install u-boot-qemu" if path.is_relative_to(PUBLIC) else f"Build it, or name another {what}"
-    raise GuestNotFound(f"the {what} {path} is not there", cure=hint)

@@ -32,7 +32,11 @@ async def receive_ring(machine: Machine) -> ReceiveRing:
     devices = await machine.execute("x-query-virtio", timeout=_SECONDS)
     path = next((each["path"] for each in devices if each["name"] == "virtio-net"), None)
     if path is None:
-        raise GuestFailed("the guest has no virtio network card", cure="Boot it with network=true")
+        raise GuestFailed(
+            "the guest has no virtio network card",
+            evidence="only a virtio card tells of its buffers",
+            cure='Boot it with network=true and nic="virtio-net"',
+        )
     arguments = {"path": path, "queue": _RECEIVE_QUEUE}
     element = await machine.execute("x-query-virtio-queue-element", arguments, _SECONDS)
     given, filled = int(element["avail"]["idx"]), int(element["used"]["idx"])

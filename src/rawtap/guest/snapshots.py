@@ -13,14 +13,16 @@ snapshot-save and its siblings).
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Literal
 
+from rawtap.blocking import on_disk
 from rawtap.errors import GuestFailed, RequestInvalid, SnapshotRefused, SnapshotUnknown
-from rawtap.guest.command_line import drive_node
 from rawtap.guest.machine import Machine
 from rawtap.guest.scratch import scratch_file
+from rawtap.guest.storage import drive_node
 
 MOST = 32
 Action = Literal["save", "restore", "list", "delete"]
@@ -62,13 +64,15 @@ async def perform(machine: Machine, action: Action, tag: str, timeout: float) ->
         try:
             await machine.run_job(_COMMANDS[action], _arguments(machine, action, tag), timeout)
         except GuestFailed as error:
-            raise _told(machine, action, error) from error
+            raise await _told(machine, action, error) from error
+        if action == "restore":
+            machine.talk.began_anew("the restored state", owed=False)
         return await _all(machine)
 
 
-def _told(machine: Machine, action: Action, error: GuestFailed) -> GuestFailed:
+async def _told(machine: Machine, action: Action, error: GuestFailed) -> GuestFailed:
     """The error of a job, with more than QEMU says: it calls a full disk an input/output error."""
-    fs = os.statvfs(machine.scratch)
+    fs = await on_disk(machine.scratch, os.statvfs, machine.scratch)
     evidence = f"{error.evidence}; {fs.f_bavail * fs.f_frsize >> 20} MiB are free in {machine.scratch}"
     stands = "The guest stands still: restore another snapshot, or qemu_shutdown ends it"
     return GuestFailed(error.problem, evidence=evidence, cure=stands if action == "restore" else error.cure)
@@ -76,7 +80,7 @@ def _told(machine: Machine, action: Action, error: GuestFailed) -> GuestFailed:
 
 def _require_whole(machine: Machine) -> None:
     spec = machine.spec
-    written = [] if spec.overlay else [drive.path for drive in spec.drives if not drive.readonly]
+    written = [drive.path for drive in spec.drives if spec.is_written(drive)]
     if written:
         raise SnapshotRefused(
             f"the guest {machine.name} cannot be kept in snapshots",
@@ -115,7 +119,8 @@ async def _all(machine: Machine) -> list[Snapshot]:
 
 
 async def _attach(machine: Machine) -> None:
-    with scratch_file(machine.scratch, 0) as descriptor:
+    with ExitStack() as stack:
+        descriptor = await on_disk(machine.scratch, stack.enter_context, scratch_file(machine.scratch, 0))
         file = {"driver": "file", "filename": await machine.add_file(descriptor)}
         await machine.execute("blockdev-add", {"driver": "qcow2", "node-name": _NODE, "file": file})
 

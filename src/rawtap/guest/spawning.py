@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 from rawtap.errors import GuestFailed, QemuMissing
+from rawtap.guest import files
 from rawtap.guest.accelerator import KVM_DEVICE
 from rawtap.guest.profile import MachineSpec
 from rawtap.guest.scratch import layer_over
@@ -33,7 +34,7 @@ def layers_of(spec: MachineSpec, scratch: Path, far: contextlib.ExitStack) -> di
     return {
         number: far.enter_context(layer_over(Path(drive.path), drive.format, scratch))
         for number, drive in enumerate(spec.drives)
-        if spec.overlay and not drive.readonly
+        if spec.is_layered(drive)
     }
 
 
@@ -42,11 +43,11 @@ def access_of(spec: MachineSpec, qemu: str, *, kvm: bool) -> Access:
 
     No TCP: what there is of networks it inherits, and its own network lets nothing out.
     """
-    drives = [(Path(drive.path), not drive.readonly and not spec.overlay) for drive in spec.drives]
+    drives = [(Path(drive.path), spec.is_written(drive)) for drive in spec.drives]
     software = [path for path in (spec.kernel, spec.initrd, spec.firmware) if path]
     return Access(
         programs=(Path(qemu),),
-        read=(*software, *(path for path, written in drives if not written)),
+        read=(*software, *files.of(spec.profile), *(path for path, written in drives if not written)),
         write=(*spec.reach, *(path for path, written in drives if written)),
         devices=(Path(KVM_DEVICE),) if kvm else (),
     )

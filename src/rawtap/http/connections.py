@@ -7,13 +7,16 @@ last. So whoever sends its headers at once has been read before others can push 
 
 What a request needs to be let in, its headers, must be here within some seconds of a stranger's connection, and of the
 first byte of each request on a known one. What comes after them is counted for the client that it belongs to.
+
+A connection's first request is refused, where it is to be, before uvicorn knows of it (`gate`). A client reads that
+answer although it may not be done with sending: so its connection is not read any more, and closed when its seconds are
+over, or the room is needed. To close it at once would have the kernel reset it, and the answer be lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import resource
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -24,6 +27,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from rawtap.errors import ServerLimit
+from rawtap.http.gate import Gate
 
 ACCEPTED_AT_ONCE = 32
 WAITING = 1024  # in the kernel, until they are accepted
@@ -49,6 +53,8 @@ class Connection(H11Protocol):
         super().__init__(config, server_state, {**app_state, _OURS: self}, _loop)
         self._crowd = crowd
         self._deadline: asyncio.TimerHandle | None = None
+        self._begun: bytes | None = b""  # of a first request that nobody has looked at yet
+        self._is_refused = False
         self.in_a_call = False
 
     @property
@@ -69,7 +75,13 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """As uvicorn's; the first bytes of a request are not awaited for ever by the rest of its headers."""
+        """As uvicorn's, for who is not refused before. The first bytes of a request are not awaited for ever by the
+        rest of its headers."""
+        if self._begun is not None:
+            self._begun += data
+            if self._crowd.gate.is_to_be_continued(self._begun) or self._turn_away(self._begun):
+                return
+            data, self._begun = self._begun, None
         super().data_received(data)
         if self._deadline is None and (self.cycle is None or self.cycle.response_complete):
             self._await_headers()
@@ -89,9 +101,23 @@ class Connection(H11Protocol):
         self.in_a_call = False
         super().on_response_complete()
 
+    def _turn_away(self, begun: bytes) -> bool:
+        """Refuse it, if that is to be."""
+        turned = self._crowd.gate.turned(begun)
+        if turned is None:
+            return False
+        self._is_refused = True
+        self.transport.write(turned.answer)
+        if turned.is_whole:
+            self.transport.close()
+        else:
+            self.transport.write_eof()
+            self.transport.pause_reading()
+        return True
+
     def close(self) -> None:
         """Close it now, whatever it has not read."""
-        if self.conn.our_state is h11.IDLE:
+        if self.conn.our_state is h11.IDLE and not self._is_refused:
             self.transport.write(_TOO_SLOW)
         self.transport.abort()
 
@@ -109,7 +135,9 @@ class Crowd:
     """All connections, strangers' and known ones, each kind in the order in which they were heard of last."""
 
     header_seconds: float
-    _strangers: dict[Connection, str] = field(default_factory=dict)
+    gate: Gate
+    _strangers: dict[str, dict[Connection, None]] = field(default_factory=dict)  # of each address
+    _number_of_strangers: int = 0
     _known: dict[Connection, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -130,12 +158,12 @@ class Crowd:
 
     def admit(self, connection: Connection) -> None:
         """A new one, of a stranger's; where it is one too many, another goes."""
-        of = Counter(self._strangers.values())
-        if of[connection.peer] >= self._most_of_a_peer:
-            self._drop_oldest(connection.peer)
-        elif of.total() >= self._most_strangers:
-            self._drop_oldest(of.most_common(1)[0][0])
-        self._strangers[connection] = connection.peer
+        if len(self._strangers.get(connection.peer, ())) >= self._most_of_a_peer:
+            self._drop_oldest(self._strangers[connection.peer])
+        elif self._number_of_strangers >= self._most_strangers:
+            self._drop_oldest(max(self._strangers.values(), key=len))
+        self._strangers.setdefault(connection.peer, {})[connection] = None
+        self._number_of_strangers += 1
 
     def know(self, connection: Connection) -> None:
         """It is no stranger's any more; where there are too many, one that is in no call goes.
@@ -157,11 +185,16 @@ class Crowd:
 
     def forget(self, connection: Connection) -> None:
         """It is closed."""
-        self._strangers.pop(connection, None)
         self._known.pop(connection, None)
+        of_its_address = self._strangers.get(connection.peer, {})
+        if connection in of_its_address:
+            del of_its_address[connection]
+            self._number_of_strangers -= 1
+            if not of_its_address:
+                del self._strangers[connection.peer]
 
-    def _drop_oldest(self, peer: str) -> None:
-        self._drop(next(each for each, its in self._strangers.items() if its == peer))
+    def _drop_oldest(self, among: dict[Connection, None]) -> None:
+        self._drop(next(iter(among)))
 
     def _drop(self, connection: Connection) -> None:
         self.forget(connection)

@@ -1,8 +1,7 @@
 """The way in: every request is checked here, before it reaches a Lab, and handed to the client that it belongs to.
 
-In this order: the Host header, which a rebound name of somebody's page would betray; the Origin header, which that page
-cannot leave out; the token. Then the path: ``/mcp`` is for clients with a session, each of which gets a Lab of its own;
-``/mcp/NAME`` is the Lab of that name, for clients with a session or without. With a shared Lab both are that one.
+First who may come in (`gate`). Then the path: ``/mcp`` is for clients with a session, each of which gets a Lab of its
+own; ``/mcp/NAME`` is the Lab of that name, for clients with a session or without. With a shared Lab both are that one.
 """
 
 from __future__ import annotations
@@ -56,17 +55,11 @@ class Gateway:
 
     def _refusal(self, request: Request) -> Response | None:
         """What whoever may not come in gets."""
-        if not self._settings.names.is_ours(request.headers.get("host", "")):
-            return PlainTextResponse("Invalid Host header\n", status_code=421)
-        if not all(map(self._settings.names.may_ask, request.headers.getlist("origin"))):
-            return PlainTextResponse("Invalid Origin header\n", status_code=403)
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self._settings.token.opens(given.strip().encode("latin-1")):
-            return None
-        # RFC 6750 3: without credentials the challenge names no error.
-        challenge = 'Bearer realm="rawtap"' + (', error="invalid_token"' if scheme else "")
-        text = "This needs the server's token: Authorization: Bearer TOKEN. The operator has it.\n"
-        return PlainTextResponse(text, status_code=401, headers={"WWW-Authenticate": challenge})
+        headers = request.headers
+        refusal = self._settings.gate.refusal(
+            headers.get("host", ""), headers.getlist("origin"), headers.get("authorization", "")
+        )
+        return PlainTextResponse(refusal.text, refusal.status, refusal.headers) if refusal else None
 
     async def _hand_over(self, name: str | None, request: Request, send: Send) -> None:
         session = session_of(request.scope)

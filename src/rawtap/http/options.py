@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rawtap.http import door
-from rawtap.http.door import Address, Names, Token
+from rawtap.http.door import Address, Names
+from rawtap.http.gate import Gate
 from rawtap.settings import Settings
 
 _MOST = 1000
@@ -33,8 +34,7 @@ class HttpSettings:
 
     Attributes:
         listening: The socket, bound and listening.
-        token: What a client must know.
-        names: What the Host header may be, and the Origin header, where there is one.
+        gate: Who may come in.
         shared: Whether all clients have one Lab.
         idle_seconds: After how long without a request in progress a client's Lab is released.
         max_clients: How many Labs there may be, or sessions of a shared one.
@@ -42,8 +42,7 @@ class HttpSettings:
     """
 
     listening: socket.socket
-    token: Token
-    names: Names
+    gate: Gate
     shared: bool
     idle_seconds: int
     max_clients: int
@@ -133,8 +132,7 @@ def open_door(options: argparse.Namespace) -> HttpSettings:
         hosts += [name] if _has_port(name) else [name, f"{name}:*"]
     return HttpSettings(
         listening,
-        token,
-        Names(tuple(hosts), tuple(options.allow_origin)),
+        Gate(Names(tuple(hosts), tuple(options.allow_origin)), token),
         options.shared,
         _number(options, "idle_seconds"),
         _number(options, "max_clients"),

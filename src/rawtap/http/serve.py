@@ -53,7 +53,7 @@ class _Uvicorn(uvicorn.Server):
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         await super().startup(sockets)
         self._settings.listening.listen(WAITING)  # asyncio made it the number that it accepts at once
-        _say(f"the bearer token is {self._settings.token.origin}")
+        _say(f"the bearer token is {self._settings.gate.token.origin}")
         _say(f"listening on {self._settings.url}")
 
 
@@ -80,10 +80,10 @@ async def serve_http(settings: Settings, http: HttpSettings, pasta: Pasta | None
 
 def _config(gateway: Gateway, http: HttpSettings) -> uvicorn.Config:
     return uvicorn.Config(
-        _ForPages(gateway, http.names),
+        _ForPages(gateway, http.gate.names),
         lifespan="off",
         ws="none",
-        http=Crowd(http.header_seconds).protocol(),
+        http=Crowd(http.header_seconds, http.gate).protocol(),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -112,6 +112,8 @@ class BridgeServices:
                 self.why_not = "names are not looked up outside: dnsmasq was started before there was a way out"
             if self.dnsmasq.spec.hosts != spec.hosts:
                 return f"dnsmasq on {self.bridge.name} keeps the hosts of the guest that was there first"
+            if (self.dnsmasq.spec.tftp, self.dnsmasq.spec.boot) != (spec.tftp, spec.boot):
+                return f"dnsmasq on {self.bridge.name} keeps the network boot of the guest that was there first"
             return None
         spec = replace(spec, address6=self.address6)
         if self.way is not None:

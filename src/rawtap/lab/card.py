@@ -15,7 +15,7 @@ from typing import Protocol
 
 from rawtap.capture.session import CaptureRequest
 from rawtap.errors import GuestError
-from rawtap.guest.command_line import Nic
+from rawtap.guest.devices import Nic
 from rawtap.guest.machine import Machine
 from rawtap.guest.receive_ring import receive_ring
 from rawtap.lab.bridge_services import Outside

@@ -48,7 +48,7 @@ class Chronicle:
 
     def prompt_seen(self, machine: Machine) -> None:
         """Its boot came to the prompt."""
-        text = f"guest {machine.name} shows its prompt {machine.spec.profile.prompt!r}"
+        text = f"guest {machine.name} shows its prompt {machine.talk.prompts.shown()!r}"
         self.journal.note("prompt_seen", text, guest=machine.name)
 
     def guest_restored(self, name: str, tag: str) -> None:

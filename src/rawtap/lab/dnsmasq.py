@@ -25,6 +25,7 @@ from pathlib import Path
 import anyio
 
 from rawtap.errors import ServicesUnavailable
+from rawtap.guest.hardware import CLIENTS
 from rawtap.guest.profile import Profile
 from rawtap.host import children, privileges, programs
 from rawtap.host.children import Child
@@ -60,7 +61,16 @@ def wanted(profile: Profile, bridge: Bridge, lab: int) -> ServicesSpec:
         StaticHost(host.name, host.mac or guest_mac(bridge.name, host.name, lab), host.address)
         for host in profile.hosts
     )
-    return ServicesSpec(bridge.name, bridge.address, hosts, ipv6.address_for(bridge.name))
+    return ServicesSpec(
+        bridge.name, bridge.address, hosts, ipv6.address_for(bridge.name), tftp=profile.tftp, boot=_boot(profile)
+    )
+
+
+def _boot(profile: Profile) -> tuple[tuple[int | None, str], ...]:
+    """What network boot begins with, for each kind of client, or for all."""
+    if isinstance(profile.bootfile, str):
+        return ((None, profile.bootfile),) if profile.bootfile else ()
+    return tuple((CLIENTS[client], name) for client, name in profile.bootfile.items())
 
 
 def why_not(bridge: Bridge) -> str | None:
@@ -165,7 +175,7 @@ def _spawn(spec: ServicesSpec, memory: int) -> Child:
     try:
         return children.start(
             [dnsmasq, *arguments(spec, "/proc/self/fd/0")],
-            _access(dnsmasq),
+            _access(dnsmasq, spec),
             capabilities=needed,
             streams=(memory, "null", "pipe"),
             environment=children.PLAIN,
@@ -177,10 +187,11 @@ def _spawn(spec: ServicesSpec, memory: int) -> Child:
         ) from error
 
 
-def _access(dnsmasq: str) -> Access:
+def _access(dnsmasq: str, spec: ServicesSpec) -> Access:
     """It asks who nobody is, whom it would become if it had root's rights, and does not start where there is none."""
     users = tuple(Path(name).resolve() for name in ("/etc/nsswitch.conf", "/etc/passwd", "/etc/group"))
-    return Access(programs=(Path(dnsmasq),), read=users, listen=(_DNS_PORT,), connect=(_DNS_PORT,))
+    given = (Path(spec.tftp),) if spec.tftp else ()
+    return Access(programs=(Path(dnsmasq),), read=(*users, *given), listen=(_DNS_PORT,), connect=(_DNS_PORT,))
 
 
 def _needed(spec: ServicesSpec) -> tuple[Capability, ...]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
 
 from rawtap.guest.console import Output
 from rawtap.guest.machine import Exit, Machine
 from rawtap.guest.profile import BootOptions
+from rawtap.guest.qemu_line import Line
 from rawtap.lab.captures import Capture, CaptureReport
 from rawtap.lab.card import Card
 
@@ -26,10 +28,12 @@ class BootRequest:
     network: bool | Literal["user"] = False
     options: BootOptions = field(default_factory=BootOptions)
     wait_for_prompt: bool = True
-    timeout: float = 60.0
+    timeout: float = 50.0
     capture: bool = False
     capture_filter: str = ""
     services: bool | None = None  # the profile's, where None
+    line: Line | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Ended:
     released: tuple[str, ...]
     standing: tuple[str, ...]
     captures: tuple[CaptureReport, ...]
+    refused: str | None = None  # why its own shutdown command did not end it
 
 
 @dataclass(eq=False)
@@ -65,10 +70,11 @@ class Guest:
 
 @dataclass(frozen=True)
 class Booted:
-    """A booted guest."""
+    """A booted guest. `instead` is what came instead of its prompt, in words."""
 
     guest: Guest
     prompt_seen: bool
     elapsed: float
     console: Output
     warnings: tuple[str, ...] = ()
+    instead: str | None = None

@@ -72,10 +72,11 @@ class Interfaces:
         watcher = await self.watching()
         before = await to_thread(watcher.look)
         link = self._allowed(request.interface, before.find(request.interface), ours=request.of_card)
+        more = tuple(self._allowed(name, before.find(name), ours=True).index for name, _ in request.more)
         observation = Observation(watcher, link, before, scene=lambda: self.scene)
         if link.kind == "bridge":
             observation.passages = await to_thread(Passages.open, link.index, observation.ports())
-        feed = InterfaceFeed(InterfaceSource(link.index, self.settings.ring_bytes))
+        feed = InterfaceFeed(InterfaceSource(link.index, self.settings.ring_bytes, more))
         try:
             return await self.captures.start(request, feed, observation)
         except BaseException:

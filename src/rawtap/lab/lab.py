@@ -31,7 +31,7 @@ from rawtap.errors import (
     RequestInvalid,
     ServerStopping,
 )
-from rawtap.guest import profile as profiles
+from rawtap.guest import choosing, resolving
 from rawtap.guest.machine import Machine
 from rawtap.guest.paths import allowed_for
 from rawtap.guest.profile import MachineSpec, Profile
@@ -69,6 +69,7 @@ class _Boot:
 
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     over: anyio.Event = field(default_factory=anyio.Event)
+    machines: list[Machine] = field(default_factory=list)  # one, once its QEMU is there
 
 
 @dataclass
@@ -165,10 +166,10 @@ class Lab:
 
     def _spec(self, request: BootRequest) -> MachineSpec:
         """What to boot; asks the disks."""
-        root, profile = profiles.choose(request.project_root, request.profile)
+        root, profile = choosing.chosen(request.project_root, request.profile, request.line, request.overrides)
         allowed = allowed_for(root, self.settings.image_dirs)
         reach = allowed.folders if self.settings.open_monitor else ()
-        return replace(profiles.resolve(root, profile, request.options, allowed), reach=reach)
+        return replace(resolving.resolve(root, profile, request.options, allowed), reach=reach)
 
     def _require_free(self, name: str) -> None:
         if not _GUEST_NAME.fullmatch(name):
@@ -196,6 +197,7 @@ class Lab:
         on_exit = partial(self.chronicle.guest_ended, request.name)
         machine = await Machine.spawn(request.name, spec, nic, self.settings.scratch_dir, on_exit)
         stack.push_async_callback(machine.end)
+        self._booting[request.name].machines.append(machine)
         self.chronicle.guest_started(machine)
         # All that follows, up to the greeting, is done while QEMU comes up.
         warnings = await self._connect(cards, machine, request.services)
@@ -212,16 +214,23 @@ class Lab:
             captures.append(await self._first_capture(request, cards[0]))
         await report("booting")
         await machine.run()
-        seen = False
-        if request.wait_for_prompt and spec.profile.prompt:
-            await report(f"waiting for the prompt {spec.profile.prompt!r}")
-            seen = await machine.wait_prompt(request.timeout, report)
-            if seen:
-                self.chronicle.prompt_seen(machine)
+        seen, instead = False, None
+        if request.wait_for_prompt:
+            seen, instead = await self._await_prompt(machine, request.timeout, report)
+        else:
+            machine.talk.owe_boot()
         # From here on the guest is the Lab's: its machine is ended first, by _release.
         guest = Guest(machine, cards, captures[0] if captures else None, stack.pop_all())
         self.guests[request.name] = guest
-        return Booted(guest, seen, 0.0, machine.console.show(0, None), warnings)
+        return Booted(guest, seen, 0.0, machine.console.show(0), (*warnings, *machine.boot_warnings()), instead)
+
+    async def _await_prompt(self, machine: Machine, timeout: float, report: Report) -> tuple[bool, str | None]:
+        prompts = machine.talk.prompts
+        await report(f"waiting for the prompt {prompts.shown()!r}" if prompts.known else "waiting for a prompt")
+        seen, instead = await machine.wait_prompt(timeout, report)
+        if seen:
+            self.chronicle.prompt_seen(machine)
+        return seen, instead
 
     async def _cards(
         self, request: BootRequest, profile: Profile, stack: AsyncExitStack, report: Report
@@ -240,7 +249,8 @@ class Lab:
 
     async def _connect(self, cards: Sequence[Card], machine: Machine, services: bool | None) -> tuple[str, ...]:
         """Make the rest of the network; return what is not there of what was asked for."""
-        wanted = machine.spec.profile.services if services is None else services
+        profile = machine.spec.profile
+        wanted = (profile.services or bool(profile.tftp)) if services is None else services
         warnings: list[str] = []
         for card in cards:
             await card.connect(machine)
@@ -272,11 +282,12 @@ class Lab:
         """End a guest by its own command, by force after `timeout` seconds; then release all that it held."""
         guest = self.guest(name)
         await self.interfaces.catch_up()  # what was before this call stands before it on the timeline
+        refused = None
         try:
-            await guest.machine.ask_to_power_off(timeout)
+            refused = await guest.machine.ask_to_power_off(timeout)
         finally:
             ended = await self._release(guest)
-        return ended
+        return replace(ended, refused=refused)
 
     async def _release(self, guest: Guest) -> Ended:
         """End a guest now and give back what it held, once; not to be cancelled."""
@@ -303,7 +314,9 @@ class Lab:
         held = [card.held() for card in guest.cards]
         await in_turn(stop_captures, guest.stack.aclose)
         released, standing = await self._what_is_gone(guest, held)
-        return Ended(exit_, guest.machine.console.show(0, None), released, standing, tuple(stopped))
+        return Ended(
+            exit_, guest.machine.console.show(guest.machine.console.unread), released, standing, tuple(stopped)
+        )
 
     async def _stop_captures_of(self, guest: Guest) -> list[CaptureReport]:
         """Stop those that no other guest is on."""
@@ -321,6 +334,11 @@ class Lab:
         served = {part for card in guest.cards for part in card.held().served}
         released += [part for each in held for part in each.served if part not in served]
         return tuple(released), tuple(what for what, name in interfaces.items() if name in there)
+
+    def booting_tail(self, name: str) -> str:
+        """The last line on the console of a guest that boots; "" where there is none."""
+        boot = self._booting.get(name)
+        return boot.machines[0].last_line() if boot and boot.machines else ""
 
     # ---------------------------------------------------------------- captures
 
@@ -360,6 +378,22 @@ class Lab:
         """
         self.require_open()
         return await self._capture(request, self.cards_on(request.interface))
+
+    async def start_capture_of_all(self, request: CaptureRequest) -> Capture:
+        """Start a capture of a bridge and of the TAPs of all guests on it, into one file. Raises as `start_capture`.
+
+        `request` names the bridge, or a card on it.
+        """
+        self.require_open()
+        bridge = next((card.network for card in self.cards_on(request.interface) if card.bridge), None)
+        if bridge is None:
+            raise RequestInvalid(
+                f"{request.interface} is on no bridge with a guest, so it has no other points",
+                cure='Boot with network=true, or leave points="all" away',
+            )
+        cards = sorted(self.cards_on(bridge), key=lambda card: card.name)
+        points = tuple((card.name, card.about) for card in cards)
+        return await self.interfaces.capture(replace(request, interface=bridge, more=points))
 
     async def _capture(self, request: CaptureRequest, cards: Sequence[Card]) -> Capture:
         """Start a capture on an interface that those cards are on. Raises as `start_capture`."""

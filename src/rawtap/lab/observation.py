@@ -16,6 +16,8 @@ from rawtap.errors import NetworkError
 from rawtap.lab.passages import Passages
 from rawtap.network.links import Link
 from rawtap.network.watch import Change, Sight, Watcher
+from rawtap.packets.origin import Origin
+from rawtap.untrusted import visible
 
 _GRACE = 1.0  # seconds
 
@@ -45,12 +47,17 @@ class Scene:
         """The scene with one more guest on it."""
         return Scene({**self.nics, tap: nic}, self.others)
 
-    def direction(self, source: str | None, destination: str | None) -> str | None:
-        """A frame's direction as the guests see it, by its MAC addresses; None if it is not of or to any of them."""
+    def direction(self, source: str | None, destination: str | None, origin: Origin) -> str | None:
+        """A frame's direction as the guests see it: of or to whose card it is where its file says so, else by its MAC
+        addresses; where these are of no guest as its interface saw it. None where nothing of that is known."""
         by_mac = {nic.mac: nic.guest for nic in self.nics.values()}
         sender, receiver = by_mac.get(source or ""), by_mac.get(destination or "")
+        if (guest := visible(origin.guest)) and origin.direction:
+            inbound = origin.direction == "inbound"
+            sender = guest if inbound else sender if sender != guest else None
+            receiver = guest if not inbound else receiver if receiver != guest else None
         words = [f"from {sender}"] if sender else []
-        return " ".join(words + ([f"to {receiver}"] if receiver else [])) or None
+        return " ".join(words + ([f"to {receiver}"] if receiver else [])) or origin.direction or None
 
     def found_in(self, sight: Sight) -> dict[int, tuple[str, GuestNic]]:
         """The TAPs that are there or were, by index: name and whose it is."""

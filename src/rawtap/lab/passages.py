@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from rawtap.capture.passage import Passage, compare
 from rawtap.capture.received import Received
+from rawtap.packets.passage import Passage, compare
 
 
 @dataclass(eq=False)

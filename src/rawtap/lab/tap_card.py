@@ -14,7 +14,7 @@ from anyio.to_thread import run_sync as to_thread
 from rawtap.blocking import in_thread
 from rawtap.capture.session import CaptureRequest
 from rawtap.errors import CaptureFailed, InterfaceDown, NetworkFailed, NoSuchInterface
-from rawtap.guest.command_line import Nic, tap_nic
+from rawtap.guest.devices import Nic, tap_nic
 from rawtap.guest.machine import Machine
 from rawtap.guest.profile import Profile
 from rawtap.lab import dnsmasq
@@ -23,7 +23,7 @@ from rawtap.lab.bridges import Bridges
 from rawtap.lab.captures import Capture
 from rawtap.lab.card import Counters, Held, LinkFound, NetworkState, Sender, ring_counters
 from rawtap.lab.interfaces import Interfaces
-from rawtap.network import addressing, impair, links, network, transmit
+from rawtap.network import addressing, impair, links, network, taps, transmit
 from rawtap.network.impair import Impairment, Plug
 from rawtap.network.links import Link
 from rawtap.network.network import Bridge, BridgeSpec, Tap
@@ -42,7 +42,8 @@ async def tap_card(guest: str, profile: Profile, bridges: Bridges, interfaces: I
     name = addressing.checked_name(profile.bridge)
     spec = BridgeSpec(name, addressing.checked_address(profile.address), interfaces.trusted(name))
     await interfaces.watching()  # for the sake of the timeline: a capture may come later
-    async with AsyncExitStack() as share, in_thread(network.tap(name, guest, bridges.number)) as tap:
+    async with AsyncExitStack() as share, in_thread(network.tap(name, guest, bridges.number)) as made:
+        tap = replace(made, mac=profile.mac or made.mac)
         yield TapCard(guest, profile, spec, tap, bridges, interfaces, share)
 
 
@@ -156,7 +157,7 @@ class TapCard:
             tap = await self._link()
             await to_thread(impair.apply, tap, impairment)
             try:
-                await to_thread(partial(links.set_carrier, tap, on=up))
+                await to_thread(partial(taps.set_carrier, tap, on=up))
                 await self.machine.set_link(up=up)  # last: what is before it can be undone without asking QEMU
             except BaseException:
                 await self._put_back(tap)
@@ -170,7 +171,7 @@ class TapCard:
         with anyio.CancelScope(shield=True):
             if await to_thread(links.get, tap.index):
                 await to_thread(impair.apply, tap, self.plug.impairment)
-                await to_thread(partial(links.set_carrier, tap, on=self.plug.up))
+                await to_thread(partial(taps.set_carrier, tap, on=self.plug.up))
 
     async def _link(self) -> Link:
         found = await to_thread(links.find, self.name)

@@ -21,8 +21,8 @@ from rawtap.capture.mirror_source import MirrorSource
 from rawtap.capture.outages import LinkEvent, LinkState, link_warnings
 from rawtap.capture.session import CaptureRequest, CaptureSession, Snapshot
 from rawtap.errors import GuestFailed, ImpairmentUnavailable, NetworkFailed
-from rawtap.guest import filter_mirror
-from rawtap.guest.command_line import Nic
+from rawtap.guest import files, filter_mirror
+from rawtap.guest.devices import Nic
 from rawtap.guest.machine import Machine
 from rawtap.guest.profile import Profile
 from rawtap.lab.bridge_services import Outside
@@ -46,7 +46,7 @@ async def user_card(guest: str, profile: Profile, captures: Captures) -> AsyncIt
     Raises:
         NameInvalid, ProfileInvalid: The profile's bridge, whose subnet it has, has no valid name or address.
     """
-    mac = guest_mac(addressing.checked_name(profile.bridge), guest)
+    mac = profile.mac or guest_mac(addressing.checked_name(profile.bridge), guest)
     yield UserNet(guest, mac, addressing.checked_address(profile.address), profile, captures)
 
 
@@ -98,7 +98,9 @@ class UserNet:
         Raises:
             ProfileInvalid: The subnet is too small.
         """
-        return Nic(self.mac, {"type": "user", **slirp.options(self.address)})
+        boot = {"tftp": self.profile.tftp, "bootfile": files.bootfile(self.profile)}
+        given = {key: value for key, value in boot.items() if value}
+        return Nic(self.mac, {"type": "user", **slirp.options(self.address), **given})
 
     async def connect(self, machine: Machine) -> None:
         """QEMU has made it already."""

@@ -18,9 +18,12 @@ _PREFIXES = range(16, 31)  # room for a host and a guest, and for no more than o
 # RFC 1918 and RFC 6598: a bridge with a public address would draw the host's own traffic to the guest.
 _PRIVATE = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))
 
+_ENDED = -1
+
 _PSEUDO = "any"  # to libpcap, every interface of the host at once, pcap_open_live(3PCAP)
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_TAP = re.compile(r"rtap(\d+)\.\d+")
 _MARK = re.compile(r"rawtap pid=(\d+) start=(\d+) pidns=(\d+)")
 
 
@@ -122,14 +125,31 @@ class Owner:
         """
         if self.pidns != _pid_namespace():
             return False
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
+        if not _exists(self.pid):
             return True
-        except PermissionError:
-            pass  # it is another user's, so it is there
         found = _start_time(self.pid)
         return found is not None and found != self.start
+
+
+def tap_name(number: int) -> str:
+    """A name for a TAP of this process: it tells who made it before a mark can."""
+    return checked_name(f"rtap{os.getpid()}.{number}")
+
+
+def is_tap_of_the_dead(name: str) -> bool:
+    """Whether `tap_name` gave that name in a process that has ended; False while another one has its pid."""
+    match = _TAP.fullmatch(name)
+    return match is not None and (not _exists(int(match[1])) or _start_time(int(match[1])) == _ENDED)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is another user's, so it is there
+    return True
 
 
 def _pid_namespace() -> int:
@@ -137,11 +157,11 @@ def _pid_namespace() -> int:
 
 
 def _start_time(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; -1 for a zombie, which has ended; None where it is hidden."""
+    """When a process started, in clock ticks since boot; _ENDED for a zombie; None where it is hidden."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     # The second field is the command's name in parentheses and may hold anything.
     fields = stat.rpartition(")")[2].split()
-    return -1 if fields[0] in "ZX" else int(fields[19])
+    return _ENDED if fields[0] in "ZX" else int(fields[19])

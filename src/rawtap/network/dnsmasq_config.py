@@ -49,6 +49,8 @@ class ServicesSpec:
     Attributes:
         servers: Name servers for all names that are not the bridge's own; none where no query is to leave.
         router6: Whether the host is a way out for IPv6, and not only a neighbour.
+        tftp: A folder whose files are given by TFTP, "" for none; there is no comma in it.
+        boot: Names of files that network boot begins with, by the client's kind (RFC 4578 2.1), None for all others.
     """
 
     bridge: str
@@ -57,6 +59,8 @@ class ServicesSpec:
     address6: IPv6Interface | None = None
     servers: tuple[str, ...] = ()
     router6: bool = False
+    tftp: str = ""
+    boot: tuple[tuple[int | None, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,18 @@ def arguments(spec: ServicesSpec, lease_file: str) -> list[str]:
         out += [f"--dhcp-host={host.mac},{host.address},{host.name}", f"--host-record={host.name},{host.address}"]
     if spec.servers:
         out += ["--domain-needed", *(f"--server={server}" for server in spec.servers)]  # a guest's name stays here
-    return out + (_arguments6(spec, spec.address6) if spec.address6 else [])
+    return out + _network_boot(spec) + (_arguments6(spec, spec.address6) if spec.address6 else [])
+
+
+def _network_boot(spec: ServicesSpec) -> list[str]:
+    """TFTP (RFC 1350), and which file to begin with, in DHCP's offer."""
+    out = [f"--enable-tftp={spec.bridge}", f"--tftp-root={spec.tftp}"] if spec.tftp else []
+    for kind, name in spec.boot:
+        if kind is None:
+            out.append(f"--dhcp-boot={name}")
+        else:
+            out += [f"--dhcp-match=set:client{kind},option:client-arch,{kind}", f"--dhcp-boot=tag:client{kind},{name}"]
+    return out
 
 
 def _arguments6(spec: ServicesSpec, address: IPv6Interface) -> list[str]:

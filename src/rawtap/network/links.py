@@ -1,4 +1,4 @@
-"""Netlink, ethtool and /dev/net/tun: with `watch`, which listens, the only module that speaks to pyroute2.
+"""Netlink and ethtool: with `watch`, which listens, the only module that speaks to pyroute2.
 
 Each function is one transaction with the kernel, synchronous, for a worker thread: pyroute2's IPRoute refuses to
 run inside an event loop. pyroute2 is imported when the first of them runs, since it takes a quarter of a second.
@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import socket
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,24 +23,18 @@ from rawtap.errors import (
     NetworkExists,
     NetworkFailed,
     NetworkPermission,
-    TunMissing,
-    TunPermission,
 )
-from rawtap.host.privileges import WITHOUT_PRIVILEGE, Capability, raised, setcap_command
+from rawtap.host.privileges import Capability, raised
 from rawtap.network.addressing import Owner
 
-TUN_DEVICE = Path("/dev/net/tun")
 COUNTERS = Path("/proc/self/net/dev")
-
-# linux/if_tun.h
-_TUNSETIFF = 0x400454CA
-_NEW_TAP = 0x0002 | 0x1000 | 0x8000  # IFF_TAP, IFF_NO_PI, IFF_TUN_EXCL
 
 _TC_H_ROOT = 0xFFFFFFFF  # linux/pkt_sched.h
 
 _IFA_F_NODAD = 0x02  # linux/if_addr.h
 _IFF_UP = 0x1
 _IFF_LOWER_UP = 0x10000  # carrier, netdevice(7)
+
 
 # What would let a frame be seen on the bridge before its checksum is filled in or before it is cut to the wire's
 # size. Names of the kernel's own, net/ethtool/common.c.
@@ -63,7 +55,7 @@ class Link:
     """One interface as rtnetlink(7) shows it; the packet counters are the host's view (IFLA_STATS64).
 
     On a TAP, received is what the guest transmitted, sent is what its reader took, and dropped (tx_dropped) found no
-    room to wait for it.
+    room to wait for it. `idle` is true of a persistent TAP that nobody has open.
     """
 
     index: int
@@ -77,6 +69,7 @@ class Link:
     received: int
     sent: int
     dropped: int = 0
+    idle: bool = False
 
     @property
     def owner(self) -> Owner | None:
@@ -85,7 +78,7 @@ class Link:
 
 
 @contextmanager
-def _netlink(purpose: str, *, change: bool = True) -> Iterator[Any]:
+def rtnetlink(purpose: str, *, change: bool = True) -> Iterator[Any]:
     """An open IPRoute; its errors become ours, with `purpose` ("make the bridge x") in the text.
 
     To `change` something the socket's opener needs CAP_NET_ADMIN as well as the sender (netlink_ns_capable,
@@ -135,12 +128,21 @@ def link_of(message: Any) -> Link:
         received=stats.get("rx_packets", 0),
         sent=stats.get("tx_packets", 0),
         dropped=stats.get("tx_dropped", 0),
+        idle=_is_idle(message, info),
     )
+
+
+def _is_idle(message: Any, info: Any) -> bool:
+    """A TAP that nobody has open has no carrier (__tun_detach, drivers/net/tun.c), up or down."""
+    if info is None or info.get_attr("IFLA_INFO_KIND") != "tun" or message.get_attr("IFLA_CARRIER") != 0:
+        return False
+    about = info.get_attr("IFLA_INFO_DATA")
+    return bool(about and about.get_attr("IFLA_TUN_PERSIST"))
 
 
 def all_links() -> list[Link]:
     """Every interface of this network namespace."""
-    with _netlink("list the interfaces", change=False) as netlink:
+    with rtnetlink("list the interfaces", change=False) as netlink:
         return [link_of(message) for message in netlink.get_links()]
 
 
@@ -162,7 +164,7 @@ def get(index: int) -> Link | None:
     """The interface of that index, None where there is none."""
     from pyroute2.netlink.exceptions import NetlinkError
 
-    with _netlink(f"ask for the interface {index}", change=False) as netlink:
+    with rtnetlink(f"ask for the interface {index}", change=False) as netlink:
         try:
             return next((link_of(message) for message in netlink.link("get", index=index)), None)
         except NetlinkError as error:
@@ -187,7 +189,7 @@ def counters() -> dict[str, tuple[int, int]]:
 
 def addresses() -> list[tuple[IPv4Interface, int]]:
     """Every IPv4 address of this network namespace, with its interface's index."""
-    with _netlink("list the addresses", change=False) as netlink:
+    with rtnetlink("list the addresses", change=False) as netlink:
         return [
             (IPv4Interface(f"{message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}"), message["index"])
             for message in netlink.get_addr(family=2)
@@ -196,7 +198,7 @@ def addresses() -> list[tuple[IPv4Interface, int]]:
 
 def routes() -> list[tuple[IPv4Network, int]]:
     """Every IPv4 route but the default one, with its interface's index."""
-    with _netlink("list the routes", change=False) as netlink:
+    with rtnetlink("list the routes", change=False) as netlink:
         return [
             (IPv4Network(f"{message.get_attr('RTA_DST')}/{message['dst_len']}"), message.get_attr("RTA_OIF"))
             for message in netlink.get_routes(family=2)
@@ -211,7 +213,7 @@ def make_bridge(name: str, mac: str, owner: Owner) -> Link:
     (rtnl_create_link, net/core/rtnetlink.c).
     """
     purpose = f"make the bridge {name}"
-    with _netlink(purpose) as netlink:
+    with rtnetlink(purpose) as netlink:
         netlink.link("add", ifname=name, kind="bridge", address=mac, br_forward_delay=0)
         netlink.link("set", ifname=name, ifalias=owner.alias)
     return _made(name)
@@ -226,29 +228,29 @@ def _made(name: str) -> Link:
 
 def claim(link: Link, owner: Owner) -> None:
     """Mark an interface as `owner`'s."""
-    with _netlink(f"mark {link.name}") as netlink:
+    with rtnetlink(f"mark {link.name}") as netlink:
         netlink.link("set", index=link.index, ifalias=owner.alias)
 
 
 def raise_bridge(link: Link, address: IPv4Interface) -> None:
     """Turn transmit offloads off, give the bridge its address and bring it up."""
-    _offloads_off(link.name)
+    offloads_off(link.name)
     purpose = f"give {link.name} the address {address}"
-    with _netlink(purpose) as netlink:
+    with rtnetlink(purpose) as netlink:
         netlink.addr("add", index=link.index, address=str(address.ip), prefixlen=address.network.prefixlen)
         netlink.link("set", index=link.index, state="up")
 
 
 def add_address(link: Link, address: IPv6Interface) -> None:
     """Give an interface an IPv6 address that can be used at once: nobody is asked whether he has it already."""
-    with _netlink(f"give {link.name} the address {address}") as netlink:
+    with rtnetlink(f"give {link.name} the address {address}") as netlink:
         length = address.network.prefixlen
         netlink.addr("replace", index=link.index, address=str(address.ip), prefixlen=length, flags=_IFA_F_NODAD)
 
 
 def bring_up(link: Link) -> None:
     """Set an interface up."""
-    with _netlink(f"bring {link.name} up") as netlink:
+    with rtnetlink(f"bring {link.name} up") as netlink:
         netlink.link("set", index=link.index, state="up")
 
 
@@ -256,21 +258,11 @@ def delete(link: Link) -> None:
     """Remove an interface; one that is gone already is no error."""
     purpose = f"remove {link.name}"
     try:
-        with _netlink(purpose) as netlink:
+        with rtnetlink(purpose) as netlink:
             netlink.link("del", index=link.index)
     except NetworkFailed:
         if any(other.index == link.index for other in all_links()):
             raise
-
-
-def set_carrier(link: Link, *, on: bool) -> None:
-    """Plug a TAP's cable in, or pull it, as the host sees it (tun_net_change_carrier, drivers/net/tun.c; Linux 5.0).
-
-    As an attribute: pyroute2 drops the keyword `carrier` in silence.
-    """
-    purpose = f"{'give' if on else 'take'} {link.name} its carrier"
-    with _netlink(purpose) as netlink:
-        netlink.link("set", index=link.index, attrs=[("IFLA_CARRIER", int(on))])
 
 
 def replace_queue(link: Link, kind: str, options: dict[str, int | float]) -> None:
@@ -282,7 +274,7 @@ def replace_queue(link: Link, kind: str, options: dict[str, int | float]) -> Non
     from pyroute2.netlink.exceptions import NetlinkError
 
     purpose = f"put a {kind} queue on {link.name}"
-    with _netlink(purpose) as netlink:
+    with rtnetlink(purpose) as netlink:
         try:
             netlink.tc("replace", kind=kind, index=link.index, **options)
         except NetlinkError as error:
@@ -300,7 +292,7 @@ def reset_queue(link: Link) -> None:
     from pyroute2.netlink.exceptions import NetlinkError
 
     purpose = f"reset the queue of {link.name}"
-    with _netlink(purpose) as netlink:
+    with rtnetlink(purpose) as netlink:
         try:
             netlink.tc("del", index=link.index, parent=_TC_H_ROOT)
         except NetlinkError as error:
@@ -323,86 +315,13 @@ def queue_passed(link: Link) -> int | None:
 
 
 def _queue(link: Link) -> Any:
-    with _netlink(f"ask for the queue of {link.name}", change=False) as netlink:
+    with rtnetlink(f"ask for the queue of {link.name}", change=False) as netlink:
         found = [each for each in netlink.get_qdiscs(index=link.index) if each["parent"] == _TC_H_ROOT]
     return found[0] if found else None
 
 
-def make_tap(name: str, owner: Owner) -> int:
-    """Make a TAP, still down and on no bridge, and return the descriptor that alone keeps it alive.
-
-    TUNSETIFF (linux/Documentation/networking/tuntap.rst) makes it and ties its life to the descriptor in one step:
-    whatever ends this process leaves none behind. No IFF_VNET_HDR: without it neither side may leave a checksum to the
-    other, so what is captured is what the guest computed.
-
-    Raises:
-        TunMissing, TunPermission: /dev/net/tun.
-        NetworkExists: The name is taken.
-    """
-    require_tun()
-    fd = _new_tap(name)
-    try:
-        with _netlink(f"mark {name}") as netlink:
-            netlink.link("set", ifname=name, ifalias=owner.alias)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def plug(tap: str, bridge: Link) -> None:
-    """Turn a TAP's transmit offloads off, put it on `bridge` and bring it up."""
-    _offloads_off(tap)
-    with _netlink(f"put {tap} on {bridge.name}") as netlink:
-        netlink.link("set", ifname=tap, master=bridge.index, state="up")
-
-
-def _new_tap(name: str) -> int:
-    purpose = f"make the TAP {name}"
-    with contextlib.ExitStack() as undo:
-        fd = os.open(TUN_DEVICE, os.O_RDWR | os.O_CLOEXEC)
-        undo.callback(os.close, fd)
-        try:
-            with raised(Capability.NET_ADMIN, purpose, NetworkPermission):
-                fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _NEW_TAP))
-        except OSError as error:
-            if name in names():
-                raise NetworkExists(
-                    f"cannot {purpose}: the name is taken", cure="qemu_status lists the networks in use"
-                ) from error
-            raise NetworkFailed(
-                f"cannot {purpose}", evidence=error.strerror or str(error), cure="Call again"
-            ) from error
-        undo.pop_all()
-    return fd
-
-
-def require_tun() -> None:
-    """Check that this user can open /dev/net/tun.
-
-    Raises:
-        TunMissing: It is not there.
-        TunPermission: Its mode keeps this user out; CAP_NET_ADMIN does not help with that.
-    """
-    try:
-        os.close(os.open(TUN_DEVICE, os.O_RDWR | os.O_CLOEXEC))
-    except FileNotFoundError as error:
-        raise TunMissing(
-            f"{TUN_DEVICE} is missing",
-            evidence=error.strerror or "",
-            cure="Load the kernel module (as root: modprobe tun), or pass the device into the container; "
-            + WITHOUT_PRIVILEGE,
-        ) from error
-    except OSError as error:
-        mode = TUN_DEVICE.stat().st_mode & 0o777
-        raise TunPermission(
-            f"{TUN_DEVICE} is closed to this user",
-            evidence=f"mode {mode:04o}: {error.strerror}",
-            cure=f"Run: {setcap_command()}, which opens it as Debian's udev rule does; {WITHOUT_PRIVILEGE}",
-        ) from error
-
-
-def _offloads_off(name: str) -> None:
+def offloads_off(name: str) -> None:
+    """Turn the transmit offloads of an interface off."""
     from pyroute2.ethtool import Ethtool
     from pyroute2.ethtool.ioctl import EthtoolError
 

@@ -4,7 +4,8 @@ Theory of operation. A bridge that rawtap makes carries its owner in its alias. 
 gone: whoever takes that away removes the bridge, unless its owner is another process that still runs. So two
 servers can share one bridge by name and neither cuts the other off: who looks whether a bridge is there or empty, and
 acts on it, holds a lock of this network namespace meanwhile. A bridge that nobody of ours made is used and left
-standing. A TAP dies with the last descriptor of it, which is QEMU's.
+standing. A TAP ends with the last descriptor of it, which is QEMU's. Only for a moment after it was made, within the
+lock, it would outlive this process: its name has our pid, by which a later start knows it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from io import FileIO
 from ipaddress import IPv4Interface
 
 from rawtap.errors import NetworkError, NetworkExists
-from rawtap.network import addressing, links, switches
+from rawtap.network import addressing, links, switches, taps
 from rawtap.network.addressing import Owner
 from rawtap.network.links import Link
 
@@ -217,7 +218,7 @@ def tap(bridge: str, guest: str, lab: int) -> Iterator[Tap]:
     """
     with alone():
         name = _free_tap_name()
-        device = FileIO(links.make_tap(name, Owner.me()), "r+")
+        device = FileIO(taps.make(name), "r+")
     with device:
         yield Tap(name, guest_mac(bridge, guest, lab), device)
 
@@ -232,7 +233,7 @@ def plug(tap: Tap, on: Bridge) -> None:
     with alone():
         if not is_there(on):
             raise BridgeGone(on.name)
-        links.plug(tap.name, on.link)
+        taps.plug(tap.name, on.link)
 
 
 def is_there(bridge: Bridge) -> bool:
@@ -243,7 +244,12 @@ def is_there(bridge: Bridge) -> bool:
 def _free_tap_name() -> str:
     """A name with our pid in it: two servers that choose at the same moment choose differently."""
     taken = links.names()
-    return next(name for number in range(len(taken) + 1) if (name := f"rtap{os.getpid()}.{number}") not in taken)
+    return next(name for number in range(len(taken) + 1) if (name := addressing.tap_name(number)) not in taken)
+
+
+def _is_left_behind(link: Link) -> bool:
+    """Whether a rawtap that has ended made it. Whoever calls this is alone, so nobody is still making it."""
+    return link.owner.gone() if link.owner else link.idle and addressing.is_tap_of_the_dead(link.name)
 
 
 def sweep() -> list[str]:
@@ -256,7 +262,7 @@ def sweep() -> list[str]:
             try:
                 if _remove_unfinished(link):
                     removed.append(link.name)
-                elif link.owner is not None and link.owner.gone() and link.index not in used:
+                elif _is_left_behind(link) and link.index not in used:
                     links.delete(link)
                     removed.append(link.name)
             except NetworkError as error:

@@ -6,15 +6,19 @@ Theory of operation
 One `Savefile` belongs to one thread and one call: open, filter, scan, close. libpcap opens the file, whatever its
 format, says what is in it and compiles the filter for it.
 
-*Plain files* are nearly all: pcap, version 2.4, of either precision, and pcapng with one interface; of either byte order.
-Their packets are read here, from a buffer that pread(2) fills: libpcap makes two stdio calls for each packet, which
-cost more than most filters. mmap(2) would be no faster, and a file that somebody cuts short would kill the process
-(SIGBUS).
+*Plain files* are nearly all: pcap, version 2.4, of either precision and byte order, and pcapng. Their packets are read here,
+from a buffer that pread(2) fills: libpcap makes two stdio calls for each packet, which cost more than most filters. mmap(2)
+would be no faster, and a file that somebody cuts short would kill the process (SIGBUS).
 
-*Whatever is odd* is libpcap's. At a record that is cut off, that is longer than the file's snaplen or than any can be, or
-that is of a kind not known here, libpcap takes over at the record's first byte and reads on to the end. So what is a
-packet, what is damage and what the damage is called is decided in one place. Other formats and link types are libpcap's
-from the start.
+*pcapng* is read here whatever is in it: many sections, of either byte order, and many interfaces, each with a link type, a
+snaplen and a clock of its own, which libpcap refuses. The filter is compiled for each link type when its first interface is
+met, and selects nothing where it does not fit. A scan that goes on in the middle (`seek`) knows the interfaces that are
+described before the first packet.
+
+*Whatever is odd* in a pcap file is libpcap's. At a record that is cut off, that is longer than the file's snaplen or than any
+can be, libpcap takes over at the record's first byte and reads on to the end. So what is a packet, what is damage and what
+the damage is called is decided in one place. Other formats, and link types whose packets libpcap changes, are libpcap's from
+the start.
 
 *Copies* are pcap files in this machine's byte order with the precision of what they were copied from: what
 `tcpdump -r FILE -w COPY FILTER` writes. pcapng becomes pcap with nanoseconds.
@@ -28,13 +32,12 @@ draft-ietf-opsawg-pcapng.
 """
 
 import os
-import struct
 
 cimport cython
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport FILE as STDFILE
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove
 from pylibpcap.base cimport BasePcap
 from pylibpcap.pcap cimport (
@@ -43,6 +46,7 @@ from pylibpcap.pcap cimport (
     pcap_datalink,
     pcap_freecode,
     pcap_geterr,
+    pcap_open_dead,
     pcap_pkthdr,
     pcap_snapshot,
     pcap_t,
@@ -50,9 +54,32 @@ from pylibpcap.pcap cimport (
     u_int,
 )
 from rawtap._bpf cimport compile_filter
+from rawtap._words cimport word
+from rawtap.packets._blocks cimport (
+    BLOCK_CUT,
+    BLOCK_ENDS,
+    BLOCK_HEADER,
+    BLOCK_LENGTH,
+    BLOCK_TRAILER,
+    INTERFACE_CLOCK,
+    INTERFACE_DESCRIPTION,
+    INTERFACE_UNKNOWN,
+    INTERFACES_MANY,
+    NO_FAULT,
+    PACKET_LENGTH,
+    SECTION_HEADER,
+    SECTION_ORDER,
+    SECTION_VERSION,
+    Fault,
+    Point,
+    Record,
+    is_packet,
+    read_packet,
+)
 
 from rawtap._bpf import FilterRefused
 from rawtap.packets import tags
+from rawtap.packets.origin import DIRECTIONS, Interface, Origin
 
 
 cdef extern from "pcap/pcap.h" nogil:
@@ -103,14 +130,19 @@ cdef extern from "<byteswap.h>" nogil:
 cdef enum:
     FILE_HEADER = 24            # pcap-savefile(5)
     RECORD_HEADER = 16          # seconds, fraction, captured length, original length
-    BLOCK_HEADER = 8            # pcapng, section 3.1: type, total length
-    BLOCK_TRAILER = 4           # total length
-    PACKET_HEADER = 28          # section 4.3: block header, interface, time in two halves, captured and original length
     READ_BYTES = 512 << 10      # two of the longest records, and it stays in the processor's cache
     WRITE_BYTES = 64 << 10      # larger writes ask the kernel for blocks of memory that it often has not at hand
     LONGEST_PACKET = 262144     # libpcap's MAXIMUM_SNAPLEN, pcap-int.h; some link types may have more
+    LONGEST_BLOCK = 16 << 20    # libpcap's bound as well; one that is no packet is passed over
+    MOST_POINTS = 65536         # interfaces of a file
+    MOST_COMPARISONS = 64       # link types of a file
+    SECTION = 28                # bytes of a section's header block, without options
+    INTERFACE_BYTES = 20        # of an interface's
+
+    DAMAGED = -64               # no status of pcap_next_ex
 
     ETHERNET = 1                # DLT_EN10MB
+    USB_MMAPPED = 220           # DLT_USB_LINUX_MMAPPED, whose lengths libpcap mends
     TAG_AT = 12                 # behind the addresses
     TAG = 4
     TAGGED_FRAME = 18           # with its EtherType
@@ -120,13 +152,6 @@ cdef enum:
     NANOSECONDS = 0xA1B23C4D
     BYTE_ORDER_MAGIC = 0x1A2B3C4D
 
-cdef enum Block:                # types, section 4; libpcap skips all others
-    INTERFACE_DESCRIPTION = 1
-    OLD_PACKET = 2
-    SIMPLE_PACKET = 3
-    ENHANCED_PACKET = 6
-    SECTION_HEADER = 0x0A0D0D0A
-
 cdef enum Format:
     ODD                         # read by libpcap
     PCAP
@@ -135,8 +160,18 @@ cdef enum Format:
 # Link types whose packets libpcap hands out as they are. Others have headers with numbers in the byte order of the
 # machine that wrote the file, or lengths to be mended (pcap-common.c). DLT_NULL, EN10MB, PPP, RAW, IEEE802_11, and
 # that with radiotap.
-_AS_THEY_ARE = frozenset({0, 1, 9, 12, 105, 127})
-_LONGEST_HEAD = 1 << 20  # of what a pcapng file has before its first packet
+_AS_THEY_ARE = frozenset({0, 1, 9, 12, 105, 127})  # in any byte order
+_FAULTS = {
+    BLOCK_CUT: "a block is cut off",
+    BLOCK_LENGTH: "a block has a length that it cannot have",
+    BLOCK_ENDS: "a block has another length at its end than at its beginning",
+    SECTION_ORDER: "a section is in no byte order",
+    SECTION_VERSION: "a section is of another version of the format",
+    INTERFACE_UNKNOWN: "a packet is of an interface that is not described before it",
+    INTERFACE_CLOCK: "an interface has a clock that no time can be read by",
+    INTERFACES_MANY: "there are more interfaces, or link types, than are read",
+    PACKET_LENGTH: "a packet is longer than its block or its interface's snaplen",
+}
 
 
 class SavefileError(Exception):
@@ -166,12 +201,12 @@ cdef class Program:
             pcap_freecode(&self.program)
 
 
-cdef struct Record:
-    uint32_t seconds
-    uint32_t fraction           # of a second, in the file's precision
-    uint32_t captured
-    uint32_t length             # on the wire
-    const u_char *data
+cdef struct Comparison:         # with the filter, by packets of one link type
+    int link_type
+    bint tags                   # tagged frames are to be looked at without their tag
+    const bpf_insn *program
+    const bpf_insn *there       # for tagged frames without their tag: it is the one that is asked for
+    const bpf_insn *not_there   # or another one
 
 
 cdef struct Output:
@@ -186,21 +221,27 @@ cdef struct Output:
 cdef class Savefile(BasePcap):
     """A capture file opened for one scan."""
 
-    cdef Program program
-    cdef Program there          # for tagged frames without their tag: it is the one that is asked for
-    cdef Program not_there      # or another one
+    cdef str expression
+    cdef list programs          # that the comparisons are with
+    cdef Comparison[MOST_COMPARISONS] comparisons
+    cdef uint32_t compared      # link types
     cdef uint32_t vlan          # that is asked for, or ANY_VLAN
     cdef bint live              # the kernel has compared the file's frames with a filter
-    cdef bint tags              # tagged frames are to be looked at without their tag
+    cdef Point *points          # of the pcapng section that is read
+    cdef uint32_t known         # how many there are
+    cdef uint32_t described     # in the file so far
+    cdef list interfaces        # of the file, as `Interface`
+    cdef dict origins           # that were handed out
+    cdef Fault fault            # in a pcapng file
     cdef Format format
     cdef Format plain           # what the file is read as until something odd comes
     cdef bint pcapng
-    cdef bint odd               # something odd came: a packet that libpcap read
+    cdef bint odd               # something odd came: a packet that libpcap read, an interface behind the first packets
+    cdef bint begun             # the first packet of a pcapng file was reached
     cdef bint swapped
     cdef int fd
     cdef uint32_t longest       # packet that is read here
     cdef int64_t unit_ns        # of a record's fraction
-    cdef uint64_t ticks         # of a pcapng file's clock in a second
     cdef u_char *buffer
     cdef size_t at              # of the next record in it
     cdef size_t have
@@ -228,17 +269,20 @@ cdef class Savefile(BasePcap):
         cdef bint whole = pread(fd, head, sizeof(head), 0) == sizeof(head)
         cdef bint micro = whole and (head[0] == MICROSECONDS or bswap_32(head[0]) == MICROSECONDS)
         self.damage = ""
+        self.expression, self.live = expression, live
+        self.programs, self.interfaces, self.origins = [], [], {}
         self.pcapng = whole and head[0] == SECTION_HEADER
         self.unit_ns = 1000 if micro else 1
         self._open(fd, PCAP_TSTAMP_PRECISION_MICRO if micro else PCAP_TSTAMP_PRECISION_NANO)
         self.link_type = pcap_datalink(self.handler)
-        self._compile(expression, live)
+        self._compare(self.link_type, self.handler)
         self.offset = ftello(pcap_file_nogil(self.handler))
-        if whole and self.link_type in _AS_THEY_ARE:
+        if whole and (self.link_type in _AS_THEY_ARE or (head[2] == BYTE_ORDER_MAGIC and self.link_type != USB_MMAPPED)):
             self._choose_format(head)
 
     def __dealloc__(self):
         free(self.buffer)
+        free(self.points)
         if self.handler != NULL:
             pcap_close(self.handler)
             self.handler = NULL
@@ -254,32 +298,63 @@ cdef class Savefile(BasePcap):
             raise SavefileError((<char *>self.errbuf).decode(errors="replace"))
         return 0
 
-    cdef int _compile(self, str expression, bint live) except -1:
-        cdef bint asks = tags.has_vlan(expression)
-        self.program = self.there = self.not_there = Program()
+    cdef int _compare(self, int link_type, pcap_t *handle) except -1:
+        """The number of the comparison for packets of a link type; the filter is compiled for the first of them."""
+        cdef uint32_t number
+        cdef pcap_t *dead
+        for number in range(self.compared):
+            if self.comparisons[number].link_type == link_type:
+                return number
+        if self.compared == MOST_COMPARISONS:
+            self.fault = INTERFACES_MANY
+            return 0
+        if handle != NULL:
+            self._compile(&self.comparisons[self.compared], link_type, handle)
+        else:
+            dead = pcap_open_dead(link_type, LONGEST_PACKET)
+            if dead == NULL:
+                raise MemoryError
+            try:
+                self._compile(&self.comparisons[self.compared], link_type, dead)
+            except FilterError:  # it is right for the file's first link type: of this one it selects nothing
+                self._select_nothing(&self.comparisons[self.compared], link_type, dead)
+            finally:
+                pcap_close(dead)
+        self.compared += 1
+        return self.compared - 1
+
+    cdef int _compile(self, Comparison *comparison, int link_type, pcap_t *handle) except -1:
+        cdef bint asks = tags.has_vlan(self.expression)
+        cdef Program program = Program(), there = program, not_there = program
         # The optimizer refuses what is true for no frame of a file, like `arp and vlan`.
-        self.program.compile(self.handler, expression, not (live and asks))
-        self.live = live
+        program.compile(handle, self.expression, not (self.live and asks))
         self.vlan = ANY_VLAN
-        self.tags = self.link_type == ETHERNET and expression != "" and (live or not asks)
-        if self.tags and asks:
-            as_live = tags.as_live(expression)
+        comparison.link_type = link_type
+        comparison.tags = link_type == ETHERNET and self.expression != "" and (self.live or not asks)
+        if comparison.tags and asks:
+            as_live = tags.as_live(self.expression)
             self.vlan = ANY_VLAN if as_live.vlan is None else as_live.vlan
-            self.there, self.not_there = Program(), Program()
-            self.there.compile(self.handler, as_live.there, False)
-            self.not_there.compile(self.handler, as_live.not_there, False)
+            there, not_there = Program(), Program()
+            there.compile(handle, as_live.there, False)
+            not_there.compile(handle, as_live.not_there, False)
+        self.programs += [program, there, not_there]
+        comparison.program = program.instructions
+        comparison.there, comparison.not_there = there.instructions, not_there.instructions
         return 0
 
-    cdef int _choose_format(self, const uint32_t *head) except -1:
+    cdef int _select_nothing(self, Comparison *comparison, int link_type, pcap_t *handle) except -1:
+        cdef Program program = Program()
+        program.compile(handle, "less 0", False)
+        self.programs.append(program)
+        comparison.link_type, comparison.tags = link_type, False
+        comparison.program = program.instructions
+        return 0
+
+    cdef int _choose_format(self, const word *head) except -1:
         """Read the packets here if the file is one that can be; `head` is its first 24 bytes."""
         self.fd = fileno(pcap_file_nogil(self.handler))
-        if self.pcapng:
-            self.swapped = head[2] != BYTE_ORDER_MAGIC
-            self.ticks = self._ticks()
-            self.format = PCAPNG if self.ticks else ODD
-        else:
-            self.swapped = head[0] != MICROSECONDS and head[0] != NANOSECONDS
-            self.format = PCAP if self._is_pcap(head) else ODD
+        self.swapped = head[0] != MICROSECONDS and head[0] != NANOSECONDS
+        self.format = PCAPNG if self.pcapng else PCAP if self._is_pcap(head) else ODD
         self.plain = self.format
         if self.format == ODD:
             return 0
@@ -288,9 +363,14 @@ cdef class Savefile(BasePcap):
             raise MemoryError
         self.longest = min(<uint32_t>max(pcap_snapshot(self.handler), 0), LONGEST_PACKET)
         self.buffer_offset = self.offset
+        if self.pcapng:
+            self.buffer_offset = 0
+            with nogil:
+                self._read_head()
+            self.offset = self._place()
         return 0
 
-    cdef bint _is_pcap(self, const uint32_t *head):
+    cdef bint _is_pcap(self, const word *head):
         """Whether the file is pcap as everybody writes it, and not one of its variants; version 2.4."""
         cdef uint32_t magic = bswap_32(head[0]) if self.swapped else head[0]
         cdef uint32_t version = bswap_32(head[1]) if self.swapped else head[1]
@@ -299,19 +379,19 @@ cdef class Savefile(BasePcap):
         # Two numbers of 16 bits, each in the file's byte order.
         return version == (0x00020004 if self.swapped == IS_LITTLE_ENDIAN else 0x00040002)
 
-    cdef uint64_t _ticks(self) except? 0:
-        """A second's parts by the clock of the pcapng file's first interface; 0 where that is not to be had here."""
-        if self.offset > _LONGEST_HEAD:
-            return 0
-        order = "<" if self.swapped != IS_LITTLE_ENDIAN else ">"
-        return _ticks_of(os.pread(self.fd, self.offset, 0), order)
+    @property
+    def points(self):
+        """The interfaces that a pcapng file has described so far, as `Origin` of no direction."""
+        return tuple(
+            Origin(each.link_type, number, each.name, each.about) for number, each in enumerate(self.interfaces)
+        )
 
     @property
     def seekable(self):
         """Whether a later scan may go on by `seek` where this one is.
 
-        A pcapng file says what its interfaces are wherever it likes: what was skipped would be missing, unless it was
-        plain up to there.
+        A pcapng file says what its interfaces are wherever it likes: what was skipped would be missing, unless nothing
+        was described behind its first packets.
         """
         return not self.pcapng or (self.plain == PCAPNG and not self.odd)
 
@@ -329,10 +409,14 @@ cdef class Savefile(BasePcap):
 
     def go_on(self):
         """Read on behind the last whole record that `take` read, where a file has grown that ended there."""
-        fseeko(pcap_file_nogil(self.handler), self.offset, SEEK_SET)
-        self.format = self.plain
-        self.buffer_offset = self.offset
+        if self.format == PCAPNG:  # what was read is no packet's alone: an interface is not to be met again
+            self.buffer_offset += self.at
+        else:
+            fseeko(pcap_file_nogil(self.handler), self.offset, SEEK_SET)
+            self.format = self.plain
+            self.buffer_offset = self.offset
         self.at = self.have = 0
+        self.fault = NO_FAULT
         self.damage = ""
 
     def skip(self, uint64_t count):
@@ -345,7 +429,8 @@ cdef class Savefile(BasePcap):
     def take(self, Py_ssize_t limit):
         """Read on until `limit` matches are found or the file ends.
 
-        Returns tuples (number in the file from 1, nanoseconds since 1970, captured length, original length, bytes).
+        Returns tuples (number in the file from 1, nanoseconds since 1970, captured length, original length, bytes,
+        `Origin`).
         A damaged record ends the scan and is told in `damage`: what follows it is no packet, though libpcap would read
         on there.
         """
@@ -360,7 +445,7 @@ cdef class Savefile(BasePcap):
             if status == 1:
                 found.append(
                     (self.scanned, self._nanoseconds(&record), record.captured, record.length,
-                     record.data[:record.captured])
+                     record.data[:record.captured], self._origin(&record))
                 )
         self._note_damage(status)
         return found
@@ -405,11 +490,12 @@ cdef class Savefile(BasePcap):
 
         Raises:
             OSError: It cannot be written; it may hold a part.
-            SavefileError: A pcap file cannot be of this link type.
+            SavefileError: A pcap file cannot be of this link type, or of several.
         """
         cdef Output output
         cdef Record record
         cdef int status = 1
+        cdef bint mixed = False
         cdef bytes header = self._header()
         output.fd = fd
         output.used = len(header)
@@ -423,9 +509,15 @@ cdef class Savefile(BasePcap):
             while status == 1 and output.error == 0:
                 status = self._next(&record)
                 if status == 1 and self._matches(&record):
+                    mixed = record.comparison != 0
+                    if mixed:
+                        break
                     _append(&output, &record)
             _flush(&output)
             free(output.buffer)
+        if mixed:
+            types = ", ".join(str(self.comparisons[number].link_type) for number in range(self.compared))
+            raise SavefileError(f"a pcap file is of one link type, and these packets are of several: {types}")
         if output.error != 0:
             raise OSError(output.error, os.strerror(output.error))
         self._note_damage(status)
@@ -454,8 +546,23 @@ cdef class Savefile(BasePcap):
         """Since 1970; good until 2106, like the format."""
         return record.seconds * <int64_t>1_000_000_000 + record.fraction * self.unit_ns
 
+    cdef object _origin(self, const Record *record):
+        """Where a packet was seen; one object for all that were seen there."""
+        key = record.point << 2 | record.direction
+        found = self.origins.get(key)
+        if found is None:
+            found = Origin(self.link_type)
+            if record.point < len(self.interfaces):
+                described = self.interfaces[record.point]
+                direction = DIRECTIONS[record.direction]
+                found = Origin(described.link_type, record.point, described.name, described.about, direction)
+            self.origins[key] = found
+        return found
+
     cdef int _note_damage(self, int status) except -1:
-        if status not in (1, 0, PCAP_ERROR_BREAK):
+        if status == DAMAGED:
+            self.damage = f"byte {self._place()}: {_FAULTS[self.fault]}"
+        elif status not in (1, 0, PCAP_ERROR_BREAK):
             self.damage = pcap_geterr(self.handler).decode(errors="replace")
         return 0
 
@@ -475,14 +582,15 @@ cdef class Savefile(BasePcap):
 
     cdef inline bint _matches(self, const Record *record) noexcept nogil:
         """Count a record, and whether it passes the filter."""
+        cdef const Comparison *comparison = &self.comparisons[record.comparison]
         cdef bint passes
         if self.scanned == 0:
             self.first_ns = self._nanoseconds(record)
         self.scanned += 1
-        if self.tags and _is_tagged(record):
+        if comparison.tags and _is_tagged(record):
             passes = self._passes_tagged(record)
         else:
-            passes = bpf_filter(self.program.instructions, record.data, record.length, record.captured) != 0
+            passes = bpf_filter(comparison.program, record.data, record.length, record.captured) != 0
         self.matched += passes
         return passes
 
@@ -490,7 +598,9 @@ cdef class Savefile(BasePcap):
         """Whether a tagged frame passes; if not, whether it would without its tag is counted."""
         if self.live:
             return self._passes_without_tag(record)
-        if bpf_filter(self.program.instructions, record.data, record.length, record.captured) != 0:
+        if bpf_filter(
+            self.comparisons[record.comparison].program, record.data, record.length, record.captured
+        ) != 0:
             return True
         self.tagged += self._passes_without_tag(record)
         return False
@@ -500,10 +610,10 @@ cdef class Savefile(BasePcap):
         cdef u_char *frame = <u_char *>record.data
         cdef u_char head[TAG_AT + TAG]
         cdef uint32_t vlan = (frame[TAG_AT + 2] & 0x0F) << 8 | frame[TAG_AT + 3]
-        cdef const bpf_insn *program = self.there.instructions
+        cdef const bpf_insn *program = self.comparisons[record.comparison].there
         cdef bint passes
         if self.vlan != ANY_VLAN and self.vlan != vlan:
-            program = self.not_there.instructions
+            program = self.comparisons[record.comparison].not_there
         memcpy(head, frame, sizeof(head))
         memcpy(frame + TAG, head, TAG_AT)
         passes = bpf_filter(program, frame + TAG, max(record.length, TAG) - TAG, record.captured - TAG) != 0
@@ -514,8 +624,8 @@ cdef class Savefile(BasePcap):
         """The next packet: 1, or what else pcap_next_ex returns (PCAP_ERROR_BREAK at the end)."""
         if self.format == PCAP and self._next_record(record):
             return 1
-        if self.format == PCAPNG and self._next_block(record):
-            return 1
+        if self.format == PCAPNG:
+            return self._next_block(record)
         if self.format != ODD:
             fseeko(pcap_file_nogil(self.handler), self.buffer_offset + self.at, SEEK_SET)
             self.format = ODD
@@ -523,63 +633,164 @@ cdef class Savefile(BasePcap):
 
     cdef inline bint _next_record(self, Record *record) noexcept nogil:
         """Whether a pcap file goes on with a whole record that is not odd; its data is good until the next call."""
-        cdef const uint32_t *header
+        cdef const word *header
         if not self._has(RECORD_HEADER):
             return False
-        header = <const uint32_t *>(self.buffer + self.at)
+        header = <const word *>(self.buffer + self.at)
         record.captured = self._number(header[2])
         if record.captured > self.longest or not self._has(RECORD_HEADER + record.captured):
             return False
-        header = <const uint32_t *>(self.buffer + self.at)
+        header = <const word *>(self.buffer + self.at)
         record.seconds = self._number(header[0])
         record.fraction = self._number(header[1])
         record.length = self._number(header[3])
         record.data = self.buffer + self.at + RECORD_HEADER
+        record.point = record.comparison = record.direction = 0
         self.at += RECORD_HEADER + record.captured
         return True
 
-    cdef inline bint _next_block(self, Record *record) noexcept nogil:
-        """Whether a pcapng file goes on, after blocks to be skipped, with a whole packet that is not odd."""
-        cdef const uint32_t *block
-        cdef uint32_t kind
-        cdef uint32_t size
-        while self._has_block(&kind, &size):
-            block = <const uint32_t *>(self.buffer + self.at)
-            if kind == ENHANCED_PACKET:
-                record.captured = self._number(block[5])
-                if block[2] != 0 or size < PACKET_HEADER + BLOCK_TRAILER:
-                    return False
-                if record.captured > min(self.longest, size - PACKET_HEADER - BLOCK_TRAILER):
-                    return False
-                record.length = self._number(block[6])
-                self._split_time(<uint64_t>self._number(block[3]) << 32 | self._number(block[4]), record)
-                record.data = self.buffer + self.at + PACKET_HEADER
+    cdef inline int _next_block(self, Record *record) noexcept nogil:
+        """A pcapng file's next packet: 1, PCAP_ERROR_BREAK at the end, or DAMAGED; its data is good until the next call."""
+        cdef uint32_t kind = 0
+        cdef uint32_t size = 0
+        cdef int status
+        while True:
+            status = self._next_kind(&kind, &size)
+            if status != 1:
+                return status
+            if is_packet(kind):
+                self.fault = read_packet(
+                    self.buffer + self.at, kind, size, self.swapped, self.points, self.known, record
+                )
+                if self.fault != NO_FAULT:
+                    return DAMAGED
+                record.point += <uint32_t>(self.described - self.known)
                 self.at += size
-                return True
-            if kind in (SECTION_HEADER, INTERFACE_DESCRIPTION, OLD_PACKET, SIMPLE_PACKET):
-                return False
-            self.at += size
-        return False
+                return 1
+            if not self._pass(kind, size):
+                return DAMAGED
 
-    cdef inline bint _has_block(self, uint32_t *kind, uint32_t *size) noexcept nogil:
-        """Whether the next block is in the buffer, whole and with the same length at both ends."""
-        cdef const uint32_t *block
+    cdef void _read_head(self) noexcept nogil:
+        """Read what is before the first packet; what is wrong with it is found when that is asked for."""
+        cdef uint32_t kind = 0
+        cdef uint32_t size = 0
+        while self._next_kind(&kind, &size) == 1 and not is_packet(kind):
+            if (kind == SECTION_HEADER and self.known) or not self._pass(kind, size):
+                break
+        self.fault = NO_FAULT
+        self.begun = True
+
+    cdef inline int _next_kind(self, uint32_t *kind, uint32_t *size) noexcept nogil:
+        """The next block, which is in the buffer as a whole if it is one that is looked into: 1, or as `_next_block`."""
+        cdef const word *block
+        cdef uint32_t longest = READ_BYTES
         if not self._has(BLOCK_HEADER):
-            return False
-        block = <const uint32_t *>(self.buffer + self.at)
+            return self._end()
+        block = <const word *>(self.buffer + self.at)
+        if block[0] == SECTION_HEADER and not self._turn():
+            return DAMAGED if self.fault != NO_FAULT else self._end()
+        block = <const word *>(self.buffer + self.at)
         kind[0], size[0] = self._number(block[0]), self._number(block[1])
-        if size[0] < BLOCK_HEADER + BLOCK_TRAILER or size[0] % 4 != 0 or size[0] > READ_BYTES or not self._has(size[0]):
-            return False
-        block = <const uint32_t *>(self.buffer + self.at)
-        return self._number(block[size[0] // 4 - 1]) == size[0]
+        if not (is_packet(kind[0]) or kind[0] == INTERFACE_DESCRIPTION):
+            longest = LONGEST_BLOCK
+        if size[0] < BLOCK_HEADER + BLOCK_TRAILER or size[0] % 4 != 0 or size[0] > longest:
+            self.fault = BLOCK_LENGTH
+            return DAMAGED
+        if size[0] > READ_BYTES:
+            return self._next_long(size[0])
+        if not self._has(size[0]):
+            return self._end()
+        block = <const word *>(self.buffer + self.at)
+        if self._number(block[size[0] // 4 - 1]) == size[0] or self._place() == 0:  # libpcap takes that one as it is
+            return 1
+        self.fault = BLOCK_ENDS
+        return DAMAGED
 
-    cdef inline void _split_time(self, uint64_t time, Record *record) noexcept nogil:
-        if self.ticks == 1_000_000_000:  # a constant is divided by much faster
-            record.seconds = <uint32_t>(time // <uint64_t>1_000_000_000)
-            record.fraction = <uint32_t>(time % <uint64_t>1_000_000_000)
+    cdef int _next_long(self, uint32_t size) noexcept nogil:
+        """`_next_kind` of a block that does not fit into the buffer: only its last length is looked at."""
+        cdef uint32_t last
+        if pread(self.fd, &last, sizeof(last), self._place() + size - BLOCK_TRAILER) != sizeof(last):
+            self.fault = BLOCK_CUT
+        elif self._number(last) != size:
+            self.fault = BLOCK_ENDS
+        return DAMAGED if self.fault != NO_FAULT else 1
+
+    cdef int _end(self) noexcept nogil:
+        """The file has no whole block more."""
+        if self.have == self.at:
+            return PCAP_ERROR_BREAK
+        self.fault = BLOCK_CUT
+        return DAMAGED
+
+    cdef bint _turn(self) noexcept nogil:
+        """Read on in the byte order of the section that begins; if not, either the file ends, or `fault` says why."""
+        cdef const word *block
+        if not self._has(BLOCK_HEADER + 4):
+            return False
+        block = <const word *>(self.buffer + self.at)
+        if block[2] != BYTE_ORDER_MAGIC and bswap_32(block[2]) != BYTE_ORDER_MAGIC:
+            self.fault = SECTION_ORDER
+            return False
+        self.swapped = block[2] != BYTE_ORDER_MAGIC
+        return True
+
+    cdef bint _pass(self, uint32_t kind, uint32_t size) noexcept nogil:
+        """Go behind a block that is no packet, and take up what it says; if that cannot be, `fault` is why."""
+        if kind == SECTION_HEADER:
+            self.fault = self._begin_section(size)
+        elif kind == INTERFACE_DESCRIPTION:
+            with gil:
+                self._meet(self.buffer[self.at:self.at + size])
+        if self.fault != NO_FAULT:
+            return False
+        if self.have - self.at >= size:
+            self.at += size
         else:
-            record.seconds = <uint32_t>(time // self.ticks)
-            record.fraction = <uint32_t>(time % self.ticks * (<uint64_t>1_000_000_000 // self.ticks))
+            self.buffer_offset += self.at + size
+            self.at = self.have = 0
+        return True
+
+    cdef Fault _begin_section(self, uint32_t size) noexcept nogil:
+        """A section describes its interfaces anew."""
+        cdef uint32_t version
+        if size < SECTION:
+            return BLOCK_LENGTH
+        version = (<const word *>(self.buffer + self.at))[3]
+        # Two numbers of 16 bits, 1 and 0 (or 2, which is the same format), each in the section's byte order.
+        if self.swapped:
+            version = bswap_32(version)
+        if (version & 0xFFFF if self.swapped != IS_LITTLE_ENDIAN else version >> 16) != 1:
+            return SECTION_VERSION
+        self.odd = self.odd or self.begun
+        self.known = 0
+        return NO_FAULT
+
+    cdef void _meet(self, bytes block) noexcept:
+        """An interface is described; what is wrong with it is the `fault`."""
+        if len(block) < INTERFACE_BYTES:
+            self.fault = BLOCK_LENGTH
+            return
+        described = Interface.of(block, "<" if self.swapped != IS_LITTLE_ENDIAN else ">")
+        if described is None:
+            self.fault = INTERFACE_CLOCK
+            return
+        points = <Point *>realloc(self.points, (self.known + 1) * sizeof(Point))
+        if self.described == MOST_POINTS or points == NULL:
+            self.fault = INTERFACES_MANY
+            self.points = points if points != NULL else self.points
+            return
+        self.points = points
+        try:
+            self.points[self.known].comparison = self._compare(described.link_type, NULL)
+        except (OSError, MemoryError):
+            self.fault = INTERFACES_MANY
+            return
+        self.points[self.known].longest = described.longest
+        self.points[self.known].ticks, self.points[self.known].offset = described.ticks, described.offset
+        self.interfaces.append(described)
+        self.known += 1
+        self.described += 1
+        self.odd = self.odd or self.begun
 
     cdef inline uint32_t _number(self, uint32_t stored) noexcept nogil:
         return bswap_32(stored) if self.swapped else stored
@@ -612,6 +823,7 @@ cdef class Savefile(BasePcap):
             record.fraction = <uint32_t>header.ts.tv_usec
             record.captured = header.caplen
             record.length = header.len
+            record.point = record.comparison = record.direction = 0
         return status
 
 
@@ -624,40 +836,11 @@ cdef inline bint _is_tagged(const Record *record) noexcept nogil:
     return type_ == 0x8100 or type_ == 0x88A8
 
 
-def _ticks_of(bytes head, str order):
-    """A second's parts by the clock of the interface whose description is the last block of `head`; 0 if unusual.
-
-    `order` is struct's sign for the file's byte order. libpcap has read these blocks and found no fault.
-    """
-    at = 0
-    while at + 8 < len(head):
-        kind, size = struct.unpack_from(order + "II", head, at)
-        if kind == INTERFACE_DESCRIPTION:
-            return _ticks_by(head[at + 16:at + size - BLOCK_TRAILER], order)
-        at += size
-    return 0
-
-
-def _ticks_by(bytes options, str order):
-    """By an interface's options (section 4.2): microseconds unless if_tsresol says otherwise."""
-    ticks = 1_000_000
-    while len(options) >= 4:
-        code, size = struct.unpack_from(order + "HH", options)
-        if code == 0:
-            break
-        if code == 9:  # if_tsresol
-            ticks = {6: 1_000_000, 9: 1_000_000_000}.get(options[4], 0)
-        if code == 14:  # if_tsoffset
-            return 0
-        options = options[4 + size + -size % 4:]
-    return ticks
-
-
 cdef inline void _append(Output *output, const Record *record) noexcept nogil:
-    cdef uint32_t *header
+    cdef word *header
     if output.used + RECORD_HEADER + record.captured > WRITE_BYTES:
         _flush(output)
-    header = <uint32_t *>(output.buffer + output.used)
+    header = <word *>(output.buffer + output.used)
     header[0], header[1] = record.seconds, record.fraction
     header[2], header[3] = record.captured, record.length
     output.used += RECORD_HEADER

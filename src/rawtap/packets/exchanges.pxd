@@ -1,5 +1,9 @@
 # What exchanges.py is compiled with.
 
+cimport cython
+from rawtap.packets.findings cimport Packet
+from rawtap.packets.headers cimport Ip
+
 
 cdef class Requests:
     cdef readonly str kind
@@ -9,3 +13,7 @@ cdef class Requests:
     cdef readonly dict pending
     cdef readonly bint passed
     cdef dict _pairs
+
+
+@cython.locals(ip=Ip)
+cpdef bint is_first_hop(Packet packet) except -1

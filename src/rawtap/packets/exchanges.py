@@ -7,11 +7,15 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from statistics import median
 
+from rawtap.packets import mistakes
 from rawtap.packets.findings import MAX_PENDING, MILLISECOND, SECOND, SHOWN, Findings, Packet
+from rawtap.packets.headers import Ethernet
+from rawtap.packets.lines import ip_text, mac_text
 
 _TIMES = 1000  # answers of one pair that the median is of
 _COPIES = MILLISECOND  # within it the same packet is a copy that the capture took at another place
 _TOLD = 4  # requests of a pair
+_FIRST_TTL = {32, 64, 128, 255}  # what senders start from; less has been forwarded
 _SAMPLE = 512  # bytes of a request that are kept, for a filter to be asked about its answer
 
 
@@ -47,6 +51,7 @@ class Request:
     content: tuple[int, int] | None = None
     instead: Callable[[Findings], None] | None = None  # adds what came in place of the answer
     answer: int = 0  # the number of the packet that answered
+    link: bytes = b""  # whose frame it came in, where that is its sender's own
 
     @property
     def outcome(self) -> str:
@@ -92,6 +97,7 @@ class Requests:
                 if len(request.numbers) < SHOWN:
                     request.numbers.append(packet.number)
             request.last = packet.at
+            request.link = _own_link(packet)
             return request
         if len(self.pending) >= MAX_PENDING or (tally is None and len(self._pairs) >= MAX_PENDING):
             self.passed = True
@@ -99,7 +105,8 @@ class Requests:
         if tally is None:
             tally = self._pairs[pair] = _Tally(packet.frame.data[:_SAMPLE], packet.frame.length)
         tally.requests += 1
-        request = self.pending[key] = Request(pair, says, name, packet.at, packet.at, [packet.number])
+        request = Request(pair, says, name, packet.at, packet.at, [packet.number], link=_own_link(packet))
+        self.pending[key] = request
         if name and len(tally.told) < _TOLD:
             tally.told.append(request)
         return request
@@ -118,8 +125,11 @@ class Requests:
 
     def heard(self, key: Hashable, packet: Packet, findings: Findings) -> Request | None:
         """The request that `packet` answers, None if none was seen. What a receiver drops answers nothing: then the
-        request waits on, and that it does is explained by what is wrong with the packet."""
+        request waits on, and that it does is explained by what is wrong with the packet. So it is with an answer in a
+        frame for another than the asker."""
         request = self.pending.get(key)
+        if request is not None and not findings.drops(packet.number):
+            self._is_astray(request, packet, findings)
         if request is not None and findings.drops(packet.number):
             self.refuse(key)
             return None
@@ -127,6 +137,24 @@ class Requests:
         if request is not None:
             self._pairs[request.pair].latest = request.answer = packet.number
         return request
+
+    def _is_astray(self, request: Request, packet: Packet, findings: Findings) -> None:
+        """An answer in a frame for another host, where neither it nor its question was forwarded on the way."""
+        link = packet.frame.link
+        if not isinstance(link, Ethernet) or link.destination[0] & 1 or not request.link:
+            return
+        if link.destination == request.link or not is_first_hop(packet) or findings.is_vouched(packet.number):
+            return
+        ip = packet.frame.ip
+        arp = packet.frame.arp
+        host = ip_text(ip.source) if ip else ip_text(arp.sender_ip) if arp else mac_text(link.source)
+        name = mistakes.address(link.destination, request.link)
+        says = f"{host} answers {request.pair[0]} at a link address that is not the asker's"
+        findings.add(
+            "ethernet.destination", (link.source, request.pair), packet.number, says + (f": {name}" if name else ""),
+            "RFC 1122, 2.3.2.1; RFC 4861, 7.2", f"packet {request.numbers[0]} asks from {mac_text(request.link)}",
+            host=host, found=mac_text(link.destination), expected=mac_text(request.link),
+        )  # fmt: skip
 
     def refuse(self, key: Hashable) -> None:
         """No answer is missed: an error came in its place, and is a finding of its own, or none was wanted."""
@@ -190,3 +218,15 @@ class Requests:
         count = sum(hidden.values())
         text = f"The filter hides answers ({self.kind}, {count} pairs of parties): whether they came is not judged"
         return [text] if count else []
+
+
+def _own_link(packet: Packet) -> bytes:
+    """The link address of who sent a packet, b"" where it may be that of who forwarded it."""
+    link = packet.frame.link
+    return link.source if isinstance(link, Ethernet) and is_first_hop(packet) else b""
+
+
+def is_first_hop(packet: Packet) -> bool:
+    """Whether a packet has not been forwarded, by its time to live."""
+    ip = packet.frame.ip
+    return ip is None or ip.ttl in _FIRST_TTL

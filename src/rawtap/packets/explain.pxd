@@ -13,6 +13,8 @@ cdef class Examiner:
     cdef int _link_type
     cdef object _answers_pass
     cdef bint _sees_all
+    cdef object _journeys
+    cdef bint _mixed
     cdef object _unread
     cdef object _findings
     cdef readonly long long examined
@@ -25,5 +27,5 @@ cdef class Examiner:
     cdef ConnectionJudge _connections
     cdef dict _by_transport
 
-    @cython.locals(packet=Packet, ip=Ip)
-    cpdef add(self, long long number, long long time_ns, long long length, bytes data)
+    @cython.locals(packet=Packet, ip=Ip, link_type=int)
+    cpdef add(self, long long number, long long time_ns, long long length, bytes data, object origin=*)

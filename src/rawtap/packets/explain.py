@@ -7,7 +7,7 @@ the bytes that its snaplen cut off, what was before it began, an answer whose ti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from rawtap.packets import answers
 from rawtap.packets.exchanges import Exchange, Requests
 from rawtap.packets.findings import Finding, Findings, Packet
 from rawtap.packets.headers import parse
+from rawtap.packets.journeys import Journeys
 from rawtap.packets.judges.connections import ConnectionJudge
 from rawtap.packets.judges.echoes import EchoJudge
 from rawtap.packets.judges.fragments import FragmentJudge
@@ -23,6 +24,7 @@ from rawtap.packets.judges.leases import LeaseJudge
 from rawtap.packets.judges.names import NameJudge
 from rawtap.packets.judges.neighbors import NeighborJudge
 from rawtap.packets.judges.unread import UnreadJudge
+from rawtap.packets.origin import Origin
 from rawtap.packets.transport import Icmp, Igmp, Quoted, Tcp, Udp
 
 __all__ = ["Examiner", "Exchange", "Finding", "Verdict"]
@@ -49,13 +51,22 @@ class Examiner:
 
     `answers_pass` tells whether the capture's filter lets a frame pass; without it everything is taken to pass.
     `sees_all` is whether the capture stands where all that a host is told comes by; of a file that is not known.
+    `points` are the capture's interfaces: those of a bridge and its guests' cards are followed from one to the next.
     """
 
     def __init__(
-        self, link_type: int, *, answers_pass: Callable[[bytes], bool] | None = None, sees_all: bool = True
+        self,
+        link_type: int,
+        *,
+        answers_pass: Callable[[bytes], bool] | None = None,
+        sees_all: bool = True,
+        points: Sequence[Origin] = (),
     ) -> None:
         self._link_type = link_type
         self._answers_pass = answers_pass
+        several = len(points) > 1 and any(each.guest for each in points)
+        self._journeys = Journeys(points) if several else None
+        self._mixed = False  # several link types: what a filter hides of other ones is not known
         self._sees_all = sees_all
         self._unread = UnreadJudge()
         self._findings = Findings()
@@ -74,10 +85,15 @@ class Examiner:
             Igmp: (),
         }
 
-    def add(self, number: int, time_ns: int, length: int, data: bytes) -> None:
-        """Show the next packet: its number in the file, when it was captured, its length on the wire, its bytes."""
+    def add(self, number: int, time_ns: int, length: int, data: bytes, origin: Origin | None = None) -> None:
+        """Show the next packet: its number in the file, when it was captured, its length on the wire, its bytes, and
+        where it was seen, if that is known."""
         self.examined += 1
-        packet = Packet(number, time_ns, parse(data, length, self._link_type))
+        link_type = origin.link_type if origin else self._link_type
+        self._mixed = self._mixed or link_type != self._link_type
+        packet = Packet(number, time_ns, parse(data, length, link_type))
+        if self._journeys and origin and not self._journeys.see(packet, origin):
+            return
         ip, transport = packet.frame.ip, packet.frame.transport
         self._frames.see(packet)
         self._neighbors.see(packet)
@@ -96,6 +112,8 @@ class Examiner:
         """
         findings = self._findings.copy()
         notes: list[str] = [*self._frames.settle(findings), *self._names.notes(), *self._unread.notes()]
+        if self._journeys:
+            notes += self._journeys.settle(until_ns, findings)
         is_blind = self._neighbors.only_broadcasts and not self._sees_all
         if is_blind:
             notes.append("No frame to a single host is here: answers could not be seen, and are not missed")
@@ -138,7 +156,7 @@ class Examiner:
     # -------------------------------------------- what the filter would hide
 
     def _all_pass(self, frames: Iterable[bytes]) -> bool:
-        return self._answers_pass is None or all(map(self._answers_pass, frames))
+        return self._answers_pass is None or (not self._mixed and all(map(self._answers_pass, frames)))
 
     def _answer_passes(self, data: bytes, length: int) -> bool:
         return self._all_pass(answers.replies(data, length, self._link_type))

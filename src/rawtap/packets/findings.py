@@ -144,6 +144,7 @@ class Findings:
 
     def __init__(self) -> None:
         self._kinds: dict[str, _Kind] = {}
+        self._vouched = 0
         self._blamed: dict[int, str] = {}  # by packet, the code of what is wrong with it
 
     def add(
@@ -201,6 +202,13 @@ class Findings:
         """A packet that is right in itself goes wrong by a finding of this code, such as one to a false address."""
         if len(self._blamed) < _BLAMED:
             self._blamed.setdefault(number, what)
+
+    def vouch(self, number: int) -> None:
+        """The packet that is looked at goes to the link address that its receiver itself has named."""
+        self._vouched = number
+
+    def is_vouched(self, number: int) -> bool:
+        return number == self._vouched
 
     def drops(self, number: int) -> bool:
         """Whether something was found wrong with a packet by which a receiver drops it."""

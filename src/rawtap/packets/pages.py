@@ -183,7 +183,7 @@ class _Reading:
                 return
             self.reached, self.passed = part.packets_before + raw.number, passed + savefile.matched
             raw = raw._replace(number=self.reached)
-            yield reader.line_of(raw, savefile.link_type, self._start_ns, question.detail, question.fields)
+            yield reader.line_of(raw, self._start_ns, question.detail, question.fields)
 
     def _placed(self, part: Part, survey: Survey) -> Savefile:
         """The file, opened behind the last packet that was reached."""

@@ -17,6 +17,7 @@ from rawtap.packets import layers, lines
 from rawtap.packets._savefile import FilterError, Savefile, SavefileError
 from rawtap.packets.layers import Layer, Run, Value
 from rawtap.packets.lines import PacketSummary
+from rawtap.packets.origin import Origin
 
 MAX_LIMIT = 200
 Detail = Literal["summary", "layers", "hex"]
@@ -27,26 +28,29 @@ _CHARACTERS = 400  # of an answer's JSON for each packet that is asked for
 
 
 class Raw(NamedTuple):
-    """A packet: its number in the capture from 1, nanoseconds since 1970, bytes captured and on the wire, and these."""
+    """A packet: its number in the capture from 1, nanoseconds since 1970, bytes captured and on the wire, these, and
+    where it was seen."""
 
     number: int
     time_ns: int
     captured: int
     length: int
     data: bytes
+    origin: Origin
 
 
 @dataclass(frozen=True)
 class Line:
     """One packet: its number in the file or capture from 1, seconds from when time is counted, length on the wire in
-    bytes, bytes that were captured of it, what it says, and where reading it stopped early. In a detailed page also its
-    layers, or its bytes by fields, or the fields that were asked for."""
+    bytes, bytes that were captured of it, what it says, where it was seen, and where reading it stopped early. In a
+    detailed page also its layers, or its bytes by fields, or the fields that were asked for."""
 
     number: int
     time: float
     length: int
     captured: int
     summary: PacketSummary
+    origin: Origin
     layers: tuple[Layer, ...] | None
     runs: tuple[Run, ...] | None
     fields: dict[str, Value] | None
@@ -81,12 +85,13 @@ def fitting(all_lines: Iterator[Line], limit: int) -> list[Line]:
 def _weight(line: Line) -> int:
     """About how many characters it has in an answer, which leaves out what is None."""
     found = {name: value for name, value in dataclasses.asdict(line).items() if value is not None}
-    del found["summary"]
+    del found["summary"], found["origin"]
     return _NAMES + len(str(line.summary)) + len(json.dumps(found))
 
 
-def line_of(raw: Raw, link_type: int, start_ns: int, detail: Detail, fields: tuple[str, ...] = ()) -> Line:
+def line_of(raw: Raw, start_ns: int, detail: Detail, fields: tuple[str, ...] = ()) -> Line:
     """A packet as a line, its time counted from `start_ns`, nanoseconds since 1970."""
+    link_type = raw.origin.link_type
     summary = lines.describe(raw.data, raw.length, link_type)
     frame = layers.take_apart(raw.data, link_type) if detail != "summary" or fields else None
     return Line(
@@ -95,6 +100,7 @@ def line_of(raw: Raw, link_type: int, start_ns: int, detail: Detail, fields: tup
         raw.length,
         raw.captured,
         summary,
+        raw.origin,
         layers=frame.layers if frame and detail == "layers" else None,
         runs=layers.runs(frame, raw.data) if frame and detail == "hex" else None,
         fields=layers.picked(frame, fields) if frame and fields else None,

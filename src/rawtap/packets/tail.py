@@ -9,6 +9,7 @@ from typing import NamedTuple
 from rawtap.errors import CaptureUnreadable
 from rawtap.packets import reader
 from rawtap.packets._savefile import Savefile
+from rawtap.packets.origin import Origin
 from rawtap.packets.reader import Raw
 
 
@@ -50,7 +51,7 @@ class Tail:
     Attributes:
         reached: The number of the last packet that was looked at.
         missed: Packets before that which were gone when their turn came.
-        link_type: Of the packets, once there was a file.
+        points: The interfaces that the newest file describes of those that were opened.
     """
 
     def __init__(self, parts: Callable[[], Sequence[Part]], expression: str, start: Start) -> None:
@@ -62,7 +63,7 @@ class Tail:
         self._before = 0  # packets saved before it
         self.reached = start.packets
         self.missed = 0
-        self.link_type = 0
+        self.points: tuple[Origin, ...] = ()
 
     @property
     def offset(self) -> int | None:
@@ -121,7 +122,7 @@ class Tail:
 
     def _place(self, file: Savefile, part: Part) -> None:
         start = self._start
-        self._file, self._before, self.link_type = file, part.packets_before, file.link_type
+        self._file, self._before, self.points = file, part.packets_before, file.points
         if part.number == start.file and start.offset is not None:
             file.seek(start.offset, 0, start.packets - part.packets_before, 0, 0)
         gone_from = max(self.reached, start.after)

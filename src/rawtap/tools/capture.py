@@ -12,6 +12,7 @@ from pydantic import Field
 from rawtap.capture._worker import MAX_SNAPLEN
 from rawtap.capture.session import DEFAULT_MAX_BYTES, MAX_COMMENT, MAX_FILES, CaptureRequest
 from rawtap.lab.captures import Capture, CaptureReport
+from rawtap.lab.card import Card
 from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
 
 _ANSWER_CHARACTERS = 8000
@@ -97,27 +98,40 @@ async def qemu_pcap_start(
         int, Field(ge=1, le=MAX_FILES, description="Above 1: a ring that keeps the newest files of max_bytes each.")
     ] = 1,
     format: Annotated[  # noqa: A002 - the interface's name for it
-        Literal["pcap", "pcapng"], Field(description="pcapng also holds interface, filter, drops and comment.")
-    ] = "pcap",
+        Literal["pcap", "pcapng"] | None,
+        Field(description="pcapng also holds interface, direction, filter, drops and comment. pcap if absent."),
+    ] = None,
     comment: Annotated[str, Field(max_length=MAX_COMMENT, description="A remark that goes into a pcapng file.")] = "",
     max_packets: Annotated[int | None, Field(ge=1)] = None,
     name: Annotated[str, Field(description="The guest whose card is meant.")] = "guest",
+    points: Annotated[
+        Literal["card", "bridge", "all"],
+        Field(
+            description="Where, if no interface is named. all: the bridge and every guest's card on it, in one pcapng "
+            "file; explain then follows each frame from one to the next."
+        ),
+    ] = "card",
 ) -> StartedCapture:
     """Start a packet capture. It is armed when this returns: every packet sent from then on is in the file."""
     lab = lab_of(context)
     request = partial(
         CaptureRequest,
-        interface=interface or lab.card_of(name).name,
+        interface=interface or _point(lab.card_of(name), points),
         filter=filter,
         snaplen=snaplen,
         max_bytes=max_bytes,
         max_seconds=max_seconds or 0.0,
         max_packets=max_packets or 0,
         files=files,
-        format=format,
+        format=format or ("pcapng" if points == "all" else "pcap"),
         comment=comment,
     )
-    return started(await lab.start_capture(await to_thread(request)))
+    start = lab.start_capture_of_all if points == "all" else lab.start_capture
+    return started(await start(await to_thread(request)))
+
+
+def _point(card: Card, points: str) -> str:
+    return card.network if points == "bridge" else card.name
 
 
 async def qemu_pcap_status(

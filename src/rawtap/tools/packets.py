@@ -16,6 +16,7 @@ from rawtap.packets.layers import Layer
 from rawtap.packets.reader import MAX_LIMIT, Line, tags_told
 from rawtap.tools._boundary import Answer, LabContext, is_none, lab_of, tool
 from rawtap.tools.capture import CaptureId, Filter
+from rawtap.untrusted import visible
 
 if TYPE_CHECKING:
     from rawtap.ask.packets import RingFile
@@ -58,6 +59,7 @@ class PacketLine(Answer):
     length: int = Field(description="Bytes on the wire.")
     captured: int = Field(description="Bytes of it in the file.")
     direction: str | None = Field(None, exclude_if=is_none, description='As the guests see it, like "from guest".')
+    point: str | None = Field(None, exclude_if=is_none, description="The interface, where the file names it.")
     protocol: str
     source: str = Field(description="IP address and port; the MAC address where there is no IP.")
     destination: str
@@ -164,7 +166,8 @@ def _packet_line(line: Line, scene: Scene) -> PacketLine:
         time=line.time,
         length=line.length,
         captured=line.captured,
-        direction=scene.direction(line.summary.source_mac, line.summary.destination_mac),
+        direction=scene.direction(line.summary.source_mac, line.summary.destination_mac, line.origin),
+        point=visible(line.origin.name) or None,
         protocol=line.summary.protocol,
         source=line.summary.source,
         destination=line.summary.destination,

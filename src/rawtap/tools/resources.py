@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from anyio.to_thread import run_sync as to_thread
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp_types import Annotations, Resource, ResourceLink, ResourceTemplate
 
-from rawtap.errors import CaptureUnknown
+from rawtap.blocking import on_disk
+from rawtap.errors import CaptureUnknown, DiskStalled
 from rawtap.lab.captures import Capture
 from rawtap.lab.lab import Lab
 from rawtap.tools.capture import row_of
@@ -86,16 +86,22 @@ async def read(lab: Lab, uri: str) -> tuple[str | bytes, str]:
     for capture in lab.captures.all():
         for path in capture.session.files:
             if path.as_uri() == uri:
-                return await to_thread(_bytes_of, path), _KINDS[capture.session.request.format]
+                return await _bytes_of(path), _KINDS[capture.session.request.format]
     raise ResourceNotFoundError(f"{uri[:200]!r} is no capture and no file of one; resources/list has them")
 
 
-def _bytes_of(path: Path) -> bytes:
+async def _bytes_of(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            data = file.read(_LONGEST + 1)
+        data = await on_disk(path, _read, path)
     except OSError as error:
         raise ResourceError(f"{path} cannot be read: {error.strerror}") from error
+    except DiskStalled as error:
+        raise ResourceError(str(error)) from error
     if len(data) > _LONGEST:
         raise ResourceError(f"{path} is longer than {_LONGEST} bytes; open it by its path, or use qemu_pcap_read")
     return data
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_LONGEST + 1)

@@ -24,13 +24,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 import anyio
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap.ask.timeline import cursor
 from rawtap.ask.timeline.merge import SOURCES, Item, Listed, Merged, Position, SourceName, Stream, merge
+from rawtap.blocking import reading
 from rawtap.capture import filters
 from rawtap.errors import CaptureFailed, RequestInvalid
 from rawtap.guest import log
@@ -39,6 +39,7 @@ from rawtap.lab.captures import Capture
 from rawtap.lab.lab import Lab
 from rawtap.lab.observation import Scene
 from rawtap.packets import lines
+from rawtap.packets.reader import Raw
 from rawtap.packets.tail import Tail, behind
 
 _CHARACTERS = 160  # of an answer's JSON for each event that is asked for
@@ -79,6 +80,7 @@ async def page(lab: Lab, question: Question, since: str | None, limit: int) -> T
         GuestNotRunning, CaptureUnknown: No such guest or capture.
         BadFilter: With libpcap's text.
         CaptureUnreadable: A capture's file cannot be read.
+        DiskStalled: The disk of the captures' folder does not answer.
     """
     lab.require_open()
     if question.filter and "packet" not in question.sources:
@@ -97,7 +99,7 @@ async def page(lab: Lab, question: Question, since: str | None, limit: int) -> T
     if "packet" in question.sources:
         gathering.add_captures(wanted, lab)
         await gathering.catch_up()
-    return await to_thread(partial(gathering.finish, question.text(lab)))
+    return await reading(lab.settings.capture_dir, gathering.finish, question.text(lab))
 
 
 def _captures(lab: Lab, question: Question) -> list[Capture]:
@@ -286,7 +288,7 @@ class _Packets:
             if raw.time_ns > self.at_ns and raw.number > self._saved:
                 self.end = before
                 return
-            text = self._text(lines.describe(raw.data, raw.length, tail.link_type), raw.length)
+            text = self._text(lines.describe(raw.data, raw.length, raw.origin.link_type), raw)
             yield Item(raw.time_ns, "packet", text, before, (raw.number, tail.offset or 0), capture=self.name)
         self.end = (tail.reached, tail.offset or 0)
         self.gone = tail.missed
@@ -294,9 +296,9 @@ class _Packets:
             self.gone += self._saved - tail.reached
             self.end = (self._saved, 0)
 
-    def _text(self, line: lines.PacketSummary, length: int) -> str:
-        direction = self.scene.direction(line.source_mac, line.destination_mac)
-        return f"{f'{direction}: ' if direction else ''}{line} ({length} bytes)"
+    def _text(self, line: lines.PacketSummary, raw: Raw) -> str:
+        direction = self.scene.direction(line.source_mac, line.destination_mac, raw.origin)
+        return f"{f'{direction}: ' if direction else ''}{line} ({raw.length} bytes)"
 
     def is_done(self, place: Position) -> bool:
         """Whether nothing follows that place."""

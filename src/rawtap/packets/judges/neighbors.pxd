@@ -1,11 +1,14 @@
 # What neighbors.py is compiled with.
 
 cimport cython
+from rawtap.packets.exchanges cimport is_first_hop
 from rawtap.packets.findings cimport Packet
 from rawtap.packets.headers cimport Ethernet, Frame, Ip
 
 
 cdef bint _may_be_for_many(bytes address) except -1
+
+cpdef bint _is_to_many(object link) except -1
 
 
 cdef class NeighborJudge:
@@ -23,8 +26,6 @@ cdef class NeighborJudge:
 
     @cython.locals(frame=Frame, ip=Ip)
     cpdef see(self, Packet packet)
-
-    cdef _station(self, Ethernet link)
 
     @cython.locals(may_be_for_many=bint)
     cdef _destination(self, Packet packet, Ethernet link, Ip ip)

@@ -11,17 +11,17 @@ from typing import NamedTuple, cast
 
 from rawtap.packets import mistakes
 from rawtap.packets.dhcp import Dhcp
-from rawtap.packets.exchanges import Requests
+from rawtap.packets.exchanges import Requests, is_first_hop
 from rawtap.packets.findings import MAX_PENDING, SECOND, Findings, Packet
-from rawtap.packets.headers import BROADCAST, Arp, Ethernet, Ip
+from rawtap.packets.headers import BROADCAST, Arp, Cooked, Ethernet, Ip
 from rawtap.packets.judges.frames import arp_is_for_address
 from rawtap.packets.lines import ip_text, mac_text
-from rawtap.packets.transport import NEIGHBOR_ADVERTISEMENT, NEIGHBOR_SOLICITATION, Icmp
+from rawtap.packets.transport import NEIGHBOR_ADVERTISEMENT, NEIGHBOR_SOLICITATION, ROUTER_SOLICITATION, Icmp
 
 _PROBING = 3 * SECOND  # from a probe on: the next follows in 1 to 2 s, and an announcement 2 s after the last
 _LOOPBACK = 127
+_GROUP6 = 0xFF
 _OPEN = 16  # requests that a wrong reply is compared with
-_FIRST_TTL = {32, 64, 128, 255}  # what senders start from; less has been forwarded
 
 
 _Tags = tuple[int, ...]
@@ -61,6 +61,11 @@ def _may_be_for_many(address: bytes) -> bool:
     return address[0] >= 0xE0 or address[3] & 3 in {0, 3}
 
 
+def _is_to_many(link: Ethernet | Cooked) -> bool:
+    """Whether its destination is a group. A cooked header says so of what was received (packet(7), sll_pkttype)."""
+    return bool(link.destination[0] & 1) if isinstance(link, Ethernet) else link.packet_type in {1, 2}
+
+
 class NeighborJudge:
     """`requests` are those of ARP, `solicitations` those of neighbour discovery."""
 
@@ -80,22 +85,18 @@ class NeighborJudge:
 
     def see(self, packet: Packet) -> None:
         frame, ip, link = packet.frame, packet.frame.ip, packet.frame.link
-        if isinstance(link, Ethernet):
-            self._station(link)
+        if link is not None and len(self._stations) < MAX_PENDING:
+            self._stations.add(link.source if isinstance(link, Ethernet) else link.address)
+            self._to_one += not _is_to_many(link)
         if frame.arp is not None:
             self._arp(packet, frame.arp)
         elif ip is not None:
-            if ip.version == 6:
-                if isinstance(frame.transport, Icmp):
-                    self._discovery(packet, ip, frame.transport)
-            elif isinstance(link, Ethernet):
-                self._sender(packet, link, ip)
+            if isinstance(link, Ethernet):
+                if ip.version == 4:
+                    self._sender(packet, link, ip)
                 self._destination(packet, link, ip)
-
-    def _station(self, link: Ethernet) -> None:
-        if len(self._stations) < MAX_PENDING:
-            self._stations.add(link.source)
-            self._to_one += not link.destination[0] & 1
+            if ip.version == 6 and isinstance(frame.transport, Icmp):
+                self._discovery(packet, ip, frame.transport)
 
     def offered(self, server: bytes, address: bytes) -> None:
         """A DHCP server offers an address: that nobody answered for it is as it should be (RFC 2131, 3.1)."""
@@ -153,6 +154,10 @@ class NeighborJudge:
         link = packet.frame.link
         if asker is not None and isinstance(link, Ethernet):
             self._astray(packet, link, arp.sender_ip, arp.target_ip)
+            if link.destination in {asker.mac, asker.link}:
+                self._findings.vouch(packet.number)
+            if what := self._false.get((link.tags, link.destination)):
+                self._findings.blame(packet.number, what)
         self.requests.heard((arp.sender_ip, arp.target_ip), packet, self._findings)
 
     def _is_mistaken(self, packet: Packet, arp: Arp) -> bool:
@@ -272,10 +277,14 @@ class NeighborJudge:
         """An IP packet for one host in a frame for another, or for all."""
         claim = self._claims.get((link.tags, ip.destination))
         may_be_for_many = claim is None and (_may_be_for_many(ip.destination) or ip.destination[0] == _LOOPBACK)
+        if ip.version == 6:
+            may_be_for_many = ip.destination[0] == _GROUP6 or (claim is None and bool(link.destination[0] & 1))
         if isinstance(packet.frame.application, Dhcp) or may_be_for_many:
             return
         if claim is not None and (what := self._false.get((link.tags, link.destination))):
             self._findings.blame(packet.number, what)
+        if claim is not None and link.destination in {claim.mac, claim.link}:
+            self._findings.vouch(packet.number)
         if link.destination[0] & 1:
             if claim is not None and claim.mac == link.destination:
                 return  # a cluster that has a group's address (RFC 1812, 3.3.2, forbids it; it is done)
@@ -286,7 +295,7 @@ class NeighborJudge:
                 "RFC 1122, 3.3.6", host=host, found=mac_text(link.destination),
                 expected=mac_text(claim.mac) if claim else "the host's own address",
             )  # fmt: skip
-        elif ip.ttl in _FIRST_TTL and (
+        elif is_first_hop(packet) and (
             (ip.source, ip.destination) in self._met or (ip.destination, ip.source) in self._met
         ):
             self._astray(packet, link, ip.source, ip.destination)
@@ -312,7 +321,7 @@ class NeighborJudge:
         A router sends for others too; what it forwards comes with a time to live that nobody starts from.
         """
         claim = self._claims.get((link.tags, ip.source))
-        if claim is None or claim.mac == link.source or ip.ttl not in _FIRST_TTL:
+        if claim is None or claim.mac == link.source or not is_first_hop(packet):
             return
         own = self._owned.get((link.tags, link.source))
         if own is None or own == ip.source:
@@ -329,7 +338,30 @@ class NeighborJudge:
 
     # -------------------------------------------------- neighbour discovery
 
+    def _names(self, packet: Packet, link: Ethernet, ip: Ip, icmp: Icmp) -> None:
+        """Take up which link address a host has by neighbour discovery, and whether it names its own."""
+        advertises = icmp.type == NEIGHBOR_ADVERTISEMENT
+        address, named = icmp.target if advertises else ip.source, icmp.link_address
+        if not named or not address or not any(address):
+            return
+        name = mistakes.address(named, link.source)
+        if named != link.source and (name or not advertises or address == ip.source):
+            found, expected, host = mac_text(named), mac_text(link.source), ip_text(address)
+            if name:
+                self._name_falsely(packet, named, "ndp.link_address")
+            says = f"{host} names {found} as its link address in neighbour discovery, but sends from {expected}"
+            self._findings.add(
+                "ndp.link_address", (named, link.source), packet.number, says + (f": {name}" if name else ""),
+                "RFC 4861, 4.6.1", host=host, found=found, expected=expected, dropped=bool(name),
+            )  # fmt: skip
+        if len(self._claims) < MAX_PENDING:
+            self._claims[link.tags, address] = _Claim(named, packet.number, packet.at, link.source)
+        if icmp.target and len(self._met) < MAX_PENDING:
+            self._met.add((ip.source, ip.destination if advertises else icmp.target))
+
     def _discovery(self, packet: Packet, ip: Ip, icmp: Icmp) -> None:
+        if isinstance(packet.frame.link, Ethernet) and ROUTER_SOLICITATION <= icmp.type <= NEIGHBOR_ADVERTISEMENT:
+            self._names(packet, packet.frame.link, ip, icmp)
         if icmp.target is None:
             return
         link = packet.frame.link

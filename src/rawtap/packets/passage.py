@@ -80,7 +80,12 @@ def _fate(frame: bytes, there: Counter[bytes]) -> bool | str:
         if there[candidate] > 0:
             there[candidate] -= 1
             return trimmed
-    return next((reason for reason, holds in _REASONS if holds(frame)), "why is not known")
+    return why_dropped(frame) or "why is not known"
+
+
+def why_dropped(frame: bytes) -> str:
+    """What it is about a frame that a bridge does not let in, "" if nothing."""
+    return next((reason for reason, holds in _REASONS if holds(frame)), "")
 
 
 def _packet(frame: bytes) -> bytes:

@@ -1,0 +1,174 @@
+"""A boot is a race: prompt, login, panic, a loop of reboots, QEMU's end or silence ends it, whichever is first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from rawtap.guest.endings import Ending, Silence, Troubles, asked
+from rawtap.guest.patterns import compiled
+from rawtap.guest.profile import Profile
+from rawtap.guest.prompts import LONGEST, asks_to_log_in, is_like_a_prompt, last_line
+from rawtap.guest.talk import Talk
+
+Report = Callable[[str], Awaitable[None]]
+
+_LEARN_SILENCE = 1.0  # before a line that stands there is tried
+_AGAIN_SILENCE = 0.05
+_LEARN_SECONDS = 2.0  # for each answer to Enter
+_LOGIN_SECONDS = 10.0
+
+
+class Boot:
+    """One boot of one guest, from its first instruction to the first thing that ends the wait for it."""
+
+    def __init__(self, talk: Talk, profile: Profile, pid: int) -> None:
+        self._talk, self._profile, self._pid = talk, profile, pid
+        self._from = 0  # what came before that is known
+        self._tried: set[bytes] = set()
+        self._logins = 0
+        self._interrupt = compiled(profile.interrupt.wait_for) if profile.interrupt else None
+
+    async def wait(self, timeout: float, report: Report) -> Ending | None:
+        """What came first; None on time-out.
+
+        Raises:
+            ConnectionError: The guest is gone.
+        """
+        talk = self._talk
+        now = asyncio.get_running_loop().time
+        deadline = now() + timeout
+        judge = self._judge()
+        while True:
+            ending = await talk.console.race(judge, max(0.0, deadline - now()))
+            step = self._step_for(ending)
+            if step is None:
+                break
+            await step(report)
+        if ending is None or ending.how not in {"prompt", "login", "password"}:
+            talk.owe_boot()
+        return ending
+
+    def _step_for(self, ending: Ending | None) -> Callable[[Report], Awaitable[None]] | None:
+        """What there is to do about it before the race goes on; None where it is over."""
+        how = ending.which if ending and ending.how == "text" else ending.how if ending else None
+        if how == "interrupt":
+            return self._stop_countdown
+        if how == "learn":
+            return self._learn
+        if how == "login" and self._profile.login and self._logins < 1:
+            return self._log_in
+        return None
+
+    def _judge(self) -> Callable[[float], Ending | float | None]:
+        talk, console = self._talk, self._talk.console
+        troubles = Troubles(console, talk.reboots, patient=True, boot=True)
+        silence = Silence(console, self._pid, hopeless=not talk.prompts.known and self._profile.login is None)
+        now = asyncio.get_running_loop().time
+
+        def judge(quiet: float) -> Ending | float | None:
+            if self._interrupt and (found := console.history.find(self._interrupt, self._from)) is not None:
+                self._from = found
+                return Ending("text", at=found, which="interrupt")
+            looks = [self._prompt(quiet), self._unknown_prompt(quiet), troubles.look(quiet, now())]
+            looks += [asked(console, self._from, quiet), silence.look(quiet, now())]
+            if (over := next((each for each in looks if isinstance(each, Ending)), None)) is not None:
+                return over
+            return min((each for each in looks if isinstance(each, float)), default=None)
+
+        return judge
+
+    def _prompt(self, quiet: float) -> Ending | float | None:
+        talk = self._talk
+        standing = talk.standing(self._from)
+        if standing is None or quiet < standing.silence:
+            return standing.silence - quiet if standing else None
+        talk.at_prompt(standing)
+        return Ending("prompt", at=talk.console.history.end, which=standing.name)
+
+    def _unknown_prompt(self, quiet: float) -> Ending | float | None:
+        """A line that stands there and looks like a prompt, where none is known."""
+        if self._talk.prompts.known:
+            return None
+        line = last_line(self._talk.console.history.tail(LONGEST))
+        if line in self._tried or not is_like_a_prompt(line):
+            return None
+        return _LEARN_SILENCE - quiet if quiet < _LEARN_SILENCE else Ending("text", which="learn")
+
+    async def _stop_countdown(self, report: Report) -> None:
+        await report("interrupting the boot loader's countdown")
+        if self._profile.interrupt:  # a byte or two: a UART takes that much unread
+            await self._talk.console.write(self._profile.interrupt.send.encode())
+        self._interrupt = None
+
+    async def _learn(self, report: Report) -> None:
+        """A prompt is what comes again when Enter is typed, twice."""
+        talk, console = self._talk, self._talk.console
+        line = last_line(console.history.tail(LONGEST))
+        self._tried.add(line)
+        await report(f"trying whether {line.decode('utf-8', 'replace')!r} is a prompt")
+        for _ in range(2):
+            start = console.history.end
+            await console.write(self._profile.enter.encode())
+
+            def again(quiet: float, start: int = start) -> bool | float | None:
+                last = last_line(console.history.tail(LONGEST))
+                if last != line or console.history.end - len(last) < start:
+                    return None
+                return _AGAIN_SILENCE - quiet if quiet < _AGAIN_SILENCE else True
+
+            came: bool | None = await console.race(again, _LEARN_SECONDS)
+            if not came:
+                return
+        talk.prompts.learn(line)
+
+    async def _log_in(self, report: Report) -> None:
+        login = self._profile.login
+        if login is None:
+            return
+        self._logins += 1
+        talk, console = self._talk, self._talk.console
+        await report(f"logging in as {login.user}")
+        enter = self._profile.enter
+        self._from = console.history.end
+        await console.write((login.user + enter).encode())
+        if await self._asks("password") == "password":
+            self._from = console.history.end
+            talk.console.hide(login.password)
+            await console.write((login.password + enter).encode())
+
+    async def _asks(self, how: str) -> str | None:
+        console = self._talk.console
+
+        def judge(quiet: float) -> Ending | float | None:
+            return self._prompt(quiet) if self._talk.standing(self._from) else asked(console, self._from, quiet)
+
+        ending = await console.race(judge, _LOGIN_SECONDS)
+        return how if ending and ending.how == how else None
+
+
+def words_for(ending: Ending | None, talk: Talk, profile: Profile, timeout: float) -> str | None:
+    """What a boot came to, for the reader; None where its prompt came."""
+    how = ending.how if ending else None
+    if how == "prompt":
+        return None
+    last = last_line(talk.console.history.tail(LONGEST)).decode("utf-8", "replace")
+    line = f"; the console ends with {last!r}" if last.strip() else ""
+    if how in {"login", "password"} and asks_to_log_in(last.encode()) and profile.login:
+        return f"the login as {profile.login.user} was refused{line}: see `login` in the profile"
+    if how in {"login", "password"}:
+        return f'it asks for a login{line}: set login = {{ user = "...", password = "..." }}, or qemu_send them'
+    again = "; it reset itself, or on x86 its processor did at a triple fault" if talk.reboots.count else ""
+    if ending and ending.words:
+        return f"{ending.words}{again}{_cure(how, line, said=talk.console.history.end > 0)}"
+    return f"no prompt within {timeout:g} s{line}{again}; the guest runs on: qemu_read shows more"
+
+
+def _cure(how: str | None, line: str, *, said: bool) -> str:
+    if how in {"panic", "loop"}:
+        return ": qemu_read and qemu_timeline show more"
+    if not said:
+        return ": does it write to its serial port (Linux: console=ttyS0)?"
+    if line:
+        return f"{line}: if that is its prompt, set `prompt`; qemu_send types to it all the same"
+    return ": qemu_read shows more; `prompt` in the profile says what to wait for"

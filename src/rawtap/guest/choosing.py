@@ -1,0 +1,63 @@
+"""Which profile a call means: that of its project, of a QEMU line, and what it changes of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from rawtap.guest.hardware import Hardware
+from rawtap.guest.paths import CONFIG_FILE, holds
+from rawtap.guest.profile import Profile, choose, laid
+from rawtap.guest.qemu_line import Line
+
+# What a line says of its own: all of the machine. How to speak to it, and its bridge, stay the project's to say.
+_MACHINE = {each.name for each in fields(Hardware)} | {
+    "arch", "machine", "cpu", "memory", "smp", "bios", "kernel", "initrd", "firmware", "bootargs", "drives", "overlay",
+}  # fmt: skip
+
+
+def chosen(
+    root: Path | None, name: str | None, line: Line | None, overrides: Mapping[str, Any]
+) -> tuple[Path, Profile]:
+    """The root that paths are relative to, and the profile; `line` stands for the machine that the project names.
+
+    Raises:
+        ProfileInvalid: No such profile, or a key that cannot be.
+        GuestNotFound: The root is no folder, or nothing in it says what to boot.
+    """
+    if line is None:
+        root, profile = choose(root, name)
+    else:
+        root, profile = _of_line(root, name, line)
+    return root, laid(profile, overrides, "overrides") if overrides else profile
+
+
+def _of_line(root: Path | None, name: str | None, line: Line) -> tuple[Path, Profile]:
+    base = Profile(name="line")
+    where = root or Path.cwd()
+    if name is not None or not holds(where, Path.is_dir) or holds(where / CONFIG_FILE, Path.is_file):
+        where, found = choose(root, name)
+        base = laid(base, {key: said for key, said in asdict(found).items() if key not in _MACHINE}, "the profile")
+    return where, laid(base, line.table, "what qemu_command says")
+
+
+def as_toml(table: Mapping[str, Any]) -> str:
+    """A profile's keys as a ``rawtap.toml``."""
+    return "".join(f"{key} = {_value(value)}\n" for key, value in table.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return (
+            "{ " + ", ".join(f"{_key(key)} = {_value(each)}" for key, each in value.items()) + " }" if value else "{}"
+        )
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(each) for each in value) + "]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _key(key: str) -> str:
+    return key if key.replace("-", "").replace("_", "").isalnum() and key.isascii() else json.dumps(key)

@@ -1,0 +1,149 @@
+"""A machine's board, console, card and further devices on QEMU's command line. Pure.
+
+Every text that QEMU splits at commas is made of parts that hold none (`models`), or has them doubled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rawtap.guest import models
+from rawtap.guest.profile import MachineSpec, Profile
+from rawtap.guest.storage import device, virtio_suffix
+
+NETDEV = "net0"
+_SILENT = "rawtap-silence"
+
+
+@dataclass(frozen=True)
+class Nic:
+    """A network card of the guest's.
+
+    Attributes:
+        mac: Its MAC address.
+        backend: What carries its frames: the options of -netdev but for the id.
+        fd: A descriptor that these name, and that QEMU inherits.
+    """
+
+    mac: str
+    backend: Mapping[str, str | bool]
+    fd: int | None = None
+
+
+def tap_nic(fd: int, mac: str) -> Nic:
+    """A card whose frames go by the TAP of that descriptor."""
+    return Nic(mac, {"type": "tap", "fd": str(fd)}, fd)
+
+
+def board(spec: MachineSpec) -> list[str]:
+    """The machine, its memory, processors and clock."""
+    profile = spec.profile
+    cpus = [str(profile.smp), *(f"{key}={value}" for key, value in profile.topology.items())]
+    out = ["-machine", _machine(spec), "-m", profile.memory, "-smp", ",".join(cpus)]
+    if profile.cpu:
+        out += ["-cpu", profile.cpu]
+    if profile.rtc != "utc":
+        out += ["-rtc", f"base={profile.rtc}"]
+    if profile.icount is not None:
+        out += ["-icount", f"shift={profile.icount}"]
+    if profile.boot:
+        out += ["-boot", f"order={profile.boot}"]
+    for key, value in profile.globals.items():
+        out += ["-global", f"{key}={models.as_option({'': value})[1:]}"]
+    return out
+
+
+def _machine(spec: MachineSpec) -> str:
+    """With a PC's firmware on the serial console, where there is no screen that it could draw on."""
+    machine = spec.profile.machine
+    mute = models.is_pc(spec.profile.arch, machine) and not spec.gpu and ",graphics=" not in machine
+    return f"{machine},graphics=off" if mute else machine
+
+
+def console(profile: Profile, name: str) -> list[str]:
+    """The port that is spoken to, on the character device of that name."""
+    if profile.console == "debugcon":
+        properties: dict[str, models.Value] = {"driver": "isa-debugcon", "chardev": name}
+        return device(properties)
+    before = int(profile.console.removeprefix("serial"))
+    return [*(["-serial", "null"] * before), "-serial", f"chardev:{name}"]
+
+
+def card(profile: Profile, nic: Nic) -> list[str]:
+    """The network card, on the netdev of `NETDEV`."""
+    if profile.nic == "board":
+        return ["-net", f"nic,netdev={NETDEV},macaddr={nic.mac}"]
+    found: dict[str, models.Value] = {"driver": profile.nic, "netdev": NETDEV, "mac": nic.mac}
+    if profile.nic == "virtio-net":
+        found["driver"] = f"virtio-net-{virtio_suffix(profile)}"
+    if _has_rom(profile) and "n" not in profile.boot:
+        # An option ROM is of another package, and boots from the network, which nobody asked for.
+        found["romfile"] = ""
+    if profile.boot.startswith("n"):
+        found["bootindex"] = 0
+    return device(found, profile.nic_options)
+
+
+def _has_rom(profile: Profile) -> bool:
+    if profile.nic == "virtio-net":
+        return profile.virtio_bus == "pci"
+    return profile.nic not in {"usb-net", "ne2k_isa", "spapr-vlan"}
+
+
+def further(profile: Profile) -> list[str]:
+    """Further devices, in the profile's order; sound goes nowhere."""
+    out = list[str]()
+    sounds = [each for each in profile.devices if each["driver"] in models.SOUNDS]
+    if sounds:
+        out += ["-audiodev", f"none,id={_SILENT}"]
+    for each in profile.devices:
+        named = {key: value for key, value in each.items() if key != "driver"}
+        silenced: dict[str, models.Value] = {"audiodev": _SILENT} if each in sounds else {}
+        out += device({"driver": each["driver"]} | silenced, named)
+    return out
+
+
+def contents(profile: Profile) -> list[str]:
+    """Files and folders that the guest has by other ways than a drive; their paths are resolved."""
+    out = ["-dtb", profile.dtb] if profile.dtb else []
+    for loader in profile.loaders:
+        said = [f"file={_doubled(loader.path)}"]
+        said += [f"addr={loader.address:#x}"] if loader.address is not None else []
+        said += [f"cpu-num={loader.cpu}"] if loader.cpu is not None else []
+        said += ["force-raw=on"] if loader.raw else []
+        out += ["-device", ",".join(["loader", *said])]
+    for file in profile.fw_cfg:
+        what = f"file={_doubled(file.path)}" if file.path is not None else f"string={_doubled(file.text or '')}"
+        out += ["-fw_cfg", f"name={file.name},{what}"]
+    for number, share in enumerate(profile.shares):
+        folder = f"local,id=share{number},path={_doubled(share.path)},security_model=none,readonly=on"
+        out += ["-fsdev", folder]
+        out += device(
+            {"driver": f"virtio-9p-{virtio_suffix(profile)}", "fsdev": f"share{number}", "mount_tag": share.tag}
+        )
+    return out
+
+
+def screen(spec: MachineSpec) -> list[str]:
+    """A screen, a keyboard, and a pointer that knows places.
+
+    A PC has its own keyboard, and a VGA whether anybody looks at it or not: its firmware and many kernels draw on it
+    without asking.
+    """
+    profile = spec.profile
+    if profile.screen:
+        return device({"driver": profile.screen}) if profile.screen != "none" else []
+    if models.is_pc(profile.arch, profile.machine):
+        return [*device({"driver": "VGA"}), *(_virtio(profile, "tablet") if spec.gpu else [])]
+    kinds = ("gpu", "keyboard", "tablet") if spec.gpu else ()
+    return [word for kind in kinds for word in _virtio(profile, kind)]
+
+
+def _virtio(profile: Profile, kind: str) -> list[str]:
+    return device({"driver": f"virtio-{kind}-{virtio_suffix(profile)}"})
+
+
+def _doubled(text: str) -> str:
+    """A value with its commas as QEMU's options want them."""
+    return text.replace(",", ",,")

@@ -1,0 +1,81 @@
+"""What a console gives back of what was typed: where that echo ends, and how much of it is there. Pure.
+
+A terminal's driver or a line editor wraps a long line in its own way: with CR LF, with a space and CR (readline), or by
+writing the next character and a backspace (busybox). A full line editor rings the bell. None of that was typed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_NOISE = b"\r\n\x07"
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """How far what was typed came back: `count` bytes of it, up to `end` in the output.
+
+    `whole` where all of it is there, `strange` where something else came first, which is no echo of it.
+    """
+
+    count: int
+    end: int
+    whole: bool
+    strange: bool
+
+
+def echo_of(output: bytes, typed: bytes) -> Echo:
+    """The echo of `typed` at the beginning of `output`."""
+    at = count = 0
+    while count < len(typed):
+        width = _noise_at(output, at, typed[count])
+        if width:
+            at += width
+            continue
+        if at >= len(output):
+            return Echo(count, at, whole=False, strange=False)
+        took = _one(output, at, typed[count])
+        if not took:
+            return Echo(count, at, whole=False, strange=True)
+        at, count = at + took, count + 1
+    return Echo(count, at, whole=True, strange=False)
+
+
+def _noise_at(output: bytes, at: int, wanted: int) -> int:
+    """How many bytes at that place are the terminal's own."""
+    byte, behind = output[at : at + 1], output[at + 1 : at + 2]
+    if byte and byte in _NOISE and byte[0] != wanted:
+        return 1
+    if byte == b" " and behind == b"\r" and output[at + 2 : at + 3] not in (b"", b"\n"):
+        return 2
+    return 2 if byte and behind == b"\b" and byte != b"\b" else 0
+
+
+def _one(output: bytes, at: int, wanted: int) -> int:
+    """How many bytes at that place show the byte that was typed; 0 where they do not."""
+    if output[at] == wanted:
+        return 1
+    if wanted == ord("\t") and output[at] == ord(" "):  # to the next tab stop
+        return len(output[at : at + 8]) - len(output[at : at + 8].lstrip(b" "))
+    is_caret = wanted < ord(" ") and output[at : at + 2] == bytes((ord("^"), wanted ^ 0x40))
+    return 2 if is_caret else 0
+
+
+def came_back(output: bytes, typed: bytes) -> int:
+    """How many bytes of `typed` came back, in their order, where some were lost."""
+    at = count = 0
+    for byte in output:
+        found = typed.find(byte, at)
+        if found >= 0:
+            at, count = found + 1, count + 1
+    return count
+
+
+def has_all(output: bytes, typed: bytes) -> bool:
+    """Whether all of `typed` is there in its order, with whatever else came in between."""
+    at = 0
+    for byte in typed:
+        at = output.find(byte, at) + 1
+        if not at:
+            return False
+    return True

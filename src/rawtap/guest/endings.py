@@ -1,0 +1,129 @@
+"""What ends a wait on a console besides what it is for: the first thing that happens. Looks at /proc, else pure."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rawtap.guest.console import Console
+from rawtap.guest.prompts import LONGEST, asks_for_password, asks_to_log_in, last_line
+from rawtap.guest.resets import Reboots
+
+How = Literal["text", "prompt", "frame", "login", "password", "panic", "reset", "loop", "gone", "silence", "nothing"]
+
+_PANIC_SILENCE = 0.5  # a kernel's last words are followed by a dump, and by nothing; by a prompt where they were a text
+_PANIC_AT_MOST = 0.9  # where nothing but a boot is awaited, a dump without an end is no sign of life
+_RESET_GRACE = 0.9  # for a text that is expected after it
+_RESET_WORDS = "the guest reset itself: the next qemu_send waits for its prompt"
+_ASKED_SILENCE = 0.3
+_NOTHING_SECONDS = 8.0
+_SILENCE_SECONDS = 15.0
+_HOPELESS_SECONDS = 2.5
+_IDLE_SHARE = 0.2  # of a processor: what a guest that waits for an interrupt may use at most
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a wait ended: by what, at which position, which of what was waited for, and more in words."""
+
+    how: How
+    at: int | None = None
+    which: str | None = None
+    words: str = ""
+
+
+class Troubles:
+    """What may go wrong during one wait. Made when it begins, and asked again and again."""
+
+    def __init__(self, console: Console, reboots: Reboots, *, patient: bool, boot: bool = False) -> None:
+        """`patient`: what is waited for may come after a reboot. `boot`: nobody types, so what is told is meant."""
+        self._console, self._reboots = console, reboots
+        self._patient, self._boot = patient, boot
+        self._before = reboots.count
+        self._reset_quiet_from: float | None = None
+        self._panic_since: float | None = None
+
+    def look(self, quiet: float, now: float) -> Ending | float | None:
+        """What has happened, or when to look again."""
+        if self._console.closed:
+            return Ending("gone")
+        happened = self._reboots.count > self._before
+        if happened and (loop := self._reboots.loop):
+            return Ending("loop", words=loop)
+        later = self._look_for_reset(now) if happened and not self._boot else None
+        panic = self._look_for_panic(quiet, now)
+        for each in (panic, later):
+            if isinstance(each, Ending):
+                return each
+        waits = [each for each in (panic, later) if each is not None]
+        return min(waits) if waits else None  # type: ignore[type-var]
+
+    def _look_for_reset(self, now: float) -> Ending | float:
+        self._reset_quiet_from = self._reset_quiet_from or now
+        left = _RESET_GRACE - (now - self._reset_quiet_from) if self._patient else 0.0
+        return left if left > 0 else Ending("reset", words=_RESET_WORDS)
+
+    def _look_for_panic(self, quiet: float, now: float) -> Ending | float | None:
+        panic = self._console.signs.panic()
+        if panic is None:
+            self._panic_since = None
+            return None
+        self._panic_since = self._panic_since or now
+        left = _PANIC_SILENCE - min(quiet, now - self._panic_since)
+        if self._boot:
+            left = min(left, _PANIC_AT_MOST - (now - self._panic_since))
+        return left if left > 0 else Ending("panic", words=str(panic))
+
+
+def asked(console: Console, start: int, quiet: float) -> Ending | float | None:
+    """Whether the console asks for a user or a password, in a line that began at or after `start`."""
+    tail = console.history.tail(LONGEST)
+    line = last_line(tail)
+    how: How | None = "login" if asks_to_log_in(line) else "password" if asks_for_password(line) else None
+    if how is None or console.history.end - len(line) < start:
+        return None
+    left = _ASKED_SILENCE - quiet
+    return left if left > 0 else Ending(how, at=console.history.end, which=how)
+
+
+class Silence:
+    """Whether a guest that boots says nothing more, and does nothing either."""
+
+    def __init__(self, console: Console, pid: int, *, hopeless: bool = False) -> None:
+        """`hopeless`: there is no prompt that could be recognised, so there is little to wait for."""
+        self._console, self._pid, self._hopeless = console, pid, hopeless
+        self._since: tuple[float, float] | None = None  # when the processor was looked at, and what was used by then
+
+    def look(self, quiet: float, now: float) -> Ending | float | None:
+        """An ending where nothing came for long and the processor was idle meanwhile."""
+        nothing = self._console.history.end == 0
+        if self._hopeless:
+            left = _HOPELESS_SECONDS - quiet
+            words = "no console output" if nothing else "nothing more came"
+            return left if left > 0 else Ending("silence", words=f"{words} for {quiet:.0f} s, and no prompt is known")
+        half = (_NOTHING_SECONDS if nothing else _SILENCE_SECONDS) / 2
+        if quiet < half:
+            self._since = None
+            return half - quiet
+        if self._since is None:
+            self._since = now, cpu_seconds(self._pid)
+        since, used = self._since
+        if now - since < half:
+            return half - (now - since)
+        if cpu_seconds(self._pid) - used > _IDLE_SHARE * half:
+            self._since = None  # it works
+            return half
+        if nothing:
+            return Ending("nothing", words=f"no console output at all in {quiet:.0f} s, and the guest idles")
+        return Ending("silence", words=f"nothing more came for {quiet:.0f} s, and the guest idles")
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used of processors (proc(5), /proc/pid/stat: utime, stime); 0 where it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(") ")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

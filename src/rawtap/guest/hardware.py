@@ -1,0 +1,167 @@
+"""What a machine is made of, as a profile says it: cards, drives, further devices. Pure.
+
+Nothing here is a text that QEMU reads as more than one value: names are matched against narrow patterns, devices
+against a list (`models`), and files are paths, which `profile.resolve` holds against the folders that are allowed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator, ConfigDict, Field, Strict, StringConstraints
+from pydantic.dataclasses import dataclass as validated_dataclass
+
+from rawtap.guest import models
+
+CLOSED = ConfigDict(extra="forbid")  # not strict: TOML's arrays and tables become tuples and dataclasses
+Flag = Annotated[bool, Strict()]
+HostPath = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=64)]
+
+Arch = Literal[
+    "riscv64", "x86_64", "aarch64", "arm", "i386", "riscv32", "loongarch64", "s390x", "ppc64", "ppc", "mips", "mipsel",
+    "mips64", "mips64el", "sparc", "sparc64", "m68k", "microblaze", "microblazeel", "or1k", "alpha", "hppa", "sh4",
+    "sh4eb", "xtensa", "xtensaeb", "rx", "avr", "tricore", "nios2", "cris",
+]  # fmt: skip
+
+# Debian's packages for the emulators; those of all others come with _OTHERS.
+_PACKAGES: dict[Arch, str] = {
+    "riscv64": "qemu-system-misc (Debian 13 and later: qemu-system-riscv)",
+    "riscv32": "qemu-system-misc (Debian 13 and later: qemu-system-riscv)",
+    "x86_64": "qemu-system-x86",
+    "i386": "qemu-system-x86",
+    "aarch64": "qemu-system-arm",
+    "arm": "qemu-system-arm",
+    "ppc": "qemu-system-ppc",
+    "ppc64": "qemu-system-ppc",
+    "mips": "qemu-system-mips",
+    "mipsel": "qemu-system-mips",
+    "mips64": "qemu-system-mips",
+    "mips64el": "qemu-system-mips",
+    "sparc": "qemu-system-sparc",
+    "sparc64": "qemu-system-sparc",
+}
+_OTHERS = "qemu-system-misc"
+QEMU_PACKAGES: dict[Arch, str] = {arch: _PACKAGES.get(arch, _OTHERS) for arch in get_args(Arch)}
+
+Bus = Literal["mmio", "pci", "ccw"]
+Interface = Literal["virtio", "ide", "ahci", "nvme", "scsi", "sd", "floppy", "usb", "pflash", "mtd"]
+ConsoleAt = Literal["serial0", "serial1", "serial2", "serial3", "debugcon"]
+
+# Kinds of network boot's clients, by their number (RFC 4578 2.1, and IANA's "Processor Architecture Types").
+CLIENTS = {"bios": 0, "uefi-i386": 6, "uefi-x86_64": 7, "uefi-arm": 10, "uefi-aarch64": 11, "uefi-riscv64": 27}
+Client = Literal["bios", "uefi-i386", "uefi-x86_64", "uefi-arm", "uefi-aarch64", "uefi-riscv64"]
+_BootFile = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./:+-]{0,127}$")]  # its field holds 128 bytes
+
+_MAC = r"^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$"  # of one station: RFC 9542 2.1
+Machine = Annotated[str, StringConstraints(max_length=256), AfterValidator(models.machine)]
+Processor = Annotated[str, StringConstraints(max_length=512), AfterValidator(models.processor)]
+Properties = Annotated[dict[str, models.Value], AfterValidator(models.properties)]
+Device = Annotated[dict[str, models.Value], AfterValidator(models.device)]
+Globals = Annotated[dict[str, models.Value], AfterValidator(models.globals_)]
+
+
+@validated_dataclass(frozen=True, config=CLOSED)
+class Drive:
+    """An image for a disk. An optional one is left out where its file does not exist.
+
+    Attributes:
+        interface: What the guest finds it on.
+        media: Whether it is a disk, or a CD in a drive, which is read-only.
+        options: Properties of its device, as a place: {bus = "virtio-mmio-bus.0"}.
+        overlay: Whether the guest's writes are thrown away at its end; as the profile says where it is None.
+    """
+
+    path: HostPath
+    format: Literal["raw", "qcow2"] = "raw"
+    readonly: Flag = False
+    serial: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,20}$")] | None = None
+    optional: Flag = False
+    interface: Interface = "virtio"
+    media: Literal["disk", "cdrom"] = "disk"
+    options: Properties = field(default_factory=dict)
+    overlay: Flag | None = None
+
+
+@validated_dataclass(frozen=True, config=CLOSED)
+class Loader:
+    """A file that is in the guest's memory at its start, at an address, or where the file itself says (an ELF).
+
+    `cpu` is the processor that starts there (qemu/docs/system/generic-loader.rst).
+    """
+
+    path: HostPath
+    address: Annotated[int, Field(strict=True, ge=0, lt=1 << 64)] | None = None
+    cpu: Annotated[int, Field(strict=True, ge=0, lt=512)] | None = None
+    raw: Flag = False
+
+
+@validated_dataclass(frozen=True, config=CLOSED)
+class FirmwareFile:
+    """What the guest finds under a name in QEMU's firmware interface: a file, or a text."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^(opt|etc)/[A-Za-z0-9._/-]{1,50}$")]
+    path: HostPath | None = None
+    text: Annotated[str, StringConstraints(pattern=r"^[^\x00]{0,1024}$")] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.text is None):
+            raise ValueError("give one of path and text")
+
+
+@validated_dataclass(frozen=True, config=CLOSED)
+class Share:
+    """A folder of the project's that the guest can mount by 9p under its tag, and read."""
+
+    path: HostPath
+    tag: Word
+
+
+@validated_dataclass(frozen=True, config=CLOSED)
+class Hardware:
+    """What a profile says of the machine's parts.
+
+    Attributes:
+        bus: Where virtio devices go; as the machine has it where None.
+        uefi: Whether UEFI starts it: Debian's build for its architecture, with variables of the guest's own.
+        nic: The network card's model; "board" for what the machine has on board.
+        nic_options: Properties of the card.
+        mac: The card's address; one made of bridge and guest's name where None.
+        globals: Defaults of properties, by "model.property" (QEMU's -global).
+        devices: Further devices: the model as `driver`, and its properties.
+        console: Which port is the console that is spoken to; serial ports before it go nowhere.
+        boot: In which order PC firmware tries: letters of QEMU's -boot order.
+        screen: Model of a graphics card that is there without being asked for.
+        topology: Processors as sockets, cores, threads.
+        icount: Instructions for a tick of the guest's clock, as a power of 2, or "auto".
+        rtc: Where the guest's clock starts.
+        tftp: A folder whose files the guest may have by TFTP.
+        bootfile: Which of them network boot begins with; by the client's kind where it is a table (RFC 4578).
+    """
+
+    bus: Bus | None = None
+    uefi: Flag = False
+    nic: models.Nic = "virtio-net"
+    nic_options: Properties = field(default_factory=dict)
+    mac: Annotated[str, StringConstraints(pattern=_MAC)] | None = None
+    globals: Globals = field(default_factory=dict)
+    devices: tuple[Device, ...] = ()
+    console: ConsoleAt = "serial0"
+    boot: Annotated[str, StringConstraints(pattern=r"^[a-dn-p]{0,8}$")] = ""
+    screen: models.Screen | Literal["", "none"] = ""
+    topology: dict[models.TopologyKey, Annotated[int, Field(strict=True, ge=1, le=64)]] = field(default_factory=dict)
+    icount: Annotated[int, Field(strict=True, ge=0, le=10)] | Literal["auto"] | None = None
+    rtc: Annotated[str, StringConstraints(pattern=r"^(utc|localtime|[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:]{8})?)$")] = "utc"
+    dtb: str = ""
+    loaders: tuple[Loader, ...] = ()
+    fw_cfg: tuple[FirmwareFile, ...] = ()
+    shares: tuple[Share, ...] = ()
+    tftp: str = ""
+    bootfile: _BootFile | dict[Client, _BootFile] = ""
+
+    @property
+    def is_startable(self) -> bool:
+        """Whether something of this could start a machine that has no kernel and no other firmware."""
+        return self.uefi or bool(self.loaders or self.tftp or "n" in self.boot)

@@ -1,0 +1,116 @@
+"""The devices of a QEMU line: cards, what has a drive, what loads a file, and the rest of the allowed ones. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from rawtap.guest import models
+from rawtap.guest.line_state import Parts
+from rawtap.guest.line_words import pairs
+
+_DISKS = {
+    r"virtio-blk(-device|-pci|-ccw)?(-non-transitional|-transitional)?": "virtio",
+    r"ide-(hd|drive|cd)": "ide",
+    r"scsi-(hd|disk|cd)": "scsi",
+    r"nvme": "nvme",
+    r"usb-(storage|bot)": "usb",
+    r"sd-card": "sd",
+    r"floppy": "floppy",
+}
+_WHY_NOT = {
+    r"vhost-.*|vfio.*|virtio-input-host.*|usb-host|.*-passthru|.*passthrough": "it lends the guest what is the host's",
+    r"usb-redir|ivshmem.*|tpm-.*|ccid-card.*|ipmi-bmc-extern|virtio-crypto.*": "it needs a part of the host's",
+    r"virtconsole|virtserialport|isa-serial|pci-serial.*|usb-serial|usb-braille|isa-parallel": (
+        "the console is the machine's own serial port"
+    ),
+    r"pc-dimm|nvdimm|virtio-(mem|pmem).*": "memory is what `memory` says",
+    r"qxl.*|.*-gl.*": "this screen needs the host's; VGA or virtio-gpu-pci does not",
+}
+_IGNORED = {"iothread", "rng", "max-bytes", "period", "audiodev", "write-cache", "num-queues", "logical_block_size"}
+
+
+def add_device(parts: Parts, value: str) -> None:
+    """-device, as QEMU's option or as JSON."""
+    said = pairs(value, "driver")
+    model = said.pop("driver", "")
+    if model in models.NICS or model.startswith("virtio-net") or model == "e1000-82540em":
+        named = {key: each for key, each in said.items() if key not in {"netdev", "mac", "id", "vlan"}}
+        parts.card(model, said.get("mac"), named)
+    elif (interface := _first(_DISKS, model)) is not None and "drive" in said:
+        _disk(parts, model, interface, said)
+    elif model == "loader":
+        _loader(parts, said)
+    elif model.startswith("virtio-9p"):
+        _share(parts, parts.folders.get(said.get("fsdev", ""), ""), said.get("mount_tag", ""))
+        parts.virtio(model)
+    elif model in models.SCREENS or model == "virtio-gpu":
+        parts.screen = {"virtio-gpu": "virtio-gpu-pci"}.get(model, model)
+    elif model == "isa-debugcon":
+        parts.table["console"] = "debugcon"
+    elif model in models.DEVICES:
+        _further(parts, model, said)
+    else:
+        hint = models.nearest(model, models.DEVICES)
+        reason = _first(_WHY_NOT, model) or f"it is no model that a guest may have here{hint}"
+        parts.leave(f"-device {model}", reason)
+
+
+def _first(known: dict[str, str], model: str) -> str | None:
+    return next((found for pattern, found in known.items() if re.fullmatch(pattern, model)), None)
+
+
+def _disk(parts: Parts, model: str, interface: str, said: dict[str, str]) -> None:
+    drive = next((each for each in parts.drives if each.get("-id") == said["drive"]), None)
+    if drive is None:
+        parts.interfaces[said["drive"]] = interface
+        return
+    drive["interface"] = interface
+    if model.endswith("-cd"):
+        drive["media"] = "cdrom"
+    if said.get("serial"):
+        drive["serial"] = said["serial"]
+    if interface == "virtio":
+        parts.virtio(model if "-" in model.removeprefix("virtio-") else "virtio-blk-pci")
+    options: dict[str, Any] = {}
+    if model.endswith("-non-transitional"):
+        options["disable-legacy"] = "on"
+    for key, each in said.items():
+        if key not in {"drive", "id", "serial"} | _IGNORED:
+            parts.checked(f"-device {model},{key}={each}", models.properties, {key: parts.value(each)}, options)
+    if options:
+        drive["options"] = options
+
+
+def _loader(parts: Parts, said: dict[str, str]) -> None:
+    if "file" not in said:
+        parts.leave("-device loader,data=", "a value in memory is given by a file")
+        return
+    entry: dict[str, Any] = {"path": said["file"]}
+    entry |= {"address": int(said["addr"], 0)} if re.fullmatch(r"0x[0-9A-Fa-f]+|\d+", said.get("addr", "")) else {}
+    entry |= {"cpu": int(said["cpu-num"])} if said.get("cpu-num", "").isdigit() else {}
+    entry |= {"raw": True} if said.get("force-raw") in {"on", "true"} else {}
+    parts.table.setdefault("loaders", []).append(entry)
+
+
+def add_virtfs(parts: Parts, value: str) -> None:
+    """-virtfs."""
+    said = pairs(value, "fsdriver")
+    _share(parts, said.get("path", ""), said.get("mount_tag", ""))
+
+
+def _share(parts: Parts, path: str, tag: str) -> None:
+    if not path or not tag:
+        parts.leave("a shared folder", "it has no path or no tag")
+        return
+    parts.table.setdefault("shares", []).append({"path": path, "tag": tag})
+
+
+def _further(parts: Parts, model: str, said: dict[str, str]) -> None:
+    if model.startswith("virtio-") and model.endswith(("-device", "-pci", "-ccw")):
+        parts.virtio(model)
+    entry: dict[str, Any] = {"driver": model}
+    for key, each in said.items():
+        if key not in _IGNORED:
+            parts.checked(f"-device {model},{key}={each}", models.properties, {key: parts.value(each)}, entry)
+    parts.devices.append(entry)

@@ -1,0 +1,115 @@
+"""The drives of a QEMU line: -drive, -blockdev, -hda and their like. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from rawtap.guest import models
+from rawtap.guest.line_state import Parts
+from rawtap.guest.line_words import pairs
+
+_OURS = {"cache", "aio", "discard", "detect-zeroes", "werror", "rerror", "copy-on-read", "id", "if", "file", "format",
+         "index", "media", "readonly", "read-only", "snapshot", "serial", "node-name", "driver", "bus", "unit", "addr",
+         "file.driver", "file.filename", "auto-read-only", "file.locking", "locking", "cyls", "heads", "secs", "trans",
+         "cache.direct", "cache.no-flush", "file.read-only", "boot"}  # fmt: skip
+_ELSEWHERE = re.compile(r"[a-z][a-z0-9+_-]{1,15}:")
+
+
+def image(path: str, interface: str, index: int | None = None, media: str = "disk") -> dict[str, Any]:
+    """A drive in a profile's words, and what is still to be settled under names that begin with "-"."""
+    found: dict[str, Any] = {"path": path, "interface": interface, "-index": index}
+    if media != "disk":
+        found["media"] = media
+    if path.endswith((".qcow2", ".qcow")):
+        found["format"] = "qcow2"
+    return found
+
+
+def add_drive(parts: Parts, value: str) -> None:
+    """-drive."""
+    said = pairs(value)
+    path = said.get("file", said.get("file.filename", ""))
+    if not path:
+        parts.leave(f"-drive {value}", "a drive without a file is none")
+        return
+    if _ELSEWHERE.match(path):
+        parts.leave(f"-drive {value}", "a disk is a file of the project's")
+        return
+    interface = {"none": "", "ide": "ide"}.get(said.get("if", _default(parts)), said.get("if", _default(parts)))
+    index = int(said["index"]) if said.get("index", "").isdigit() else None
+    found = image(path, interface, index, said.get("media", "disk"))
+    if (kind := said.get("format", said.get("driver", found.get("format", "raw")))) in {"raw", "qcow2"}:
+        found["format"] = kind
+    else:
+        parts.leave(f"-drive {value}", f"the format {kind} is not read; qemu-img convert makes it qcow2 or raw")
+        return
+    found |= {"readonly": True} if said.get("readonly", said.get("read-only")) == "on" else {}
+    found |= {"overlay": True} if said.get("snapshot") == "on" else {}
+    found |= {"serial": said["serial"]} if said.get("serial") else {}
+    if unknown := set(said) - _OURS:
+        parts.leave(f"-drive {','.join(sorted(unknown))}", "no key of a drive says it")
+    found["-id"] = said.get("id", said.get("node-name", ""))
+    parts.drives.append(found)
+
+
+def _default(parts: Parts) -> str:
+    name = parts.machine_name
+    if models.is_pc(parts.arch, name) or parts.arch.startswith("mips"):
+        return "ide"
+    if name.startswith(("virt", "pseries", "s390", "microvm", "spike")):
+        return "virtio"
+    return "sd"
+
+
+def add_blockdev(parts: Parts, value: str) -> None:
+    """-blockdev: a node for the file, and one for its format, or both in one."""
+    said = pairs(value)
+    name = said.get("node-name", "")
+    if said.get("driver") == "file":
+        parts.nodes[name] = said
+        parts.drives.append(image(said.get("filename", ""), "") | {"-id": name, "format": "raw"})
+        return
+    below = parts.nodes.get(said.get("file", ""), {})
+    path = said.get("file.filename", below.get("filename", ""))
+    if not path or said.get("driver") not in {"raw", "qcow2"}:
+        parts.leave(f"-blockdev {value}", "a disk is a file of the project's, raw or qcow2")
+        return
+    parts.drives = [each for each in parts.drives if each.get("-id") != said.get("file")]
+    found = image(path, "") | {"-id": name, "format": said["driver"]}
+    found |= {"readonly": True} if "on" in {said.get("read-only"), below.get("read-only")} else {}
+    parts.drives.append(found)
+
+
+def finished(parts: Parts) -> None:
+    """Settle what the devices said of the drives, put them in order, and the devices behind them."""
+    for each in parts.drives:
+        each["interface"] = each["interface"] or parts.interfaces.get(each.get("-id", ""), "")
+        if each.get("media") == "cdrom":
+            each.pop("readonly", None)
+    orphans = [each for each in parts.drives if not each["interface"]]
+    for each in orphans:
+        parts.leave(f"the drive {each['path']}", "no device of the line has it")
+    used = [each for each in parts.drives if each["interface"]]
+    known = {"virtio", "ide", "scsi", "sd", "floppy", "pflash", "mtd", "nvme", "usb", "ahci"}
+    for each in used:
+        if each["interface"] not in known:
+            parts.leave(f"the drive {each['path']}", f"rawtap has no interface {each['interface']!r}")
+    used = [each for each in used if each["interface"] in known]
+    used.sort(key=lambda each: 99 if each["-index"] is None else each["-index"])
+    _places(parts, used)
+    parts.table["drives"] = [{key: said for key, said in each.items() if key[0] != "-"} for each in used]
+    parts.table["devices"] = parts.devices
+
+
+def _places(parts: Parts, drives: list[dict[str, Any]]) -> None:
+    """An IDE drive with an index that is not its number among them has its place said."""
+    if not models.is_pc(parts.arch, parts.machine_name):
+        return
+    on_ide = [each for each in drives if each["interface"] == "ide" and "options" not in each]
+    for number, each in enumerate(on_ide):
+        index = each["-index"]
+        if index is None or index == number:
+            continue
+        q35 = "q35" in parts.machine_name
+        each["options"] = {"bus": f"ide.{index}"} if q35 else {"bus": f"ide.{index // 2}", "unit": index % 2}

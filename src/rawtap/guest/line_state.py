@@ -1,0 +1,133 @@
+"""What is known of a QEMU line so far, while its options are read one after another. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rawtap.guest import models
+from rawtap.untrusted import visible
+
+_SHOWN = 120
+# Machines of QEMU's own where a line names none (hw/*/, mc->is_default; "none" is what most have).
+_DEFAULT_MACHINES = {
+    "x86_64": "pc", "i386": "pc", "riscv64": "spike", "riscv32": "spike", "ppc64": "pseries", "ppc": "g3beige",
+    "mips": "malta", "mipsel": "malta", "mips64": "malta", "mips64el": "malta", "sparc": "SS-5", "sparc64": "sun4u",
+    "s390x": "s390-ccw-virtio", "m68k": "mcf5208evb", "loongarch64": "virt", "or1k": "or1k-sim", "alpha": "clipper",
+    "hppa": "hppa", "sh4": "shix", "microblaze": "petalogix-s3adsp1800", "xtensa": "sim",
+}  # fmt: skip
+_ALIASES = {"virtio": "virtio-net", "virtio-net-pci": "virtio-net", "virtio-net-device": "virtio-net",
+            "virtio-net-ccw": "virtio-net", "e1000-82540em": "e1000", "virtio-net-pci-non-transitional": "virtio-net",
+            "virtio-net-pci-transitional": "virtio-net"}  # fmt: skip
+
+
+@dataclass
+class Parts:
+    """The line's parts, in a profile's words where they have some."""
+
+    table: dict[str, Any]
+    left: list[str] = field(default_factory=list)
+    drives: list[dict[str, Any]] = field(default_factory=list)
+    devices: list[dict[str, Any]] = field(default_factory=list)
+    nodes: dict[str, dict[str, str]] = field(default_factory=dict)
+    chardevs: dict[str, str] = field(default_factory=dict)
+    folders: dict[str, str] = field(default_factory=dict)
+    interfaces: dict[str, str] = field(default_factory=dict)
+    screen: str = ""
+    network: bool = False
+    no_card: bool = False
+    gdb: bool = False
+
+    @property
+    def arch(self) -> str:
+        """The emulator's."""
+        return str(self.table["arch"])
+
+    @property
+    def machine(self) -> str:
+        """The machine with its options."""
+        default = _DEFAULT_MACHINES.get(self.arch, "virt")
+        return str(self.table.get("machine", default))
+
+    @machine.setter
+    def machine(self, name: str) -> None:
+        options = self.machine.partition(",")[1:]
+        self.table["machine"] = name + "".join(options)
+
+    @property
+    def machine_name(self) -> str:
+        """Without its options."""
+        return self.machine.partition(",")[0]
+
+    def machine_option(self, key: str, value: str) -> None:
+        """Add one, where it can be carried."""
+        try:
+            self.table["machine"] = models.machine(f"{self.machine},{key}={value}")
+        except ValueError as error:
+            self.leave(f"-machine {key}={value}", str(error))
+
+    def leave(self, option: str, reason: str) -> None:
+        """Note what is not carried."""
+        said = visible(option)
+        self.left.append(f"{said if len(said) <= _SHOWN else said[:_SHOWN] + '...'}: {reason}")
+
+    def checked(
+        self,
+        option: str,
+        check: Callable[[Mapping[str, models.Value]], Mapping[str, models.Value]],
+        given: dict[str, models.Value],
+        into: dict[str, Any],
+    ) -> None:
+        """Put properties where they belong, if they may be set; else name them."""
+        try:
+            into.update(check(given))
+        except ValueError as error:
+            self.leave(option, str(error))
+
+    @staticmethod
+    def value(text: str) -> models.Value:
+        """A property's value as a profile writes it."""
+        if text in {"on", "off", "true", "false", "yes", "no"}:
+            return text in {"on", "true", "yes"}
+        return int(text) if text.isdigit() and (text == "0" or not text.startswith("0")) else text
+
+    def default_card(self) -> str:
+        """The model that this machine has where nobody names one."""
+        name = self.machine_name
+        if models.is_pc(self.arch, name):
+            return "e1000e" if "q35" in name else "e1000"
+        return "virtio-net" if name.startswith(("virt", "microvm", "pseries", "s390")) or name == "spike" else "board"
+
+    def card(self, model: str | None, mac: str | None, named: dict[str, str]) -> None:
+        """Note a network card."""
+        if "nic" in self.table:
+            self.leave(f"a second network card, {model or 'the default'}", "a guest has one")
+            return
+        found = _ALIASES.get(model or "", model) or self.default_card()
+        if found not in models.NICS:
+            self.leave(f"network card {found}", f"rawtap has no such card{models.nearest(found, models.NICS)}")
+            return
+        self.table["nic"] = found
+        if mac:
+            self.table["mac"] = mac
+        named = {key: said for key, said in named.items() if key not in {"romfile", "vectors", "mq", "speed"}}
+        for key, said in named.items():
+            self.checked(
+                f"{found},{key}={said}", models.properties, {key: self.value(said)},
+                self.table.setdefault("nic_options", {}),
+            )  # fmt: skip
+        if model and model.startswith("virtio-net-"):
+            self.virtio(model)
+            kind = {"pci-non-transitional": {"disable-legacy": True}, "pci-transitional": {"disable-legacy": False}}
+            options = kind.get(model.removeprefix("virtio-net-"), {})
+            if options:
+                self.table.setdefault("nic_options", {}).update(options)
+
+    def virtio(self, model: str) -> None:
+        """Take a virtio model's ending for where virtio devices go; the first one says it."""
+        ending = model.removesuffix("-non-transitional").removesuffix("-transitional").rpartition("-")[2]
+        bus = {"device": "mmio", "pci": "pci", "ccw": "ccw"}.get(ending, "pci")
+        there = self.table.setdefault("bus", bus)
+        if there != bus:
+            self.leave(model, f'virtio devices are on one bus, here "{there}"')

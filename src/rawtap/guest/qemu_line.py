@@ -1,0 +1,380 @@
+"""A QEMU command line, as a Makefile has it, made a profile; what is not carried is named, with why. Pure.
+
+Theory of operation. A line is read as QEMU reads it (`line_words`), and each option has a handler that says in a
+profile's own words what it means: nothing of the line is passed on. A profile is checked like any other, so a line can
+ask for no more than a ``rawtap.toml`` can. Networks, consoles, screens and monitors are rawtap's own; whatever has no
+word in a profile is named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from rawtap.errors import RequestInvalid
+from rawtap.guest import models
+from rawtap.guest.hardware import Arch
+from rawtap.guest.line_devices import add_device, add_virtfs
+from rawtap.guest.line_drives import add_blockdev, add_drive, finished, image
+from rawtap.guest.line_state import Parts
+from rawtap.guest.line_words import options, pairs, program_and_words
+
+
+@dataclass(frozen=True)
+class Line:
+    """What a line says.
+
+    Attributes:
+        table: A profile's keys and values.
+        left: What is not carried: the option, and why.
+        network: Whether it has a network card on a network.
+        gdb: Whether it opens a debugger's stub.
+    """
+
+    table: dict[str, Any]
+    left: tuple[str, ...] = ()
+    network: bool = False
+    gdb: bool = False
+
+
+@dataclass
+class _Serial:
+    ports: list[str] = field(default_factory=list)
+    debugcon: str | None = None
+    nographic: bool = False
+
+
+# Done by rawtap in its own way, so nothing is lost: no word of them.
+_OURS = frozenset(
+    {
+        "accel", "enable-kvm", "no-kvm", "display", "monitor", "qmp", "qmp-pretty", "mon", "S", "nodefaults",
+        "no-user-config", "nodefconfig", "sandbox", "name", "show-cursor", "full-screen", "fullscreen", "no-frame",
+        "no-quit", "alt-grab", "ctrl-grab", "curses", "sdl", "gtk", "vnc", "spice", "k", "parallel", "audiodev",
+        "audio", "pidfile", "daemonize", "msg", "runas", "no-kvm-irqchip", "overcommit", "mem-prealloc", "realtime",
+        "chroot", "no-kvm-pit-reinjection", "tdf",
+    }
+)  # fmt: skip
+_WHY_NOT = {
+    **dict.fromkeys(("d", "D", "trace", "dfilter"), "QEMU's own log would be a file of the host's"),
+    "plugin": "it loads a program into QEMU",
+    **dict.fromkeys(("incoming", "loadvm"), "a state from elsewhere is not loaded; qemu_snapshot has rawtap's own"),
+    **dict.fromkeys(("semihosting", "semihosting-config"), "by semihosting a guest opens the host's files"),
+    **dict.fromkeys(("tpmdev", "chardev", "object"), "it is a part of the host's or of QEMU's that no profile names"),
+    **dict.fromkeys(("numa", "mem-path", "acpitable", "smbios", "uuid", "compat", "set", "readconfig", "writeconfig",
+                     "L", "option-rom", "prom-env", "set", "add-fd"), "no key of a profile says it"),
+    "no-shutdown": "a guest that powers off ends",
+    "iscsi": "a disk elsewhere is not reached",
+}  # fmt: skip
+
+
+def read(text: str) -> Line:
+    """What a line means.
+
+    Raises:
+        RequestInvalid: It cannot be read as one, with the word at which it ends.
+    """
+    arch, words = program_and_words(text)
+    if arch not in get_args(Arch):
+        raise RequestInvalid(f"there is no emulator qemu-system-{arch}", cure=f"Known: {', '.join(get_args(Arch))}")
+    parts = Parts({"arch": arch})
+    serial = _Serial()
+    for name, value in options(words):
+        _one(parts, serial, name, value)
+    _console(parts, serial)
+    finished(parts)
+    _cards_default(parts)
+    table = {key: value for key, value in parts.table.items() if value not in ((), [], {}, "")}
+    return Line(table, tuple(dict.fromkeys(parts.left)), parts.network, parts.gdb)
+
+
+def _one(parts: Parts, serial: _Serial, name: str, value: str) -> None:
+    if (handler := _HANDLERS.get(name)) is not None:
+        handler(parts, value)
+    elif name == "serial":
+        serial.ports.append(value)
+    elif name == "debugcon":
+        serial.debugcon = value
+    elif name == "nographic":
+        serial.nographic = True
+    elif name == "chardev":
+        known = pairs(value, "backend")
+        parts.chardevs[known.get("id", "")] = known.get("backend", "")
+    elif name in _WHY_NOT:
+        parts.leave(f"-{name} {value}".strip(), _WHY_NOT[name])
+    elif name not in _OURS:
+        parts.leave(f"-{name} {value}".strip(), "rawtap does not know this option")
+
+
+def _text(key: str) -> Callable[[Parts, str], None]:
+    def handler(parts: Parts, value: str) -> None:
+        parts.table[key] = value
+
+    return handler
+
+
+def _flag(key: str, value: Any) -> Callable[[Parts, str], None]:
+    def handler(parts: Parts, _: str) -> None:
+        parts.table[key] = value
+
+    return handler
+
+
+def _machine(parts: Parts, value: str) -> None:
+    said = pairs(value, "type")
+    if (name := said.pop("type", None)) is not None:
+        parts.machine = name
+    for key, option in said.items():
+        if key in {"accel", "kernel_irqchip", "kernel-irqchip", "dump-guest-core", "mem-merge"}:
+            continue
+        if re.fullmatch(r"pflash[01]", key):
+            parts.interfaces[option] = "pflash"
+        elif key == "dtb":
+            parts.table["dtb"] = option
+        else:
+            parts.machine_option(key, option)
+
+
+def _cpu(parts: Parts, value: str) -> None:
+    name, *features = value.split(",")
+    if name == "host":
+        name = "max"  # the same with KVM, and it is there without
+        features = [each for each in features if not each.startswith(("migratable", "kvm", "host-"))]
+    parts.table["cpu"] = ",".join([name, *features])
+
+
+def _memory(parts: Parts, value: str) -> None:
+    said = pairs(value, "size")
+    size = said.pop("size", "").upper().removesuffix("B")
+    if match := re.fullmatch(r"(\d+)\.(\d+)G", size):
+        size = f"{int(float(f'{match[1]}.{match[2]}') * 1024)}M"
+    parts.table["memory"] = size.removesuffix("I") if size[-1:] == "I" else size
+    if said:
+        parts.leave(f"-m {','.join(f'{key}={said[key]}' for key in said)}", "memory is not plugged in while it runs")
+
+
+def _smp(parts: Parts, value: str) -> None:
+    said = {key: int(each) for key, each in pairs(value, "cpus").items() if each.isdigit()}
+    topology = {key: each for key, each in said.items() if key in get_args(models.TopologyKey)}
+    product = topology.get("sockets", 1) * topology.get("cores", 1) * topology.get("threads", 1)
+    parts.table["smp"] = said.get("cpus", product)
+    if set(topology) - {"maxcpus"} or topology.get("maxcpus", parts.table["smp"]) != parts.table["smp"]:
+        parts.table["topology"] = topology
+
+
+def _bios(parts: Parts, value: str) -> None:
+    parts.table["bios" if value in {"default", "none"} else "firmware"] = value
+
+
+def _boot(parts: Parts, value: str) -> None:
+    said = pairs(value, "order")
+    order = said.get("once", said.get("order", ""))
+    if order:
+        parts.table["boot"] = order
+
+
+def _global(parts: Parts, value: str) -> None:
+    match = re.fullmatch(r"([^.=,]+\.[^=,]+)=(.*)", value)
+    if match is None:
+        said = pairs(value)
+        match = re.fullmatch(
+            r"(.*)=(.*)", f"{said.get('driver', '')}.{said.get('property', '')}={said.get('value', '')}"
+        )
+    if match is None:
+        return
+    parts.table.setdefault("globals", {})
+    parts.checked(f"-global {value}", models.globals_, {match[1]: parts.value(match[2])}, parts.table["globals"])
+
+
+def _rtc(parts: Parts, value: str) -> None:
+    said = pairs(value)
+    if said.get("base", "utc") != "utc":
+        parts.table["rtc"] = said["base"]
+    if said.get("clock", "host") == "vm":
+        parts.leave("-rtc clock=vm", "the guest's clock follows the host's")
+
+
+def _icount(parts: Parts, value: str) -> None:
+    shift = pairs(value, "shift").get("shift", "auto")
+    parts.table["icount"] = int(shift) if shift.isdigit() else "auto"
+
+
+def _fw_cfg(parts: Parts, value: str) -> None:
+    said = pairs(value, "name")
+    entry = {"name": said.get("name", "")}
+    entry |= {"path": said["file"]} if "file" in said else {"text": said.get("string", "")}
+    parts.table.setdefault("fw_cfg", []).append(entry)
+
+
+def _vga(parts: Parts, value: str) -> None:
+    known = {"std": "VGA", "cirrus": "cirrus-vga", "virtio": "virtio-vga", "vmware": "vmware-svga", "none": "none"}
+    if value in known:
+        parts.screen = known[value]
+    else:
+        parts.leave(f"-vga {value}", "rawtap has no such screen")
+
+
+def _usbdevice(parts: Parts, value: str) -> None:
+    known = {"tablet": "usb-tablet", "mouse": "usb-mouse", "keyboard": "usb-kbd", "wacom-tablet": "usb-wacom-tablet"}
+    parts.machine_option("usb", "on")
+    if value in known:
+        parts.devices.append({"driver": known[value]})
+    else:
+        parts.leave(f"-usbdevice {value}", "what is the host's is not lent")
+
+
+def _sound(parts: Parts, value: str) -> None:
+    known = {"ac97": "AC97", "es1370": "ES1370", "sb16": "sb16", "adlib": "adlib", "gus": "gus", "cs4231a": "cs4231a"}
+    for each in value.split(","):
+        if each == "hda":
+            parts.devices += [{"driver": "intel-hda"}, {"driver": "hda-duplex"}]
+        elif each in known:
+            parts.devices.append({"driver": known[each]})
+        elif each != "pcspk":
+            parts.leave(f"-soundhw {each}", "rawtap has no such sound card")
+
+
+def _watchdog(parts: Parts, value: str) -> None:
+    add_device(parts, value)
+
+
+def _gdb(parts: Parts, _: str) -> None:
+    parts.gdb = True
+
+
+def _network(parts: Parts, value: str) -> None:
+    """-netdev, and what -net and -nic have of one."""
+    said = pairs(value, "type")
+    parts.network = True
+    if folder := said.get("tftp"):
+        parts.table["tftp"] = folder
+    if name := said.get("bootfile"):
+        parts.table["bootfile"] = name
+    if "guestfwd" in said or "smb" in said:
+        parts.leave(f"-netdev {value}", "guestfwd and smb start programs of the host's")
+
+
+def _net(parts: Parts, value: str) -> None:
+    said = pairs(value, "type")
+    kind = said.get("type")
+    if kind == "nic":
+        parts.card(said.get("model"), said.get("macaddr"), {})
+    elif kind == "none":
+        parts.no_card = True
+    else:
+        _network(parts, value)
+
+
+def _nic(parts: Parts, value: str) -> None:
+    said = pairs(value, "type")
+    if said.get("type") == "none":
+        parts.no_card = True
+        return
+    parts.card(said.get("model"), said.get("mac") or said.get("macaddr"), {})
+    _network(parts, value)
+
+
+def _fsdev(parts: Parts, value: str) -> None:
+    said = pairs(value, "fsdriver")
+    parts.folders[said.get("id", "")] = said.get("path", "")
+
+
+def _acpi(parts: Parts, _: str) -> None:
+    parts.machine_option("acpi", "off")
+
+
+def _hpet(parts: Parts, _: str) -> None:
+    parts.machine_option("hpet", "off")
+
+
+def _usb(parts: Parts, _: str) -> None:
+    parts.machine_option("usb", "on")
+
+
+def _disk(interface: str, index: int | None = None, media: str = "disk") -> Callable[[Parts, str], None]:
+    def handler(parts: Parts, value: str) -> None:
+        parts.drives.append(image(value, interface, index, media))
+
+    return handler
+
+
+_HANDLERS: Mapping[str, Callable[[Parts, str], None]] = {
+    **dict.fromkeys(("M", "machine"), _machine),
+    "cpu": _cpu,
+    "m": _memory,
+    "smp": _smp,
+    "kernel": _text("kernel"),
+    "initrd": _text("initrd"),
+    "append": _text("bootargs"),
+    "dtb": _text("dtb"),
+    "bios": _bios,
+    "boot": _boot,
+    "global": _global,
+    "rtc": _rtc,
+    "localtime": _flag("rtc", "localtime"),
+    "icount": _icount,
+    "fw_cfg": _fw_cfg,
+    "vga": _vga,
+    "std-vga": _flag("screen", "VGA"),
+    "g": lambda _parts, _value: None,
+    "usb": _usb,
+    "usbdevice": _usbdevice,
+    "soundhw": _sound,
+    "watchdog": _watchdog,
+    "watchdog-action": lambda parts, value: parts.leave(f"-watchdog-action {value}", "a watchdog resets the guest"),
+    **dict.fromkeys(("s", "gdb"), _gdb),
+    "device": add_device,
+    "netdev": _network,
+    "net": _net,
+    "nic": _nic,
+    "fsdev": _fsdev,
+    "virtfs": add_virtfs,
+    "no-acpi": _acpi,
+    "no-hpet": _hpet,
+    "no-fd-bootchk": lambda _parts, _value: None,
+    "no-reboot": _flag("on_reset", "stop"),
+    "snapshot": _flag("overlay", True),
+    "drive": add_drive,
+    "blockdev": add_blockdev,
+    **{f"hd{letter}": _disk("ide", number) for number, letter in enumerate("abcd")},
+    "cdrom": _disk("ide", 2, "cdrom"),
+    "fda": _disk("floppy", 0),
+    "fdb": _disk("floppy", 1),
+    "sd": _disk("sd"),
+    "mtdblock": _disk("mtd"),
+    "pflash": _disk("pflash"),
+}
+
+
+def _console(parts: Parts, serial: _Serial) -> None:
+    """Which port is the console; on a PC, whether its firmware draws on the screen."""
+    silent = ("null", "none")
+    ends = [parts.chardevs.get(port.removeprefix("chardev:"), port) for port in serial.ports]
+    spoken = [number for number, end in enumerate(ends) if "stdio" in end]
+    heard = [number for number, end in enumerate(ends) if end not in silent]
+    debugged = parts.chardevs.get((serial.debugcon or "").removeprefix("chardev:"), serial.debugcon) or ""
+    if debugged and not spoken and ("stdio" in debugged or not heard) and not serial.nographic:
+        parts.table["console"] = "debugcon"
+    elif debugged and not parts.table.get("console"):
+        parts.leave(f"-debugcon {serial.debugcon}", "the console is a serial port; one port is spoken to")
+    number = next(iter([*spoken, *heard]), 0)
+    if number and "console" not in parts.table:
+        parts.table["console"] = f"serial{min(number, 3)}"
+    for other in heard:
+        if other != number:
+            parts.leave(f"-serial {serial.ports[other]}", "one port is spoken to; this one goes nowhere")
+    pc = models.is_pc(parts.arch, parts.machine_name)
+    if parts.screen:
+        parts.table["screen"] = parts.screen
+    if pc and not parts.screen and not serial.nographic:
+        parts.table["screen"] = "VGA"
+    if pc and serial.nographic:
+        parts.machine_option("graphics", "off")
+
+
+def _cards_default(parts: Parts) -> None:
+    """The card that QEMU gives where the line names none, for a boot with a network."""
+    parts.table["machine"] = parts.machine
+    if "nic" not in parts.table:
+        parts.table["nic"] = parts.default_card()

@@ -1,0 +1,57 @@
+"""Reboots, from the resets that QEMU tells of. Pure.
+
+One reboot of a PC is several resets: each processor asks for its own (Linux on q35 with two of them: five within 60
+ms), and the firmware for one more before it says anything. So a reset is another reboot only where the guest has said
+something since the one before, or where that was long ago. Resets that go on in silence are a loop of their own kind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+_TOGETHER_NS = 100_000_000
+_SILENT_NS = 3_000_000_000  # a guest that says nothing for so long has booted in silence
+_LOOP = 3  # reboots, each soon after the one before, are no restart that somebody asked for
+_SILENT_LOOP = 6  # resets, none of them together with the one before, and not a word in between
+_LOOP_NS = 20_000_000_000
+
+
+@dataclass
+class Reboots:
+    """Those of one guest, that it did itself: how many, and when the newest were, in nanoseconds."""
+
+    count: int = 0
+    times: list[int] = field(default_factory=list)
+    _last: int = 0
+    _said: int = 0  # bytes on the console by then
+    _silent: list[int] = field(default_factory=list)  # resets since it said something
+
+    def note(self, at_ns: int, said: int) -> bool:
+        """A reset of the guest's own, when the console had said so much; whether it is another reboot."""
+        gap, spoke = at_ns - self._last, said > self._said
+        first = not self._last
+        self._last, self._said = at_ns, said
+        if first or spoke:
+            self._silent.clear()
+        if first or spoke or gap >= _TOGETHER_NS:
+            self._silent.append(at_ns)
+            del self._silent[:-_SILENT_LOOP]
+        if not first and not spoke and gap < _SILENT_NS:
+            return False
+        self.count += 1
+        self.times = [*self.times[-_LOOP:], at_ns]
+        return True
+
+    @property
+    def loop(self) -> str | None:
+        """In words, if the newest came soon one after the other."""
+        return _told(self.times[-_LOOP:], _LOOP, "reboots") or _told(
+            self._silent[-_SILENT_LOOP:], _SILENT_LOOP, "resets", ", with nothing on the console in between"
+        )
+
+
+def _told(newest: list[int], enough: int, what: str, more: str = "") -> str | None:
+    if len(newest) < enough or newest[-1] - newest[0] > _LOOP_NS:
+        return None
+    seconds = (newest[-1] - newest[0]) / 1e9
+    return f"reboot loop: the last {enough} {what} within {seconds:.2g} s{more} (on x86 a triple fault is one)"

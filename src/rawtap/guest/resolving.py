@@ -1,0 +1,110 @@
+"""From a profile and a call's options to a machine that can run: every path resolved, and held against what is allowed.
+
+The one place where a profile's text becomes a file of the host's.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
+from rawtap.guest import files
+from rawtap.guest.hardware import Drive
+from rawtap.guest.paths import (
+    CONFIG_FILE,
+    PUBLIC,
+    PUBLIC_FOLDERS,
+    RVOS_KERNEL,
+    Allowed,
+    holds,
+    is_public,
+    require_lone,
+)
+from rawtap.guest.profile import BootOptions, MachineSpec, Profile, explain_validation
+
+
+def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed) -> MachineSpec:
+    """Apply a call's options and resolve every path.
+
+    Raises:
+        ProfileInvalid: An option that no machine could mean.
+        PathNotAllowed: A file that is none of the project's, none of the operator's, and of no package of firmware.
+        GuestNotFound: One that is not there, with its path.
+    """
+    keys = ("memory", "bootargs", "overlay", "on_reset")
+    changes = {key: value for key in keys if (value := getattr(options, key)) is not None}
+    try:
+        profile = replace(profile, **changes)
+    except ValidationError as error:
+        raise ProfileInvalid(
+            "the boot options are not valid", evidence=explain_validation(error), cure='memory is like "256M"'
+        ) from error
+    find = partial(_existing, allowed, root)
+    firmware = find(_firmware(root, profile.firmware), "firmware") if profile.firmware else None
+    text = options.kernel or profile.kernel
+    kernel = find(text, "kernel") if text else None
+    named = (*profile.drives, *options.extra_drives)
+    drives = [found for drive in named if (found := _found_drive(allowed, root, drive)) is not None]
+    if not (kernel or firmware or drives or profile.is_startable):
+        raise GuestNotFound(
+            "no kernel is named",
+            evidence="and no firmware, disk, loader or network boot either",
+            cure=f'Give kernel="PATH", or set it in {CONFIG_FILE}',
+        )
+    return MachineSpec(
+        profile=files.resolved(profile, find),
+        kernel=kernel,
+        drives=(*files.uefi(profile), *drives),
+        gpu=options.gpu or profile.screen not in {"", "none"},
+        firmware=firmware,
+        gdb=options.gdb,
+        initrd=_found_initrd(allowed, root, profile.initrd) if profile.initrd else None,
+    )
+
+
+def _firmware(root: Path, text: str) -> str:
+    """Firmware's path; a bare name that is not in the project is one of a package's, as it is to QEMU's -bios."""
+    if "/" in text or holds(root / text, Path.is_file):
+        return text
+    return next((str(folder / text) for folder in PUBLIC_FOLDERS if holds(folder / text, Path.is_file)), text)
+
+
+def _found_initrd(allowed: Allowed, root: Path, text: str) -> Path:
+    """The initrd's path. With a multiboot kernel QEMU takes it for a list: of files at commas, each up to a space."""
+    path = _existing(allowed, root, text, "initrd")
+    if found := re.search(r"[,\s]", str(path)):
+        raise PathNotAllowed(
+            f"the initrd {path} cannot be used",
+            evidence=f"there is {found[0]!r} in its path, where QEMU can take it for the end of a file's name",
+            cure="Rename it, or the folder",
+        )
+    return path
+
+
+def _found_drive(allowed: Allowed, root: Path, drive: Drive) -> Drive | None:
+    """The drive with its path resolved; None where it is optional and not there."""
+    try:
+        path = _existing(allowed, root, drive.path, "drive")
+    except GuestNotFound:
+        if drive.optional:
+            return None
+        raise
+    if drive.format == "qcow2":
+        require_lone(path)
+    overlay = True if is_public(path) else drive.overlay  # a package's own files stay as they are
+    return replace(drive, path=str(path), readonly=drive.readonly or drive.media == "cdrom", overlay=overlay)
+
+
+def _existing(allowed: Allowed, root: Path, text: str, what: str, *, folder: bool = False) -> Path:
+    # That it is not built is no secret: `choose` tells it of any folder, and without it an rvOS tree is no project.
+    unbuilt = text == RVOS_KERNEL and not holds(root / text, Path.is_file)
+    path = root / text if unbuilt else allowed.resolved(root, text, what)
+    if not unbuilt and holds(path, Path.is_dir if folder else Path.is_file):
+        return path
+    hint = "Install it: apt install u-boot-qemu" if path.is_relative_to(PUBLIC) else f"Build it, or name another {what}"
+    raise GuestNotFound(f"the {what} {path} is not there", cure=hint)

@@ -1,0 +1,231 @@
+"""Machines as profiles and QEMU's own lines describe them, booted: each by a guest that tells what it finds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import anyio
+import pytest
+
+from support import Account, Session, command_of, link_names, serving
+
+# A boot sector for a PC: by the BIOS it tells of each disk that it boots from, and of the one after it; then it ends
+# QEMU by isa-debug-exit, if that is there, or stands still.
+_SECTOR = """
+    .code16
+    .globl _start
+_start:
+    ljmp $0x7c0, $start2
+start2:
+    mov %cs, %ax
+    mov %ax, %ds
+    mov %dl, disk
+    mov $hello, %si
+1:  lodsb
+    test %al, %al
+    jz 2f
+    mov $0x3f8, %dx
+    out %al, %dx
+    jmp 1b
+2:  mov $0x2f8, %dx                     # the second port, where it is the console
+    mov $'2', %al
+    out %al, %dx
+    mov $0xe9, %dx
+    mov $'D', %al
+    out %al, %dx
+    mov $0xf4, %dx
+    mov $0x10, %al
+    out %al, %dx
+3:  hlt
+    jmp 3b
+disk: .byte 0
+hello: .asciz "from a sector\\n"
+    .org 510
+    .word 0xaa55
+"""
+
+EXIT = "-device isa-debug-exit,iobase=0xf4,iosize=0x04"
+
+
+def owned(user: Account, path: Path) -> Path:
+    os.chown(path, user.uid, user.gid)
+    return path
+
+
+def project(user: Account, toml: str = "") -> Path:
+    """A project's folder with that sector as a disk of 1 MiB in it, and a file that says it is one."""
+    root = owned(user, _made(user.home / "project"))
+    (root / "sector.s").write_text(_SECTOR, encoding="ascii")
+    subprocess.run(["as", "--32", "-o", root / "sector.o", root / "sector.s"], check=True)
+    link = ["ld", "-m", "elf_i386", "--oformat", "binary", "-Ttext=0", "-e", "_start", "-o", root / "disk.img"]
+    subprocess.run([*link, root / "sector.o"], check=True)
+    with (root / "disk.img").open("ab") as image:
+        image.truncate(1 << 20)
+    owned(user, root / "disk.img")
+    (root / "rawtap.toml").write_text(toml, encoding="utf-8")
+    return root
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def iso(root: Path) -> Path:
+    """An ISO that starts with that sector (El Torito, without emulation of a disk)."""
+    tree = _made(root / "tree")
+    (tree / "boot.bin").write_bytes((root / "disk.img").read_bytes()[:2048])
+    path = root / "boot.iso"
+    made = ["xorriso", "-as", "mkisofs", "-quiet", "-o", path, "-b", "boot.bin", "-no-emul-boot"]
+    subprocess.run([*made, "-boot-load-size", "4", tree], check=True, capture_output=True)
+    return path
+
+
+async def said(session: Session, root: Path, words: str = "from a sector", **arguments: object) -> str:
+    """What the console of a boot shows up to those words."""
+    await session.call("qemu_boot", **{"project_root": str(root), "timeout": 0} | arguments)
+    answer = await session.call("qemu_read", wait_for=words, timeout=60)
+    assert answer["matched"], answer
+    return str(answer["output"])
+
+
+@pytest.mark.parametrize(
+    ("interface", "machine"),
+    [("ide", "pc"), ("ide", "q35"), ("ahci", "pc"), ("virtio", "q35"), ("nvme", "q35"), ("scsi", "pc"), ("usb", "q35"),
+     ("floppy", "pc"), ("sd", "pc")],
+)  # fmt: skip
+def test_a_pc_boots_from_a_disk_on_whatever_it_is_and_the_sector_is_on_the_serial_console(
+    user: Account, interface: str, machine: str
+) -> None:
+    root = project(user, f'arch = "x86_64"\nmachine = "{machine}"\noverlay = true\n')
+    drive = {"path": "disk.img", "interface": interface}
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            assert "SeaBIOS" in await said(session, root, overrides={"drives": [drive]})
+
+    anyio.run(scenario)
+
+
+def test_a_pc_boots_from_an_iso_alone(user: Account) -> None:
+    root = project(user, 'arch = "x86_64"\nmachine = "pc"\n')
+    iso(root)
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await said(session, root, qemu_command="qemu-system-x86_64 -cdrom boot.iso -nographic -boot d")
+
+    anyio.run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("ports", "words"),
+    [("-serial null -serial stdio", "2"), ("-debugcon stdio", "D"), ("-serial mon:stdio", "from a sector")],
+)
+def test_a_line_says_which_port_is_the_console_and_a_guest_that_ends_by_its_own_device_tells_its_code(
+    user: Account, ports: str, words: str
+) -> None:
+    root = project(user)
+    line = f"qemu-system-i386 -drive file=disk.img,format=raw,snapshot=on -m 64 {EXIT} -display gtk {ports}"
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            booted = await session.call("qemu_boot", project_root=str(root), qemu_command=line, timeout=0)
+            assert booted["warnings"] == []
+            assert 'memory = "64"' in booted["rawtap_toml"]
+            answer = await session.call("qemu_read", wait_for=words, timeout=60)
+            assert answer["matched"], answer
+            ended = await session.call("qemu_shutdown", timeout=10)
+            assert ended["exit_code"] == 0x10 << 1 | 1
+
+    anyio.run(scenario)
+
+
+def test_a_line_on_the_bridge_has_the_card_that_it_names_and_what_is_not_carried_is_told(user: Account) -> None:
+    root = project(user, 'bridge = "lines-br0"\n')
+    line = (
+        "qemu-system-x86_64 -M q35 -drive file=disk.img,format=raw,if=virtio -snapshot -nographic -D log.txt "
+        "-netdev user,id=n -device rtl8139,netdev=n,mac=52:54:00:aa:bb:cc"
+    )
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            booted = await session.call("qemu_boot", project_root=str(root), qemu_command=line, network=True, timeout=0)
+            assert booted["network"]["mac"] == "52:54:00:aa:bb:cc"
+            assert booted["network"]["bridge"] == "lines-br0"
+            assert booted["warnings"] == ["not carried: -D log.txt: QEMU's own log would be a file of the host's"]
+            assert '"driver": "rtl8139"' in command_of(booted["pid"])
+            (row,) = (await session.call("qemu_status"))["guests"]
+            assert "only a virtio card" in row["card"]["unknown"]["free"]
+
+    anyio.run(scenario)
+    assert link_names() == set()
+
+
+def test_a_line_gets_no_file_that_a_project_would_not_get(user: Account) -> None:
+    root = project(user)
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            for word in ("-hda /etc/shadow", "-kernel /etc/shadow", "-bios ../secret", "-dtb /etc/passwd",
+                         "-device loader,file=/etc/passwd,addr=0", "-fw_cfg name=opt/a,file=/etc/passwd",
+                         "-virtfs local,path=/etc,mount_tag=a", "-netdev user,id=n,tftp=/etc"):  # fmt: skip
+                line = f"qemu-system-x86_64 -hda disk.img {word}"
+                failed = await session.refused("qemu_boot", project_root=str(root), qemu_command=line)
+                assert failed.code == "guest.path_not_allowed", word
+            line = "qemu-system-x86_64 -hda hosts"
+            failed = await session.refused("qemu_boot", project_root="/etc", qemu_command=line)
+            assert failed.code == "guest.path_not_allowed"
+
+    anyio.run(scenario)
+
+
+@pytest.mark.parametrize("network", [True, "user"])
+def test_a_pc_boots_from_the_network_with_the_file_that_the_project_names(user: Account, network: object) -> None:
+    root = project(
+        user,
+        'arch = "x86_64"\nmachine = "pc"\nmemory = "64M"\nboot = "n"\nnic = "e1000"\ntftp = "boot"\n'
+        'bootfile = { bios = "hello.ipxe", uefi-x86_64 = "other.efi" }\nprompt = "iPXE> "\n',
+    )
+    script = "#!ipxe\necho fetched from ${next-server}\nshell\n"
+    (_made(root / "boot") / "hello.ipxe").write_text(script, encoding="ascii")
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            booted = await session.call(
+                "qemu_boot", project_root=str(root), network=network, capture=True, capture_filter="udp port 69"
+            )
+            assert booted["prompt_seen"], booted
+            assert "fetched from 10.0.2.2" in booted["console"]
+            assert (await session.call("qemu_pcap_stop"))["packets"] >= 1
+
+    anyio.run(scenario)
+
+
+def test_uefi_starts_its_shell_and_keeps_its_variables_to_the_guest(user: Account) -> None:
+    root = project(user, 'arch = "x86_64"\nmachine = "q35"\nuefi = true\nmemory = "128M"\n')
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await said(session, root, "UEFI Interactive Shell")
+            kept = await session.call("qemu_snapshot", action="save", tag="shell")
+            assert [each["tag"] for each in kept["snapshots"]] == ["shell"]
+
+    before = Path("/usr/share/OVMF/OVMF_VARS_4M.fd").read_bytes()
+    anyio.run(scenario)
+    assert Path("/usr/share/OVMF/OVMF_VARS_4M.fd").read_bytes() == before
+
+
+def test_a_machine_with_nothing_to_start_from_is_refused(user: Account) -> None:
+    root = project(user)
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            failed = await session.refused("qemu_boot", project_root=str(root))
+            assert failed.code == "guest.not_found"
+            failed = await session.refused("qemu_boot", project_root=str(root), overrides={"nic": "e100"})
+            assert "did you mean 'e1000'" in str(failed)
+
+    anyio.run(scenario)

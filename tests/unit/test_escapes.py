@@ -1,0 +1,79 @@
+"""Control sequences are taken out of a console's stream as it comes, and hide nothing."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rawtap.guest.escapes import Plain
+
+modest = settings(max_examples=150, deadline=None, database=None)
+SEQUENCES = [
+    b"\x1b[01;32m",
+    b"\x1b[?2004h",
+    b"\x1b[6n",
+    b"\x1b]0;title\x07",
+    b"\x1bP1$r\x1b\\",
+    b"\x1b(B",
+    b"\x1b7",
+    b"\x1b[K",
+]
+
+
+@pytest.mark.parametrize("sequence", SEQUENCES)
+def test_a_sequence_is_taken_out_however_it_is_cut_in_pieces(sequence: bytes) -> None:
+    for cut in range(len(sequence) + 1):
+        plain = Plain()
+        assert plain.feed(b"a" + sequence[:cut]) + plain.feed(sequence[cut:] + b"b") == b"ab"
+        assert (plain.given, plain.marked_at) == (2, 1)
+
+
+@modest
+@given(st.lists(st.sampled_from([*SEQUENCES, b"text", b"\r\n", b"# "]), max_size=20), st.data())
+def test_whatever_is_cut_where_the_text_is_the_same(parts: list[bytes], data: st.DataObject) -> None:
+    stream = b"".join(parts)
+    whole = Plain().feed(stream)
+    plain, got = Plain(), b""
+    while stream:
+        size = data.draw(st.integers(1, len(stream)))
+        got, stream = got + plain.feed(stream[:size]), stream[size:]
+    assert got == whole
+    assert b"\x1b" not in whole
+
+
+@modest
+@given(st.binary(max_size=200))
+def test_no_stream_of_bytes_leaves_an_escape_or_breaks_it(raw: bytes) -> None:
+    plain = Plain()
+    text = b"".join(plain.feed(bytes([byte])) for byte in raw)
+    assert b"\x1b" not in text
+    assert len(text) == plain.given
+
+
+@pytest.mark.parametrize("opening", [b"\x1b]0;", b"\x1bP", b"\x1b_"])
+def test_a_string_that_never_ends_hides_no_line(opening: bytes) -> None:
+    assert b"panic: real\n" in Plain().feed(opening + b"x\r\npanic: real\r\n").replace(b"\r", b"")
+    plain = Plain()
+    got = b"".join(plain.feed(b"y" * 1000) for _ in range(1)) + plain.feed(opening) + plain.feed(b"z" * 5000)
+    assert got.endswith(b"z" * 5000)
+
+
+def test_a_cursor_that_is_put_on_another_line_begins_one() -> None:
+    assert Plain().feed(b"GNU GRUB\x1b[3;1Hgrub> ") == b"GNU GRUB\ngrub> "
+    assert Plain().feed(b"\x1b[H\x1b[Jlogin: ") == b"login: "
+
+
+def test_a_carriage_return_at_the_start_of_a_line_is_no_text() -> None:
+    plain = Plain()
+    assert (
+        plain.feed(b"\x1b[?2004l\rout\n\rnext\n") + plain.feed(b"\rlast\r\n50%\r60%") == b"out\nnext\nlast\r\n50%\r60%"
+    )
+
+
+def test_a_sign_is_kept_apart_with_its_place_and_its_echo_is_text() -> None:
+    plain = Plain()
+    echo = b"printf '\\033]rawtap;a1\\007'\r\n"
+    assert plain.feed(echo + b"\x1b]rawtap;a1\x07out\x1b]rawtap;a1;0\x07") == echo + b"out"
+    assert [(each.text, each.at) for each in plain.signs] == [("a1", len(echo)), ("a1;0", len(echo) + 3)]
+    assert plain.marked_at == -1

@@ -1,0 +1,251 @@
+"""A QEMU line becomes a profile, or says what of it does not: nothing of it is passed on unread."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rawtap.errors import ProfileInvalid, RequestInvalid
+from rawtap.guest.choosing import as_toml, chosen
+from rawtap.guest.qemu_line import Line, read
+
+
+def table_of(line: str) -> dict[str, Any]:
+    """What a line says, carried whole, as the file that it can be kept in; it is a valid profile."""
+    found = read(line)
+    assert found.left == ()
+    chosen(Path("/"), None, found, {})
+    return tomllib.loads(as_toml(found.table))
+
+
+def left_of(line: str) -> str:
+    return "; ".join(read(line).left)
+
+
+def test_a_teaching_kernel_of_risc_v_is_carried_with_its_place_and_its_default() -> None:
+    line = (
+        "qemu-system-riscv64 -machine virt -bios none -kernel kernel/kernel -m 128M -smp 3 -nographic "
+        "-global virtio-mmio.force-legacy=false -drive file=fs.img,if=none,format=raw,id=x0 "
+        "-device virtio-blk-device,drive=x0,bus=virtio-mmio-bus.0 "
+        "-netdev user,id=net0,hostfwd=udp::26999-:2000 -object filter-dump,id=net0,netdev=net0,file=packets.pcap "
+        "-device e1000,netdev=net0,bus=pcie.0"
+    )
+    found = read(line)
+    assert found.network
+    assert [each.partition(":")[0] for each in found.left] == [
+        "-object filter-dump,id=net0,netdev=net0,file=packets.pcap"
+    ]
+    assert found.table == {
+        "arch": "riscv64",
+        "machine": "virt",
+        "bios": "none",
+        "kernel": "kernel/kernel",
+        "memory": "128M",
+        "smp": 3,
+        "globals": {"virtio-mmio.force-legacy": False},
+        "bus": "mmio",
+        "nic": "e1000",
+        "nic_options": {"bus": "pcie.0"},
+        "drives": [{"path": "fs.img", "interface": "virtio", "format": "raw", "options": {"bus": "virtio-mmio-bus.0"}}],
+    }
+
+
+def test_ide_drives_are_in_the_order_of_their_numbers_and_a_pc_has_its_screen() -> None:
+    line = (
+        "qemu-system-i386 -serial mon:stdio -drive file=fs.img,index=1,media=disk,format=raw "
+        "-drive file=xv6.img,index=0,media=disk,format=raw -smp 2 -m 512"
+    )
+    said = table_of(line)
+    assert [each["path"] for each in said["drives"]] == ["xv6.img", "fs.img"]
+    assert (said["screen"], said["nic"], said["machine"]) == ("VGA", "e1000", "pc")
+    assert table_of(line.replace("-serial mon:stdio", "-nographic"))["machine"] == "pc,graphics=off"
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        ("-M q35,accel=kvm:tcg,smm=off", "machine", "q35,smm=off"),
+        ("-machine type=q35", "machine", "q35"),
+        ("-usb", "machine", "pc,usb=on"),
+        ("-cpu qemu64,+avx,-sse", "cpu", "qemu64,+avx,-sse"),
+        ("-cpu host", "cpu", "max"),
+        ("-m size=1g", "memory", "1G"),
+        ("-m 1.5G", "memory", "1536M"),
+        ("-smp cpus=4,cores=2,threads=2", "topology", {"cores": 2, "threads": 2}),
+        ("-smp 4,maxcpus=4", "smp", 4),
+        ("--append 'root=/dev/sda console=ttyS0'", "bootargs", "root=/dev/sda console=ttyS0"),
+        ("-initrd initrd.gz", "initrd", "initrd.gz"),
+        ("-bios OVMF.fd", "firmware", "OVMF.fd"),
+        ("-boot d", "boot", "d"),
+        ("-boot order=nc,menu=on", "boot", "nc"),
+        ("-snapshot", "overlay", True),
+        ("-rtc base=localtime", "rtc", "localtime"),
+        ("-icount shift=7", "icount", 7),
+        ("-dtb a.dtb", "dtb", "a.dtb"),
+        ("-serial null -serial stdio", "console", "serial1"),
+        ("-debugcon stdio", "console", "debugcon"),
+        ("-nic user,model=rtl8139,mac=52:54:00:12:34:56", "mac", "52:54:00:12:34:56"),
+        ("-net nic,model=ne2k_pci -net user", "nic", "ne2k_pci"),
+        ("-device virtio-net-pci,netdev=n -netdev user,id=n", "nic", "virtio-net"),
+        ("-netdev user,id=n,tftp=boot,bootfile=/a.0 -device e1000,netdev=n", "tftp", "boot"),
+        ("-device isa-debug-exit,iobase=0xf4,iosize=0x04", "devices", [
+            {"driver": "isa-debug-exit", "iobase": "0xf4", "iosize": "0x04"}]),
+        ('-device \'{"driver":"isa-debug-exit","iobase":244}\'', "devices", [
+            {"driver": "isa-debug-exit", "iobase": 244}]),
+        ("-usbdevice tablet", "devices", [{"driver": "usb-tablet"}]),
+        ("-device loader,file=a.bin,addr=0x80000000,cpu-num=0", "loaders", [
+            {"path": "a.bin", "address": 0x80000000, "cpu": 0}]),
+        ("-fw_cfg name=opt/a,string=b", "fw_cfg", [{"name": "opt/a", "text": "b"}]),
+        ("-virtfs local,path=src,mount_tag=host,security_model=none", "shares", [{"path": "src", "tag": "host"}]),
+        ("-global driver=a,property=b,value=7", "globals", {"a.b": 7}),
+        ("-vga none", "screen", "none"),
+    ],
+)  # fmt: skip
+def test_an_option_is_carried_in_a_profiles_own_words(words: str, key: str, value: object) -> None:
+    assert table_of(f"qemu-system-x86_64 -kernel k {words}")[key] == value
+
+
+@pytest.mark.parametrize(
+    ("words", "drive"),
+    [
+        ("-hda a.img", {"path": "a.img", "interface": "ide"}),
+        ("a.img", {"path": "a.img", "interface": "ide"}),
+        ("-hdb a.qcow2", {"path": "a.qcow2", "interface": "ide", "format": "qcow2",
+                          "options": {"bus": "ide.0", "unit": 1}}),
+        ("-cdrom a.iso", {"path": "a.iso", "interface": "ide", "media": "cdrom",
+                          "options": {"bus": "ide.1", "unit": 0}}),
+        ("-fda a.img", {"path": "a.img", "interface": "floppy"}),
+        ("-pflash a.fd", {"path": "a.fd", "interface": "pflash"}),
+        ("-drive if=pflash,format=raw,readonly=on,file=a.fd",
+         {"path": "a.fd", "interface": "pflash", "format": "raw", "readonly": True}),
+        ("-drive file=a.img,if=virtio,format=raw,cache=none,snapshot=on",
+         {"path": "a.img", "interface": "virtio", "format": "raw", "overlay": True}),
+        ("-drive id=d,file=a.img,format=raw,if=none -device nvme,drive=d,serial=x",
+         {"path": "a.img", "interface": "nvme", "format": "raw", "serial": "x"}),
+        ("-drive id=d,file=a.img,format=raw,if=none -device ahci,id=ahci -device ide-hd,drive=d,bus=ahci.0",
+         {"path": "a.img", "interface": "ide", "format": "raw", "options": {"bus": "ahci.0"}}),
+        ("-drive id=d,file=a.img,format=raw,if=none -device usb-storage,drive=d",
+         {"path": "a.img", "interface": "usb", "format": "raw"}),
+        ("-drive id=d,file=a.iso,format=raw,if=none -device virtio-scsi-pci -device scsi-cd,drive=d",
+         {"path": "a.iso", "interface": "scsi", "format": "raw", "media": "cdrom"}),
+        ("-blockdev driver=file,filename=a.img,node-name=f -blockdev driver=raw,file=f,node-name=d "
+         "-device virtio-blk-pci,drive=d", {"path": "a.img", "interface": "virtio", "format": "raw"}),
+        ('-blockdev \'{"driver":"qcow2","node-name":"d","file":{"driver":"file","filename":"a,b.img"}}\' '
+         "-device virtio-blk-pci,drive=d", {"path": "a,b.img", "interface": "virtio", "format": "qcow2"}),
+        ("-drive file=a,,b.img,if=virtio,format=raw", {"path": "a,b.img", "interface": "virtio", "format": "raw"}),
+    ],
+)  # fmt: skip
+def test_a_drive_is_carried_with_what_the_guest_finds_it_on(words: str, drive: dict[str, Any]) -> None:
+    assert table_of(f"qemu-system-x86_64 {words}")["drives"] == [drive]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "-device vfio-pci,host=01:00.0",
+        "-device usb-host,vendorid=1",
+        "-device vhost-vsock-pci,guest-cid=3",
+        "-drive file=fat:rw:/etc,format=raw",
+        "-drive file=nbd://elsewhere/x,format=raw",
+        "-drive file=a.vmdk,format=vmdk",
+        "-incoming exec:reboot",
+        "-plugin x.so",
+        "-semihosting",
+        "-D /etc/passwd -d int",
+        "-chardev-of-my-own x",
+        "-netdev user,id=n,guestfwd=tcp:1.2.3.4:5-cmd:reboot",
+        "-smbios type=1,serial=x",
+        "-machine pc,dumpdtb=/tmp/x",
+        "-global virtio-net-pci.romfile=/etc/passwd",
+        "-device qemu-xhci,romfile=/etc/passwd",
+        "-object memory-backend-file,id=m,size=1G,mem-path=/dev/shm/x",
+        "-serial stdio -serial tcp::4444,server",
+        "-device e1000,netdev=a -device e1000,netdev=b",
+    ],
+)
+def test_what_is_not_carried_is_named_with_its_reason_and_reaches_nothing(words: str) -> None:
+    found = read(f"qemu-system-x86_64 -kernel k {words}")
+    assert found.left
+    assert all(": " in each for each in found.left)
+    for word in ("/etc/passwd", "mem-path", "exec", "cmd", "elsewhere", "01:00", "fat:", "dumpdtb", "x.so"):
+        assert word not in as_toml(found.table)
+    chosen(Path("/"), None, found, {})
+
+
+def test_a_makefiles_words_around_it_are_passed_over() -> None:
+    text = "gcc -o k k.c\nsudo timeout -s KILL 9 qemu-system-riscv64 -M virt \\\n  -kernel k 2>&1 | tee log\n"
+    assert table_of(text) == {"arch": "riscv64", "machine": "virt", "kernel": "k", "nic": "virtio-net"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("echo hello", "no word like qemu-system-riscv64"),
+        ("qemu-system-z80 -kernel k", "no emulator qemu-system-z80"),
+        ("qemu-system-x86_64 -kernel 'k", "closing quotation"),
+        ("qemu-system-x86_64 -kernel $(KERNEL)", "holds a variable"),
+        ("qemu-system-x86_64 " + "-usb " * 4000, "more than 16384"),
+        ("qemu-system-x86_64 -device '{\"driver\":'", "is no JSON"),
+    ],
+)
+def test_what_is_no_line_is_refused_with_the_word_at_which_it_ends(text: str, words: str) -> None:
+    with pytest.raises(RequestInvalid, match=words):
+        read(text)
+
+
+def test_a_debuggers_stub_is_opened_where_the_line_opens_one() -> None:
+    assert read("qemu-system-x86_64 -kernel k -s -S").gdb
+    assert not read("qemu-system-x86_64 -kernel k -S").gdb
+
+
+def test_overrides_win_over_the_line_and_the_line_over_the_projects_machine(tmp_path: Path) -> None:
+    (tmp_path / "rawtap.toml").write_text('memory = "1G"\nprompt = "$ "\ncpu = "max"\n', encoding="utf-8")
+    line = read("qemu-system-riscv64 -M virt -m 64M -kernel k")
+    _, profile = chosen(tmp_path, None, line, {"smp": 4})
+    assert (profile.memory, profile.prompt, profile.cpu, profile.smp) == ("64M", "$ ", None, 4)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"memroy": "1G"}, "did you mean 'memory'"),
+        ({"memory": "lots"}, 'it is like "256M"'),
+        ({"nic": "e100"}, "did you mean 'e1000'"),
+        ({"devices": [{"driver": "virtio-rng-pc"}]}, "did you mean 'virtio-rng-pci'"),
+        ({"machine": "virt,gic-verson=3"}, "did you mean 'gic-version'"),
+        ({"drives": [{"path": "a", "interface": "sata"}]}, "interface: "),
+    ],
+)
+def test_a_wrong_key_or_value_is_told_with_the_nearest_right_one(
+    tmp_path: Path, overrides: dict[str, Any], words: str
+) -> None:
+    (tmp_path / "rawtap.toml").write_text("", encoding="utf-8")
+    with pytest.raises(ProfileInvalid) as raised:
+        chosen(tmp_path, None, None, overrides)
+    assert words in raised.value.evidence
+    assert "pattern" not in raised.value.evidence
+
+
+_KNOWN = """-m -drive -device -netdev -nic -serial -machine -cpu -smp -append -usb -s -S -global -fw_cfg -boot
+-blockdev file=a,if=none,id=d virtio-blk-pci,drive=d {} {"driver":1} user,id=n e1000 , = =, a=b,,c ,,, - -- virt q35
+-virtfs -fsdev -icount -rtc -vga -net -object -hda loader,file=x,addr=zz 1.5G name=opt/x,string= none"""
+_words = st.lists(
+    st.sampled_from(_KNOWN.split()) | st.text(max_size=12),
+    max_size=14,
+)
+
+
+@settings(max_examples=500, deadline=None, database=None)
+@given(_words, st.sampled_from(["x86_64", "riscv64", "aarch64", "mips"]))
+def test_no_line_breaks_the_reader_and_none_gets_past_a_profiles_checks(words: list[str], arch: str) -> None:
+    try:
+        found: Line = read(" ".join([f"qemu-system-{arch}", *words]))
+        chosen(Path("/"), None, found, {})
+    except (RequestInvalid, ProfileInvalid):
+        return
+    assert tomllib.loads(as_toml(found.table)) == found.table
