@@ -13,7 +13,7 @@ import tangled
 
 import rawtap
 
-TYPES = sorted(Path(rawtap.__file__).parent.joinpath("packets").rglob("*.pxd"))
+TYPES = [each for each in Path(rawtap.__file__).parent.rglob("*.pxd") if each.with_suffix(".py").exists()]
 
 EXPLAIN = """
 import dataclasses, json, sys
@@ -25,8 +25,8 @@ for name in sys.argv[1:]:
     file = reader.open_file(Path(name), "")
     examiner, until = explain.Examiner(file.link_type), 0
     while packets := file.take(1000):
-        for number, at, _, length, data in packets:
-            examiner.add(number, at, length, data)
+        for number, at, _, length, data, origin in packets:
+            examiner.add(number, at, length, data, origin)
             until = max(until, at)
     print(json.dumps(dataclasses.asdict(examiner.result(until))))
 """
