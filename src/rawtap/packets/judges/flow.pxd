@@ -90,6 +90,7 @@ cdef class Connection:
     cdef readonly bytes sample
     cdef readonly long long length
     cdef public object asked
+    cdef public Side asker
     cdef public object round_trip
     cdef public long long last_at
     cdef public object whole
