@@ -57,3 +57,15 @@ def test_every_module_that_is_chosen_has_tests_that_are_there() -> None:
     for module in {*mutate.CHOSEN, *mutate.JUDGES}:
         assert mutate.judges(module), module
         assert all((mutate.ROOT / each).exists() for each in mutate.judges(module)), module
+
+
+def test_what_is_compiled_from_python_is_read_as_python_and_put_back(tmp_path: Path) -> None:
+    below = tmp_path / "packets"
+    below.mkdir()
+    both, alone = below / "headers.cpython-311.so", below / "_sums.cpython-311.so"
+    for each in (both, alone, below / "headers.py"):
+        each.write_text(each.name)
+    with mutate.interpreted(tmp_path):
+        assert not both.exists()
+        assert alone.exists()
+    assert both.read_text() == both.name

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, nonecheck=True
 """Where reading a frame ended, and why: bytes not captured are one thing, bytes never sent another."""
 
 from __future__ import annotations
@@ -29,6 +30,16 @@ class Stopped(Exception):
     def __init__(self, what: str, at: int, says: str) -> None:
         super().__init__(says)
         self.stop = Stop(what, at, says)
+
+
+def word(data: bytes, at: int) -> int:
+    """The number in two bytes, the greater first."""
+    return data[at] << 8 | data[at + 1]
+
+
+def double_word(data: bytes, at: int) -> int:
+    """The number in four bytes, the greatest first."""
+    return word(data, at) << 16 | word(data, at + 2)
 
 
 def need(data: bytes, at: int, size: int, end: int, name: str, what: str) -> None:

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, nonecheck=True
 """What was asked and answered in a capture: requests by keys of their own, and what became of them."""
 
 from __future__ import annotations

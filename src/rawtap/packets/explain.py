@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, nonecheck=True
 """What is wrong in a capture: each packet is shown to the judges in its order, and they say in the end what they found.
 
 A finding rests on what the capture holds. What the capture can't hold is no finding: an answer that its filter hides,
@@ -79,7 +80,6 @@ class Examiner:
         self._connections = ConnectionJudge(self._findings, self._connection_passes)
         # Each packet is shown to the first two, who say what is wrong with it alone, and then to whom it concerns.
         self._by_transport: dict[type, tuple[Judge, ...]] = {
-            Tcp: (self._connections,),
             Udp: (self._leases, self._names, self._unread),
             Icmp: (self._echoes,),
             Igmp: (),
@@ -94,12 +94,15 @@ class Examiner:
         packet = Packet(number, time_ns, parse(data, length, link_type))
         if self._journeys and origin and not self._journeys.see(packet, origin):
             return
-        frame = packet.frame
+        ip, transport = packet.frame.ip, packet.frame.transport
         self._frames.see(packet)
         self._neighbors.see(packet)
-        for judge in self._by_transport.get(type(frame.transport), (self._unread,)):
-            judge.see(packet)
-        if frame.ip is not None and frame.ip.fragment is not None:
+        if isinstance(transport, Tcp):
+            self._connections.see(packet)
+        else:
+            for judge in self._by_transport.get(type(transport), (self._unread,)):
+                judge.see(packet)
+        if ip is not None and ip.fragment is not None:
             self._fragments.see(packet)
 
     def result(self, until_ns: int, lost: int = 0) -> Verdict:

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, nonecheck=True
 """What is found wrong in a capture: values, and their bounded collection, ordered by cause.
 
 Theory of operation. A finding says which host is at fault, what was found, what was expected and by which rule. What is
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from rawtap.packets.headers import Frame
 from rawtap.untrusted import visible
@@ -30,7 +30,8 @@ _BLAMED = 100_000  # packets in which something is wrong
 _SUSPECTS = 40  # of one finding
 
 
-class Packet(NamedTuple):
+@dataclass
+class Packet:
     """A packet of the capture: its number in it, nanoseconds since the epoch, and its headers."""
 
     number: int

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, nonecheck=True
 """A frame's headers as small values, read in microseconds: bytes in, no byte string makes it raise.
 
 Addresses stay bytes, offsets count from the frame's first byte. What is malformed is noted in `problems`, with a
@@ -10,11 +11,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from rawtap.packets import transport
-from rawtap.packets.bounds import TRUNCATED, Stop, Stopped, need
+from rawtap.packets.bounds import TRUNCATED, Stop, Stopped, need, word
 from rawtap.packets.transport import ICMP, ICMP6, IGMP, TCP, UDP, Application, Transport
 
 ETHERNET, RAW_BSD, RAW, COOKED, COOKED2, RAW_IPV4, RAW_IPV6 = 1, 12, 101, 113, 276, 228, 229
@@ -28,15 +29,14 @@ _TAGS = 4
 _EXTENSIONS = 16
 _ARP_KIND = struct.Struct("!HHBBH")
 _ARP = struct.Struct("!6s4s6s4s")
-_IPV4 = struct.Struct("!BBHHHBBH4s4s")
-_IPV6 = struct.Struct("!IHBB16s16s")
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _AH, _NONE, _DESTINATION, _MOBILITY = 0, 43, 44, 51, 59, 60, 135
 _HOME_ADDRESS = 201
 _SOURCE_ROUTES = {131, 137}  # loose, strict
 _FAMILIES = {2: IPV4, 10: IPV6, 24: IPV6, 28: IPV6, 30: IPV6}  # each system has an AF_INET6 of its own
 
 
-class Ethernet(NamedTuple):
+@dataclass
+class Ethernet:
     """An Ethernet header. `tags` are the VLAN tags' numbers, `kind` the type of what follows at `payload`, which
     for a frame with a length is that of its SNAP header or None; `stated` is that length, None for none."""
 
@@ -81,7 +81,8 @@ class Fragment(NamedTuple):
     more: bool
 
 
-class Ip(NamedTuple):
+@dataclass
+class Ip:
     """An IPv4 or IPv6 header with what extends it.
 
     `protocol` is at `payload`; the packet ends at `end` on the wire, and at `stated_end` by its own word. `fragment`
@@ -106,7 +107,7 @@ class Ip(NamedTuple):
     ends: tuple[bytes, bytes] | None
 
 
-@dataclass(slots=True)
+@dataclass
 class Frame:
     """A frame of `length` bytes on the wire, of which `data` were captured, and what could be read of it."""
 
@@ -153,17 +154,20 @@ def parse(data: bytes, length: int, link_type: int) -> Frame:
 def _ethernet(frame: Frame) -> None:
     data, end = frame.data, frame.length
     need(data, 0, 14, end, "Ethernet header", "ethernet.header")
-    kind: int | None
-    kind, at, tags = _untagged(frame, data[12] << 8 | data[13], 14)
+    tags: tuple[int, ...] = ()
+    number, at = word(data, 12), 14
+    if number in {VLAN, QINQ}:
+        number, at, tags = _untagged(frame, number, at)
+    kind: int | None = number
     stated = None
-    if kind < _LENGTHS:
-        stated, kind = kind, None
+    if number < _LENGTHS:
+        stated, kind = number, None
         if stated > end - at:
             says = f"802.3 length of {stated}, but {end - at} bytes follow"
             frame.problems.append(Stop("ethernet.length", at - 2, says))
         frame.end = min(end, at + stated)
         if data[at : at + 6] == _SNAP and at + 8 <= min(frame.end, len(data)):
-            kind = data[at + 6] << 8 | data[at + 7]
+            kind = word(data, at + 6)
             at += 8
     frame.link = Ethernet(0, data[:6], data[6:12], tags, kind, at, stated)
     _network(frame, kind, at)
@@ -175,8 +179,8 @@ def _untagged(frame: Frame, kind: int, at: int) -> tuple[int, int, tuple[int, ..
     tags: tuple[int, ...] = ()
     while kind in {VLAN, QINQ} and len(tags) < _TAGS:
         need(data, at, 4, frame.length, "VLAN tag", "ethernet.tag")
-        tags += ((data[at] << 8 | data[at + 1]) & 0xFFF,)
-        kind = data[at + 2] << 8 | data[at + 3]
+        tags += (word(data, at) & 0xFFF,)
+        kind = word(data, at + 2)
         at += 4
     return kind, at, tags
 
@@ -267,7 +271,8 @@ def _arp(frame: Frame, at: int) -> None:
 def _ipv4(frame: Frame, at: int) -> Ip:
     data, room = frame.data, frame.end - at
     need(data, at, 20, frame.end, "IPv4 header", "ip.header")
-    first, _, total, number, bits, ttl, protocol, checksum, source, destination = _IPV4.unpack_from(data, at)
+    first, total, bits = data[at], word(data, at + 2), word(data, at + 6)
+    source, destination = data[at + 12 : at + 16], data[at + 16 : at + 20]
     if first >> 4 != 4:
         raise Stopped("ip.version", at, f"IP version {first >> 4} in a frame of IPv4")
     size = (first & 15) << 2
@@ -286,10 +291,11 @@ def _ipv4(frame: Frame, at: int) -> Ip:
     if size > 20:
         need(data, at, size, end, "IPv4 options", "ip.header_length")
         last = _source_routed(frame, at + 20, at + size) or destination
+    number = word(data, at + 4)
     fragment = Fragment(number, (bits & 0x1FFF) << 3, bool(bits & 0x2000)) if bits & 0x3FFF else None
     return Ip(
-        at, 4, at + size, end, at + total, ttl, protocol, source, destination, fragment, number, checksum,
-        length_is_zero, (source, last),
+        at, 4, at + size, end, at + total, data[at + 8], data[at + 9], source, destination, fragment, number,
+        word(data, at + 10), length_is_zero, (source, last),
     )  # fmt: skip
 
 
@@ -314,9 +320,10 @@ def _source_routed(frame: Frame, at: int, end: int) -> bytes | None:
 def _ipv6(frame: Frame, at: int) -> Ip:
     data, room = frame.data, frame.end - at
     need(data, at, 40, frame.end, "IPv6 header", "ip.header")
-    first, stated, following, ttl, source, destination = _IPV6.unpack_from(data, at)
-    if first >> 28 != 6:
-        raise Stopped("ip.version", at, f"IP version {first >> 28} in a frame of IPv6")
+    version, stated, following, ttl = data[at] >> 4, word(data, at + 4), data[at + 6], data[at + 7]
+    source, destination = data[at + 8 : at + 24], data[at + 24 : at + 40]
+    if version != 6:
+        raise Stopped("ip.version", at, f"IP version {version} in a frame of IPv6")
     total = 40 + stated
     length_is_zero = stated == 0 and following in {TCP, UDP} and room > 40
     if length_is_zero or (
@@ -331,12 +338,13 @@ def _ipv6(frame: Frame, at: int) -> Ip:
         at, 6, at + 40, end, at + total, ttl, following, source, destination, None, None, None, length_is_zero,
         (source, destination),
     )  # fmt: skip
-    frame.ip = ip  # stays where an extension header stops the reading
-    return _extended(frame, ip)
+    frame.ip = ip
+    _extended(frame, ip)
+    return ip
 
 
-def _extended(frame: Frame, ip: Ip) -> Ip:
-    """Pass the extension headers (RFC 8200, 4)."""
+def _extended(frame: Frame, ip: Ip) -> None:
+    """Pass the extension headers (RFC 8200, 4). Where one of them stops the reading `ip` stays as it is."""
     data, end = frame.data, ip.end
     at, following, fragment = ip.payload, ip.protocol, None
     first = ip.source
@@ -358,8 +366,8 @@ def _extended(frame: Frame, ip: Ip) -> Ip:
         following, at = data[at], at + size
         if fragment is not None and fragment.at:
             break
-    ends = (first, last) if last is not None else None
-    return ip._replace(payload=at, protocol=following, fragment=fragment, ends=ends)
+    ip.ends = (first, last) if last is not None else None
+    ip.payload, ip.protocol, ip.fragment = at, following, fragment
 
 
 def _end_of_route(header: bytes) -> bytes | None:
@@ -404,7 +412,7 @@ def _application(frame: Frame, ip: Ip, header: transport.Udp) -> None:
     too long for one packet is an answer."""
     data = frame.data
     if ip.fragment is not None:
-        data, header = data[: ip.end], header._replace(end=header.offset + header.length)
+        data, header = data[: ip.end], replace(header, end=header.offset + header.length)
     try:
         frame.application = transport.application(data, header)
         stop: Stop | None = getattr(frame.application, "stop", None)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop
 
 from rawtap.packets import checks, dhcp, dns, transport
@@ -15,6 +16,7 @@ from rawtap.packets.transport import Icmp, Igmp, Tcp, Udp
 from rawtap.untrusted import visible
 
 _INFO = 200
+_KNOWN = 4096  # addresses whose text is kept
 _STOPPED = 160
 _FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
 _KINDS = {
@@ -93,6 +95,7 @@ def summarize(frame: Frame) -> PacketSummary:
     )  # fmt: skip
 
 
+@lru_cache(_KNOWN)
 def ip_text(address: bytes) -> str:
     return inet_ntop(AF_INET if len(address) == 4 else AF_INET6, address)
 
@@ -107,6 +110,7 @@ def ethernet_name(kind: int) -> str:
     return _KINDS.get(kind, f"Ethernet type 0x{kind:04x}")
 
 
+@lru_cache(_KNOWN)
 def mac_text(address: bytes) -> str:
     return address.hex(":")
 

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, nonecheck=True
 """The classic mistakes behind a wrong value: each function names the one that explains what was found, or says "".
 
 Pure: numbers and bytes in, a few words out, fit to follow "found 0x1234, expected 0x5678: ". Every judge asks here, so
@@ -9,8 +10,9 @@ found.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
+
+from rawtap.packets._sums import plain_sum
 
 SWAPPED = "its bytes are swapped (written in the byte order of a little-endian processor)"
 _WORD = 0xFFFF
@@ -18,6 +20,8 @@ _WORD = 0xFFFF
 
 def swapped(number: int, size: int = 2) -> int:
     """The number whose `size` bytes are in the opposite order."""
+    if size == 2:
+        return (number & 0xFF) << 8 | number >> 8
     return int.from_bytes(number.to_bytes(size, "big"), "little")
 
 
@@ -115,12 +119,9 @@ def checksum(
     carries = 0
     for text, plain in _sums(zeroed, addresses, protocol, header, behind):
         carries = carries or plain
-        value = _folded(plain) ^ _WORD
-        if found in {value, value or _WORD}:
-            return text
-        for mistake, wrong in (("it is not complemented", value ^ _WORD), (SWAPPED, swapped(value))):
-            if found == wrong:
-                return f"{mistake}, and {text}" if text else mistake
+        mistake = _compared(found, plain)
+        if mistake is not None:
+            return f"{mistake}, and {text}" if mistake and text else mistake or text
     if found == ~carries & _WORD:
         return "its carries were not added"
     return "it was not filled in" if found == 0 else ""
@@ -144,9 +145,9 @@ def _sums(zeroed: bytes, addresses: bytes, protocol: int, header: int, behind: b
         for high in (8, 12, 20):
             yield f"the length in its pseudo header is {high} bytes too high", data + pseudo + more + high
     if 0 < header < len(zeroed):
-        of_header = _plain(zeroed[:header])
+        of_header = plain_sum(zeroed, 0, header)
         yield "it was made over the header alone", of_header + pseudo + more
-        yield "it was made over the data alone", _plain(zeroed[header:]) + pseudo + more
+        yield "it was made over the data alone", plain_sum(zeroed, header, len(zeroed)) + pseudo + more
     if len(zeroed) % 2:
         last = zeroed[-1]
         yield "the last, odd byte is left out", data - (last << 8) + pseudo + more
@@ -155,10 +156,19 @@ def _sums(zeroed: bytes, addresses: bytes, protocol: int, header: int, behind: b
         yield "the padding is summed as well", _plain(zeroed + behind) + pseudo + more
 
 
+def _compared(found: int, plain: int) -> str | None:
+    """The mistake by which a checksum of a sum is what was found: "" for none, None where there is no such mistake."""
+    value = _folded(plain) ^ _WORD
+    if found == value or (not value and found == _WORD):
+        return ""
+    if found == value ^ _WORD:
+        return "it is not complemented"
+    return SWAPPED if found == swapped(value) else None
+
+
 def _plain(data: bytes) -> int:
     """The sum of 16-bit words, carries and all."""
-    words = data + b"\0" if len(data) % 2 else data
-    return sum(struct.unpack(f"!{len(words) // 2}H", words))
+    return plain_sum(data, 0, len(data))
 
 
 def _folded(total: int) -> int:

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, nonecheck=True
 """What IP carries: UDP, TCP, ICMP, ICMPv6 and IGMP, read from a frame's bytes."""
 
 # ruff: noqa: PLR2004 - the numbers are those of the formats
@@ -5,10 +6,11 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from rawtap.packets import dhcp, dns
-from rawtap.packets.bounds import Stop, Stopped, need
+from rawtap.packets.bounds import Stop, Stopped, double_word, need, word
 from rawtap.packets.dhcp import Dhcp
 from rawtap.packets.dns import Dns
 
@@ -21,12 +23,12 @@ _ERRORS = {4: {3, 4, 5, 11, 12}, 6: {1, 2, 3, 4}}
 _QUOTED = 8  # bytes before the packet that an error is about
 _NDP = {133: 8, 134: 16, 135: 24, 136: 24, 137: 40}  # bytes before the options
 _UDP = struct.Struct("!4H")
-_TCP = struct.Struct("!HHIIHHHH")
 _ICMP = struct.Struct("!BBHHH")
 _JUMBO = 0xFFFF
 
 
-class Udp(NamedTuple):
+@dataclass
+class Udp:
     """A datagram; `payload` is the offset of its data and `end` of what follows them on the wire."""
 
     offset: int
@@ -38,7 +40,8 @@ class Udp(NamedTuple):
     end: int
 
 
-class Tcp(NamedTuple):
+@dataclass
+class Tcp:
     """A segment; options are None where they are absent. `flags` has CWR and ECE but not the reserved bits."""
 
     offset: int
@@ -76,7 +79,8 @@ class Quoted(NamedTuple):
     sequence: int | None
 
 
-class Icmp(NamedTuple):
+@dataclass
+class Icmp:
     """An ICMP (version 4) or ICMPv6 (version 6) message. `identifier` and `sequence` are bytes 4 to 8, whatever
     the type; `target` and `link_address` are what neighbour discovery tells."""
 
@@ -135,7 +139,8 @@ Application = Dhcp | Dns | Named
 def udp(data: bytes, at: int, end: int, stated_end: int, problems: list[Stop], *, fragment: bool) -> Udp:
     """A datagram in an IP packet that ends at `end`, and ends at `stated_end` if its header is to be believed."""
     need(data, at, 8, end, "UDP header", "udp.header")
-    source, destination, length, checksum = _UDP.unpack_from(data, at)
+    source, destination = word(data, at), word(data, at + 2)
+    length, checksum = word(data, at + 4), word(data, at + 6)
     room = stated_end - at
     if length == 0 and room > _JUMBO:  # RFC 2675, 4
         length = room
@@ -151,31 +156,23 @@ def udp(data: bytes, at: int, end: int, stated_end: int, problems: list[Stop], *
 
 def tcp(data: bytes, at: int, end: int, problems: list[Stop]) -> Tcp:
     need(data, at, 20, end, "TCP header", "tcp.header")
-    source, destination, sequence, acknowledgment, bits, window, checksum, _ = _TCP.unpack_from(data, at)
-    size = bits >> 12 << 2
+    size = data[at + 12] >> 4 << 2
     if size < 20:
         raise Stopped("tcp.data_offset", at + 12, f"TCP data offset of {size} bytes, the header alone has 20")
     if at + size > end:
         raise Stopped("tcp.data_offset", at + 12, f"TCP data offset of {size} bytes, but IP carries {end - at}")
-    options: dict[int, bytes] = {}
+    header = Tcp(
+        at, word(data, at), word(data, at + 2), double_word(data, at + 4), double_word(data, at + 8), data[at + 13],
+        word(data, at + 14), word(data, at + 16), at + size, end, None, None, False, None,
+    )  # fmt: skip
     if size > 20:
         need(data, at, size, end, "TCP options", "tcp.data_offset")
-        _tcp_options(data, at + 20, at + size, options, problems)
-    stamps = options.get(8)
-    return Tcp(
-        at, source, destination, sequence, acknowledgment, bits & 0xFF, window, checksum, at + size, end,
-        mss=_number(options, 2, 2), scale=_number(options, 3, 1), sack=4 in options,
-        timestamps=(int.from_bytes(stamps[:4], "big"), int.from_bytes(stamps[4:], "big"))
-        if stamps is not None and len(stamps) == 8 else None,
-    )  # fmt: skip
+        _tcp_options(data, at + 20, at + size, header, problems)
+    return header
 
 
-def _number(options: dict[int, bytes], code: int, size: int) -> int | None:
-    value = options.get(code)
-    return int.from_bytes(value, "big") if value is not None and len(value) == size else None
-
-
-def _tcp_options(data: bytes, at: int, end: int, found: dict[int, bytes], problems: list[Stop]) -> None:
+def _tcp_options(data: bytes, at: int, end: int, header: Tcp, problems: list[Stop]) -> None:
+    """Read the options from `at` on into `header`; of one that is there twice the last one stands."""
     while at < end:
         code = data[at]
         if code == 0:
@@ -187,7 +184,14 @@ def _tcp_options(data: bytes, at: int, end: int, found: dict[int, bytes], proble
         if size < 2 or at + size > end:
             problems.append(Stop("tcp.options", at, f"TCP option {code} has a length of {size} in {end - at} bytes"))
             return
-        found[code] = data[at + 2 : at + size]
+        if code == 2:
+            header.mss = word(data, at + 2) if size == 4 else None
+        elif code == 3:
+            header.scale = data[at + 2] if size == 3 else None
+        elif code == 4:
+            header.sack = True
+        elif code == 8:
+            header.timestamps = (double_word(data, at + 2), double_word(data, at + 6)) if size == 10 else None
         at += size
 
 

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, nonecheck=True
 """TCP acknowledgments: of what was sent, of what was not captured, and of what falls on no segment's end."""
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ def acknowledged(packet: Packet, segment: Tcp, acker: Side, sender: Side) -> Non
     advance = None if sender.acked is None else distance(number, sender.acked)
     if advance is not None and advance < 0:
         return  # an old one, that was overtaken
-    if 0 < distance(number, sender.next) < _WINDOW:
+    ahead = distance(number, sender.next)
+    if 0 < ahead < _WINDOW:
         if sender.beyond is None or distance(number, sender.beyond.number) > 0:
             sender.beyond = Ahead(number, at, packet.number)
     else:
@@ -29,19 +31,25 @@ def acknowledged(packet: Packet, segment: Tcp, acker: Side, sender: Side) -> Non
         return
     sender.acked, sender.acked_in, sender.duplicates = number, packet.number, 0
     sender.waiting = at if distance(sender.next, number) > 0 else None
-    _passed(packet, number, sender)
+    if sender.holes:
+        _passed(packet, number, sender)
 
 
 def _placed(packet: Packet, number: int, acker: Side, sender: Side) -> None:
     """Where among the segments the number falls; what is acknowledged is forgotten."""
     last: Sent | None = None
     sent = sender.sent
-    while sent and distance(sent[0].end, number) <= 0:
+    while sent:
+        first = sent[0]
+        if distance(first.end, number) > 0:
+            break
         last = sent.popleft()
     if last is not None and last.end == number:
         sender.on_end += not last.flags & SYN
-    elif sent and distance(number, sent[0].begin) > 0 and _is_odd(number, sent[0], acker):
-        sender.was_off(distance(number, sent[0].end), packet.number)
+    elif sent:
+        first = sent[0]
+        if distance(number, first.begin) > 0 and _is_odd(number, first, acker):
+            sender.was_off(distance(number, first.end), packet.number)
 
 
 def _is_odd(number: int, segment: Sent, acker: Side) -> bool:
@@ -49,12 +57,12 @@ def _is_odd(number: int, segment: Sent, acker: Side) -> bool:
     a card has still to cut it; a SYN may be taken without its data, and data without the FIN."""
     size = distance(segment.end, segment.begin)
     by_fin = bool(segment.flags & FIN) and distance(segment.end, number) == 1
-    return size <= min(acker.mss, MSS) and not segment.flags & SYN and not by_fin and number != acker.edge
+    return size <= acker.mss and size <= MSS and not segment.flags & SYN and not by_fin and number != acker.edge
 
 
 def _passed(packet: Packet, number: int, sender: Side) -> None:
     """What is acknowledged has come some way: what filled a hole was not seen here."""
-    left = []
+    left: list[Gap] = []
     for hole in sender.holes:
         if distance(number, hole.begin) <= 0:
             left.append(hole)
@@ -63,7 +71,7 @@ def _passed(packet: Packet, number: int, sender: Side) -> None:
         sender.was_unseen(Gap(hole.begin, end, packet.at, packet.number))
         if end != hole.end:
             left.append(hole._replace(begin=end))
-    sender.holes = left
+    sender.holes = tuple(left)
 
 
 def spoken(packet: Packet, segment: Tcp, sender: Side) -> None:
@@ -123,7 +131,7 @@ def unseen_notes(connections: list[Connection]) -> list[str]:
     """What was sent, by what the other end acknowledged, and is not in the capture."""
     told = []
     for connection in connections:
-        parts = [(side, *_unseen(side)) for side in connection.sides.values()]
+        parts = [(side, *_unseen(side)) for side in connection.sides]
         parts = [each for each in parts if each[1]]
         if parts:
             both = "both directions: " if len(parts) > 1 else ""

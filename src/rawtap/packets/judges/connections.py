@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, nonecheck=True
 """TCP: connections that are refused or get stuck, and segments that contradict each other (RFC 9293)."""
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from rawtap.packets.findings import MAX_PENDING, MILLISECOND, Findings, Packet
 from rawtap.packets.headers import Ip
 from rawtap.packets.judges import endings, openings
 from rawtap.packets.judges.acknowledgments import unseen_notes
-from rawtap.packets.judges.flow import COPIED, PATIENCE, Connection, End, Side, distance
+from rawtap.packets.judges.flow import PATIENCE, Connection, End, Seen, Side, distance, end_of
 from rawtap.packets.judges.segments import Order, Step
 from rawtap.packets.lines import endpoints, ip_text, parties
 from rawtap.packets.transport import ACK, FIN, RST, SYN, TCP, Quoted, Tcp
@@ -30,15 +31,19 @@ class ConnectionJudge:
         self._findings = findings
         self._passes = passes
         self.requests = Requests("TCP", PATIENCE, "tcp.no_answer", "RFC 9293, 3.5")
-        self._connections: OrderedDict[Hashable, Connection] = OrderedDict()
+        self._connections: OrderedDict[bytes, Connection] = OrderedDict()
         self._order = Order()
+        self._say = self.say
         self.passed = False
 
     def see(self, packet: Packet) -> None:
         ip, segment = packet.frame.ip, packet.frame.transport
-        if ip is None or not isinstance(segment, Tcp) or ip.stated_end != ip.end:
-            return
-        source, destination = (ip.source, segment.source_port), (ip.destination, segment.destination_port)
+        if ip is not None and isinstance(segment, Tcp) and ip.stated_end == ip.end:
+            self._see(packet, ip, segment)
+
+    def _see(self, packet: Packet, ip: Ip, segment: Tcp) -> None:
+        data, at = packet.frame.data, segment.offset
+        source, destination = ip.source + data[at : at + 2], ip.destination + data[at + 2 : at + 4]
         if source == destination:
             return
         connection = self._connection(packet, ip, segment, source, destination)
@@ -47,32 +52,32 @@ class ConnectionJudge:
         if ip.fragment is not None:  # how much it carries is not known, nor what may be acknowledged from here on
             connection.in_pieces = connection.closed = True
             return
-        if not _is_copy(packet.at, ip, segment, connection.sides[source]):
-            self._judge(packet, segment, connection, source, destination)
+        sender = connection.of(source)
+        if not _is_copy(packet.at, ip, segment, sender):
+            self._judge(packet, segment, connection, sender, connection.other(sender))
             connection.last_at = packet.at
 
-    def _judge(self, packet: Packet, segment: Tcp, connection: Connection, source: End, destination: End) -> None:
-        sender, receiver = connection.sides[source], connection.sides[destination]
+    def _judge(self, packet: Packet, segment: Tcp, connection: Connection, sender: Side, receiver: Side) -> None:
         if segment.flags & SYN:
             opening = openings.Opening(
-                self.say, self._findings, self.requests, packet, segment, connection, source, destination
+                self.say, self._findings, self.requests, packet, segment, connection, sender, receiver
             )
             if not opening.judge():
                 return
         elif receiver.another_first is not None:
             openings.choose(segment, receiver)
         if segment.flags & RST:
-            endings.reset(self.say, self._findings, self.requests, packet, segment, connection, source, destination)
+            endings.reset(self.say, self._findings, self.requests, packet, segment, connection, sender, receiver)
         elif not connection.closed:
             pending = self.requests.pending
-            if (source, destination) in pending or (destination, source) in pending:
-                openings.answered(self._findings, packet, segment, self.requests, connection, source, destination)
-            Step(self.say, self._order, packet, segment, connection, sender, receiver).judge()
+            if pending and ((sender.end, receiver.end) in pending or (receiver.end, sender.end) in pending):
+                openings.answered(self._findings, packet, segment, self.requests, sender, receiver)
+            Step(self._say, self._order, packet, segment, connection, sender, receiver).judge()
 
     def refused(self, quoted: Quoted) -> None:
         if quoted.protocol == TCP and quoted.source_port is not None and quoted.destination_port is not None:
-            source, destination = (quoted.source, quoted.source_port), (quoted.destination, quoted.destination_port)
-            self.requests.refuse((source, destination))
+            source = end_of(quoted.source, quoted.source_port)
+            self.requests.refuse((source, end_of(quoted.destination, quoted.destination_port)))
 
     def say(
         self, what: str, connection: Connection, side: Side, number: int, text: str, rule: str, evidence: str = "",
@@ -98,9 +103,9 @@ class ConnectionJudge:
     # ----------------------------------------------------------- connections
 
     def _connection(self, packet: Packet, ip: Ip, segment: Tcp, source: End, destination: End) -> Connection | None:
-        key = (source, destination) if source < destination else (destination, source)
+        key = source + destination if source < destination else destination + source
         connection = self._connections.get(key)
-        if connection is not None and _is_new(packet.at, connection, source, destination, segment):
+        if connection is not None and _is_new(packet.at, connection, source, segment):
             self._finish(packet.at, self._connections.pop(key), self._findings)
             connection = None
         if connection is None:
@@ -108,11 +113,8 @@ class ConnectionJudge:
                 self.passed = True
                 return None
             names = self._names(ip, segment)
-            sides = {
-                source: Side(names[0], ip_text(ip.source)),
-                destination: Side(names[1], ip_text(ip.destination)),
-            }
-            connection = Connection(sides, packet.frame.data[:_SAMPLE], packet.frame.length)
+            one, two = Side(source, names[0], ip_text(ip.source)), Side(destination, names[1], ip_text(ip.destination))
+            connection = Connection(one, two, packet.frame.data[:_SAMPLE], packet.frame.length)
             self._connections[key] = connection
         return connection
 
@@ -155,20 +157,24 @@ class ConnectionJudge:
 
     def _finish(self, until: int, connection: Connection, findings: Findings) -> None:
         """What is to be said of a connection in the end."""
-        for side in connection.sides.values():
+        for side in connection.sides:
             endings.finish(self.say, until, connection, side, findings)
 
 
-def _is_new(at: int, connection: Connection, source: End, destination: End, segment: Tcp) -> bool:
+def _is_new(at: int, connection: Connection, source: End, segment: Tcp) -> bool:
     """Whether a segment is of another connection between the same ports."""
-    sender, receiver = connection.sides[source], connection.sides[destination]
+    sender = connection.of(source)
+    receiver = connection.other(sender)
     if segment.flags & (SYN | ACK) == SYN:
         return _opens_another(connection, sender, segment)
     if segment.flags & RST or not segment.flags & ACK:
         return False
-    numbers = ((segment.sequence, sender.next), (segment.acknowledgment, receiver.next))
-    is_far = all(known is not None and abs(distance(number, known)) > _FAR for number, known in numbers)
+    is_far = _is_far(segment.sequence, sender.next) and _is_far(segment.acknowledgment, receiver.next)
     return is_far and (connection.is_over or at - connection.last_at >= _SILENCE)
+
+
+def _is_far(number: int, known: int | None) -> bool:
+    return known is not None and abs(distance(number, known)) > _FAR
 
 
 def _opens_another(connection: Connection, sender: Side, segment: Tcp) -> bool:
@@ -182,9 +188,14 @@ def _opens_another(connection: Connection, sender: Side, segment: Tcp) -> bool:
 
 def _is_copy(at: int, ip: Ip, segment: Tcp, sender: Side) -> bool:
     """Whether the capture took the same segment twice, such as on a bridge and on its port."""
-    sign = (ip.identification, segment.sequence, segment.acknowledgment, segment.flags, segment.size, segment.window)
-    copied = any(sign == each and at - when <= COPIED for when, each in sender.recent)
-    if segment.size or segment.flags & (SYN | FIN):
-        sender.recent.append((at, sign))
-        del sender.recent[:-_RECENT]
-    return copied and bool(segment.size or segment.flags & (SYN | FIN))
+    if not segment.size and not segment.flags & (SYN | FIN):
+        return False
+    identification = 0 if ip.identification is None else ip.identification
+    seen = Seen(
+        at, identification, segment.sequence, segment.acknowledgment, segment.flags, segment.size, segment.window
+    )
+    copied, recent = False, sender.recent
+    for each in recent:
+        copied = copied or seen.is_copy_of(each)
+    sender.recent = (*recent[1 - _RECENT :], seen)
+    return copied

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, nonecheck=True
 """How TCP connections end: by a reset, by their FINs, or stuck (RFC 9293, 3.5.2 and 3.6)."""
 
 from __future__ import annotations
@@ -5,21 +6,21 @@ from __future__ import annotations
 from rawtap.packets.exchanges import Requests
 from rawtap.packets.findings import SECOND, Findings, Packet
 from rawtap.packets.judges import acknowledgments, windows
-from rawtap.packets.judges.flow import PATIENCE, Connection, End, Reset, Say, Side, distance
+from rawtap.packets.judges.flow import PATIENCE, Connection, Reset, Say, Side, distance
 from rawtap.packets.judges.openings import near
 from rawtap.packets.transport import ACK, Tcp
 
 
 def reset(
     say: Say, findings: Findings, requests: Requests, packet: Packet, segment: Tcp, connection: Connection,
-    source: End, destination: End,
+    sender: Side, receiver: Side,
 ) -> None:  # fmt: skip
-    """A segment with RST, from `source` to `destination`."""
-    sender, receiver = connection.sides[source], connection.sides[destination]
-    if sender.first is None and (destination, source) in requests.pending:
-        _refusal(say, findings, requests, packet, segment, connection, source, destination)
+    """A segment with RST."""
+    key = (receiver.end, sender.end)
+    if sender.first is None and key in requests.pending:
+        _refusal(say, findings, requests, packet, segment, connection, sender, receiver)
         return
-    request = requests.answer((destination, source), packet.at)
+    request = requests.answer(key, packet.at)
     if connection.closed:
         return
     if _refuses_acknowledgment(say, packet, segment, connection, sender, receiver):
@@ -83,14 +84,14 @@ def _abrupt(
 
 def _refusal(
     say: Say, findings: Findings, requests: Requests, packet: Packet, segment: Tcp, connection: Connection,
-    source: End, destination: End,
+    sender: Side, receiver: Side,
 ) -> None:  # fmt: skip
     """An RST answers a SYN, if it acknowledges it (RFC 9293, 3.10.7.3)."""
-    sender, receiver = connection.sides[source], connection.sides[destination]
+    key = (receiver.end, sender.end)
     first, last = receiver.first or 0, receiver.next if receiver.next is not None else (receiver.first or 0) + 1
     number = segment.acknowledgment if segment.flags & ACK else 0
     if segment.flags & ACK and 1 <= distance(number, first) <= distance(last, first):
-        request = requests.answer((destination, source), packet.at)
+        request = requests.answer(key, packet.at)
         if request is not None:
             says = f"{sender.name} refuses connections from {request.pair[0]}"
             evidence = f"a SYN in packet {request.numbers[0]}, an RST in packet {packet.number}"
@@ -100,7 +101,7 @@ def _refusal(
             )  # fmt: skip
         connection.closed = True
         return
-    requests.refuse((destination, source))
+    requests.refuse(key)
     expected = (first + 1) & 0xFFFFFFFF
     text = "an RST does not acknowledge the SYN, which has to ignore it"
     found = f"acknowledgment {number}" if segment.flags & ACK else "no acknowledgment"

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, nonecheck=True
 """What is known of a TCP connection: what each end has sent, acknowledged and allowed (RFC 9293)."""
 
 from __future__ import annotations
@@ -14,20 +15,26 @@ COPIED = 2 * MILLISECOND  # the same segment within this is a copy that the capt
 RACE = 10 * MILLISECOND  # the two directions of a connection may be captured in another order than they were sent
 MSS = 1460  # bytes; what Ethernet carries, for an end whose own word was not seen
 _HALF = 1 << 31
+_MOST = 0xFFFFFFFF
 _SEGMENTS = 256
 _GAPS = 8
 _OFFSETS = 4
 _NUMBERS = 10
 
-End = tuple[bytes, int]  # address and port
+End = bytes  # address, and port in two bytes
+
+
+def end_of(address: bytes, port: int) -> End:
+    return address + port.to_bytes(2, "big")
 
 
 def distance(later: int, earlier: int) -> int:
     """How far one sequence number is behind another, which may have wrapped (RFC 9293, 3.4)."""
-    return ((later - earlier + _HALF) & 0xFFFFFFFF) - _HALF
+    return ((later - earlier + _HALF) & _MOST) - _HALF
 
 
-class Sent(NamedTuple):
+@dataclass
+class Sent:
     """A segment that was sent and not acknowledged: its numbers from `begin` to before `end`, its packet and flags, and
     when."""
 
@@ -55,23 +62,47 @@ class Ahead(NamedTuple):
     packet: int
 
 
-@dataclass(slots=True)
+@dataclass
+class Seen:
+    """What tells a segment from others of its sender: a copy of it that was captured at another place is the same."""
+
+    at: int
+    identification: int
+    sequence: int
+    acknowledgment: int
+    flags: int
+    size: int
+    window: int
+
+    def is_copy_of(self, other: Seen) -> bool:
+        return (
+            self.sequence == other.sequence
+            and self.acknowledgment == other.acknowledgment
+            and self.flags == other.flags
+            and self.size == other.size
+            and self.window == other.window
+            and self.identification == other.identification
+            and self.at - other.at <= COPIED
+        )
+
+
+@dataclass
 class Probes:
     """Probes of a window that is closed: when the first and the last came, the first packets, how many."""
 
     first: int = 0
     last: int = 0
-    numbers: list[int] = field(default_factory=list)
+    numbers: tuple[int, ...] = ()
     count: int = 0
 
     def add(self, at: int, number: int) -> None:
         self.first, self.last = self.first or at, at
         self.count += 1
         if len(self.numbers) < _NUMBERS:
-            self.numbers.append(number)
+            self.numbers += (number,)
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class Side:
     """What one end has sent. Sequence numbers are None where they are not known.
 
@@ -81,6 +112,7 @@ class Side:
     that fell on a segment's end; `off` are the packets of those that did not, by how far they were off.
     """
 
+    end: End
     name: str
     host: str
     first: int | None = None
@@ -97,7 +129,7 @@ class Side:
     window: int | None = None
     fin: int | None = None
     shut: tuple[int, int] | None = None  # when, and the packet in which, the window became zero
-    probes: Probes = field(default_factory=Probes)  # of the other end's window
+    probes: Probes | None = None  # of the other end's window
     waiting: int | None = None
     last: int = 0  # the number of the last packet with data
     beyond: Ahead | None = None  # acknowledged by the other end but not seen
@@ -106,10 +138,10 @@ class Side:
     sent: deque[Sent] = field(default_factory=lambda: deque(maxlen=_SEGMENTS))
     on_end: int = 0
     off: dict[int, list[int]] = field(default_factory=dict)
-    holes: list[Gap] = field(default_factory=list)
-    unseen: list[Gap] = field(default_factory=list)  # acknowledged, and not in the capture
+    holes: tuple[Gap, ...] = ()
+    unseen: tuple[Gap, ...] = ()  # acknowledged, and not in the capture
     unseen_bytes: int = 0
-    recent: list[tuple[int, tuple[object, ...]]] = field(default_factory=list)
+    recent: tuple[Seen, ...] = ()
 
     @property
     def awaited(self) -> str:
@@ -118,9 +150,10 @@ class Side:
 
     def sent_in(self, number: int) -> Sent | None:
         """The segment that a sequence number is of, if it is among those that wait for their acknowledgment."""
-        return next(
-            (each for each in self.sent if distance(number, each.begin) >= 0 > distance(number, each.end)), None
-        )
+        for each in self.sent:
+            if distance(number, each.begin) >= 0 > distance(number, each.end):
+                return each
+        return None
 
     def was_off(self, by: int, packet: int) -> None:
         if by in self.off or len(self.off) < _OFFSETS:
@@ -131,10 +164,10 @@ class Side:
     def was_unseen(self, gap: Gap) -> None:
         self.unseen_bytes += distance(gap.end, gap.begin)
         if len(self.unseen) < _GAPS:
-            self.unseen.append(gap)
+            self.unseen += (gap,)
 
 
-@dataclass(slots=True)
+@dataclass
 class Reset:
     """A reset that its receiver need not heed: whose, in which packet, when, its number, and from where to where it had
     to be. `is_abrupt` if no FIN was before it; `ignored` once its receiver went on."""
@@ -149,9 +182,10 @@ class Reset:
     ignored: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class Connection:
-    sides: dict[End, Side]
+    one: Side
+    two: Side
     sample: bytes
     length: int
     asked: int | None = None  # when the last SYN was seen
@@ -165,13 +199,17 @@ class Connection:
     reset: Reset | None = None
 
     @property
+    def sides(self) -> tuple[Side, Side]:
+        return (self.one, self.two)
+
+    @property
     def known(self) -> bool:
         """Whether both SYN were seen."""
-        return all(each.first is not None for each in self.sides.values())
+        return self.one.first is not None and self.two.first is not None
 
     @property
     def is_over(self) -> bool:
-        return self.is_reset or all(each.fin is not None for each in self.sides.values())
+        return self.is_reset or (self.one.fin is not None and self.two.fin is not None)
 
     @property
     def is_reset(self) -> bool:
@@ -181,10 +219,13 @@ class Connection:
     @property
     def is_partial(self) -> bool:
         """Whether parts of it are not in the capture: then others that leave no trace may be missing as well."""
-        return any(each.unseen or each.beyond for each in self.sides.values())
+        return any(each.unseen or each.beyond for each in self.sides)
+
+    def of(self, end: End) -> Side:
+        return self.one if self.one.end == end else self.two
 
     def other(self, side: Side) -> Side:
-        return next(each for each in self.sides.values() if each is not side)
+        return self.two if side is self.one else self.one
 
 
 class Say(Protocol):

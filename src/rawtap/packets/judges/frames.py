@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, nonecheck=True
 """What one frame alone shows: checksums, lengths, padding, addresses, times to live."""
 
 # ruff: noqa: PLR2004 - the numbers are those of the formats
@@ -44,6 +45,7 @@ _RULES = {
 _UNJUDGED = {"arp.kind", "cooked.header", "loopback.header"}  # not read here is not wrong
 _LEAST = 60  # bytes of an Ethernet frame without its checksum (IEEE 802.3, 3.2.8)
 _FCS = 4
+_BROADCAST = b"\xff" * 4
 _HOST_ADDRESS = "RFC 1122, 3.2.1.3"
 
 
@@ -62,13 +64,18 @@ class FrameJudge:
         self._cut += len(frame.data) < frame.length
         if frame.stop is not None and frame.stop.what == "link":
             self._unread[frame.stop.says] = self._unread.get(frame.stop.says, 0) + 1
-        self._lengths(packet)
+        if frame.problems:
+            self._lengths(packet)
         self._sums.see(packet)
         if isinstance(frame.link, Ethernet):
             self._ethernet(packet, frame.link)
-        if frame.ip is not None:
-            self._addresses(packet, frame.ip)
-            self._time_to_live(packet, frame.ip)
+        ip = frame.ip
+        if ip is not None:
+            self._addresses(packet, ip)
+            if ip.ttl == 0:
+                self._time_to_live(packet, ip)
+            if ip.version == 6 and ip.ttl != 255:
+                self._hop_limit(packet, ip)
 
     def settle(self, findings: Findings) -> list[str]:
         """Add what the whole capture tells to `findings`, and return notes."""
@@ -97,31 +104,35 @@ class FrameJudge:
                 )  # fmt: skip
 
     def _ethernet(self, packet: Packet, link: Ethernet) -> None:
-        frame, host = packet.frame, mac_text(link.source)
+        frame, ip = packet.frame, packet.frame.ip
         if link.source[0] & 1:
+            host = mac_text(link.source)
             says = f"The Ethernet source address {host} is one of a group"
             self._findings.add(
                 "ethernet.source_group", link.source, packet.number, says, "IEEE 802.3, 3.2.3",
                 "its first byte is odd", host=host, found=host, expected="a first byte that is even",
             )  # fmt: skip
-        agreed = frame.ip.stated_end == frame.ip.end if frame.ip else frame.arp or link.stated is not None
-        if agreed and frame.stop is None and not (frame.ip and frame.ip.length_is_zero):
+        if ip is not None:
+            agreed = ip.stated_end == ip.end and not ip.length_is_zero
+        else:
+            agreed = frame.arp is not None or link.stated is not None
+        if agreed and frame.stop is None:
             self._behind(packet, link, _LEAST + 4 * len(link.tags))
 
     def _behind(self, packet: Packet, link: Ethernet, least: int) -> None:
         """What is behind the packet in a frame that has `least` bytes at least."""
-        frame, host = packet.frame, mac_text(link.source)
-        end = frame.length
+        frame, end = packet.frame, packet.frame.length
         if end - frame.end >= _FCS and end > least:
             if frame.length > len(frame.data) and end - _FCS <= max(frame.end, least):
                 return  # these bytes were not captured, and may be an FCS
             if ends_in_fcs(frame.data):
                 self._with_fcs += 1
                 end -= _FCS
-        rest = frame.data[frame.end : end]
         if end <= least:
             self._pads(link.source, 1 if end > frame.end else 2 if end < least else 0)
+            rest = frame.data[frame.end : end]
             if rest.strip(b"\0"):
+                host = mac_text(link.source)
                 says = f"{host} pads its frames with bytes that are not zero"
                 self._findings.add(
                     "ethernet.padding", link.source, packet.number, says, "RFC 894; RFC 1042",
@@ -129,6 +140,7 @@ class FrameJudge:
                     dropped=False,
                 )  # fmt: skip
         elif frame.end < end:
+            host = mac_text(link.source)
             says = f"{host} sends bytes behind the packet in a frame that needs no padding"
             self._findings.add(
                 "ethernet.trailer", link.source, packet.number, says, "RFC 894; RFC 1042",
@@ -143,7 +155,7 @@ class FrameJudge:
     def _addresses(self, packet: Packet, ip: Ip) -> None:
         source = ip.source
         code = says = ""
-        is_group = source[0] == 0xFF if ip.version == 6 else 0xE0 <= source[0] < 0xF0 or source == b"\xff" * 4
+        is_group = source[0] == 0xFF if ip.version == 6 else 0xE0 <= source[0] < 0xF0 or source == _BROADCAST
         if is_group:
             code, says = "ip.source_group", f"The source address {ip_text(source)} is one of a group"
         elif is_loopback(packet.frame):
@@ -161,16 +173,17 @@ class FrameJudge:
             )  # fmt: skip
 
     def _time_to_live(self, packet: Packet, ip: Ip) -> None:
-        if ip.ttl == 0:
-            name = "time to live" if ip.version == 4 else "hop limit"
-            rule = "RFC 1122, 3.2.1.7" if ip.version == 4 else "RFC 8200, 3"
-            says = f"{ip_text(ip.source)} sends with a {name} of 0"
-            self._findings.add(
-                "ip.ttl_zero", ip.source, packet.number, says, rule, f"{name} 0", host=ip_text(ip.source), found=0,
-                expected="1 at least",
-            )  # fmt: skip
+        name = "time to live" if ip.version == 4 else "hop limit"
+        rule = "RFC 1122, 3.2.1.7" if ip.version == 4 else "RFC 8200, 3"
+        says = f"{ip_text(ip.source)} sends with a {name} of 0"
+        self._findings.add(
+            "ip.ttl_zero", ip.source, packet.number, says, rule, f"{name} 0", host=ip_text(ip.source), found=0,
+            expected="1 at least",
+        )  # fmt: skip
+
+    def _hop_limit(self, packet: Packet, ip: Ip) -> None:
         icmp = packet.frame.transport
-        if isinstance(icmp, Icmp) and ip.version == 6 and 133 <= icmp.type <= 137 and ip.ttl != 255:
+        if isinstance(icmp, Icmp) and 133 <= icmp.type <= 137:
             says = f"{ip_text(ip.source)} sends neighbour discovery with a hop limit other than 255"
             rule = "RFC 4861, 6.1, 7.1 and 8.1"
             self._findings.add(
@@ -181,7 +194,8 @@ class FrameJudge:
 
 def is_loopback(frame: Frame) -> bool:
     """Whether the frame may be on a host's own loopback interface, where other rules hold."""
-    return not isinstance(frame.link, Ethernet) or not (any(frame.link.source) or any(frame.link.destination))
+    link = frame.link
+    return not isinstance(link, Ethernet) or not (any(link.source) or any(link.destination))
 
 
 def ends_in_fcs(data: bytes) -> bool:

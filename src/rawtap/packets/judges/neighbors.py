@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, nonecheck=True
 """ARP and neighbour discovery: who has which address, and whether the owner answers."""
 
 # ruff: noqa: PLR2004 - the numbers are those of the formats
@@ -83,19 +84,19 @@ class NeighborJudge:
         self.passed = False
 
     def see(self, packet: Packet) -> None:
-        frame = packet.frame
-        if frame.link is not None and len(self._stations) < MAX_PENDING:
-            self._stations.add(frame.link.source if isinstance(frame.link, Ethernet) else frame.link.address)
-            self._to_one += not _is_to_many(frame.link)
+        frame, ip, link = packet.frame, packet.frame.ip, packet.frame.link
+        if link is not None and len(self._stations) < MAX_PENDING:
+            self._stations.add(link.source if isinstance(link, Ethernet) else link.address)
+            self._to_one += not _is_to_many(link)
         if frame.arp is not None:
             self._arp(packet, frame.arp)
-        elif frame.ip is not None:
-            if isinstance(frame.link, Ethernet):
-                if frame.ip.version == 4:
-                    self._sender(packet, frame.link, frame.ip)
-                self._destination(packet, frame.link, frame.ip)
-            if isinstance(frame.transport, Icmp) and frame.ip.version == 6:
-                self._discovery(packet, frame.ip, frame.transport)
+        elif ip is not None:
+            if isinstance(link, Ethernet):
+                if ip.version == 4:
+                    self._sender(packet, link, ip)
+                self._destination(packet, link, ip)
+            if ip.version == 6 and isinstance(frame.transport, Icmp):
+                self._discovery(packet, ip, frame.transport)
 
     def offered(self, server: bytes, address: bytes) -> None:
         """A DHCP server offers an address: that nobody answered for it is as it should be (RFC 2131, 3.1)."""
@@ -294,7 +295,9 @@ class NeighborJudge:
                 "RFC 1122, 3.3.6", host=host, found=mac_text(link.destination),
                 expected=mac_text(claim.mac) if claim else "the host's own address",
             )  # fmt: skip
-        elif is_first_hop(packet) and {(ip.source, ip.destination), (ip.destination, ip.source)} & self._met:
+        elif is_first_hop(packet) and (
+            (ip.source, ip.destination) in self._met or (ip.destination, ip.source) in self._met
+        ):
             self._astray(packet, link, ip.source, ip.destination)
 
     def _astray(self, packet: Packet, link: Ethernet, source: bytes, destination: bytes) -> None:

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, nonecheck=True
 """How TCP connections begin: a SYN, and what answers it (RFC 9293, 3.5)."""
 
 from __future__ import annotations
@@ -7,18 +8,19 @@ from dataclasses import dataclass
 from rawtap.packets import mistakes
 from rawtap.packets.exchanges import Requests
 from rawtap.packets.findings import Findings, Packet
-from rawtap.packets.judges.flow import Connection, End, Say, Side, distance
+from rawtap.packets.judges.flow import Connection, Say, Side, distance
 from rawtap.packets.transport import ACK, SYN, Tcp
 
 _RULE = "3.5"
+_NUMBERS = 0xFFFFFFFF  # the greatest sequence number
 _SMALLEST = 28  # bytes of a segment in the smallest packet that every link carries (RFC 791, 3.2: 68 bytes)
 _LARGEST = 9200  # of a frame on Ethernet
 _USUAL = {536, 1220, 1440, 1460}  # of IPv4 and IPv6 by themselves, and on Ethernet
 
 
-@dataclass(slots=True)
+@dataclass
 class Opening:
-    """A segment with a SYN, from `source` to `destination`."""
+    """A segment with a SYN."""
 
     say: Say
     findings: Findings
@@ -26,13 +28,13 @@ class Opening:
     packet: Packet
     segment: Tcp
     connection: Connection
-    source: End
-    destination: End
+    sender: Side
+    receiver: Side
 
     def judge(self) -> bool:
         """Note it; whether it is to be judged further, as part of the connection."""
         segment, connection, packet = self.segment, self.connection, self.packet
-        sender, receiver = connection.sides[self.source], connection.sides[self.destination]
+        sender, receiver = self.sender, self.receiver
         if segment.flags & ACK and sender.first is not None and sender.first != segment.sequence:
             self._another(sender)
             return False
@@ -46,10 +48,10 @@ class Opening:
             return True
         connection.asked, connection.asker = packet.at, sender
         if receiver.first is not None:  # both open at once (RFC 9293, 3.5, figure 7)
-            self.requests.answer((self.destination, self.source), packet.at)
+            self.requests.answer((receiver.end, sender.end), packet.at)
             return True
         says = f"{sender.name} asks {receiver.name} for a connection, and no answer comes"
-        self.requests.ask((self.source, self.destination), (sender.name, receiver.name), packet, says)
+        self.requests.ask((sender.end, receiver.end), (sender.name, receiver.name), packet, says)
         return True
 
     def _largest(self, sender: Side, mss: int) -> None:
@@ -78,9 +80,9 @@ class Opening:
         carried = 1 if receiver.next is None else distance(receiver.next, first)
         number = self.segment.acknowledgment
         if 1 <= distance(number, first) <= carried:
-            self.requests.heard((self.destination, self.source), self.packet, self.findings)
+            self.requests.heard((receiver.end, sender.end), self.packet, self.findings)
             return
-        self.requests.refuse((self.destination, self.source))
+        self.requests.refuse((receiver.end, sender.end))
         expected = (first + 1) & 0xFFFFFFFF
         self.say(
             "tcp.syn_ack_mismatch", self.connection, sender, self.packet.number,
@@ -100,24 +102,22 @@ def near(found: int, expected: int) -> str:
 def shook(packet: Packet, segment: Tcp, connection: Connection, sender: Side, receiver: Side) -> None:
     """Take the handshake's time with the segment that ends it."""
     if connection.round_trip is None and connection.asked is not None and receiver.first is not None:
-        ends = segment.acknowledgment == (receiver.first + 1) & 0xFFFFFFFF
+        ends = segment.acknowledgment == (receiver.first + 1) & _NUMBERS
         if ends and sender.first is not None and not segment.flags & SYN:
             connection.round_trip = packet.at - connection.asked
 
 
 def answered(
-    findings: Findings, packet: Packet, segment: Tcp, requests: Requests, connection: Connection, source: End,
-    other: End,
+    findings: Findings, packet: Packet, segment: Tcp, requests: Requests, mine: Side, theirs: Side
 ) -> None:  # fmt: skip
     """A SYN was answered where what follows the answer is in the capture, or where its sender has taken the answer."""
-    mine, theirs = connection.sides[source], connection.sides[other]
     number = segment.acknowledgment
     if not segment.flags & ACK or theirs.first is None or distance(number, theirs.first) < 1:
         return
-    if (source, other) in requests.pending and mine.first is not None:
-        requests.answer((source, other), packet.at)
+    if (mine.end, theirs.end) in requests.pending and mine.first is not None:
+        requests.answer((mine.end, theirs.end), packet.at)
     elif theirs.next is not None and distance(number, theirs.next) <= 0:
-        requests.heard((other, source), packet, findings)
+        requests.heard((theirs.end, mine.end), packet, findings)
 
 
 def choose(segment: Tcp, sender: Side) -> None:
@@ -127,5 +127,5 @@ def choose(segment: Tcp, sender: Side) -> None:
         return
     sender.another_first = None
     sender.first, sender.next, sender.acked = another, (another + 1) & 0xFFFFFFFF, None
-    sender.holes.clear()
+    sender.holes = ()
     sender.sent.clear()

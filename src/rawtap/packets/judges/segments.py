@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, nonecheck=True
 """One TCP segment on its way, and what it tells of both ends of its connection (RFC 9293)."""
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from rawtap.packets.transport import ACK, FIN, SYN, Tcp
 _REORDERED = 3 * MILLISECOND  # a segment this late has been overtaken, where the connection's round trip is not known
 _ROUND_TRIP = 200 * MILLISECOND  # where it is not known
 _HOLES = 64
+_MOST = 0xFFFFFFFF  # the greatest sequence number
 _FAST = 3  # duplicate acknowledgments (RFC 5681, 3.2)
 
 
-@dataclass(slots=True)
+@dataclass
 class Order:
     """Segments that came out of order, over all connections: how many, and what is known of the first."""
 
@@ -27,7 +29,7 @@ class Order:
         self.count += 1
 
 
-@dataclass(slots=True)
+@dataclass
 class Step:
     """One segment on its way, and what it tells of both ends."""
 
@@ -43,7 +45,9 @@ class Step:
         segment, sender = self.segment, self.sender
         size = segment.size + (segment.flags & SYN > 0) + (segment.flags & FIN > 0)
         for side in (sender, self.receiver):
-            if windows.judge_beyond_window(self.packet.at, self.connection, side, self.say, None):
+            if side.over is not None and windows.judge_beyond_window(
+                self.packet.at, self.connection, side, self.say, None
+            ):
                 side.over = None
         self._after_reset(size)
         acknowledgments.spoken(self.packet, segment, sender)
@@ -62,7 +66,7 @@ class Step:
 
     def _data(self, begin: int, size: int) -> None:
         sender, packet, segment = self.sender, self.packet, self.segment
-        end = (begin + size) & 0xFFFFFFFF
+        end = (begin + size) & _MOST
         if sender.next is None:
             sender.next, sender.spoke = begin, True
         ahead = distance(begin, sender.next)
@@ -70,7 +74,7 @@ class Step:
             again = self._without_syn if ahead == -1 and begin == sender.first and size > 1 else self._again
             again(begin, size)
         elif ahead > 0 and len(sender.holes) < _HOLES and sender.spoke:
-            sender.holes.append(Gap(sender.next, begin, packet.at, packet.number))
+            sender.holes += (Gap(sender.next, begin, packet.at, packet.number),)
         sender.spoke = True
         if distance(end, sender.next) > 0:
             sender.sent.append(Sent(begin, end, packet.number, segment.flags, packet.at))
@@ -145,9 +149,9 @@ class Step:
         """Whether it is one of the pieces into which a card has cut what was captured before it did, or goes on with
         the byte that probed a closed window."""
         is_piece = distance(original.end, original.begin) > MSS and distance(end, original.end) <= 0
-        is_piece = is_piece and (begin, end) != original[:2]
+        is_piece = is_piece and (begin, end) != (original.begin, original.end)
         goes_on = distance(original.end, original.begin) == 1 and distance(end, original.end) > 0
-        return (is_piece and self.packet.at - original.at <= COPIED) or (goes_on and bool(self.sender.probes.count))
+        return (is_piece and self.packet.at - original.at <= COPIED) or (goes_on and self.sender.probes is not None)
 
     def _is_overtaken(self, hole: Gap) -> bool:
         """Whether what fills a hole was overtaken on its way: what is lost can't be told and sent again in less than
@@ -168,17 +172,18 @@ class Step:
         for gap in sender.unseen:
             covers = distance(begin, gap.begin) <= 0 <= distance(end, gap.end)
             if covers and self.packet.at - gap.at <= RACE:
-                sender.unseen.remove(gap)
+                sender.unseen = tuple(each for each in sender.unseen if each is not gap)
                 sender.unseen_bytes -= distance(gap.end, gap.begin)
                 return True
         return False
 
     def _fill(self, hole: Gap, begin: int, end: int) -> None:
-        self.sender.holes.remove(hole)
+        left = [each for each in self.sender.holes if each is not hole]
         if distance(begin, hole.begin) > 0:
-            self.sender.holes.append(hole._replace(end=begin))
+            left.append(hole._replace(end=begin))
         if distance(hole.end, end) > 0:
-            self.sender.holes.append(hole._replace(begin=end))
+            left.append(hole._replace(begin=end))
+        self.sender.holes = tuple(left)
 
     # --------------------------------------------------------------- endings
 

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, nonecheck=True
 """Checksums of a capture's frames, and lengths, that are wrong or that hardware has still to fill in."""
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _TTL = 8  # byte of an IPv4 header
 _PLACES = {"IPv4": 10, "TCP": 16, "UDP": 6, "ICMP": 2, "ICMPv6": 2, "IGMP": 2}  # of checksums in their headers
 _FRAME = 1514  # bytes; what is longer has still to be cut
 _NUMBERS = 10
+_RIGHT = Verdict.RIGHT
 
 
 def of_loopback(ip: Ip, address: bytes) -> bool:
@@ -59,15 +61,16 @@ class SumJudge:
         ip = packet.frame.ip
         if ip is None:
             return
-        sums = checksums(packet.frame)
+        frame = packet.frame
+        sums = checksums(frame)
         if ip.length_is_zero:
             self._length(packet, ip, sums)
             return
-        if of_loopback(ip, ip.source) and of_loopback(ip, ip.destination):
-            self._left += sum(each.verdict is Verdict.WRONG for each in sums)  # by the host itself, which needs none
-            return
+        is_own = of_loopback(ip, ip.source) and of_loopback(ip, ip.destination)
         for each in sums:
-            if each.verdict is not Verdict.RIGHT:
+            if is_own:
+                self._left += each.verdict is Verdict.WRONG  # by the host itself, which needs none
+            elif each.verdict is not _RIGHT:
                 self._checksum(packet, ip, each)
 
     def _checksum(self, packet: Packet, ip: Ip, found: Checksum) -> None:

@@ -1,12 +1,14 @@
+# cython: annotation_typing=False, nonecheck=True
 """TCP windows: what an end lets the other send, and what becomes of that (RFC 9293, 3.8.6)."""
 
 from __future__ import annotations
 
 from rawtap.packets.findings import MILLISECOND, SECOND, Findings, Packet
-from rawtap.packets.judges.flow import PATIENCE, Ahead, Connection, Say, Side, distance
+from rawtap.packets.judges.flow import PATIENCE, Ahead, Connection, Probes, Say, Side, distance
 from rawtap.packets.transport import FIN, SYN, Tcp
 
 _MOST_SCALE = 14  # RFC 7323, 2.3
+_NUMBERS = 0xFFFFFFFF  # the greatest sequence number
 _RULE = "3.8.6.1"
 _TIME_TO_ANSWER = 200 * MILLISECOND  # at least
 
@@ -19,9 +21,11 @@ def allowed(packet: Packet, segment: Tcp, connection: Connection, side: Side, ot
         side.shut = side.shut or (packet.at, packet.number)
     elif side.shut is not None:
         _opened(packet, segment, connection, side, other, say)
-    shift = 0 if segment.flags & SYN or None in {side.scale, other.scale} else min(side.scale or 0, _MOST_SCALE)
+    shift = 0
+    if not segment.flags & SYN and side.scale is not None and other.scale is not None:
+        shift = min(side.scale, _MOST_SCALE)
     size = segment.window << shift
-    edge = (segment.acknowledgment + size) & 0xFFFFFFFF
+    edge = (segment.acknowledgment + size) & _NUMBERS
     if side.edge is None or distance(edge, side.edge) > 0:
         side.edge, side.grown = edge, (edge, size, packet.number)
     if other.over is not None and distance(other.over.number, edge) <= 1:
@@ -65,7 +69,7 @@ def judge_window(until: int, connection: Connection, side: Side, say: Say, findi
 def _probed(sender: Side) -> str:
     """How a closed window was probed."""
     probes = sender.probes
-    if not probes.count:
+    if probes is None:
         return ", without a probe"
     which = ", ".join(map(str, probes.numbers[:4])) + (" and more" if probes.count > 4 else "")  # noqa: PLR2004
     return f", probed {probes.count} times in {(probes.last - probes.first) / SECOND:.1f} s (packets {which})"
@@ -78,7 +82,8 @@ def is_probe(packet: Packet, segment: Tcp, sender: Side, receiver: Side) -> bool
     if sender.next is None or segment.size > 1 or segment.flags & (SYN | FIN):
         return False
     ahead, is_closed = distance(segment.sequence, sender.next), receiver.window == 0
-    if is_closed and (segment.size, ahead) in {(0, -1), (1, -1), (1, 0)}:
+    if is_closed and (ahead == -1 or (segment.size == 1 and ahead == 0)):
+        sender.probes = sender.probes or Probes()
         sender.probes.add(packet.at, packet.number)
     return ahead == -1 and (is_closed or sender.acked == sender.next)
 
@@ -88,7 +93,7 @@ def beyond_window(packet: Packet, segment: Tcp, end: int, connection: Connection
     edge = connection.other(sender).edge
     # One byte more may be sent to probe (3.8.6.1), and a FIN takes no room.
     room = 1 + (segment.flags & FIN > 0)
-    if edge is not None and connection.known and sender.over is None and distance(end, edge) > room:
+    if edge is not None and distance(end, edge) > room and connection.known and sender.over is None:
         sender.over = Ahead(end, packet.at, packet.number)
 
 
