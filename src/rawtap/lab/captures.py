@@ -101,7 +101,13 @@ class Capture:
 
     def parts(self) -> list[Part]:
         """The files that are there now, for a reader that follows them."""
-        return [Part(each.number, each.path, each.packets_before, self.live) for each in self.session.segments]
+        saved = self.session.saved  # asked first: the newest file has these, and perhaps more
+        segments = self.session.segments
+        behind = [*(each.packets_before for each in segments[1:]), saved]
+        return [
+            Part(each.number, each.path, each.packets_before, self.live, max(0, end - each.packets_before))
+            for each, end in zip(segments, behind, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -193,6 +199,7 @@ class Captures:
                 ended,
                 await self._kept(),
                 partial(self.chronicle.capture_armed, capture_id),
+                self.settings.buffer_bytes,
             )
             try:
                 await feed.attach()
@@ -209,11 +216,15 @@ class Captures:
         self._tell_of(capture_id, False)
         return capture
 
+    @property
+    def running(self) -> int:
+        """How many run, or are being opened."""
+        return len(self._opening) + sum(capture.session.running for capture in self._by_id.values())
+
     @contextmanager
     def _counted_start(self) -> Iterator[None]:
         """Hold the limit on captures, counting those that are being opened."""
-        running = len(self._opening) + sum(capture.session.running for capture in self._by_id.values())
-        require_room(running, self.settings.max_captures, "captures are running", "qemu_pcap_stop ends one")
+        require_room(self.running, self.settings.max_captures, "captures are running", "qemu_pcap_stop ends one")
         over = anyio.Event()
         self._opening.append(over)
         try:
