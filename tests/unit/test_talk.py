@@ -212,7 +212,7 @@ def test_what_comes_while_an_earlier_command_has_not_ended_is_never_given_to_a_l
 def test_a_program_that_asks_is_answered_at_once() -> None:
     async def scenario(line: Line) -> None:
         await line.at_prompt()
-        asked = line.sends("install", timeout=0.05)
+        asked = line.sends("install", timeout=0.4)
         await line.hears(b"install\n")
         await line.says(b"install\r\nGo on? [y/n] ")
         await asked

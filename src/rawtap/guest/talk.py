@@ -32,6 +32,7 @@ _PROBE_SECONDS = 3.0
 _AFTER_FRAME = 1.0  # a prompt comes at once behind a frame's end
 _FRAME_DOUBT = 3.0  # a prompt without the frame's end may be output that looks like one
 _NO_FRAME = 0.3  # ... but not where it has the control sequences that the prompt always has
+_ASKING_SILENCE = 0.3
 _SHOWN_COMMAND = 60
 
 
@@ -182,7 +183,8 @@ class Talk:
         """Whether what runs stands there with a line like a prompt, which is none of the known: it waits for input."""
         history = self.console.history
         line = last_line(history.tail(LONGEST))
-        return bool(self.jobs) and is_like_a_prompt(line) and self.standing(0) is None
+        stands = line.endswith(b" ") and is_like_a_prompt(line) and self.console.quiet >= _ASKING_SILENCE
+        return bool(self.jobs) and stands and self.standing(0) is None
 
     # ------------------------------------------------------------------ sending
 
