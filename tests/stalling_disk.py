@@ -51,6 +51,10 @@ class Disk:
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == b"deaf\n"
 
+    def run_full(self) -> None:
+        """Take no more bytes (ENOSPC), from when it answers again on."""
+        self.process.send_signal(signal.SIGHUP)
+
     def resume(self) -> None:
         """Answer all that was asked meanwhile."""
         self.process.send_signal(signal.SIGCONT)
@@ -102,6 +106,7 @@ class _Server:
         self._fuse = fuse
         self._nodes = {_ROOT: _Node(stat.S_IFDIR | 0o755, uid, gid)}
         self._deaf = False
+        self._full = False
         self._held: list[bytes] = []
 
     def serve(self) -> None:
@@ -121,6 +126,9 @@ class _Server:
     def go_deaf(self, *_: object) -> None:
         self._deaf = True
         os.write(1, b"deaf\n")
+
+    def run_full(self, *_: object) -> None:
+        self._full = True
 
     def hear(self, *_: object) -> None:
         self._deaf = False
@@ -159,6 +167,8 @@ class _Server:
         if opcode == READ:
             offset, size = struct.unpack_from("<8xQI", body)
             return bytes(self._nodes[node].data[offset : offset + size])
+        if opcode == WRITE and self._full:
+            raise _Refused(errno.ENOSPC)
         if opcode == WRITE:
             offset, size = struct.unpack_from("<8xQI", body)
             data = self._nodes[node].data
@@ -231,6 +241,7 @@ def main() -> None:
     server = _Server(*map(int, sys.argv[1:]))
     signal.signal(signal.SIGUSR1, server.go_deaf)
     signal.signal(signal.SIGUSR2, server.hear)
+    signal.signal(signal.SIGHUP, server.run_full)
     server.serve()
 
 

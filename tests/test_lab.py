@@ -95,7 +95,7 @@ def test_captures_that_cannot_be_ended_keep_no_other_one_and_all_are_told_of(wir
         async with Lab(settings) as lab:
             captures = [await lab.start_capture(CaptureRequest(wire.near)) for _ in range(3)]
             for number, capture in enumerate(captures[:2]):
-                feed = Stuck(InterfaceSource(number, settings.ring_bytes))
+                feed = Stuck(InterfaceSource(number, 4 << 20))
                 lab.captures._by_id[capture.id] = replace(capture, feed=feed)
             with pytest.raises(BaseExceptionGroup) as caught:
                 await lab.captures.stop_those(lambda _: True)

@@ -60,6 +60,21 @@ def at_most(text: str, found: float, limit: float, unit: str = "") -> Target:
     return Target(f"{text} <= {limit:g}{unit}", f"{found:.4g}{unit}", found <= limit)
 
 
+def loses_least(name: str, lost: Sequence[float], peers: Mapping[str, Sequence[float]]) -> Target:
+    """The target that `name`, with its default settings, never loses more than the best peer with any setting.
+
+    Round by round, for a round's trials had the same machine. How much it was loaded is no excuse: the peer was given
+    as much. Values are shares of what was sent, in percent.
+    """
+    best = [min((values[turn], peer) for peer, values in peers.items()) for turn in range(len(lost))]
+    worse = [(own - share, own, share, peer) for own, (share, peer) in zip(lost, best, strict=True) if own > share]
+    found = f"more in 0 of {len(lost)}"
+    if worse:
+        _, own, share, peer = max(worse)
+        found = f"more in {len(worse)} of {len(lost)}, at the worst {own:.3g} % where {peer} lost {share:.3g} %"
+    return Target(f"{name} loses no more than the best peer, in every round", found, not worse)
+
+
 def all_exact(wrong: Sequence[str]) -> Target:
     """The target that every trial's counts add up; `wrong` has "" or a complaint for each trial."""
     return _all("sent == saved + dropped in every trial, and saved is in the file", wrong)

@@ -15,7 +15,7 @@ from _bench.plan import Bench
 from _bench.report import Line, Table, Target, all_exact, at_most
 from _bench.sender import Load, Sent
 from _bench.service import Service, serving, wrong_counts
-from rawtap.settings import Settings
+from rawtap.capture.memory import ring_bytes
 
 _MIB = 1 << 20
 _GROWTH_LIMIT = 1.0  # MiB over all packets: what an allocator may do, and no packet's worth
@@ -117,13 +117,14 @@ async def _over_captures(bench: Bench, wire: Wire, captures: Path) -> Table:
 
 
 def _captures_table(count: int, before: Memory, during: Memory, idle: float, wrong: list[str]) -> Table:
-    rings = count * Settings().ring_bytes
+    sizes = [ring_bytes(running) for running in range(count)]
+    rings = sum(sizes)
     lines = tuple(
         Line(f"{name}, {each.at}", (size / 1e6,))
         for each in (before, during)
         for name, size in (("VmRSS", each.rss), ("RssAnon", each.anonymous), ("Pss", each.proportional))
     )
-    ring_line = Line("the kernel's rings", (rings / 1e6,), remark=f"{count} x {Settings().ring_bytes >> 20} MiB")
+    ring_line = Line("the kernel's rings", (rings / 1e6,), remark=f"of {max(sizes) >> 20} to {min(sizes) >> 20} MiB")
     targets = (
         at_most(f"VmRSS with {count} captures", during.rss / 1e6, _RSS_LIMIT, " MB"),
         at_most("CPU of the idle server", idle, _IDLE_LIMIT, " %"),

@@ -24,6 +24,7 @@ from rawtap.settings import Settings, default_capture_dir
 from rawtap.untrusted import visible
 
 _MAX_RING_MIB = 1024
+_MAX_BUFFER_MIB = 1 << 20
 _MAX_SHOWN = 999_999_999
 
 
@@ -150,9 +151,15 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ring-mib",
         type=_count(1, _MAX_RING_MIB),
-        default=Settings().ring_bytes >> 20,
         metavar="N",
-        help="size of each capture's kernel ring: what holds a burst until it is written (default: %(default)s)",
+        help="size of each capture's kernel ring: what comes while the capture gets no processor (default: 16, and "
+        "less where many captures run)",
+    )
+    parser.add_argument(
+        "--buffer-mib",
+        type=_count(1, _MAX_BUFFER_MIB),
+        metavar="N",
+        help="memory that all captures together may fill while a disk is behind (default: a quarter of what is free)",
     )
 
 
@@ -208,7 +215,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         read_dirs=tuple(folder.absolute() for folder in options.read_dir),
         image_dirs=tuple(folder.absolute() for folder in options.image_dir),
         allowed_interfaces=frozenset(options.allow_interface),
-        ring_bytes=options.ring_mib << 20,
+        ring_bytes=options.ring_mib << 20 if options.ring_mib else None,
+        buffer_bytes=options.buffer_mib << 20 if options.buffer_mib else None,
         rootless=options.rootless,
         outside=options.outside,
         open_monitor=getattr(options, "open_monitor", False),  # the doctor does not ask for it
@@ -311,28 +319,28 @@ def _read(options: argparse.Namespace) -> int:
         expression = filters.checked(" ".join(options.filter))
         path = options.file.resolve()
         run = _select if options.count or options.write else _show
-        damage = run(options, path, expression)
+        lacking = run(options, path, expression)
     except (RawtapError, RuntimeError) as error:  # resolve() raises the latter for a loop of links
         _complain(str(error))
         return 1
-    if damage:
-        _complain(f"the file ends in a damaged record: {damage}")
-    return 1 if damage else 0
+    if lacking:
+        _complain(lacking)
+    return 1 if lacking else 0
 
 
 def _select(options: argparse.Namespace, path: Path, expression: str) -> str:
-    """Count or copy what passes the filter; returns what is damaged."""
-    from rawtap.packets import reader
+    """Count or copy what passes the filter; returns what the file lacks."""
+    from rawtap.packets import ends, reader
 
     selected = reader.select(path, expression, options.write)
     told = f"{selected.matched} of {selected.scanned} packets"
     _tell_tags(selected.tagged, expression)
     print(f"{visible(str(options.write))}: {told}, {selected.size_bytes} bytes" if options.write else told)
-    return selected.damage
+    return ends.told(selected.scanned, selected.damage)
 
 
 def _show(options: argparse.Namespace, path: Path, expression: str) -> str:
-    """Print what passes the filter, a line a packet; returns what is damaged."""
+    """Print what passes the filter, a line a packet; returns what the file lacks."""
     from rawtap.packets import pages, reader
     from rawtap.packets.index import Indexes
     from rawtap.packets.tail import Part
@@ -348,10 +356,10 @@ def _show(options: argparse.Namespace, path: Path, expression: str) -> str:
         if cursor is None or left <= 0:
             _tell_tags(page.tagged, expression)
         if cursor is None:
-            return page.damage
+            return " ".join(page.lacking)
         if left <= 0:
             _complain(f"{options.limit} of {page.matched} packets are shown; --limit shows more")
-            return page.damage
+            return " ".join(page.lacking)
 
 
 def _tell_tags(tagged: int, expression: str) -> None:

@@ -29,8 +29,11 @@ class Settings:
         scratch_dir: The folder of what guests write that nobody keeps; its files have no name once they are in use.
         allowed_interfaces: Interfaces that may be captured, and bridges that may be joined, besides those
             that rawtap made and those of the built-in profiles.
-        ring_bytes: Size of each capture's kernel ring. A larger one holds longer bursts and takes longer to
-            open: its pages are allocated then.
+        ring_bytes: Size of each capture's kernel ring: what comes in while the capture does not get a processor. A
+            larger one takes longer to open: its pages are allocated then. None for one that gets smaller with the count
+            of captures.
+        buffer_bytes: Memory that all captures together may fill while a disk is behind; it is taken when it is needed,
+            and given back. None for a quarter of what is available when a capture starts.
         max_guests: How many guests may run at once, of one client.
         max_captures: How many captures may run at once, of one client.
         max_calls: How many calls may be in progress at once, of one client.
@@ -46,7 +49,8 @@ class Settings:
     image_dirs: tuple[Path, ...] = ()
     scratch_dir: Path = field(default_factory=default_scratch_dir)
     allowed_interfaces: frozenset[str] = frozenset()
-    ring_bytes: int = 4 << 20
+    ring_bytes: int | None = None
+    buffer_bytes: int | None = None
     max_guests: int = 50
     max_captures: int = 50
     max_calls: int = 300

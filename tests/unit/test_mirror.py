@@ -17,7 +17,7 @@ import pytest
 
 from rawtap.capture.mirror_source import MirrorSource
 from rawtap.capture.session import CaptureRequest, CaptureSession
-from rawtap.errors import BadFilter
+from rawtap.errors import BadFilter, RequestInvalid
 from rawtap.guest.filter_mirror import Frames, packed
 from support import eventually, numbers_in, read_back
 
@@ -112,6 +112,34 @@ def test_after_a_limit_the_rest_is_read_so_that_the_guest_does_not_wait(tmp_path
         far.shutdown(socket.SHUT_WR)
     assert (session.snapshot().reason, session.snapshot().packets) == ("max_packets", 3)
     assert read_back(session.path) == 3
+
+
+@pytest.mark.parametrize("format_", ["pcap", "pcapng"])
+def test_a_ring_lets_a_file_grow_for_a_frame_that_is_larger_than_a_file_may_be(tmp_path: Path, format_: str) -> None:
+    sizes = [60, 60, 9000, 60, 5000, 100_000, 60]
+    request = CaptureRequest("user:g", files=8, max_bytes=4096, format=format_)  # type: ignore[arg-type]
+    near, far = socket.socketpair()
+    with far:
+        session = CaptureSession.start(request, MirrorSource(near, GUEST), tmp_path, "g")
+        for number, size in enumerate(sizes):
+            far.sendall(packed(frame(number, size=size)))
+        assert caught_up(session) == len(sizes)
+        ended = session.stop()
+        session.close()
+    assert (ended.packets, ended.reason, ended.refused) == (len(sizes), "stopped", 0)
+    kept = [list(numbers_in(path)) for path in ended.files]
+    assert [number for numbers in kept for number in numbers] == list(range(len(sizes)))
+    assert [numbers for numbers in kept if numbers in ([2], [4], [5])] == [[2], [4], [5]]
+    small = [path for path, numbers in zip(ended.files, kept, strict=True) if numbers not in ([2], [4], [5])]
+    assert all(path.stat().st_size <= 4096 for path in small)
+
+
+def test_a_pcapng_head_that_leaves_no_room_is_refused_at_the_start(tmp_path: Path) -> None:
+    near, far = socket.socketpair()
+    request = CaptureRequest("user:g", "arp or " * 250 + "arp", format="pcapng", comment="€" * 1000, max_bytes=4096)
+    with far, pytest.raises(RequestInvalid, match="max_bytes=4096 has no room for a packet"):
+        CaptureSession.start(request, MirrorSource(near, GUEST), tmp_path, "g")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_no_stream_of_frames_ends_the_capture_and_says_so(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ import socket
 import sys
 from pathlib import Path
 
+from rawtap.capture import memory
 from rawtap.capture.interface import InterfaceSource
 from rawtap.capture.session import CaptureRequest, CaptureSession
-from rawtap.settings import Settings
 
 
 def _cpu_seconds() -> float:
@@ -27,7 +27,7 @@ def _cpu_seconds() -> float:
 def _main() -> None:
     interface, folder, options = sys.argv[1:]
     chosen = json.loads(options)
-    ring_bytes = chosen.pop("ring_bytes", Settings().ring_bytes)
+    ring_bytes = chosen.pop("ring_bytes", memory.ring_bytes(0))
     request = CaptureRequest(interface, **chosen)
     index = socket.if_nametoindex(interface)
     session = CaptureSession.start(request, InterfaceSource(index, ring_bytes), Path(folder), "bench")

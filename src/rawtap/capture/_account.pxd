@@ -1,6 +1,6 @@
 """What a capture's worker tells other threads, as one consistent snapshot: a sequence lock of 64-bit words.
 
-The worker alone writes, never waits for a reader, and does so once a batch, not once a packet. A reader copies the words
+One thread at a time writes, never waits for a reader, and does so once a batch, not once a packet. A reader copies the words
 and begins again where the sequence number was odd (the worker was writing) or has changed meanwhile. All words that two
 threads touch are atomic; the fences keep them between the two looks at the number (the C11 memory model; GCC's
 __atomic built-ins). A struct is shared by this if it has nothing but 64-bit words.
@@ -26,7 +26,7 @@ cdef struct Counts:
     uint64_t saved              # whole in the files, those included that a ring has removed again
     uint64_t dropped            # that the kernel had no room for
     uint64_t refused            # that came when a limit was reached, or that the disk did not take
-    uint64_t in_flight          # in the kernel's ring, or in the buffer
+    uint64_t in_flight          # in the kernel's ring, or in the queue
     uint64_t from_guest         # of the seen, where a guest is known
     uint64_t dropped_interface  # lost before the capture could see them: in none of the above
     uint64_t stats_failed       # errno or 1 where the kernel's counters could not be read, else 0
@@ -35,6 +35,8 @@ cdef struct Counts:
     uint64_t files              # begun
     uint64_t reason             # why it ended, RUNNING while it does not
     uint64_t error              # errno of the first failed write
+    uint64_t granted            # bytes of memory that may be between the kernel's ring and the files
+    uint64_t queued_most        # of them were in use at once
     uint64_t answered           # the last question that was answered, and where the worker was when it heard it:
     uint64_t asked_files
     uint64_t asked_file_bytes
@@ -53,7 +55,7 @@ cdef inline void store(uint64_t *word, uint64_t value) noexcept nogil:
 
 
 cdef inline void publish(uint64_t *turn, uint64_t *shared, const uint64_t *own, size_t size) noexcept nogil:
-    """Make the `size` bytes of `own` what readers find in `shared`. One thread alone may call this."""
+    """Make the `size` bytes of `own` what readers find in `shared`. One thread at a time may call this."""
     cdef uint64_t before = __atomic_load_n(turn, __ATOMIC_RELAXED)
     cdef size_t word
     __atomic_store_n(turn, before + 1, __ATOMIC_RELAXED)

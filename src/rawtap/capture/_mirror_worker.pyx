@@ -34,25 +34,24 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memmove, strerror
 from rawtap.capture._account cimport load, store
-from rawtap.capture._output cimport (
+from rawtap.capture._queue cimport (
     MAX_PACKETS,
     MAX_SECONDS,
     PCAP_FAILED,
     RUNNING,
     SOURCE_ENDED,
     STOPPED,
-    Output,
+    Queue,
     Reason,
     append,
     fill,
     fits,
-    flush_some,
-    init,
+    go_on,
     now,
     record_size,
 )
 from rawtap.capture._unfiltered cimport UnfilteredCount
-from rawtap.capture._worker cimport Question, Worker, go_on
+from rawtap.capture._worker cimport Question, Worker
 
 import struct
 
@@ -115,7 +114,7 @@ cdef class MirrorCapture(Worker):
     cdef unsigned char *memory
     cdef size_t start                   # of what is not parsed yet in `memory`
     cdef size_t end
-    cdef uint64_t taken                 # bytes, from the socket
+    cdef uint64_t read_bytes            # from the socket
     cdef bint exhausted                 # at the stream's end
     cdef uint64_t end_expected
     cdef uint64_t released
@@ -125,7 +124,7 @@ cdef class MirrorCapture(Worker):
     def __cinit__(self):
         self.fd = -1
 
-    def open(self, int fd, *, bytes guest, int snaplen, bint pcapng):
+    def open(self, int fd, *, bytes guest):
         """Take over the socket, whose other end may already be QEMU's, and the guest's MAC address, 6 bytes.
 
         Raises:
@@ -136,7 +135,7 @@ cdef class MirrorCapture(Worker):
             raise NativeError("the guest's MAC address does not have 6 bytes")
         memcpy(self.guest, PyBytes_AS_STRING(guest), 6)
         self.memory = <unsigned char *>malloc(ROOM)
-        if self.memory == NULL or not init(&self.sink.out, snaplen, pcapng):
+        if self.memory == NULL:
             raise MemoryError
         self.link_type = DLT_EN10MB
         self.link_type_name = "EN10MB"
@@ -164,7 +163,7 @@ cdef class MirrorCapture(Worker):
 
     def header(self):
         """The savefile header: nanoseconds, version 2.4, Ethernet (pcap-savefile(5))."""
-        return struct.pack("=IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, self.sink.out.snaplen, self.link_type)
+        return struct.pack("=IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, self.sink.queue.snaplen, self.link_type)
 
     def expect_end(self):
         """The stream is about to end because it was stopped. Any thread may call this."""
@@ -195,12 +194,13 @@ cdef class MirrorCapture(Worker):
     # ---------------------------------------------------------- in the worker thread
 
     cdef void _capture(self) noexcept nogil:
-        cdef Output *out = &self.sink.out
+        cdef Queue *queue = &self.sink.queue
         cdef pollfd[2] fds
         fds[0].fd = self.fd
         fds[1].fd = self.ask_fd
         fds[0].events = fds[1].events = POLLIN
-        while out.reason == RUNNING:
+        while queue.reason == RUNNING:
+            self._start_batch()
             fds[0].revents = fds[1].revents = 0
             poll(fds, 2, self._milliseconds(0))
             if fds[1].revents != 0 and self._hear():
@@ -212,14 +212,13 @@ cdef class MirrorCapture(Worker):
                 self._end(MAX_SECONDS)
             if self.exhausted:
                 self._end(STOPPED if load(&self.end_expected) else SOURCE_ENDED)
-            flush_some(out)
             if self.unfiltered is not None:
                 self.unfiltered.publish()
-            self._answer(self.taken)
+            self._deliver(self.read_bytes)
 
     cdef void _end(self, Reason reason) noexcept nogil:
-        if self.sink.out.reason == RUNNING:
-            self.sink.out.reason = reason
+        if self.sink.queue.reason == RUNNING:
+            self.sink.queue.reason = reason
 
     cdef size_t _waiting(self) noexcept nogil:
         """Bytes in the socket."""
@@ -229,16 +228,16 @@ cdef class MirrorCapture(Worker):
 
     cdef size_t _due(self) noexcept nogil:
         """How much may be taken before a question has to be answered."""
-        if self.question.answered != self.question.heard and self.question.goal > self.taken:
-            return self.question.goal - self.taken
+        if self.question.answered != self.question.heard and self.question.goal > self.read_bytes:
+            return self.question.goal - self.read_bytes
         return ROOM
 
     cdef void _take_waiting(self) noexcept nogil:
         """Take what is in the socket by now."""
-        cdef uint64_t goal = self.taken + self._waiting()
-        while self.taken < goal and not self.exhausted and self.sink.out.reason == RUNNING:
-            self._take(goal - self.taken)
-            flush_some(&self.sink.out)
+        cdef uint64_t goal = self.read_bytes + self._waiting()
+        while self.read_bytes < goal and not self.exhausted and self.sink.queue.reason == RUNNING:
+            self._take(goal - self.read_bytes)
+            self._deliver(0)
 
     cdef void _take(self, size_t most) noexcept nogil:
         """Take at most so many bytes from the socket, and save the frames that are complete."""
@@ -249,7 +248,7 @@ cdef class MirrorCapture(Worker):
             self.start = 0
         n = recv(self.fd, self.memory + self.end, min(ROOM - self.end, most), MSG_DONTWAIT)
         if n > 0:
-            self.taken += n
+            self.read_bytes += n
             self.end += n
             self._parse()
         elif n == 0:
@@ -263,7 +262,7 @@ cdef class MirrorCapture(Worker):
         cdef const unsigned char *at
         cdef size_t size
         cdef Question *question = &self.question
-        while self.end - self.start >= HEAD and not self.sink.out.full:
+        while self.end - self.start >= HEAD and not self.sink.queue.full:
             at = self.memory + self.start
             size = <size_t>at[0] << 24 | <size_t>at[1] << 16 | <size_t>at[2] << 8 | at[3]
             if size > LARGEST_FRAME:
@@ -273,14 +272,14 @@ cdef class MirrorCapture(Worker):
                 break
             self._save(at + HEAD, <uint32_t>size)
             self.start += HEAD + size
-        if question.answered != question.heard and self.taken >= question.goal:
-            question.promised = self.sink.out.packets + self.sink.out.pending_packets
+        if question.answered != question.heard and self.read_bytes >= question.goal:
+            question.promised = self.sink.queue.mark.packets
 
     cdef void _save(self, const unsigned char *frame, uint32_t size) noexcept nogil:
         """Count one frame, and append its record if the filter selects it."""
-        cdef Output *out = &self.sink.out
-        cdef uint32_t kept = min(size, out.snaplen)
-        cdef size_t record = record_size(out, kept)
+        cdef Queue *queue = &self.sink.queue
+        cdef uint32_t kept = min(size, queue.snaplen)
+        cdef size_t record = record_size(queue.pcapng, queue.flagged, kept)
         cdef timespec moment
         self.counted += 1
         if size >= ETHERNET_ADDRESSES and memcmp(frame + 6, self.guest, 6) == 0:
@@ -290,20 +289,20 @@ cdef class MirrorCapture(Worker):
             if self.sink.seen == 0:
                 self.unfiltered.note(frame, size, SAMPLE)
             return
-        if not fits(out, record):
-            go_on(&self.sink, record)
         self.sink.seen += 1
-        if out.full:
-            out.refused += 1
+        if not queue.full and not fits(queue, record):
+            go_on(queue, record)
+        if queue.full:
+            queue.refused += 1
             return
         clock_gettime(CLOCK_REALTIME, &moment)
-        append(out, record, <uint64_t>moment.tv_sec, <uint32_t>moment.tv_nsec, kept, size, frame)
-        if out.packets + out.pending_packets >= out.max_packets:
-            fill(out, MAX_PACKETS)
+        append(queue, record, <uint64_t>moment.tv_sec, <uint32_t>moment.tv_nsec, kept, size, frame)
+        if queue.mark.packets >= queue.max_packets:
+            fill(queue, MAX_PACKETS)
 
     cdef void _weigh(self, Question *question) noexcept nogil:
-        question.goal = self.taken + self._waiting()
-        question.promised = self.sink.out.packets + self.sink.out.pending_packets
+        question.goal = self.read_bytes + self._waiting()
+        question.promised = self.sink.queue.mark.packets
 
     cdef void _discard(self) noexcept nogil:
         cdef pollfd[2] fds

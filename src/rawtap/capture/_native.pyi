@@ -7,8 +7,6 @@ class LiveCapture(Worker):
         interface: str,
         *,
         index: int,
-        snaplen: int,
-        pcapng: bool,
         ring_bytes: int,
         loopback: bool = False,
         promiscuous: bool = True,

@@ -1,11 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The capture path in C: libpcap's ring, a buffer of ours, the file.
+"""The capture path in C: libpcap's ring, from which the reader puts records into the queue.
 
 Theory of operation
 -------------------
-One `LiveCapture` is one libpcap handle (python-libpcap's `BasePcap.handler`) and one output file. **The worker
-thread owns both**, from `open` to `close`: no other thread may call libpcap on the handle. What other threads may do is
-said in `_worker`, which has all that does not depend on where the frames come from.
+One `LiveCapture` is one libpcap handle (python-libpcap's `BasePcap.handler`). **One thread at a time has it**: the session's
+from `open` to `close`, and in between, while `run` runs, the reader. What other threads may do is said in `_worker`, which has
+all that does not depend on where the frames come from.
 
 *Arming.* libpcap's activate binds the socket before there is a filter, so frames that nobody asked for get into the
 ring. `open` therefore attaches a reject-all filter to the socket at once, throws away exactly as many frames
@@ -18,9 +18,9 @@ selects nothing. So the program goes to the socket directly, but for a link type
 then it moves the program's offsets. And on the loopback interface it would throw away every frame's outgoing copy: there
 the kernel is told to hand none over (PACKET_IGNORE_OUTGOING, packet(7), Linux 4.20).
 
-*Running.* The handle is non-blocking and the worker polls its descriptor, because pcap_dispatch on a quiet
+*Running.* The handle is non-blocking and the reader polls its descriptor, because pcap_dispatch on a quiet
 TPACKET_V3 ring does not return on a time-out. pcap_dispatch calls `_on_packet` for each frame, without the GIL; that
-puts a record into the buffer of an `Output` (see _output), which gets it into the file after every batch.
+puts a record into the `Queue` (see _queue), and after every batch the writer is given them.
 
 *Nothing selected.* Until the filter has selected a packet, an `UnfilteredCount` (see _unfiltered) counts what passes unfiltered.
 
@@ -71,25 +71,24 @@ from pylibpcap.pcap cimport (
     u_int,
 )
 from rawtap._bpf cimport compile_filter
-from rawtap.capture._output cimport (
+from rawtap.capture._queue cimport (
     INTERFACE_REMOVED,
     MAX_PACKETS,
     MAX_SECONDS,
     PCAP_FAILED,
     RUNNING,
     STOPPED,
-    Output,
+    Queue,
     Reason,
     append,
     fill,
     fits,
-    flush_some,
-    init,
+    go_on,
     now,
     record_size,
 )
 from rawtap.capture._unfiltered cimport UnfilteredCount
-from rawtap.capture._worker cimport DRAIN_LIMIT_NS, Question, Sink, Worker, go_on, sooner
+from rawtap.capture._worker cimport DRAIN_LIMIT_NS, Question, Sink, Worker, sooner
 
 from rawtap._bpf import FilterRefused
 from rawtap.capture._worker import MAX_SNAPLEN, FilterError, NativeError
@@ -252,31 +251,31 @@ cdef struct Points:             # interfaces that are captured
 
 cdef void _end(Sink *sink, Reason reason) noexcept nogil:
     """Record why the capture ends. What the ring holds by then is still saved."""
-    if sink.out.reason == RUNNING:
-        sink.out.reason = reason
+    if sink.queue.reason == RUNNING:
+        sink.queue.reason = reason
     pcap_breakloop(<pcap_t *>sink.handle)
 
 
 cdef void _on_packet(u_char *user, const pcap_pkthdr *h, const u_char *data) noexcept nogil:
     """Append one record: the hot path."""
     cdef Sink *sink = <Sink *>user
-    cdef Output *out = &sink.out
-    cdef uint32_t kept = min(h.caplen, out.snaplen)
-    cdef size_t size = record_size(out, kept)
+    cdef Queue *queue = &sink.queue
+    cdef uint32_t kept = min(h.caplen, queue.snaplen)
+    cdef size_t size = record_size(queue.pcapng, queue.flagged, kept)
     cdef uint32_t interface = 0, direction = 0
-    if not out.full and not fits(out, size) and not go_on(sink, size):
-        pcap_breakloop(<pcap_t *>sink.handle)
     sink.seen += 1
-    if out.full:
-        out.refused += 1
+    if not queue.full and not fits(queue, size) and not go_on(queue, size):
+        pcap_breakloop(<pcap_t *>sink.handle)
+    if queue.full:
+        queue.refused += 1
         return
     # Not microseconds but nanoseconds: the handle's precision is set to that.
-    if out.flagged:
+    if queue.flagged:
         _look_up(<Points *>sink.points, ring_address(h, data), &interface, &direction)
-    append(out, size, <uint64_t>h.ts.tv_sec, <uint32_t>h.ts.tv_usec, kept, h.len, data, interface, direction)
-    if out.packets + out.pending_packets >= out.max_packets:
-        fill(out, MAX_PACKETS)
-    if out.full:
+    append(queue, size, <uint64_t>h.ts.tv_sec, <uint32_t>h.ts.tv_usec, kept, h.len, data, interface, direction)
+    if queue.mark.packets >= queue.max_packets:
+        fill(queue, MAX_PACKETS)
+    if queue.full:
         pcap_breakloop(<pcap_t *>sink.handle)
 
 
@@ -321,12 +320,11 @@ cdef class LiveCapture(Worker):
         self.unfiltered_fd = -1
         self.pcap = BasePcap.__new__(BasePcap)  # its own __init__ would open a savefile
 
-    def open(self, str interface, *, int index, int snaplen, bint pcapng, int ring_bytes, bint loopback=False,
-             bint promiscuous=True, int retire_ms=5, tuple more=()):
+    def open(self, str interface, *, int index, int ring_bytes, bint loopback=False, bint promiscuous=True,
+             int retire_ms=5, tuple more=()):
         """Create and activate the handle with nothing let in yet; needs CAP_NET_RAW in force in this thread.
 
-        `pcapng` chooses the records' format; `header` is for the other one. `more` are the indexes of further interfaces,
-        of the same link type, which are captured as well.
+        `more` are the indexes of further interfaces, of the same link type, which are captured as well.
 
         `index` is the interface's, and what libpcap opened is held against it: to libpcap "any" is every interface
         of the host, whatever the one of that name may be, and other names are devices of its own as well. `loopback`: it is
@@ -366,9 +364,7 @@ cdef class LiveCapture(Worker):
             self.warning = self._libpcap_text(status)
         if pcap_setnonblock(self.handler, 1, self.pcap.errbuf) != 0:
             raise NativeError((<bytes>self.pcap.errbuf).decode(errors="replace"))
-        if not init(&self.sink.out, snaplen, pcapng):
-            raise MemoryError
-        self.sink.out.flagged = pcapng
+        self.sink.queue.flagged = self.out.flagged = self.sink.queue.pcapng
         self.sink.handle = self.handler
         self.sink.points = &self.points
         self._set_points((index, *more))
@@ -470,7 +466,7 @@ cdef class LiveCapture(Worker):
             raise NativeError(_text(pcap_geterr(self.handler)))
         pcap_dump_close(dumper)
         try:
-            (<uint32_t *>memory)[4] = self.sink.out.snaplen
+            (<uint32_t *>memory)[4] = self.sink.queue.snaplen
             return memory[:size]
         finally:
             free(memory)
@@ -497,17 +493,17 @@ cdef class LiveCapture(Worker):
         return "libpcap: " + _text(pcap_geterr(self.handler))
 
     cdef void _loop(self) noexcept nogil:
-        cdef Output *out = &self.sink.out
+        cdef Queue *queue = &self.sink.queue
         cdef pollfd[3] fds
         cdef int n
         cdef int64_t stats_due = 0, look_due = 0
         fds[0].fd = self.pcap_fd
         fds[1].fd = self.ask_fd
         fds[0].events = fds[1].events = fds[2].events = POLLIN
-        while out.reason == RUNNING:
+        while queue.reason == RUNNING:
+            self._start_batch()
             n = pcap_dispatch(self.handler, BATCH, _on_packet, <u_char *>&self.sink)
-            flush_some(out)
-            self._answer(self.sink.seen)
+            self._deliver(self.sink.seen)
             if n < 0:
                 if n != PCAP_ERROR_BREAK:
                     _end(&self.sink, self._trouble())
@@ -540,7 +536,7 @@ cdef class LiveCapture(Worker):
     cdef void _weigh(self, Question *question) noexcept nogil:
         self._read_stats()
         question.goal = self.sink.seen + self._outstanding()
-        question.promised = self.sink.out.packets + self.sink.out.pending_packets + self._outstanding()
+        question.promised = self.sink.queue.mark.packets + self._outstanding()
 
     cdef int _patience(self, int64_t due) noexcept nogil:
         """Milliseconds that poll may wait; for ever (-1) where nothing is due.
@@ -565,7 +561,7 @@ cdef class LiveCapture(Worker):
         """Let nothing more in, then take what the kernel has until the counts balance."""
         cdef int64_t give_up = now() + DRAIN_LIMIT_NS
         cdef int n
-        if self.sink.out.reason in (PCAP_FAILED, INTERFACE_REMOVED):
+        if self.sink.queue.reason in (PCAP_FAILED, INTERFACE_REMOVED):
             self._read_stats()
             return
         self._look()
@@ -573,11 +569,11 @@ cdef class LiveCapture(Worker):
         while True:
             n = pcap_dispatch(self.handler, BATCH, _on_packet, <u_char *>&self.sink)
             if n < 0 and n != PCAP_ERROR_BREAK:
-                self.sink.out.reason = self._trouble()
+                self.sink.queue.reason = self._trouble()
                 self._read_stats()
                 return
-            flush_some(&self.sink.out)
             self._read_stats()
+            self._deliver(0)
             if self._outstanding() == 0 or now() >= give_up:
                 return
             if n == 0:

@@ -1,33 +1,41 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The capture's file in C: a buffer of records, and the cheapest way to get it into the file.
+"""The capture's writer in C: the cheapest way to get what is queued into the files.
 
 Theory of operation
 -------------------
-An `Output` belongs to the capture's worker thread, in whole. Its buffer is a window onto the file: buffer[0] lies at
-`base`, a multiple of BLOCK. [0, written) is in the file already, [written, used) is not. The window stays where the
-first record begins that is not wholly in the file (`first`), so after a failure the whole records can be counted and
-the file cut back to the last of them.
+An `Output` belongs to the capture's session thread, in whole. It writes the pieces of the `Queue` one after the other (see
+_queue), and counts a record when all of it is in its file. What was handed over is known up to a `Mark`; of what is written
+beyond the last one that was reached, it counts nothing yet. After a failure the whole records are counted and the file is
+cut back to the last of them.
 
 *Small batches* go through the page cache, at once, so a reader sees them, and a crash of the program loses nothing.
 
-*Under load* the page cache is what a capture waits for: each fresh page must be found, on a virtual machine even the
-host must find it, and filled. So a batch of DIRECT_MIN and more goes to the disk directly (O_DIRECT, open(2)), in whole
-blocks; the rest of the last block stays in the buffer until the next batch, or for SETTLE_NS. Where a file system
-refuses, or the disk is slower than the page cache could be (DIRECT_FLOOR), the page cache it is: for good, or
-for the next DIRECT_PAUSE bytes.
+*Under load* the page cache costs more CPU time than all else: each fresh page must be found, on a virtual machine even the
+host must find it, and filled. So DIRECT_MIN and more goes to the disk directly (O_DIRECT, open(2)), in whole
+blocks; the rest of the last block waits for the next batch, or for SETTLE_NS. Where a file system refuses, or the disk is
+slower than DIRECT_FLOOR, the page cache it is: for good, or for the next DIRECT_PAUSE bytes. *Pressed*, when half of the
+memory is full, whatever was faster of late is taken, and now and then the other is tried.
 
 *A ring of files* removes its oldest when it begins a new one. What is removed is cut away bit by bit as the new file
-grows: its pages are the ones that the new file's writes are given, still warm, and freeing them all at once would
-take longer than the kernel's ring can bridge.
+grows: freeing it all at once would take long.
 """
 
 from libc.errno cimport EDQUOT, EINTR, ENOSPC, errno
-from libc.stdlib cimport free
-from libc.string cimport memcpy, memmove, memset
-
-
-cdef extern from "<stdlib.h>" nogil:
-    void *aligned_alloc(size_t, size_t)
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memset
+from rawtap._words cimport word
+from rawtap.capture._queue cimport (
+    BLOCK,
+    FILE_CUT,
+    NO_SPACE,
+    RUNNING,
+    WRITE_FAILED,
+    Mark,
+    Piece,
+    Reason,
+    now,
+    record_size,
+)
 
 
 cdef extern from "<unistd.h>" nogil:
@@ -56,18 +64,10 @@ cdef extern from "<sys/stat.h>" nogil:
     int fstat(int, c_stat *)
 
 
-cdef extern from "<time.h>" nogil:
-    struct timespec:
-        long tv_sec
-        long tv_nsec
-    int clock_gettime(int, timespec *)
-    int CLOCK_MONOTONIC
-
-
 cdef enum:
     DIRECT_MIN = 192 << 10          # the least that is worth a write to the disk
     DIRECT_FLOOR = 200              # bytes in a microsecond
-    DIRECT_TRIAL_NS = 8_000_000     # of writing, after which the disk's speed is judged
+    TRIAL_NS = 8_000_000            # of writing, after which a way's speed is judged
     DIRECT_PAUSE = 64 << 20
     SETTLE_NS = 10_000_000
     SPACE_CHECK_BYTES = 4 << 20     # written between two looks at the free space, at the most
@@ -76,28 +76,61 @@ cdef enum:
 cdef uint64_t NEVER = <uint64_t>-1
 
 
-cdef int64_t now() noexcept nogil:
-    """Nanoseconds on the monotonic clock."""
-    cdef timespec t
-    clock_gettime(CLOCK_MONOTONIC, &t)
-    return <int64_t>t.tv_sec * 1_000_000_000 + t.tv_nsec
-
-
-cdef bint init(Output *out, uint32_t snaplen, bint pcapng) noexcept nogil:
-    """Make an output with no file yet; whether there was memory for it."""
+cdef void init(Output *out, bint pcapng) noexcept nogil:
+    """Make an output with no file yet."""
     memset(out, 0, sizeof(Output))
     out.fd = out.retired_fd = -1
-    out.snaplen = snaplen
     out.pcapng = pcapng
-    out.buffer = <unsigned char *>aligned_alloc(BLOCK, BUFFER_BYTES)
-    return out.buffer != NULL
 
 
-cdef void release(Output *out) noexcept nogil:
-    """Free what is held; the file's descriptor is its owner's, and the counters stay."""
-    free(out.buffer)
-    out.buffer = NULL
-    give_back(out)
+cdef void attach(Output *out, int fd, size_t size) noexcept nogil:
+    """Go on in `fd`, a file with a header of `size` bytes and nothing else."""
+    out.fd = fd
+    out.files += 1
+    out.noted = NULL
+    out.file_bytes = out.reached.place = out.written = size
+    out.direct = False
+    out.allowance = 0
+    if out.direct_from != NEVER:
+        out.direct_from = 0
+
+
+cdef int64_t due(const Output *out, const Piece *piece, bint urgent) noexcept nogil:
+    """When what was handed over of `piece` is to be written: 0 for now, NEVER where there is nothing."""
+    cdef size_t waiting = piece.used - out.written
+    if waiting == 0:
+        return <int64_t>NEVER
+    if urgent or piece.done or not out.direct or waiting >= DIRECT_MIN or out.broken != RUNNING:
+        return 0
+    return out.unwritten_since + SETTLE_NS
+
+
+cdef void write_piece(Output *out, const Piece *piece, bint pressed) noexcept nogil:
+    """Write what was handed over of `piece`, a copy of which the caller has; a rest may stay for later."""
+    if _goes_direct(out, piece, pressed) and _write_direct(out, piece) and not piece.done:
+        return
+    if out.written < piece.used:
+        _write_cached(out, piece)
+
+
+cdef void append_bytes(Output *out, const unsigned char *data, size_t size) noexcept nogil:
+    """Write what follows the file's last record, whatever the free space. All that was handed over is written."""
+    cdef size_t done = 0
+    cdef ssize_t n
+    if size == 0 or (out.broken != RUNNING and (out.error != 0 or out.broken == FILE_CUT)):
+        return
+    _set_direct(out, False)
+    while done < size:
+        n = pwrite(out.fd, data + done, size - done, <int64_t>(out.file_bytes + done))
+        if n < 0:
+            if errno == EINTR:
+                continue
+            _fail(out, errno)
+            ftruncate(out.fd, <int64_t>out.file_bytes)
+            return
+        done += n
+    out.file_bytes += size
+    _note(out)
 
 
 cdef void give_back(Output *out) noexcept nogil:
@@ -105,58 +138,6 @@ cdef void give_back(Output *out) noexcept nogil:
     if out.retired_fd >= 0:
         close(out.retired_fd)
         out.retired_fd = -1
-
-
-cdef bint attach(Output *out, int fd, const unsigned char *header, size_t size, uint64_t max_bytes) noexcept nogil:
-    """Go on in `fd`, an empty file, after its header; whether that could be written (else `error` says why not)."""
-    out.fd = fd
-    out.noted = NULL
-    out.base = out.file_bytes = 0
-    out.used = out.written = out.first = out.crossing = 0
-    out.max_bytes = max_bytes
-    out.direct = False
-    out.direct_from = out.allowance = 0
-    append_bytes(out, header, size)
-    return not out.full
-
-
-cdef void append_bytes(Output *out, const unsigned char *data, size_t size) noexcept nogil:
-    """Write what is no record, at most BUFFER_BYTES of it: the file's header, or what follows the last record."""
-    flush(out)
-    if out.full and (out.error != 0 or out.reason == FILE_CUT):
-        return
-    if out.used + size > BUFFER_BYTES:
-        _slide(out, out.used)
-    memcpy(out.buffer + out.used, data, size)
-    out.used += size
-    _write_buffered(out, False)
-
-
-cdef void fill(Output *out, Reason reason) noexcept nogil:
-    """Take no more; of several reasons the first that is about the file stays."""
-    if not out.full:
-        out.full = True
-        out.reason = reason
-
-
-cdef void flush(Output *out) noexcept nogil:
-    """Get all that is in the buffer into the file."""
-    if out.used > out.written and out.error == 0:
-        _write_buffered(out, True)
-
-
-cdef void flush_some(Output *out) noexcept nogil:
-    """After a batch: get it into the file, or put that off, for SETTLE_NS at most, where more is about to come."""
-    cdef size_t waiting = out.used - out.written
-    if waiting == 0 or out.error != 0:
-        return
-    if out.base + out.used < out.direct_from:
-        flush(out)
-    elif waiting >= DIRECT_MIN:
-        if not _write_direct(out):
-            flush(out)
-    elif not out.direct or now() - out.unwritten_since >= SETTLE_NS:
-        flush(out)
 
 
 cdef uint64_t _room(Output *out) noexcept nogil:
@@ -177,94 +158,97 @@ cdef uint64_t _room(Output *out) noexcept nogil:
     return out.allowance
 
 
-cdef bint _was_cut(Output *out) noexcept nogil:
+cdef bint _was_cut(Output *out, const Piece *piece) noexcept nogil:
     """Whether somebody has made the file shorter: what is written behind its end would leave a hole before it."""
     cdef c_stat status
-    return fstat(out.fd, &status) == 0 and <uint64_t>status.st_size < out.base + out.written
+    return fstat(out.fd, &status) == 0 and <uint64_t>status.st_size < piece.base + out.written
 
 
-cdef void _give_up(Output *out, Reason reason) noexcept nogil:
-    """Leave the file at a whole record, and take no more."""
-    fill(out, reason)
-    if reason == FILE_CUT:
-        out.reason = FILE_CUT  # whatever else ended it: the records that are counted are not all there
-        _drop_pending(out, out.first)
-    else:
-        _keep_whole_records(out)
+cdef void _fail(Output *out, int number) noexcept nogil:
+    out.error = number
+    out.broken = NO_SPACE if number == ENOSPC or number == EDQUOT else WRITE_FAILED
 
 
-cdef void _write_buffered(Output *out, bint is_records) noexcept nogil:
-    """Write all through the page cache. On failure keep the errno and leave the file at a whole record.
-
-    What is not records is the file's beginning or its end: that is written whatever the free space.
-    """
+cdef void _write_cached(Output *out, const Piece *piece) noexcept nogil:
+    """Write all through the page cache. On failure keep the errno and leave the file at a whole record."""
     cdef ssize_t n
-    cdef size_t before = out.written
     cdef size_t size
+    cdef int64_t begun = now()
+    cdef size_t start = out.written
     _set_direct(out, False)
-    if _was_cut(out):
-        _give_up(out, FILE_CUT)
+    if _was_cut(out, piece):
+        out.broken = FILE_CUT  # the records that are counted are not all there
         return
-    while out.written < out.used:
-        size = out.used - out.written
-        if is_records:
-            size = min(size, <size_t>_room(out))
-            if size == 0:
-                _give_up(out, NO_SPACE)
-                return
-        n = pwrite(out.fd, out.buffer + out.written, size, <int64_t>(out.base + out.written))
+    while out.written < piece.used:
+        size = min(piece.used - out.written, <size_t>_room(out))
+        if size == 0:
+            out.broken = NO_SPACE
+            break
+        n = pwrite(out.fd, piece.data + out.written, size, <int64_t>(piece.base + out.written))
         if n < 0:
             if errno == EINTR:
                 continue
-            out.error = errno
-            _give_up(out, NO_SPACE if out.error == ENOSPC or out.error == EDQUOT else WRITE_FAILED)
-            return
+            _fail(out, errno)
+            break
         out.written += n
         out.allowance -= min(out.allowance, <uint64_t>n)
-    out.unwritten_since = 0
-    _count(out, out.used, out.pending_packets, out.pending_wire)
-    _recycle(out, out.used - before)
-    _slide(out, out.used)
+    _judge(&out.cached, out.written - start, now() - begun)
+    _recycle(out, out.written - start)
+    if out.broken != RUNNING:
+        _keep_whole_records(out, piece)
+    else:
+        _count(out, piece)
 
 
-cdef bint _write_direct(Output *out) noexcept nogil:
+cdef bint _write_direct(Output *out, const Piece *piece) noexcept nogil:
     """Write the whole blocks to the disk; False where that did not work and the page cache must do."""
     cdef size_t start = out.written & ~<size_t>(BLOCK - 1)
-    cdef size_t size = (out.used & ~<size_t>(BLOCK - 1)) - start
+    cdef size_t size = (piece.used & ~<size_t>(BLOCK - 1)) - start
     cdef int64_t begun = now()
     cdef ssize_t n
     if out.allowance < size:
         out.allowance = 0
-    if _room(out) < size or _was_cut(out):
+    if _room(out) < size or _was_cut(out, piece):
         return False  # the page cache's write takes it in smaller pieces, or says what happened
     if not _set_direct(out, True):
         out.direct_from = NEVER
         return False
-    n = pwrite(out.fd, out.buffer + start, size, <int64_t>(out.base + start))
+    n = pwrite(out.fd, piece.data + start, size, <int64_t>(piece.base + start))
     if n != <ssize_t>size:
         # Refused, interrupted or no space: the page cache's write finds out which, and copes with a short one.
         out.direct_from = NEVER
         return False
-    _judge(out, size, now() - begun)
+    _judge(&out.straight, size, now() - begun)
+    if out.straight.speed < DIRECT_FLOOR and out.straight.speed > 0:
+        out.direct_from = piece.base + start + size + DIRECT_PAUSE
+        out.straight.speed = 0
     out.allowance -= size
     out.written = start + size
-    out.unwritten_since = now() if out.used > out.written else 0
-    _count(out, out.crossing, out.crossing_packets, out.crossing_wire)
+    out.unwritten_since = begun
+    _count(out, piece)
     _recycle(out, size)
-    _slide(out, out.crossing)
     return True
 
 
-cdef void _judge(Output *out, size_t size, int64_t nanoseconds) noexcept nogil:
-    """Go back to the page cache for a while if the disk, over DIRECT_TRIAL_NS of writing to it, was slow."""
-    out.trial_bytes += size
-    out.trial_ns += nanoseconds
-    if out.trial_ns < DIRECT_TRIAL_NS:
-        return
-    if <int64_t>out.trial_bytes * 1000 < out.trial_ns * DIRECT_FLOOR:
-        out.direct_from = out.base + out.used + DIRECT_PAUSE
-    out.trial_bytes = 0
-    out.trial_ns = 0
+cdef bint _goes_direct(Output *out, const Piece *piece, bint pressed) noexcept nogil:
+    """Whether this is worth a write to the disk itself."""
+    if piece.used - out.written < DIRECT_MIN or piece.base + piece.used < out.direct_from:
+        return False
+    if not pressed or out.direct_from == NEVER:
+        return out.direct_from != NEVER
+    if out.straight.speed == 0 or out.cached.speed == 0:
+        return out.straight.speed == 0
+    return out.straight.speed >= out.cached.speed
+
+
+cdef void _judge(Speed *way, size_t size, int64_t nanoseconds) noexcept nogil:
+    """Note how fast a way of writing is, over TRIAL_NS of it."""
+    way.trial_bytes += size
+    way.trial_ns += nanoseconds
+    if way.trial_ns >= TRIAL_NS:
+        way.speed = way.trial_bytes * 1000 // <uint64_t>way.trial_ns + 1
+        way.trial_bytes = 0
+        way.trial_ns = 0
 
 
 cdef bint _set_direct(Output *out, bint wanted) noexcept nogil:
@@ -278,58 +262,53 @@ cdef bint _set_direct(Output *out, bint wanted) noexcept nogil:
     return True
 
 
-cdef void _count(Output *out, size_t end, uint64_t packets, uint64_t wire) noexcept nogil:
-    """The records up to `end` in the buffer are in the file: so many, with that length on the wire."""
-    out.packets += packets
-    out.wire_bytes += wire
-    out.pending_packets -= packets
-    out.pending_wire -= wire
-    out.first = end
-    out.file_bytes = out.base + end
+cdef void _count(Output *out, const Piece *piece) noexcept nogil:
+    """Count the records up to the marks that were reached."""
+    cdef uint64_t place = piece.base + out.written
+    if out.reached.place <= place:
+        _take_mark(out, &out.reached)
+    if piece.mark.place <= place:
+        _take_mark(out, &piece.mark)
+    out.reached = piece.mark
+
+
+cdef void _take_mark(Output *out, const Mark *mark) noexcept nogil:
+    if mark.packets < out.packets:
+        return
+    out.packets, out.wire_bytes, out.file_bytes = mark.packets, mark.wire, mark.place
+    _note(out)
+
+
+cdef void _note(Output *out) noexcept nogil:
     if out.noted != NULL:
         out.noted[0] = out.file_bytes
 
 
-cdef void _slide(Output *out, size_t needed) noexcept nogil:
-    """Move the window on so that it begins with the block of buffer[needed]; what is before is in the file."""
-    cdef size_t start = needed & ~<size_t>(BLOCK - 1)
-    if start == 0:
-        return
-    memmove(out.buffer, out.buffer + start, out.used - start)
-    out.base += start
-    out.used -= start
-    out.written -= start
-    out.first -= start
-    out.crossing = 0
-    out.crossing_packets = out.crossing_wire = 0
-
-
-cdef void _keep_whole_records(Output *out) noexcept nogil:
+cdef void _keep_whole_records(Output *out, const Piece *piece) noexcept nogil:
     """Count the whole records that got out before a write failed, and cut the file after the last of them."""
-    cdef size_t at = out.first
+    cdef size_t at = out.file_bytes - piece.base if out.file_bytes >= piece.base else 0
     cdef size_t size
-    cdef uint64_t packets = 0, wire = 0
     cdef word *record
-    while at + 16 <= out.written and packets < out.pending_packets:
-        record = <word *>(out.buffer + at)
-        size = record_size(out, record[5] if out.pcapng else record[2])
+    if out.file_bytes < piece.base and piece.first > 0:
+        at = piece.first
+        if out.written >= at:
+            _whole(out, piece.crossing_wire, piece.base + at)
+    while at + 16 <= out.written:
+        record = <word *>(piece.data + at)
+        size = record_size(out.pcapng, out.flagged, record[5] if out.pcapng else record[2])
         if at + size > out.written:
             break
         at += size
-        packets += 1
-        wire += record[6] if out.pcapng else record[3]
-    _count(out, at, packets, wire)
+        _whole(out, record[6] if out.pcapng else record[3], piece.base + at)
     # If this fails as well the file has a torn last record; the write's own error is reported in any case.
     ftruncate(out.fd, <int64_t>out.file_bytes)
-    _drop_pending(out, at)
+    _note(out)
 
 
-cdef void _drop_pending(Output *out, size_t at) noexcept nogil:
-    """What is behind buffer[at] will never be in the file."""
-    out.refused += out.pending_packets
-    out.pending_packets = out.pending_wire = 0
-    out.used = out.written = out.first = at
-    out.unwritten_since = 0
+cdef void _whole(Output *out, uint64_t wire, uint64_t place) noexcept nogil:
+    out.packets += 1
+    out.wire_bytes += wire
+    out.file_bytes = place
 
 
 cdef void _recycle(Output *out, size_t size) noexcept nogil:

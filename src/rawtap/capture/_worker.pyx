@@ -3,24 +3,28 @@
 
 Theory of operation
 -------------------
-A `Worker` belongs to one thread, the worker thread, from `open` to `close`. Other threads may call `request_stop` and
-`ask`, which write to an eventfd that the worker polls, and read the account. What reads frames is a subclass: `_native` has libpcap on an interface, `_mirror_worker` QEMU's own socket. It
-puts records into the `Output` of its `sink`, in C and without the GIL; only the change to the next of a ring of
-files calls Python, `on_full`, in this thread.
+A `Worker` belongs to one thread, the session's, from `prepare` to `close`. While `run` runs there are two. The *reader*, a thread
+that never has the GIL, owns the source and puts records into the queue (see _queue); it waits for no disk. The *writer*, which
+is the session's thread, gets them into the files (see _output); only the change to the next of a ring of files calls Python,
+`on_full`. Other threads may call `request_stop` and `ask`, which write to an eventfd that the reader polls, and read the
+account. What reads frames is a subclass: `_native` has libpcap on an interface, `_mirror_worker` QEMU's own socket.
 
-*The account.* The worker counts in words of its own, and publishes all of them at once after every batch (see _account), so
-that what others read holds together: seen = filtered + saved + dropped + refused + in_flight, where `seen` is the source's own
+*The account.* Reader and writer count in words of their own, and under the queue's lock tell what they have after every batch
+and every write. All of it is published at once (see _account), so that what others read holds together: seen = filtered + saved + dropped + refused + in_flight, where `seen` is the source's own
 count. While the capture runs that count may be older than what has come, which then counts as seen. At the end it is taken
 as it is: then the sum is the proof that no frame went astray. The files that are there change with it, under the GIL.
 
-*Questions.* Whoever waits for packets polls `notify_fd`, an eventfd that the worker writes to when the file has grown and
-when it has answered. What is asked (`ask`) is that all that was on the wire by then be in the file. The subclass says
-what that is (`_weigh`): how far it must have come, in a unit of its own.
+*Questions.* Whoever waits for packets polls `notify_fd`, an eventfd that is written to when the file has grown and
+when a question was answered. What is asked (`ask`) is that all that was on the wire by then be in the file. The subclass says
+what that is (`_weigh`): how far the reader must have come, in a unit of its own. Then the writer must have come as far.
+
+*The end.* When the reader has ended, the writer writes what is queued. Where it cannot, it tells the reader, which ends; what
+was queued counts as refused.
 """
 
 from libc.errno cimport errno
-from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport strerror
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.string cimport memset, strerror
 from rawtap.capture._account cimport (
     __ATOMIC_RELEASE,
     Counts,
@@ -30,27 +34,35 @@ from rawtap.capture._account cimport (
     publish,
     store,
 )
-from rawtap.capture._output cimport (
+from rawtap.capture._output cimport append_bytes, attach, due, give_back, write_piece
+from rawtap.capture._output cimport init as init_output
+from rawtap.capture._queue cimport (
     FILE_CUT,
     INTERFACE_REMOVED,
     MAX_BYTES,
     MAX_PACKETS,
     MAX_SECONDS,
     NO_SPACE,
+    OWN_CHUNKS,
     PCAP_FAILED,
     RUNNING,
     SOURCE_ENDED,
     STOPPED,
     WRITE_FAILED,
-    Output,
-    append_bytes,
-    attach,
-    fill,
-    fits,
-    flush,
-    give_back,
+    Piece,
+    Queue,
+    give_back_spare,
+    hand_over,
+    init,
+    lock,
     now,
+    pop,
     release,
+    rewind,
+    signal_more,
+    start,
+    unlock,
+    wait_for_more,
 )
 from rawtap.capture._unfiltered cimport UnfilteredCount
 
@@ -74,6 +86,45 @@ cdef extern from "<sys/stat.h>" nogil:
         int64_t st_size
     int fstat(int, c_stat *)
 
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_t:
+        pass
+    int pthread_create(pthread_t *, const void *, void *(*)(void *) noexcept nogil, void *)
+    int pthread_join(pthread_t, void **)
+
+
+cdef extern from "<sched.h>" nogil:
+    int sched_getscheduler(int)
+    int SCHED_OTHER
+
+
+cdef extern from "<sys/resource.h>" nogil:
+    int getpriority(int, unsigned int)
+    int PRIO_PROCESS
+
+
+cdef extern from "<sys/syscall.h>" nogil:
+    long syscall(long, ...)
+    long SYS_sched_setattr
+
+
+cdef struct SchedulerAttributes:    # sched_setattr(2)
+    uint32_t size
+    uint32_t policy
+    uint64_t flags
+    int32_t nice
+    uint32_t priority
+    uint64_t runtime
+    uint64_t deadline
+    uint64_t period
+
+
+cdef enum:
+    SLICE_NS = 100_000          # the shortest that there is
+    SPARE_NS = 1_000_000_000    # how long memory is kept that is not needed
+
+cdef uint64_t NEVER = <uint64_t>-1
 
 MAX_SNAPLEN = 262144  # libpcap's MAXIMUM_SNAPLEN, pcap-int.h
 
@@ -106,23 +157,11 @@ class FilterError(NativeError):
     """The filter cannot be compiled or set; `text` is libpcap's own, or says which bound was passed."""
 
 
-cdef bint go_on(Sink *sink, size_t size) noexcept nogil:
-    """The file is full: change to the next one of a ring, and tell whether a record of `size` bytes can be saved."""
-    if sink.ring != NULL:
-        flush(&sink.out)
-        if not sink.out.full:
-            with gil:
-                (<Worker>sink.ring)._change_file()
-    if not sink.out.full and not fits(&sink.out, size):
-        fill(&sink.out, MAX_BYTES)
-    return not sink.out.full
-
-
 cdef class Worker:
     """One capture into one file. See the module's theory of operation for who may call what."""
 
     def __cinit__(self):
-        self.ask_fd = self.sink.out.retired_fd = -1
+        self.ask_fd = self.out.retired_fd = -1
         self.files = ()
 
     def __init__(self):
@@ -151,7 +190,7 @@ cdef class Worker:
         raise NotImplementedError
 
     cdef void _capture(self) noexcept nogil:
-        """Capture until stopped, a limit or an error, and have in the buffer what was on the wire by then."""
+        """Capture until stopped, a limit or an error, and have in the queue what was on the wire by then."""
 
     cdef void _read_stats(self) noexcept nogil:
         """Bring `counted`, `dropped` and `dropped_interface` up to date."""
@@ -168,77 +207,164 @@ cdef class Worker:
         """What went wrong, when the reason is PCAP_FAILED."""
         return ""
 
-    # --------------------------------------------------------------------- the file
+    # --------------------------------------------------------------------- the files
 
-    def begin_file(self, int fd, bytes header, uint64_t max_bytes, int retired_fd=-1, tuple files=()):
-        """Save from now on into `fd`, an empty file that stays the caller's; its header is written here and now.
-
-        `max_bytes` is where it is full. `files` is what `account` tells of the files from then on. `retired_fd` is a removed file, given back as this one grows, and closed.
+    def prepare(self, int snaplen, bint pcapng, uint64_t granted):
+        """Make the queue, which may take `granted` bytes of memory, those of all captures together.
 
         Raises:
-            OSError: The header cannot be written.
+            MemoryError: Not even what every capture has is there.
+        """
+        init_output(&self.out, pcapng)
+        if not init(&self.sink.queue, snaplen, pcapng):
+            raise MemoryError
+        self.sink.queue.granted = granted
+
+    def begin_file(self, int fd, bytes header, uint64_t max_bytes, int retired_fd=-1, tuple files=()):
+        """Save from now on into `fd`, a file with its header and nothing else, which stays the caller's.
+
+        `max_bytes` is where a file is full; it and the header are those of the first file. `files` is what `account`
+        tells of the files from then on. `retired_fd` is a removed file, given back as this one grows, and closed.
+
+        Raises:
+            ValueError: The header is larger than any capture's is.
         """
         cdef c_stat status
         cdef const unsigned char *data = header
         cdef size_t size = len(header)
-        cdef bint attached
         if retired_fd >= 0 and fstat(retired_fd, &status) == 0:
-            give_back(&self.sink.out)
-            self.sink.out.retired_fd = retired_fd
-            self.sink.out.retired_bytes = status.st_size
-        with nogil:  # the disk may not answer for long
-            attached = attach(&self.sink.out, fd, data, size, max_bytes)
-        if not attached:
-            raise OSError(self.sink.out.error, strerror(self.sink.out.error).decode())
-        self.files_begun += 1
+            give_back(&self.out)
+            self.out.retired_fd = retired_fd
+            self.out.retired_bytes = status.st_size
+        if self.out.files == 0 and not start(&self.sink.queue, data, size, max_bytes):
+            raise ValueError(f"a header of {size} bytes")
+        lock(&self.sink.queue)
+        attach(&self.out, fd, size)
+        self._look_at_output()
         self.files = files  # no thread with the GIL sees these without the account that goes with them
         self._publish()
+        unlock(&self.sink.queue)
 
     def note(self, uint64_t[:] words, Py_ssize_t slot):
         """Note the length of the file's whole records in `words[slot]` from now on, until the next file begins."""
         self.notes = words
-        self.sink.out.noted = &words[slot]
-        words[slot] = self.sink.out.file_bytes
+        self.out.noted = &words[slot]
+        words[slot] = self.out.file_bytes
 
     def end_file(self, bytes trailer):
-        """Write what is in the buffer, and `trailer` behind the last record. A failure is in `error`."""
+        """Write `trailer` behind the last record of the file. A failure is in the account."""
         cdef const unsigned char *data = trailer
         cdef size_t size = len(trailer)
         with nogil:  # the disk may not answer for long
-            append_bytes(&self.sink.out, data, size)
+            append_bytes(&self.out, data, size)
+            lock(&self.sink.queue)
+            self._look_at_output()
             self._publish()
+            unlock(&self.sink.queue)
 
     def run(self, *, uint64_t max_packets, double max_seconds, uint64_t free_floor, on_full=None):
         """Capture until stopped, a limit or an error; no GIL. `begin_file` was called.
 
         0 means no limit for `max_packets` and `max_seconds` (a double, in seconds). `on_full()` is called when the file
-        is full and may begin another one; what it raises ends the capture and is in `file_error`. Without it a full file
+        is full and begins another one; what it raises ends the capture and is in `file_error`. Without it a full file
         ends the capture.
+
+        Raises:
+            OSError: There can be no further thread.
         """
-        self.sink.out.max_packets = max_packets or <uint64_t>-1
-        self.sink.out.free_floor = free_floor
+        cdef pthread_t reader
+        cdef int status
+        self.sink.queue.max_packets = max_packets or <uint64_t>-1
+        self.sink.queue.ring = on_full is not None
+        self.out.free_floor = free_floor
         self.on_full = on_full
-        self.sink.ring = NULL if on_full is None else <void *>self
         self.deadline = now() + <int64_t>(max_seconds * 1e9) if max_seconds > 0 else 0
+        status = pthread_create(&reader, NULL, <void *(*)(void *) noexcept nogil>_read_on, <void *>self)
+        if status != 0:
+            raise OSError(status, strerror(status).decode())
         with nogil:
-            self._capture()
-            flush(&self.sink.out)
-            give_back(&self.sink.out)
-            self.over = True
-            self._publish()
+            self._write_on()
+            pthread_join(reader, NULL)
+            give_back(&self.out)
         self.on_full = None
-        if self.sink.out.reason == PCAP_FAILED:
+        if self.sink.queue.reason == PCAP_FAILED:
             self.failure = self._failure()
+
+    cdef void _write_on(self) noexcept nogil:
+        """The writer: write what is handed over, until nothing more is."""
+        cdef Piece job
+        cdef bint pressed
+        while self._await_work(&job, &pressed):
+            if job.file != self.out.files:
+                self._reach_file(job.file)
+            if self.out.broken == RUNNING:
+                write_piece(&self.out, &job, pressed)
+            self._written()
+
+    cdef bint _await_work(self, Piece *job, bint *pressed) noexcept nogil:
+        """Wait until something is to be written, and copy what the first piece is by then; False at the end."""
+        cdef Queue *queue = &self.sink.queue
+        cdef int64_t moment, idle_since = now()
+        lock(queue)
+        while True:
+            if queue.head.done and queue.head.used == self.out.written:
+                pop(queue)
+                self.out.written = queue.head.first if queue.head.base == 0 else 0
+                continue
+            moment = due(&self.out, queue.head, queue.over or self.question.due != 0)
+            if moment != <int64_t>NEVER and (moment == 0 or moment <= now()):
+                queue.writing = True
+                self.written_before = self.out.written
+                job[0] = queue.head[0]
+                pressed[0] = (queue.handed - queue.taken) * 2 > queue.granted
+                break
+            if queue.over and moment == <int64_t>NEVER:
+                break
+            if moment == <int64_t>NEVER:
+                if queue.chunks > OWN_CHUNKS and now() >= idle_since + SPARE_NS:
+                    give_back_spare(queue)
+                moment = idle_since + SPARE_NS if queue.chunks > OWN_CHUNKS else 0
+            wait_for_more(queue, moment)
+        unlock(queue)
+        return queue.writing
+
+    cdef void _reach_file(self, uint64_t number) noexcept nogil:
+        if self.out.broken == RUNNING:
+            with gil:
+                self._change_file()
+            if self.out.broken == RUNNING and self.out.files != number:
+                self.out.broken = WRITE_FAILED
 
     cdef void _change_file(self) noexcept:
         """Let `on_full` begin the next file. Its error cannot pass through C's loop, so it is kept."""
-        self._read_stats()
-        self._publish()
         try:
             self.on_full()
         except Exception as error:
             self.file_error = error
-            fill(&self.sink.out, WRITE_FAILED)
+            self.out.broken = WRITE_FAILED
+
+    cdef void _written(self) noexcept nogil:
+        """Take note of what was written, or that nothing more can be: then all that comes is given up."""
+        cdef Queue *queue = &self.sink.queue
+        cdef bint broke = self.out.broken != queue.broken
+        lock(queue)
+        queue.writing = False
+        if self.out.broken != RUNNING:
+            self.out.written = queue.head.used
+        queue.taken += self.out.written - self.written_before
+        self._look_at_output()
+        self._settle()
+        unlock(queue)
+        if broke:
+            _notify(self.ask_fd)
+
+    cdef void _look_at_output(self) noexcept nogil:
+        """Under the lock: take the writer's part of the account."""
+        cdef Output *out = &self.out
+        cdef Counts *own = &self.own
+        own.saved, own.wire_bytes, own.file_bytes, own.files = out.packets, out.wire_bytes, out.file_bytes, out.files
+        own.error = <uint64_t>out.error
+        self.sink.queue.broken = out.broken
 
     # ------------------------------------------------------------- what others ask for
 
@@ -313,6 +439,8 @@ cdef class Worker:
             counts.wire_bytes,
             counts.file_bytes,
             counts.error,
+            counts.granted,
+            counts.queued_most,
             _REASONS[counts.reason],
             self.files,
         )
@@ -333,18 +461,78 @@ cdef class Worker:
         return counts
 
     cdef void _publish(self) noexcept nogil:
-        cdef Output *out = &self.sink.out
+        """Under the lock: what reader and writer told last."""
+        cdef Queue *queue = &self.sink.queue
+        cdef Counts shown = self.own
+        cdef uint64_t known = self.taken + self.outstanding
+        cdef uint64_t lost = 0
+        if queue.broken != RUNNING:
+            lost = self.taken - min(self.taken, shown.saved)
+            shown.reason = <uint64_t>queue.broken
+        shown.granted, shown.queued_most = queue.granted, queue.most
+        shown.refused += lost
+        shown.in_flight = known - min(known, shown.saved + lost)
+        shown.seen += shown.saved - min(known, shown.saved)  # the writer may have come further than the reader has told
+        publish(&self.turn, <uint64_t *>&self.published, <uint64_t *>&shown, sizeof(Counts))
+
+    cdef void _settle(self) noexcept nogil:
+        """Under the lock: publish, answer the question if all is there, and tell of growth."""
+        cdef Question *question = &self.question
+        cdef bint answers = question.due != 0
+        if answers and (self.own.saved + 1 >= question.due or self.sink.queue.broken != RUNNING):
+            question.due = 0
+            question.answered = question.heard
+            self.own.answered = question.answered
+            self.own.asked_files, self.own.asked_file_bytes = question.files, question.file_bytes
+            self.own.asked_saved, self.own.promised = question.packets, question.promised
+        else:
+            answers = False
+        self._publish()
+        if answers or self.told != self.own.saved:
+            self.told = self.own.saved
+            _notify(<int>load(&self.notices) - 1)
+
+    # ----------------------------------------------------------------------- the reader
+
+    cdef void _start_batch(self) noexcept nogil:
+        """Before a batch."""
+        cdef Queue *queue = &self.sink.queue
+        lock(queue)
+        rewind(queue, &self.out.written)
+        unlock(queue)
+
+    cdef void _deliver(self, uint64_t progress) noexcept nogil:
+        """After a batch: let the writer have it, and publish the account."""
+        cdef Question *question = &self.question
+        cdef Queue *queue = &self.sink.queue
+        lock(queue)
+        hand_over(queue)
+        self._look_at_input(False)
+        if question.answered != question.heard and question.due == 0 and progress >= question.goal:
+            question.due = queue.mark.packets + 1
+        self._settle()
+        signal_more(queue)
+        unlock(queue)
+
+    cdef void _look_at_input(self, bint over) noexcept nogil:
+        """Under the lock: take the reader's part of the account."""
         cdef Counts *own = &self.own
-        own.seen = max(self.counted, self.filtered + self.dropped + self.sink.seen)
-        if self.over:
-            own.seen = self.counted
+        self.taken, self.outstanding = self.sink.queue.mark.packets, self._outstanding()
+        own.seen = self.counted if over else max(self.counted, self.filtered + self.dropped + self.sink.seen)
         own.filtered, own.dropped, own.dropped_interface = self.filtered, self.dropped, self.dropped_interface
-        own.saved, own.refused = out.packets, out.refused
-        own.in_flight = out.pending_packets + self._outstanding()
-        own.from_guest, own.stats_failed = self.from_guest, self.stats_failed
-        own.wire_bytes, own.file_bytes, own.files = out.wire_bytes, out.file_bytes, self.files_begun
-        own.reason, own.error = <uint64_t>out.reason, <uint64_t>out.error
-        publish(&self.turn, <uint64_t *>&self.published, <uint64_t *>own, sizeof(Counts))
+        own.refused, own.from_guest, own.stats_failed = self.sink.queue.refused, self.from_guest, self.stats_failed
+        own.reason = <uint64_t>self.sink.queue.reason
+
+    cdef void _end_reading(self) noexcept nogil:
+        """Nothing more comes."""
+        cdef Queue *queue = &self.sink.queue
+        lock(queue)
+        hand_over(queue)
+        self._look_at_input(True)
+        queue.over = True
+        self._settle()
+        signal_more(queue)
+        unlock(queue)
 
     cdef bint _hear(self) noexcept nogil:
         """Take up what other threads ask for; whether that is to stop."""
@@ -354,32 +542,18 @@ cdef class Worker:
         c_read(self.ask_fd, &times, sizeof(times))
         asked = load(&question.asked)  # what is asked while this one is weighed is another question
         if asked != question.heard:
-            question.files, question.file_bytes = self.files_begun, self.sink.out.file_bytes
-            question.packets = self.sink.out.packets
+            lock(&self.sink.queue)
+            question.files, question.file_bytes = self.own.files, self.own.file_bytes
+            question.packets = self.own.saved
+            question.due = 0
             self._weigh(question)
             question.heard = asked
+            unlock(&self.sink.queue)
         return load(&self.stop_asked) != 0
 
-    cdef void _answer(self, uint64_t progress) noexcept nogil:
-        """Publish the account, tell of growth, and answer the question if all is there."""
-        cdef Question *question = &self.question
-        cdef bint answers = question.answered != question.heard and progress >= question.goal
-        if answers:
-            flush(&self.sink.out)
-            question.answered = question.heard
-            self.own.answered = question.answered
-            self.own.asked_files, self.own.asked_file_bytes = question.files, question.file_bytes
-            self.own.asked_saved, self.own.promised = question.packets, question.promised
-        self._publish()
-        if answers or self.told != self.sink.out.packets:
-            self.told = self.sink.out.packets
-            _notify(<int>load(&self.notices) - 1)
-
     cdef int _milliseconds(self, int64_t due) noexcept nogil:
-        """What poll may wait for the first of `due` (0 for none), the deadline, and what is put off; -1 for ever."""
+        """What poll may wait for the first of `due` (0 for none) and the deadline; -1 for ever."""
         cdef int64_t left
-        if self.sink.out.used > self.sink.out.written:
-            return SETTLE_MS
         due = sooner(due, self.deadline)
         if due == 0:
             return -1
@@ -396,7 +570,29 @@ cdef class Worker:
         if self.ask_fd >= 0:  # under the GIL, like those who write to it
             c_close(self.ask_fd)
             self.ask_fd = -1
-        release(&self.sink.out)
+        release(&self.sink.queue)
+        give_back(&self.out)
+
+
+cdef void *_read_on(Worker worker) noexcept nogil:
+    """The reader's thread, which never has the GIL."""
+    _ask_for_short_slices()
+    worker._capture()
+    worker._end_reading()
+    return NULL
+
+
+cdef void _ask_for_short_slices() noexcept nogil:
+    """Run soon after the kernel has something, rather than for long: it has room for a few milliseconds (Linux 6.12)."""
+    cdef SchedulerAttributes attributes
+    if sched_getscheduler(0) != SCHED_OTHER:
+        return
+    memset(&attributes, 0, sizeof(attributes))
+    attributes.size = sizeof(attributes)
+    attributes.policy = SCHED_OTHER
+    attributes.nice = getpriority(PRIO_PROCESS, 0)
+    attributes.runtime = SLICE_NS
+    syscall(SYS_sched_setattr, 0, &attributes, 0)  # a kernel that knows no slices, or refuses, goes on as it did
 
 
 cdef int _eventfd() except -1:

@@ -18,13 +18,15 @@ class Account(NamedTuple):
         saved: Whole in the files, those included that a ring has removed again.
         dropped: What found no room in the kernel's ring.
         refused: What came when a limit was reached, or what the disk did not take.
-        in_flight: What is in the kernel's ring or in the worker's buffer. At the end nothing should be.
+        in_flight: What is in the kernel's ring, or in memory on its way to the disk. At the end nothing should be.
         from_guest: Of the seen ones, what the guest sent, where they come from QEMU.
         dropped_interface: What the interface lost before the capture could see it; in none of the others.
         stats_failed: The errno with which the kernel refused its counters, 0 where it gave them.
         wire_bytes: Length of the saved ones on the wire.
         file_bytes: Where the newest file's last whole record ends.
         error: The errno of the first failed write, or 0.
+        granted: Bytes of memory that may be on their way to the disk, of all captures together.
+        queued_most: Bytes that were, at once.
         reason: Why the capture ended, None while it runs.
         files: Those that are there, oldest first.
     """
@@ -41,6 +43,8 @@ class Account(NamedTuple):
     wire_bytes: int
     file_bytes: int
     error: int
+    granted: int
+    queued_most: int
     reason: str | None
     files: tuple[Segment, ...]
 
@@ -48,6 +52,15 @@ class Account(NamedTuple):
     def gap(self) -> int:
         """Frames that were seen and are in none of the other counters; below 0: more than were seen."""
         return self.seen - self.filtered - self.saved - self.dropped - self.refused - self.in_flight
+
+    def behind(self) -> str:
+        """What else to say of packets that the kernel dropped, where the disk may be the cause; else nothing."""
+        if self.queued_most * 2 < self.granted:
+            return ""
+        return (
+            f". The disk was behind: {self.queued_most >> 20} MiB waited for it, of {self.granted >> 20} that all "
+            "captures may fill (--buffer-mib)"
+        )
 
     def unknown(self) -> dict[str, str]:
         """Which counters cannot be known, by the names that answers have for them, and why."""

@@ -38,7 +38,7 @@ class InterfaceSource:
     unfiltered: UnfilteredCount = field(init=False, default_factory=UnfilteredCount)
     unknown: dict[str, str] = field(init=False, default_factory=dict)
 
-    def open(self, name: str, *, snaplen: int, pcapng: bool, filtered: bool) -> None:
+    def open(self, name: str, *, filtered: bool) -> None:
         """Open libpcap's handle with nothing let in yet.
 
         Raises:
@@ -50,8 +50,6 @@ class InterfaceSource:
                 self.worker.open(
                     name,
                     index=self.index,
-                    snaplen=snaplen,
-                    pcapng=pcapng,
                     ring_bytes=self.ring_bytes,
                     loopback=loopback,
                     more=self.more,

@@ -27,7 +27,7 @@ class MirrorSource:
     unfiltered: UnfilteredCount = field(init=False, default_factory=UnfilteredCount)
     unknown: dict[str, str] = field(init=False, default_factory=dict)  # each frame passes through the worker's hands
 
-    def open(self, name: str, *, snaplen: int, pcapng: bool, filtered: bool) -> None:
+    def open(self, name: str, *, filtered: bool) -> None:
         """Hand the socket to the worker.
 
         Raises:
@@ -35,7 +35,7 @@ class MirrorSource:
         """
         guest = bytes.fromhex(self.mac.replace(":", ""))
         try:
-            self.worker.open(self.near.detach(), guest=guest, snaplen=snaplen, pcapng=pcapng)
+            self.worker.open(self.near.detach(), guest=guest)
         except NativeError as error:
             raise CaptureFailed(
                 f"cannot capture on {name}", evidence=error.text, cure="qemu_doctor checks the set-up"

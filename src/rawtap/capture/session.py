@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from rawtap.capture import failures, files, filters, kinds, pcapng
+from rawtap.capture import failures, files, filters, kinds, memory, pcapng
 from rawtap.capture._worker import MAX_SNAPLEN, FilterError, NativeError
 from rawtap.capture.account import Account
 from rawtap.capture.files import Segment
@@ -98,7 +98,8 @@ class Snapshot:
     `packets_overwritten` what a ring has removed with its oldest files. Of `seen` frames these were saved,
     `dropped_kernel` found no room in the kernel's ring, `refused` came when a limit was reached or the disk did not
     take them, `filtered` were not selected, and `in_flight` are on their way into the file: the sum is `seen`.
-    `dropped_interface` is the interface's own count. What is None cannot be known, and `unknown` says why.
+    `dropped_interface` is the interface's own count. `buffer_bytes` of memory may be on their way into files, of all
+    captures together, and `buffer_most` were at once, of this one. What is None cannot be known: `unknown` says why.
 
     While nothing was selected, `frames_seen` frames passed the interface unfiltered, and `kinds` names the protocols of
     `kinds_sampled` of them, the commonest first.
@@ -119,6 +120,8 @@ class Snapshot:
     from_guest: int
     dropped_interface: int | None
     unknown: dict[str, str]
+    buffer_bytes: int
+    buffer_most: int
     duration: float
     warnings: tuple[str, ...]
     error: CaptureError | None
@@ -158,8 +161,10 @@ class CaptureSession:
     on_end: Callable[[CaptureSession], None] | None = None
     trimmer: Trimmer | None = None
     on_armed: Callable[[CaptureSession], None] | None = None
+    buffer_bytes: int | None = None
     link_type: str = field(init=False, default="")
     _series: files.Series = field(init=False)
+    _header: bytes = field(init=False, default=b"")
     _slot: int | None = field(init=False, default=None)
     _armed: Future[None] = field(init=False, default_factory=Future)
     _ended: threading.Event = field(init=False, default_factory=threading.Event)
@@ -180,18 +185,20 @@ class CaptureSession:
         on_end: Callable[[CaptureSession], None] | None = None,
         trimmer: Trimmer | None = None,
         on_armed: Callable[[CaptureSession], None] | None = None,
+        buffer_bytes: int | None = None,
     ) -> CaptureSession:
         """Start a capture and return when it is armed: every packet from now on is in the file.
 
         `source` is where the frames come from. `on_armed` and `on_end` are called with the
         session, in the capture's own thread: when it is armed, and when nothing more comes in, however that came about,
         before it counts as ended.
-        `trimmer` is told of the files, so that they end on a whole record even after SIGKILL.
+        `trimmer` is told of the files, so that they end on a whole record even after SIGKILL. `buffer_bytes` is the
+        memory that all captures together may fill while the disk is behind, None for a share of what is free.
 
         Raises:
             CaptureError: One of its kinds; nothing is left behind, no file either.
         """
-        session = cls(request, source, directory, stem, on_end, trimmer, on_armed)
+        session = cls(request, source, directory, stem, on_end, trimmer, on_armed, buffer_bytes)
         session._thread = threading.Thread(target=session._work, name=f"capture-{stem}", daemon=True)
         session._thread.start()
         try:
@@ -334,6 +341,8 @@ class CaptureSession:
             from_guest=account.from_guest,
             dropped_interface=known("dropped_interface", account.dropped_interface),
             unknown=unknown,
+            buffer_bytes=account.granted,
+            buffer_most=account.queued_most,
             duration=(ended or time.monotonic()) - self._started_at,
             warnings=tuple(self._warnings(account)),
             error=self._error,
@@ -367,8 +376,8 @@ class CaptureSession:
         found = [f"libpcap: {native.warning}"] if native.warning else []
         if account.dropped:
             found.append(
-                f"the kernel dropped {account.dropped} packets that matched: its ring was full. "
-                "A narrower filter or a smaller snaplen needs less of it; the operator can enlarge it (--ring-mib)"
+                f"the kernel dropped {account.dropped} packets that matched: its ring was full. A narrower filter or a "
+                f"smaller snaplen needs less of it; the operator can enlarge it (--ring-mib){account.behind()}"
             )
         if why := self.source.unknown.get("dropped_interface"):
             found.append(f"what the interface itself dropped is not known: {why}")
@@ -432,12 +441,10 @@ class CaptureSession:
         """Open source and file, write the file's header, arm."""
         stack.callback(self.source.close)
         request = self.request
-        self.source.open(
-            request.interface,
-            snaplen=request.snaplen,
-            pcapng=request.format == "pcapng",
-            filtered=bool(request.filter),
-        )
+        granted = memory.granted() if self.buffer_bytes is None else self.buffer_bytes
+        self.source.worker.prepare(request.snaplen, request.format == "pcapng", granted)
+        self.source.open(request.interface, filtered=bool(request.filter))
+        self._header = self._make_header()
         self.link_type = self.source.worker.link_type_name
         self._series = files.Series(self.directory, self.stem, f".{self.request.format}", self.request.files)
         stack.callback(self._series.end)
@@ -452,16 +459,10 @@ class CaptureSession:
     def _begin_file(self) -> None:
         """Begin the first file, or the next one of the ring in the place of the oldest."""
         native = self.source.worker
-        header = self._header()
         account = native.account
-        fd = self._series.begin(account.saved, account.wire_bytes, header)
-        room = self.request.max_bytes - (pcapng.STATISTICS_BYTES if self.request.format == "pcapng" else 0)
-        room -= pcapng.REMARK_BYTES if self.request.more else 0
+        fd = self._series.begin(account.saved, account.wire_bytes, self._header)
         retired = self._series.retire()
-        try:
-            native.begin_file(fd, header, room, retired, self._series.segments)
-        except OSError as error:
-            raise failures.write_failed(self._series.segments[-1].path, error.errno or 0) from error
+        native.begin_file(fd, self._header, self._room(), retired, self._series.segments)
         self._let_go()
         if self.trimmer:
             self._slot = self.trimmer.hold(fd)
@@ -478,7 +479,29 @@ class CaptureSession:
         self.source.worker.end_file(self._trailer())
         self._begin_file()
 
-    def _header(self) -> bytes:
+    def _room(self) -> int:
+        """How long a file may become, what is written behind the packets apart."""
+        if self.request.format == "pcap":
+            return self.request.max_bytes
+        return self.request.max_bytes - pcapng.STATISTICS_BYTES - (pcapng.REMARK_BYTES if self.request.more else 0)
+
+    def _make_header(self) -> bytes:
+        """What every file begins with.
+
+        Raises:
+            RequestInvalid: No file has room for it.
+        """
+        header = self._header_of_format()
+        if len(header) > self._room():
+            raise RequestInvalid(
+                f"max_bytes={self.request.max_bytes} has no room for a packet",
+                evidence=f"what stands before and behind the packets of a pcapng file takes "
+                f"{len(header) + self.request.max_bytes - self._room()} bytes, the filter and the comment among them",
+                cure='Use a larger max_bytes, a shorter filter or comment, or format="pcap"',
+            )
+        return header
+
+    def _header_of_format(self) -> bytes:
         request = self.request
         if request.format == "pcap":
             return self.source.worker.header()

@@ -13,7 +13,7 @@ class Source(Protocol):
     """Where the frames of one capture come from. Used once.
 
     Attributes:
-        worker: What reads them; the session's thread runs it.
+        worker: What reads and writes them; the session's thread runs it.
         unfiltered: Counts what passes while nothing was selected.
         unknown: Which of a capture's counters cannot be known, by name, and why.
         tags_taken_off: The filter is the kernel's, which compares a frame without its outer VLAN tag.
@@ -31,8 +31,8 @@ class Source(Protocol):
     @property
     def tags_taken_off(self) -> bool: ...
 
-    def open(self, name: str, *, snaplen: int, pcapng: bool, filtered: bool) -> None:
-        """Open what the frames come from, called `name`; in the worker's thread, like `close`.
+    def open(self, name: str, *, filtered: bool) -> None:
+        """Open what the frames come from, called `name`; in the capture's thread, like `close`.
 
         Raises:
             CaptureError: It cannot be captured; `close` is called all the same.

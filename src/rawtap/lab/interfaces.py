@@ -11,6 +11,7 @@ import anyio
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap.blocking import in_thread
+from rawtap.capture import memory
 from rawtap.capture.interface import InterfaceSource
 from rawtap.capture.session import CaptureRequest
 from rawtap.errors import InterfaceNotAllowed, NetworkError, NoSuchInterface
@@ -76,7 +77,8 @@ class Interfaces:
         observation = Observation(watcher, link, before, scene=lambda: self.scene)
         if link.kind == "bridge":
             observation.passages = await to_thread(Passages.open, link.index, observation.ports())
-        feed = InterfaceFeed(InterfaceSource(link.index, self.settings.ring_bytes, more))
+        ring_bytes = self.settings.ring_bytes or memory.ring_bytes(self.captures.running)
+        feed = InterfaceFeed(InterfaceSource(link.index, ring_bytes, more))
         try:
             return await self.captures.start(request, feed, observation)
         except BaseException:

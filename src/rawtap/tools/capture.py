@@ -67,6 +67,10 @@ class CaptureRow(Answer):
     refused: int = Field(description="Packets that came after a limit was reached, or that the disk did not take.")
     in_flight: int | None = Field(description="Packets on their way into the file; 0 at the end.")
     dropped_interface: int | None = Field(description="Frames that the interface itself lost.")
+    buffer_bytes: int = Field(
+        description="Memory that packets of all captures may fill while a disk is behind. SIGKILL loses what is in it."
+    )
+    buffer_most: int = Field(description="Of it, what this capture filled at most.")
     unknown: dict[str, str] = Field(description="Why counters that are null cannot be known.")
     duration: float = Field(description="Seconds.")
     warnings: list[str]
@@ -155,7 +159,7 @@ async def qemu_pcap_status(
 async def qemu_pcap_stop(context: LabContext, capture: CaptureId = None) -> CaptureRow:
     """Stop a capture. Every packet that was on the wire before this call is in the file."""
     lab = lab_of(context)
-    return row_of(await lab.captures.stop(lab.captures.get(capture)))
+    return row_of(await lab.captures.stop(lab.captures.get(capture, running=True)))
 
 
 def started(capture: Capture) -> StartedCapture:
@@ -200,6 +204,8 @@ def row_of(report: CaptureReport) -> CaptureRow:
         refused=snapshot.refused,
         in_flight=snapshot.in_flight,
         dropped_interface=snapshot.dropped_interface,
+        buffer_bytes=snapshot.buffer_bytes,
+        buffer_most=snapshot.buffer_most,
         unknown=snapshot.unknown,
         duration=round(snapshot.duration, 3),
         warnings=list(snapshot.warnings),
