@@ -87,8 +87,8 @@ def iso(root: Path) -> Path:
 
 async def said(session: Session, root: Path, words: str = "from a sector", **arguments: object) -> str:
     """What the console of a boot shows up to those words."""
-    await session.call("qemu_boot", **{"project_root": str(root), "timeout": 0} | arguments)
-    answer = await session.call("qemu_read", wait_for=words, timeout=60)
+    booted = await session.call("qemu_boot", **{"project_root": str(root), "timeout": 0} | arguments)
+    answer = await session.call("qemu_read", name=booted["name"], wait_for=words, timeout=60)
     assert answer["matched"], answer
     return str(answer["output"])
 
@@ -118,6 +118,8 @@ def test_a_pc_boots_from_an_iso_alone(user: Account) -> None:
     async def scenario() -> None:
         async with serving(user) as session:
             await said(session, root, qemu_command="qemu-system-x86_64 -cdrom boot.iso -nographic -boot d")
+            drives = [{"path": "boot.iso", "readonly": True}]
+            await said(session, root, name="b", overrides={"drives": drives})
 
     anyio.run(scenario)
 

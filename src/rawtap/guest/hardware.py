@@ -69,7 +69,8 @@ class Drive:
 
     Attributes:
         interface: What the guest finds it on.
-        media: Whether it is a disk, or a CD in a drive, which is read-only.
+        media: Whether it is a disk, or a CD in a drive, which is read-only. None: a CD for an ISO that a PC starts
+            from, else a disk.
         options: Properties of its device, as a place: {bus = "virtio-mmio-bus.0"}.
         overlay: Whether the guest's writes are thrown away at its end; as the profile says where it is None.
         format: How the image is written; "folder" for a folder, which the guest finds as a FAT disk that forgets.
@@ -81,7 +82,7 @@ class Drive:
     serial: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,20}$")] | None = None
     optional: Flag = False
     interface: Interface = "virtio"
-    media: Literal["disk", "cdrom"] = "disk"
+    media: Literal["disk", "cdrom"] | None = None
     options: Properties = field(default_factory=dict)
     overlay: Flag | None = None
 

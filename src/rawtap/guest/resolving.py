@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
-from rawtap.guest import files
+from rawtap.guest import files, models
 from rawtap.guest.hardware import Drive
 from rawtap.guest.paths import (
     CONFIG_FILE,
@@ -51,6 +51,8 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
     text = options.kernel or profile.kernel
     kernel = find(text, "kernel") if text else None
     named = (*profile.drives, *options.extra_drives)
+    if not (kernel or firmware) and models.is_pc(profile.arch, profile.machine):
+        named = tuple(map(_as_cd, named))
     drives = [found for drive in named if (found := _found_drive(allowed, root, drive)) is not None]
     if not (kernel or firmware or drives or profile.is_startable):
         raise GuestNotFound(
@@ -67,6 +69,13 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
         gdb=options.gdb,
         initrd=_found_initrd(allowed, root, profile.initrd) if profile.initrd else None,
     )
+
+
+def _as_cd(drive: Drive) -> Drive:
+    """An ISO of which nothing more is said goes into a CD drive: few start as a disk as well."""
+    if drive.media or drive.interface != "virtio" or not drive.path.lower().endswith(".iso"):
+        return drive
+    return replace(drive, interface="ide", media="cdrom")
 
 
 def _firmware(root: Path, text: str) -> str:
