@@ -5,7 +5,7 @@
 
 Rows: 1 tail, 2 CPU per packet, 3 overload, 4 calls, 5 select, 6 memory, 7 many captures, 8 waiting,
 9 pages of a long file, 10 decoding, 11 boot, 12 a guest's command, 13 an empty call, 14 the server's start,
-15 what is wrong in a file.
+15 what is wrong in a file, 16 from an event to its answer.
 
 The sender has one CPU, what captures another. Nothing of the machine is touched: the links are in a network namespace
 of the run's own, and the folders are removed at the end, also on Ctrl-C. Exit code: 0 all targets met, 1 not all, 2 it
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from _bench.plan import Bench
     from _bench.report import Table
 
-_ROWS = range(1, 16)
+_ROWS = range(1, 17)
 _FAILED = 2
 
 
@@ -80,6 +80,7 @@ def _row_functions() -> dict[int, Callable[[Bench], list[Table]]]:
         13: rows_guest.tool,
         14: rows_guest.ready,
         15: rows_explain.explaining,
+        16: rows_guest.event,
     }
 
 

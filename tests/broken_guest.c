@@ -28,9 +28,12 @@ enum defect {
     DNS_IS_RESPONSE, UDP_SUM_NO_PSEUDO, UDP_LENGTH_NO_HEADER, DNS_COUNT_SWAPPED, DHCP_OTHER_XID,
     DHCP_ADDRESS_REVERSED, DHCP_ACK_IGNORED, DHCP_OFFER_IGNORED, DHCP_CHADDR_ROTATED, DHCP_COOKIE_SWAPPED,
     DHCP_PORT_SWAPPED, FRAGMENTS_IN_BYTES, TCP_SUM_NO_PSEUDO, TCP_ACK_SWAPPED, FRAGMENTS_NO_LAST,
+    TCP_ACK_ONE_LOW, TCP_WINDOW_SHUTS, TCP_RESET_ASTRAY, TCP_FIN_IGNORED, TCP_SENDS_AGAIN,
+    TCP_WRAP_FORGOTTEN, TCP_OPTION_LENGTH_ZERO, TCP_MSS_ZERO, TCP_OFFSET_IN_BYTES, TCP_ACK_NOT_SYN,
+    ECHO_CODE, FRAGMENTS_OVERLAP, FRAGMENTS_GAP, DHCP_OPTION_LENGTH, TCP_SEQUENCE_NO_SYN,
 };
 
-static int defect, card, count_replies;
+static int defect, card, count_replies, is_shut;
 static struct sockaddr_ll where;
 static uint8_t mac[6], own[4] = {10, 0, 2, 100}, host[4] = {10, 0, 2, 2}, host_mac[6];
 static const uint8_t all[6] = {255, 255, 255, 255, 255, 255};
@@ -109,7 +112,7 @@ static void send_ip(const uint8_t *to, const uint8_t *destination, int protocol,
 }
 
 static void send_echo(int type, unsigned identifier, unsigned sequence, const uint8_t *data, int size) {
-    uint8_t message[1500] = {type, 0}, rotated[6];
+    uint8_t message[1500] = {type, type == 0 && defect == ECHO_CODE}, rotated[6];
     const uint8_t *to = host_mac;
     if (type == 0) {
         if (defect == ECHO_SEQUENCE_SWAPPED) sequence = swapped(sequence);
@@ -130,6 +133,9 @@ static void send_echo(int type, unsigned identifier, unsigned sequence, const ui
     if (defect == FRAGMENTS_IN_BYTES || defect == FRAGMENTS_NO_LAST) {
         send_ip(to, host, 1, message, 800, 0x2000);
         send_ip(to, host, 1, message + 800, size + 8 - 800, defect == FRAGMENTS_IN_BYTES ? 800 : 0x2000 | 100);
+    } else if (defect == FRAGMENTS_OVERLAP || defect == FRAGMENTS_GAP) {
+        send_ip(to, host, 1, message, 800, 0x2000);
+        send_ip(to, host, 1, message + 800, size + 8 - 800, defect == FRAGMENTS_OVERLAP ? 99 : 101);
     } else
         send_ip(to, host, 1, message, size + 8, 0);
 }
@@ -158,17 +164,20 @@ static void send_udp(const uint8_t *to, const uint8_t *destination, int from, in
 
 static void send_tcp(int port, uint32_t sequence, uint32_t acknowledgment, int flags, const char *data) {
     uint8_t segment[1500] = {0};
+    int is_syn = flags & 2, header = is_syn && (defect == TCP_OPTION_LENGTH_ZERO || defect == TCP_MSS_ZERO) ? 24 : 20;
+    if (defect == TCP_ACK_ONE_LOW && acknowledgment) acknowledgment--;
     if (defect == TCP_ACK_SWAPPED && acknowledgment)
         acknowledgment = __builtin_bswap32(acknowledgment);
     put16(segment, port);
     put16(segment + 2, 8080);
     put32(segment + 4, sequence);
     put32(segment + 8, acknowledgment);
-    segment[12] = 5 << 4;
+    segment[12] = defect == TCP_OFFSET_IN_BYTES ? header : header / 4 << 4;
     segment[13] = flags;
-    put16(segment + 14, 8192);
-    memcpy(segment + 20, data, strlen(data));
-    send_summed(host_mac, host, 6, segment, 20 + strlen(data), 16, defect == TCP_SUM_NO_PSEUDO);
+    put16(segment + 14, defect != TCP_WINDOW_SHUTS ? 8192 : is_shut ? 0 : 1460);
+    if (header > 20) memcpy(segment + 20, defect == TCP_MSS_ZERO ? "\2\4\0\0" : "\3\0\7\0", 4);
+    memcpy(segment + header, data, strlen(data));
+    send_summed(host_mac, host, 6, segment, header + strlen(data), 16, defect == TCP_SUM_NO_PSEUDO);
 }
 
 /* Answer what comes, until `until` or, where `protocol` is given, until a packet of it to us: 1 then. */
@@ -234,6 +243,7 @@ static void send_dhcp(int type, uint32_t xid) {
         *at++ = 54, *at++ = 4;
         memcpy(at, server, 4), at += 4;
     }
+    if (defect == DHCP_OPTION_LENGTH) *at++ = 12, *at++ = 200, *at++ = 'x';
     *at = 255;
     send_udp(all, 0, 68, defect == DHCP_PORT_SWAPPED ? swapped(67) : 67, message, sizeof message);
 }
@@ -269,21 +279,32 @@ static void lease(void) {
 }
 
 static void connect_to_host(void) {
-    uint32_t ours = 1000, theirs;
+    uint32_t ours = defect == TCP_WRAP_FORGOTTEN ? 0xfffffffe : 1000, theirs;
     int port = 40000 + defect;
     send_tcp(port, ours++, 0, 2, "");
     if (!serve(now() + 300, 6) || got[47] != 0x12) return;
-    theirs = get32(got + 38) + 1;
+    theirs = get32(got + 38) + (defect != TCP_ACK_NOT_SYN);
+    if (defect == TCP_SEQUENCE_NO_SYN) ours--;
     send_tcp(port, ours, theirs, 0x10, "");
-    send_tcp(port, ours, theirs, 0x18, "hello");
-    ours += 5;
+    if (defect == TCP_RESET_ASTRAY) {
+        send_tcp(port, ours + 100000, theirs, 4, "");
+        serve(now() + 250, 1);  /* what was on its way is over */
+    }
+    send_tcp(port, ours, theirs, 0x18, defect == TCP_WINDOW_SHUTS ? "more!" : "hello");
+    if (defect == TCP_SENDS_AGAIN) {
+        serve(now() + 50, 1);
+        send_tcp(port, ours, theirs, 0x18, "hello");
+    }
+    ours = defect == TCP_WRAP_FORGOTTEN ? 0xffffffff : ours + 5;
     for (long until = now() + 500; serve(until, 6);) {
         int size = get16(got + 16) - 20 - (got[46] >> 4) * 4, ends = got[47] & 1;
-        theirs = get32(got + 38) + size + ends;
+        if (defect == TCP_FIN_IGNORED) ends = 0;
+        if (size || ends) theirs = get32(got + 38) + size + ends;
+        is_shut = is_shut || size > 0;
         if (size || ends) send_tcp(port, ours, theirs, 0x10, "");
         if (ends) break;
     }
-    send_tcp(port, ours, theirs, 0x11, "");
+    if (defect != TCP_WINDOW_SHUTS) send_tcp(port, ours, theirs, 0x11, "");
     serve(now() + 300, 6);
 }
 
@@ -299,10 +320,12 @@ int main(int arguments, char **argument) {
     ioctl(card, SIOCGIFINDEX, &request);
     where = (struct sockaddr_ll){.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = request.ifr_ifindex};
     if (bind(card, (struct sockaddr *)&where, sizeof where)) return perror("bind"), 1;
-    int is_lease = defect >= DHCP_OTHER_XID && defect <= DHCP_PORT_SWAPPED;
-    int is_large = defect == FRAGMENTS_IN_BYTES || defect == FRAGMENTS_NO_LAST;
+    int is_lease = (defect >= DHCP_OTHER_XID && defect <= DHCP_PORT_SWAPPED) || defect == DHCP_OPTION_LENGTH;
+    int is_large = defect == FRAGMENTS_IN_BYTES || defect == FRAGMENTS_NO_LAST || defect == FRAGMENTS_OVERLAP ||
+                   defect == FRAGMENTS_GAP;
     int is_name = defect >= DNS_PORT_SWAPPED && defect <= DNS_COUNT_SWAPPED;
-    int is_stream = defect == TCP_SUM_NO_PSEUDO || defect == TCP_ACK_SWAPPED;
+    int is_stream = defect == TCP_SUM_NO_PSEUDO || defect == TCP_ACK_SWAPPED || defect == TCP_SEQUENCE_NO_SYN ||
+                    (defect >= TCP_ACK_ONE_LOW && defect <= TCP_ACK_NOT_SYN);
     if (!defect || is_lease) lease();
     if (!is_lease) {
         /* Who has asked is known, and not asked for: to be seen replying it has to be silent before. */

@@ -322,6 +322,88 @@ def test_a_file_that_was_truncated_when_all_was_saved_is_an_error_at_the_stop(us
     anyio.run(scenario)
 
 
+@pytest.mark.parametrize("format_", ["pcap", "pcapng"])
+@pytest.mark.parametrize("torn", [0, 30])
+def test_of_a_finished_file_that_was_truncated_every_answer_says_so_alike(
+    user: Account, wire: Wire, format_: str, torn: int
+) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            started = await session.call("qemu_pcap_start", interface=wire.near, filter=OURS, format=format_)
+            wire.send(20)
+            row = await session.call("qemu_pcap_stop")
+            path, capture = row["path"], started["capture"]
+            assert (row["packets"], row["warnings"]) == (20, [])
+            assert (await session.call("qemu_pcap_read"))["warnings"] == []
+            os.truncate(path, seventh_ends(path) + torn)
+            place = {"pcap": "packet 8", "pcapng": "a block behind packet 7"}[format_]
+            how = f"ends in the middle of {place}" if torn else "was cut behind packet 7"
+            lacks = f"{how}: 20 packets were saved, 7 are in the file"
+            for which in ({"capture": capture}, {"path": path}):
+                for detail in ("summary", "layers", "hex"):
+                    read = await session.call("qemu_pcap_read", detail=detail, limit=3, **which)
+                    assert (read["scanned"], read["warnings"]) == (7, [f"the file {lacks}"])
+                explained = await session.call("qemu_pcap_explain", **which)
+                assert explained["examined"] == 7
+                assert [note.split(" ", 1)[1] for note in explained["notes"] if "saved" in note] == [
+                    f"file {lacks}" if "path" in which else lacks
+                ]
+            for absent in (False, True):
+                asked = {"filter": "udp", "absent": absent, "since": "start"}
+                waited = await session.call("qemu_pcap_wait", **asked, timeout=0.1)
+                assert not waited["satisfied"]
+                assert f"{Path(path).name} {lacks}" in waited["reason"]
+            os.truncate(path, 0)
+            assert (await session.refused("qemu_pcap_read")).code == "capture.unreadable"
+
+    anyio.run(scenario)
+
+
+def seventh_ends(path: str) -> int:
+    """Where in the file the seventh of the packets of 60 bytes ends."""
+    data = Path(path).read_bytes()
+    if not path.endswith("ng"):
+        return 24 + 7 * 76
+    at, packets = 0, 0
+    while packets < 7:
+        packets += int.from_bytes(data[at : at + 4], "little") == 6
+        at += int.from_bytes(data[at + 4 : at + 8], "little")
+    return at
+
+
+def test_a_running_captures_file_that_was_truncated_is_read_with_what_it_lacks(user: Account, wire: Wire) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            started = await session.call("qemu_pcap_start", interface=wire.near, filter=OURS)
+            wire.send(20)
+            assert (await session.call("qemu_pcap_read"))["warnings"] == []
+            os.truncate(started["path"], 24 + 7 * 76 + 3)
+            lacks = "was cut behind packet 7: 20 packets were saved, 7 are in the file"
+            assert (await session.call("qemu_pcap_read"))["warnings"] == [f"the file {lacks}"]
+            waited = await session.call("qemu_pcap_wait", absent=True, filter="udp", since="start", timeout=0.1)
+            assert not waited["satisfied"]
+            assert "7 are in the file" in waited["reason"]
+
+    anyio.run(scenario)
+
+
+def test_of_a_ring_the_file_that_was_truncated_is_named(user: Account, wire: Wire) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+            ring = {"interface": wire.near, "filter": OURS, "files": 3, "max_bytes": 4096}
+            await session.call("qemu_pcap_start", **ring)
+            wire.send(120)  # 53 a file
+            row = await session.call("qemu_pcap_stop")
+            middle = sorted(user.captures.glob("*.pcap*"))[1]
+            os.truncate(middle, 24 + 7 * 76)
+            read = await session.call("qemu_pcap_read")
+            lacks = f"{middle.name} was cut behind packet 7: 53 packets were saved, 7 are in the file"
+            assert (row["packets"], read["scanned"], read["warnings"]) == (120, 74, [lacks])
+            assert lacks in (await session.call("qemu_pcap_explain"))["notes"]
+
+    anyio.run(scenario)
+
+
 @pytest.mark.parametrize("way", ["replaced by a hard link", "linked by a backup", "replaced by a link", "a pipe"])
 def test_a_ring_cuts_only_what_it_wrote_and_what_has_no_other_name(user: Account, wire: Wire, way: str) -> None:
     precious = user.home / "precious"

@@ -355,6 +355,31 @@ def test_a_page_is_selected_by_a_filter_and_followed_by_a_cursor(user: Account, 
     anyio.run(scenario)
 
 
+def test_calls_that_name_no_capture_mean_the_same_one_until_another_starts(user: Account, wire: Wire) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--allow-interface", wire.near) as session:
+
+            async def started() -> str:
+                return str((await session.call("qemu_pcap_start", interface=wire.near))["capture"])
+
+            async def read() -> int:
+                return int((await session.call("qemu_pcap_read"))["matched"])
+
+            first = await started()
+            wire.send(1)
+            second = await started()
+            wire.send(3)
+            assert (await session.call("qemu_pcap_stop"))["capture"] == second
+            assert await read() == 3
+            assert (await session.call("qemu_pcap_wait", count=1, timeout=0))["capture"] == first
+            assert (await session.call("qemu_pcap_stop"))["capture"] == first
+            assert await read() == 4
+            await started()
+            assert await read() == 0
+
+    anyio.run(scenario)
+
+
 @pytest.mark.parametrize("mebibytes", [1, 16])
 def test_the_operator_sizes_the_kernels_ring(user: Account, wire: Wire, mebibytes: int) -> None:
     """The ring is mapped into the server, as what /proc/PID/maps calls a socket."""

@@ -22,7 +22,7 @@ async def boot(session: Session, root: str) -> int:
 
 async def until_said(session: Session, text: str) -> None:
     """Wait until the console has shown `text`, be it before this call."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while text not in (await session.call("qemu_read", position=0))["output"]:
             await session.call("qemu_read", timeout=1)
 
@@ -49,8 +49,11 @@ def test_a_guest_that_ends_qemu_with_a_failure_leaves_its_console_to_the_last_by
 
     async def scenario() -> None:
         async with serving(user) as session:
-            root = tiny_guest.tree(user, tiny_guest.program(b"x" * 3000 + b"\r\n" + PANIC, tiny_guest.fail(7)))
-            pid = await boot(session, root)
+            said = b"x" * 3000 + b"\r\n" + PANIC
+            root = tiny_guest.tree(user, tiny_guest.program(said, tiny_guest.fail(7), asked=True))
+            pid = await boot(session, root)  # which would fail itself, if QEMU were gone by its end
+            with pytest.raises(ToolFailed, match=r"^guest\.exited: "):
+                await session.call("qemu_send", command="end", wait_for="never")
             assert await eventually_async(lambda: not exists(pid))
             with pytest.raises(ToolFailed) as caught:
                 await session.call("qemu_send", command="x")
@@ -76,7 +79,7 @@ def test_a_reset_is_counted_and_a_loop_of_them_named(user: Account) -> None:
             await boot(session, tiny_guest.tree(user, tiny_guest.program(b"hello\r\n", tiny_guest.RESET)))
 
             rows = []
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 while not rows or rows[-1]["resets"] < 1000:  # more than the events that are kept
                     rows += (await session.call("qemu_status"))["guests"]
             assert rows[-1]["trouble"].startswith("reboot loop: the last 3 reboots within 0.")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import anyio
 import pytest
 
-from support import Account, Session, command_of, link_names, serving
+from support import RAWTAP, Account, Session, command_of, link_names, serving
 
 # A boot sector for a PC: by the BIOS it tells of each disk that it boots from, and of the one after it; then it ends
 # QEMU by isa-debug-exit, if that is there, or stands still.
@@ -182,11 +184,16 @@ def test_a_line_gets_no_file_that_a_project_would_not_get(user: Account) -> None
     anyio.run(scenario)
 
 
-@pytest.mark.parametrize("network", [True, "user"])
-def test_a_pc_boots_from_the_network_with_the_file_that_the_project_names(user: Account, network: object) -> None:
+@pytest.mark.parametrize(
+    ("network", "nic"),
+    [(True, "e1000"), ("user", "e1000"), (True, "rtl8139"), (True, "ne2k_pci"), (True, "pcnet"), (True, "vmxnet3")],
+)
+def test_a_pc_boots_from_the_network_with_any_card_and_the_file_that_the_project_names(
+    user: Account, network: object, nic: str
+) -> None:
     root = project(
         user,
-        'arch = "x86_64"\nmachine = "pc"\nmemory = "64M"\nboot = "n"\nnic = "e1000"\ntftp = "boot"\n'
+        'arch = "x86_64"\nmachine = "pc"\nmemory = "64M"\nboot = "n"\ntftp = "boot"\n'
         'bootfile = { bios = "hello.ipxe", uefi-x86_64 = "other.efi" }\nprompt = "iPXE> "\n',
     )
     script = "#!ipxe\necho fetched from ${next-server}\nshell\n"
@@ -195,7 +202,12 @@ def test_a_pc_boots_from_the_network_with_the_file_that_the_project_names(user: 
     async def scenario() -> None:
         async with serving(user) as session:
             booted = await session.call(
-                "qemu_boot", project_root=str(root), network=network, capture=True, capture_filter="udp port 69"
+                "qemu_boot",
+                project_root=str(root),
+                network=network,
+                capture=True,
+                capture_filter="udp port 69",
+                overrides={"nic": nic},
             )
             assert booted["prompt_seen"], booted
             assert "fetched from 10.0.2.2" in booted["console"]
@@ -216,6 +228,74 @@ def test_uefi_starts_its_shell_and_keeps_its_variables_to_the_guest(user: Accoun
     before = Path("/usr/share/OVMF/OVMF_VARS_4M.fd").read_bytes()
     anyio.run(scenario)
     assert Path("/usr/share/OVMF/OVMF_VARS_4M.fd").read_bytes() == before
+
+
+def test_a_line_gives_uefi_a_folder_as_a_disk_and_what_is_in_it_runs(user: Account) -> None:
+    root = project(user)
+    (_made(root / "esp") / "startup.nsh").write_text("echo from the folder\n", encoding="ascii")
+    outside = user.home / "secret"
+    outside.write_text("", encoding="ascii")
+    line = (
+        "qemu-system-x86_64 -M q35 -m 128 -nographic -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/"
+        "OVMF_CODE_4M.fd -drive if=pflash,format=raw,file=/usr/share/OVMF/OVMF_VARS_4M.fd "
+        "-drive format=raw,file=fat:rw:esp"
+    )
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            booted = await session.call("qemu_boot", project_root=str(root), qemu_command=line, timeout=0)
+            assert booted["warnings"] == [
+                "not carried: -drive file=fat:rw:esp: what the guest writes does not get into the folder"
+            ]
+            assert (await session.call("qemu_read", wait_for="\nfrom the folder", timeout=120))["matched"]
+            failed = await session.refused(
+                "qemu_boot", name="b", project_root=str(root), qemu_command=line.replace("rw:esp", "..")
+            )
+            assert failed.code == "guest.path_not_allowed"
+
+    anyio.run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        (("kernel/kernel", "fs.img", "kernel/virtio_disk.c"), "xv6-riscv"),
+        (("kernel/kernel", "fs.img", "kernel/virtio_disk.c", "kernel/e1000.c"), "xv6-riscv-net"),
+        (("xv6.img", "fs.img", "bootmain.c"), "xv6-x86"),
+    ],
+)
+def test_a_tree_is_known_by_its_files(user: Account, files: tuple[str, ...], name: str) -> None:
+    """The files are another guest's: what is booted is the machine that fits the tree."""
+    root = owned(user, _made(user.home / "tree"))
+    (root / "kernel").mkdir()
+    for file in files:
+        shutil.copy("/usr/lib/u-boot/qemu-riscv64/u-boot.bin", root / file)
+        owned(user, root / file)
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            booted = await session.call("qemu_boot", project_root=str(root), network=True, timeout=0)
+            assert booted["profile"] == name
+            card = "e1000" if name == "xv6-riscv-net" else "virtio-net"
+            assert card in command_of(booted["pid"])
+
+    anyio.run(scenario)
+
+
+def test_a_line_is_shown_as_a_file_and_init_writes_it_once(user: Account) -> None:
+    root = project(user)
+    (root / "rawtap.toml").unlink()
+    owned(user, root)
+    line = "qemu-system-riscv64 -M virt -kernel k -d int"
+    told = subprocess.run(user.command(RAWTAP, "import", line), capture_output=True, text=True, check=True)
+    assert tomllib.loads(told.stdout) == {"arch": "riscv64", "machine": "virt", "kernel": "k", "nic": "virtio-net"}
+    assert "not carried: -d int: " in told.stderr
+    for code in (0, 1):
+        written = subprocess.run(user.command(RAWTAP, "init", root, "--line", line), check=False, capture_output=True)
+        assert written.returncode == code
+    assert (root / "rawtap.toml").read_text(encoding="utf-8") == told.stdout
+    refused = subprocess.run(user.command(RAWTAP, "import", "ls"), capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stdout) == (1, "")
 
 
 def test_a_machine_with_nothing_to_start_from_is_refused(user: Account) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import subprocess
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,33 +55,37 @@ def test_each_architecture_boots_pings_and_ends(user: Account, arch: str) -> Non
     assert link_names() == set()
 
 
-@pytest.mark.parametrize("mode", [0o600, 0o666])
+@pytest.mark.parametrize(
+    ("mode", "flags", "is_tried"), [(0o600, "vmx", False), (0o666, "svm", True), (0o666, "", False)]
+)
 def test_the_answer_says_what_runs_the_guest_whether_kvm_is_open_or_not(
-    user: Account, tmp_path: Path, mode: int
+    user: Account, tmp_path: Path, mode: int, flags: str, is_tried: bool
 ) -> None:
-    """A file in the device's place, in this run's own mount namespace: to the user it is closed, or open and no KVM.
+    """Files in the places of the device and of the processors' flags, in this run's own mount namespace.
 
-    In the latter case QEMU is told to try KVM first, cannot, and emulates.
+    To the user the device is closed, or open and no KVM: then QEMU is told to try KVM first, cannot, and emulates.
+    Where the processor cannot virtualize it is not tried, since such a KVM may let the guest stand still.
     """
-    device = tmp_path / "kvm"
-    device.write_bytes(b"")
-    device.chmod(mode)
-    subprocess.run(["mount", "--bind", device, "/dev/kvm"], check=True)
+    stand_ins = {"/dev/kvm": tmp_path / "kvm", "/proc/cpuinfo": tmp_path / "cpuinfo"}
+    stand_ins["/dev/kvm"].touch()
+    stand_ins["/dev/kvm"].chmod(mode)
+    stand_ins["/proc/cpuinfo"].write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
 
     async def scenario() -> None:
         async with serving(user) as session:
             booted = await session.boot(profile=f"u-boot-{os.uname().machine}", network=False)
             assert booted["prompt_seen"]
             assert booted["accelerator"] == "tcg"
-            assert ("-accel kvm" in command_of(booted["pid"])) == (mode == 0o666)
+            assert ("-accel kvm" in command_of(booted["pid"])) == is_tried
             other = next(each for each in ARCHITECTURES if each != os.uname().machine)
             foreign = await session.boot(profile=f"u-boot-{other}", network=False, name="foreign")
             assert "-accel kvm" not in command_of(foreign["pid"])
 
-    try:
+    with ExitStack() as stack:
+        for place, stand_in in stand_ins.items():
+            subprocess.run(["mount", "--bind", stand_in, place], check=True)
+            stack.callback(subprocess.run, ["umount", place], check=True)
         anyio.run(scenario)
-    finally:
-        subprocess.run(["umount", "/dev/kvm"], check=True)
 
 
 def asked(path: str, packet: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -132,6 +133,19 @@ def test_where_there_are_no_user_namespaces_the_error_names_the_switch(outsider:
     assert "/proc/sys/user/max_user_namespaces is 0" in done.stderr
     assert "sysctl" in done.stderr
     assert 'network="user"' in done.stderr
+
+
+def test_a_server_that_can_be_neither_has_what_it_was_given_and_nothing_in_force(nowhere: Account) -> None:
+    """Of what is missing each call tells."""
+    some = {"--bounding-set=-all": "--bounding-set=-all,+net_raw"}
+    account = replace(nowhere, within=tuple(some.get(each, each) for each in nowhere.within))
+
+    async def scenario() -> None:
+        async with serving(account) as session:
+            server = status_of(session.pid)
+            assert (int(server["CapPrm"], 16), int(server["CapEff"], 16)) == (1 << 13, 0)
+
+    anyio.run(scenario)
 
 
 def test_the_doctor_tells_which_way_and_that_the_other_would_work(user: Account, outsider: Account) -> None:

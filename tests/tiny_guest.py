@@ -68,8 +68,11 @@ def _load(register: int, value: int) -> list[int]:
     return [_lui(register, (value + 0x800) >> 12), _addi(register, register, value)]
 
 
-def program(text: bytes, then: int | None = None, *, again: bool = False) -> bytes:
-    """Print `text`; then write `then` to the test device, or print `text` again for ever, or do nothing for ever."""
+def program(text: bytes, then: int | None = None, *, again: bool = False, asked: bool = False) -> bytes:
+    """Print `text`; then write `then` to the test device, or print `text` again for ever, or do nothing for ever.
+
+    `asked`: write it not before a byte comes to the UART.
+    """
     assert b"\0" not in text
     begin = [
         _lui(_T0, _UART >> 12),
@@ -89,7 +92,9 @@ def program(text: bytes, then: int | None = None, *, again: bool = False) -> byt
     if again:
         end = [_jump(-(len(begin) - 1) * 4)]
     elif then is not None:
-        end = [_lui(_T2, _TEST_DEVICE >> 12), *_load(_T1, then), _store(2, _T2, _T1), _jump(0)]
+        # The line status again: bit 0, a byte has come.
+        wait = [_lbu(_S0, _T0, 5), _immediate(0x13, 7, _S0, _S0, 0x01), _beqz(_S0, -2 * 4)] if asked else []
+        end = [*wait, _lui(_T2, _TEST_DEVICE >> 12), *_load(_T1, then), _store(2, _T2, _T1), _jump(0)]
     else:
         end = [_jump(0)]
     code = begin + end

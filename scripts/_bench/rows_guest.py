@@ -1,4 +1,4 @@
-"""Rows 11 to 14: booting and asking a guest beside a script that starts QEMU, and the server beside the SDK's own."""
+"""Rows 11 to 14 and 16: booting and asking a guest beside a script, its events, and the server beside the SDK's own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import anyio
@@ -24,7 +25,7 @@ from _bench.report import Table, at_most, compare
 from _bench.service import serving
 from rawtap.guest.profile import UBOOT_KERNEL
 
-_BOOT, _SEND, _TOOL, _READY = 11, 12, 13, 14
+_BOOT, _SEND, _TOOL, _READY, _EVENT = 11, 12, 13, 14, 16
 _TAP, _BRIDGE = "bench-tap", "bench-br"
 _PROMPT, _COUNTDOWN = b"\n=> ", b"Hit any key"
 _BARE, _OURS, _SDK = "QEMU by a script", "rawtap", "the SDK's own empty server"
@@ -91,6 +92,11 @@ def ready(bench: Bench) -> list[Table]:
     return _in_folder(_ready, bench)
 
 
+def event(bench: Bench) -> list[Table]:
+    """Row 16: from a guest's reset, by QEMU's own stamp, to the answer that tells of it."""
+    return _in_folder(_event, bench)
+
+
 def _in_folder(row: Callable[[Bench, Path], Awaitable[Table]], bench: Bench) -> list[Table]:
     # Not on one CPU: a guest at its prompt takes one for itself.
     with tempfile.TemporaryDirectory(dir=bench.disk) as name, on_cpu(*ALL_CPUS):
@@ -140,6 +146,24 @@ async def _send(bench: Bench, folder: Path) -> Table:
     more = statistics.median(found[_OURS]) - statistics.median(found[_BARE])
     target = at_most("a command's round trip, rawtap less the guest's own", more, 5, " ms")
     return Table(_SEND, "a command on the console", "ms", compare(found, _BARE, {}), (target,))
+
+
+async def _event(bench: Bench, folder: Path) -> Table:
+    found: dict[str, list[float]] = {_OURS: []}
+    async with serving(folder, cpus=ALL_CPUS) as service:
+        await service.settle()
+        for _ in range(bench.plan.boots):
+            await service.call("qemu_boot", profile="u-boot-riscv64")
+            await service.call("qemu_send", command="reset", timeout=50)
+            answered = time.time()
+            page = await service.call("qemu_timeline", sources=["qmp"])
+            resets = [each["time"] for each in page["events"] if each["kind"] == "RESET"]
+            begun = datetime.fromisoformat(page["started"]).timestamp()
+            found[_OURS].append((answered - begun - resets[0]) * 1e3)
+            await service.call("qemu_shutdown", timeout=0)
+            _keep(bench, _EVENT, found)
+    target = at_most("from the event to the answer", statistics.median(found[_OURS]), 1000, " ms")
+    return Table(_EVENT, "from a guest's reset to the answer", "ms", compare(found, _OURS, {}), (target,))
 
 
 async def _tool(bench: Bench, folder: Path) -> Table:

@@ -61,6 +61,17 @@ def _parser() -> argparse.ArgumentParser:
     read = commands.add_parser("read", help="show, count or copy the packets of a capture file")
     read.set_defaults(run=_read)
     _add_selection(read)
+    import_ = commands.add_parser("import", help="show a QEMU command line as a rawtap.toml")
+    import_.set_defaults(run=_import)
+    import_.add_argument(
+        "line",
+        metavar="LINE",
+        help="the line in quotes, or - for standard input: make -n qemu | rawtap import -",
+    )
+    init = commands.add_parser("init", help="write a project's rawtap.toml: of its layout, or of a QEMU command line")
+    init.set_defaults(run=_init)
+    init.add_argument("folder", type=Path, metavar="FOLDER", help="the project's folder")
+    init.add_argument("--line", metavar="LINE", help="what its Makefile says; - for standard input")
     return parser
 
 
@@ -265,6 +276,42 @@ def _demo(options: argparse.Namespace) -> int:
     return asyncio.run(run(color=not options.no_color))
 
 
+def _import(options: argparse.Namespace) -> int:
+    try:
+        print(_toml_of(options.line), end="")
+    except RawtapError as error:
+        _complain(str(error))
+        return 1
+    return 0
+
+
+def _init(options: argparse.Namespace) -> int:
+    from rawtap.guest.choosing import of_layout
+    from rawtap.guest.paths import CONFIG_FILE
+
+    path = options.folder / CONFIG_FILE
+    try:
+        text = of_layout(options.folder) if options.line is None else _toml_of(options.line)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except (RawtapError, OSError) as error:
+        _complain(str(error))
+        return 1
+    print(f"{visible(str(path))} is written; docs/profiles.md has every key")
+    return 0
+
+
+def _toml_of(line: str) -> str:
+    """A line's keys; what is not carried is told on stderr."""
+    from rawtap.guest.choosing import as_toml
+    from rawtap.guest.qemu_line import read
+
+    found = read(sys.stdin.read() if line == "-" else line)
+    for each in found.left:
+        _complain(f"not carried: {each}")
+    return as_toml(found.table)
+
+
 def _read(options: argparse.Namespace) -> int:
     from rawtap.capture import filters
 
@@ -272,28 +319,28 @@ def _read(options: argparse.Namespace) -> int:
         expression = filters.checked(" ".join(options.filter))
         path = options.file.resolve()
         run = _select if options.count or options.write else _show
-        damage = run(options, path, expression)
+        lacking = run(options, path, expression)
     except (RawtapError, RuntimeError) as error:  # resolve() raises the latter for a loop of links
         _complain(str(error))
         return 1
-    if damage:
-        _complain(f"the file ends in a damaged record: {damage}")
-    return 1 if damage else 0
+    if lacking:
+        _complain(lacking)
+    return 1 if lacking else 0
 
 
 def _select(options: argparse.Namespace, path: Path, expression: str) -> str:
-    """Count or copy what passes the filter; returns what is damaged."""
-    from rawtap.packets import reader
+    """Count or copy what passes the filter; returns what the file lacks."""
+    from rawtap.packets import ends, reader
 
     selected = reader.select(path, expression, options.write)
     told = f"{selected.matched} of {selected.scanned} packets"
     _tell_tags(selected.tagged, expression)
     print(f"{visible(str(options.write))}: {told}, {selected.size_bytes} bytes" if options.write else told)
-    return selected.damage
+    return ends.told(selected.scanned, selected.damage)
 
 
 def _show(options: argparse.Namespace, path: Path, expression: str) -> str:
-    """Print what passes the filter, a line a packet; returns what is damaged."""
+    """Print what passes the filter, a line a packet; returns what the file lacks."""
     from rawtap.packets import pages, reader
     from rawtap.packets.index import Indexes
     from rawtap.packets.tail import Part
@@ -309,10 +356,10 @@ def _show(options: argparse.Namespace, path: Path, expression: str) -> str:
         if cursor is None or left <= 0:
             _tell_tags(page.tagged, expression)
         if cursor is None:
-            return page.damage
+            return " ".join(page.lacking)
         if left <= 0:
             _complain(f"{options.limit} of {page.matched} packets are shown; --limit shows more")
-            return page.damage
+            return " ".join(page.lacking)
 
 
 def _tell_tags(tagged: int, expression: str) -> None:

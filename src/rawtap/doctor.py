@@ -14,6 +14,7 @@ from anyio.to_thread import run_sync as to_thread
 
 from rawtap.capture import _native, files
 from rawtap.errors import RawtapError
+from rawtap.guest.accelerator import why_not_kvm
 from rawtap.guest.hardware import QEMU_PACKAGES, Arch
 from rawtap.guest.profile import UBOOT_KERNEL
 from rawtap.host import br_netfilter, landlock, pasta, privileges, programs, rootless
@@ -243,5 +244,6 @@ def _captures(directory: Path) -> Finding:
 
 def _kvm() -> Finding:
     """Not needed: it tells how fast guests of this machine's own architecture could be."""
-    usable = os.access("/dev/kvm", os.R_OK | os.W_OK)
-    return Finding("kvm", ok=True, found="usable" if usable else "not usable: guests are emulated (TCG)")
+    why_not = why_not_kvm()
+    found = f"not usable, guests are emulated (TCG): {why_not}" if why_not else "usable"
+    return Finding("kvm", ok=True, found=found)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rawtap.guest.echo import came_back, echo_of, has_all
+from rawtap.guest.echo import came_back, echo_of, has_all, is_scrolled
 
 modest = settings(max_examples=150, deadline=None, database=None)
 
@@ -57,3 +57,10 @@ def test_how_much_came_back_is_counted_in_order() -> None:
     assert came_back(b"printv ethaddr", b"printenv ethaddr") == 14
     assert has_all(b"ls[  1.0] eth0: up\r\n -l", b"ls -l")
     assert not has_all(b"l -l", b"ls -l")
+
+
+def test_a_line_that_is_scrolled_is_known_by_its_end() -> None:
+    typed = b"echo " + b"word " * 30 + b"the end"
+    assert is_scrolled(b"echo word word\r<ord word the end", typed)
+    assert not is_scrolled(b"echo word word\r<ord word the", typed)
+    assert not is_scrolled(b"echo word word the end", typed)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from frames import GUEST, HOST
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6ND_NS, IPv6
+from scapy.layers.inet6 import ICMPv6ND_NS, ICMPv6PacketTooBig, IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
@@ -114,10 +114,29 @@ def test_an_icmp_error_tells_of_as_much_as_it_quotes(quoted: int, known: tuple[i
     assert (found and (found.source_port, found.destination_port)) == known
 
 
+@pytest.mark.parametrize(("quoted", "known"), [(39, None), (40, (None, None)), (47, (None, None)), (48, (1000, 53))])
+def test_an_icmpv6_error_too(quoted: int, known: tuple[int | None, int | None] | None) -> None:
+    about = bytes(IPv6(src="fe80::2", dst="fe80::1") / UDP(sport=1000, dport=53))
+    data = bytes(Ether() / IPv6(src="fe80::1", dst="fe80::2") / ICMPv6PacketTooBig() / Raw(about[:quoted]))
+    icmp = parse(data, len(data), 1).transport
+    assert isinstance(icmp, Icmp)
+    found = icmp.quoted
+    assert (found and (found.source_port, found.destination_port)) == known
+    if found:
+        assert (found.protocol, found.source, found.destination) == (17, about[8:24], about[24:40])
+
+
+def test_a_datagram_of_length_0_is_one_of_a_jumbogram_only() -> None:
+    data = bytes(Ether() / IP(src=GUEST, dst=HOST) / UDP(sport=1, dport=2, len=0))
+    assert [each.says for each in parse(data, len(data), 1).problems] == ["UDP length of 0, the header alone has 8"]
+
+
 @pytest.mark.parametrize(
     ("option", "address", "problems"),
     [
         ("01 01 020000000001", "020000000001", []),
+        ("02 01 020000000001", "020000000001", []),
+        ("03 01 020000000001", None, []),
         ("01 00 020000000001", None, ["neighbour discovery option 1 has a length of 0 in 8 bytes"]),
         ("01 02 020000000001", None, ["neighbour discovery option 1 has a length of 16 in 8 bytes"]),
     ],

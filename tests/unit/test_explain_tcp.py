@@ -9,6 +9,7 @@ from frames import GUEST, HOST, back, out
 from scapy.layers.inet import TCP
 from test_explain import HANDSHAKE, OPEN, SYN, SYN_ACK, Timed, codes, examine, only, reply, segment
 
+from rawtap.packets import mistakes
 from rawtap.packets.findings import Finding
 
 SLOW: list[Timed | Any] = [(0, SYN), (0.08, SYN_ACK), (0.0801, OPEN)]  # a round trip of 80 ms
@@ -364,3 +365,40 @@ def test_what_is_not_acknowledged_is_the_fault_of_the_end_that_does_not() -> Non
 
 def test_tcp_headers_without_a_connection_are_no_fault() -> None:
     assert codes([out(TCP(sport=1, dport=2, flags="A")), back(TCP(sport=2, dport=1, flags="A"))]) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(5000, "the SYN counts as one"), (mistakes.swapped(5001, 4), "its bytes are swapped")]
+)
+def test_a_handshake_that_ends_with_another_number_is_its_senders_fault_though_the_other_end_resets(
+    number: int, words: str
+) -> None:
+    wrong = segment("A", 1001, number)
+    found = only(examine([SYN, SYN_ACK, wrong, segment("PA", 1001, number, b"hello"), reply("R", number, 0)]))
+    assert (found.what, found.host, found.found) == ("tcp.handshake_ack", GUEST, str(number))
+    assert words in found.says
+
+
+def test_a_reset_of_what_was_acknowledged_rightly_is_no_such_fault() -> None:
+    assert codes([*HANDSHAKE, reply("R", 5001, 0)]) == ["tcp.reset"]
+
+
+def test_data_at_the_syns_number_are_their_senders_fault() -> None:
+    found = only(examine([*HANDSHAKE, segment("PA", 1000, 5001, b"hello"), reply("A", 5001, 1005)], until=0.5))
+    assert (found.what, found.host, found.found, found.expected) == ("tcp.data_at_syn", GUEST, "1000", "1001")
+
+
+@pytest.mark.parametrize(
+    ("mss", "codes_"), [(0, ["tcp.mss"]), (27, ["tcp.mss"]), (28, []), (46085, ["tcp.mss"]), (9000, []), (65495, [])]
+)
+def test_a_largest_segment_that_none_can_be_is_told(mss: int, codes_: list[str]) -> None:
+    syn = SYN.copy()
+    syn[TCP].options = [("MSS", mss)]
+    assert codes([syn, SYN_ACK, OPEN]) == codes_
+
+
+def test_a_fin_that_is_sent_again_follows_from_its_missing_acknowledgment() -> None:
+    fin = segment("FA", 1001, 5001)
+    first, second = examine([*HANDSHAKE, (1, fin), (1.3, fin), (1.4, reply("A", 5001, 1001))]).findings
+    assert (first.what, second.what) == ("tcp.fin_not_acknowledged", "tcp.retransmission")
+    assert second.follows.startswith("tcp.fin_not_acknowledged")

@@ -67,6 +67,8 @@ def test_what_may_not_come_in_is_told_so(begun: bytes, answer: int) -> None:
         request(KEY + KEY),
         request("X: y\r\n folded\r\n"),
         request("X : y\r\n"),
+        request(KEY).replace(b"\r\n", b"\n"),
+        request().replace(b"\r\n", b"\n"),
     ],
 )
 def test_what_may_come_in_or_is_odd_is_parsed(begun: bytes) -> None:

@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from scapy.layers.dns import DNS, DNSQR, DNSRR
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6
+from scapy.layers.inet6 import (
+    ICMPv6EchoRequest,
+    ICMPv6ND_NA,
+    ICMPv6ND_NS,
+    ICMPv6NDOptDstLLAddr,
+    ICMPv6NDOptSrcLLAddr,
+    ICMPv6PacketTooBig,
+    IPv6,
+)
 from scapy.layers.l2 import ARP, LLC, STP, Dot1Q, Dot3, Ether
 from scapy.packet import Raw
 from test_headers import LINK_TYPES, mutated
@@ -20,6 +28,10 @@ from rawtap.packets.lines import PacketSummary, describe
 QUESTION = DNSQR(qname="example.com")
 ANSWER = DNSRR(rrname="example.com", rdata="192.0.2.1")
 SOLICITATION = ICMPv6ND_NS(tgt="fe80::2") / ICMPv6NDOptSrcLLAddr(lladdr=GUEST_MAC)
+
+
+def over_ipv6(message: Any, source: str = "fe80::1") -> Any:
+    return Ether(dst=HOST_MAC) / IPv6(src=source, dst="fe80::2") / message
 
 
 def arp(**fields: Any) -> Any:
@@ -93,6 +105,31 @@ def line(packet: Any, link_type: int = 1) -> PacketSummary:
             "3 bytes, bad UDP checksum 0x1234, expected 0x2362",
         ),
         (out(Raw(b"abc"), proto=132), "SCTP", "3 bytes"),
+        (out(ICMP(type=13)), "ICMP", "timestamp"),
+        (over_ipv6(ICMPv6ND_NS(tgt="fe80::2")), "ICMPv6", "neighbor solicitation: who has fe80::2?"),
+        (over_ipv6(ICMPv6ND_NS(tgt="fe80::2"), "::"), "ICMPv6", "neighbor solicitation: who has fe80::2? probe"),
+        (over_ipv6(ICMPv6ND_NA(tgt="fe80::1")), "ICMPv6", "neighbor advertisement: fe80::1"),
+        (
+            over_ipv6(ICMPv6ND_NA(tgt="fe80::1") / ICMPv6NDOptDstLLAddr(lladdr=GUEST_MAC)),
+            "ICMPv6",
+            "neighbor advertisement: fe80::1 is at 52:54:00:00:00:01",
+        ),
+        (
+            over_ipv6(ICMPv6PacketTooBig() / IPv6(src="fe80::2", dst="fe80::1") / UDP(sport=5, dport=53)),
+            "ICMPv6",
+            "packet too big: UDP [fe80::2]:5 to [fe80::1]:53",
+        ),
+        (out(UDP(sport=9, dport=69) / b"\0\4\0\1"), "TFTP", "acknowledgment, 4 bytes"),
+        (out(UDP(sport=9, dport=69) / b"\0\4\0"), "TFTP", "3 bytes"),
+        (out(UDP(sport=9, dport=69) / b"\0\6\0\0"), "TFTP", "option acknowledgment, 4 bytes"),
+        (out(UDP(sport=9, dport=69) / b"\0\7\0\0"), "TFTP", "opcode 7, 4 bytes"),
+        (out(UDP(sport=9, dport=547) / b"\1abc"), "DHCPv6", "solicit xid=0x616263, 4 bytes"),
+        (out(UDP(sport=9, dport=547) / b"\1ab"), "DHCPv6", "3 bytes"),
+        (out(UDP(sport=9, dport=547) / b"\15abc"), "DHCPv6", "relay reply xid=0x616263, 4 bytes"),
+        (out(UDP(sport=9, dport=547) / b"\16abc"), "DHCPv6", "type 14 xid=0x616263, 4 bytes"),
+        (out(UDP(sport=9, dport=123) / b"\x23"), "NTP", "version 4, client, 1 bytes"),
+        (out(UDP(sport=9, dport=4789) / b"abc"), "VXLAN", "3 bytes"),
+        (out(UDP(sport=514, dport=9) / b"abc"), "syslog", "3 bytes"),
     ],
 )  # fmt: skip
 def test_a_frame_says(packet: Any, protocol: str, info: str) -> None:

@@ -30,6 +30,12 @@ def test_a_prompt_without_a_blank_may_have_a_line_end_behind_it() -> None:
     assert stands(b"x\n# \r\n", prompt="# ") is None
 
 
+def test_a_prompt_behind_much_output_without_a_line_end_is_one_and_the_line_is_none() -> None:
+    long = b"x" * 400
+    assert stands(long + b"# ", prompt="# ") == "prompt"
+    assert stands(long, prompt=Pattern("x+")) is None
+
+
 def test_prompts_have_names_and_may_be_patterns() -> None:
     named = {"prompt": Pattern(r"root@\w+:[^ ]+ "), "loader": "=> ", "debugger": "(gdb) "}
     assert stands(b"root@vm:/tmp# ", **named) == "prompt"

@@ -156,11 +156,20 @@ def test_resets_close_together_are_one_reboot_and_so_are_those_without_a_word_be
 
 def test_three_reboots_soon_one_after_the_other_are_a_loop() -> None:
     reboots = Reboots()
-    for second, said in ((0.5, 1), (100, 2), (101, 3)):
+    for second, said in ((0.5, 1), (200, 2), (201, 3)):
         reboots.note(int(second * 1000) * MS, said)
     assert reboots.loop is None
-    reboots.note(102500 * MS, 4)
+    reboots.note(202500 * MS, 4)
     assert reboots.loop == "reboot loop: the last 3 reboots within 2.5 s (on x86 a triple fault is one)"
+
+
+def test_a_guest_that_came_to_its_prompt_in_between_is_in_no_loop() -> None:
+    reboots = Reboots()
+    for number in range(5):
+        reboots.note((1000 + number * 1000) * MS, number)
+        assert reboots.loop is None
+        reboots.arrived()
+    assert reboots.count == 5
 
 
 def test_resets_that_go_on_in_silence_are_a_loop_too() -> None:

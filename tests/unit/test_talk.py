@@ -92,6 +92,7 @@ def test_a_prompt_inside_of_the_output_ends_nothing() -> None:
         (b"[root@vm ~]# ", b"[root@vm tmp]# "),
         (b"\x1b[?2004hroot@vm:~# ", b"\x1b[?2004hroot@vm:/# "),
         (b"~ # ", b"/proc # "),
+        (b"\x1b[1;32muart:~$ \x1b[m", b"\x1b[1;32muart:~$ \x1b[m"),
         (b"job 7> ", b"job 18> "),
         (b"[12:59:59] $ ", b"[13:00:00] $ "),
     ],
@@ -400,6 +401,24 @@ def test_a_program_that_reads_is_never_given_a_frame() -> None:
         asked = line.sends("hello", timeout=0.1)
         await line.hears(b"hello\n")
         await asked
+
+    on_a_line(scenario, framing=True)
+
+
+def test_text_like_a_prompt_is_none_where_the_prompt_has_control_sequences_and_the_text_has_not() -> None:
+    async def scenario(line: Line) -> None:
+        await line.at_prompt(b"\x1b[?2004hrvos>")
+        line.talk._shell = True
+        asked = line.sends("printf 'rvos>'; sleep 100", timeout=1.0)
+        typed = b""
+        while not typed.endswith(b"\n"):
+            got = await asyncio.get_running_loop().sock_recv(line.guest, 4096)
+            typed += got
+            await line.says(got.replace(b"\n", b"\x1b[?2004l\r\n"))
+        (name,) = re.findall(rb"rawtap;(\w+)\\007", typed)[:1]
+        await line.says(b"\x1b]rawtap;" + name + b"\x07rvos>")
+        answer = await asked
+        assert (answer.matched, answer.how) == (False, None)
 
     on_a_line(scenario, framing=True)
 

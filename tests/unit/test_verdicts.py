@@ -9,7 +9,7 @@ from rawtap.packets.explain import Verdict
 from rawtap.packets.verdicts import Given, Subject, Verdicts, state_of
 
 SUBJECT = Subject("c1", (), "udp")
-GIVEN = Given(Verdict((), (), (), 7), 99, more=False, damage="")
+GIVEN = Given(Verdict((), (), (), 7), 99, more=False, lacking=())
 
 
 def test_a_verdict_is_kept_for_its_next_page() -> None:

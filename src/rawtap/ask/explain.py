@@ -17,11 +17,11 @@ from rawtap.capture import filters
 from rawtap.lab.captures import Capture
 from rawtap.lab.card import Counters
 from rawtap.lab.lab import Lab
-from rawtap.packets import reader
+from rawtap.packets import ends, reader
 from rawtap.packets._savefile import Savefile
 from rawtap.packets.origin import Origin
 from rawtap.packets.tags import ETHERNET, FrameFilter
-from rawtap.packets.tail import Start, Tail
+from rawtap.packets.tail import Part, Start, Tail
 from rawtap.packets.verdicts import Given, Subject, state_of
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ async def _given(
 ) -> Given:
     if capture:
         await capture.notifier.caught_up()
+    parts = capture.parts() if capture else []
     file = _file(capture, path)
     packets = await reading(file, _open, capture, path, expression)
     applied = {expression, capture.session.request.filter if capture else ""} - {""}
@@ -136,9 +137,20 @@ async def _given(
     elif capture is not None and not more:
         until_ns = max(until_ns, capture.session.until_ns)
     verdict = examiner.result(until_ns, _lost(capture, packets) if capture else 0)
+    lacking = () if more or before else await reading(file, _lacking, packets, capture, parts, path)
+    return Given(verdict, until_ns, more, lacking, packets.tagged if isinstance(packets, Savefile) else 0)
+
+
+def _lacking(packets: Packets, capture: Capture | None, parts: Sequence[Part], path: Path | None) -> tuple[str, ...]:
+    """What the files lack that were read to their end; `parts` are the capture's, as they were before that."""
+    if isinstance(packets, Tail):
+        return packets.lacking
+    if not isinstance(packets, Savefile):
+        return ()
     growing = capture is not None and capture.session.running  # then an unfinished end is no damage
-    damage = packets.damage if isinstance(packets, Savefile) and not growing else ""
-    return Given(verdict, until_ns, more, damage, packets.tagged if isinstance(packets, Savefile) else 0)
+    part = next((each for each in parts if each.path.resolve() == path), None)
+    told = ends.told(packets.scanned, "" if growing else packets.damage, part.packets if part else None)
+    return (told,) if told else ()
 
 
 def _file(capture: Capture | None, path: Path | None) -> Path:

@@ -82,7 +82,7 @@ def _source_of(capture: Capture | None, path: Path | None) -> tuple[PacketFiles,
         return PacketFiles(capture.id, parts, running, start_ns), parts[-1].path, RingFile(len(parts), len(parts))
     here = next((number for number, part in enumerate(parts, 1) if part.path.resolve() == path), 1)
     growing = running and here == len(parts)
-    part = Part(1, path, 0, capture.live)
+    part = Part(1, path, 0, capture.live, parts[here - 1].packets)
     return PacketFiles(str(path), [part], growing, start_ns), path, RingFile(here, len(parts))
 
 

@@ -70,6 +70,7 @@ class Evidence:
         ended: Why the capture ended, None while it runs.
         whole: It had ended before the wait began: there is nothing to wait for.
         earlier: The numbers of packets that match and came before this call, where it was in vain; not all of many.
+        lacking: What files lack of what was saved in them, in words.
     """
 
     matched: int
@@ -79,6 +80,7 @@ class Evidence:
     ended: str | None
     whole: bool
     earlier: tuple[int, ...] = ()
+    lacking: tuple[str, ...] = ()
 
     @property
     def told_earlier(self) -> str:
@@ -96,7 +98,7 @@ class Evidence:
         found = [f"the kernel dropped {_packets(self.dropped)}"] if self.dropped else []
         found += ["what the kernel dropped is not known"] if self.dropped is None else []
         found += [f"{_packets(self.overwritten)} overwritten unread"] if self.overwritten else []
-        return " and ".join(found)
+        return " and ".join([*found, *self.lacking])
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ async def wait(lab: Lab, capture_id: str | None, wish: Wish, detail: Detail, tel
     """
     lab.require_open()
     await to_thread(filters.checked, wish.expression)
-    capture = lab.captures.get(capture_id)
+    capture = lab.captures.get(capture_id, running=wish.since == "now")
     watch = _Watch(capture, wish)
     with capture.notifier.listening():
         await watch.begin()
@@ -246,6 +248,7 @@ class _Watch:
             ended=snapshot.reason,
             whole=self._whole,
             earlier=await reading(self._session.path, self._earlier),
+            lacking=self._tail.lacking,
         )
 
     def _earlier(self) -> tuple[int, ...]:

@@ -44,6 +44,16 @@ def _of_line(root: Path | None, name: str | None, line: Line) -> tuple[Path, Pro
     return where, laid(base, line.table, "what qemu_command says")
 
 
+def of_layout(root: Path) -> str:
+    """A ``rawtap.toml`` for a tree that is known by its files.
+
+    Raises:
+        GuestNotFound: It is no folder, or not known.
+    """
+    _, profile = choose(root, None)
+    return f'profile = "{profile.name}"\n'
+
+
 def as_toml(table: Mapping[str, Any]) -> str:
     """A profile's keys as a ``rawtap.toml``."""
     return "".join(f"{key} = {_value(value)}\n" for key, value in table.items())

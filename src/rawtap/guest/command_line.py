@@ -57,8 +57,8 @@ def arguments(spec: MachineSpec, inherited: Inherited) -> list[str]:
     nic = _network(profile, inherited.nic) if inherited.nic else []
     drives = storage.arguments(spec, inherited.layers)
     # A PC's places are as QEMU itself gives them: the screen, the card, the rest. Kernels count on it.
-    is_pc = models.is_pc(profile.arch, profile.machine)
-    parts = (nic, devices.further(profile), drives) if is_pc else (devices.further(profile), drives, nic)
+    first = models.is_pc(profile.arch, profile.machine) and profile.nic != "usb-net"  # which needs its controller
+    parts = (nic, devices.further(profile), drives) if first else (devices.further(profile), drives, nic)
     out += [*devices.screen(spec), *(word for part in parts for word in part)]
     # The guest's escape from the emulator ends here: no exec, no new privileges, no resource limits.
     return [*out, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]

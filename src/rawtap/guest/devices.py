@@ -50,7 +50,8 @@ def board(spec: MachineSpec) -> list[str]:
     if profile.boot:
         out += ["-boot", f"order={profile.boot}"]
     for key, value in profile.globals.items():
-        out += ["-global", f"{key}={models.as_option({'': value})[1:]}"]
+        model, _, name = key.rpartition(".")
+        out += ["-global", f"driver={model},property={name},value={models.written(value)}"]
     return out
 
 
@@ -108,7 +109,7 @@ def contents(profile: Profile) -> list[str]:
     """Files and folders that the guest has by other ways than a drive; their paths are resolved."""
     out = ["-dtb", profile.dtb] if profile.dtb else []
     for loader in profile.loaders:
-        said = [f"file={_doubled(loader.path)}"]
+        said = [f"file={_doubled(loader.path)}"] if loader.path is not None else []
         said += [f"addr={loader.address:#x}"] if loader.address is not None else []
         said += [f"cpu-num={loader.cpu}"] if loader.cpu is not None else []
         said += ["force-raw=on"] if loader.raw else []

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _NOISE = b"\r\n\x07"
+_TOLD = 8  # bytes of its end, by which a line is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +80,9 @@ def has_all(output: bytes, typed: bytes) -> bool:
         if not at:
             return False
     return True
+
+
+def is_scrolled(output: bytes, typed: bytes) -> bool:
+    """Whether a line editor shows the end of `typed` behind a "<", as readline does on a terminal that cannot wrap."""
+    shown = output.rpartition(b"\r<")[2]
+    return len(shown) < len(output) and len(shown) >= _TOLD and typed.endswith(shown)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,7 +20,8 @@ _RESET_WORDS = "the guest reset itself: the next qemu_send waits for its prompt"
 _ASKED_SILENCE = 0.3
 _NOTHING_SECONDS = 8.0
 _SILENCE_SECONDS = 15.0
-_HOPELESS_SECONDS = 2.5
+_HOPELESS_SECONDS = 3.0  # where no prompt is known, there is little to wait for
+_BUSY_SECONDS = 45.0  # the same, where the guest works meanwhile
 _IDLE_SHARE = 0.2  # of a processor: what a guest that waits for an interrupt may use at most
 
 
@@ -99,11 +100,9 @@ class Silence:
     def look(self, quiet: float, now: float) -> Ending | float | None:
         """An ending where nothing came for long and the processor was idle meanwhile."""
         nothing = self._console.history.end == 0
-        if self._hopeless:
-            left = _HOPELESS_SECONDS - quiet
-            words = "no console output" if nothing else "nothing more came"
-            return left if left > 0 else Ending("silence", words=f"{words} for {quiet:.0f} s, and no prompt is known")
-        half = (_NOTHING_SECONDS if nothing else _SILENCE_SECONDS) / 2
+        if self._hopeless and quiet >= _BUSY_SECONDS:
+            return Ending("silence", words=f"nothing came for {quiet:.0f} s, and no prompt is known")
+        half = (_HOPELESS_SECONDS if self._hopeless else _NOTHING_SECONDS if nothing else _SILENCE_SECONDS) / 2
         if quiet < half:
             self._since = None
             return half - quiet
@@ -112,7 +111,7 @@ class Silence:
         since, used = self._since
         if now - since < half:
             return half - (now - since)
-        if cpu_seconds(self._pid) - used > _IDLE_SHARE * half:
+        if cpu_seconds(self._pid) - used > _IDLE_SHARE * (now - since):
             self._since = None  # it works
             return half
         if nothing:
@@ -121,9 +120,13 @@ class Silence:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has used of processors (proc(5), /proc/pid/stat: utime, stime); 0 where it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(") ")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """What a process's threads have used of processors, or waited for one (linux/Documentation/scheduler/sched-stats).
+
+    The wait counts: on a busy machine a guest that works gets little of a processor, and is not idle.
+    """
+    spent = 0
+    for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError, ValueError):  # a thread that ended meanwhile
+            used, waited, _ = task.read_text(encoding="ascii").split()
+            spent += int(used) + int(waited)
+    return spent / 1e9

@@ -44,16 +44,15 @@ def resolved(profile: Profile, find: Find) -> Profile:
         PathNotAllowed: As `find` does; or a folder, of which nothing keeps what links lead to from the guest, or whose
             name dnsmasq would take for two.
     """
-    if (profile.shares or profile.tftp) and (lack := landlock.lack()):
-        raise PathNotAllowed(
-            "no folder can be given to a guest here",
-            evidence=f"a link in it could lead anywhere, and the kernel does not see to it: {lack}",
-            cure="Make an image of it, and give that as a drive",
-        )
+    if profile.shares or profile.tftp:
+        require_landlock()
     return replace(
         profile,
         dtb=str(find(profile.dtb, "dtb")) if profile.dtb else "",
-        loaders=tuple(replace(each, path=str(find(each.path, "loader's file"))) for each in profile.loaders),
+        loaders=tuple(
+            replace(each, path=str(find(each.path, "loader's file"))) if each.path is not None else each
+            for each in profile.loaders
+        ),
         fw_cfg=tuple(
             replace(each, path=str(find(each.path, "fw_cfg file"))) if each.path is not None else each
             for each in profile.fw_cfg
@@ -61,6 +60,16 @@ def resolved(profile: Profile, find: Find) -> Profile:
         shares=tuple(replace(each, path=str(find(each.path, "shared folder", folder=True))) for each in profile.shares),
         tftp=_without_comma(find(profile.tftp, "tftp folder", folder=True)) if profile.tftp else "",
     )
+
+
+def require_landlock() -> None:
+    """Refuse a folder where nothing keeps the guest in it."""
+    if lack := landlock.lack():
+        raise PathNotAllowed(
+            "no folder can be given to a guest here",
+            evidence=f"a link in it could lead anywhere, and the kernel does not see to it: {lack}",
+            cure="Make an image of it, and give that as a drive",
+        )
 
 
 def _without_comma(folder: Path) -> str:
@@ -75,7 +84,7 @@ def _without_comma(folder: Path) -> str:
 
 def of(profile: Profile) -> Iterator[Path]:
     """What QEMU reads of that; the profile is a resolved one."""
-    named = [profile.dtb, profile.tftp, *(each.path for each in profile.loaders)]
+    named = [profile.dtb, profile.tftp, *(each.path or "" for each in profile.loaders)]
     named += [each.path or "" for each in profile.fw_cfg]
     named += [each.path for each in profile.shares]
     return (Path(name) for name in named if name)

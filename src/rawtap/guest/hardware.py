@@ -72,10 +72,11 @@ class Drive:
         media: Whether it is a disk, or a CD in a drive, which is read-only.
         options: Properties of its device, as a place: {bus = "virtio-mmio-bus.0"}.
         overlay: Whether the guest's writes are thrown away at its end; as the profile says where it is None.
+        format: How the image is written; "folder" for a folder, which the guest finds as a FAT disk that forgets.
     """
 
     path: HostPath
-    format: Literal["raw", "qcow2"] = "raw"
+    format: Literal["raw", "qcow2", "folder"] = "raw"
     readonly: Flag = False
     serial: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,20}$")] | None = None
     optional: Flag = False
@@ -89,13 +90,17 @@ class Drive:
 class Loader:
     """A file that is in the guest's memory at its start, at an address, or where the file itself says (an ELF).
 
-    `cpu` is the processor that starts there (qemu/docs/system/generic-loader.rst).
+    `cpu` is the processor that starts there; without a file that is all (qemu/docs/system/generic-loader.rst).
     """
 
-    path: HostPath
+    path: HostPath | None = None
     address: Annotated[int, Field(strict=True, ge=0, lt=1 << 64)] | None = None
     cpu: Annotated[int, Field(strict=True, ge=0, lt=512)] | None = None
     raw: Flag = False
+
+    def __post_init__(self) -> None:
+        if self.path is None and (self.address is None or self.cpu is None):
+            raise ValueError("give a path, or an address and a cpu")
 
 
 @validated_dataclass(frozen=True, config=CLOSED)

@@ -83,10 +83,10 @@ def _disk(parts: Parts, model: str, interface: str, said: dict[str, str]) -> Non
 
 
 def _loader(parts: Parts, said: dict[str, str]) -> None:
-    if "file" not in said:
+    if "data" in said:
         parts.leave("-device loader,data=", "a value in memory is given by a file")
         return
-    entry: dict[str, Any] = {"path": said["file"]}
+    entry: dict[str, Any] = {"path": said["file"]} if said.get("file") else {}
     entry |= {"address": int(said["addr"], 0)} if re.fullmatch(r"0x[0-9A-Fa-f]+|\d+", said.get("addr", "")) else {}
     entry |= {"cpu": int(said["cpu-num"])} if said.get("cpu-num", "").isdigit() else {}
     entry |= {"raw": True} if said.get("force-raw") in {"on", "true"} else {}

@@ -33,6 +33,9 @@ def add_drive(parts: Parts, value: str) -> None:
     if not path:
         parts.leave(f"-drive {value}", "a drive without a file is none")
         return
+    if path.startswith("fat:"):
+        _folder(parts, value, path)
+        return
     if _ELSEWHERE.match(path):
         parts.leave(f"-drive {value}", "a disk is a file of the project's")
         return
@@ -50,6 +53,21 @@ def add_drive(parts: Parts, value: str) -> None:
     if unknown := set(said) - _OURS:
         parts.leave(f"-drive {','.join(sorted(unknown))}", "no key of a drive says it")
     found["-id"] = said.get("id", said.get("node-name", ""))
+    parts.drives.append(found)
+
+
+def _folder(parts: Parts, value: str, path: str) -> None:
+    """QEMU's "fat:[rw:][floppy:][32:]FOLDER": a disk made of a folder."""
+    said = pairs(value)
+    words = path.removeprefix("fat:").split(":")
+    found = image(words[-1], {"none": ""}.get(said.get("if", _default(parts)), said.get("if", _default(parts))))
+    found["-index"] = int(said["index"]) if said.get("index", "").isdigit() else None
+    found |= {"format": "folder", "-id": said.get("id", "")}
+    if "rw" in words[:-1]:
+        parts.leave(f"-drive file={path}", "what the guest writes does not get into the folder")
+    if found["interface"] == "floppy" or "floppy" in words[:-1]:
+        parts.leave(value, "a folder is a disk, and no floppy")
+        return
     parts.drives.append(found)
 
 

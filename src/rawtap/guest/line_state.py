@@ -105,6 +105,8 @@ class Parts:
             self.leave(f"a second network card, {model or 'the default'}", "a guest has one")
             return
         found = _ALIASES.get(model or "", model) or self.default_card()
+        if found not in models.NICS and self.default_card() == "board":
+            found = "board"
         if found not in models.NICS:
             self.leave(f"network card {found}", f"rawtap has no such card{models.nearest(found, models.NICS)}")
             return

@@ -54,7 +54,7 @@ def _of_line(line: str) -> tuple[str, list[str]] | None:
     try:
         for word in lexer:
             if arch is None:
-                match = _PROGRAM.fullmatch(PurePosixPath(word).name)
+                match = _PROGRAM.fullmatch(PurePosixPath(word.lstrip("@-+")).name)
                 arch = match[1] if match else None
             elif set(word) <= _END:
                 break

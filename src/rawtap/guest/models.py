@@ -56,7 +56,7 @@ DEVICES = frozenset(
         "xio3130-downstream", "pxb", "pxb-pcie",
         "isa-debug-exit", "pvpanic", "pvpanic-pci", "edu", "pc-testdev", "pci-testdev", "intel-iommu", "amd-iommu",
         "riscv-iommu-pci", "vmcoreinfo", "vmgenid", "i6300esb", "ib700", "mc146818rtc", "i8042", "vmmouse",
-        "tmp105", "tmp421", "ds1338", "cpu-cluster",
+        "isa-applesmc", "tmp105", "tmp421", "ds1338", "cpu-cluster",
     }
 )  # fmt: skip
 USB_CONTROLLERS = frozenset(_USB)
@@ -71,20 +71,22 @@ _NOT_HERS = frozenset(
         "hostmem", "display", "logfile",
     }
 )  # fmt: skip
-_PROPERTY = re.compile(r"[a-z][A-Za-z0-9_.-]{0,63}")
-_GLOBAL = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,62})\.(.+)")
+_PROPERTY = re.compile(r"[a-z][A-Za-z0-9_-]{0,63}")
+_DESCRIPTORS = re.compile(r".*(^|[-_])fds?")
+_GLOBAL = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,62})\.([^.]+)")  # a model may have a dot: cfi.pflash01
 
 MACHINE_OPTIONS = frozenset(
     {
         "acpi", "aclint", "aia", "aia-guests", "aes-key-wrap", "auto-kernel-cmdline", "compact-highmem",
-        "confidential-guest-support", "dea-key-wrap", "default-bus-bypass-iommu", "dtb-kaslr-seed", "dtb-randomness",
+        "dea-key-wrap", "default-bus-bypass-iommu", "dtb-kaslr-seed", "dtb-randomness",
         "dump-guest-core", "fd-bootchk", "gic-version", "graphics", "highmem", "highmem-ecam", "highmem-mmio",
         "highmem-redists", "hmat", "hpet", "i8042", "ic-mode", "ioapic2", "iommu", "isa-serial", "its",
         "kernel-irqchip", "kernel_irqchip", "kvm-type", "loadparm", "max-cpu-compat", "mem-merge", "msel", "mte",
         "nvdimm", "option-roms", "pcie", "pic", "pit", "ras", "rtc", "sata", "secure", "serial", "smbus", "smm",
         "start-in-flash", "suppress-vmdesc", "usb", "via", "virtualization", "vmport", "x-oem-id", "x-oem-table-id",
+        "endianness", "x-vof", "execute-in-place", "g3beige-cuda", "vsmt", "xics", "secure-boot", "boot-mode",
     }
-) - {"confidential-guest-support"}  # fmt: skip
+)  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _OPTION_VALUE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 _FEATURE = re.compile(r"[+-]?[A-Za-z0-9][A-Za-z0-9_.-]{0,63}(=[A-Za-z0-9_.:-]{1,64})?")
@@ -131,7 +133,7 @@ def processor(text: str) -> str:
 def properties(given: Mapping[str, Value]) -> Mapping[str, Value]:
     """Properties of a model's that say nothing of the host."""
     for key in given:
-        if not _PROPERTY.fullmatch(key) or key.rpartition(".")[2] in _NOT_HERS:
+        if not _PROPERTY.fullmatch(key) or key in _NOT_HERS or _DESCRIPTORS.fullmatch(key):
             raise ValueError(f"the property {key!r} may not be set here")
     return given
 
@@ -178,8 +180,9 @@ def is_pc(arch: str, machine_name: str) -> bool:
 
 def as_option(properties_: Mapping[str, Value]) -> str:
     """Properties as QEMU's options are written: their values hold no comma."""
-    return ",".join(f"{key}={_written(value)}" for key, value in properties_.items())
+    return ",".join(f"{key}={written(value)}" for key, value in properties_.items())
 
 
-def _written(value: Value) -> str:
+def written(value: Value) -> str:
+    """A property's value as QEMU's options are written."""
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)

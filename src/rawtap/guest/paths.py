@@ -21,6 +21,13 @@ from rawtap.errors import GuestNotFound, PathNotAllowed
 
 CONFIG_FILE = "rawtap.toml"
 RVOS_KERNEL = "target/riscv64gc-unknown-none-elf/release/kernel.bin"
+# Files by which a tree is known, once it is built, by the names of the built-in profiles that fit it.
+LAYOUTS: dict[str, tuple[str, ...]] = {
+    "rvos": (RVOS_KERNEL,),
+    "xv6-riscv-net": ("kernel/kernel", "fs.img", "kernel/virtio_disk.c", "kernel/e1000.c"),
+    "xv6-riscv": ("kernel/kernel", "fs.img", "kernel/virtio_disk.c"),
+    "xv6-x86": ("xv6.img", "fs.img", "bootmain.c"),
+}
 PUBLIC = Path("/usr/lib/u-boot")  # Debian's u-boot-qemu: the built-in profiles' boot loaders
 # What packages install for guests to start with: boot loaders, firmware, option ROMs.
 PUBLIC_FOLDERS = (
@@ -91,9 +98,18 @@ def lack_of_project(root: Path) -> str:
     home = Path(os.path.expanduser("~")).absolute()  # noqa: PTH111 - which gives an error where there is none
     if home.resolve().is_relative_to(root.resolve()):
         return f"{root} is no project: it holds the home of the server's user"
-    if not any(holds(root / name, _is_ours) for name in (CONFIG_FILE, RVOS_KERNEL)):
-        return f"{root} is no project: it has no {CONFIG_FILE} and no {RVOS_KERNEL} of the server's user"
+    if not holds(root / CONFIG_FILE, _is_ours) and layout_of(root, _is_ours) is None:
+        return (
+            f"{root} is no project: it has no {CONFIG_FILE} of the server's user, which may be empty, nor the built "
+            f"files of {', '.join(LAYOUTS)}"
+        )
     return ""
+
+
+def layout_of(root: Path, is_there: Callable[[Path], bool] = Path.is_file) -> str | None:
+    """The profile that fits a tree by its files; None where none does."""
+    found = (name for name, files in LAYOUTS.items() if all(holds(root / file, is_there) for file in files))
+    return next(found, None)
 
 
 def _is_ours(path: Path) -> bool:

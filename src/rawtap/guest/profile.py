@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
 from rawtap.guest import models
 from rawtap.guest.hardware import CLOSED, Arch, Bus, Drive, Flag, Hardware, Machine, Processor, Text, Word
-from rawtap.guest.paths import CONFIG_FILE, PUBLIC, RVOS_KERNEL, holds
+from rawtap.guest.paths import CONFIG_FILE, LAYOUTS, PUBLIC, RVOS_KERNEL, holds, layout_of
 from rawtap.guest.patterns import Pattern
 
 UBOOT_KERNEL = f"{PUBLIC}/qemu-riscv64_smode/uboot.elf"
@@ -139,6 +139,20 @@ def _u_boot(arch: Arch, **differences: Any) -> Profile:
     )
 
 
+def _xv6_riscv(name: str, **differences: Any) -> Profile:
+    """Of MIT's teaching system; its driver knows only a disk that is not legacy, in the first place."""
+    return Profile(
+        name=name,
+        bios="none",
+        kernel="kernel/kernel",
+        smp=3,
+        prompt="$ ",
+        globals={"virtio-mmio.force-legacy": False},
+        drives=(Drive(path="fs.img", options={"bus": "virtio-mmio-bus.0"}),),
+        **differences,
+    )
+
+
 BUILTIN: Mapping[str, Profile] = {
     "rvos": Profile(
         name="rvos",
@@ -160,6 +174,17 @@ BUILTIN: Mapping[str, Profile] = {
     # It knows no command that powers off: qemu_shutdown ends it over QMP.
     "u-boot-x86_64": _u_boot(
         "x86_64", machine="pc", firmware=f"{PUBLIC}/qemu-x86_64/u-boot.rom", bus="pci", shutdown_command=None
+    ),
+    "xv6-riscv": _xv6_riscv("xv6-riscv"),
+    "xv6-riscv-net": _xv6_riscv("xv6-riscv-net", nic="e1000", nic_options={"bus": "pcie.0"}),
+    "xv6-x86": Profile(
+        name="xv6-x86",
+        arch="i386",
+        machine="pc",
+        memory="512M",
+        smp=2,
+        prompt="$ ",
+        drives=(Drive(path="xv6.img", interface="ide"), Drive(path="fs.img", interface="ide")),
     ),
 }
 
@@ -234,12 +259,12 @@ def choose(root: Path | None, name: str | None) -> tuple[Path, Profile]:
         return root, _read_config(config, name)
     if name is not None:
         return root, _builtin(name)
-    if holds(root / RVOS_KERNEL, Path.is_file):
-        return root, BUILTIN["rvos"]
+    if (layout := layout_of(root)) is not None:
+        return root, BUILTIN[layout]
     raise GuestNotFound(
         f"nothing in {root} says what to boot",
-        evidence=f"neither {CONFIG_FILE} nor {RVOS_KERNEL} exists there",
-        cure=f"Build the kernel, write a {CONFIG_FILE}, or name a profile: {', '.join(BUILTIN)}",
+        evidence=f"neither {CONFIG_FILE} nor {RVOS_KERNEL} exists there, nor what {', '.join(LAYOUTS)} are known by",
+        cure=f"Build the kernel, write a {CONFIG_FILE}, give qemu_command, or name a profile: {', '.join(BUILTIN)}",
     )
 
 
@@ -268,7 +293,7 @@ def _read_config(config: Path, name: str | None) -> Profile:
 def overlay(config: Path, table: dict[str, Any], name: str | None) -> Profile:
     """Lay a ``rawtap.toml`` over the profile that the call or its key ``profile`` names.
 
-    Without either it is laid over ``rvos`` where the tree has that kernel, else over the defaults.
+    Without either it is laid over the profile that fits the tree by its files, else over the defaults.
     """
     table = dict(table)
     base_name = name or table.pop("profile", None)
@@ -276,7 +301,8 @@ def overlay(config: Path, table: dict[str, Any], name: str | None) -> Profile:
     if base_name is not None:
         base = _builtin(str(base_name))
     else:
-        base = BUILTIN["rvos"] if holds(config.parent / RVOS_KERNEL, Path.is_file) else Profile()
+        layout = layout_of(config.parent)
+        base = BUILTIN[layout] if layout else Profile()
     return laid(base, table, str(config))
 
 

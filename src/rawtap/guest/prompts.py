@@ -18,7 +18,7 @@ _NAME = 3  # bytes of a name that tells one prompt from another
 _KEPT = 16
 LONGEST = 256  # bytes of a line that can be a prompt
 
-SURE, _SHORT, _ALIKE, _BEHIND_TEXT = 0.01, 0.06, 0.3, 0.5  # seconds of silence
+SURE, _SHORT, _ALIKE, _BEHIND_TEXT = 0.002, 0.06, 0.3, 0.5  # seconds of silence
 
 # A name, what may change, and how it ends: "root@vm:" "/tmp" "# ".
 _PARTS = re.compile(rb"(\W?[A-Za-z_][\w.-]*(?:@[\w.-]+)?(?=[^\w.-]))?(.*?)([^\w\s~/]+[ \t]?)")
@@ -117,12 +117,11 @@ class Prompts:
     def standing(self, tail: bytes, end: int) -> Standing | None:
         """The prompt at the end of `tail`, whose end is at the position `end` in the stream."""
         line = last_line(tail)
-        if len(line) > LONGEST:
-            return None
         start = end - len(line)
-        if line.strip():
-            return self._in(line, start)
-        return self._before_line_end(tail, end)
+        if not line.strip():
+            return self._before_line_end(tail, end)
+        whole = self._in(line, start) if len(line) <= LONGEST else None
+        return whole or self._behind(line, end)
 
     def _in(self, line: bytes, start: int) -> Standing | None:
         silence = SURE if len(line.strip()) > 1 else _SHORT
@@ -135,9 +134,13 @@ class Prompts:
             return Standing(SHELL, start, silence)
         if any(pattern is not None and pattern.fullmatch(line) for pattern in self._alike.values()):
             return Standing(SHELL, start, _ALIKE)
+        return None
+
+    def _behind(self, line: bytes, end: int) -> Standing | None:
+        """A prompt behind output that has no line end of its own."""
         for name, text in self._texts().items():
-            if len(text.strip()) > 0 and line.endswith(text):
-                return Standing(name, start + len(line) - len(text), _BEHIND_TEXT)
+            if text.strip() and line.endswith(text):
+                return Standing(name, end - len(text), _BEHIND_TEXT)
         return None
 
     def _texts(self) -> dict[str, bytes]:

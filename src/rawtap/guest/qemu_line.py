@@ -61,7 +61,7 @@ _WHY_NOT = {
     "plugin": "it loads a program into QEMU",
     **dict.fromkeys(("incoming", "loadvm"), "a state from elsewhere is not loaded; qemu_snapshot has rawtap's own"),
     **dict.fromkeys(("semihosting", "semihosting-config"), "by semihosting a guest opens the host's files"),
-    **dict.fromkeys(("tpmdev", "chardev", "object"), "it is a part of the host's or of QEMU's that no profile names"),
+    **dict.fromkeys(("tpmdev", "chardev"), "it is a part of the host's or of QEMU's that no profile names"),
     **dict.fromkeys(("numa", "mem-path", "acpitable", "smbios", "uuid", "compat", "set", "readconfig", "writeconfig",
                      "L", "option-rom", "prom-env", "set", "add-fd"), "no key of a profile says it"),
     "no-shutdown": "a guest that powers off ends",
@@ -292,9 +292,22 @@ def _usb(parts: Parts, _: str) -> None:
     parts.machine_option("usb", "on")
 
 
+def _object(parts: Parts, value: str) -> None:
+    """A source of entropy is QEMU's own here (rng-builtin); all else is named."""
+    if pairs(value, "qom-type").get("qom-type") not in {"rng-random", "rng-builtin", "iothread"}:
+        parts.leave(f"-object {value}", "it is a part of the host's or of QEMU's that no profile names")
+
+
+def _legacy_disk(parts: Parts, value: str, interface: str, index: int | None, media: str) -> None:
+    if value.startswith("fat:"):
+        add_drive(parts, f"file={value.replace(',', ',,')},if={interface},index={index}")
+    else:
+        parts.drives.append(image(value, interface, index, media))
+
+
 def _disk(interface: str, index: int | None = None, media: str = "disk") -> Callable[[Parts, str], None]:
     def handler(parts: Parts, value: str) -> None:
-        parts.drives.append(image(value, interface, index, media))
+        _legacy_disk(parts, value, interface, index, media)
 
     return handler
 
@@ -324,6 +337,7 @@ _HANDLERS: Mapping[str, Callable[[Parts, str], None]] = {
     "watchdog": _watchdog,
     "watchdog-action": lambda parts, value: parts.leave(f"-watchdog-action {value}", "a watchdog resets the guest"),
     **dict.fromkeys(("s", "gdb"), _gdb),
+    "object": _object,
     "device": add_device,
     "netdev": _network,
     "net": _net,

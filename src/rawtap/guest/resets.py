@@ -2,7 +2,8 @@
 
 One reboot of a PC is several resets: each processor asks for its own (Linux on q35 with two of them: five within 60
 ms), and the firmware for one more before it says anything. So a reset is another reboot only where the guest has said
-something since the one before, or where that was long ago. Resets that go on in silence are a loop of their own kind.
+something since the one before, or where that was long ago. Resets that go on in silence are a loop of their own kind,
+and a guest that came to its prompt in between is in none.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ _TOGETHER_NS = 100_000_000
 _SILENT_NS = 3_000_000_000  # a guest that says nothing for so long has booted in silence
 _LOOP = 3  # reboots, each soon after the one before, are no restart that somebody asked for
 _SILENT_LOOP = 6  # resets, none of them together with the one before, and not a word in between
-_LOOP_NS = 20_000_000_000
+_LOOP_NS = 120_000_000_000
 
 
 @dataclass
@@ -41,6 +42,11 @@ class Reboots:
         self.count += 1
         self.times = [*self.times[-_LOOP:], at_ns]
         return True
+
+    def arrived(self) -> None:
+        """The guest has come to a prompt: what follows is no part of a loop."""
+        self.times.clear()
+        self._silent.clear()
 
     @property
     def loop(self) -> str | None:

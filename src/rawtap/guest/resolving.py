@@ -27,6 +27,8 @@ from rawtap.guest.paths import (
 )
 from rawtap.guest.profile import BootOptions, MachineSpec, Profile, explain_validation
 
+_ALWAYS_WRITTEN = {"ide", "ahci"}
+
 
 def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed) -> MachineSpec:
     """Apply a call's options and resolve every path.
@@ -88,16 +90,23 @@ def _found_initrd(allowed: Allowed, root: Path, text: str) -> Path:
 
 def _found_drive(allowed: Allowed, root: Path, drive: Drive) -> Drive | None:
     """The drive with its path resolved; None where it is optional and not there."""
+    is_folder = drive.format == "folder"
+    if is_folder:
+        files.require_landlock()
     try:
-        path = _existing(allowed, root, drive.path, "drive")
+        path = _existing(allowed, root, drive.path, "drive", folder=is_folder)
     except GuestNotFound:
         if drive.optional:
             return None
         raise
     if drive.format == "qcow2":
         require_lone(path)
-    overlay = True if is_public(path) else drive.overlay  # a package's own files stay as they are
-    return replace(drive, path=str(path), readonly=drive.readonly or drive.media == "cdrom", overlay=overlay)
+    if drive.media == "cdrom":
+        return replace(drive, path=str(path), readonly=True)
+    # A folder and a package's own file stay as they are, and an IDE disk cannot say that it is not to be written.
+    if is_folder or (drive.interface in _ALWAYS_WRITTEN if drive.readonly else is_public(path)):
+        return replace(drive, path=str(path), readonly=False, overlay=True)
+    return replace(drive, path=str(path))
 
 
 def _existing(allowed: Allowed, root: Path, text: str, what: str, *, folder: bool = False) -> Path:

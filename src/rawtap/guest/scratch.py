@@ -21,6 +21,7 @@ _MOST_BYTES = 1 << 45  # far below the L1 table's limit of 32 MiB
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQ QQQII")  # qemu/docs/interop/qcow2.txt, section "Header"
 _SIZE_OFFSET = 24
 _SECTOR = 512
+_FOLDER_BYTES = 1024 * 16 * 63 * _SECTOR  # cylinders, heads, sectors of qemu/block/vvfat.c
 
 
 def empty_qcow2(size: int) -> bytes:
@@ -46,11 +47,13 @@ def empty_qcow2(size: int) -> bytes:
 
 
 def disk_bytes(image: Path, image_format: str) -> int:
-    """How large the disk in an image file is, in bytes.
+    """How large the disk in an image file is, in bytes; or the one that QEMU makes of a folder.
 
     Raises:
         OSError: The file cannot be read.
     """
+    if image_format == "folder":
+        return _FOLDER_BYTES
     if image_format == "raw":
         return image.stat().st_size
     with image.open("rb") as file:

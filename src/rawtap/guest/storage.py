@@ -140,6 +140,8 @@ def _node(drive: Drive, number: int, *, layered: bool) -> dict[str, Any]:
 
 
 def _block(drive: Drive, node: str, *, readonly: bool) -> dict[str, Any]:
+    if drive.format == "folder":
+        return {"driver": "vvfat", "node-name": node, "read-only": True, "dir": drive.path, "label": "RAWTAP"}
     # null: whatever the image says by now, no backing file is opened.
     backing = {"backing": None} if drive.format == "qcow2" else {}
     file = {"driver": "file", "filename": drive.path, "read-only": readonly}

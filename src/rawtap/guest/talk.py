@@ -16,8 +16,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-import anyio
-
 from rawtap.errors import GuestBusy
 from rawtap.guest.console import Console, Output
 from rawtap.guest.echo import echo_of
@@ -111,6 +109,7 @@ class Talk:
         self.jobs.clear()
         self.prompts.note(last_line(history.tail(LONGEST).rstrip(b"\r\n")))
         self.console.signs.alive(history.end)
+        self.reboots.arrived()
         marked = self.console.plain.marked_at >= standing.start
         self._marked = marked if self._marked is None else self._marked and marked
 
@@ -224,17 +223,15 @@ class Talk:
         troubles = Troubles(console, self.reboots, patient=bool(ask.wanted))
         deadline = asyncio.get_running_loop().time() + ask.timeout
         was_ready, self.ready = self.ready, False
-        # What begins to be typed is typed whole: half a line would be the beginning of the next one.
-        with anyio.CancelScope(shield=True):
-            self.jobs.append(job)
-            if was_ready:
-                typed = await self.typist.line(line, self._enter, ask.timeout)
-                if typed.wrong:
-                    return await self._untyped(job, typed.wrong)
-                echo_end: int | None = typed.echo_end if typed.echo_end > job.start else None
-            else:
-                await self.typist.as_it_is(line + self._enter)
-                echo_end = None
+        self.jobs.append(job)
+        echo_end: int | None = None
+        if was_ready:
+            typed = await self.typist.line(line, self._enter, ask.timeout)
+            if typed.wrong:
+                return await self._untyped(job, typed.wrong)
+            echo_end = typed.echo_end if typed.echo_end > job.start else None
+        else:
+            await self.typist.as_it_is(line + self._enter)
         left = max(0.0, deadline - asyncio.get_running_loop().time())
         ending = await self._wait(ask, job, echo_end, troubles, left)
         return self._answer(ask, job, ending, into, unseen, echo_end)
@@ -351,7 +348,7 @@ class Talk:
             job.wanted_text = True
         if ending and ending.how in {"login", "password"}:
             self.jobs.clear()  # what is typed next is the answer
-        matched = ending is not None and ending.how in {"text", "prompt", "frame"} and not into.hides
+        matched = ending is not None and ending.how in {"text", "prompt", "frame"}
         notes = self._notes(job, ending, into, unseen)
         if frame and ask.wanted and ended and not matched:
             notes.append("the command ended without it")
@@ -385,8 +382,7 @@ class Talk:
             self.jobs.append(Job(shortened(ask.command), start))
         troubles = Troubles(console, self.reboots, patient=bool(ask.wanted))
         searched = _Search(ask.wanted)
-        with anyio.CancelScope(shield=True):
-            await self.typist.as_it_is(ask.command.encode())
+        await self.typist.as_it_is(ask.command.encode())
         now = asyncio.get_running_loop().time
 
         def judge(quiet: float) -> Ending | float | None:
@@ -412,24 +408,23 @@ class Talk:
         frame = framed(":")
         job = Job("a look whether there is a shell", self.console.history.end, frame)
         self.ready = False
-        with anyio.CancelScope(shield=True):
-            self.jobs.append(job)
-            typed = await self.typist.line(frame.line.encode(), self._enter, timeout)
-            if typed.wrong:
-                self.jobs.remove(job)
-                self._shell = False
-                await self.settle(_AFTER_FRAME)
-                return
-            start = max(typed.echo_end, job.start)
+        self.jobs.append(job)
+        typed = await self.typist.line(frame.line.encode(), self._enter, timeout)
+        if typed.wrong:
+            self.jobs.remove(job)
+            self._shell = False
+            await self.settle(_AFTER_FRAME)
+            return
+        start = max(typed.echo_end, job.start)
 
-            def judge(quiet: float) -> bool | float | None:
-                standing = self.standing(start)
-                if standing is None or quiet < standing.silence:
-                    return standing.silence - quiet if standing else None
-                self.at_prompt(standing)
-                return True
+        def judge(quiet: float) -> bool | float | None:
+            standing = self.standing(start)
+            if standing is None or quiet < standing.silence:
+                return standing.silence - quiet if standing else None
+            self.at_prompt(standing)
+            return True
 
-            stood: bool | float | None = await self.console.race(judge, timeout)
+        stood: bool | float | None = await self.console.race(judge, timeout)
         if stood:
             self._shell = frame.ended(self.console.plain.signs) is not None
         self.console.unread = max(self.console.unread, self.console.history.end)

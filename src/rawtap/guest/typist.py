@@ -11,10 +11,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+import anyio
+
 from rawtap.guest.console import Console
-from rawtap.guest.echo import Echo, came_back, echo_of, has_all
+from rawtap.guest.echo import Echo, came_back, echo_of, has_all, is_scrolled
 
 _PATIENCE = 1.0  # seconds without more of the echo
+_TAKING_SECONDS = 1.5
 _STEP = 8  # bytes at a time when it is typed slowly
 _SLOW_SECONDS = 10.0
 _QUICK_SECONDS = 0.5  # a call of less time than that has none for an echo
@@ -49,8 +52,11 @@ class Typist:
             await self._write(text + enter)
             return Typed(start)
         await self._write(text)
-        patience = min(_PATIENCE, timeout / 2)
-        echo = await self._echo(start, text, patience)
+        try:
+            echo = await self._echo(start, text, min(_PATIENCE, timeout / 2))
+        except asyncio.CancelledError:  # half a line would be the beginning of the next one
+            await self._write(enter)
+            raise
         if self._console.history.end == start:
             self.echoes = False
         elif not self._is_there(start, text):
@@ -68,8 +74,9 @@ class Typist:
 
     async def _write(self, data: bytes) -> None:
         # What a guest takes at all it takes at once.
-        async with asyncio.timeout(2.0):
-            await self._console.write(data)
+        with anyio.CancelScope(shield=True):
+            async with asyncio.timeout(_TAKING_SECONDS):
+                await self._console.write(data)
 
     async def _echo(self, start: int, text: bytes, patience: float) -> Echo:
         """Its echo, once it is whole, strange, or does not grow for `patience` seconds."""
@@ -101,6 +108,9 @@ class Typist:
                         break
         except TimeoutError:
             pass
+        except asyncio.CancelledError:
+            await self._write(INTERRUPT)
+            raise
         if self._is_there(start, text):
             return start, echo, ""
         short = self._short(start, text)
@@ -111,7 +121,7 @@ class Typist:
     def _is_there(self, start: int, text: bytes) -> bool:
         """Whether all of it came back, be it with a line of the kernel's in between."""
         output = self._console.history.since(start)
-        return echo_of(output, text).whole or has_all(output, text)
+        return echo_of(output, text).whole or has_all(output, text) or is_scrolled(output, text)
 
     def _short(self, start: int, text: bytes) -> str:
         count = came_back(self._console.history.since(start), text)

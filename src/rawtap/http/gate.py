@@ -22,6 +22,7 @@ from rawtap.http.door import Names, Token
 _HEAD = re.compile(
     rb"(?:GET|POST|DELETE) [!-~]+ HTTP/1\.1\r\n(?P<fields>(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*\r\n)*)\r\n"
 )
+_END = re.compile(rb"\n\r?\n")  # a bare LF may end a line (RFC 9112 2.2)
 _LONGEST_HEAD = 16384  # bytes, as the parser has it
 
 
@@ -84,13 +85,13 @@ class Gate:
 
     def is_to_be_continued(self, begun: bytes) -> bool:
         """Whether what a connection began with may yet become a request's headers."""
-        return begun[:1].isupper() and len(begun) < _LONGEST_HEAD and b"\r\n\r\n" not in begun
+        return begun[:1].isupper() and len(begun) < _LONGEST_HEAD and not _END.search(begun)
 
     def turned(self, begun: bytes) -> Turned | None:
         """The answer to a connection's first request where that may not come in; None if it may, or must be parsed."""
         if not begun[:1].isupper():
             return Turned(_NO_HTTP.to_bytes(), is_whole=False)
-        if b"\r\n\r\n" not in begun[:_LONGEST_HEAD]:
+        if not _END.search(begun, 0, _LONGEST_HEAD):
             return Turned(_TOO_LONG.to_bytes(), is_whole=False)
         head = _HEAD.match(begun)
         if head is None:

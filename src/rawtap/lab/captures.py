@@ -101,7 +101,13 @@ class Capture:
 
     def parts(self) -> list[Part]:
         """The files that are there now, for a reader that follows them."""
-        return [Part(each.number, each.path, each.packets_before, self.live) for each in self.session.segments]
+        saved = self.session.saved  # asked first: the newest file has these, and perhaps more
+        segments = self.session.segments
+        behind = [*(each.packets_before for each in segments[1:]), saved]
+        return [
+            Part(each.number, each.path, each.packets_before, self.live, max(0, end - each.packets_before))
+            for each, end in zip(segments, behind, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,7 @@ class Captures:
     _opening: list[anyio.Event] = field(default_factory=list)  # each is set when it has started, or is gone
     _stalled: set[str] = field(default_factory=set)  # those whose end was waited for in vain
     _closing: bool = False
+    _meant: str | None = None  # by the last call that named none, until another starts
     _trimmer: Trimmer | None = None
     _trimmer_lock: anyio.Lock = field(default_factory=anyio.Lock)
     # Of their own: those that hang take no thread from anybody else.
@@ -141,15 +148,19 @@ class Captures:
         """All that are listed, oldest first."""
         return list(self._by_id.values())
 
-    def get(self, capture_id: str | None) -> Capture:
-        """The capture of that id; without one the newest that runs, or the newest of all.
+    def get(self, capture_id: str | None, *, running: bool = False) -> Capture:
+        """The capture of that id; without one that which the last such call meant, where no other has started since.
+
+        Else the newest that runs, or the newest of all. `running`: one that runs goes before what was meant.
 
         Raises:
             CaptureUnknown: There is none.
         """
         if capture_id is None and self._by_id:
-            ordered = self.all()
-            return next((each for each in reversed(ordered) if each.session.running), ordered[-1])
+            if self._meant not in self._by_id or (running and not self._by_id[self._meant].session.running):
+                ordered = self.all()
+                self._meant = next((each for each in reversed(ordered) if each.session.running), ordered[-1]).id
+            return self._by_id[self._meant]
         found = self._by_id.get(capture_id or "")
         if found is None:
             there = ", ".join(self._by_id) or "none"
@@ -200,6 +211,7 @@ class Captures:
                 raise
             capture = Capture(capture_id, session, feed, observation, Notifier(session))
             self._by_id[capture_id] = capture
+        self._meant = None
         self._forget_old()
         self._tell_of(capture_id, False)
         return capture

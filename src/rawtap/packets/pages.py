@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rawtap.errors import CaptureUnreadable, RequestInvalid
-from rawtap.packets import reader
+from rawtap.packets import ends, reader
 from rawtap.packets._savefile import Savefile
 from rawtap.packets.index import Indexes, Survey
 from rawtap.packets.reader import MAX_LIMIT, Detail, Line, Raw
@@ -93,6 +93,7 @@ class Page:
         tagged: Packets that do not pass, and would without their VLAN tag.
         overwritten: Packets that followed the cursor and were removed by a ring before this page.
         damage: libpcap's text where the last file ends in a broken record.
+        lacking: What the files lack of what was saved in them, or of their last packet, in words.
         cut: There are fewer packets than were asked for, since more would have been too large an answer.
     """
 
@@ -103,6 +104,7 @@ class Page:
     next_cursor: str | None
     overwritten: int
     damage: str
+    lacking: tuple[str, ...]
     cut: bool
 
 
@@ -120,6 +122,7 @@ def read_page(source: PacketFiles, question: Question, indexes: Indexes) -> Page
     start_ns = source.start_ns if source.start_ns is not None else oldest[1].first_ns
     reading = _Reading(surveys, question, start_ns, after)
     lines = reader.fitting(reading.lines(), question.limit)
+    damage = "" if source.growing else newest[1].damage
     matched = sum(survey.end.matched for _, survey in surveys)
     left = matched > reading.passed
     asked_for = question.cursor is not None or question.first is not None
@@ -130,9 +133,20 @@ def read_page(source: PacketFiles, question: Question, indexes: Indexes) -> Page
         tagged=sum(survey.end.tagged for _, survey in surveys),
         next_cursor=question.cursor_behind(reading.reached, source.name) if left or source.growing else None,
         overwritten=max(0, oldest[0].packets_before - after) if asked_for else 0,
-        damage="" if source.growing else newest[1].damage,
+        damage=damage,
+        lacking=tuple(_lacking(surveys, damage)),
         cut=left and len(lines) < question.limit,
     )
+
+
+def _lacking(surveys: Sequence[tuple[Part, Survey]], damage: str) -> Iterator[str]:
+    for part, survey in surveys:
+        found = survey.end.scanned
+        is_last = part is surveys[-1][0]
+        # One that a ring has removed meanwhile is overwritten, not cut.
+        saved = part.packets if part.packets is None or found >= part.packets or part.path.exists() else None
+        if told := ends.told(found, damage if is_last else "", saved, "the file" if is_last else part.path.name):
+            yield told
 
 
 def _surveys(parts: Sequence[Part], expression: str, indexes: Indexes) -> list[tuple[Part, Survey]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rawtap.errors import CaptureUnreadable
-from rawtap.packets import reader
+from rawtap.packets import ends, reader
 from rawtap.packets._savefile import Savefile
 from rawtap.packets.origin import Origin
 from rawtap.packets.reader import Raw
@@ -16,13 +16,15 @@ from rawtap.packets.reader import Raw
 class Part(NamedTuple):
     """One of a capture's files, the `number`th from 1, and the packets that were saved before it.
 
-    `live`: the kernel filtered them, and a filter means now what it meant then (see `reader.open_file`).
+    `live`: the kernel filtered them, and a filter means now what it meant then (see `reader.open_file`). `packets` are
+    in it at least, if that is known: what its capture had saved in it when it was asked.
     """
 
     number: int
     path: Path
     packets_before: int
     live: bool = False
+    packets: int | None = None
 
 
 class Start(NamedTuple):
@@ -61,6 +63,7 @@ class Tail:
         self._number = start.file - 1  # of the file that is open, or was the last
         self._file: Savefile | None = None
         self._before = 0  # packets saved before it
+        self._lacking: dict[int, str] = {}  # by the file's number
         self.reached = start.packets
         self.missed = 0
         self.points: tuple[Origin, ...] = ()
@@ -69,6 +72,11 @@ class Tail:
     def offset(self) -> int | None:
         """Where the packets behind `reached` begin in its file; None where only its beginning is known."""
         return self._file.offset if self._file and self._file.seekable else None
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The files that lacked what its capture had saved in them, in words."""
+        return tuple(self._lacking.values())
 
     @property
     def before(self) -> int | None:
@@ -93,6 +101,7 @@ class Tail:
             found += [raw for raw in taken if raw.number > self._start.after]
             if len(taken) == wanted:
                 continue
+            self._note_end(file, parts)
             if not any(part.number > self._number for part in parts):
                 break
             self._file = None
@@ -103,6 +112,12 @@ class Tail:
         taken = [Raw(self._before + each[0], *each[1:]) for each in file.take(wanted)]
         self.reached = self._before + file.scanned
         return taken
+
+    def _note_end(self, file: Savefile, parts: Sequence[Part]) -> None:
+        part = next((each for each in parts if each.number == self._number), None)
+        if part is None or part.packets is None or file.scanned >= part.packets or not part.path.exists():
+            return  # one that a ring has removed is overwritten, not cut
+        self._lacking[part.number] = ends.told(file.scanned, file.damage, part.packets, part.path.name)
 
     def _open_next(self, parts: Sequence[Part]) -> Savefile | None:
         """The file that follows, if there is one."""

@@ -24,7 +24,7 @@ class Subject(NamedTuple):
 
 
 class Given(NamedTuple):
-    """A verdict as things stood at `until_ns`; `more` tells that time ran out, `damage` is libpcap's text.
+    """A verdict as things stood at `until_ns`; `more` tells that time ran out, `lacking` what files lack, in words.
 
     `tagged` packets were passed over for their VLAN tag alone.
     """
@@ -32,7 +32,7 @@ class Given(NamedTuple):
     verdict: Verdict
     until_ns: int
     more: bool
-    damage: str
+    lacking: tuple[str, ...]
     tagged: int = 0
 
 

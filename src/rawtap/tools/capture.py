@@ -159,7 +159,7 @@ async def qemu_pcap_status(
 async def qemu_pcap_stop(context: LabContext, capture: CaptureId = None) -> CaptureRow:
     """Stop a capture. Every packet that was on the wire before this call is in the file."""
     lab = lab_of(context)
-    return row_of(await lab.captures.stop(lab.captures.get(capture)))
+    return row_of(await lab.captures.stop(lab.captures.get(capture, running=True)))
 
 
 def started(capture: Capture) -> StartedCapture:

@@ -135,8 +135,7 @@ def _explanation(done: Explained, before: int, limit: int, key: str, expression:
     if len(verdict.notes) > _NOTES:
         notes.append(f"and {len(verdict.notes) - _NOTES} notes more: a filter selects fewer packets")
     notes += tags_told(given.tagged, expression)
-    if given.damage:
-        notes.append(f"the file ends in a damaged record: {given.damage}")
+    notes += given.lacking
     if given.more:
         notes.append(f"only the first {verdict.examined} packets were examined in the time: a filter selects others")
     busiest = sorted(verdict.exchanges, key=lambda each: -each.requests)

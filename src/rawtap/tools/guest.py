@@ -46,6 +46,7 @@ class Boot(Answer):
     """A booted guest."""
 
     name: str
+    profile: str = Field(description="What the tree was taken for, or the profile's name.")
     pid: int
     console: str = Field(description=f"The end of what the console showed. {_UNTRUSTED}")
     prompt_seen: bool
@@ -150,7 +151,7 @@ async def qemu_boot(
     project_root: Annotated[
         str | None,
         Field(
-            description="Folder with a rawtap.toml or an rvOS build, whose files the guest may have; "
+            description="Folder with a rawtap.toml or a build of rvOS or xv6, whose files the guest may have; "
             "the server's own folder if absent."
         ),
     ] = None,
@@ -222,6 +223,7 @@ async def qemu_boot(
         )
     return Boot(
         name=name,
+        profile=booted.guest.machine.spec.profile.name,
         pid=booted.guest.machine.pid,
         console=booted.console.text[-2000:],
         prompt_seen=booted.prompt_seen,

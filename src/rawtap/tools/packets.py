@@ -146,7 +146,7 @@ async def qemu_pcap_read(
 
 def _page_warnings(page: Page, question: Question, place: RingFile | None) -> list[str]:
     """Warnings about a page. `place` is None unless a file was asked for by its path."""
-    found = [f"the file ends in a damaged record: {page.damage}"] if page.damage else []
+    found = list(page.lacking)
     if page.overwritten:
         found.append(f"{page.overwritten} packets before these were overwritten by the ring meanwhile")
     found += tags_told(page.tagged, question.expression)

@@ -78,6 +78,7 @@ class ConnectionJudge:
         self, what: str, connection: Connection, side: Side, number: int, text: str, rule: str, evidence: str = "",
         *, kind: str = "", host: str = "", found: object = "", expected: object = "", again: Sequence[int] = (),
         count: int = 1, suspects: Sequence[int] = (), absence: bool = False, dropped: bool = True,
+        follows: tuple[str, Hashable] | None = None,
         findings: Findings | None = None,
     ) -> None:  # fmt: skip
         """Add a finding on what `side` does, unless the filter hides parts of the connection."""
@@ -91,7 +92,7 @@ class ConnectionJudge:
         kept.add(
             what, (side.name, other, kind), number, f"{side.name} to {other}: {text}", f"RFC 9293, {rule}", evidence,
             host=host or side.host, found=found, expected=expected, again=again, count=max(count, 1 + len(again)),
-            suspects=suspects, absence=absence, dropped=dropped,
+            suspects=suspects, absence=absence, dropped=dropped, follows=follows,
         )  # fmt: skip
 
     # ----------------------------------------------------------- connections

@@ -22,6 +22,9 @@ def reset(
     request = requests.answer((destination, source), packet.at)
     if connection.closed:
         return
+    if _refuses_acknowledgment(say, packet, segment, connection, sender, receiver):
+        connection.closed = True
+        return
     is_abrupt = connection.known and sender.fin is None and receiver.fin is None
     # An end that asks for a connection resets one that the other still has from before (3.5.1, figure 9).
     asks = sender.first is not None and receiver.first is None
@@ -33,6 +36,29 @@ def reset(
     connection.closed, connection.reset = True, None
     if is_abrupt:
         _abrupt(say, connection, sender, packet.number, segment.sequence, None)
+
+
+def _refuses_acknowledgment(
+    say: Say, packet: Packet, segment: Tcp, connection: Connection, sender: Side, receiver: Side
+) -> bool:
+    """Whether `sender`, which has only sent its SYN, resets the connection for an acknowledgment of something else: the
+    reset then bears that number (RFC 9293, 3.10.7.4)."""
+    first, expected = sender.first, sender.next
+    if segment.flags & ACK or connection.asker is not receiver or first is None or expected != (first + 1) & 0xFFFFFFFF:
+        return False
+    tried = {sender.acked: sender.acked_in}
+    if sender.beyond is not None:
+        tried[sender.beyond.number] = sender.beyond.packet
+    number = segment.sequence
+    if number not in tried or number == expected:
+        return False
+    text = f"the SYN+ACK is acknowledged by another number than its own{near(number, expected)}"
+    say(
+        "tcp.handshake_ack", connection, receiver, tried[number], text, "3.10.7.4",
+        f"acknowledgment {number}, expected {expected}; the other end resets the connection for it in packet "
+        f"{packet.number}", found=number, expected=expected, again=[packet.number],
+    )  # fmt: skip
+    return True
 
 
 def _is_acceptable(segment: Tcp, sender: Side, receiver: Side) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -155,6 +155,7 @@ class Connection:
     sample: bytes
     length: int
     asked: int | None = None  # when the last SYN was seen
+    asker: Side | None = None  # and whose it was
     round_trip: int | None = None  # of the handshake, nanoseconds
     last_at: int = 0
     whole: bool | None = None  # whether the filter passes all of it, None while that was not asked
@@ -194,5 +195,6 @@ class Say(Protocol):
         self, what: str, connection: Connection, side: Side, number: int, text: str, rule: str, evidence: str = "",
         *, kind: str = "", host: str = "", found: object = "", expected: object = "", again: Sequence[int] = (),
         count: int = 1, suspects: Sequence[int] = (), absence: bool = False, dropped: bool = True,
+        follows: tuple[str, Hashable] | None = None,
         findings: Findings | None = None,
     ) -> None: ...  # fmt: skip

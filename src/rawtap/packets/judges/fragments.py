@@ -95,9 +95,16 @@ class FragmentJudge:
             self._say(packet, ip, "ip.fragment_beyond", "a fragment beyond the largest packet", rule, evidence)
         self._collect(packet, ip, fragment, size)
 
-    def _say(self, packet: Packet, ip: Ip, what: str, text: str, rule: str, evidence: str) -> None:
+    def _say(
+        self, packet: Packet, ip: Ip, what: str, text: str, rule: str, evidence: str, first: int | None = None
+    ) -> None:
+        """`first` is the first fragment of a packet that is dropped as a whole."""
         says = f"{ip_text(ip.source)} sends {ip_text(ip.destination)} {text}"
-        self._findings.add(what, (ip.source, ip.destination), packet.number, says, rule, evidence)
+        number, again = (packet.number, []) if first is None else (first, [packet.number])
+        self._findings.add(
+            what, (ip.source, ip.destination), number, says, rule, evidence, host=ip_text(ip.source), again=again,
+            count=1 + len(again),
+        )  # fmt: skip
 
     def _collect(self, packet: Packet, ip: Ip, fragment: Fragment, size: int) -> None:
         key = (ip.source, ip.destination, ip.protocol if ip.version == 4 else 0, fragment.identification)  # noqa: PLR2004
@@ -111,7 +118,7 @@ class FragmentJudge:
         if piece not in whole.pieces and any(begin < piece[1] and piece[0] < end for begin, end in whole.pieces):
             rule = "RFC 791, 3.2; RFC 1858, 4" if ip.version == 4 else "RFC 8200, 4.5; RFC 5722, 4"  # noqa: PLR2004
             evidence = f"bytes {piece[0]} to {piece[1]} of packet 0x{fragment.identification:x} were there in part"
-            self._say(packet, ip, "ip.fragment_overlap", "fragments that overlap", rule, evidence)
+            self._say(packet, ip, "ip.fragment_overlap", "fragments that overlap", rule, evidence, whole.numbers[0])
         if len(whole.pieces) < _PIECES:
             whole.pieces.append(piece)
             whole.numbers.append(packet.number)

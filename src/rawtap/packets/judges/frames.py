@@ -90,7 +90,7 @@ class FrameJudge:
         for problem in frame.problems:
             if problem.what not in _UNJUDGED:
                 who = _parties(frame)
-                host = ip_text(frame.ip.source) if frame.ip else _sender(frame)
+                host = ip_text(frame.ip.source) if frame.ip and any(frame.ip.source) else _sender(frame)
                 self._findings.add(
                     problem.what, (problem.what, who), packet.number, f"{who}: {problem.says}", _RULES[problem.what],
                     problem.text, host=host,

@@ -11,6 +11,9 @@ from rawtap.packets.judges.flow import Connection, End, Say, Side, distance
 from rawtap.packets.transport import ACK, SYN, Tcp
 
 _RULE = "3.5"
+_SMALLEST = 28  # bytes of a segment in the smallest packet that every link carries (RFC 791, 3.2: 68 bytes)
+_LARGEST = 9200  # of a frame on Ethernet
+_USUAL = {536, 1220, 1440, 1460}  # of IPv4 and IPv6 by themselves, and on Ethernet
 
 
 @dataclass(slots=True)
@@ -35,17 +38,30 @@ class Opening:
             return False
         sender.first, sender.scale = segment.sequence, segment.scale
         sender.mss = segment.mss or sender.mss
+        if segment.mss is not None:
+            self._largest(sender, segment.mss)
         if segment.flags & ACK:
             if receiver.first is not None:
                 self._accepted(sender, receiver)
             return True
-        connection.asked = packet.at
+        connection.asked, connection.asker = packet.at, sender
         if receiver.first is not None:  # both open at once (RFC 9293, 3.5, figure 7)
             self.requests.answer((self.destination, self.source), packet.at)
             return True
         says = f"{sender.name} asks {receiver.name} for a connection, and no answer comes"
         self.requests.ask((self.source, self.destination), (sender.name, receiver.name), packet, says)
         return True
+
+    def _largest(self, sender: Side, mss: int) -> None:
+        """A largest segment that none can be."""
+        swapped = mistakes.swapped(mss)
+        is_swapped = mss > _LARGEST and swapped in _USUAL
+        if mss < _SMALLEST or is_swapped:
+            name = f": {mistakes.SWAPPED}" if is_swapped else ""
+            self.say(
+                "tcp.mss", self.connection, sender, self.packet.number, f"names a largest segment of {mss} bytes{name}",
+                "3.7.1", found=mss, expected=swapped if is_swapped else f"{_SMALLEST} at least", dropped=not is_swapped,
+            )  # fmt: skip
 
     def _another(self, sender: Side) -> None:
         """A second SYN+ACK begins elsewhere: the other end goes by the one that it takes."""

@@ -67,7 +67,8 @@ class Step:
             sender.next, sender.spoke = begin, True
         ahead = distance(begin, sender.next)
         if ahead < 0:
-            self._again(begin, size)
+            again = self._without_syn if ahead == -1 and begin == sender.first and size > 1 else self._again
+            again(begin, size)
         elif ahead > 0 and len(sender.holes) < _HOLES and sender.spoke:
             sender.holes.append(Gap(sender.next, begin, packet.at, packet.number))
         sender.spoke = True
@@ -114,16 +115,30 @@ class Step:
             kind += " fast"
             text += " after duplicate acknowledgments (fast retransmission)"
             evidence += f"; {sender.duplicates} duplicate acknowledgments of {sender.acked} came before (RFC 5681, 3.2)"
+        follows = None
+        if self.segment.flags & FIN and not self.segment.size:
+            text = text.replace("data is", "a FIN is")
+            kind += " fin"
+            follows = ("tcp.fin_not_acknowledged", (sender.name, self.receiver.name, ""))
         reset = self.connection.reset
         self.say(
             "tcp.retransmission", self.connection, sender, packet.number, text, "3.8.1",
-            f"sequence number {begin}, {size} bytes: {evidence}", kind=kind, host=host, dropped=False,
+            f"sequence number {begin}, {size} bytes: {evidence}", kind=kind, host=host, dropped=False, follows=follows,
             found=f"sequence number {begin}", expected=f"sequence number {sender.next}",
             suspects=[
                 each for each in (
                     original.number if original else 0, sender.acked_in, reset.packet if reset and reset.ignored else 0,
                 ) if each
             ],
+        )  # fmt: skip
+
+    def _without_syn(self, begin: int, size: int) -> None:
+        """Data that begin with the number of the SYN."""
+        expected = (begin + 1) & 0xFFFFFFFF
+        text = "data begin with the number of the SYN: it is one too low, the SYN counts as one"
+        self.say(
+            "tcp.data_at_syn", self.connection, self.sender, self.packet.number, text, "3.4",
+            f"{size} bytes from sequence number {begin}, expected {expected}", found=begin, expected=expected,
         )  # fmt: skip
 
     def _is_no_repetition(self, original: Sent, begin: int, end: int) -> bool:

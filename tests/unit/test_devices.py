@@ -1,0 +1,180 @@
+"""What a machine's parts are on QEMU's command line: where they go, and what belongs to them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
+from rawtap.guest import files, resolving
+from rawtap.guest.command_line import Inherited, arguments
+from rawtap.guest.devices import tap_nic
+from rawtap.guest.hardware import Drive, FirmwareFile, Loader, Share
+from rawtap.guest.paths import Allowed
+from rawtap.guest.profile import BootOptions, MachineSpec, Profile
+from rawtap.host import landlock
+
+
+def argv_of(profile: Profile, *drives: Drive, nic: bool = False, gpu: bool = False) -> list[str]:
+    return arguments(MachineSpec(profile, None, drives, gpu), Inherited(5, 6, tap_nic(7, "m") if nic else None))
+
+
+def values_of(argv: list[str], option: str) -> list[str]:
+    return [argv[number + 1] for number, word in enumerate(argv) if word == option]
+
+
+def devices_of(argv: list[str]) -> list[dict[str, Any]]:
+    return [json.loads(each) for each in values_of(argv, "-device") if each.startswith("{")]
+
+
+def places(machine: str, interface: str) -> list[tuple[str | None, int | None]]:
+    drives = [Drive(path=f"/{number}", interface=interface) for number in range(3)]  # type: ignore[arg-type]
+    found = devices_of(argv_of(Profile(arch="x86_64", machine=machine), *drives))
+    return [(each.get("bus"), each.get("unit")) for each in found if "drive" in each]
+
+
+def test_ide_disks_of_a_pc_are_master_and_slave_in_their_order() -> None:
+    assert places("pc", "ide") == [("ide.0", 0), ("ide.0", 1), ("ide.1", 0)]
+    assert places("q35", "ide") == [("ide.0", None), ("ide.1", None), ("ide.2", None)]
+    assert places("q35", "ahci") == places("q35", "ide")
+    assert places("pc", "ahci") == [(f"rawtap-ahci.{number}", None) for number in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("interface", "controller"),
+    [("ahci", "ahci"), ("scsi", "virtio-scsi-pci"), ("usb", "qemu-xhci"), ("sd", "sdhci-pci")],
+)
+def test_a_controller_that_drives_need_is_there_once_and_not_beside_the_profiles_own(
+    interface: Any, controller: str
+) -> None:
+    drives = [Drive(path="/a", interface=interface), Drive(path="/b", interface=interface)]
+    plain = Profile(arch="x86_64", machine="pc")
+    assert [each["driver"] for each in devices_of(argv_of(plain, *drives))].count(controller) == 1
+    own = {"driver": controller, "id": "own"}
+    given = Profile(arch="x86_64", machine="pc", devices=(own,)) if interface != "ahci" else None
+    if given:
+        assert " ".join(argv_of(given, *drives)).count(controller) == 1
+
+
+def test_a_pc_has_a_screen_then_its_card_then_the_rest_and_its_firmware_speaks_where_nobody_looks() -> None:
+    profile = Profile(arch="x86_64", machine="pc", nic="e1000", devices=({"driver": "edu"},))
+    argv = argv_of(profile, Drive(path="/a", interface="ide"), nic=True)
+    assert [each["driver"] for each in devices_of(argv)] == ["VGA", "e1000", "edu", "ide-hd"]
+    assert values_of(argv, "-machine") == ["pc,graphics=off"]
+    assert values_of(argv_of(profile, gpu=True), "-machine") == ["pc"]
+    assert "VGA" not in " ".join(argv_of(Profile(arch="x86_64", machine="pc", screen="none")))
+    assert "VGA" not in " ".join(argv_of(Profile(arch="x86_64", machine="microvm")))
+
+
+def test_a_boards_own_card_is_named_by_its_netdev_alone() -> None:
+    argv = argv_of(Profile(arch="arm", machine="versatilepb", nic="board"), nic=True)
+    assert values_of(argv, "-net") == ["nic,netdev=net0,macaddr=m"]
+
+
+def test_an_option_rom_is_there_only_where_the_network_is_booted_from() -> None:
+    profile = Profile(arch="x86_64", machine="pc", nic="e1000")
+    (_, card) = devices_of(argv_of(profile, nic=True))
+    assert card["romfile"] == ""
+    (_, card) = devices_of(argv_of(Profile(arch="x86_64", machine="pc", nic="e1000", boot="nc"), nic=True))
+    assert "romfile" not in card
+    assert card["bootindex"] == 0
+
+
+def test_a_card_on_usb_comes_after_a_controller_for_it() -> None:
+    for machine in ("pc", "virt"):
+        profile = Profile(arch="x86_64" if machine == "pc" else "riscv64", machine=machine, nic="usb-net")
+        drivers = [each["driver"] for each in devices_of(argv_of(profile, nic=True))]
+        assert drivers[-2:] == ["qemu-xhci", "usb-net"]
+
+
+def test_sound_goes_nowhere() -> None:
+    argv = argv_of(Profile(arch="x86_64", machine="pc", devices=({"driver": "AC97"},)))
+    assert values_of(argv, "-audiodev") == ["none,id=rawtap-silence"]
+    assert devices_of(argv)[-1] == {"driver": "AC97", "audiodev": "rawtap-silence"}
+
+
+def test_commas_in_files_names_are_doubled() -> None:
+    profile = Profile(
+        loaders=(Loader(path="/a,b", address=16),),
+        fw_cfg=(FirmwareFile(name="opt/a", path="/c,d"), FirmwareFile(name="opt/b", text="e,f")),
+        shares=(Share(path="/g,h", tag="t"),),
+    )
+    argv = argv_of(profile, Drive(path="/i,j", interface="pflash"))
+    said = " ".join(argv)
+    for part in ("file=/a,,b,", "file=/c,,d", "string=e,,f", "path=/g,,h,", "file.filename=/i,,j,"):
+        assert part in said
+
+
+@pytest.mark.parametrize(
+    ("drive", "readonly", "layered"),
+    [
+        (Drive(path="a", readonly=True), True, False),
+        (Drive(path="a", readonly=True, interface="ide"), False, True),
+        (Drive(path="a", media="cdrom", interface="ide"), True, False),
+        (Drive(path="a"), False, False),
+        (Drive(path="a", overlay=True), False, True),
+        (Drive(path="/usr/lib/u-boot/qemu_arm/u-boot.bin", interface="pflash"), False, True),
+        (Drive(path="/usr/lib/u-boot/qemu_arm/u-boot.bin", interface="pflash", readonly=True), True, False),
+        (Drive(path=".", format="folder"), False, True),
+    ],
+)
+def test_what_a_guest_must_not_write_goes_to_a_layer_or_is_read_only(
+    tmp_path: Path, drive: Drive, *, readonly: bool, layered: bool
+) -> None:
+    (tmp_path / "a").write_bytes(b"")
+    profile = Profile(drives=(drive,))
+    spec = resolving.resolve(tmp_path, profile, BootOptions(), Allowed((tmp_path.resolve(),)))
+    (found,) = spec.drives
+    assert (found.readonly, spec.is_layered(found)) == (readonly, layered)
+    assert spec.is_written(found) is not (readonly or layered)
+
+
+def test_what_a_profile_names_is_what_qemu_may_read(tmp_path: Path) -> None:
+    for name in ("d", "l", "f"):
+        (tmp_path / name).write_bytes(b"")
+    for name in ("s", "t"):
+        (tmp_path / name).mkdir()
+    profile = Profile(
+        kernel="d",
+        dtb="d",
+        loaders=(Loader(path="l"), Loader(address=0, cpu=0)),
+        fw_cfg=(FirmwareFile(name="opt/a", path="f"),),
+        shares=(Share(path="s", tag="s"),),
+        tftp="t",
+    )
+    spec = resolving.resolve(tmp_path, profile, BootOptions(), Allowed((tmp_path.resolve(),)))
+    assert {path.name for path in files.of(spec.profile)} == {"d", "l", "f", "s", "t"}
+    for wrong in (
+        Profile(kernel="d", dtb="/etc/passwd"),
+        Profile(kernel="d", loaders=(Loader(path="/etc/passwd"),)),
+        Profile(kernel="d", fw_cfg=(FirmwareFile(name="opt/a", path="/etc/passwd"),)),
+        Profile(kernel="d", shares=(Share(path="/etc", tag="s"),)),
+        Profile(kernel="d", tftp="/etc"),
+        Profile(kernel="d", drives=(Drive(path="/etc", format="folder"),)),
+    ):
+        with pytest.raises(PathNotAllowed):
+            resolving.resolve(tmp_path, wrong, BootOptions(), Allowed((tmp_path.resolve(),)))
+    with pytest.raises(GuestNotFound):
+        resolving.resolve(tmp_path, Profile(kernel="d", tftp="d"), BootOptions(), Allowed((tmp_path.resolve(),)))
+
+
+def test_a_folder_is_given_only_where_the_kernel_keeps_the_guest_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landlock, "lack", lambda: "none here")
+    for profile in (
+        Profile(shares=(Share(path=".", tag="s"),), boot="n"),
+        Profile(tftp="."),
+        Profile(drives=(Drive(path=".", format="folder"),)),
+    ):
+        with pytest.raises(PathNotAllowed, match="none here"):
+            resolving.resolve(tmp_path, profile, BootOptions(), Allowed((tmp_path.resolve(),)))
+
+
+def test_uefi_is_for_the_architectures_that_have_a_build() -> None:
+    with pytest.raises(ProfileInvalid, match="no UEFI for s390x"):
+        files.uefi(Profile(arch="s390x", uefi=True))
+    assert files.uefi(Profile()) == ()
