@@ -72,6 +72,8 @@ def told(observation: Observation, **differences: object) -> tuple[list[str], st
         from_guest=0,
         dropped_interface=0,
         unknown={},
+        buffer_bytes=0,
+        buffer_most=0,
         duration=2.0,
         warnings=(),
         error=None,
