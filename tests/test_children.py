@@ -18,6 +18,7 @@ from rawtap.guest import images
 from rawtap.guest.command_line import Inherited, arguments
 from rawtap.guest.hardware import Drive
 from rawtap.guest.machine import Machine
+from rawtap.guest.patterns import compiled
 from rawtap.guest.profile import MachineSpec, Profile
 from rawtap.guest.spawning import access_of
 from rawtap.host import children, landlock
@@ -111,7 +112,7 @@ def test_a_name_that_qemu_cuts_at_a_space_opens_no_other_file(
         try:
             await machine.greet()
             await machine.run()
-            assert (await machine.read("a plain file", 120)).matched
+            assert (await machine.read((compiled("a plain file"),), 120)).matched
         finally:
             await machine.end()
         cut = await Machine.spawn("cut", with_initrd(module_printer, folder / "initrd img"), None, folder)
