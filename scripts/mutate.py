@@ -43,7 +43,7 @@ JUDGES = {
     "guest/talk.py": ["unit/test_talk.py"],
     "guest/escapes.py": ["unit/test_escapes.py"],
     "guest/echo.py": ["unit/test_echo.py", "unit/test_talk.py"],
-    "guest/prompts.py": ["unit/test_prompts.py", "unit/test_talk.py"],
+    "guest/prompts.py": ["unit/test_guest_prompts.py", "unit/test_talk.py"],
     "guest/signs.py": ["unit/test_signs.py"],
     "guest/resets.py": ["unit/test_signs.py"],
     "guest/paths.py": ["unit/test_profile.py", "test_paths.py"],

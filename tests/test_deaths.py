@@ -53,6 +53,7 @@ def test_a_guest_that_ends_qemu_with_a_failure_leaves_its_console_to_the_last_by
             said = b"x" * 3000 + b"\r\n" + PANIC
             root = tiny_guest.tree(user, tiny_guest.program(said, tiny_guest.fail(7), asked=True))
             pid = await boot(session, root)  # which would fail itself, if QEMU were gone by its end
+            await until_said(session, "CPU: 0\n")  # QEMU takes along what its socket had no room for yet
             with pytest.raises(ToolFailed, match=r"^guest\.exited: "):
                 await session.call("qemu_send", command="end", wait_for="never")
             assert await eventually_async(lambda: not exists(pid))

@@ -70,9 +70,9 @@ def captured(
         spec = BridgeSpec(BRIDGE, IPv4Interface("10.9.0.1/24"), trusted=True)
         async with (
             Lab(settings) as lab,
+            in_thread(network.bridge(spec)) as bridge,
             in_thread(network.tap(BRIDGE, "one", 0)) as one,
             in_thread(network.tap(BRIDGE, "two", 1)) as two,
-            in_thread(network.bridge(spec)) as bridge,
         ):
             abouts = []
             for guest, tap in (("one", one), ("two", two)):

@@ -235,7 +235,7 @@ cdef class Worker:
         if retired_fd >= 0 and fstat(retired_fd, &status) == 0:
             give_back(&self.out)
             self.out.retired_fd = retired_fd
-            self.out.retired_bytes = status.st_size
+            self.out.retired_bytes = status.st_size - min(size, <uint64_t>status.st_size)  # the new one has so much already
         if self.out.files == 0 and not start(&self.sink.queue, data, size, max_bytes):
             raise ValueError(f"a header of {size} bytes")
         lock(&self.sink.queue)

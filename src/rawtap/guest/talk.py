@@ -51,11 +51,13 @@ class Job:
     """A command whose end was not seen yet.
 
     `wanted_text` tells that its call ended by a text that it waited for: whoever typed it knows what reads now.
+    `in_shell` tells that a shell reads it, or may: then what looks like its prompt may be output.
     """
 
     words: str
     start: int
     frame: Frame | None = None
+    in_shell: bool = False
     wanted_text: bool = False
 
 
@@ -90,6 +92,7 @@ class Talk:
         self.ready = False  # a prompt stands there, and nothing was typed behind it
         self._framing = profile.framing
         self._shell: bool | None = None if profile.framing else False
+        self._asked = False  # whether it was tried if there is a shell
         self._marked: bool | None = None  # whether the shell's prompt has control sequences
         self._enter = profile.enter.encode()
         self._turn = asyncio.Lock()
@@ -119,6 +122,7 @@ class Talk:
         self.jobs = [Job(words, self.console.history.end)] if owed and self.prompts.known else []
         self.ready = False
         self._shell = None if self._framing else False
+        self._asked = False
         self._marked = self.typist.echoes = None
         self.console.signs.restarted()
         self.console.look()
@@ -214,7 +218,9 @@ class Talk:
                 earlier = list(self._unpaid())
             left = max(0.0, deadline - asyncio.get_running_loop().time())
             is_framed = self._shell and self.ready and not earlier and can_be_framed(ask.command)
-            job = Job(words, self.console.history.end, framed(ask.command) if is_framed else None)
+            may_be_shell = self._shell is None and (self._asked or self.ready)
+            in_shell = bool(self._shell or may_be_shell) and not asking
+            job = Job(words, self.console.history.end, framed(ask.command) if is_framed else None, in_shell)
             into = Into(tuple(earlier), asking=asking)
             return await self._run(replace(ask, timeout=left), job, into)
 
@@ -300,7 +306,7 @@ class Talk:
         """Whether a prompt has ended it."""
         if (standing := self.standing(start)) is None:
             return None
-        silence = self._doubt(standing) if job.frame else standing.silence
+        silence = self._doubt(standing) if job.in_shell else standing.silence
         if silence is None:
             return None
         if quiet < silence:
@@ -407,6 +413,7 @@ class Talk:
     async def _probe(self) -> None:
         """Find out whether a shell reads the console, by a frame around nothing."""
         timeout = _PROBE_SECONDS
+        self._asked = True
         frame = framed(":")
         job = Job("a look whether there is a shell", self.console.history.end, frame)
         self.ready = False
