@@ -109,7 +109,8 @@ def test_a_shell_is_found_its_prompt_is_learned_and_its_commands_have_frames(use
         assert "x1b" not in booted["console"]
         first = await send(session, "echo one; false")
         assert (first["exit_status"], first["output"].partition("\n")[2].partition("\n")[0]) == (1, "one")
-        assert await said(session, "echo $?") in {"1", "130"}  # 130: an echo was late, and the line taken back by Ctrl-C
+        # 130: an echo was late, and the line was taken back by Ctrl-C
+        assert await said(session, "echo $?") in {"1", "130"}
         assert await said(session, "cat script") == "# a comment\nguest$ \necho the end"
         hello = (await send(session, "printf hello; sleep 0.3"))["output"]
         assert hello.startswith("printf hello; sleep 0.3\nhello")
