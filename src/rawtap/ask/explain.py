@@ -25,7 +25,7 @@ from rawtap.packets.tail import Part, Start, Tail
 from rawtap.packets.verdicts import Given, Subject, state_of
 
 if TYPE_CHECKING:
-    from rawtap.packets.explain import Examiner, Verdict
+    from rawtap.packets.explain import Examiner
 
 SECONDS = 30.0  # of one call; clients that hear of progress wait longer
 _BATCH = 2000
@@ -83,17 +83,19 @@ async def explain(
     if given is None:
         given = await _given(capture, path, expression, before, tell)
         lab.verdicts.keep(subject, given)
-    return Explained(subject.name, given, await _behind_the_wire(lab, capture, given.verdict))
+    return Explained(subject.name, given, await _behind_the_wire(lab, capture, given))
 
 
-async def _behind_the_wire(lab: Lab, capture: Capture | None, verdict: Verdict) -> tuple[str, ...]:
+async def _behind_the_wire(lab: Lab, capture: Capture | None, given: Given) -> tuple[str, ...]:
     """Which guests on a capture's interface take nothing at this moment, and why; and where all is well on the wire,
-    what their cards count: a guest that reports a failure has it behind the wire."""
+    what their cards count: a guest that reports a failure has it behind the wire. That is said of the whole only."""
+    verdict = given.verdict
+    is_whole = not (given.more or given.lacking or (capture and _dropped(capture)))
     cards = lab.cards_on(capture.interface) if capture is not None else []
     counted = [(card.guest, await card.counters()) for card in cards]
     told = [f"behind the wire of {guest}: {counters.trouble}" for guest, counters in counted if counters.trouble]
     requests = sum(each.requests for each in verdict.exchanges)
-    if requests and not verdict.findings and requests == sum(each.answered for each in verdict.exchanges):
+    if is_whole and requests and not verdict.findings and requests == sum(each.answered for each in verdict.exchanges):
         counts = [f"; {words}" for guest, counters in counted if (words := _counts(guest, counters))]
         told.append(
             f"All {requests} requests were answered on the wire{''.join(counts)}. "
@@ -192,9 +194,12 @@ async def _examine(
 
 
 def _lost(capture: Capture, packets: Packets) -> int:
+    return _dropped(capture) + (packets.missed if isinstance(packets, Tail) else 0)
+
+
+def _dropped(capture: Capture) -> int:
     snapshot = capture.session.snapshot()
-    missed = packets.missed if isinstance(packets, Tail) else 0
-    return (snapshot.dropped_kernel or 0) + (snapshot.dropped_interface or 0) + missed
+    return (snapshot.dropped_kernel or 0) + (snapshot.dropped_interface or 0)
 
 
 def _examiner(applied: set[str], live: bool, sees_all: bool, link_type: int, points: tuple[Origin, ...]) -> Examiner:
