@@ -94,6 +94,15 @@ class Session:
         """Boot the demo guest on its bridge."""
         return await self.call("qemu_boot", **{"profile": "u-boot-riscv64", "network": True} | arguments)
 
+    async def until_said(
+        self, text: str, name: str = "guest", *, seconds: float = 60, read: Callable[[str], str] = str
+    ) -> str:
+        """All that the console has shown, once `text` is in it, be it before this call; `read` is what is compared."""
+        with anyio.fail_after(seconds):
+            while read(text) not in read(said := str((await self.call("qemu_read", name=name, position=0))["output"])):
+                await self.call("qemu_read", name=name, timeout=1)
+        return said
+
     async def ping(self) -> str:
         """Let the demo guest ping the host; what the console showed."""
         sent = await self.call("qemu_send", command="setenv ipaddr 10.0.2.75; ping 10.0.2.2")

@@ -20,18 +20,11 @@ async def boot(session: Session, root: str) -> int:
     return int(booted["pid"])
 
 
-async def until_said(session: Session, text: str) -> None:
-    """Wait until the console has shown `text`, be it before this call."""
-    with anyio.fail_after(60):
-        while text not in (await session.call("qemu_read", position=0))["output"]:
-            await session.call("qemu_read", timeout=1)
-
-
 def test_a_panic_that_hangs_is_named_while_it_runs_and_at_its_end(user: Account) -> None:
     async def scenario() -> None:
         async with serving(user) as session:
             await boot(session, tiny_guest.tree(user, tiny_guest.program(PANIC)))
-            await until_said(session, "CPU: 0")
+            await session.until_said("CPU: 0")
             await session.call("qemu_read", timeout=0)  # a look at an older place counts as no reading
             (row,) = (await session.call("qemu_status"))["guests"]
             assert (row["state"], row["trouble"], row["resets"]) == ("running", NAMED, 0)
@@ -53,7 +46,7 @@ def test_a_guest_that_ends_qemu_with_a_failure_leaves_its_console_to_the_last_by
             said = b"x" * 3000 + b"\r\n" + PANIC
             root = tiny_guest.tree(user, tiny_guest.program(said, tiny_guest.fail(7), asked=True))
             pid = await boot(session, root)  # which would fail itself, if QEMU were gone by its end
-            await until_said(session, "CPU: 0\n")  # QEMU takes along what its socket had no room for yet
+            await session.until_said("CPU: 0\n")  # QEMU takes along what its socket had no room for yet
             with pytest.raises(ToolFailed, match=r"^guest\.exited: "):
                 await session.call("qemu_send", command="end", wait_for="never")
             assert await eventually_async(lambda: not exists(pid))
@@ -85,7 +78,7 @@ def test_a_reset_is_counted_and_a_loop_of_them_named(user: Account) -> None:
                 while not rows or rows[-1]["resets"] < 1000:  # more than the events that are kept
                     rows += (await session.call("qemu_status"))["guests"]
             assert rows[-1]["trouble"].startswith("reboot loop: the last 3 reboots within 0.")
-            await until_said(session, "hello")
+            await session.until_said("hello")
             ended = await session.call("qemu_shutdown")
             assert ended["reason"].startswith("reboot loop: ")
 

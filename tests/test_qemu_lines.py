@@ -95,12 +95,7 @@ async def said(session: Session, root: Path, words: str = "from a sector", **arg
     Firmware that draws a screen may move its cursor in the middle of a word: letters alone are compared.
     """
     booted = await session.call("qemu_boot", **{"project_root": str(root), "timeout": 0} | arguments)
-    name, output = booted["name"], ""
-    with anyio.fail_after(60):
-        while letters(words) not in letters(output):
-            await session.call("qemu_read", name=name, timeout=1)
-            output = str((await session.call("qemu_read", name=name, position=0))["output"])
-    return output
+    return await session.until_said(words, booted["name"], read=letters)
 
 
 @pytest.mark.parametrize(

@@ -97,10 +97,7 @@ def test_a_monitor_that_does_not_answer_is_an_error_and_leaves_the_cable_as_it_w
 async def watch(session: Session, root: str, until: str) -> str:
     """What a guest that is booted without a prompt has printed, once `until` is in it."""
     await session.call("qemu_boot", project_root=root, wait_for_prompt=False)
-    with anyio.fail_after(10):
-        while until not in (said := (await session.call("qemu_read", position=0))["output"]):
-            await session.call("qemu_read", timeout=1)
-    return str(said)
+    return await session.until_said(until, seconds=10)
 
 
 def test_bytes_that_are_no_text_are_shown_and_colours_are_taken_out(user: Account) -> None:
