@@ -43,6 +43,7 @@ from libc.stdio cimport sscanf
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset, strncpy
 from pylibpcap.pcap cimport bpf_program, pcap_close, pcap_freecode, pcap_open_dead, pcap_t, u_int
+from rawtap._clock cimport now
 
 
 cdef extern from "pcap/pcap.h" nogil:
@@ -184,14 +185,6 @@ cdef extern from "<linux/capability.h>" nogil:
 cdef extern from "<sys/syscall.h>" nogil:
     long SYS_capset
     long SYS_socket
-
-
-cdef extern from "<time.h>" nogil:
-    struct timespec:
-        long tv_sec
-        long tv_nsec
-    int clock_gettime(int, timespec *)
-    int CLOCK_MONOTONIC
 
 
 cdef enum:
@@ -422,7 +415,7 @@ cdef void _ask_child(
     cdef int ends[2]
     cdef int pid
     cdef int parent = getpid()
-    cdef int64_t deadline = _now() + bounds.time_ns
+    cdef int64_t deadline = now() + bounds.time_ns
     cdef sigset_t every
     cdef sigset_t before
     memset(answer, 0, sizeof(answer[0]))
@@ -502,7 +495,7 @@ cdef int _read_all(int end, void *into, size_t size, int64_t deadline) noexcept 
     wanted.fd = end
     wanted.events = POLLIN
     while got < size:
-        n = poll(&wanted, 1, <int>(max(deadline - _now(), 0) + 999_999) // 1_000_000)
+        n = poll(&wanted, 1, <int>(max(deadline - now(), 0) + 999_999) // 1_000_000)
         if n == 0:
             return -1
         if n > 0:
@@ -513,12 +506,6 @@ cdef int _read_all(int end, void *into, size_t size, int64_t deadline) noexcept 
             return 0
         got += max(n, 0)
     return 1
-
-
-cdef int64_t _now() noexcept nogil:
-    cdef timespec t
-    clock_gettime(CLOCK_MONOTONIC, &t)
-    return <int64_t>t.tv_sec * 1_000_000_000 + t.tv_nsec
 
 
 # ------------------------------------------------------------- for the callers

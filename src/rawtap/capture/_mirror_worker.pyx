@@ -33,6 +33,7 @@ from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memmove, strerror
+from rawtap._clock cimport clock_gettime, now, timespec
 from rawtap.capture._account cimport load, store
 from rawtap.capture._queue cimport (
     MAX_PACKETS,
@@ -47,7 +48,6 @@ from rawtap.capture._queue cimport (
     fill,
     fits,
     go_on,
-    now,
     record_size,
 )
 from rawtap.capture._unfiltered cimport UnfilteredCount
@@ -90,10 +90,6 @@ cdef extern from "<poll.h>" nogil:
 
 
 cdef extern from "<time.h>" nogil:
-    struct timespec:
-        long tv_sec
-        long tv_nsec
-    int clock_gettime(int, timespec *)
     int CLOCK_REALTIME
 
 

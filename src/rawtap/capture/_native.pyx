@@ -63,7 +63,6 @@ from pylibpcap.pcap cimport (
     pcap_set_timeout,
     pcap_setfilter,
     pcap_setnonblock,
-    pcap_snapshot,
     pcap_stat,
     pcap_t,
     sockaddr,
@@ -71,6 +70,7 @@ from pylibpcap.pcap cimport (
     u_int,
 )
 from rawtap._bpf cimport compile_filter
+from rawtap._clock cimport now
 from rawtap.capture._queue cimport (
     INTERFACE_REMOVED,
     MAX_PACKETS,
@@ -84,7 +84,6 @@ from rawtap.capture._queue cimport (
     fill,
     fits,
     go_on,
-    now,
     record_size,
 )
 from rawtap.capture._unfiltered cimport UnfilteredCount
@@ -109,7 +108,6 @@ cdef extern from "pcap/pcap.h" nogil:
         void *bf_insns
     int pcap_set_buffer_size(pcap_t *, int)
     int pcap_set_tstamp_precision(pcap_t *, int)
-    int pcap_get_tstamp_precision(pcap_t *)
     int pcap_get_selectable_fd(pcap_t *)
     int pcap_fileno(pcap_t *)
     void pcap_breakloop(pcap_t *)

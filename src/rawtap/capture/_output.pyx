@@ -21,8 +21,9 @@ grows: freeing it all at once would take long.
 """
 
 from libc.errno cimport EDQUOT, EINTR, ENOSPC, errno
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
+from rawtap._clock cimport now
 from rawtap._words cimport word
 from rawtap.capture._queue cimport (
     BLOCK,
@@ -32,8 +33,6 @@ from rawtap.capture._queue cimport (
     WRITE_FAILED,
     Mark,
     Piece,
-    Reason,
-    now,
     record_size,
 )
 

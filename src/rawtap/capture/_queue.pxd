@@ -109,7 +109,6 @@ cdef void wait_for_more(Queue *queue, int64_t until) noexcept nogil
 cdef void signal_more(Queue *queue) noexcept nogil
 cdef void span(Queue *queue, size_t size, uint64_t seconds, uint32_t nanoseconds, uint32_t kept, uint32_t length,
                const unsigned char *data, uint32_t interface, uint32_t direction) noexcept nogil
-cdef int64_t now() noexcept nogil
 cdef uint64_t pool_used() noexcept nogil
 
 

@@ -17,31 +17,21 @@ as much as is granted to one. What one may have is a multiple of what would be l
 length thresholds", 1998): one that is flooded gets four fifths, and leaves enough for those that are not.
 """
 
-from libc.errno cimport ETIMEDOUT
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove, memset
+from rawtap._clock cimport CLOCK_MONOTONIC, now, timespec
 from rawtap.capture._account cimport __ATOMIC_RELAXED, __atomic_add_fetch, load
-
-
-cdef extern from "<time.h>" nogil:
-    struct timespec:
-        long tv_sec
-        long tv_nsec
-    int clock_gettime(int, timespec *)
-    int CLOCK_MONOTONIC
 
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_condattr_t:
         pass
     int pthread_mutex_init(pthread_mutex_t *, void *)
-    int pthread_mutex_destroy(pthread_mutex_t *)
     int pthread_condattr_init(pthread_condattr_t *)
     int pthread_condattr_setclock(pthread_condattr_t *, int)
     int pthread_condattr_destroy(pthread_condattr_t *)
     int pthread_cond_init(pthread_cond_t *, pthread_condattr_t *)
-    int pthread_cond_destroy(pthread_cond_t *)
     int pthread_cond_signal(pthread_cond_t *)
     int pthread_cond_wait(pthread_cond_t *, pthread_mutex_t *)
     int pthread_cond_timedwait(pthread_cond_t *, pthread_mutex_t *, const timespec *)
@@ -63,13 +53,6 @@ cdef enum:
     LOOK_NS = 20_000_000            # between two looks whether another capture has given memory back
 
 cdef uint64_t _pool = 0             # bytes of all captures beyond their own chunks
-
-
-cdef int64_t now() noexcept nogil:
-    """Nanoseconds on the monotonic clock."""
-    cdef timespec t
-    clock_gettime(CLOCK_MONOTONIC, &t)
-    return <int64_t>t.tv_sec * 1_000_000_000 + t.tv_nsec
 
 
 cdef uint64_t pool_used() noexcept nogil:

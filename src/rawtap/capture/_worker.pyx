@@ -25,6 +25,7 @@ was queued counts as refused.
 from libc.errno cimport errno
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset, strerror
+from rawtap._clock cimport now
 from rawtap.capture._account cimport (
     __ATOMIC_RELEASE,
     Counts,
@@ -55,7 +56,6 @@ from rawtap.capture._queue cimport (
     hand_over,
     init,
     lock,
-    now,
     pop,
     release,
     rewind,
@@ -64,7 +64,6 @@ from rawtap.capture._queue cimport (
     unlock,
     wait_for_more,
 )
-from rawtap.capture._unfiltered cimport UnfilteredCount
 
 from rawtap.capture.account import Account
 

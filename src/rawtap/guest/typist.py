@@ -94,7 +94,7 @@ class Typist:
         """Take the line back; type it slowly, unless the line editor said that it is full."""
         is_full = _BELL in self._console.history.since(start)
         short = self._short(start, text)
-        if not await self._take_back(start):
+        if not await self._take_back():
             return start, echo, f"{short}; Enter was not typed, and the line stands there still"
         if is_full:
             return start, echo, f"{short}: its line editor takes no more; nothing was run"
@@ -114,7 +114,7 @@ class Typist:
         if self._is_there(start, text):
             return start, echo, ""
         short = self._short(start, text)
-        cleared = await self._take_back(start)
+        cleared = await self._take_back()
         ended = "nothing was run" if cleared else "Enter was not typed, and the line stands there still"
         return start, echo, f"{short}, though it was typed slowly the second time; {ended}"
 
@@ -127,7 +127,7 @@ class Typist:
         count = came_back(self._console.history.since(start), text)
         return f"{count} of {len(text)} characters were echoed"
 
-    async def _take_back(self, start: int) -> bool:
+    async def _take_back(self) -> bool:
         """Whether Ctrl-C was answered by a new line."""
         before = self._console.history.end
         await self._write(INTERRUPT)
@@ -139,5 +139,4 @@ class Typist:
             left = 0.1 - quiet
             return left if left > 0 else True
 
-        del start
         return bool(await self._console.race(judge, _PATIENCE))
