@@ -96,7 +96,8 @@ build_environment() {
     say "building rawtap"
     # setuptools keeps what it copied there, so a module that is gone would be installed again.
     if [ -d "$ROOT/build" ]; then find "$ROOT/build" -name '*.py' -delete; fi
-    "$ENVIRONMENT/bin/pip" install --quiet --disable-pip-version-check --no-warn-script-location "$ROOT${1:+[$1]}"
+    "$ENVIRONMENT/bin/pip" install --quiet --disable-pip-version-check --no-warn-script-location "$ROOT${1:+[$1]}" ||
+      die "rawtap could not be built: pip says why above"
     printf '%s %s\n' "$wanted" "${1:-run}" >"$stamp"
   fi
   flock -u 9
