@@ -1,10 +1,10 @@
 /* Sends numbered frames as fast, or at exactly the rate, as it is told; bench.py compiles and runs it.
  *
- *     sender INTERFACE COUNT SIZE RATE CPU
+ *     sender INTERFACE COUNT SIZES RATE CPU
  *
- * COUNT broadcast frames of SIZE bytes, EtherType 0x88B5 (IEEE 802 local experimental 1), numbered from 0 in the four
- * bytes after the header. RATE is frames a second, 0 for as fast as possible. Pinned to CPU. Prints
- * "SENT SECONDS RETRIES". Sources: packet(7), sendmmsg(2).
+ * COUNT broadcast frames, EtherType 0x88B5 (IEEE 802 local experimental 1), numbered from 0 in the four bytes after the
+ * header. SIZES is their size in bytes, or several that take turns, like 60,60,1514. RATE is frames a second, 0 for as fast
+ * as possible. Pinned to CPU. Prints "SENT SECONDS RETRIES". Sources: packet(7), sendmmsg(2).
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -20,7 +20,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
-enum { BATCH = 64, LARGEST = 2048, HEADER = 14, NUMBERED = HEADER + 4 };
+enum { BATCH = 64, LARGEST = 9216, HEADER = 14, NUMBERED = HEADER + 4, TURNS = 64 };
 
 static const unsigned char header[HEADER] = {
     0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02, 0, 0, 0, 0, 1, 0x88, 0xb5,
@@ -29,6 +29,8 @@ static const unsigned char header[HEADER] = {
 static unsigned char frames[BATCH][LARGEST];
 static struct iovec parts[BATCH];
 static struct mmsghdr messages[BATCH];
+static size_t sizes[TURNS];
+static int turns;
 
 static void die(const char *what)
 {
@@ -79,11 +81,23 @@ static int open_socket(const char *interface)
     return fd;
 }
 
-static void prepare(size_t size)
+/* Returns whether all of them are sizes that can be sent. */
+static int read_sizes(char *text)
+{
+    for (char *word = strtok(text, ","); word != NULL; word = strtok(NULL, ",")) {
+        const long size = atol(word);
+        if (turns == TURNS || size < NUMBERED || size > LARGEST)
+            return 0;
+        sizes[turns++] = (size_t)size;
+    }
+    return turns > 0;
+}
+
+static void prepare(void)
 {
     for (int i = 0; i < BATCH; i++) {
         memcpy(frames[i], header, HEADER);
-        parts[i] = (struct iovec){ .iov_base = frames[i], .iov_len = size };
+        parts[i].iov_base = frames[i];
         messages[i].msg_hdr.msg_iov = &parts[i];
         messages[i].msg_hdr.msg_iovlen = 1;
     }
@@ -96,6 +110,7 @@ static long send_batch(int fd, long first, int count)
     for (int i = 0; i < count; i++) {
         uint32_t number = htonl((uint32_t)(first + i));
         memcpy(frames[i] + HEADER, &number, sizeof number);
+        parts[i].iov_len = sizes[(first + i) % turns];
     }
     for (int done = 0; done < count;) {
         int n = sendmmsg(fd, messages + done, (unsigned)(count - done), 0);
@@ -112,18 +127,18 @@ static long send_batch(int fd, long first, int count)
 int main(int argc, char **argv)
 {
     if (argc != 6) {
-        fprintf(stderr, "usage: %s INTERFACE COUNT SIZE RATE CPU\n", argv[0]);
+        fprintf(stderr, "usage: %s INTERFACE COUNT SIZES RATE CPU\n", argv[0]);
         return 2;
     }
-    const long count = atol(argv[2]), size = atol(argv[3]);
+    const long count = atol(argv[2]);
     const double rate = atof(argv[4]);
-    if (count < 1 || size < NUMBERED || size > LARGEST || rate < 0) {
-        fprintf(stderr, "COUNT, SIZE or RATE is out of range\n");
+    if (count < 1 || !read_sizes(argv[3]) || rate < 0) {
+        fprintf(stderr, "COUNT, SIZES or RATE is out of range\n");
         return 2;
     }
     pin((size_t)atoi(argv[5]));
     const int fd = open_socket(argv[1]);
-    prepare((size_t)size);
+    prepare();
     /* At a low rate a batch is what is due in a millisecond, so that it is the rate at every moment. */
     long batch = rate > 0 && rate < BATCH * 1000.0 ? (long)(rate / 1000) : BATCH;
     if (batch < 1)

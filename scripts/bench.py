@@ -5,7 +5,8 @@
 
 Rows: 1 tail, 2 CPU per packet, 3 overload, 4 calls, 5 select, 6 memory, 7 many captures, 8 waiting,
 9 pages of a long file, 10 decoding, 11 boot, 12 a guest's command, 13 an empty call, 14 the server's start,
-15 what is wrong in a file, 16 from an event to its answer.
+15 what is wrong in a file, 16 from an event to its answer, 17 speeds, 18 bursts, 19 sizes of frames,
+20 disks in trouble, 21 what the machine allows.
 
 The sender has one CPU, what captures another. Nothing of the machine is touched: the links are in a network namespace
 of the run's own, and the folders are removed at the end, also on Ctrl-C. Exit code: 0 all targets met, 1 not all, 2 it
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from _bench.plan import Bench
     from _bench.report import Table
 
-_ROWS = range(1, 17)
+_ROWS = range(1, 22)
 _FAILED = 2
 
 
@@ -62,7 +63,18 @@ def _options() -> argparse.Namespace:
 
 
 def _row_functions() -> dict[int, Callable[[Bench], list[Table]]]:
-    from _bench import rows_calls, rows_explain, rows_flood, rows_guest, rows_pages, rows_select, rows_server, rows_wait
+    from _bench import (
+        rows_calls,
+        rows_explain,
+        rows_flood,
+        rows_guest,
+        rows_limit,
+        rows_pages,
+        rows_select,
+        rows_server,
+        rows_strain,
+        rows_wait,
+    )
 
     return {
         1: rows_flood.tail,
@@ -81,6 +93,11 @@ def _row_functions() -> dict[int, Callable[[Bench], list[Table]]]:
         14: rows_guest.ready,
         15: rows_explain.explaining,
         16: rows_guest.event,
+        17: rows_strain.speeds,
+        18: rows_strain.bursts,
+        19: rows_strain.mixes,
+        20: rows_strain.disks,
+        21: rows_limit.limit,
     }
 
 

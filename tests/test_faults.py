@@ -46,11 +46,11 @@ async def on_wire(
 
 async def has_ended(session: Session, capture: str) -> dict[str, Any]:
     """The row of a capture that ends by itself."""
-    for _ in range(500):
-        row: dict[str, Any] = (await session.call("qemu_pcap_status", capture=capture))["captures"][0]
-        if row["state"] != "running":
-            return row
-    raise AssertionError("the capture did not end")
+    with anyio.fail_after(60):
+        while True:
+            row: dict[str, Any] = (await session.call("qemu_pcap_status", capture=capture))["captures"][0]
+            if row["state"] != "running":
+                return row
 
 
 @pytest.mark.parametrize("change", ["deleted", "renamed"])

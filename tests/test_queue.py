@@ -188,6 +188,17 @@ def mirrored(folder: Path, number: int, granted: int) -> tuple[CaptureSession, s
     return CaptureSession.start(request, source, folder, str(number), buffer_bytes=granted), far
 
 
+def flooded(far: socket.socket, most: int) -> int:
+    """Send until nobody takes more, for two seconds, or `most` are sent; how many that were."""
+    far.settimeout(2)
+    count = 0
+    with contextlib.suppress(TimeoutError):
+        while count < most:
+            far.sendall(FRAME)
+            count += 1
+    return count
+
+
 def test_one_capture_that_is_flooded_leaves_memory_to_seven_others(tmp_path: Path) -> None:
     """Their frames come from QEMU's sockets, which say themselves when nobody takes more out of them."""
     granted, few = 32 * MIB, 1000
@@ -196,12 +207,7 @@ def test_one_capture_that_is_flooded_leaves_memory_to_seven_others(tmp_path: Pat
         sessions = [session for session, _ in made]
         wires = [stack.enter_context(far) for _, far in made]
         disk.stall()
-        wires[0].settimeout(2)
-        flood = 0
-        with contextlib.suppress(TimeoutError):
-            while flood < 4 * granted // RECORD:
-                wires[0].sendall(FRAME)
-                flood += 1
+        flood = flooded(wires[0], 4 * granted // RECORD)
         assert 0.7 * granted < flood * RECORD < granted
         for far in wires[1:]:
             far.settimeout(30)
@@ -236,13 +242,14 @@ def test_a_ring_of_the_smallest_files_loses_nothing(user: Account, wire: Wire, f
     anyio.run(scenario)
 
 
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096
+
+
 def test_memory_that_a_burst_took_is_given_back(tmp_path: Path) -> None:
     """Most of what the burst filled is gone from the process a while after the disk has caught up."""
     count = 20_000
-
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096
-
     with stalling_disk.mounted(tmp_path, 0, 0) as disk:
         session, far = mirrored(tmp_path, 0, 64 * MIB)
         with far:
@@ -255,3 +262,25 @@ def test_memory_that_a_burst_took_is_given_back(tmp_path: Path) -> None:
             assert eventually(lambda: resident() < full - count * RECORD // 2, seconds=30)
             assert session.stop().packets == count
         session.close()
+
+
+def test_memory_that_was_given_back_can_be_taken_again(tmp_path: Path) -> None:
+    """A second capture's burst, after the first one's memory is gone, fills about as much."""
+    granted = 24 * MIB
+    with stalling_disk.mounted(tmp_path, 0, 0) as disk:
+        first, far = mirrored(tmp_path, 0, granted)
+        second, other = mirrored(tmp_path, 1, granted)
+        with far, other:
+            disk.stall()
+            filled = [flooded(far, 4 * granted // RECORD)]
+            full = resident()
+            disk.resume()
+            assert eventually(lambda: resident() < full - filled[0] * RECORD // 2, seconds=30)
+            disk.stall()
+            filled.append(flooded(other, 4 * granted // RECORD))
+            disk.resume()
+            assert abs(filled[0] - filled[1]) * RECORD < 4 * MIB
+            first.stop()
+            second.stop()
+        first.close()
+        second.close()

@@ -48,6 +48,24 @@ def test_where_sys_shows_the_hosts_interfaces_a_capture_says_that_drops_are_not_
     anyio.run(scenario)
 
 
+# A memory limit as a container engine sets one, of which 24 MiB are left.
+LIMITED = """mount -t tmpfs none /sys/fs/cgroup && cd /sys/fs/cgroup && echo $((64 << 20)) >memory.max &&
+echo $((40 << 20)) >memory.current && echo 'inactive_file 0' >memory.stat && cd / && exec "$@"
+"""
+
+
+def test_a_limit_of_memory_outside_is_seen(outsider: Account) -> None:
+    async def scenario() -> None:
+        before = ("unshare", "--mount", "sh", "-c", LIMITED, "sh")
+        async with serving(outsider, "--rootless", before=before) as session:
+            await session.boot()
+            row = await session.call("qemu_pcap_start")
+            (row,) = (await session.call("qemu_pcap_status", capture=row["capture"]))["captures"]
+            assert row["buffer_bytes"] == 6 << 20
+
+    anyio.run(scenario)
+
+
 @pytest.mark.parametrize("options", [(), ("--rootless",)], ids=["by itself", "asked for"])
 def test_the_story_works_with_no_privilege_and_leaves_the_hosts_links_alone(
     outsider: Account, options: tuple[str, ...]

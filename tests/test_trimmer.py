@@ -94,6 +94,7 @@ def test_a_stopped_trimmer_that_nobody_asks_about_holds_up_no_capture_and_no_end
             row = await session.call("qemu_pcap_stop")
             assert row["state"] == "stopped"
             assert await eventually_async(lambda: not exists(trimmer))
+            assert await eventually_async(lambda: set(trimmers()) - {trimmer})
             os.kill(trimmers()[0], signal.SIGSTOP)
             await session.call("qemu_pcap_start", interface=wire.near)
             os.kill(session.pid, signal.SIGTERM)

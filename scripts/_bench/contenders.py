@@ -52,6 +52,7 @@ class Contender:
         needs_waking: It notices the signal with the next packet only.
         slow: It gets a fraction of the packets.
         ours: Its counters must balance in every trial.
+        keeps: It has a file of what it took.
         first_turn: Bytes that it is sent slowly before the load, for files that are used again under the load.
     """
 
@@ -63,6 +64,7 @@ class Contender:
     needs_waking: bool = False
     slow: bool = False
     ours: bool = False
+    keeps: bool = True
     first_turn: int = 0
 
 
@@ -177,7 +179,8 @@ def _dumpcap_report(output: str) -> Reported:
     return Reported(saved, dropped_kernel=dropped, dropped_interface=dropped_interface)
 
 
-def _json_report(output: str) -> Reported:
+def from_json(output: str) -> Reported:
+    """The counters that a driver prints as its last line."""
     counters: dict[str, Any] = json.loads(output.splitlines()[-1])
     return Reported(**counters)
 
@@ -202,7 +205,7 @@ def rawtap(name: str, *, first_turn: int = 0, **options: Any) -> Contender:
         name,
         lambda interface, folder: [*driver, interface, str(folder), chosen],
         "armed",
-        _json_report,
+        from_json,
         stop="line",
         ours=True,
         first_turn=first_turn,
@@ -231,14 +234,14 @@ PYLIBPCAP = Contender(
         str(folder / "pylibpcap.pcap"),
     ],
     "armed",
-    _json_report,
+    from_json,
     needs_waking=True,
 )
 SCAPY = Contender(
     "scapy",
     lambda interface, folder: [sys.executable, str(_DRIVERS / "by_scapy.py"), interface, str(folder / "scapy.pcap")],
     "armed",
-    _json_report,
+    from_json,
     stop="line",
     slow=True,
 )

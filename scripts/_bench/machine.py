@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,9 +25,10 @@ from rawtap.capture._native import library_version
 SENDER_CPU, CAPTURE_CPU = 0, 1
 ALL_CPUS = tuple(os.sched_getaffinity(0))  # as long as nothing was pinned
 _NEEDED_BYTES = 3 << 30
+_CHUNK = 1 << 20
 
 _CLONE_NEWNS, _CLONE_NEWNET = 0x00020000, 0x40000000
-_MS_REC, _MS_PRIVATE = 0x4000, 0x40000  # linux/mount.h
+_MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000  # linux/mount.h
 _WAKING_PROTOCOL = 0x88B6  # IEEE 802 local experimental EtherType 2; the sender's frames are of 1
 
 
@@ -43,8 +45,13 @@ def isolate() -> None:
     # In a chroot the root is no mount point; that is well where nothing is shared in the first place.
     if not made_private and "shared:" in Path("/proc/self/mountinfo").read_text(encoding="utf-8"):
         raise OSError(ctypes.get_errno(), "cannot keep mounts to this process")
-    # The interfaces' counters are there.
+    # The interfaces' counters are there; the cgroups, which limit memory, stay in it.
+    cgroups = os.open("/sys/fs/cgroup", os.O_PATH)
     subprocess.run(["mount", "-t", "sysfs", "sysfs", "/sys"], check=True)
+    # Not by mount(8), which would look at what the descriptor is called today.
+    if libc.mount(b"/proc/self/fd/%d" % cgroups, b"/sys/fs/cgroup", None, _MS_BIND | _MS_REC, None) != 0:
+        raise OSError(ctypes.get_errno(), "cannot keep the cgroups in sight")
+    os.close(cgroups)
     # A link that comes up would otherwise send IPv6 frames of the kernel's own.
     Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1", encoding="ascii")
 
@@ -69,14 +76,14 @@ class Wire:
 
     @classmethod
     @contextmanager
-    def make(cls, number: int = 0) -> Iterator[Wire]:
+    def make(cls, number: int = 0, mtu: int = 1500) -> Iterator[Wire]:
         """Make a pair, up on both ends and quiet."""
         wire = cls(f"near{number}", f"far{number}")
         with IPRoute() as netlink:
             netlink.link("add", ifname=wire.near, kind="veth", peer={"ifname": wire.far})
             indices = [netlink.link_lookup(ifname=name)[0] for name in (wire.near, wire.far)]
             for index in indices:
-                netlink.link("set", index=index, state="up")
+                netlink.link("set", index=index, mtu=mtu, state="up")
             try:
                 yield wire
             finally:
@@ -115,6 +122,21 @@ def _folder(parent: Path) -> Iterator[Path]:
         raise OSError(f"{parent} has {free >> 20} MiB of free space, {_NEEDED_BYTES >> 20} are needed")
     with tempfile.TemporaryDirectory(prefix="rawtap-bench-", dir=parent) as made:
         yield Path(made).resolve()
+
+
+def written_alone(folder: Path, size: int, *, to_disk: bool = False) -> float:
+    """Bytes a second at which one thread writes `size` bytes to a new file, 1 MiB at a time: what anybody can reach.
+
+    With `to_disk` the time ends when the disk has them.
+    """
+    chunk = bytes(_CHUNK)
+    with on_cpu(CAPTURE_CPU), tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        started = time.perf_counter()
+        for _ in range(size // _CHUNK):
+            os.write(file.fileno(), chunk)
+        if to_disk:
+            os.fsync(file.fileno())
+        return size // _CHUNK * _CHUNK / (time.perf_counter() - started)
 
 
 def file_system(folder: Path) -> str:

@@ -16,10 +16,16 @@ _PROGRAMS = {
     "dumpcap": "wireshark-common",
     "gcc": "gcc",
     "mount": "mount",
+    "losetup": "mount",
+    "mkfs.ext4": "e2fsprogs",
     "tshark": "tshark",
     "qemu-system-riscv64": "qemu-system-misc opensbi u-boot-qemu",
 }
-_HEADERS = {"/usr/include/stdio.h": "libc6-dev", "/usr/include/linux/if_packet.h": "linux-libc-dev"}
+_HEADERS = {
+    "/usr/include/stdio.h": "libc6-dev",
+    "/usr/include/linux/if_packet.h": "linux-libc-dev",
+    "/usr/include/pcap/pcap.h": "libpcap-dev",
+}
 _MODULES = ("rawtap", "pylibpcap", "scapy", "pyroute2", "mcp", "anyio")
 
 

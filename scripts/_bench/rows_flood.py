@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from _bench.contenders import LARGE_RING, PEERS, RAWTAP, RING_FILES_NAME, SCAPY, ring_of_files
-from _bench.machine import CAPTURE_CPU, file_system, on_cpu
+from _bench.machine import file_system, written_alone
 from _bench.plan import Bench
 from _bench.report import Line, Table, Target, all_exact, at_most, compare, loses_least
 from _bench.sender import Load
@@ -19,7 +17,6 @@ from _bench.trial import Trial, interleaved
 _NEARLY_NOTHING = 0.1  # percent of the packets
 _CPU_TARGET, _RING_CPU_TARGET = 0.75, 0.6
 _SMALL_FRAME, _LARGE_FRAME = 60, 1514
-_CHUNK = 1 << 20
 
 Trials = Mapping[str, Sequence[Trial]]
 
@@ -80,7 +77,7 @@ def _overload(bench: Bench, folder: Path) -> list[Table]:
     limits = []
     for _ in range(plan.rounds):
         time.sleep(plan.pause)
-        limits.append(_written_alone(folder, load.count * load.size))
+        limits.append(written_alone(folder, load.bytes) / 1e9)
         done = interleaved(bench, 3, contenders, folder, load, rounds=1, pause=plan.pause)
         for name, found in done.items():
             trials[name] += found
@@ -114,16 +111,6 @@ def _saved_cpu_table(trials: Trials, what: str) -> Table:
         at_most(f"CPU per saved packet, reused ring of files over the best peer ({best})", ratio, _RING_CPU_TARGET),
     )
     return Table(3, title, "ns of CPU per saved packet", lines, targets)
-
-
-def _written_alone(folder: Path, size: int) -> float:
-    """GB/s at which one thread writes `size` bytes to a new file: what the machine allows anybody."""
-    chunk = bytes(_CHUNK)
-    with on_cpu(CAPTURE_CPU), tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-        started = time.perf_counter()
-        for _ in range(size // _CHUNK):
-            os.write(file.fileno(), chunk)
-        return size // _CHUNK * _CHUNK / (time.perf_counter() - started) / 1e9
 
 
 def _limit_note(limits: Sequence[float], trials: Trials) -> str:

@@ -15,11 +15,25 @@ _SOURCE = Path(__file__).parent.parent / "_sender.c"
 
 @dataclass(frozen=True)
 class Load:
-    """What to send: `count` frames of `size` bytes, `rate` a second or, with 0, as fast as possible."""
+    """What to send: `count` frames of `size` bytes, `rate` a second or, with 0, as fast as possible.
+
+    With `mix` their sizes take turns, and `size` is the mean.
+    """
 
     count: int
     size: int = 60
     rate: float = 0.0
+    mix: tuple[int, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Of all of them together."""
+        return self.count * self.size
+
+    @property
+    def mtu(self) -> int:
+        """What a link must take: without the Ethernet header, and not below the usual one."""
+        return max(1500, *(size - 14 for size in (self.size, *self.mix)))
 
 
 @dataclass(frozen=True)
@@ -38,9 +52,10 @@ class Sent:
 
 @dataclass(frozen=True)
 class Sender:
-    """The compiled program."""
+    """The compiled program, and the CPU that it has."""
 
     binary: Path
+    cpu: int = SENDER_CPU
 
     @classmethod
     def compile(cls, folder: Path) -> Sender:
@@ -52,7 +67,8 @@ class Sender:
     @contextmanager
     def started(self, interface: str, load: Load) -> Iterator[subprocess.Popen[str]]:
         """A sender at work; give it to `finish` for what it did. It does not outlive the block."""
-        arguments = [interface, load.count, load.size, load.rate, SENDER_CPU]
+        sizes = ",".join(map(str, load.mix or (load.size,)))
+        arguments = [interface, load.count, sizes, load.rate, self.cpu]
         command = [str(self.binary), *map(str, arguments)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
         with process:

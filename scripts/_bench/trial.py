@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import struct
 import subprocess
@@ -26,7 +27,8 @@ _PCAP_HEADER, _RECORD_HEADER, _ETHERNET_HEADER = 24, 16, 14
 class Trial:
     """What came of one trial.
 
-    `seconds`, `rate` and `retries` are the sender's under the load. `in_file` is what tcpdump counts in the files
+    `seconds`, `rate` and `retries` are the sender's under the load, `closed` the seconds from its first frame until the
+    file was closed. `in_file` is what tcpdump counts in the files
     afterwards, `lost` what was sent and never saved, `cpu` the capture's CPU time in seconds, without its start-up,
     what it uses with no packets, and the `first_turn` frames. `wrong` says what does not add up, "" if all does.
     """
@@ -38,6 +40,7 @@ class Trial:
     seconds: float
     rate: float
     retries: int
+    closed: float
     in_file: int
     lost: int
     saved: int
@@ -69,6 +72,7 @@ class _Seen:
     first_turn: int
     first_turn_cpu: float
     load: Sent
+    closed: float
     carried: int
     finished: Finished
     in_file: int
@@ -94,6 +98,7 @@ def run(bench: Bench, row: int, contender: Contender, wire: Wire, folder: Path, 
         seconds=seen.load.seconds,
         rate=seen.load.rate,
         retries=seen.load.retries,
+        closed=seen.closed,
         in_file=seen.in_file,
         lost=seen.sent - saved,
         saved=saved,
@@ -117,16 +122,18 @@ def _capture(bench: Bench, contender: Contender, wire: Wire, folder: Path, load:
             if first_turn:
                 bench.sender.send(wire.far, Load(first_turn, load.size, _GENTLE))
                 first_turn_cpu = running.cpu_since_armed()
+            begun = time.perf_counter()
             sent = bench.sender.send(wire.far, load)
             carried = wire.carried() - before
             if settle:
                 _wait_until_quiet(own, bench.plan.settle)
             finished = running.stop()
+            closed = time.perf_counter() - begun
         files = list(own.iterdir())
-        in_file = sum(count_frames(path) for path in files)
+        in_file = sum(count_frames(path) for path in files) if contender.keeps else finished.reported.saved
         small = contender.ours and sent.count <= _SMALL
         numbers = [number for path in files for number in _numbers(path)] if small else None
-    return _Seen(first_turn, first_turn_cpu, sent, carried, finished, in_file, numbers)
+    return _Seen(first_turn, first_turn_cpu, sent, closed, carried, finished, in_file, numbers)
 
 
 def interleaved(
@@ -142,13 +149,13 @@ def interleaved(
 ) -> dict[str, list[Trial]]:
     """`rounds` trials of each contender by its name, in turns. The slow ones get a fraction of the load."""
     trials: dict[str, list[Trial]] = {contender.name: [] for contender in contenders}
-    with Wire.make() as wire:
+    with Wire.make(mtu=load.mtu) as wire:
         for contender in contenders:
             _measure_idle(bench, contender, wire)
         for _ in range(rounds):
             for contender in contenders:
                 share = bench.plan.slow_share if contender.slow and load.count > _SMALL else 1
-                fair = Load(load.count // share, load.size, load.rate)
+                fair = dataclasses.replace(load, count=load.count // share)
                 time.sleep(pause)
                 trials[contender.name].append(run(bench, row, contender, wire, folder, fair, settle=settle))
     return trials

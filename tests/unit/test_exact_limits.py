@@ -17,6 +17,7 @@ from rawtap.guest.log import pieces
 from rawtap.packets.findings import bounded
 from rawtap.packets.headers import parse
 from rawtap.packets.layers import _meaning
+from rawtap.packets.reader import tags_told
 from rawtap.packets.transport import Icmp
 
 
@@ -45,6 +46,22 @@ def test_a_text_that_just_fits_is_whole_and_a_longer_one_says_that_it_is_cut(
     text = "".join(chr(ord("a") + number % 26) for number in range(most + 1))
     assert cut(text[:most]) == text[:most]
     assert cut(text) == text[:kept] + "..."
+
+
+@pytest.mark.parametrize(
+    ("tagged", "size", "told"),
+    [
+        (0, 3, []),
+        (1, 80, ["1 packet matches but for a VLAN tag", "vlan and (" + "a" * 80 + ")"]),
+        (2, 81, ["2 packets match but for a VLAN tag", "vlan and (...)"]),
+    ],
+)
+def test_packets_that_a_tag_hides_are_counted_and_a_long_filter_is_not_repeated(
+    tagged: int, size: int, told: list[str]
+) -> None:
+    said = tags_told(tagged, "a" * size)
+    assert len(said) == bool(told)
+    assert all(words in " ".join(said) for words in told)
 
 
 def test_a_finding_is_cut_as_it_is_shown_not_as_it_was_sent() -> None:

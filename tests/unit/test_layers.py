@@ -100,6 +100,15 @@ def test_what_scapy_takes_without_a_word_is_told_all_the_same(detail: reader.Det
     assert line.stopped == "byte 16: IPv4 total length of 99, but 28 bytes were sent"
 
 
+@pytest.mark.parametrize("fields", [(), ("IP.src",)])
+@pytest.mark.parametrize("detail", ["summary", "layers", "hex"])
+def test_a_line_has_what_was_asked_for_and_no_more(detail: reader.Detail, fields: tuple[str, ...]) -> None:
+    data = bytes(HEAD / IP() / UDP())
+    line = reader.line_of(reader.Raw(1, 0, len(data), len(data), data, Origin(ETHERNET)), 0, detail, fields)
+    has = (line.layers is not None, line.runs is not None, line.fields is not None)
+    assert has == (detail == "layers", detail == "hex", bool(fields))
+
+
 def test_an_unknown_link_type_is_shown_as_bytes() -> None:
     frame = layers.take_apart(b"\x01\x02", 147)
     assert frame == layers.Frame((), "link type 147, 2 bytes")

@@ -254,6 +254,11 @@ def test_what_is_there_is_never_written_over(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_a_name_that_no_file_can_have_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(OutputUnwritable, match="embedded null byte"):
+        select(a_file(tmp_path), "", tmp_path / "a\0b")
+
+
 def test_a_copy_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     path = a_file(tmp_path, 1000)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

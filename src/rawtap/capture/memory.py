@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 _SHARE = 4  # of what is available
@@ -9,6 +10,24 @@ _LEAST = 4 << 20
 _RING, _LEAST_RING = 16 << 20, 4 << 20
 _RINGS = 4  # captures that have the largest ring; as many get half of it, and so on
 _CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
+
+
+@dataclass(frozen=True)
+class _Hierarchy:
+    """Where a version of cgroups has the memory controller, and what its files are called.
+
+    Version 2: Documentation/admin-guide/cgroup-v2.rst of Linux; version 1: admin-guide/cgroup-v1/memory.rst.
+    """
+
+    root: str
+    limit: str
+    used: str
+    cache: str  # the counter of what can be given back at once, in memory.stat
+
+
+_VERSION_1 = _Hierarchy("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_VERSION_2 = _Hierarchy("", "memory.max", "memory.current", "inactive_file")
 
 
 def ring_bytes(captures: int) -> int:
@@ -22,12 +41,30 @@ def ring_bytes(captures: int) -> int:
 
 def granted() -> int:
     """A quarter of the memory that is available now, to this machine and to the cgroups that this process is in."""
-    available = [_machine()]
-    group = _own_group()
-    while group is not None and group != group.parent and group.is_relative_to(_CGROUPS):
-        available += _left_in(group)
-        group = group.parent
-    return max(_LEAST, min(available) // _SHARE)
+    try:
+        own = _OWN_CGROUPS.read_text(encoding="utf-8")
+    except OSError:
+        own = ""
+    return max(_LEAST, min([_machine(), *left_in_cgroups(own, _CGROUPS)]) // _SHARE)
+
+
+def left_in_cgroups(own: str, mounted: Path) -> list[int]:
+    """What each memory limit around this process leaves, in bytes; empty where there is none.
+
+    `own` is the text of /proc/self/cgroup (cgroups(7)), `mounted` the folder where cgroups are mounted.
+    """
+    left = []
+    for line in own.splitlines():
+        number, controllers, path = line.split(":", 2)
+        hierarchy = _VERSION_2 if number == "0" else _VERSION_1
+        if number == "0" or "memory" in controllers.split(","):
+            root = mounted / hierarchy.root
+            group = root / path.strip("/")
+            # A container may show its own group as the root, and name it by the host's path.
+            for each in [group, *group.parents] if group.is_dir() else [root]:
+                if each.is_relative_to(root):
+                    left += _left_in(each, hierarchy)
+    return left
 
 
 def _machine() -> int:
@@ -39,27 +76,17 @@ def _machine() -> int:
     return 0
 
 
-def _own_group() -> Path | None:
-    """The cgroup (version 2) of this process, cgroups(7); None where there is none that it can see."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    own = [line.removeprefix("0::") for line in lines if line.startswith("0::/")]
-    return _CGROUPS / own[0].strip("/") if own else None
-
-
-def _left_in(group: Path) -> list[int]:
-    """What a cgroup leaves of its `memory.max`: nothing is in the list where it has none.
+def _left_in(group: Path, hierarchy: _Hierarchy) -> list[int]:
+    """What a group leaves of its limit, in a list; nothing is in it where it has none.
 
     The page cache that it can give back does not count as used.
     """
     try:
-        limit = (group / "memory.max").read_text(encoding="ascii").strip()
+        limit = (group / hierarchy.limit).read_text(encoding="ascii").strip()
         if limit == "max":
             return []
-        used = int((group / "memory.current").read_text(encoding="ascii"))
+        used = int((group / hierarchy.used).read_text(encoding="ascii"))
         counters = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
     except (OSError, ValueError):
         return []
-    return [max(0, int(limit) - used + int(counters.get("inactive_file", 0)))]
+    return [max(0, int(limit) - used + int(counters.get(hierarchy.cache, 0)))]

@@ -27,9 +27,10 @@ from rawtap.host import br_netfilter, privileges
 from rawtap.host.privileges import Capability
 
 _CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWNET = 0x00020000, 0x10000000, 0x40000000  # linux/sched.h
-_MS_REC, _MS_PRIVATE = 0x4000, 0x40000  # linux/mount.h
+_MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000  # linux/mount.h
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1  # linux/sockios.h, linux/if.h
 
+_CGROUPS = Path("/sys/fs/cgroup")
 _LIMIT = Path("/proc/sys/user/max_user_namespaces")
 _DEBIANS_SWITCH = Path("/proc/sys/kernel/unprivileged_userns_clone")
 _APPARMORS_SWITCH = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
@@ -89,7 +90,16 @@ def _enter() -> None:
     # Have /sys show this namespace: libpcap reads there what an interface dropped. A container may forbid it; then
     # the host's stays, where our interfaces are missing: each capture then says that their own drops are not known.
     if _libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None) == 0:
-        _libc.mount(b"sysfs", b"/sys", b"sysfs", 0, None)
+        _mount_sysfs()
+
+
+def _mount_sysfs() -> None:
+    """Mount this namespace's own, with the cgroups in it as before: their limits say how much memory there is."""
+    cgroups = os.open(_CGROUPS, os.O_PATH | os.O_CLOEXEC) if _CGROUPS.is_dir() else -1
+    if _libc.mount(b"sysfs", b"/sys", b"sysfs", 0, None) == 0 and cgroups >= 0:
+        _libc.mount(b"/proc/self/fd/%d" % cgroups, bytes(_CGROUPS), None, _MS_BIND | _MS_REC, None)
+    if cgroups >= 0:
+        os.close(cgroups)
 
 
 def _bring_up_loopback() -> None:
