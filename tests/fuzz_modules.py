@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import random
+import resource
 import socket
 import struct
 import sys
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from odd_captures import capture as odd_capture
+from odd_captures import flipped
 from rawtap._bpf import FilterRefused, instructions, is_harmless, passes, syntax_error
 from rawtap.capture import _worker
 from rawtap.capture._worker import MAX_SNAPLEN
@@ -33,9 +35,10 @@ from rawtap.capture.trimmer import Trimmer
 from rawtap.errors import RawtapError
 from rawtap.host import children
 from rawtap.host.landlock import Access
-from rawtap.packets import reader
+from rawtap.packets import explain, reader
 from rawtap.packets._savefile import SavefileError
 from support import Wire
+from unit import tangled
 
 TRIMMER = Trimmer()
 GUEST = "52:54:00:00:00:01"
@@ -46,6 +49,7 @@ WORDS = [
     *("tcp[tcp[12] >> 2 : 2] = 0", "portrange 1-65535", "ip6 protochain 6", "wlan type data", "not (", ")", "\\", "\0"),
     *("host \u00e4", "or", "and and", "ether[0:3] = 1", "1 = 1", "1 / 0 = 1", "ip broadcast", "atalk", "geneve 3"),
 ]
+_ANY_SIZE = resource.RLIM_INFINITY
 LINK_TYPES = (0, 1, 9, 101, 105, 107, 113, 127, 143, 195, 228, 276)
 
 
@@ -105,6 +109,27 @@ def filters(chance: random.Random, _: Wire, __: Path) -> str:
     return "refused"
 
 
+def explained(chance: random.Random, _: Wire, folder: Path) -> str:
+    """What every judge makes of packets: odd ones, and connections in which everything goes wrong, with bits turned."""
+    path = folder / "packets"
+    if chance.random() < 0.5:
+        path.write_bytes(odd_capture(chance.randrange(1 << 40)))
+    else:
+        tangled.capture(path, chance.randrange(1 << 40), connections=chance.choice([1, 5, 40]))
+        data = path.read_bytes()
+        head = data[: chance.choice([24, 40])]  # what the file's own reader must know is left as it is
+        path.write_bytes(head + flipped(chance, data[len(head) :], chance.choice([0, 1, len(data) // 50])))
+    file = reader.open_file(path, chance.choice(["", "", "tcp", "ip6 or arp"]))
+    examiner = explain.Examiner(file.link_type, sees_all=chance.random() < 0.5)
+    until = 0
+    while packets := file.take(chance.choice([1, 7, 1000])):
+        for number, at, _captured, length, frame_, origin in packets:
+            examiner.add(number, at, length, frame_, origin)
+            until = max(until, at)
+    verdict = examiner.result(until + chance.choice([0, 10**9, 10**18]), chance.choice([0, 0, 5]))
+    return f"{min(len(verdict.findings), 3)} findings and more"
+
+
 # --------------------------------------------------------------------------------------------------- captures
 
 
@@ -137,14 +162,19 @@ def captured(
     on_end: Callable[[CaptureSession], None] | None = None,
 ) -> str:
     """A capture while `send` sends, with questions, looks and a stop at any moment; its account closes."""
-    session = CaptureSession.start(asked, source, folder, "fuzz", on_end, chance.choice([None, TRIMMER]))
+    memory = chance.choice([None, None, 1, 1 << 16, 3 << 20])
+    trimmer = chance.choice([None, TRIMMER])
+    session = CaptureSession.start(asked, source, folder, "fuzz", on_end, trimmer, buffer_bytes=memory)
     try:
+        if chance.random() < 0.2:  # a disk that takes no more at some moment, as SIGXFSZ's owner gets it: EFBIG
+            resource.setrlimit(resource.RLIMIT_FSIZE, (chance.choice([100, 5000, 60_000, 1 << 20]), _ANY_SIZE))
         for _ in range(chance.randint(0, 30)):
             chance.choice([send, send, send, session.ask, session.look, send_nothing])()
             assert closes(session.snapshot()), session.snapshot()
         row = session.stop()
     finally:
         session.close()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (_ANY_SIZE, _ANY_SIZE))
     assert closes(row), row
     read = 0
     for path in row.files:
@@ -209,7 +239,7 @@ def spawned(chance: random.Random, _: Wire, folder: Path) -> str:
 
 # ---------------------------------------------------------------------------------------------------- all of it
 
-TARGETS: list[Callable[[random.Random, Wire, Path], str]] = [savefile, filters, live, mirror, spawned]
+TARGETS: list[Callable[[random.Random, Wire, Path], str]] = [savefile, filters, explained, live, mirror, spawned]
 
 
 def play(number: int, seed: int, wire: Wire) -> str:

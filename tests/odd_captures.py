@@ -103,7 +103,7 @@ def _frame(chance: random.Random, link_type: int) -> bytes:
     except (ValueError, TypeError, KeyError, struct.error, OverflowError, AttributeError, IndexError, OSError):
         frame = bytes(packet)  # fuzz() makes values that scapy cannot build
     if chance.random() < 0.5:
-        frame = _flipped(chance, frame, 1 + len(frame) // 40)
+        frame = flipped(chance, frame, 1 + len(frame) // 40)
     return frame[: chance.randint(0, len(frame))] if chance.random() < 0.2 else frame
 
 
@@ -145,8 +145,8 @@ def _mutated(chance: random.Random, file: bytes) -> bytes:
     at = chance.randint(0, len(file))
     return chance.choice(
         [
-            lambda: _flipped(chance, file, 1),
-            lambda: _flipped(chance, file, 1 + len(file) // 100),
+            lambda: flipped(chance, file, 1),
+            lambda: flipped(chance, file, 1 + len(file) // 100),
             lambda: file[:at],
             lambda: file[:at] + chance.randbytes(chance.randint(1, 40)) + file[at:],
             lambda: file[:at] + file[at + chance.randint(1, 40) :],
@@ -156,7 +156,8 @@ def _mutated(chance: random.Random, file: bytes) -> bytes:
     )()
 
 
-def _flipped(chance: random.Random, data: bytes, count: int) -> bytes:
+def flipped(chance: random.Random, data: bytes, count: int) -> bytes:
+    """`data` with so many bits turned."""
     changed = bytearray(data)
     for _ in range(count if data else 0):
         changed[chance.randrange(len(data))] ^= 1 << chance.randrange(8)

@@ -135,6 +135,13 @@ def test_what_is_no_http_is_no_news(user: Account) -> None:
         for garbage in (b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"):
             with server.half_open(garbage + b"\r\n\r\n") as half:
                 assert rest_of(half).startswith(b"HTTP/1.1 400 ")
+        token = f"Authorization: Bearer {server.token}\r\nContent-Type: application/json\r\nAccept: */*\r\n"
+        for rest in ("Content-Length: 9\r\n\r\n{", "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"):
+            begun = f"POST /mcp HTTP/1.1\r\nHost: {server.address[0]}:{server.address[1]}\r\n{token}{rest}"
+            with server.half_open(begun.encode()) as half:
+                HandSession(server)  # what came before it has been read
+                half.shutdown(socket.SHUT_WR)
+                rest_of(half)
         server.request("GET", Host="rebound.example\x1b[2J")
         server.request("GET", Connection="upgrade", Upgrade="websocket")
         server.process.terminate()

@@ -177,5 +177,5 @@ def test_the_extension_modules_hold_under_sanitizers(root: Account, tmp_path: Pa
     assert "runtime error" not in last
     outcomes = json.loads(done.stdout)
     assert outcomes.pop("modules") == folder
-    for target in ("savefile", "filters", "live", "mirror", "spawned"):
+    for target in ("savefile", "filters", "explained", "live", "mirror", "spawned"):
         assert sum(count for what, count in outcomes.items() if what.startswith(target)) > 5, outcomes

@@ -182,3 +182,44 @@ def test_a_file_of_any_name_boots(user: Account, project: Path, name: str) -> No
             assert str(folder / name) in command_of(booted["pid"])
 
     anyio.run(scenario)
+
+
+def test_a_folder_that_is_served_by_its_names_leads_nowhere_else(user: Account, project: Path) -> None:
+    """dnsmasq may read /etc/passwd, QEMU what packages installed, and both may ask how large a private file is."""
+    (user.home / "secret").write_text("private", encoding="ascii")
+    folder = project / "boot"
+    folder.mkdir()
+    (folder / "file").write_text("served", encoding="ascii")
+    ways = ["/etc/passwd", "/usr/lib/os-release", user.home / "secret", user.home / "missing", user.home]
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            for given in ({"tftp": "boot"}, {"drives": [{"path": "boot", "format": "folder"}]}):
+                for way in ways:
+                    (folder / "link").symlink_to(way)
+                    said = await refused(session, project, overrides=given)
+                    assert f"the link {folder}/link leads out of it" in said
+                    (folder / "link").unlink()
+            (folder / "link").symlink_to("file")
+            boot = {"tftp": "boot", "services": True}
+            await session.call("qemu_boot", project_root=str(project), network=True, overrides=boot)
+            await session.typed("setenv ipaddr 10.0.2.15; setenv serverip 10.0.2.2; setenv netretry no")
+            assert "Bytes transferred = 6 " in await session.typed("tftpboot 0x84000000 link")
+            for name in ("../rawtap.toml", "/etc/passwd", "../../../../../../etc/passwd"):
+                assert "TFTP error" in await session.typed(f"tftpboot 0x84000000 {name}")
+
+    anyio.run(scenario)
+
+
+def test_a_tree_of_links_to_an_administrators_files_is_nobodys_project(user: Account) -> None:
+    """Anybody can make one in a place where all may write."""
+    root = user.home / "tree"
+    (root / "kernel").mkdir(parents=True)
+    for file in ("kernel/kernel", "fs.img", "kernel/virtio_disk.c"):
+        (root / file).symlink_to("/etc/passwd")
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            assert "is no project" in await refused(session, root)
+
+    anyio.run(scenario)

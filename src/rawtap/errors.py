@@ -58,6 +58,7 @@ import errno
 from typing import ClassVar, Self
 
 _SHOWN_FILTER = 300
+_SHOWN = 3000  # characters of each part: what a caller named may be of any length
 
 
 class RawtapError(Exception):
@@ -72,8 +73,15 @@ class RawtapError(Exception):
         super().__init__(problem, evidence, cure)
 
     def __str__(self) -> str:
-        seen = f" ({self.evidence})" if self.evidence else ""
-        return f"{self.code}: {self.problem}{seen}. {self.cure}"
+        seen = f" ({_cut(self.evidence)})" if self.evidence else ""
+        return f"{self.code}: {_cut(self.problem)}{seen}. {_cut(self.cure)}"
+
+
+def _cut(text: str) -> str:
+    """`text` with what is too much left out of its middle: its ends are rawtap's own words."""
+    left_out = len(text) - _SHOWN
+    half = _SHOWN // 2
+    return f"{text[:half]}[{left_out} characters left out]{text[-half:]}" if left_out > 0 else text
 
 
 class RequestInvalid(RawtapError):

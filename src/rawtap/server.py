@@ -29,6 +29,7 @@ from mcp.server import MCPServer
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.stdio import stdio_server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
@@ -54,6 +55,7 @@ from rawtap.settings import Settings
 from rawtap.tools import capture, display, explain, guest, link, monitor, packets, resources, snapshot, timeline
 from rawtap.tools._boundary import error_for, refuse_unknown
 from rawtap.tools._sdk import lowlevel, say_that_resources_change
+from rawtap.tools._unread import Answered
 from rawtap.tools.notices import Notices
 from rawtap.tools.prompts import PROMPTS, require_fit
 
@@ -168,6 +170,12 @@ class RawtapServer(MCPServer[Lab]):
             await to_thread(capture.session.stop)  # nothing more comes into it: what is left is to close its file
         await self._notices.tell(resources.SCHEME + capture.id, ended=ended)
 
+    async def over_stdio(self) -> None:
+        """Serve one client by stdin and stdout."""
+        below = lowlevel(self)
+        async with stdio_server() as (incoming, outgoing):
+            await below.run(Answered(incoming, outgoing), outgoing, below.create_initialization_options())
+
     def over_http(self, max_sessions: int, idle_seconds: float | None, max_body: int) -> StreamableHTTPSessionManager:
         """What answers HTTP requests to this server; whoever has it runs it (`run`), once, and guards it."""
         return StreamableHTTPSessionManager(
@@ -204,7 +212,7 @@ async def serve_stdio(settings: Settings, pasta: Pasta | None = None) -> None:
     shares = Shares(outside.policy(settings, pasta))
     async with anyio.create_task_group() as group:
         group.start_soon(prepare, Lab(settings, shares=shares))
-        await RawtapServer(settings, shares).run_stdio_async()
+        await RawtapServer(settings, shares).over_stdio()
 
 
 def _divert_stdin() -> Callable[[], None]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rawtap.guest import models
 from rawtap.guest.line_state import Parts
-from rawtap.guest.line_words import pairs
+from rawtap.guest.line_words import pairs, whole_number
 
 _DISKS = {
     r"virtio-blk(-device|-pci|-ccw)?(-non-transitional|-transitional)?": "virtio",
@@ -87,8 +87,11 @@ def _loader(parts: Parts, said: dict[str, str]) -> None:
         parts.leave("-device loader,data=", "a value in memory is given by a file")
         return
     entry: dict[str, Any] = {"path": said["file"]} if said.get("file") else {}
-    entry |= {"address": int(said["addr"], 0)} if re.fullmatch(r"0x[0-9A-Fa-f]+|\d+", said.get("addr", "")) else {}
-    entry |= {"cpu": int(said["cpu-num"])} if said.get("cpu-num", "").isdigit() else {}
+    for option, key in (("addr", "address"), ("cpu-num", "cpu")):
+        if option in said and (found := whole_number(said[option])) is None:
+            parts.leave(f"-device loader,{option}={said[option]}", "it is no number")
+        elif option in said:
+            entry[key] = found
     entry |= {"raw": True} if said.get("force-raw") in {"on", "true"} else {}
     parts.table.setdefault("loaders", []).append(entry)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rawtap.guest import models
 from rawtap.guest.line_state import Parts
-from rawtap.guest.line_words import pairs
+from rawtap.guest.line_words import pairs, whole_number
 
 _OURS = {"cache", "aio", "discard", "detect-zeroes", "werror", "rerror", "copy-on-read", "id", "if", "file", "format",
          "index", "media", "readonly", "read-only", "snapshot", "serial", "node-name", "driver", "bus", "unit", "addr",
@@ -40,7 +40,7 @@ def add_drive(parts: Parts, value: str) -> None:
         parts.leave(f"-drive {value}", "a disk is a file of the project's")
         return
     interface = {"none": "", "ide": "ide"}.get(said.get("if", _default(parts)), said.get("if", _default(parts)))
-    index = int(said["index"]) if said.get("index", "").isdigit() else None
+    index = whole_number(said.get("index", ""))
     found = image(path, interface, index, said.get("media", "disk"))
     if (kind := said.get("format", said.get("driver", found.get("format", "raw")))) in {"raw", "qcow2"}:
         found["format"] = kind
@@ -61,7 +61,7 @@ def _folder(parts: Parts, value: str, path: str) -> None:
     said = pairs(value)
     words = path.removeprefix("fat:").split(":")
     found = image(words[-1], {"none": ""}.get(said.get("if", _default(parts)), said.get("if", _default(parts))))
-    found["-index"] = int(said["index"]) if said.get("index", "").isdigit() else None
+    found["-index"] = whole_number(said.get("index", ""))
     found |= {"format": "folder", "-id": said.get("id", "")}
     if "rw" in words[:-1]:
         parts.leave(f"-drive file={path}", "what the guest writes does not get into the folder")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,7 +91,7 @@ class Parts:
         """A property's value as a profile writes it."""
         if text in {"on", "off", "true", "false", "yes", "no"}:
             return text in {"on", "true", "yes"}
-        return int(text) if text.isdigit() and (text == "0" or not text.startswith("0")) else text
+        return int(text) if re.fullmatch(r"0|[1-9][0-9]{0,18}", text) else text
 
     def default_card(self) -> str:
         """The model that this machine has where nobody names one."""

@@ -103,6 +103,16 @@ def pairs(value: str, first: str = "") -> dict[str, str]:
     return out
 
 
+def whole_number(text: str) -> int | None:
+    """A number as QEMU reads it (strtoull(3)): of 64 bits, in base 10, 16 ("0x10") or 8 ("010"). None for no number."""
+    match = re.fullmatch(r"0[xX]([0-9A-Fa-f]{1,16})|0([0-7]{0,21})|([1-9][0-9]{0,19})", text)
+    if match is None:
+        return None
+    hexadecimal, octal, decimal = match.groups()
+    found = int(hexadecimal, 16) if hexadecimal else int(octal or "0", 8) if octal is not None else int(decimal)
+    return found if found < 1 << 64 else None
+
+
 def _split(value: str) -> list[str]:
     return [part.replace("\0", ",") for part in value.replace(",,", "\0").split(",")]
 

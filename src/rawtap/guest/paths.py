@@ -15,6 +15,7 @@ import os
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rawtap.errors import GuestNotFound, PathNotAllowed
@@ -98,7 +99,8 @@ def lack_of_project(root: Path) -> str:
     home = Path(os.path.expanduser("~")).absolute()  # noqa: PTH111 - which gives an error where there is none
     if home.resolve().is_relative_to(root.resolve()):
         return f"{root} is no project: it holds the home of the server's user"
-    if not holds(root / CONFIG_FILE, _is_ours) and layout_of(root, _is_ours) is None:
+    is_ours = partial(_is_ours, root)
+    if not holds(root / CONFIG_FILE, is_ours) and layout_of(root, is_ours) is None:
         return (
             f"{root} is no project: it has no {CONFIG_FILE} of the server's user, which may be empty, nor the built "
             f"files of {', '.join(LAYOUTS)}"
@@ -112,8 +114,10 @@ def layout_of(root: Path, is_there: Callable[[Path], bool] = Path.is_file) -> st
     return next(found, None)
 
 
-def _is_ours(path: Path) -> bool:
-    return path.is_file() and path.stat().st_uid in {0, os.geteuid()}
+def _is_ours(root: Path, path: Path) -> bool:
+    """Whether that is a file of the user's, or of an administrator's, in `root` itself: anybody can link to one."""
+    real = path.resolve()
+    return real.is_relative_to(root.resolve()) and real.is_file() and real.stat().st_uid in {0, os.geteuid()}
 
 
 def is_public(path: Path) -> bool:

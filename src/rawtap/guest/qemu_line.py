@@ -19,7 +19,7 @@ from rawtap.guest.hardware import Arch
 from rawtap.guest.line_devices import add_device, add_virtfs
 from rawtap.guest.line_drives import add_blockdev, add_drive, finished, image
 from rawtap.guest.line_state import Parts
-from rawtap.guest.line_words import options, pairs, program_and_words
+from rawtap.guest.line_words import options, pairs, program_and_words, whole_number
 
 
 @dataclass(frozen=True)
@@ -147,15 +147,20 @@ def _cpu(parts: Parts, value: str) -> None:
 def _memory(parts: Parts, value: str) -> None:
     said = pairs(value, "size")
     size = said.pop("size", "").upper().removesuffix("B")
-    if match := re.fullmatch(r"(\d+)\.(\d+)G", size):
-        size = f"{int(float(f'{match[1]}.{match[2]}') * 1024)}M"
+    if match := re.fullmatch(r"([0-9]{1,6}\.[0-9]{1,9})G", size):
+        size = f"{int(float(match[1]) * 1024)}M"
     parts.table["memory"] = size.removesuffix("I") if size[-1:] == "I" else size
     if said:
         parts.leave(f"-m {','.join(f'{key}={said[key]}' for key in said)}", "memory is not plugged in while it runs")
 
 
 def _smp(parts: Parts, value: str) -> None:
-    said = {key: int(each) for key, each in pairs(value, "cpus").items() if each.isdigit()}
+    said: dict[str, int] = {}
+    for key, each in pairs(value, "cpus").items():
+        if (found := whole_number(each)) is None:
+            parts.leave(f"-smp {key}={each}", "it is no number")
+        else:
+            said[key] = found
     topology = {key: each for key, each in said.items() if key in get_args(models.TopologyKey)}
     product = topology.get("sockets", 1) * topology.get("cores", 1) * topology.get("threads", 1)
     parts.table["smp"] = said.get("cpus", product)
@@ -197,7 +202,8 @@ def _rtc(parts: Parts, value: str) -> None:
 
 def _icount(parts: Parts, value: str) -> None:
     shift = pairs(value, "shift").get("shift", "auto")
-    parts.table["icount"] = int(shift) if shift.isdigit() else "auto"
+    found = whole_number(shift)
+    parts.table["icount"] = "auto" if found is None else found
 
 
 def _fw_cfg(parts: Parts, value: str) -> None:

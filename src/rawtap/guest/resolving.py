@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
 from rawtap.guest import files, models
+from rawtap.guest.folders import require_no_way_out
 from rawtap.guest.hardware import Drive
 from rawtap.guest.paths import (
     CONFIG_FILE,
@@ -61,7 +62,7 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
             cure=f'Give kernel="PATH", or set it in {CONFIG_FILE}',
         )
     return MachineSpec(
-        profile=files.resolved(profile, find),
+        profile=_with_files(profile, find),
         kernel=kernel,
         drives=(*files.uefi(profile), *drives),
         gpu=options.gpu or profile.screen not in {"", "none"},
@@ -69,6 +70,13 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
         gdb=options.gdb,
         initrd=_found_initrd(allowed, root, profile.initrd) if profile.initrd else None,
     )
+
+
+def _with_files(profile: Profile, find: files.Find) -> Profile:
+    found = files.resolved(profile, find)
+    if found.tftp:
+        require_no_way_out(Path(found.tftp), "tftp folder")
+    return found
 
 
 def _as_cd(drive: Drive) -> Drive:
@@ -108,6 +116,8 @@ def _found_drive(allowed: Allowed, root: Path, drive: Drive) -> Drive | None:
         if drive.optional:
             return None
         raise
+    if is_folder:
+        require_no_way_out(path, "drive")
     if drive.format == "qcow2":
         require_lone(path)
     if drive.media == "cdrom":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import anyio
 from mcp_types import ErrorData, JSONRPCError
 from starlette.responses import Response
 from starlette.types import Message, Receive, Send
@@ -57,14 +58,21 @@ class Watched:
 
 @dataclass(eq=False)
 class Heard:
-    """A request on its way in, and what came of its body."""
+    """A request on its way in, and what came of its body. `give_up` is called when its rest cannot come any more: then
+    there is nothing to answer, and whoever reads it waits until it is cancelled. The SDK would call that an error."""
 
     receive: Receive
+    give_up: Callable[[], None]
     body: bytearray = field(default_factory=bytearray)
+    is_whole: bool = False
 
     async def __call__(self) -> Message:
         message = await self.receive()
+        if message["type"] == "http.disconnect" and not self.is_whole:
+            self.give_up()
+            await anyio.sleep_forever()
         self.body += message.get("body", b"")
+        self.is_whole = self.is_whole or not message.get("more_body", False)
         return message
 
 

@@ -151,7 +151,7 @@ class Client:
             self._requests.add(cut)
             self._tell()
             try:
-                await self._answer(session, scope, receive, send)
+                await self._answer(session, scope, Heard(receive, cut.cancel), send)
             finally:
                 self._requests.discard(cut)
                 self._tell()
@@ -167,10 +167,9 @@ class Client:
         else:
             require_room(self._use.requests, _MAX_REQUESTS, "requests are in progress", "Await an answer first")
 
-    async def _answer(self, session: str | None, scope: Scope, receive: Receive, send: Watched) -> None:
+    async def _answer(self, session: str | None, scope: Scope, heard: Heard, send: Watched) -> None:
         if session is None and scope["method"] == "POST" and knows_sessions(scope):
             await self._make_room()
-        heard = Heard(receive)
         await self.manager.handle_request(scope, heard, send)
         if session and scope["method"] == "POST" and send.status == _OK and not send.finished:
             await self._cancel(session, bytes(heard.body))
