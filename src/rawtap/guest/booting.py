@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from rawtap.guest.endings import Ending, Silence, Troubles, asked
 from rawtap.guest.patterns import compiled
 from rawtap.guest.profile import Profile
-from rawtap.guest.prompts import LONGEST, asks_to_log_in, is_like_a_prompt, last_line
+from rawtap.guest.prompts import LONGEST, alike, asks_to_log_in, is_like_a_prompt, last_line
 from rawtap.guest.talk import Talk
 
 Report = Callable[[str], Awaitable[None]]
@@ -42,9 +42,11 @@ class Boot:
         while True:
             ending = await talk.console.race(judge, max(0.0, deadline - now()))
             step = self._step_for(ending)
-            if step is None:
+            if step is None or now() >= deadline:
                 break
             await step(report)
+        if ending is not None and ending.how == "text":  # a step for which no time is left
+            ending = None
         if ending is None or ending.how not in {"prompt", "login", "password"}:
             talk.owe_boot()
         return ending
@@ -102,9 +104,10 @@ class Boot:
         self._interrupt = None
 
     async def _learn(self, report: Report) -> None:
-        """A prompt is what comes again when Enter is typed, twice."""
+        """A prompt is what comes again when Enter is typed, twice, be it with another time or number in it."""
         talk, console = self._talk, self._talk.console
         line = last_line(console.history.tail(LONGEST))
+        others = alike(line)
         self._tried.add(line)
         await report(f"trying whether {line.decode('utf-8', 'replace')!r} is a prompt")
         for _ in range(2):
@@ -113,7 +116,8 @@ class Boot:
 
             def again(quiet: float, start: int = start) -> bool | float | None:
                 last = last_line(console.history.tail(LONGEST))
-                if last != line or console.history.end - len(last) < start:
+                is_alike = last == line or (others is not None and others.fullmatch(last) is not None)
+                if not is_alike or console.history.end - len(last) < start:
                     return None
                 return _AGAIN_SILENCE - quiet if quiet < _AGAIN_SILENCE else True
 
@@ -121,6 +125,7 @@ class Boot:
             if not came:
                 return
         talk.prompts.learn(line)
+        talk.prompts.note(line)
 
     async def _log_in(self, report: Report) -> None:
         login = self._profile.login
@@ -158,7 +163,7 @@ def words_for(ending: Ending | None, talk: Talk, profile: Profile, timeout: floa
         return f"the login as {profile.login.user} was refused{line}: see `login` in the profile"
     if how in {"login", "password"}:
         return f'it asks for a login{line}: set login = {{ user = "...", password = "..." }}, or qemu_send them'
-    again = "; it reset itself, or on x86 its processor did at a triple fault" if talk.reboots.count else ""
+    again = f"; {talk.reboots.how} before" if talk.reboots.count and how != "loop" else ""
     if ending and ending.words:
         return f"{ending.words}{again}{_cure(how, line, said=talk.console.history.end > 0)}"
     return f"no prompt within {timeout:g} s{line}{again}; the guest runs on: qemu_read shows more"
