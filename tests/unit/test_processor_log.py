@@ -27,17 +27,25 @@ def test_a_triple_fault_is_told_with_its_place_and_registers_are_no_words_of_qem
     assert bytes(log.words) == b"qemu: a warning\nthe end\n"
 
 
+def test_a_firmware_that_resets_a_machine_by_a_triple_fault_was_asked_to() -> None:
+    log = ProcessorLog()
+    log.feed(b"Triple fault\n" + DUMP.replace(b"00100a2b", b"000efaad"))
+    assert log.faults == 0
+    log.feed(b"Triple fault\n" + DUMP)
+    assert log.faults == 1
+
+
 def test_a_reset_is_the_processors_where_it_had_a_fault_since_the_one_before() -> None:
     reboots = Reboots()
     assert reboots.note(SECOND, 10, Fault(0))
     assert reboots.how == "the guest reset itself"
     assert reboots.note(2 * SECOND, 20, Fault(1, "at 0x10"))
     assert reboots.how == "reset by the processor: a triple fault at 0x10"
-    assert not reboots.note(2 * SECOND + 1, 20, Fault(2, "at the firmware's own"))
+    assert not reboots.note(2 * SECOND + 1, 20, Fault(1, "at 0x10"))
     assert "triple fault at 0x10" in reboots.how
-    assert reboots.note(3 * SECOND, 30, Fault(3, "at 0x10"))
+    assert reboots.note(3 * SECOND, 30, Fault(2, "at 0x10"))
     assert reboots.loop == (
         "reboot loop: the last 3 reboots within 2 s (reset by the processor: a triple fault at 0x10)"
     )
-    assert reboots.note(4 * SECOND, 40, Fault(3))
+    assert reboots.note(4 * SECOND, 40, Fault(2))
     assert reboots.loop == "reboot loop: the last 3 reboots within 2 s (the guest asked for them)"

@@ -16,6 +16,7 @@ Report = Callable[[str], Awaitable[None]]
 _LEARN_SILENCE = 1.0  # before a line that stands there is tried
 _AGAIN_SILENCE = 0.05
 _LEARN_SECONDS = 2.0  # for each answer to Enter
+_INTERRUPTS = 5  # a countdown may come again: in a firmware and in its loader, or after a reboot
 _LOGIN_SECONDS = 10.0
 
 
@@ -27,6 +28,7 @@ class Boot:
         self._from = 0  # what came before that is known
         self._tried: set[bytes] = set()
         self._logins = 0
+        self._interrupts = 0
         self._interrupt = compiled(profile.interrupt.wait_for) if profile.interrupt else None
 
     async def wait(self, timeout: float, report: Report) -> Ending | None:
@@ -101,7 +103,9 @@ class Boot:
         await report("interrupting the boot loader's countdown")
         if self._profile.interrupt:  # a byte or two: a UART takes that much unread
             await self._talk.console.write(self._profile.interrupt.send.encode())
-        self._interrupt = None
+        self._interrupts += 1
+        if self._interrupts >= _INTERRUPTS:
+            self._interrupt = None
 
     async def _learn(self, report: Report) -> None:
         """A prompt is what comes again when Enter is typed, twice, be it with another time or number in it."""

@@ -16,6 +16,7 @@ _READ = 65536
 _FAULT = b"Triple fault"
 _DUMP = re.compile(rb"CPU Reset \(CPU \d+\)")
 _REGISTERS = re.compile(rb"(?:[ER][A-Z0-9]{2}|R\d\d?|[C-GS]S|[LGI]DT|TR|CR0|DR\d|CCS|EFER|FCW|FPR\d|XMM\d\d) ?=")
+_FIRMWARE = range(0xE0000, 0x100000)  # where SeaBIOS is, which resets a machine so when it is asked to
 _PLACE = re.compile(rb"\b[ER]IP=([0-9a-f]+)")
 _ADDRESS = re.compile(rb"\bCR2=([0-9a-f]+)")
 
@@ -50,8 +51,7 @@ class ProcessorLog:
 
     def _take(self, line: bytes) -> None:
         if line == _FAULT:
-            self.faults += 1
-            self._of_fault, self.place = True, ""
+            self._of_fault = True
         elif _REGISTERS.match(line) or _DUMP.fullmatch(line):
             self._look(line)
         else:
@@ -63,7 +63,9 @@ class ProcessorLog:
         if not self._of_fault:
             return
         if match := _PLACE.search(line):
-            self.place = f"at 0x{match[1].decode()}"
+            self._of_fault = int(match[1], 16) not in _FIRMWARE
+            self.faults += self._of_fault
+            self.place = f"at 0x{match[1].decode()}" if self._of_fault else self.place
         elif match := _ADDRESS.search(line):
             self.place += f", CR2 0x{match[1].decode()}" if match[1].strip(b"0") else ""
             self._of_fault = False

@@ -59,8 +59,6 @@ class Reboots:
             self._silent.append(at_ns)
             del self._silent[:-_SILENT_LOOP]
         if not first and not spoke and gap < _SILENT_NS:
-            # SeaBIOS makes one itself, where another reset brought it up.
-            self._faults = fault.count if fault else None
             return False
         if fault is not None:
             self.how = self.of(fault).replace("a reboot", "the guest reset itself")

@@ -20,6 +20,7 @@ from rawtap.guest.prompts import LONGEST, last_line
 _PATIENCE = 1.0  # seconds without more of the echo
 _SCROLLS = 3.0  # ... where all is well so far: a firmware's screen takes long to scroll
 _PAUSE = 0.02
+_MIXED = 0.15  # of silence, before an echo with other output in it is believed: it may be drawn anew
 _TAKING_SECONDS = 1.5
 _STEP = 1  # byte at a time when it is typed slowly: a UART without a queue holds no more
 _SLOW_SECONDS = 10.0
@@ -82,9 +83,9 @@ class Typist:
 
     async def _first_echo(self, start: int, text: bytes, timeout: float) -> Echo:
         """A guest that has given an echo before, and gives none, does something else: its prompt was none."""
-        echo = await self._echo(start, text, min(_PATIENCE, timeout / 2))
+        echo = await self._echo(start, text, min(_PATIENCE, timeout / 2), timeout / 2)
         if self.echoes and not echo.count and not self._is_there(start, text):
-            echo = await self._echo(start, text, min(_SLOW_SECONDS, timeout / 2))
+            echo = await self._echo(start, text, min(_SLOW_SECONDS, timeout / 2), timeout / 2)
         return echo
 
     async def as_it_is(self, data: bytes) -> None:
@@ -97,8 +98,8 @@ class Typist:
             async with asyncio.timeout(_TAKING_SECONDS):
                 await self._console.write(data)
 
-    async def _echo(self, start: int, text: bytes, patience: float) -> Echo:
-        """Its echo, once it is whole, strange, or does not grow for `patience` seconds."""
+    async def _echo(self, start: int, text: bytes, patience: float, at_most: float) -> Echo:
+        """Its echo, once it is whole, or does not grow for `patience` seconds."""
         history = self._console.history
         began = asyncio.get_running_loop().time()
 
@@ -107,13 +108,13 @@ class Typist:
             if history.end - start < len(text) and stood < _PAUSE:  # a line that is scrolled shows less than was typed
                 return _PAUSE - stood
             left = patience - stood
-            if self._is_there(start, text, finally_=left <= 0):
-                return self._seen(start, text)
+            if (echo := self._seen(start, text)).whole or (stood >= _MIXED and self._is_there(start, text)):
+                return echo
             if left <= 0 and stood < _SCROLLS and self._grows(start, text):
                 left = _SCROLLS - stood
-            return self._seen(start, text) if left <= 0 else left
+            return echo if left <= 0 else left if stood >= _MIXED else min(left, _MIXED - stood)
 
-        return await self._console.race(judge, _SLOW_SECONDS) or self._seen(start, text)
+        return await self._console.race(judge, at_most) or self._seen(start, text)
 
     def _grows(self, start: int, text: bytes) -> bool:
         """Whether all that came is the beginning of its echo."""
@@ -136,7 +137,7 @@ class Typist:
             async with asyncio.timeout(timeout):
                 for at in range(0, len(text), _STEP):
                     await self._write(text[at : at + _STEP])
-                    echo = await self._echo(start, text[: at + _STEP], _PATIENCE)
+                    echo = await self._echo(start, text[: at + _STEP], _PATIENCE, timeout)
                     if not self._is_there(start, text[: at + _STEP]):
                         break
         except TimeoutError:
@@ -151,16 +152,9 @@ class Typist:
         ended = "nothing was run" if cleared else "Enter was not typed, and the line stands there still"
         return start, echo, f"{short}, though it was typed slowly the second time; {ended}"
 
-    def _is_there(self, start: int, text: bytes, *, finally_: bool = True) -> bool:
-        """Whether all of it came back, be it with a line of the kernel's in between.
-
-        A line editor that draws the line anew for each character has shown all of them before the last is drawn.
-        """
-        output = self._console.history.since(start)
-        if self._seen(start, text).whole:
-            return True
-        is_drawn = not finally_ and b"\r" + self._prompt in output
-        return not is_drawn and has_all(output, text)
+    def _is_there(self, start: int, text: bytes) -> bool:
+        """Whether all of it came back, be it with a line of the kernel's in between."""
+        return self._seen(start, text).whole or has_all(self._console.history.since(start), text)
 
     def _short(self, start: int, text: bytes) -> str:
         count = came_back(self._console.history.since(start), text)
