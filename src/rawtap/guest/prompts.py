@@ -18,7 +18,7 @@ _NAME = 3  # bytes of a name that tells one prompt from another
 _KEPT = 16
 LONGEST = 256  # bytes of a line that can be a prompt
 
-SURE, _SHORT, _ALIKE, _BEHIND_TEXT = 0.002, 0.06, 0.3, 0.5  # seconds of silence
+SURE, _SHORT, _ALIKE, _BEHIND_TEXT = 0.001, 0.06, 0.3, 0.5  # seconds of silence
 _DOUBTED = 0.6  # of a prompt of one character, where such a one was none
 
 # A name, what may change, and how it ends: "root@vm:" "/tmp" "# ".
