@@ -18,6 +18,7 @@ readonly TEST_PACKAGES=(
   tcpdump tshark strace
   qemu-system-x86 qemu-system-arm # the other guests
   ovmf ipxe-qemu xorriso          # UEFI, network boot, an ISO for guests to start from
+  grub-common grub-pc-bin         # a boot loader on that ISO
   dnsmasq-base nftables passt     # DHCP and DNS for guests, and their way out
   busybox-static                  # what the Linux guest runs
   iproute2                        # an "internet" of the tests' own

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rawtap.guest.console import Console, Output
+from rawtap.guest.jobs import Ask
 from rawtap.guest.patterns import compiled
 from rawtap.guest.profile import Profile
-from rawtap.guest.talk import Ask, Talk
+from rawtap.guest.talk import Talk
 
 SOON = 5.0  # far more than anything here needs; a test that comes to it has failed
 

@@ -60,7 +60,10 @@ def test_how_much_came_back_is_counted_in_order() -> None:
 
 
 def test_a_line_that_is_scrolled_is_known_by_its_end() -> None:
-    typed = b"echo " + b"word " * 30 + b"the end"
-    assert is_scrolled(b"echo word word\r<ord word the end", typed)
-    assert not is_scrolled(b"echo word word\r<ord word the", typed)
-    assert not is_scrolled(b"echo word word the end", typed)
+    typed, prompt = b"echo " + b"word " * 30 + b"the end", b"root@vm:~# "
+    assert is_scrolled(b"echo word word\r<ord word the end", typed, prompt)
+    assert is_scrolled(b"echo word\r<ord word the    \b\b\b\b end", typed, prompt)
+    assert is_scrolled(b"echo word\r" + prompt + b"word the end", typed, prompt)
+    assert not is_scrolled(b"echo word word\r<ord word the", typed, prompt)
+    assert not is_scrolled(b"echo word word the end", typed, prompt)
+    assert not is_scrolled(b"\r<the end", b"echo the end", prompt)

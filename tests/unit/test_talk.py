@@ -11,7 +11,7 @@ from consoles import SOON, Line, on_a_line
 
 from rawtap.errors import GuestBusy
 from rawtap.guest.console import Output
-from rawtap.guest.talk import Ask
+from rawtap.guest.jobs import Ask
 
 
 def test_a_command_is_typed_with_its_enter_and_answered_at_the_next_prompt() -> None:
@@ -319,9 +319,9 @@ def test_a_line_of_which_something_was_lost_is_typed_again_slowly() -> None:
         await line.says(b"printv ethaddr")
         await line.hears(b"\x03")
         await line.says(b"^C\r\nrvos>")
-        for part in (b"printenv", b" ethaddr"):
-            await line.hears(part)
-            await line.says(part)
+        for part in b"printenv ethaddr":
+            await line.hears(bytes([part]))
+            await line.says(bytes([part]))
         await line.hears(b"\n")
         await line.says(b"\r\nnone\r\nrvos>")
         answer = await asked
@@ -419,6 +419,36 @@ def test_text_like_a_prompt_is_none_where_the_prompt_has_control_sequences_and_t
         await line.says(b"\x1b]rawtap;" + name + b"\x07rvos>")
         answer = await asked
         assert (answer.matched, answer.how) == (False, None)
+
+    on_a_line(scenario, framing=True)
+
+
+def test_what_a_frame_types_is_shown_as_its_command_and_what_looks_for_a_shell_is_not_shown() -> None:
+    async def scenario(line: Line) -> None:
+        await line.at_prompt()
+        shell = Shell(line, {":": (b"", 0), "false": (b"no\r\n", 1)})
+        running = asyncio.create_task(shell.run(2))
+        await line.sends("false")
+        await running
+        assert line.console.page(0).text == "rvos>false\nno\nrvos>"
+        assert b"eval" in line.console.history.since(0)
+
+    on_a_line(scenario, framing=True)
+
+
+def test_a_frame_has_the_status_of_the_former_command_though_a_line_was_taken_back_in_between() -> None:
+    async def scenario(line: Line) -> None:
+        await line.at_prompt()
+        shell = Shell(line, {":": (b"", 0), "false": (b"", 7)})
+        running = asyncio.create_task(shell.run(2))
+        await line.sends("false")
+        await running
+        asked = line.sends("echo $?", timeout=0.1)
+        typed = b""
+        while b"\n" not in typed:
+            typed += await asyncio.get_running_loop().sock_recv(line.guest, 4096)
+        assert b"(exit 7)\";eval 'echo $?'" in typed
+        await asked
 
     on_a_line(scenario, framing=True)
 

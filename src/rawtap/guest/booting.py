@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from rawtap.guest.endings import Ending, Silence, Troubles, asked
 from rawtap.guest.patterns import compiled
 from rawtap.guest.profile import Profile
-from rawtap.guest.prompts import LONGEST, asks_to_log_in, is_like_a_prompt, last_line
+from rawtap.guest.prompts import LONGEST, alike, asks_to_log_in, is_like_a_prompt, last_line
 from rawtap.guest.talk import Talk
 
 Report = Callable[[str], Awaitable[None]]
@@ -16,6 +16,7 @@ Report = Callable[[str], Awaitable[None]]
 _LEARN_SILENCE = 1.0  # before a line that stands there is tried
 _AGAIN_SILENCE = 0.05
 _LEARN_SECONDS = 2.0  # for each answer to Enter
+_INTERRUPTS = 5  # a countdown may come again: in a firmware and in its loader, or after a reboot
 _LOGIN_SECONDS = 10.0
 
 
@@ -27,6 +28,7 @@ class Boot:
         self._from = 0  # what came before that is known
         self._tried: set[bytes] = set()
         self._logins = 0
+        self._interrupts = 0
         self._interrupt = compiled(profile.interrupt.wait_for) if profile.interrupt else None
 
     async def wait(self, timeout: float, report: Report) -> Ending | None:
@@ -42,9 +44,11 @@ class Boot:
         while True:
             ending = await talk.console.race(judge, max(0.0, deadline - now()))
             step = self._step_for(ending)
-            if step is None:
+            if step is None or now() >= deadline:
                 break
             await step(report)
+        if ending is not None and ending.how == "text":  # a step for which no time is left
+            ending = None
         if ending is None or ending.how not in {"prompt", "login", "password"}:
             talk.owe_boot()
         return ending
@@ -99,12 +103,15 @@ class Boot:
         await report("interrupting the boot loader's countdown")
         if self._profile.interrupt:  # a byte or two: a UART takes that much unread
             await self._talk.console.write(self._profile.interrupt.send.encode())
-        self._interrupt = None
+        self._interrupts += 1
+        if self._interrupts >= _INTERRUPTS:
+            self._interrupt = None
 
     async def _learn(self, report: Report) -> None:
-        """A prompt is what comes again when Enter is typed, twice."""
+        """A prompt is what comes again when Enter is typed, twice, be it with another time or number in it."""
         talk, console = self._talk, self._talk.console
         line = last_line(console.history.tail(LONGEST))
+        others = alike(line)
         self._tried.add(line)
         await report(f"trying whether {line.decode('utf-8', 'replace')!r} is a prompt")
         for _ in range(2):
@@ -113,7 +120,8 @@ class Boot:
 
             def again(quiet: float, start: int = start) -> bool | float | None:
                 last = last_line(console.history.tail(LONGEST))
-                if last != line or console.history.end - len(last) < start:
+                is_alike = last == line or (others is not None and others.fullmatch(last) is not None)
+                if not is_alike or console.history.end - len(last) < start:
                     return None
                 return _AGAIN_SILENCE - quiet if quiet < _AGAIN_SILENCE else True
 
@@ -121,6 +129,7 @@ class Boot:
             if not came:
                 return
         talk.prompts.learn(line)
+        talk.prompts.note(line)
 
     async def _log_in(self, report: Report) -> None:
         login = self._profile.login
@@ -158,7 +167,7 @@ def words_for(ending: Ending | None, talk: Talk, profile: Profile, timeout: floa
         return f"the login as {profile.login.user} was refused{line}: see `login` in the profile"
     if how in {"login", "password"}:
         return f'it asks for a login{line}: set login = {{ user = "...", password = "..." }}, or qemu_send them'
-    again = "; it reset itself, or on x86 its processor did at a triple fault" if talk.reboots.count else ""
+    again = f"; {talk.reboots.how} before" if talk.reboots.count and how != "loop" else ""
     if ending and ending.words:
         return f"{ending.words}{again}{_cure(how, line, said=talk.console.history.end > 0)}"
     return f"no prompt within {timeout:g} s{line}{again}; the guest runs on: qemu_read shows more"

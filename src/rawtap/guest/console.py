@@ -17,6 +17,7 @@ from rawtap.guest.history import History, printable
 from rawtap.guest.signs import Signs
 
 SHOWN_CHARACTERS = 8000
+_HELD_SECONDS = 2.0  # a control sequence whose rest does not come for so long is none
 
 T = TypeVar("T")
 
@@ -90,6 +91,7 @@ class Console:
         self._secret = b""  # what of a password may come back yet
         self._waiting: list[_Waiting[object]] = []
         self.unread = 0
+        self._held: asyncio.TimerHandle | None = None
         loop = asyncio.get_running_loop()
         self._last_at = loop.time()
         # A UART's output comes in bits of a few bytes, and each is read and judged in this one callback: a task that
@@ -106,13 +108,25 @@ class Console:
             data = b""  # QEMU was killed: as good as end of file
         if data:
             self._last_at = asyncio.get_running_loop().time()
-            text = self._masked(self.plain.feed(data))
-            self.history.append(text)
-            self.signs.feed(text)
+            self._keep(self.plain.feed(data))
         else:
             self._end()
         self.look()
         return bool(data)
+
+    def _keep(self, text: bytes) -> None:
+        text = self._masked(text)
+        self.history.append(text)
+        self.signs.feed(text)
+        if self._held is not None:
+            self._held.cancel()
+        self._held = asyncio.get_running_loop().call_later(_HELD_SECONDS, self._give_back) if self.plain.holds else None
+
+    def _give_back(self) -> None:
+        """What looked like the beginning of a control sequence was text."""
+        self._held = None
+        self._keep(self.plain.give_back())
+        self.look()
 
     def hide(self, secret: str) -> None:
         """What is typed next is nobody's to read: where a guest gives it back, it is kept as asterisks."""
@@ -133,6 +147,7 @@ class Console:
 
     def _end(self) -> None:
         self.closed = True
+        self._keep(self.plain.give_back())
         asyncio.get_running_loop().remove_reader(self._socket)
 
     def look(self) -> None:
@@ -176,12 +191,13 @@ class Console:
         """What the console showed from `position` on, from the front: `truncated` tells that more follows."""
         raw = self.history.since(position, SHOWN_CHARACTERS)
         end = max(position, self.history.start) + len(raw)
-        return Output(printable(raw), matched=False, truncated=end < self.history.end, position=end)
+        text = printable(self.history.shown(position, end))
+        return Output(text, matched=False, truncated=end < self.history.end, position=end)
 
     def show(self, start: int, *, matched: bool = False, instead: str = "") -> Output:
         """What came since `start`, bounded, as an answer; a later read goes on behind it. `instead` goes before it."""
         self.unread = self.history.end
-        text = instead + printable(self.history.since(start))
+        text = instead + printable(self.history.shown(start))
         cut = len(text) > SHOWN_CHARACTERS or start < self.history.start
         return Output(text[-SHOWN_CHARACTERS:], matched, cut, self.history.end, cut_from=start if cut else None)
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _NOISE = b"\r\n\x07"
+_NARROW = 60  # columns that every terminal has
 _TOLD = 8  # bytes of its end, by which a line is known
 
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """How far what was typed came back: `count` bytes of it, up to `end` in the output.
+    """How far what was typed came back: `count` bytes of it, from `start` to `end` in the output.
 
     `whole` where all of it is there, `strange` where something else came first, which is no echo of it.
     """
@@ -23,6 +24,28 @@ class Echo:
     end: int
     whole: bool
     strange: bool
+    start: int = 0
+
+
+def echo_in(output: bytes, typed: bytes, prompt: bytes) -> Echo:
+    """The echo of `typed` in the output since it was typed behind `prompt`, also where it was drawn anew or otherwise.
+
+    A line editor may write its whole line again, prompt and all: for each character, or when a line of the kernel's
+    came in between. A monitor may write capitals, or an asterisk for each character: then nothing was lost either.
+    """
+    echo = echo_of(output, typed)
+    if echo.whole:
+        return echo
+    drawn = max(output.rfind(b"\r" + prompt), output.rfind(b"\n" + prompt)) + 1 if prompt.strip() else 0
+    begin = drawn + len(prompt) if drawn else 0
+    for shown in (output[begin:], output[begin:].lower()):
+        again = echo_of(shown, typed if shown == output[begin:] else typed.lower())
+        if again.whole:
+            start = begin if b"\n" in output[:begin] else 0  # what stands before it is its own, or another's output
+            return Echo(again.count, begin + again.end, whole=True, strange=False, start=start)
+    if output == b"*" * len(typed) or is_scrolled(output, typed, prompt):
+        return Echo(len(typed), len(output), whole=True, strange=False)
+    return echo
 
 
 def echo_of(output: bytes, typed: bytes) -> Echo:
@@ -82,7 +105,24 @@ def has_all(output: bytes, typed: bytes) -> bool:
     return True
 
 
-def is_scrolled(output: bytes, typed: bytes) -> bool:
-    """Whether a line editor shows the end of `typed` behind a "<", as readline does on a terminal that cannot wrap."""
-    shown = output.rpartition(b"\r<")[2]
-    return len(shown) < len(output) and len(shown) >= _TOLD and typed.endswith(shown)
+def is_scrolled(output: bytes, typed: bytes, prompt: bytes) -> bool:
+    """Whether a line editor shows the end of `typed` alone, as readline does on a terminal that cannot wrap."""
+    if len(prompt) + len(typed) < _NARROW:
+        return False
+    line = _drawn(output, prompt)
+    shown = line[1:] if line.startswith(b"<") else line.removeprefix(prompt)
+    return len(shown) >= _TOLD and typed.endswith(shown)
+
+
+def _drawn(output: bytes, prompt: bytes) -> bytes:
+    """What stands on the last line left of the cursor, which CR and backspaces move."""
+    line, at = bytearray(), 0
+    for byte in (prompt + output).rpartition(b"\n")[2]:
+        if byte == ord("\r"):
+            at = 0
+        elif byte == ord("\b"):
+            at = max(0, at - 1)
+        else:
+            line[at : at + 1] = bytes([byte])
+            at += 1
+    return bytes(line[:at])

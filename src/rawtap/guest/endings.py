@@ -11,12 +11,15 @@ from rawtap.guest.console import Console
 from rawtap.guest.prompts import LONGEST, asks_for_password, asks_to_log_in, last_line
 from rawtap.guest.resets import Reboots
 
-How = Literal["text", "prompt", "frame", "login", "password", "panic", "reset", "loop", "gone", "silence", "nothing"]
+How = Literal[
+    "text", "prompt", "frame", "login", "password", "panic", "reset", "loop", "gone", "silence", "nothing", "hidden"
+]
 
 _PANIC_SILENCE = 0.5  # a kernel's last words are followed by a dump, and by nothing; by a prompt where they were a text
-_PANIC_AT_MOST = 0.9  # where nothing but a boot is awaited, a dump without an end is no sign of life
+_DUMP = 0.9  # a dump without an end is no sign of life
+_LOG = 5.0  # ... but a shell's command may show a log
 _RESET_GRACE = 0.9  # for a text that is expected after it
-_RESET_WORDS = "the guest reset itself: the next qemu_send waits for its prompt"
+_AFTER_RESET = "the next qemu_send waits for its prompt"
 _ASKED_SILENCE = 0.3
 _NOTHING_SECONDS = 8.0
 _SILENCE_SECONDS = 15.0
@@ -38,10 +41,16 @@ class Ending:
 class Troubles:
     """What may go wrong during one wait. Made when it begins, and asked again and again."""
 
-    def __init__(self, console: Console, reboots: Reboots, *, patient: bool, boot: bool = False) -> None:
-        """`patient`: what is waited for may come after a reboot. `boot`: nobody types, so what is told is meant."""
+    def __init__(
+        self, console: Console, reboots: Reboots, *, patient: bool, boot: bool = False, log: bool = False
+    ) -> None:
+        """`patient`: what is waited for may come after a reboot. `boot`: nobody types, so a reset is no news.
+
+        `log`: what comes is the output of a shell's command.
+        """
         self._console, self._reboots = console, reboots
         self._patient, self._boot = patient, boot
+        self._dump = _LOG if log else _DUMP
         self._before = reboots.count
         self._reset_quiet_from: float | None = None
         self._panic_since: float | None = None
@@ -64,7 +73,7 @@ class Troubles:
     def _look_for_reset(self, now: float) -> Ending | float:
         self._reset_quiet_from = self._reset_quiet_from or now
         left = _RESET_GRACE - (now - self._reset_quiet_from) if self._patient else 0.0
-        return left if left > 0 else Ending("reset", words=_RESET_WORDS)
+        return left if left > 0 else Ending("reset", words=f"{self._reboots.how}; {_AFTER_RESET}")
 
     def _look_for_panic(self, quiet: float, now: float) -> Ending | float | None:
         panic = self._console.signs.panic()
@@ -72,9 +81,8 @@ class Troubles:
             self._panic_since = None
             return None
         self._panic_since = self._panic_since or now
-        left = _PANIC_SILENCE - min(quiet, now - self._panic_since)
-        if self._boot:
-            left = min(left, _PANIC_AT_MOST - (now - self._panic_since))
+        since = now - self._panic_since
+        left = min(_PANIC_SILENCE - min(quiet, since), self._dump - since)
         return left if left > 0 else Ending("panic", words=str(panic))
 
 

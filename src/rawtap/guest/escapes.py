@@ -31,6 +31,7 @@ _BEGUN = re.compile(
     rb"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}|[\]PX^_][^\x07\x1b\r\n]{0,%d}\x1b?|[ -/]{0,8})\Z" % _LONGEST_STRING
 )
 _BROKEN = re.compile(rb"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}|[\]PX^_])?")
+_INTRODUCERS = (b"[", b"]", b"P", b"X", b"^", b"_")
 _TO_A_LINE = b"HfEFd"  # cursor to a position, to a line
 
 
@@ -58,6 +59,16 @@ class Plain:
         if b"\x1b" not in data:
             return self._give(data)
         return b"".join(self._parts(data))
+
+    @property
+    def holds(self) -> bool:
+        """Whether something is held back."""
+        return bool(self._held)
+
+    def give_back(self) -> bytes:
+        """What was held back, without its beginning: its rest did not come."""
+        data, self._held = self._held, b""
+        return self._give(data[2:] if data[1:2] in _INTRODUCERS else data[1:])
 
     def _parts(self, data: bytes) -> list[bytes]:
         parts, at = [], 0

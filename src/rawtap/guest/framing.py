@@ -6,7 +6,9 @@ it has a backslash where it has an escape. What is typed, in POSIX shell (IEEE 1
     eval "printf '\033]rawtap;ID\007';(exit $?)";eval 'COMMAND';eval "printf '\033]rawtap;ID;$?\007';(exit $?)"
 
 ``$?`` is what the former command left when COMMAND begins, and what COMMAND left when the next one does; no variable
-is made. A command that the shell cannot parse, or an interrupt, may end the whole line: then the prompt comes alone.
+is made. Where it is known what the former command left, that number is typed: an interrupt of ours in between, which
+takes a line back, leaves a shell 130. A command that the shell cannot parse, or an interrupt, may end the whole line:
+then the prompt comes alone.
 """
 
 from __future__ import annotations
@@ -41,10 +43,14 @@ class Frame:
         return None
 
 
-def framed(command: str) -> Frame:
-    """`command` in a frame of its own; ":" makes one that only asks whether a shell is there."""
+def framed(command: str, status: int | None = None) -> Frame:
+    """`command` in a frame of its own; ":" makes one that only asks whether a shell is there.
+
+    `status` is what the former command left, where that is known.
+    """
     name = secrets.token_hex(3)
-    start = f"eval \"printf '\\033]rawtap;{name}\\007';(exit $?)\""
+    before = "$?" if status is None else status
+    start = f"eval \"printf '\\033]rawtap;{name}\\007';(exit {before})\""
     end = f"eval \"printf '\\033]rawtap;{name};$?\\007';(exit $?)\""
     return Frame(name, f"{start};eval {_quoted(command)};{end}")
 

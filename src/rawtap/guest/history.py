@@ -25,6 +25,22 @@ class History:
         self._bytes = bytearray()
         self.start = 0  # position of the oldest byte that is kept
         self.marks = Marks()
+        self._veils: list[tuple[int, int, bytes]] = []
+
+    def veil(self, start: int, end: int, instead: bytes = b"") -> None:
+        """What this program typed for itself and what came of it, from `start` to `end`, is shown as `instead`."""
+        if start < end:
+            self._veils.append((start, end, instead))
+
+    def shown(self, start: int, end: int | None = None) -> bytes:
+        """What a reader is shown of what came from `start` on; of a veil that began before it, nothing."""
+        end = self.end if end is None else end
+        parts, at = [], max(start, self.start)
+        for begin, stop, instead in self._veils:
+            if at < stop and begin < end:
+                parts += [self.since(at, max(0, begin - at)), instead if begin >= at else b""]
+                at = stop
+        return b"".join([*parts, self.since(at, max(0, end - at))])
 
     @property
     def end(self) -> int:
@@ -40,6 +56,7 @@ class History:
             del self._bytes[:surplus]
             self.start += surplus
             self.marks.forget(self.start)
+            self._veils = [veil for veil in self._veils if veil[1] > self.start]
 
     def since(self, position: int, limit: int | None = None) -> bytes:
         """What came from `position` on, as far as it is kept, `limit` bytes at most."""

@@ -30,16 +30,18 @@ from rawtap.guest.devices import NETDEV, Nic
 from rawtap.guest.display import Display
 from rawtap.guest.hardware import QEMU_PACKAGES
 from rawtap.guest.history import printable
+from rawtap.guest.jobs import Ask
 from rawtap.guest.line_keys import typed_bytes
 from rawtap.guest.monitor import ANSWER_SECONDS, EventLog, Monitor, MonitorLost, connected
 from rawtap.guest.patterns import Wanted
+from rawtap.guest.processor_log import Diagnostics
 from rawtap.guest.profile import MachineSpec
+from rawtap.guest.resets import Fault
 from rawtap.guest.spawning import access_of, layers_of, pair, require, start
 from rawtap.guest.storage import fdset_path
-from rawtap.guest.talk import Ask, Talk
-from rawtap.host.children import Child, stream_of
+from rawtap.guest.talk import Talk
+from rawtap.host.children import Child
 
-_STDERR_BYTES = 16384
 _TAIL_CHARACTERS = 1500
 _REFUSAL_CHARACTERS = 200
 _LINE_BYTES = 500
@@ -81,6 +83,7 @@ class Machine:
         console: Console,
         monitor: socket.socket,
         held: _Held,
+        diagnostics: Diagnostics,
         on_exit: Callable[[Exit], None] | None,
     ) -> None:
         self.name = name
@@ -104,7 +107,7 @@ class Machine:
         self._display = Display(self.execute, self._add_fd)
         self._stack.callback(self._display.close)
         self._ending = postmortem.BY_ITSELF
-        self._stderr = bytearray()
+        self._diagnostics = diagnostics
         self._watcher = asyncio.create_task(self._watch())
 
     @classmethod
@@ -147,7 +150,9 @@ class Machine:
             if debugger:
                 debugger.socket.close()
             held = _Held(near.pop_all(), scratch, debugger.path if debugger else None)
-            return cls(name, spec, process, Console(console), monitor, held, on_exit)
+            if process.stdout is None:
+                raise RuntimeError("QEMU was started without a pipe for its stderr")
+            return cls(name, spec, process, Console(console), monitor, held, Diagnostics(process.stdout), on_exit)
 
     async def greet(self) -> None:
         """Wait until QEMU answers on its monitor.
@@ -176,22 +181,32 @@ class Machine:
 
     def _clues(self) -> postmortem.Clues:
         events = [(each.at_ns, each.name, each.data) for each in self.events.since(0, self.events.end)]
+        self.talk.look_for_life()
         signs = self.console.signs
         panic = signs.panic()
         faults = [str(each) for each in signs.faults()]
-        return postmortem.Clues(events, str(panic) if panic else None, faults, self.talk.reboots.loop)
+        fault = self._fault()
+        reset = self.talk.reboots.of(fault) if fault else None
+        return postmortem.Clues(events, str(panic) if panic else None, faults, self.talk.reboots.loop, reset)
 
     def _reset(self, at_ns: int, by_guest: bool) -> None:
         """QEMU told of a reset. What the guest had said by then is in the socket, and was said before it."""
         self.console.drain()
+        self._diagnostics.drain()
         if not by_guest:
             self.talk.began_anew("the reset")
-        elif self.talk.reboots.note(at_ns, self.console.history.end):
+        elif self.talk.reboots.note(at_ns, self.console.history.end, self._fault()):
             self.talk.began_anew("the reboot")
+
+    def _fault(self) -> Fault | None:
+        """The triple faults of its processors; None where QEMU cannot tell of them."""
+        log = self._diagnostics.log
+        is_told = self.accelerator == "tcg" and self.spec.profile.arch in {"x86_64", "i386"}
+        return Fault(log.faults, log.place) if is_told else None
 
     def exited(self) -> GuestExited:
         """The error for a guest that ended, with how, and the end of its console."""
-        tail = printable(self.console.history.since(0))[-_TAIL_CHARACTERS:]
+        tail = printable(self.console.history.shown(0))[-_TAIL_CHARACTERS:]
         return GuestExited(
             f"the guest {self.name} has exited",
             evidence=f"{self.exit}; console (untrusted): {tail!r}",
@@ -444,15 +459,12 @@ class Machine:
 
     async def _watch(self) -> Exit:
         """Collect stderr's end and the exit code; runs for the process's whole life."""
-        stream = await stream_of(self._process.stdout)
-        while data := await stream.read(4096):
-            self._stderr += data
-            del self._stderr[:-_STDERR_BYTES]
+        await self._diagnostics.ended.wait()
         code = await self._process.ended()
         reason = await self._monitor.shutdown_reason() if self._monitor else None
         await self.console.wait(lambda: None, _QUIT_SECONDS)  # for its end: what QEMU wrote last may not be read yet
         why = postmortem.end_reason(code, reason, self._ending, self._clues())
-        self.exit = Exit(code, why, printable(bytes(self._stderr)).strip()[-_TAIL_CHARACTERS:])
+        self.exit = Exit(code, why, printable(bytes(self._diagnostics.log.words)).strip()[-_TAIL_CHARACTERS:])
         if self._on_exit:
             self._on_exit(self.exit)
         return self.exit

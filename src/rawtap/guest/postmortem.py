@@ -22,13 +22,14 @@ class Clues:
     """What a guest left behind, or has shown so far.
 
     `events` are its newest QMP events; `panic` and `faults` what its console tells (`signs`), in words, and `loop` what
-    its resets do (`resets`).
+    its resets do (`resets`), `reset` the newest one, where QEMU tells of the processor's own.
     """
 
     events: Sequence[Event] = ()
     panic: str | None = None
     faults: Sequence[str] = ()
     loop: str | None = None
+    reset: str | None = None
 
 
 def trouble(clues: Clues) -> str | None:
@@ -76,7 +77,8 @@ def _from_qemu(cause: str, clues: Clues) -> str:
     if cause != "guest-reset":
         return cause
     bitten = any(name == "WATCHDOG" for _, name, _ in clues.events)
-    return f"{cause}: {'watchdog reset' if bitten else 'a reboot, or on x86 a triple fault'}, at which QEMU ends"
+    how = "watchdog reset" if bitten else clues.reset or "a reboot, or on x86 a triple fault"
+    return f"{cause}: {how}, at which QEMU ends"
 
 
 def _from_code(code: int) -> str:

@@ -18,7 +18,8 @@ _NAME = 3  # bytes of a name that tells one prompt from another
 _KEPT = 16
 LONGEST = 256  # bytes of a line that can be a prompt
 
-SURE, _SHORT, _ALIKE, _BEHIND_TEXT = 0.002, 0.06, 0.3, 0.5  # seconds of silence
+SURE, _SHORT, _ALIKE, _BEHIND_TEXT = 0.001, 0.06, 0.3, 0.5  # seconds of silence
+_DOUBTED = 0.6  # of a prompt of one character, where such a one was none
 
 # A name, what may change, and how it ends: "root@vm:" "/tmp" "# ".
 _PARTS = re.compile(rb"(\W?[A-Za-z_][\w.-]*(?:@[\w.-]+)?(?=[^\w.-]))?(.*?)([^\w\s~/]+[ \t]?)")
@@ -26,6 +27,9 @@ _PATH = re.compile(rb"[~/]")
 _DIGITS = re.compile(rb"[0-9]+")
 _ASKS_TO_LOG_IN = re.compile(rb"(?:^|.*[\w\])] )login: ?|[Uu]sername: ?|[Ll]ogin: ?")
 _ASKS_FOR_PASSWORD = re.compile(rb"(?:[\w' .\[\]-]{1,60} )?[Pp]assword(?: for [\w.-]{1,60})?: ?")
+_ASKS_FOR_A_KEY = re.compile(
+    rb"(?i).*(?:--more--.*|\(end\)|\b(?:press|hit|strike|type)\b.{0,40}\b(?:key|enter|return)\b.*)"
+)
 _LIKE_A_PROMPT = re.compile(rb"[^\n]{0,200}[#$%>:)?\]] ?")
 
 
@@ -58,6 +62,17 @@ def is_like_a_prompt(line: bytes) -> bool:
     return bool(line.strip()) and bool(_LIKE_A_PROMPT.fullmatch(line)) and not asks_to_log_in(line)
 
 
+def asks_for_input(line: bytes) -> bool:
+    """Whether what runs may wait there for an answer, or for a key."""
+    asks = line.endswith(b" ") and is_like_a_prompt(line)
+    return asks or asks_at_once(line) or bool(_ASKS_FOR_A_KEY.fullmatch(line))
+
+
+def asks_at_once(line: bytes) -> bool:
+    """Whether it asks for a user or a password."""
+    return asks_to_log_in(line) or asks_for_password(line)
+
+
 def alike(line: bytes) -> re.Pattern[bytes] | None:
     """A pattern for prompts that differ from `line` where prompts do; None where it has no such place."""
     match = _PARTS.fullmatch(line)
@@ -80,10 +95,12 @@ class Prompts:
     """The prompts of one guest: those of its profile by their names, and what was seen or learned of them.
 
     `learned` is the line that the console gave when Enter was typed; it is SHELL's, where the profile has none.
+    `doubted` tells that output came behind what was taken for a prompt.
     """
 
     named: Mapping[str, str | Pattern] = field(default_factory=dict)
     learned: bytes | None = None
+    doubted: bool = False
     _exact: dict[str, Wanted] = field(init=False)
     _seen: set[bytes] = field(default_factory=set)
     _alike: dict[bytes, re.Pattern[bytes] | None] = field(default_factory=dict)
@@ -124,7 +141,7 @@ class Prompts:
         return whole or self._behind(line, end)
 
     def _in(self, line: bytes, start: int) -> Standing | None:
-        silence = SURE if len(line.strip()) > 1 else _SHORT
+        silence = SURE if len(line.strip()) > 1 else _DOUBTED if self.doubted else _SHORT
         for name, wanted in self._exact.items():
             if wanted.covers(line) or wanted.covers(line.rstrip(b" ")):
                 return Standing(name, start, silence)

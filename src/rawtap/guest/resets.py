@@ -17,18 +17,39 @@ _SILENT_LOOP = 6  # resets, none of them together with the one before, and not a
 _LOOP_NS = 120_000_000_000
 
 
-@dataclass
-class Reboots:
-    """Those of one guest, that it did itself: how many, and when the newest were, in nanoseconds."""
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Triple faults of an x86's processors by then: how many, and where the newest was, in words."""
 
     count: int = 0
+    place: str = ""
+
+
+@dataclass
+class Reboots:
+    """Those of one guest, that it did itself: how many, and when the newest were, in nanoseconds.
+
+    `how` is what the newest was, in words, as far as QEMU lets it be known.
+    """
+
+    count: int = 0
+    how: str = "the guest reset itself"
     times: list[int] = field(default_factory=list)
+    _faults: int | None = None  # by the newest one
     _last: int = 0
     _said: int = 0  # bytes on the console by then
     _silent: list[int] = field(default_factory=list)  # resets since it said something
 
-    def note(self, at_ns: int, said: int) -> bool:
-        """A reset of the guest's own, when the console had said so much; whether it is another reboot."""
+    def of(self, fault: Fault) -> str:
+        """What a reset is at which there were so many triple faults."""
+        is_fault = fault.count > (self._faults or 0)
+        return f"reset by the processor: a triple fault {fault.place}".rstrip() if is_fault else "a reboot"
+
+    def note(self, at_ns: int, said: int, fault: Fault | None = None) -> bool:
+        """A reset of the guest's own, when the console had said so much; whether it is another reboot.
+
+        `fault` is None where QEMU cannot tell of triple faults.
+        """
         gap, spoke = at_ns - self._last, said > self._said
         first = not self._last
         self._last, self._said = at_ns, said
@@ -39,6 +60,9 @@ class Reboots:
             del self._silent[:-_SILENT_LOOP]
         if not first and not spoke and gap < _SILENT_NS:
             return False
+        if fault is not None:
+            self.how = self.of(fault).replace("a reboot", "the guest reset itself")
+            self._faults = fault.count
         self.count += 1
         self.times = [*self.times[-_LOOP:], at_ns]
         return True
@@ -51,13 +75,20 @@ class Reboots:
     @property
     def loop(self) -> str | None:
         """In words, if the newest came soon one after the other."""
-        return _told(self.times[-_LOOP:], _LOOP, "reboots") or _told(
+        found = _told(self.times[-_LOOP:], _LOOP, "reboots") or _told(
             self._silent[-_SILENT_LOOP:], _SILENT_LOOP, "resets", ", with nothing on the console in between"
         )
+        return f"{found} ({self._why})" if found else None
+
+    @property
+    def _why(self) -> str:
+        if self._faults is None:
+            return "on x86 a triple fault is one"
+        return self.how if "triple fault" in self.how else "the guest asked for them"
 
 
 def _told(newest: list[int], enough: int, what: str, more: str = "") -> str | None:
     if len(newest) < enough or newest[-1] - newest[0] > _LOOP_NS:
         return None
     seconds = (newest[-1] - newest[0]) / 1e9
-    return f"reboot loop: the last {enough} {what} within {seconds:.2g} s{more} (on x86 a triple fault is one)"
+    return f"reboot loop: the last {enough} {what} within {seconds:.2g} s{more}"

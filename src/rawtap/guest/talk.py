@@ -12,19 +12,29 @@ Enter, after a reset, and while a debt is open, it is not known what reads the c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import re
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rawtap.errors import GuestBusy
 from rawtap.guest.console import Console, Output
 from rawtap.guest.echo import echo_of
 from rawtap.guest.endings import Ending, Troubles, asked
-from rawtap.guest.framing import Frame, can_be_framed, framed
-from rawtap.guest.history import printable
+from rawtap.guest.framing import can_be_framed, framed
+from rawtap.guest.jobs import Ask, Into, Job, Search, shortened
 from rawtap.guest.patterns import Wanted
 from rawtap.guest.profile import Profile
-from rawtap.guest.prompts import LONGEST, SURE, Prompts, Standing, is_like_a_prompt, last_line
+from rawtap.guest.prompts import (
+    LONGEST,
+    SURE,
+    Prompts,
+    Standing,
+    asks_at_once,
+    asks_for_input,
+    is_like_a_prompt,
+    last_line,
+)
 from rawtap.guest.resets import Reboots
 from rawtap.guest.typist import Typist
 
@@ -33,50 +43,11 @@ _AFTER_FRAME = 1.0  # a prompt comes at once behind a frame's end
 _FRAME_DOUBT = 3.0  # a prompt without the frame's end may be output that looks like one
 _NO_FRAME = 0.3  # ... but not where it has the control sequences that the prompt always has
 _ASKING_SILENCE = 0.3
-_SHOWN_COMMAND = 60
-
-
-@dataclass(frozen=True)
-class Ask:
-    """What a call wants typed, and what is to end it; nothing in `wanted` means a prompt."""
-
-    command: str
-    timeout: float
-    wanted: tuple[Wanted, ...] = ()
-    enter: bool = True
-
-
-@dataclass(eq=False)
-class Job:
-    """A command whose end was not seen yet.
-
-    `wanted_text` tells that its call ended by a text that it waited for: whoever typed it knows what reads now.
-    `in_shell` tells that a shell reads it, or may: then what looks like its prompt may be output.
-    """
-
-    words: str
-    start: int
-    frame: Frame | None = None
-    in_shell: bool = False
-    wanted_text: bool = False
-
-
-@dataclass(frozen=True)
-class Into:
-    """What had not ended when something was typed, and whether it asked for that."""
-
-    jobs: tuple[Job, ...] = ()
-    asking: bool = False
-
-    @property
-    def hides(self) -> bool:
-        """Whether what came since may be the output of another command, and is none of this one's answer."""
-        return bool(self.jobs) and not self.asking
-
-    @property
-    def words(self) -> str:
-        """Which they were."""
-        return ", ".join(repr(job.words) for job in self.jobs)
+_LEARN_SILENCE = 0.5
+_READS_SECONDS = 5.0  # of silence, after which what had not ended may as well read what is typed
+_HIDDEN_SECONDS = 1.0
+_OF_FRAMES = re.compile(rb"(?i)eval|rawtap|printf")
+_DEBUGGERS = ("debug", "ddb", "kdb")  # names of prompts that a kernel has after its last words
 
 
 class Talk:
@@ -97,6 +68,9 @@ class Talk:
         self._enter = profile.enter.encode()
         self._turn = asyncio.Lock()
         self._whose = ""
+        self._stood = 0  # where the prompt ended that was believed last
+        self._last = ""  # the command that it ended
+        self._status: int | None = None  # what the shell has as $?, where that is known
 
     # ------------------------------------------------------------------ what is known
 
@@ -110,9 +84,11 @@ class Talk:
         """That prompt was believed: the guest lives, and all that was typed before it has ended."""
         history = self.console.history
         self.ready = True
+        self._stood, self._last = history.end, self.jobs[-1].words if self.jobs else ""
         self.jobs.clear()
         self.prompts.note(last_line(history.tail(LONGEST).rstrip(b"\r\n")))
-        self.console.signs.alive(history.end)
+        if not standing.name.startswith(_DEBUGGERS):
+            self.console.signs.alive(history.end)
         self.reboots.arrived()
         marked = self.console.plain.marked_at >= standing.start
         self._marked = marked if self._marked is None else self._marked and marked
@@ -123,9 +99,19 @@ class Talk:
         self.ready = False
         self._shell = None if self._framing else False
         self._asked = False
-        self._marked = self.typist.echoes = None
+        self._marked = self._status = self.typist.echoes = None
+        self.prompts.doubted = False
         self.console.signs.restarted()
         self.console.look()
+
+    def look_for_life(self) -> None:
+        """A prompt that stands behind a kernel's last words shows that they were none."""
+        panic = self.console.signs.panic()
+        standing = self.standing(panic.at) if panic else None
+        if standing is None or standing.name.startswith(_DEBUGGERS):
+            return
+        if self.console.quiet >= max(standing.silence, _NO_FRAME):
+            self.console.signs.alive(self.console.history.end)
 
     def owe_boot(self) -> None:
         """It boots, and nobody waits for its prompt."""
@@ -159,7 +145,8 @@ class Talk:
     async def settle(self, timeout: float) -> None:
         """Wait until nothing is owed."""
         now = asyncio.get_running_loop().time
-        troubles = Troubles(self.console, self.reboots, patient=True)
+        troubles = Troubles(self.console, self.reboots, patient=True, log=bool(self._shell))
+        began = now()
 
         def judge(quiet: float) -> bool | float | None:
             start = max((job.start for job in self.jobs), default=0)
@@ -172,7 +159,21 @@ class Talk:
                 if silence is not None:
                     return silence - quiet
             trouble = troubles.look(quiet, now())
-            return True if isinstance(trouble, Ending) else trouble
+            left = _READS_SECONDS - min(quiet, now() - began)
+            if isinstance(trouble, Ending) or left <= 0:
+                return True
+            return left if trouble is None else min(left, trouble)
+
+        await self.console.race(judge, timeout)
+
+    async def _settle_again(self, timeout: float) -> None:
+        """Something came behind the prompt: it was none, or what came is of the background, which is over soon."""
+        self.prompts.doubted = True
+
+        def judge(quiet: float) -> bool | float | None:
+            standing = self.standing(0)
+            silence = standing.silence if standing else _ASKING_SILENCE
+            return True if quiet >= silence else silence - quiet
 
         await self.console.race(judge, timeout)
 
@@ -183,12 +184,17 @@ class Talk:
             return None
         return max(standing.silence, _NO_FRAME) if self._marked else _FRAME_DOUBT
 
-    def _asks(self) -> bool:
-        """Whether what runs stands there with a line like a prompt, which is none of the known: it waits for input."""
+    async def _asks(self, timeout: float) -> bool:
+        """Whether what runs stands there with a question, or a prompt that is none of the known: it waits for input."""
         history = self.console.history
-        line = last_line(history.tail(LONGEST))
-        stands = line.endswith(b" ") and is_like_a_prompt(line) and self.console.quiet >= _ASKING_SILENCE
-        return bool(self.jobs) and stands and self.standing(0) is None
+
+        def judge(quiet: float) -> bool | float | None:
+            line = last_line(history.tail(LONGEST))
+            if not self.jobs or not asks_for_input(line) or self.standing(0) is not None:
+                return False
+            return True if asks_at_once(line) or quiet >= _ASKING_SILENCE else _ASKING_SILENCE - quiet
+
+        return bool(await self.console.race(judge, timeout))
 
     # ------------------------------------------------------------------ sending
 
@@ -206,11 +212,14 @@ class Talk:
         words = shortened(ask.command)
         async with self._in_turn(words, ask.timeout):
             self._unpaid()
-            asking = self._asks()
+            asking = bool(self.jobs) and await self._asks(ask.timeout / 2)
             if self.jobs and not asking:
                 await self.settle(ask.timeout / 2)
             elif self._shell and not self.ready and not asking:
                 await self.settle(min(ask.timeout / 2, _AFTER_FRAME))
+            is_doubtful = self.ready and not self._shell and self.console.history.end > self._stood
+            if is_doubtful:
+                await self._settle_again(min(ask.timeout / 2, _AFTER_FRAME))
             earlier = list(self._unpaid())
             left = max(0.0, deadline - asyncio.get_running_loop().time())
             if not earlier and self.ready and self._shell is None and left > 0:
@@ -220,28 +229,37 @@ class Talk:
             is_framed = self._shell and self.ready and not earlier and can_be_framed(ask.command)
             may_be_shell = self._shell is None and (self._asked or self.ready)
             in_shell = bool(self._shell or may_be_shell) and not asking
-            job = Job(words, self.console.history.end, framed(ask.command) if is_framed else None, in_shell)
-            into = Into(tuple(earlier), asking=asking)
+            job = Job(
+                words, self.console.history.end, framed(ask.command, self._status) if is_framed else None, in_shell
+            )
+            into = Into(tuple(earlier), asking=asking, last=self._last if is_doubtful else "")
             return await self._run(replace(ask, timeout=left), job, into)
 
     async def _run(self, ask: Ask, job: Job, into: Into) -> Output:
         console, unseen = self.console, self.console.unread
         line = (job.frame.line if job.frame else ask.command).encode()
         console.signs.typed(ask.command.encode())
-        troubles = Troubles(console, self.reboots, patient=bool(ask.wanted))
+        troubles = Troubles(console, self.reboots, patient=bool(ask.wanted), log=job.frame is not None)
+        self._status = None
         deadline = asyncio.get_running_loop().time() + ask.timeout
         was_ready, self.ready = self.ready, False
+        job.behind = last_line(console.history.tail(LONGEST))
         self.jobs.append(job)
         echo_end: int | None = None
         if was_ready:
             typed = await self.typist.line(line, self._enter, ask.timeout)
             if typed.wrong:
                 return await self._untyped(job, typed.wrong)
-            echo_end = typed.echo_end if typed.echo_end > job.start else None
+            if typed.echo_end > typed.echo_start:
+                job.start, echo_end = typed.echo_start, typed.echo_end
         else:
             await self.typist.as_it_is(line + self._enter)
         left = max(0.0, deadline - asyncio.get_running_loop().time())
+        if into.hides:  # what comes is nobody's, so there is little to wait for
+            left = min(left, _HIDDEN_SECONDS)
         ending = await self._wait(ask, job, echo_end, troubles, left)
+        if into.hides and ending is None:
+            ending = Ending("hidden")
         return self._answer(ask, job, ending, into, unseen, echo_end)
 
     async def _untyped(self, job: Job, wrong: str) -> Output:
@@ -260,13 +278,15 @@ class Talk:
     ) -> Ending | None:
         console, history, now = self.console, self.console.history, asyncio.get_running_loop().time
         typed = ask.command.encode()
-        searched = _Search(ask.wanted)
+        searched = Search(ask.wanted)
         found: list[Ending] = []
 
         def behind_echo() -> int | None:
             nonlocal echo_end
             if job.frame is not None:
-                return job.frame.begun(console.plain.signs)
+                begun = job.frame.begun(console.plain.signs)
+                self._veil(job, echo_end, begun, typed)
+                return begun
             if echo_end is None:
                 echo = echo_of(history.since(job.start, len(typed) * 2 + 4096), typed)
                 if echo.whole or echo.strange:
@@ -292,6 +312,12 @@ class Talk:
 
         return await console.race(judge, timeout) or (found[0] if found and not ask.wanted else None)
 
+    def _veil(self, job: Job, echo_end: int | None, begun: int | None, command: bytes) -> None:
+        """Where a frame's line stands, its command is shown."""
+        if begun is not None and echo_end is not None and not job.is_veiled:
+            job.is_veiled = True
+            self.console.history.veil(job.start, begun, command + b"\n")
+
     def _behind_frame(self, at: int, quiet: float) -> Ending | float | None:
         """The frame has ended: its prompt comes at once, if it comes."""
         if (standing := self.standing(at)) is not None:
@@ -304,6 +330,8 @@ class Talk:
 
     def _prompt(self, job: Job, start: int, quiet: float, ask: Ask) -> Ending | float | None:
         """Whether a prompt has ended it."""
+        if not self.prompts.known and (wait := self._learn(job, start, quiet)) is not None:
+            return wait
         if (standing := self.standing(start)) is None:
             return None
         silence = self._doubt(standing) if job.in_shell else standing.silence
@@ -321,10 +349,21 @@ class Talk:
             self._shell = None  # another program's, perhaps
         return Ending("prompt", at=self.console.history.end, which=standing.name)
 
+    def _learn(self, job: Job, start: int, quiet: float) -> float | None:
+        """Where no prompt is known, what stood there before a command, and stands there again after it, is one."""
+        history = self.console.history
+        line = last_line(history.tail(LONGEST))
+        is_again = line == job.behind and history.end - len(line) >= start and is_like_a_prompt(line)
+        if not is_again or quiet < _LEARN_SILENCE:
+            return _LEARN_SILENCE - quiet if is_again else None
+        self.prompts.learn(line)
+        return None
+
     def _is_news(self, start: int, end: int) -> bool:
         """Whether what no answer has shown is more than a prompt."""
-        raw = self.console.history.since(start, max(0, end - start)).strip()
-        return b"\n" in raw or len(raw) > LONGEST
+        raw = self.console.history.since(start, max(0, end - start)).rstrip(b"\r\n")
+        standing = self.prompts.standing(raw[-2 * LONGEST :], len(raw))
+        return bool(raw[: standing.start if standing else None].strip())
 
     def _notes(self, job: Job, ending: Ending | None, into: Into, unseen: int) -> list[str]:
         """What the reader should know besides."""
@@ -332,11 +371,18 @@ class Talk:
         if into.jobs and into.asking:
             notes.append(f"typed into {into.words}, which asked for it")
         elif into.jobs:
-            notes.append(f"typed while {into.words} had not ended: what came may be its output; qemu_read shows it")
+            notes.append(
+                f"typed while {into.words} had not ended: what came may be its output; qemu_read shows it, "
+                "and enter=false types to it at once"
+            )
         if job.frame and ending and ending.how == "prompt":
             notes.append("the prompt came, but not the command's end: an interrupt, a wrong syntax, or another shell")
         if not into.hides and self._is_news(unseen, job.start):
-            notes.append(f"earlier output that no answer has shown: qemu_read(position={unseen})")
+            of = f" (it came behind the prompt of {into.last!r}, and may be its)" if into.last else ""
+            notes.append(f"earlier output that no answer has shown{of}: qemu_read(position={unseen})")
+        panic = self.console.signs.panic() if ending is None else None
+        if panic:
+            notes.append(str(panic))
         return notes
 
     def _answer(
@@ -352,8 +398,6 @@ class Talk:
         signs = console.plain.signs
         begun = frame.begun(signs) if frame else None
         ended = frame.ended(signs) if frame else None
-        if ending and ending.how == "text":
-            job.wanted_text = True
         if ending and ending.how in {"login", "password"}:
             self.jobs.clear()  # what is typed next is the answer
         matched = ending is not None and ending.how in {"text", "prompt", "frame"}
@@ -372,10 +416,11 @@ class Talk:
             output = replace(output, cut_from=job.start if output.cut_from is not None else None)
         else:
             output = console.show(job.start, matched=matched)
+        self._status = ended[1] if ended and matched else None
         which = ending.which if ending and (len(ask.wanted) > 1 or ending.how == "prompt") else None
         return replace(
             output,
-            which=which,
+            which=which if output.matched else None,
             exit_status=ended[1] if ended else None,
             notes=tuple(notes),
             how=ending.how if ending else None,
@@ -385,11 +430,11 @@ class Talk:
         """Type bytes into whatever reads them, and wait for what they bring."""
         console = self.console
         start = console.history.end
-        self.ready = False
+        self.ready, self._status = False, None
         if {"\r", "\n"} & set(ask.command) and not self.jobs:
             self.jobs.append(Job(shortened(ask.command), start))
-        troubles = Troubles(console, self.reboots, patient=bool(ask.wanted))
-        searched = _Search(ask.wanted)
+        troubles = Troubles(console, self.reboots, patient=bool(ask.wanted), log=bool(self._shell))
+        searched = Search(ask.wanted)
         await self.typist.as_it_is(ask.command.encode())
         now = asyncio.get_running_loop().time
 
@@ -436,7 +481,16 @@ class Talk:
         stood: bool | float | None = await self.console.race(judge, timeout)
         if stood:
             self._shell = frame.ended(self.console.plain.signs) is not None
-        self.console.unread = max(self.console.unread, self.console.history.end)
+            self._veil_probe(job.start, typed.echo_end)
+        if not self._is_news(self.console.unread, job.start):
+            self.console.unread = self.console.history.end
+
+    def _veil_probe(self, start: int, echo_end: int) -> None:
+        """Nobody asked for it, so nobody is shown it, unless something else came meanwhile."""
+        history = self.console.history
+        *lines, _ = history.since(start).split(b"\n")
+        is_ours = all(not line.strip() or _OF_FRAMES.search(line) for line in lines)
+        history.veil(start, history.end if is_ours else echo_end)
 
     # ------------------------------------------------------------------ reading
 
@@ -444,8 +498,8 @@ class Talk:
         """What came since the last answer; waits for what is wanted, or for anything at all."""
         console = self.console
         start = console.unread
-        troubles = Troubles(console, self.reboots, patient=bool(wanted))
-        searched = _Search(wanted)
+        troubles = Troubles(console, self.reboots, patient=bool(wanted), log=bool(self._shell))
+        searched = Search(wanted)
         now = asyncio.get_running_loop().time
 
         def judge(quiet: float) -> Ending | float | None:
@@ -461,29 +515,6 @@ class Talk:
         notes = (ending.words,) if ending and ending.words else ()
         which = ending.which if matched and ending and len(wanted) > 1 else None
         return replace(output, which=which, notes=notes)
-
-
-class _Search:
-    """Looks for texts in what is new, and in older output only as far as a match could begin there."""
-
-    def __init__(self, wanted: Sequence[Wanted]) -> None:
-        self._wanted = wanted
-        self._at: dict[int, int] = {}
-
-    def look(self, console: Console, start: int) -> Ending | None:
-        """The first of them that came at or after `start`."""
-        history, best = console.history, None
-        for number, each in enumerate(self._wanted):
-            found = history.find(each, max(start, self._at.get(number, start)))
-            self._at[number] = max(start, history.end - each.reach)
-            if found is not None and (best is None or found < best[0]):
-                best = found, each.text
-        return Ending("text", at=best[0], which=best[1]) if best else None
-
-
-def shortened(command: str) -> str:
-    """A command for a message."""
-    return printable(command.encode())[:_SHOWN_COMMAND]
 
 
 def _first(*looks: Ending | float | None) -> Ending | float | None:

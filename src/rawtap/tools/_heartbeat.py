@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-
-import anyio
 
 from rawtap.tools._boundary import LabContext
 
@@ -26,22 +25,25 @@ class Heartbeat:
 
     @asynccontextmanager
     async def every(self, tail: Callable[[], str]) -> AsyncIterator[None]:
-        """While the block runs, tell what `tail` gives; errors of the block leave it as they are."""
-        failure: Exception | None = None
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._beat, tail)
-            try:
-                yield
-            except Exception as error:  # noqa: BLE001 - raised again outside of the group, which would wrap it
-                failure = error
-            group.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
+        """While the block runs, tell what `tail` gives. Nothing is started for a block that is over before that."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        beats: list[asyncio.Task[None]] = []
+        timer = loop.call_later(_SECONDS, lambda: beats.append(loop.create_task(self._beat(tail, began))))
+        try:
+            yield
+        finally:
+            timer.cancel()
+            for beat in beats:
+                beat.cancel()
+                await asyncio.wait({beat})
+        for beat in beats:
+            if not beat.cancelled():
+                beat.result()
 
-    async def _beat(self, tail: Callable[[], str]) -> None:
-        began = anyio.current_time()
+    async def _beat(self, tail: Callable[[], str], began: float) -> None:
         while True:
-            await anyio.sleep(_SECONDS)
-            waited = f"{anyio.current_time() - began:.0f} s"
+            waited = f"{asyncio.get_running_loop().time() - began:.0f} s"
             line = tail()
             await self.report(f"{waited}: {line}" if line else waited)
+            await asyncio.sleep(_SECONDS)
