@@ -158,14 +158,20 @@ def words_for(ending: Ending | None, talk: Talk, profile: Profile, timeout: floa
         return f"the login as {profile.login.user} was refused{line}: see `login` in the profile"
     if how in {"login", "password"}:
         return f'it asks for a login{line}: set login = {{ user = "...", password = "..." }}, or qemu_send them'
-    again = "; it reset itself, or on x86 its processor did at a triple fault" if talk.reboots.count else ""
+    fault = "" if how in {"fault", "loop"} else _cause(talk)
+    again = f"; it reset itself{fault}" if talk.reboots.count else ""
     if ending and ending.words:
         return f"{ending.words}{again}{_cure(how, line, said=talk.console.history.end > 0)}"
     return f"no prompt within {timeout:g} s{line}{again}; the guest runs on: qemu_read shows more"
 
 
+def _cause(talk: Talk) -> str:
+    fault = talk.reboots.triple_fault
+    return f", by a {fault}" if fault else ", or on x86 its processor did at a triple fault"
+
+
 def _cure(how: str | None, line: str, *, said: bool) -> str:
-    if how in {"panic", "loop"}:
+    if how in {"panic", "loop", "fault"}:
         return ": qemu_read and qemu_timeline show more"
     if not said:
         return ": does it write to its serial port (Linux: console=ttyS0)?"

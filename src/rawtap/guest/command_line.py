@@ -48,6 +48,9 @@ def arguments(spec: MachineSpec, inherited: Inherited) -> list[str]:
     out = [spec.qemu, "-nodefaults", "-no-user-config", "-S", "-display", "none"]
     out += devices.board(spec)
     out += [*(["-accel", "kvm"] if inherited.kvm and profile.icount is None else []), "-accel", "tcg"]
+    out += (
+        ["-d", "cpu_reset"] if profile.arch in {"x86_64", "i386"} else []
+    )  # which tells of triple faults (`reset_log`)
     out += ["-action", "reboot=shutdown"] if profile.on_reset == "stop" else []
     out += [*_software(spec), *devices.contents(profile)]
     out += ["-chardev", f"socket,id=console,fd={inherited.console}", *devices.console(profile, "console")]

@@ -11,10 +11,13 @@ from rawtap.guest.console import Console
 from rawtap.guest.prompts import LONGEST, asks_for_password, asks_to_log_in, last_line
 from rawtap.guest.resets import Reboots
 
-How = Literal["text", "prompt", "frame", "login", "password", "panic", "reset", "loop", "gone", "silence", "nothing"]
+How = Literal[
+    "text", "prompt", "frame", "login", "password", "panic", "reset", "loop", "fault", "gone", "silence", "nothing"
+]
 
 _PANIC_SILENCE = 0.5  # a kernel's last words are followed by a dump, and by nothing; by a prompt where they were a text
 _PANIC_AT_MOST = 0.9  # where nothing but a boot is awaited, a dump without an end is no sign of life
+_FAULT_SILENCE = 4.0  # after a triple fault: firmware that starts again says something sooner
 _RESET_GRACE = 0.9  # for a text that is expected after it
 _RESET_WORDS = "the guest reset itself: the next qemu_send waits for its prompt"
 _ASKED_SILENCE = 0.3
@@ -54,17 +57,23 @@ class Troubles:
         if happened and (loop := self._reboots.loop):
             return Ending("loop", words=loop)
         later = self._look_for_reset(now) if happened and not self._boot else None
-        panic = self._look_for_panic(quiet, now)
-        for each in (panic, later):
+        looks = (self._look_for_panic(quiet, now), self._look_for_fault(quiet), later)
+        for each in looks:
             if isinstance(each, Ending):
                 return each
-        waits = [each for each in (panic, later) if each is not None]
+        waits = [each for each in looks if each is not None]
         return min(waits) if waits else None  # type: ignore[type-var]
 
     def _look_for_reset(self, now: float) -> Ending | float:
         self._reset_quiet_from = self._reset_quiet_from or now
         left = _RESET_GRACE - (now - self._reset_quiet_from) if self._patient else 0.0
         return left if left > 0 else Ending("reset", words=_RESET_WORDS)
+
+    def _look_for_fault(self, quiet: float) -> Ending | float | None:
+        if not self._boot or (fault := self._reboots.triple_fault) is None:
+            return None
+        left = _FAULT_SILENCE - quiet
+        return left if left > 0 else Ending("fault", words=f"{fault}, and nothing came after it")
 
     def _look_for_panic(self, quiet: float, now: float) -> Ending | float | None:
         panic = self._console.signs.panic()

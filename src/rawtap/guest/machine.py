@@ -34,6 +34,7 @@ from rawtap.guest.line_keys import typed_bytes
 from rawtap.guest.monitor import ANSWER_SECONDS, EventLog, Monitor, MonitorLost, connected
 from rawtap.guest.patterns import Wanted
 from rawtap.guest.profile import MachineSpec
+from rawtap.guest.reset_log import ResetLog
 from rawtap.guest.spawning import access_of, layers_of, pair, require, start
 from rawtap.guest.storage import fdset_path
 from rawtap.guest.talk import Ask, Talk
@@ -90,6 +91,7 @@ class Machine:
         self.talk = Talk(console, spec.profile)
         self.events = EventLog(on_reset=self._reset)
         self.exit: Exit | None = None
+        self.ran = False  # whether the guest got to do anything
         self.started_at = time.monotonic()
         self.accelerator: Literal["kvm", "tcg"] | None = None  # None until it has told
         self.gdb = held.gdb
@@ -105,6 +107,7 @@ class Machine:
         self._stack.callback(self._display.close)
         self._ending = postmortem.BY_ITSELF
         self._stderr = bytearray()
+        self._resets = ResetLog()
         self._watcher = asyncio.create_task(self._watch())
 
     @classmethod
@@ -179,7 +182,9 @@ class Machine:
         signs = self.console.signs
         panic = signs.panic()
         faults = [str(each) for each in signs.faults()]
-        return postmortem.Clues(events, str(panic) if panic else None, faults, self.talk.reboots.loop)
+        return postmortem.Clues(
+            events, str(panic) if panic else None, faults, self.talk.reboots.loop, self.talk.reboots.triple_fault
+        )
 
     def _reset(self, at_ns: int, by_guest: bool) -> None:
         """QEMU told of a reset. What the guest had said by then is in the socket, and was said before it."""
@@ -201,6 +206,7 @@ class Machine:
     async def run(self) -> None:
         """Let the processors go."""
         await self.execute("cont")
+        self.ran = True
 
     async def wait_prompt(self, timeout: float, report: Report) -> tuple[bool, str | None]:
         """Wait for a prompt, past a countdown and a login; whether it came, and what came instead, in words.
@@ -442,12 +448,20 @@ class Machine:
         done, _ = await asyncio.wait({self._watcher}, timeout=timeout)
         return bool(done)
 
+    def _take_stderr(self, data: bytes) -> None:
+        self._stderr += data
+        del self._stderr[:-_STDERR_BYTES]
+        if self._resets.faults:
+            self.talk.reboots.fault = self._resets.faults[-1]
+            self._resets.faults.clear()
+            self.console.look()
+
     async def _watch(self) -> Exit:
         """Collect stderr's end and the exit code; runs for the process's whole life."""
         stream = await stream_of(self._process.stdout)
         while data := await stream.read(4096):
-            self._stderr += data
-            del self._stderr[:-_STDERR_BYTES]
+            self._take_stderr(self._resets.fed(data))
+        self._take_stderr(self._resets.rest())
         code = await self._process.ended()
         reason = await self._monitor.shutdown_reason() if self._monitor else None
         await self.console.wait(lambda: None, _QUIT_SECONDS)  # for its end: what QEMU wrote last may not be read yet

@@ -21,14 +21,15 @@ Event = tuple[int, str, str]  # nanoseconds since 1970, name, data as JSON
 class Clues:
     """What a guest left behind, or has shown so far.
 
-    `events` are its newest QMP events; `panic` and `faults` what its console tells (`signs`), in words, and `loop` what
-    its resets do (`resets`).
+    `events` are its newest QMP events; `panic` and `faults` what its console tells (`signs`), in words, and `loop` and
+    `fault` what its resets tell (`resets`).
     """
 
     events: Sequence[Event] = ()
     panic: str | None = None
     faults: Sequence[str] = ()
     loop: str | None = None
+    fault: str | None = None
 
 
 def trouble(clues: Clues) -> str | None:
@@ -43,6 +44,8 @@ def trouble(clues: Clues) -> str | None:
         found.append(f"watchdog {actions[-1]}")
     if clues.loop is not None:
         found.append(clues.loop)
+    elif clues.fault is not None:
+        found.append(clues.fault)
     return "; ".join(found) or None
 
 
@@ -76,7 +79,8 @@ def _from_qemu(cause: str, clues: Clues) -> str:
     if cause != "guest-reset":
         return cause
     bitten = any(name == "WATCHDOG" for _, name, _ in clues.events)
-    return f"{cause}: {'watchdog reset' if bitten else 'a reboot, or on x86 a triple fault'}, at which QEMU ends"
+    why = "watchdog reset" if bitten else clues.fault or "a reboot, or on x86 a triple fault"
+    return f"{cause}: {why}, at which QEMU ends"
 
 
 def _from_code(code: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -309,17 +309,36 @@ def overlay(config: Path, table: dict[str, Any], name: str | None) -> Profile:
 def laid(base: Profile, table: Mapping[str, Any], what: str) -> Profile:
     """A profile with a table's keys laid over it; `what` has them.
 
+    A drive of the profile's, by its path, keeps what the table does not say of it.
+
     Raises:
         ProfileInvalid: A key that is none, or a value that it cannot have.
     """
+    below = asdict(base)
     try:
-        return _adapter().validate_python(asdict(base) | dict(table))
+        return _adapter().validate_python(below | dict(table) | _drives_over(below["drives"], table))
     except ValidationError as error:
         raise ProfileInvalid(
             f"{what} is not a valid profile",
             evidence=explain_validation(error),
             cure=f"Known keys: profile, {', '.join(asdict(base))}",
         ) from error
+
+
+def _drives_over(below: Iterable[Mapping[str, Any]], table: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(drives := table.get("drives"), list | tuple):
+        return {}
+    known = {each["path"]: each for each in below}
+
+    def over(drive: object) -> object:
+        path = drive.get("path") if isinstance(drive, Mapping) else None
+        return (
+            {**known[path], **drive}
+            if isinstance(drive, Mapping) and isinstance(path, str) and path in known
+            else drive
+        )
+
+    return {"drives": [over(each) for each in drives]}
 
 
 _LIKE = {

@@ -19,10 +19,14 @@ _LOOP_NS = 120_000_000_000
 
 @dataclass
 class Reboots:
-    """Those of one guest, that it did itself: how many, and when the newest were, in nanoseconds."""
+    """Those of one guest, that it did itself: how many, and when the newest were, in nanoseconds.
+
+    `fault` is where its processor had its last triple fault, as far as QEMU tells, "" where it does not tell the place.
+    """
 
     count: int = 0
     times: list[int] = field(default_factory=list)
+    fault: str | None = None
     _last: int = 0
     _said: int = 0  # bytes on the console by then
     _silent: list[int] = field(default_factory=list)  # resets since it said something
@@ -47,17 +51,26 @@ class Reboots:
         """The guest has come to a prompt: what follows is no part of a loop."""
         self.times.clear()
         self._silent.clear()
+        self.fault = None
+
+    @property
+    def triple_fault(self) -> str | None:
+        """In words, if there was one since its last prompt."""
+        if self.fault is None:
+            return None
+        return f"triple fault at {self.fault}" if self.fault else "triple fault"
 
     @property
     def loop(self) -> str | None:
         """In words, if the newest came soon one after the other."""
-        return _told(self.times[-_LOOP:], _LOOP, "reboots") or _told(
-            self._silent[-_SILENT_LOOP:], _SILENT_LOOP, "resets", ", with nothing on the console in between"
+        cause = f"the last by a {self.triple_fault}" if self.triple_fault else "on x86 a triple fault is one"
+        return _told(self.times[-_LOOP:], _LOOP, "reboots", cause) or _told(
+            self._silent[-_SILENT_LOOP:], _SILENT_LOOP, "resets", cause, ", with nothing on the console in between"
         )
 
 
-def _told(newest: list[int], enough: int, what: str, more: str = "") -> str | None:
+def _told(newest: list[int], enough: int, what: str, cause: str, more: str = "") -> str | None:
     if len(newest) < enough or newest[-1] - newest[0] > _LOOP_NS:
         return None
     seconds = (newest[-1] - newest[0]) / 1e9
-    return f"reboot loop: the last {enough} {what} within {seconds:.2g} s{more} (on x86 a triple fault is one)"
+    return f"reboot loop: the last {enough} {what} within {seconds:.2g} s{more} ({cause})"

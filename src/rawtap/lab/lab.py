@@ -25,6 +25,7 @@ from rawtap.blocking import in_turn, on_disk, to_their_end
 from rawtap.capture.session import CaptureRequest
 from rawtap.errors import (
     GuestAlreadyRunning,
+    GuestExited,
     GuestFailed,
     GuestNotRunning,
     RawtapError,
@@ -160,9 +161,19 @@ class Lab:
         named = (request.options.kernel, *(drive.path for drive in request.options.extra_drives))
         where = " or ".join(map(str, filter(None, (request.project_root or Path.cwd(), *named))))
         spec = await on_disk(where, self._spec, request)
-        async with AsyncExitStack() as stack:
-            booted = await self._start(request, spec, stack, report)
-            return replace(booted, elapsed=anyio.current_time() - started)
+        try:
+            async with AsyncExitStack() as stack:
+                booted = await self._start(request, spec, stack, report)
+                return replace(booted, elapsed=anyio.current_time() - started)
+        except GuestExited:
+            for machine in self._booting[request.name].machines:
+                self._remember(machine)
+            raise
+
+    def _remember(self, machine: Machine) -> None:
+        """Let a guest that ended while it booted be asked for its end, as one that ended later."""
+        if machine.ran and not machine.running:
+            self.guests[machine.name] = Guest(machine, (), None, AsyncExitStack())
 
     def _spec(self, request: BootRequest) -> MachineSpec:
         """What to boot; asks the disks."""
