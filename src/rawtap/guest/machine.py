@@ -26,7 +26,7 @@ from rawtap.guest.accelerator import kvm_is_open
 from rawtap.guest.booting import Boot, Report, words_for
 from rawtap.guest.command_line import Inherited, arguments
 from rawtap.guest.console import Console, Output
-from rawtap.guest.devices import NETDEV, Nic
+from rawtap.guest.devices import Nic, netdev
 from rawtap.guest.display import Display
 from rawtap.guest.hardware import QEMU_PACKAGES
 from rawtap.guest.history import printable
@@ -118,10 +118,12 @@ class Machine:
         nic: Nic | None,
         scratch: Path,
         on_exit: Callable[[Exit], None] | None = None,
+        further: tuple[Nic, ...] = (),
     ) -> Machine:
         """Start QEMU, paused; `greet` waits until it is there. `on_exit` is called when it has ended, whatever for.
 
-        `scratch` is the folder for what lives as long as it does, like the layers of its drives.
+        `nic` is its first network card, `further` are the others. `scratch` is the folder for what lives as long as it
+        does, like the layers of its drives.
 
         Raises:
             QemuMissing: QEMU is not installed.
@@ -144,6 +146,7 @@ class Machine:
                 debugger.socket.fileno() if debugger else None,
                 layers,
                 kvm_is_open(spec.profile.arch),
+                further,
             )
             command = [qemu, *arguments(spec, inherited)[1:]]
             process = start(command, access_of(spec, qemu, kvm=inherited.kvm), inherited.descriptors)
@@ -344,14 +347,16 @@ class Machine:
         async with self._asking() as monitor:
             await monitor.run_job(command, arguments, timeout)
 
-    async def set_link(self, *, up: bool) -> None:
+    async def set_link(self, *, up: bool, card: int = 0) -> None:
         """Plug the guest's network card in or pull it: the guest sees its carrier come or go, and no frame passes.
+
+        `card` is its number.
 
         Raises:
             GuestExited: The guest is gone.
             GuestFailed: QEMU does not answer.
         """
-        await self.execute("set_link", {"name": NETDEV, "up": up})
+        await self.execute("set_link", {"name": netdev(card), "up": up})
 
     @contextlib.asynccontextmanager
     async def _asking(self) -> AsyncIterator[Monitor]:
