@@ -38,6 +38,7 @@ SPLIT = {"-machine", "-m", "-smp", "-cpu", "-bios"}
 WHOLE = {"-kernel", "-initrd", "-append"}
 FIXED = {
     ("-accel", "kvm"),
+    ("-d", "cpu_reset"),
     ("-accel", "tcg"),
     ("-chardev", "socket,id=gdb,fd=8,server=on,wait=off"),
     ("-gdb", "chardev:gdb"),
@@ -66,7 +67,7 @@ PLAIN = {
     "-net": r"nic,netdev=net0,macaddr=m",
     "-smp": r"\d+(,[a-z]+=\d+)*",
 }
-ALWAYS = FIXED - {each for each in FIXED if each[1] == "kvm" or "gdb" in each[1]}
+ALWAYS = FIXED - {each for each in FIXED if each[1] in {"kvm", "cpu_reset"} or "gdb" in each[1]}
 
 
 def rvos_tree(root: Path) -> Path:

@@ -168,7 +168,6 @@ def test_a_drive_is_carried_with_what_the_guest_finds_it_on(words: str, drive: d
         "-device virtio-rng-pci,vhostfd=3",
         "-object memory-backend-file,id=m,size=1G,mem-path=/dev/shm/x",
         "-serial stdio -serial tcp::4444,server",
-        "-device e1000,netdev=a -device e1000,netdev=b",
     ],
 )
 def test_what_is_not_carried_is_named_with_its_reason_and_reaches_nothing(words: str) -> None:

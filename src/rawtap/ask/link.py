@@ -24,8 +24,8 @@ class Cable:
     impairment: Impairment
 
 
-async def set_cable(lab: Lab, name: str, up: bool, impairment: Impairment) -> Cable:
-    """Plug a guest's cable in or pull it; impair it as said, and in no other way.
+async def set_cable(lab: Lab, name: str, up: bool, impairment: Impairment, interface: str | None = None) -> Cable:
+    """Plug a guest's cable in or pull it; impair it as said, and in no other way. `interface` is a card's name.
 
     If this fails, nothing has changed; but a QEMU that did not answer may still do it when it wakes up.
 
@@ -35,9 +35,13 @@ async def set_cable(lab: Lab, name: str, up: bool, impairment: Impairment) -> Ca
         GuestFailed: QEMU does not answer.
         ImpairmentUnavailable: This kernel has no such impairment, or the guest has no TAP.
     """
-    card = lab.guest(name).card
-    if card is None:
+    cards = lab.guest(name).cards
+    if not cards:
         raise RequestInvalid(f"the guest {name} has no network, so no cable", cure="Boot it with network=true")
+    card = next((each for each in cards if interface in {None, each.name}), None)
+    if card is None:
+        there = ", ".join(each.name for each in cards)
+        raise RequestInvalid(f"{interface} is no card of the guest {name}", cure=f"Its cards are {there}")
     plug = card.plug
     async with plug.lock:
         before = (plug.up, plug.impairment)

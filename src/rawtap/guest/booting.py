@@ -167,14 +167,14 @@ def words_for(ending: Ending | None, talk: Talk, profile: Profile, timeout: floa
         return f"the login as {profile.login.user} was refused{line}: see `login` in the profile"
     if how in {"login", "password"}:
         return f'it asks for a login{line}: set login = {{ user = "...", password = "..." }}, or qemu_send them'
-    again = f"; {talk.reboots.how} before" if talk.reboots.count and how != "loop" else ""
+    again = f"; {talk.reboots.how} before" if talk.reboots.count and how not in {"loop", "fault"} else ""
     if ending and ending.words:
         return f"{ending.words}{again}{_cure(how, line, said=talk.console.history.end > 0)}"
     return f"no prompt within {timeout:g} s{line}{again}; the guest runs on: qemu_read shows more"
 
 
 def _cure(how: str | None, line: str, *, said: bool) -> str:
-    if how in {"panic", "loop"}:
+    if how in {"panic", "loop", "fault"}:
         return ": qemu_read and qemu_timeline show more"
     if not said:
         return ": does it write to its serial port (Linux: console=ttyS0)?"

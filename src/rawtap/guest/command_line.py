@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rawtap.guest import devices, models, storage
-from rawtap.guest.devices import NETDEV, Nic
+from rawtap.guest.devices import Nic
 from rawtap.guest.profile import MachineSpec, Profile
 
 
@@ -22,6 +22,7 @@ class Inherited:
         console: Descriptor of the console's socket.
         monitor: Descriptor of the one for QMP.
         nic: The network card, None without a network.
+        further: The other ones.
         gdb: Descriptor of a listening socket for a debugger, None for none.
         layers: Descriptors of the files that drives are written to, by the drives' numbers.
         kvm: Whether to try KVM; QEMU emulates where that fails.
@@ -33,12 +34,17 @@ class Inherited:
     gdb: int | None = None
     layers: Mapping[int, int] = field(default_factory=dict)
     kvm: bool = False
+    further: tuple[Nic, ...] = ()
+
+    @property
+    def nics(self) -> tuple[Nic, ...]:
+        """All cards, the first one first."""
+        return (self.nic, *self.further) if self.nic else ()
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """All of them."""
-        nic = self.nic.fd if self.nic else None
-        single = (self.console, self.monitor, nic, self.gdb)
+        single = (self.console, self.monitor, *(nic.fd for nic in self.nics), self.gdb)
         return (*(each for each in single if each is not None), *self.layers.values())
 
 
@@ -55,7 +61,7 @@ def arguments(spec: MachineSpec, inherited: Inherited) -> list[str]:
     out += ["-chardev", f"socket,id=monitor,fd={inherited.monitor}", "-mon", "chardev=monitor,mode=control"]
     if inherited.gdb is not None:
         out += ["-chardev", f"socket,id=gdb,fd={inherited.gdb},server=on,wait=off", "-gdb", "chardev:gdb"]
-    nic = _network(profile, inherited.nic) if inherited.nic else []
+    nic = [word for number, each in enumerate(inherited.nics) for word in _network(profile, each, number)]
     drives = storage.arguments(spec, inherited.layers)
     # A PC's places are as QEMU itself gives them: the screen, the card, the rest. Kernels count on it.
     first = models.is_pc(profile.arch, profile.machine) and profile.nic != "usb-net"  # which needs its controller
@@ -65,8 +71,8 @@ def arguments(spec: MachineSpec, inherited: Inherited) -> list[str]:
     return [*out, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
 
 
-def _network(profile: Profile, nic: Nic) -> list[str]:
-    return ["-netdev", json.dumps({"id": NETDEV, **nic.backend}), *devices.card(profile, nic)]
+def _network(profile: Profile, nic: Nic, number: int) -> list[str]:
+    return ["-netdev", json.dumps({"id": devices.netdev(number), **nic.backend}), *devices.card(profile, nic, number)]
 
 
 def _software(spec: MachineSpec) -> list[str]:

@@ -12,7 +12,14 @@ from rawtap.guest import models
 from rawtap.guest.profile import MachineSpec, Profile
 from rawtap.guest.storage import device, virtio_suffix
 
-NETDEV = "net0"
+NETDEV = "net0"  # of the first card
+
+
+def netdev(number: int) -> str:
+    """What carries the frames of the card of that number, to QEMU."""
+    return f"net{number}"
+
+
 _SILENT = "rawtap-silence"
 
 
@@ -71,18 +78,20 @@ def console(profile: Profile, name: str) -> list[str]:
     return [*(["-serial", "null"] * before), "-serial", f"chardev:{name}"]
 
 
-def card(profile: Profile, nic: Nic) -> list[str]:
-    """The network card, on the netdev of `NETDEV`."""
+def card(whole: Profile, nic: Nic, number: int = 0) -> list[str]:
+    """The network card of that number, on its netdev."""
+    profile = whole.of_card(number)
     if profile.nic == "board":
-        return ["-net", f"nic,netdev={NETDEV},macaddr={nic.mac}"]
-    found: dict[str, models.Value] = {"driver": profile.nic, "netdev": NETDEV, "mac": nic.mac}
+        return ["-net", f"nic,netdev={netdev(number)},macaddr={nic.mac}"]
+    found: dict[str, models.Value] = {"driver": profile.nic, "netdev": netdev(number), "mac": nic.mac}
     if profile.nic == "virtio-net":
         found["driver"] = f"virtio-net-{virtio_suffix(profile)}"
+        found |= {"host_mtu": profile.mtu} if profile.mtu is not None else {}
     if _has_rom(profile) and "n" not in profile.boot:
         # An option ROM is of another package, and boots from the network, which nobody asked for.
         found["romfile"] = ""
     if profile.boot.startswith("n"):
-        found["bootindex"] = 0
+        found["bootindex"] = number
     return device(found, profile.nic_options)
 
 

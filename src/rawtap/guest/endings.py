@@ -12,12 +12,25 @@ from rawtap.guest.prompts import LONGEST, asks_for_password, asks_to_log_in, las
 from rawtap.guest.resets import Reboots
 
 How = Literal[
-    "text", "prompt", "frame", "login", "password", "panic", "reset", "loop", "gone", "silence", "nothing", "hidden"
+    "text",
+    "prompt",
+    "frame",
+    "login",
+    "password",
+    "panic",
+    "reset",
+    "loop",
+    "fault",
+    "gone",
+    "silence",
+    "nothing",
+    "hidden",
 ]
 
 _PANIC_SILENCE = 0.5  # a kernel's last words are followed by a dump, and by nothing; by a prompt where they were a text
 _DUMP = 0.9  # a dump without an end is no sign of life
 _LOG = 5.0  # ... but a shell's command may show a log
+_FAULT_SILENCE = 4.0  # after a triple fault: firmware that starts again says something sooner
 _RESET_GRACE = 0.9  # for a text that is expected after it
 _AFTER_RESET = "the next qemu_send waits for its prompt"
 _ASKED_SILENCE = 0.3
@@ -63,17 +76,23 @@ class Troubles:
         if happened and (loop := self._reboots.loop):
             return Ending("loop", words=loop)
         later = self._look_for_reset(now) if happened and not self._boot else None
-        panic = self._look_for_panic(quiet, now)
-        for each in (panic, later):
+        looks = (self._look_for_panic(quiet, now), self._look_for_fault(quiet), later)
+        for each in looks:
             if isinstance(each, Ending):
                 return each
-        waits = [each for each in (panic, later) if each is not None]
+        waits = [each for each in looks if each is not None]
         return min(waits) if waits else None  # type: ignore[type-var]
 
     def _look_for_reset(self, now: float) -> Ending | float:
         self._reset_quiet_from = self._reset_quiet_from or now
         left = _RESET_GRACE - (now - self._reset_quiet_from) if self._patient else 0.0
         return left if left > 0 else Ending("reset", words=f"{self._reboots.how}; {_AFTER_RESET}")
+
+    def _look_for_fault(self, quiet: float) -> Ending | float | None:
+        if not self._boot or (fault := self._reboots.fault) is None:
+            return None
+        left = _FAULT_SILENCE - quiet
+        return left if left > 0 else Ending("fault", words=f"{fault}, and nothing came after it")
 
     def _look_for_panic(self, quiet: float, now: float) -> Ending | float | None:
         panic = self._console.signs.panic()

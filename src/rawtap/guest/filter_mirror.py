@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from rawtap.errors import GuestError, ServerExhausted
-from rawtap.guest.devices import NETDEV
+from rawtap.guest.devices import netdev
 from rawtap.guest.machine import Machine
 
 # What may be on its way before QEMU waits; the kernel gives as much of it as it gives anybody (net.core.wmem_max).
@@ -34,7 +34,7 @@ _numbers = itertools.count(1)
 class Filter:
     """A network filter of one guest, and the socket that it reads or writes; ours is `near`."""
 
-    def __init__(self, machine: Machine, kind: str, socket_property: str, **properties: str) -> None:
+    def __init__(self, machine: Machine, card: int, kind: str, socket_property: str, **properties: str) -> None:
         """Make the sockets; `add` puts it in.
 
         Raises:
@@ -46,7 +46,7 @@ class Filter:
         self._options = {
             "qom-type": kind,
             "id": self._id,
-            "netdev": NETDEV,
+            "netdev": netdev(card),
             socket_property: self._chardev,
             **properties,
         }
@@ -95,27 +95,27 @@ class Filter:
                 await self._machine.execute(command, which)
 
 
-def mirror(machine: Machine) -> Filter:
-    """A filter that copies every frame, both ways."""
-    return Filter(machine, "filter-mirror", "outdev", queue="all")
+def mirror(machine: Machine, card: int = 0) -> Filter:
+    """A filter that copies every frame of the card of that number, both ways."""
+    return Filter(machine, card, "filter-mirror", "outdev", queue="all")
 
 
 @asynccontextmanager
-async def way_in(machine: Machine) -> AsyncIterator[Filter]:
+async def way_in(machine: Machine, card: int = 0) -> AsyncIterator[Filter]:
     """A filter at the row's head whose frames go to the guest.
 
     Raises:
         GuestError: The guest is gone, or QEMU refused.
         ServerExhausted: There are too many descriptors.
     """
-    async with _added(Filter(machine, "filter-redirector", "indev", queue="tx", position="head")) as redirector:
+    async with _added(Filter(machine, card, "filter-redirector", "indev", queue="tx", position="head")) as redirector:
         yield redirector
 
 
 @asynccontextmanager
-async def echo(machine: Machine) -> AsyncIterator[Filter]:
+async def echo(machine: Machine, card: int = 0) -> AsyncIterator[Filter]:
     """A mirror of what goes to the guest. Raises as `way_in`."""
-    async with _added(Filter(machine, "filter-mirror", "outdev", queue="tx")) as added:
+    async with _added(Filter(machine, card, "filter-mirror", "outdev", queue="tx")) as added:
         yield added
 
 

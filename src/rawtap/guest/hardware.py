@@ -56,6 +56,8 @@ Client = Literal["bios", "uefi-i386", "uefi-x86_64", "uefi-arm", "uefi-aarch64",
 _BootFile = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./:+-]{0,127}$")]  # its field holds 128 bytes
 
 _MAC = r"^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$"  # of one station: RFC 9542 2.1
+Mac = Annotated[str, StringConstraints(pattern=_MAC)]
+Mtu = Annotated[int, Field(strict=True, ge=576, le=65521)]  # RFC 791, 3.1; and what a TAP takes
 Machine = Annotated[str, StringConstraints(max_length=256), AfterValidator(models.machine)]
 Processor = Annotated[str, StringConstraints(max_length=512), AfterValidator(models.processor)]
 Properties = Annotated[dict[str, models.Value], AfterValidator(models.properties)]
@@ -126,6 +128,22 @@ class Share:
 
 
 @validated_dataclass(frozen=True, config=CLOSED)
+class FurtherCard:
+    """A network card besides the first one, on a bridge of its own, or on the first one's where it names none."""
+
+    nic: models.Nic = "virtio-net"
+    nic_options: Properties = field(default_factory=dict)
+    mac: Mac | None = None
+    mtu: Mtu | None = None
+    bridge: Annotated[str, StringConstraints(min_length=1, max_length=15)] | None = None
+    address: Annotated[str, StringConstraints(min_length=1, max_length=18)] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.bridge is None) != (self.address is None):
+            raise ValueError("bridge and address go together: the host's address is another on each bridge")
+
+
+@validated_dataclass(frozen=True, config=CLOSED)
 class Hardware:
     """What a profile says of the machine's parts.
 
@@ -134,7 +152,9 @@ class Hardware:
         uefi: Whether UEFI starts it: Debian's build for its architecture, with variables of the guest's own.
         nic: The network card's model; "board" for what the machine has on board.
         nic_options: Properties of the card.
-        mac: The card's address; one made of bridge and guest's name where None.
+        mac: The card's address; one made of project, bridge and guest's name where None.
+        mtu: Bytes of a packet on its wire, at most; 1500 where None. A virtio card tells it to its driver.
+        cards: Further cards.
         globals: Defaults of properties, by "model.property" (QEMU's -global).
         devices: Further devices: the model as `driver`, and its properties.
         console: Which port is the console that is spoken to; serial ports before it go nowhere.
@@ -151,7 +171,9 @@ class Hardware:
     uefi: Flag = False
     nic: models.Nic = "virtio-net"
     nic_options: Properties = field(default_factory=dict)
-    mac: Annotated[str, StringConstraints(pattern=_MAC)] | None = None
+    mac: Mac | None = None
+    mtu: Mtu | None = None
+    cards: Annotated[tuple[FurtherCard, ...], Field(max_length=7)] = ()
     globals: Globals = field(default_factory=dict)
     devices: tuple[Device, ...] = ()
     console: ConsoleAt = "serial0"

@@ -102,30 +102,31 @@ class Parts:
 
     def card(self, model: str | None, mac: str | None, named: dict[str, str]) -> None:
         """Note a network card."""
-        if "nic" in self.table:
-            self.leave(f"a second network card, {model or 'the default'}", "a guest has one")
-            return
         found = _ALIASES.get(model or "", model) or self.default_card()
         if found not in models.NICS and self.default_card() == "board":
             found = "board"
         if found not in models.NICS:
             self.leave(f"network card {found}", f"rawtap has no such card{models.nearest(found, models.NICS)}")
             return
-        self.table["nic"] = found
+        into = self.table
+        if "nic" in self.table:
+            into = {}
+            self.table.setdefault("cards", []).append(into)
+        into["nic"] = found
         if mac:
-            self.table["mac"] = mac
+            into["mac"] = mac
         named = {key: said for key, said in named.items() if key not in {"romfile", "vectors", "mq", "speed"}}
         for key, said in named.items():
             self.checked(
                 f"{found},{key}={said}", models.properties, {key: self.value(said)},
-                self.table.setdefault("nic_options", {}),
+                into.setdefault("nic_options", {}),
             )  # fmt: skip
         if model and model.startswith("virtio-net-"):
             self.virtio(model)
             kind = {"pci-non-transitional": {"disable-legacy": True}, "pci-transitional": {"disable-legacy": False}}
             options = kind.get(model.removeprefix("virtio-net-"), {})
             if options:
-                self.table.setdefault("nic_options", {}).update(options)
+                into.setdefault("nic_options", {}).update(options)
 
     def virtio(self, model: str) -> None:
         """Take a virtio model's ending for where virtio devices go; the first one says it."""

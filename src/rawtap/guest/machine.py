@@ -26,7 +26,7 @@ from rawtap.guest.accelerator import kvm_is_open
 from rawtap.guest.booting import Boot, Report, words_for
 from rawtap.guest.command_line import Inherited, arguments
 from rawtap.guest.console import Console, Output
-from rawtap.guest.devices import NETDEV, Nic
+from rawtap.guest.devices import Nic, netdev
 from rawtap.guest.display import Display
 from rawtap.guest.hardware import QEMU_PACKAGES
 from rawtap.guest.history import printable
@@ -93,6 +93,7 @@ class Machine:
         self.talk = Talk(console, spec.profile)
         self.events = EventLog(on_reset=self._reset)
         self.exit: Exit | None = None
+        self.ran = False  # whether the guest got to do anything
         self.started_at = time.monotonic()
         self.accelerator: Literal["kvm", "tcg"] | None = None  # None until it has told
         self.gdb = held.gdb
@@ -118,10 +119,12 @@ class Machine:
         nic: Nic | None,
         scratch: Path,
         on_exit: Callable[[Exit], None] | None = None,
+        further: tuple[Nic, ...] = (),
     ) -> Machine:
         """Start QEMU, paused; `greet` waits until it is there. `on_exit` is called when it has ended, whatever for.
 
-        `scratch` is the folder for what lives as long as it does, like the layers of its drives.
+        `nic` is its first network card, `further` are the others. `scratch` is the folder for what lives as long as it
+        does, like the layers of its drives.
 
         Raises:
             QemuMissing: QEMU is not installed.
@@ -144,6 +147,7 @@ class Machine:
                 debugger.socket.fileno() if debugger else None,
                 layers,
                 kvm_is_open(spec.profile.arch),
+                further,
             )
             command = [qemu, *arguments(spec, inherited)[1:]]
             process = start(command, access_of(spec, qemu, kvm=inherited.kvm), inherited.descriptors)
@@ -185,9 +189,9 @@ class Machine:
         signs = self.console.signs
         panic = signs.panic()
         faults = [str(each) for each in signs.faults()]
-        fault = self._fault()
-        reset = self.talk.reboots.of(fault) if fault else None
-        return postmortem.Clues(events, str(panic) if panic else None, faults, self.talk.reboots.loop, reset)
+        fault, reboots = self._fault(), self.talk.reboots
+        reset = reboots.of(fault) if fault else None
+        return postmortem.Clues(events, str(panic) if panic else None, faults, reboots.loop, reboots.fault, reset)
 
     def _reset(self, at_ns: int, by_guest: bool) -> None:
         """QEMU told of a reset. What the guest had said by then is in the socket, and was said before it."""
@@ -216,6 +220,7 @@ class Machine:
     async def run(self) -> None:
         """Let the processors go."""
         await self.execute("cont")
+        self.ran = True
 
     async def wait_prompt(self, timeout: float, report: Report) -> tuple[bool, str | None]:
         """Wait for a prompt, past a countdown and a login; whether it came, and what came instead, in words.
@@ -353,14 +358,16 @@ class Machine:
         async with self._asking() as monitor:
             await monitor.run_job(command, arguments, timeout)
 
-    async def set_link(self, *, up: bool) -> None:
+    async def set_link(self, *, up: bool, card: int = 0) -> None:
         """Plug the guest's network card in or pull it: the guest sees its carrier come or go, and no frame passes.
+
+        `card` is its number.
 
         Raises:
             GuestExited: The guest is gone.
             GuestFailed: QEMU does not answer.
         """
-        await self.execute("set_link", {"name": NETDEV, "up": up})
+        await self.execute("set_link", {"name": netdev(card), "up": up})
 
     @contextlib.asynccontextmanager
     async def _asking(self) -> AsyncIterator[Monitor]:

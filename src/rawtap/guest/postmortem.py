@@ -21,14 +21,16 @@ Event = tuple[int, str, str]  # nanoseconds since 1970, name, data as JSON
 class Clues:
     """What a guest left behind, or has shown so far.
 
-    `events` are its newest QMP events; `panic` and `faults` what its console tells (`signs`), in words, and `loop` what
-    its resets do (`resets`), `reset` the newest one, where QEMU tells of the processor's own.
+    `events` are its newest QMP events; `panic` and `faults` what its console tells (`signs`), in words. `loop` and
+    `fault` are what its resets tell (`resets`), and `reset` what one is at which it ends, where QEMU tells of the
+    processor's own.
     """
 
     events: Sequence[Event] = ()
     panic: str | None = None
     faults: Sequence[str] = ()
     loop: str | None = None
+    fault: str | None = None
     reset: str | None = None
 
 
@@ -44,6 +46,8 @@ def trouble(clues: Clues) -> str | None:
         found.append(f"watchdog {actions[-1]}")
     if clues.loop is not None:
         found.append(clues.loop)
+    elif clues.fault is not None:
+        found.append(clues.fault)
     return "; ".join(found) or None
 
 

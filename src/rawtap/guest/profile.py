@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -116,6 +116,16 @@ class Profile(Hardware):
         """Whether a PCI device can be given to it."""
         return self.virtio_bus == "pci" or models.has_pci(self.arch, self.machine.partition(",")[0])
 
+    def of_card(self, number: int) -> Profile:
+        """The same with the card of that number, from 0, as its only one."""
+        if number == 0:
+            return replace(self, cards=()) if self.cards else self
+        card = self.cards[number - 1]
+        one = replace(self, cards=(), nic=card.nic, nic_options=card.nic_options, mac=card.mac, mtu=card.mtu)
+        if card.bridge is None or card.address is None:
+            return one
+        return replace(one, bridge=card.bridge, address=card.address, hosts=())
+
     @property
     def all_prompts(self) -> dict[str, str | Pattern]:
         """By their names; the shell's own first."""
@@ -209,7 +219,8 @@ class BootOptions:
 class MachineSpec:
     """A profile with every path resolved and every call option applied: ready to run.
 
-    `reach` are folders that QEMU may read and write besides: what the operator opened with the monitor.
+    `project` tells it from those of other trees. `reach` are folders that QEMU may read and write besides: what the
+    operator opened with the monitor.
     """
 
     profile: Profile
@@ -220,6 +231,7 @@ class MachineSpec:
     gdb: bool = False
     initrd: Path | None = None
     reach: tuple[Path, ...] = ()
+    project: str = ""
 
     @property
     def overlay(self) -> bool:
@@ -309,17 +321,36 @@ def overlay(config: Path, table: dict[str, Any], name: str | None) -> Profile:
 def laid(base: Profile, table: Mapping[str, Any], what: str) -> Profile:
     """A profile with a table's keys laid over it; `what` has them.
 
+    A drive of the profile's, by its path, keeps what the table does not say of it.
+
     Raises:
         ProfileInvalid: A key that is none, or a value that it cannot have.
     """
+    below = asdict(base)
     try:
-        return _adapter().validate_python(asdict(base) | dict(table))
+        return _adapter().validate_python(below | dict(table) | _drives_over(below["drives"], table))
     except ValidationError as error:
         raise ProfileInvalid(
             f"{what} is not a valid profile",
             evidence=explain_validation(error),
             cure=f"Known keys: profile, {', '.join(asdict(base))}",
         ) from error
+
+
+def _drives_over(below: Iterable[Mapping[str, Any]], table: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(drives := table.get("drives"), list | tuple):
+        return {}
+    known = {each["path"]: each for each in below}
+
+    def over(drive: object) -> object:
+        path = drive.get("path") if isinstance(drive, Mapping) else None
+        return (
+            {**known[path], **drive}
+            if isinstance(drive, Mapping) and isinstance(path, str) and path in known
+            else drive
+        )
+
+    return {"drives": [over(each) for each in drives]}
 
 
 _LIKE = {

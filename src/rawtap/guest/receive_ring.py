@@ -22,15 +22,15 @@ class ReceiveRing(NamedTuple):
     free: int
 
 
-async def receive_ring(machine: Machine) -> ReceiveRing:
-    """Read it.
+async def receive_ring(machine: Machine, mac: str) -> ReceiveRing:
+    """Read that of the card that was given this address.
 
     Raises:
         GuestExited: The guest is gone.
         GuestFailed: This QEMU cannot tell, its driver has not set the card up, or QEMU does not answer.
     """
     devices = await machine.execute("x-query-virtio", timeout=_SECONDS)
-    path = next((each["path"] for each in devices if each["name"] == "virtio-net"), None)
+    path = await _of(machine, [each["path"] for each in devices if each["name"] == "virtio-net"], mac)
     if path is None:
         raise GuestFailed(
             "the guest has no virtio network card",
@@ -41,3 +41,14 @@ async def receive_ring(machine: Machine) -> ReceiveRing:
     element = await machine.execute("x-query-virtio-queue-element", arguments, _SECONDS)
     given, filled = int(element["avail"]["idx"]), int(element["used"]["idx"])
     return ReceiveRing(given, (given - filled) % _NUMBERS)
+
+
+async def _of(machine: Machine, paths: list[str], mac: str) -> str | None:
+    """The one of these devices that is meant; of a guest with a single card it is not asked for its address."""
+    if not machine.spec.profile.cards:
+        return paths[0] if paths else None
+    for path in paths:
+        asked = {"path": path, "property": "mac"}
+        if str(await machine.execute("qom-get", asked, _SECONDS)).lower() == mac.lower():
+            return path
+    return None

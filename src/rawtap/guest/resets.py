@@ -29,11 +29,13 @@ class Fault:
 class Reboots:
     """Those of one guest, that it did itself: how many, and when the newest were, in nanoseconds.
 
-    `how` is what the newest was, in words, as far as QEMU lets it be known.
+    `how` is what the newest was, in words, as far as QEMU lets it be known. `fault` is the same where it was a triple
+    fault, and no prompt came since.
     """
 
     count: int = 0
     how: str = "the guest reset itself"
+    fault: str | None = None
     times: list[int] = field(default_factory=list)
     _faults: int | None = None  # by the newest one
     _last: int = 0
@@ -62,6 +64,7 @@ class Reboots:
             return False
         if fault is not None:
             self.how = self.of(fault).replace("a reboot", "the guest reset itself")
+            self.fault = self.how if fault.count > (self._faults or 0) else None
             self._faults = fault.count
         self.count += 1
         self.times = [*self.times[-_LOOP:], at_ns]
@@ -71,6 +74,7 @@ class Reboots:
         """The guest has come to a prompt: what follows is no part of a loop."""
         self.times.clear()
         self._silent.clear()
+        self.fault = None
 
     @property
     def loop(self) -> str | None:
@@ -84,7 +88,7 @@ class Reboots:
     def _why(self) -> str:
         if self._faults is None:
             return "on x86 a triple fault is one"
-        return self.how if "triple fault" in self.how else "the guest asked for them"
+        return self.fault or "the guest asked for them"
 
 
 def _told(newest: list[int], enough: int, what: str, more: str = "") -> str | None:

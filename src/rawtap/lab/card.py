@@ -113,12 +113,12 @@ class Counters:
         return f"the guest's driver gave its card {self.free} buffers and did not notify it, or the guest is paused"
 
 
-async def ring_counters(machine: Machine | None) -> Counters:
+async def ring_counters(machine: Machine | None, mac: str) -> Counters:
     """What a guest's own receive ring tells; there is none before the card is connected."""
     try:
         if machine is None:
             return Counters(unknown=dict.fromkeys(("given", "free"), "the guest is being started"))
-        ring = await receive_ring(machine)
+        ring = await receive_ring(machine, mac)
     except GuestError as error:
         reason = error.evidence or str(error)
         return Counters(unknown={"given": reason, "free": reason})

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import anyio
@@ -33,7 +33,7 @@ from rawtap.host.landlock import Access
 from rawtap.host.privileges import Capability
 from rawtap.network import addressing, ipv6
 from rawtap.network.dnsmasq_config import Lease, ServicesSpec, StaticHost, arguments, is_ready, leases, log_line
-from rawtap.network.network import Bridge, guest_mac
+from rawtap.network.network import Bridge, Station
 
 PACKAGE = "dnsmasq-base"
 
@@ -51,14 +51,14 @@ def find_dnsmasq() -> str | None:
     return programs.find("dnsmasq")
 
 
-def wanted(profile: Profile, bridge: Bridge, lab: int) -> ServicesSpec:
+def wanted(profile: Profile, bridge: Bridge, station: Station) -> ServicesSpec:
     """The services that a guest's profile wants on its bridge.
 
-    A static host without a MAC address is the guest of that name, of the Lab of that number; its card's is known before
-    it is made.
+    A static host without a MAC address is the guest of that name, of the project and the Lab of `station`; its card's
+    is known before it is made.
     """
     hosts = tuple(
-        StaticHost(host.name, host.mac or guest_mac(bridge.name, host.name, lab), host.address)
+        StaticHost(host.name, host.mac or replace(station, guest=host.name).mac(bridge.name), host.address)
         for host in profile.hosts
     )
     return ServicesSpec(

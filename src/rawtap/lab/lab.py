@@ -25,6 +25,7 @@ from rawtap.blocking import in_turn, on_disk, to_their_end
 from rawtap.capture.session import CaptureRequest
 from rawtap.errors import (
     GuestAlreadyRunning,
+    GuestExited,
     GuestFailed,
     GuestNotRunning,
     RawtapError,
@@ -47,6 +48,7 @@ from rawtap.lab.tap_card import tap_card
 from rawtap.lab.usernet import user_card
 from rawtap.limits import require_room
 from rawtap.network import links
+from rawtap.network.network import Station
 from rawtap.packets.index import Indexes
 from rawtap.packets.verdicts import Verdicts
 from rawtap.settings import Settings
@@ -160,16 +162,27 @@ class Lab:
         named = (request.options.kernel, *(drive.path for drive in request.options.extra_drives))
         where = " or ".join(map(str, filter(None, (request.project_root or Path.cwd(), *named))))
         spec = await on_disk(where, self._spec, request)
-        async with AsyncExitStack() as stack:
-            booted = await self._start(request, spec, stack, report)
-            return replace(booted, elapsed=anyio.current_time() - started)
+        try:
+            async with AsyncExitStack() as stack:
+                booted = await self._start(request, spec, stack, report)
+                return replace(booted, elapsed=anyio.current_time() - started)
+        except GuestExited:
+            for machine in self._booting[request.name].machines:
+                self._remember(machine)
+            raise
+
+    def _remember(self, machine: Machine) -> None:
+        """Let a guest that ended while it booted be asked for its end, as one that ended later."""
+        if machine.ran and not machine.running:
+            self.guests[machine.name] = Guest(machine, (), None, AsyncExitStack())
 
     def _spec(self, request: BootRequest) -> MachineSpec:
         """What to boot; asks the disks."""
         root, profile = choosing.chosen(request.project_root, request.profile, request.line, request.overrides)
         allowed = allowed_for(root, self.settings.image_dirs)
         reach = allowed.folders if self.settings.open_monitor else ()
-        return replace(resolving.resolve(root, profile, request.options, allowed), reach=reach)
+        spec = resolving.resolve(root, profile, request.options, allowed)
+        return replace(spec, reach=reach, project=f"{root.resolve()} {profile.name}")
 
     def _require_free(self, name: str) -> None:
         if not _GUEST_NAME.fullmatch(name):
@@ -189,20 +202,22 @@ class Lab:
 
     async def _start(self, request: BootRequest, spec: MachineSpec, stack: AsyncExitStack, report: Report) -> Booted:
         """Build one guest on `stack`, which keeps what it holds if this fails."""
-        cards = await self._cards(request, spec.profile, stack, report)
+        cards = await self._cards(request, spec, stack, report)
         captures: list[Capture] = []  # stopped after the machine has ended
         stack.push_async_callback(self.captures.stop_those, captures.__contains__)
         await report("starting QEMU")
-        nic = cards[0].nic() if cards else None
+        nics = [card.nic() for card in cards]
         on_exit = partial(self.chronicle.guest_ended, request.name)
-        machine = await Machine.spawn(request.name, spec, nic, self.settings.scratch_dir, on_exit)
+        machine = await Machine.spawn(
+            request.name, spec, nics[0] if nics else None, self.settings.scratch_dir, on_exit, tuple(nics[1:])
+        )
         stack.push_async_callback(machine.end)
         self._booting[request.name].machines.append(machine)
         self.chronicle.guest_started(machine)
         # All that follows, up to the greeting, is done while QEMU comes up.
         warnings = await self._connect(cards, machine, request.services)
         if request.capture and not cards[0].through_qemu:
-            captures.append(await self._first_capture(request, cards[0]))
+            captures.append(await self._first_capture(request, cards))
         try:
             await machine.greet()
         except BaseException:  # nothing ran that could be in it
@@ -211,7 +226,7 @@ class Lab:
                     await self.captures.discard(capture)
             raise
         if request.capture and cards[0].through_qemu:
-            captures.append(await self._first_capture(request, cards[0]))
+            captures.append(await self._first_capture(request, cards))
         await report("booting")
         await machine.run()
         seen, instead = False, None
@@ -233,19 +248,23 @@ class Lab:
         return seen, instead
 
     async def _cards(
-        self, request: BootRequest, profile: Profile, stack: AsyncExitStack, report: Report
+        self, request: BootRequest, spec: MachineSpec, stack: AsyncExitStack, report: Report
     ) -> tuple[Card, ...]:
         """Make what QEMU must be given of a network at its start, where one is asked for."""
         if not request.network:
             return ()
         await report("making the network")
-        return (await stack.enter_async_context(self._card(request, profile)),)
+        cards = list[Card]()
+        for number in range(1 + len(spec.profile.cards)):
+            station = Station(request.name, spec.project, self.bridges.number, number)
+            cards.append(await stack.enter_async_context(self._card(request, spec.profile.of_card(number), station)))
+        return tuple(cards)
 
-    def _card(self, request: BootRequest, profile: Profile) -> AbstractAsyncContextManager[Card]:
+    def _card(self, request: BootRequest, profile: Profile, station: Station) -> AbstractAsyncContextManager[Card]:
         """A card of the kind that is asked for."""
         if request.network == "user":
-            return user_card(request.name, profile, self.captures)
-        return tap_card(request.name, profile, self.bridges, self.interfaces)
+            return user_card(station, profile, self.captures)
+        return tap_card(station, profile, self.bridges, self.interfaces)
 
     async def _connect(self, cards: Sequence[Card], machine: Machine, services: bool | None) -> tuple[str, ...]:
         """Make the rest of the network; return what is not there of what was asked for."""
@@ -259,9 +278,11 @@ class Lab:
                 warnings += await card.serve()
         return tuple(warnings)
 
-    async def _first_capture(self, request: BootRequest, card: Card) -> Capture:
-        wanted = await to_thread(partial(CaptureRequest, card.name, filter=request.capture_filter))
-        return await self._capture(wanted, [card])
+    async def _first_capture(self, request: BootRequest, cards: Sequence[Card]) -> Capture:
+        wanted = partial(CaptureRequest, cards[0].name, filter=request.capture_filter)
+        if len(cards) > 1 and not cards[0].through_qemu:
+            return await self._capture_cards(await to_thread(partial(wanted, format="pcapng")), cards)
+        return await self._capture(await to_thread(wanted), cards[:1])
 
     def guest(self, name: str) -> Guest:
         """The guest of that name, running or ended.
@@ -378,6 +399,21 @@ class Lab:
         """
         self.require_open()
         return await self._capture(request, self.cards_on(request.interface))
+
+    async def _capture_cards(self, request: CaptureRequest, cards: Sequence[Card]) -> Capture:
+        """Start a capture of several cards of one guest, each on a TAP, into one file. Raises as `start_capture`."""
+        more = tuple((card.name, card.about) for card in cards[1:])
+        return await cards[0].capture(replace(request, guest=cards[0].about, more=more))
+
+    async def start_capture_of_cards(self, request: CaptureRequest, name: str) -> Capture:
+        """Start a capture of all cards of a guest. Raises as `start_capture`; `request` names the first of them."""
+        self.require_open()
+        return await self._capture_cards(request, self.guest(name).cards)
+
+    def has_several_taps(self, name: str) -> bool:
+        """Whether that guest has several cards that can be captured into one file."""
+        cards = self.guest(name).cards
+        return len(cards) > 1 and not cards[0].through_qemu
 
     async def start_capture_of_all(self, request: CaptureRequest) -> Capture:
         """Start a capture of a bridge and of the TAPs of all guests on it, into one file. Raises as `start_capture`.

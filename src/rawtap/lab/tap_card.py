@@ -26,15 +26,17 @@ from rawtap.lab.interfaces import Interfaces
 from rawtap.network import addressing, impair, links, network, taps, transmit
 from rawtap.network.impair import Impairment, Plug
 from rawtap.network.links import Link
-from rawtap.network.network import Bridge, BridgeSpec, Tap
+from rawtap.network.network import Bridge, BridgeSpec, Station, Tap
 
 _LONG_FOR_QEMU = 0.05  # seconds; it takes a frame within a millisecond
 _OF_THE_TAP = ("sent", "taken", "waiting", "dropped")
 
 
 @asynccontextmanager
-async def tap_card(guest: str, profile: Profile, bridges: Bridges, interfaces: Interfaces) -> AsyncIterator[TapCard]:
-    """Make the TAP of a guest, for its profile's bridge; leave the bridge after the block.
+async def tap_card(
+    station: Station, profile: Profile, bridges: Bridges, interfaces: Interfaces
+) -> AsyncIterator[TapCard]:
+    """Make the TAP of a guest's card, for its profile's bridge; leave the bridge after the block.
 
     Raises:
         NetworkError: The TAP cannot be made, or its profile's bridge cannot be.
@@ -42,16 +44,24 @@ async def tap_card(guest: str, profile: Profile, bridges: Bridges, interfaces: I
     name = addressing.checked_name(profile.bridge)
     spec = BridgeSpec(name, addressing.checked_address(profile.address), interfaces.trusted(name))
     await interfaces.watching()  # for the sake of the timeline: a capture may come later
-    async with AsyncExitStack() as share, in_thread(network.tap(name, guest, bridges.number)) as made:
-        tap = replace(made, mac=profile.mac or made.mac)
-        yield TapCard(guest, profile, spec, tap, bridges, interfaces, share)
+    making = network.tap(
+        name,
+        station.guest,
+        station.lab,
+        project=station.project,
+        card=station.card,
+        mac=profile.mac,
+        mtu=profile.mtu,
+    )
+    async with AsyncExitStack() as share, in_thread(making) as tap:
+        yield TapCard(station, profile, spec, tap, bridges, interfaces, share)
 
 
 @dataclass(eq=False)
 class TapCard:
     """See `Card`. Closing `share` leaves the bridge; what `connect` sets is None before."""
 
-    guest: str
+    station: Station
     profile: Profile
     spec: BridgeSpec
     own: Tap
@@ -63,6 +73,11 @@ class TapCard:
     _machine: Machine | None = None
     _joined: Bridge | None = None
     _own_queue: bool = True  # the TAP's first one, which has counted every frame
+
+    @property
+    def guest(self) -> str:
+        """The guest's name."""
+        return self.station.guest
 
     @property
     def name(self) -> str:
@@ -130,7 +145,7 @@ class TapCard:
         """Start the services on the bridge."""
         if self._joined is None:
             raise RuntimeError("a card without its bridge")
-        return await self.bridges.serve(self._joined, dnsmasq.wanted(self.profile, self._joined, self.bridges.number))
+        return await self.bridges.serve(self._joined, dnsmasq.wanted(self.profile, self._joined, self.station))
 
     async def capture(self, request: CaptureRequest) -> Capture:
         """Start a capture of its TAP, by libpcap."""
@@ -158,7 +173,9 @@ class TapCard:
             await to_thread(impair.apply, tap, impairment)
             try:
                 await to_thread(partial(taps.set_carrier, tap, on=up))
-                await self.machine.set_link(up=up)  # last: what is before it can be undone without asking QEMU
+                await self.machine.set_link(
+                    up=up, card=self.station.card
+                )  # last: what is before it can be undone without asking QEMU
             except BaseException:
                 await self._put_back(tap)
                 raise
@@ -206,7 +223,7 @@ class TapCard:
         return replace(second, stuck=second.taken == first.taken)
 
     async def _counters(self) -> Counters:
-        ring = await ring_counters(self._machine)
+        ring = await ring_counters(self._machine, self.mac)
         tap = await to_thread(links.find, self.name)
         if tap is None:
             return replace(ring, unknown={**ring.unknown, **dict.fromkeys(_OF_THE_TAP, "the TAP is gone")})

@@ -30,7 +30,7 @@ from rawtap.lab.captures import Capture, Captures
 from rawtap.lab.card import Counters, Held, LinkFound, NetworkState, Sender, ring_counters
 from rawtap.network import addressing, slirp
 from rawtap.network.impair import Impairment, Plug
-from rawtap.network.network import guest_mac
+from rawtap.network.network import Station
 
 PREFIX = "user:"
 
@@ -40,14 +40,14 @@ _CHUNK = 1 << 16
 
 
 @asynccontextmanager
-async def user_card(guest: str, profile: Profile, captures: Captures) -> AsyncIterator[UserNet]:
-    """Make the card of a guest, with the MAC address that it would have on its profile's bridge.
+async def user_card(station: Station, profile: Profile, captures: Captures) -> AsyncIterator[UserNet]:
+    """Make a card of a guest, with the MAC address that it would have on its profile's bridge.
 
     Raises:
         NameInvalid, ProfileInvalid: The profile's bridge, whose subnet it has, has no valid name or address.
     """
-    mac = profile.mac or guest_mac(addressing.checked_name(profile.bridge), guest)
-    yield UserNet(guest, mac, addressing.checked_address(profile.address), profile, captures)
+    mac = profile.mac or station.mac(addressing.checked_name(profile.bridge))
+    yield UserNet(station, mac, addressing.checked_address(profile.address), profile, captures)
 
 
 @dataclass(eq=False)
@@ -59,7 +59,7 @@ class UserNet:
         pulls: When the cable was plugged in (True) or pulled, by time.monotonic().
     """
 
-    guest: str
+    station: Station
     mac: str
     address: IPv4Interface
     profile: Profile
@@ -73,9 +73,15 @@ class UserNet:
     _machine: Machine | None = None
 
     @property
+    def guest(self) -> str:
+        """The guest's name."""
+        return self.station.guest
+
+    @property
     def name(self) -> str:
         """As captures name it: no interface of the kernel's."""
-        return PREFIX + self.guest
+        number = self.station.card
+        return f"{PREFIX}{self.guest}.{number}" if number else PREFIX + self.guest
 
     @property
     def network(self) -> str:
@@ -131,7 +137,7 @@ class UserNet:
                 evidence="the kernel's queues are on TAPs, and QEMU's own network has none",
                 cure="Boot the guest with network=true; here qemu_link(up=false) pulls the cable",
             )
-        await self.running().set_link(up=up)
+        await self.running().set_link(up=up, card=self.station.card)
         if self.plug.up != up:
             self.pulls.append((time.monotonic(), up))
             self.plug.up = up
@@ -139,7 +145,7 @@ class UserNet:
 
     async def capture(self, request: CaptureRequest) -> Capture:
         """Start a capture of what QEMU's mirror shows."""
-        filter_ = filter_mirror.mirror(self.running())
+        filter_ = filter_mirror.mirror(self.running(), self.station.card)
         feed = MirrorFeed(filter_, MirrorSource(filter_.near, self.mac))
         return await self.captures.start(request, feed, MirrorObservation(self, feed.source))
 
@@ -161,7 +167,8 @@ class UserNet:
             raise NetworkFailed(
                 f"{self.name} did not take the frame", evidence="its cable is pulled", cure="qemu_link(up=true)"
             )
-        async with filter_mirror.echo(machine) as echo, filter_mirror.way_in(machine) as way_in:
+        number = self.station.card
+        async with filter_mirror.echo(machine, number) as echo, filter_mirror.way_in(machine, number) as way_in:
             passed = _Passed(echo.near, frame)
             for sent in range(count):
                 due = anyio.current_time() + (interval if sent + 1 < count else 0)
@@ -179,7 +186,7 @@ class UserNet:
 
     async def counters(self) -> Counters:
         """Those of the guest's ring: QEMU's own network counts nothing."""
-        ring = await ring_counters(self._machine)
+        ring = await ring_counters(self._machine, self.mac)
         nobody = dict.fromkeys(("sent", "taken", "waiting", "dropped"), "QEMU's own network does not count frames")
         return replace(ring, unknown={**ring.unknown, **nobody})
 

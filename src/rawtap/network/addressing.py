@@ -136,6 +136,11 @@ def tap_name(number: int) -> str:
     return checked_name(f"rtap{os.getpid()}.{number}")
 
 
+def tap_alias(mac: str) -> str:
+    """What a TAP says of itself in the kernel: the address of its guest's card."""
+    return f"rawtap mac={mac.lower()}"
+
+
 def is_tap_of_the_dead(name: str) -> bool:
     """Whether `tap_name` gave that name in a process that has ended; False while another one has its pid."""
     match = _TAP.fullmatch(name)

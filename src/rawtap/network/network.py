@@ -204,23 +204,51 @@ def _give_back(link: Link) -> None:
         links.delete(now)
 
 
-def guest_mac(bridge: str, guest: str, lab: int = 0) -> str:
-    """The MAC address of the guest of that name on the bridge of that name, of this server's Lab of that number."""
-    # Not the pid alone: two containers on the host's network may have the same.
-    return addressing.mac_for("guest", bridge, guest, Owner.me().alias, *([str(lab)] if lab else []))
+@dataclass(frozen=True)
+class Station:
+    """Whose card it is: the guest's name, the project that it is of, the Lab's number in this server, the card's."""
+
+    guest: str
+    project: str = ""
+    lab: int = 0
+    card: int = 0
+
+    def mac(self, bridge: str) -> str:
+        """Its MAC address on that bridge: the same after each start, so that it keeps its address of DHCP."""
+        return addressing.mac_for("guest", bridge, self.guest, self.project, str(self.lab), str(self.card))
+
+    def other_mac(self, bridge: str) -> str:
+        """One that no other server's guest has, for where that of `mac` is in use."""
+        # Not the pid alone: two containers on the host's network may have the same.
+        return addressing.mac_for("guest", bridge, self.guest, Owner.me().alias, str(self.lab), str(self.card))
 
 
 @contextmanager
-def tap(bridge: str, guest: str, lab: int) -> Iterator[Tap]:
-    """A TAP for the guest of that name, of that Lab, for the bridge of that name: `plug` puts it there.
+def tap(
+    bridge: str,
+    guest: str,
+    lab: int,
+    *,
+    project: str = "",
+    card: int = 0,
+    mac: str | None = None,
+    mtu: int | None = None,
+) -> Iterator[Tap]:
+    """A TAP for a guest's card, for the bridge of that name: `plug` puts it there. See `Station` for whose it is.
 
-    It is gone once the block and QEMU have ended.
+    Its card has `mac`, or one of its own, and its alias tells of that where other servers look. It is gone once the
+    block and QEMU have ended.
     """
+    station = Station(guest, project, lab, card)
     with alone():
-        name = _free_tap_name()
-        device = FileIO(taps.make(name), "r+")
+        there = links.all_links()
+        name = _free_tap_name({each.name for each in there})
+        wanted = mac or station.mac(bridge)
+        if mac is None and any(each.alias == addressing.tap_alias(wanted) for each in there):
+            wanted = station.other_mac(bridge)
+        device = FileIO(taps.make(name, addressing.tap_alias(wanted), mtu), "r+")
     with device:
-        yield Tap(name, guest_mac(bridge, guest, lab), device)
+        yield Tap(name, wanted, device)
 
 
 def plug(tap: Tap, on: Bridge) -> None:
@@ -241,9 +269,8 @@ def is_there(bridge: Bridge) -> bool:
     return links.get(bridge.link.index) is not None
 
 
-def _free_tap_name() -> str:
+def _free_tap_name(taken: set[str]) -> str:
     """A name with our pid in it: two servers that choose at the same moment choose differently."""
-    taken = links.names()
     return next(name for number in range(len(taken) + 1) if (name := addressing.tap_name(number)) not in taken)
 
 

@@ -40,7 +40,7 @@ _IFF_RUNNING = 0x40  # operational, linux/Documentation/networking/operstates.rs
 _LONG_FOR_LINKWATCH = 5.0  # seconds; it needs a fraction of a millisecond
 
 
-def make(name: str) -> int:
+def make(name: str, alias: str | None = None, mtu: int | None = None) -> int:
     """Make a TAP, still down and on no bridge, and return the descriptor that alone keeps it alive.
 
     pyroute2 makes it persistent (TUNSETPERSIST, linux/Documentation/networking/tuntap.rst) and closes it. A moment
@@ -59,6 +59,8 @@ def make(name: str) -> int:
     with links.rtnetlink(purpose) as netlink:
         netlink.link("add", ifname=name, kind="tuntap", mode="tap")
         try:
+            if alias or mtu:
+                netlink.link("set", ifname=name, **{"ifalias": alias or "", **({"mtu": mtu} if mtu else {})})
             return _attached(name, purpose)
         except BaseException:
             netlink.link("del", ifname=name)

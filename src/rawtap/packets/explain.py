@@ -64,7 +64,8 @@ class Examiner:
     ) -> None:
         self._link_type = link_type
         self._answers_pass = answers_pass
-        several = len(points) > 1 and any(each.guest for each in points)
+        # Cards alone, as those of one guest, may be on bridges that have nothing to do with each other.
+        several = len({bool(each.guest) for each in points}) > 1
         self._journeys = Journeys(points) if several else None
         self._mixed = False  # several link types: what a filter hides of other ones is not known
         self._sees_all = sees_all

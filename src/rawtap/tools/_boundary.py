@@ -34,6 +34,11 @@ def is_none(value: object) -> bool:
     return value is None
 
 
+def is_empty(value: object) -> bool:
+    """Likewise, if there is nothing in it."""
+    return not value
+
+
 def lab_of(context: LabContext) -> Lab:
     """The server's Lab."""
     return context.request_context.lifespan_context

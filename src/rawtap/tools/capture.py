@@ -90,8 +90,8 @@ async def qemu_pcap_start(
     interface: Annotated[
         str | None,
         Field(
-            description="The guest's own card (its TAP, or user:GUEST) if absent: every frame as it left the guest. A "
-            "bridge has what it passed on between all its guests and this host, and drops what it does not like."
+            description="The guest's own card (its TAP, or user:GUEST) if absent, all of several: every frame as it "
+            "left the guest. A bridge has what it passed on between its guests and this host, and drops some."
         ),
     ] = None,
     filter: Filter = "",  # noqa: A002 - the interface's name for it
@@ -118,6 +118,7 @@ async def qemu_pcap_start(
 ) -> StartedCapture:
     """Start a packet capture. It is armed when this returns: every packet sent from then on is in the file."""
     lab = lab_of(context)
+    whole = interface is None and points == "card" and lab.has_several_taps(name)
     request = partial(
         CaptureRequest,
         interface=interface or _point(lab.card_of(name), points),
@@ -127,9 +128,11 @@ async def qemu_pcap_start(
         max_seconds=max_seconds or 0.0,
         max_packets=max_packets or 0,
         files=files,
-        format=format or ("pcapng" if points == "all" else "pcap"),
+        format=format or ("pcapng" if points == "all" or whole else "pcap"),
         comment=comment,
     )
+    if whole:
+        return started(await lab.start_capture_of_cards(await to_thread(request), name))
     start = lab.start_capture_of_all if points == "all" else lab.start_capture
     return started(await start(await to_thread(request)))
 

@@ -21,7 +21,7 @@ from rawtap.guest.qemu_line import Line
 from rawtap.guest.qemu_line import read as read_line
 from rawtap.host import landlock
 from rawtap.lab.guests import BootRequest, Guest
-from rawtap.tools._boundary import Answer, LabContext, is_none, lab_of, tool
+from rawtap.tools._boundary import Answer, LabContext, is_empty, is_none, lab_of, tool
 from rawtap.tools._heartbeat import Heartbeat
 from rawtap.tools.capture import CaptureRow, StartedCapture, row_of, started
 from rawtap.tools.networks import CardRow, NetworkInfo, NetworkRow, card_row, network_of, network_row
@@ -56,6 +56,7 @@ class Boot(Answer):
     accelerator: Accelerator
     gdb: GdbAddress
     network: NetworkInfo | None
+    more_networks: list[NetworkInfo] = Field(default=[], exclude_if=is_empty, description="Of its further cards.")
     capture: StartedCapture | None
     warnings: list[str] = Field(description="What was asked for and is not there; the guest runs without it.")
     rawtap_toml: str | None = Field(description="With qemu_command: the same as keys of rawtap.toml.")
@@ -92,6 +93,8 @@ class GuestRow(Answer):
     )
     network: NetworkInfo | None
     card: CardRow | None
+    more_networks: list[NetworkInfo] = Field(default=[], exclude_if=is_empty, description="Of its further cards.")
+    more_cards: list[CardRow] = Field(default=[], exclude_if=is_empty)
 
 
 class Status(Answer):
@@ -233,6 +236,7 @@ async def qemu_boot(
         accelerator=booted.guest.machine.accelerator,
         gdb=_gdb_address(booted.guest.machine),
         network=network_of(booted.guest.card),
+        more_networks=[each for card in booted.guest.cards[1:] if (each := network_of(card))],
         capture=started(booted.guest.capture) if booted.guest.capture else None,
         warnings=[*booted.warnings, *_of_line(line, network=bool(network))],
         rawtap_toml=as_toml(line.table) if line else None,
@@ -388,6 +392,8 @@ async def _guest_row(name: str, guest: Guest) -> GuestRow:
         trouble=machine.trouble(),
         network=network_of(guest.card),
         card=await card_row(guest.card),
+        more_networks=[each for card in guest.cards[1:] if (each := network_of(card))],
+        more_cards=[row for card in guest.cards[1:] if (row := await card_row(card))],
     )
 
 

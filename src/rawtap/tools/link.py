@@ -43,12 +43,13 @@ async def qemu_link(
     rate: Annotated[
         int | None, Field(ge=8000, le=10_000_000_000, description="Bits a second to the guest; needs tbf.")
     ] = None,
+    interface: Annotated[str | None, Field(description="Which of several cards; the first if absent.")] = None,
 ) -> LinkState:
     """Pull a guest's cable or plug it in, and impair what goes to the guest (not what it sends).
 
     Each call says the whole: an impairment that is not given is off, so qemu_link(up=true) gives a good wire again.
     """
-    cable = await set_cable(lab_of(context), name, up, Impairment(delay, loss, corrupt, duplicate, rate))
+    cable = await set_cable(lab_of(context), name, up, Impairment(delay, loss, corrupt, duplicate, rate), interface)
     return LinkState(
         name=name,
         tap=cable.tap,

@@ -103,7 +103,7 @@ def network_row(lab: Lab, card: Card) -> NetworkRow:
         bridge=card.bridge,
         address=str(card.address),
         made_by_rawtap=state.made,
-        guests=[each.guest for each in lab.cards_on(card.network)],
+        guests=list(dict.fromkeys(each.guest for each in lab.cards_on(card.network))),
         services=state.services,
         leases=[LeaseRow(**asdict(lease)) for lease in state.leases],
         outside=OutsideRow(reachable=bool(outside.ipv4 or outside.ipv6), **asdict(outside)),
