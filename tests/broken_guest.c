@@ -31,6 +31,12 @@ enum defect {
     TCP_ACK_ONE_LOW, TCP_WINDOW_SHUTS, TCP_RESET_ASTRAY, TCP_FIN_IGNORED, TCP_SENDS_AGAIN,
     TCP_WRAP_FORGOTTEN, TCP_OPTION_LENGTH_ZERO, TCP_MSS_ZERO, TCP_OFFSET_IN_BYTES, TCP_ACK_NOT_SYN,
     ECHO_CODE, FRAGMENTS_OVERLAP, FRAGMENTS_GAP, DHCP_OPTION_LENGTH, TCP_SEQUENCE_NO_SYN,
+    LINK_SOURCE_ZERO, LINK_SOURCE_FOREIGN, LINK_TYPE_SWAPPED, ARP_HARDWARE_EXCHANGED, ARP_OFF_LINK,
+    ARP_TARGET_REVERSED, ARP_KIND_SWAPPED, IP_DF_SWAPPED, ECHO_SAME_SEQUENCE, ECHO_TYPE_KEPT,
+    ECHO_ADDRESSES_KEPT, DNS_NO_ZERO, DNS_DOTS, DNS_TYPE_SWAPPED,
+    DHCP_NO_END, DHCP_NO_ADDRESS, DHCP_OTHER_CARD, DHCP_OPERATION, DHCP_PORTS_EXCHANGED,
+    TCP_SYN_CHANGES, TCP_NO_ACK_FLAG, TCP_SEQUENCE_SWAPPED, TCP_FIN_FAR, TCP_ACK_FAR,
+    TCP_MSS_SWAPPED, TCP_DATA_AFTER_FIN,
 };
 
 static int defect, card, count_replies, is_shut;
@@ -67,6 +73,8 @@ static void send_frame(const uint8_t *to, unsigned type, const uint8_t *data, in
     memcpy(frame, to, 6);
     memcpy(frame + 6, mac, 6);
     if (defect == LINK_SOURCE_GROUP && type == ETHERTYPE_IP) frame[6] |= 1;
+    if (defect == LINK_SOURCE_ZERO && type == ETHERTYPE_IP) memset(frame + 6, 0, 6);
+    if (defect == LINK_TYPE_SWAPPED && type == ETHERTYPE_IP) type = swapped(type);
     put16(frame + 12, type);
     memcpy(frame + 14, data, size);
     sendto(card, frame, size + 14 < 60 ? 60 : size + 14, 0, (struct sockaddr *)&where, sizeof where);
@@ -88,6 +96,11 @@ static void send_arp(int operation, const uint8_t *to, const uint8_t *target) {
     if (defect == ARP_OWN_ADDRESS_REVERSED)
         for (int at = 0; at < 6; at++) message[8 + at] = mac[5 - at];
     if (defect == ARP_TWO_ADDRESSES && times++ % 2) message[8 + 5] ^= 0x11, message[8 + 4] ^= 0x11;
+    if (operation == 2 && defect == ARP_HARDWARE_EXCHANGED) {
+        memcpy(message + 8, to, 6);
+        memcpy(message + 18, mac, 6);
+    }
+    if (operation == 2 && defect == ARP_KIND_SWAPPED) put16(message, 0x0100);
     send_frame(operation == 1 ? all : to, ETHERTYPE_ARP, message, sizeof message);
 }
 
@@ -97,7 +110,7 @@ static void send_ip(const uint8_t *to, const uint8_t *destination, int protocol,
     static int number = 0x1200;
     put16(packet + 2, defect == IP_LENGTH_SWAPPED ? swapped(size + 20) : (unsigned)size + 20);
     put16(packet + 4, fragment ? 77 : ++number);
-    put16(packet + 6, fragment);
+    put16(packet + 6, defect == IP_DF_SWAPPED ? 0x0040 : fragment);
     packet[8] = defect == IP_TTL_ZERO ? 0 : 64;
     packet[9] = protocol;
     memcpy(packet + 12, own, 4);
@@ -105,6 +118,10 @@ static void send_ip(const uint8_t *to, const uint8_t *destination, int protocol,
     if (protocol == 1 && defect == ECHO_SOURCE_REVERSED && data[0] == 0)
         for (int at = 0; at < 4; at++) packet[12 + at] = own[3 - at];
     memcpy(packet + 16, destination ? destination : all, 4);
+    if (protocol == 1 && defect == ECHO_ADDRESSES_KEPT && data[0] == 0) {
+        memcpy(packet + 12, host, 4);
+        memcpy(packet + 16, own, 4);
+    }
     unsigned sum = ~folded(add(0, packet, 20)) & 0xffff;
     put16(packet + 10, defect == IP_SUM_SWAPPED ? swapped(sum) : sum);
     memcpy(packet + 20, data, size);
@@ -122,6 +139,8 @@ static void send_echo(int type, unsigned identifier, unsigned sequence, const ui
         for (int at = 0; at < 6; at++) rotated[at] = host_mac[(at + 1) % 6];
         if (defect == ECHO_LINK_ROTATED) to = rotated;
         count_replies++;
+        if (defect == ECHO_SAME_SEQUENCE) sequence = 1;
+        if (defect == ECHO_TYPE_KEPT) message[0] = 8;
         if (defect == ECHO_EVERY_SECOND && count_replies % 2 == 0) return;
         if (defect == ECHO_STOPS && count_replies > 2) return;
     }
@@ -164,18 +183,23 @@ static void send_udp(const uint8_t *to, const uint8_t *destination, int from, in
 
 static void send_tcp(int port, uint32_t sequence, uint32_t acknowledgment, int flags, const char *data) {
     uint8_t segment[1500] = {0};
-    int is_syn = flags & 2, header = is_syn && (defect == TCP_OPTION_LENGTH_ZERO || defect == TCP_MSS_ZERO) ? 24 : 20;
+    int is_syn = flags & 2, header = 20;
+    int is_mss = defect == TCP_MSS_ZERO || defect == TCP_MSS_SWAPPED;
+    if (is_syn && (defect == TCP_OPTION_LENGTH_ZERO || is_mss)) header = 24;
     if (defect == TCP_ACK_ONE_LOW && acknowledgment) acknowledgment--;
     if (defect == TCP_ACK_SWAPPED && acknowledgment)
         acknowledgment = __builtin_bswap32(acknowledgment);
     put16(segment, port);
     put16(segment + 2, 8080);
-    put32(segment + 4, sequence);
+    put32(segment + 4, defect == TCP_SEQUENCE_SWAPPED && *data ? __builtin_bswap32(sequence) : sequence);
+    if (defect == TCP_NO_ACK_FLAG && *data) flags &= ~0x10;
+    if (defect == TCP_ACK_FAR && !is_syn && *data == 0 && acknowledgment) acknowledgment += count_replies++ > 0;
     put32(segment + 8, acknowledgment);
     segment[12] = defect == TCP_OFFSET_IN_BYTES ? header : header / 4 << 4;
     segment[13] = flags;
     put16(segment + 14, defect != TCP_WINDOW_SHUTS ? 8192 : is_shut ? 0 : 1460);
-    if (header > 20) memcpy(segment + 20, defect == TCP_MSS_ZERO ? "\2\4\0\0" : "\3\0\7\0", 4);
+    if (header > 20) memcpy(segment + 20, is_mss ? "\2\4\0\0" : "\3\0\7\0", 4);
+    if (header > 20 && defect == TCP_MSS_SWAPPED) put16(segment + 22, swapped(1460));
     memcpy(segment + header, data, strlen(data));
     send_summed(host_mac, host, 6, segment, header + strlen(data), 16, defect == TCP_SUM_NO_PSEUDO);
 }
@@ -221,31 +245,39 @@ static void ask_name(void) {
     put16(message + 23, defect == DNS_CLASS_SWAPPED ? 256 : 1);
     if (defect == DNS_IS_RESPONSE) message[2] |= 0x80;
     if (defect == DNS_COUNT_SWAPPED) put16(message + 4, 256);
-    send_udp(host_mac, host, 4000, defect == DNS_PORT_SWAPPED ? swapped(53) : 53, message, 25);
+    int size = 25;
+    if (defect == DNS_TYPE_SWAPPED) put16(message + 21, 256);
+    if (defect == DNS_DOTS) memcpy(message + 12, "gate.way", 9);
+    if (defect == DNS_NO_ZERO) memcpy(message + 20, "\0\1\0\1", 4), size = 24;
+    send_udp(host_mac, host, 4000, defect == DNS_PORT_SWAPPED ? swapped(53) : 53, message, size);
     serve(now() + 500, 17);
 }
 
 static uint8_t offered[4], server[4];
 
 static void send_dhcp(int type, uint32_t xid) {
-    uint8_t message[300] = {1, 1, 6, 0};
+    uint8_t message[300] = {defect == DHCP_OPERATION ? 2 : 1, 1, 6, 0};
     put32(message + 4, xid);
     message[10] = 0x80;  /* answers by broadcast */
     memcpy(message + 28, mac, 6);
     if (defect == DHCP_CHADDR_ROTATED)
         for (int at = 0; at < 6; at++) message[28 + at] = mac[(at + 1) % 6];
+    if (defect == DHCP_OTHER_CARD) message[33] ^= 1, message[10] = 0;
     put32(message + 236, defect == DHCP_COOKIE_SWAPPED ? 0x63538263 : 0x63825363);
     uint8_t *at = message + 240;
     *at++ = 53, *at++ = 1, *at++ = type;
     if (type == 3) {
-        *at++ = 50, *at++ = 4;
-        for (int index = 0; index < 4; index++) *at++ = offered[defect == DHCP_ADDRESS_REVERSED ? 3 - index : index];
+        if (defect != DHCP_NO_ADDRESS) *at++ = 50, *at++ = 4;
+        for (int index = 0; index < 4 && defect != DHCP_NO_ADDRESS; index++)
+            *at++ = offered[defect == DHCP_ADDRESS_REVERSED ? 3 - index : index];
         *at++ = 54, *at++ = 4;
         memcpy(at, server, 4), at += 4;
     }
     if (defect == DHCP_OPTION_LENGTH) *at++ = 12, *at++ = 200, *at++ = 'x';
-    *at = 255;
-    send_udp(all, 0, 68, defect == DHCP_PORT_SWAPPED ? swapped(67) : 67, message, sizeof message);
+    if (defect != DHCP_NO_END) *at = 255;
+    int is_exchanged = defect == DHCP_PORTS_EXCHANGED;
+    send_udp(all, 0, is_exchanged ? 67 : 68, defect == DHCP_PORT_SWAPPED ? swapped(67) : is_exchanged ? 68 : 67, message,
+             sizeof message);
 }
 
 static int dhcp_came(int type, uint32_t xid, long until) {
@@ -281,6 +313,11 @@ static void lease(void) {
 static void connect_to_host(void) {
     uint32_t ours = defect == TCP_WRAP_FORGOTTEN ? 0xfffffffe : 1000, theirs;
     int port = 40000 + defect;
+    for (int again = 0; defect == TCP_SYN_CHANGES && again < 2; again++) {
+        send_tcp(port, ours += 7000, 0, 2, "");
+        serve(now() + 200, 0);
+    }
+    if (defect == TCP_SYN_CHANGES) return;
     send_tcp(port, ours++, 0, 2, "");
     if (!serve(now() + 300, 6) || got[47] != 0x12) return;
     theirs = get32(got + 38) + (defect != TCP_ACK_NOT_SYN);
@@ -304,7 +341,12 @@ static void connect_to_host(void) {
         if (size || ends) send_tcp(port, ours, theirs, 0x10, "");
         if (ends) break;
     }
-    if (defect != TCP_WINDOW_SHUTS) send_tcp(port, ours, theirs, 0x11, "");
+    for (int again = 0; defect == TCP_FIN_FAR && again < 2; again++) {
+        send_tcp(port, ours + 1, theirs, 0x11, "");
+        serve(now() + 300, 1);
+    }
+    if (defect != TCP_WINDOW_SHUTS && defect != TCP_FIN_FAR) send_tcp(port, ours, theirs, 0x11, "");
+    if (defect == TCP_DATA_AFTER_FIN) send_tcp(port, ours + 1, theirs, 0x18, "late");
     serve(now() + 300, 6);
 }
 
@@ -320,18 +362,24 @@ int main(int arguments, char **argument) {
     ioctl(card, SIOCGIFINDEX, &request);
     where = (struct sockaddr_ll){.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = request.ifr_ifindex};
     if (bind(card, (struct sockaddr *)&where, sizeof where)) return perror("bind"), 1;
-    int is_lease = (defect >= DHCP_OTHER_XID && defect <= DHCP_PORT_SWAPPED) || defect == DHCP_OPTION_LENGTH;
+    if (defect == LINK_SOURCE_FOREIGN) memcpy(mac, (uint8_t[6]){2, 0, 0, 0x12, 0x34, 0x56}, 6);
+    int is_lease = (defect >= DHCP_OTHER_XID && defect <= DHCP_PORT_SWAPPED) || defect == DHCP_OPTION_LENGTH ||
+                   (defect >= DHCP_NO_END && defect <= DHCP_PORTS_EXCHANGED);
     int is_large = defect == FRAGMENTS_IN_BYTES || defect == FRAGMENTS_NO_LAST || defect == FRAGMENTS_OVERLAP ||
                    defect == FRAGMENTS_GAP;
-    int is_name = defect >= DNS_PORT_SWAPPED && defect <= DNS_COUNT_SWAPPED;
+    int is_name = (defect >= DNS_PORT_SWAPPED && defect <= DNS_COUNT_SWAPPED) ||
+                  (defect >= DNS_NO_ZERO && defect <= DNS_TYPE_SWAPPED);
     int is_stream = defect == TCP_SUM_NO_PSEUDO || defect == TCP_ACK_SWAPPED || defect == TCP_SEQUENCE_NO_SYN ||
-                    (defect >= TCP_ACK_ONE_LOW && defect <= TCP_ACK_NOT_SYN);
+                    (defect >= TCP_ACK_ONE_LOW && defect <= TCP_ACK_NOT_SYN) ||
+                    (defect >= TCP_SYN_CHANGES && defect <= TCP_DATA_AFTER_FIN);
     if (!defect || is_lease) lease();
     if (!is_lease) {
         /* Who has asked is known, and not asked for: to be seen replying it has to be silent before. */
-        int is_asked = defect == ARP_NOT_EXCHANGED || defect == ARP_OPERATION_SWAPPED || defect == ARP_SILENT;
+        int is_asked = defect == ARP_NOT_EXCHANGED || defect == ARP_OPERATION_SWAPPED || defect == ARP_SILENT ||
+                       defect == ARP_HARDWARE_EXCHANGED || defect == ARP_KIND_SWAPPED;
         for (int turn = is_asked ? 2 : defect == ARP_TWO_ADDRESSES ? 0 : 1; turn < 2; turn++) {
-            send_arp(1, all, host);
+            send_arp(1, all, defect == ARP_OFF_LINK ? (uint8_t[4]){192, 0, 2, 1}
+                             : defect == ARP_TARGET_REVERSED ? (uint8_t[4]){2, 2, 0, 10} : host);
             serve(now() + 1000, -1);
         }
         if (!defect || is_large) ping(is_large ? 1200 : 56);

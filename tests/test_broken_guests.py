@@ -76,9 +76,35 @@ DEFECTS: dict[int, tuple[str, str]] = {
     48: ("ip.fragments_incomplete", "the rest never comes"),
     49: ("dhcp.options", "DHCP option 12 needs 200 bytes"),
     50: ("tcp.data_at_syn", "the SYN counts as one"),
+    51: ("ethernet.source_zero", "a link address of zeros"),
+    52: ("ethernet.source", "The guest guest sends from 02:00:00:12:34:56"),
+    53: ("ethernet.type", "its bytes are swapped"),
+    54: ("arp.sender_mismatch", "sender and target hardware addresses are exchanged"),
+    55: ("arp.off_link", "a router is to be asked for"),
+    56: ("arp.target", "its bytes are in reversed order"),
+    57: ("arp.kind_swapped", "its bytes are swapped"),
+    58: ("ip.fragments_incomplete", "the flag DF has its bytes swapped"),
+    59: ("icmp.reply_mismatch", "the numbers of one before"),
+    60: ("icmp.reply_type", "the type is not changed"),
+    61: ("ip.source_of_another", "sends from 10.0.2.2"),
+    62: ("dns.malformed", "the name has no zero at its end"),
+    63: ("dns.malformed", "the name is written with dots"),
+    64: ("dns.type", "its bytes are swapped"),
+    65: ("dhcp.no_end", "do not end with the end option"),
+    66: ("dhcp.request_lacks", "without the requested address"),
+    67: ("dhcp.hardware_address", "only byte 5 differs"),
+    68: ("dhcp.operation", "the operation of a reply"),
+    69: ("dhcp.port", "the ports are exchanged"),
+    70: ("tcp.syn_changed", "another initial sequence number"),
+    71: ("tcp.no_ack_flag", "without the ACK flag"),
+    72: ("tcp.sequence", "its bytes are swapped"),
+    73: ("tcp.sequence_skipped", "one too high"),
+    74: ("tcp.ack_beyond", "acknowledged that was never sent"),
+    75: ("tcp.mss", "its bytes are swapped"),
+    76: ("tcp.data_after_fin", "data after the FIN"),
 }
-PINGED = {46}
-PATIENT = {19, 21, 22, 24, 28, 37, 39}  # what must not come has 2 or 3 s
+PINGED = {*range(1, 19), 46, *range(51, 62)}
+PATIENT = {19, 21, 22, 24, 28, 37, 39, 62, 63, 66, 67, 71, 72}  # what must not come has 2 or 3 s
 
 
 def archive(name: str, content: bytes) -> bytes:
@@ -150,7 +176,7 @@ async def run(session: Session, network: dict[str, Any], number: int) -> dict[st
     capture = (await session.call("qemu_pcap_start", interface=network["tap"]))["capture"]
     patience = 3300 if number in PATIENT else 1300
     await session.call("qemu_send", command=f"broken {number} {patience}", wait_for="ready", timeout=20)
-    if number < 19 or number in PINGED:
+    if number in {HEALTHY, *PINGED}:
         await ping(f"10.0.2.{100 + number}")
     await session.call("qemu_read", wait_for=PROMPT, timeout=10)
     await session.call("qemu_pcap_stop", capture=capture)

@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.to_thread import run_sync as to_thread
+from pyroute2 import IPRoute
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
@@ -153,6 +154,25 @@ def test_a_frame_that_never_comes_to_the_other_guest_is_told(root: Account, tmp_
     (found,) = (each for each in explained.given.verdict.findings if each.what == "bridge.not_delivered")
     assert (found.host, found.count) == (BRIDGE, 2)
     assert f"Frames by one for two do not come to its card {place.two.name}" in found.says
+    assert "the ports of both cards are isolated from each other" in found.says
+
+
+@pytest.mark.parametrize(("state", "name"), [("4", "blocking"), ("2", "learning")])
+def test_a_port_that_does_not_forward_is_told_with_its_state(
+    root: Account,  # noqa: ARG001
+    tmp_path: Path,
+    state: str,
+    name: str,
+) -> None:
+    def act(place: Place) -> None:
+        Path(f"/sys/class/net/{BRIDGE}/bridge/stp_state").write_text("1")
+        with IPRoute() as netlink:
+            netlink.brport("set", index=socket.if_nametoindex(place.two.name), state=int(state))
+        place.echo(place.one, place.two.mac)
+
+    _, explained, _ = captured(tmp_path, act, filter_="icmp")
+    (found,) = (each for each in explained.given.verdict.findings if each.what == "bridge.not_delivered")
+    assert f"of that card's port, its STP state is {name} (as it stands now)" in found.says
 
 
 def test_a_frame_to_an_address_that_nobody_has_is_flooded_and_that_is_told(root: Account, tmp_path: Path) -> None:  # noqa: ARG001

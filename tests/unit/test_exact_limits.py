@@ -93,7 +93,7 @@ def test_a_line_between_two_others_is_shown_without_them() -> None:
         (19, ["IPv4 total length of 19, less than its header of 20"]),
         (20, []),
         (24, []),
-        (25, ["IPv4 total length of 25, but 24 bytes were sent"]),
+        (25, ["IPv4 total length of 25, but 24 bytes were sent: one too high"]),
     ],
 )
 def test_an_ipv4_packet_may_have_no_payload_and_not_more_than_was_sent(total: int, problems: list[str]) -> None:
@@ -145,14 +145,17 @@ def test_an_icmpv6_error_too(quoted: int, known: tuple[int | None, int | None] |
 
 def test_a_datagram_of_length_0_is_one_of_a_jumbogram_only() -> None:
     data = bytes(Ether() / IP(src=GUEST, dst=HOST) / UDP(sport=1, dport=2, len=0))
-    assert [each.says for each in parse(data, len(data), 1).problems] == ["UDP length of 0, the header alone has 8"]
+    assert [each.says for each in parse(data, len(data), 1).problems] == [
+        "UDP length of 0, the header alone has 8: the header is not counted"
+    ]
 
 
 @pytest.mark.parametrize(
     ("option", "address", "problems"),
     [
         ("01 01 020000000001", "020000000001", []),
-        ("02 01 020000000001", "020000000001", []),
+        ("02 01 020000000001", None, ["the link-layer address is a target's (option 2), not a source's (1)"]),
+        ("02 01 020000000002 01 01 020000000001", "020000000001", []),
         ("03 01 020000000001", None, []),
         ("01 00 020000000001", None, ["neighbour discovery option 1 has a length of 0 in 8 bytes"]),
         ("01 02 020000000001", None, ["neighbour discovery option 1 has a length of 16 in 8 bytes"]),

@@ -35,6 +35,7 @@ from rawtap.packets.explain import Examiner, Exchange, Finding, Verdict
 BASE = 1_700_000_000_000_000_000
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 OTHER_MAC = "52:54:00:00:00:03"
+ETHER = Ether(src=GUEST_MAC)
 Timed = tuple[float, Any]
 
 
@@ -78,9 +79,9 @@ ARP_REPLY = Ether(src=HOST_MAC, dst=GUEST_MAC) / ARP(op=2, hwsrc=HOST_MAC, psrc=
 PING, PONG = out(ICMP(id=1, seq=1) / b"abcdefgh"), back(ICMP(type=0, id=1, seq=1) / b"abcdefgh")
 SIX = Ether(src=GUEST_MAC, dst=HOST_MAC) / IPv6(src="fe80::1", dst="fe80::2", hlim=255)
 SIX_BACK = Ether(src=HOST_MAC, dst=GUEST_MAC) / IPv6(src="fe80::2", dst="fe80::1", hlim=255)
-DAD = Ether(src=GUEST_MAC) / IPv6(src="::", dst="ff02::1:ff00:1", hlim=255) / ICMPv6ND_NS(tgt="fe80::1")
+DAD = ETHER / IPv6(src="::", dst="ff02::1:ff00:1", hlim=255) / ICMPv6ND_NS(tgt="fe80::1")
 SOLICITATION = SIX / ICMPv6ND_NS(tgt="fe80::2") / ICMPv6NDOptSrcLLAddr(lladdr=GUEST_MAC)
-ADVERTISEMENT = SIX_BACK / ICMPv6ND_NA(tgt="fe80::2") / ICMPv6NDOptDstLLAddr(lladdr=HOST_MAC)
+ADVERTISEMENT = SIX_BACK / ICMPv6ND_NA(tgt="fe80::2", S=1) / ICMPv6NDOptDstLLAddr(lladdr=HOST_MAC)
 DISCOVER = dhcp([("message-type", "discover")])
 OFFER = dhcp([("message-type", "offer"), ("server_id", HOST), ("lease_time", 60)], reply=True, yiaddr=GUEST)
 REQUEST = dhcp([("message-type", "request"), ("requested_addr", GUEST), ("server_id", HOST)])
@@ -157,10 +158,10 @@ CLEAN: dict[str, list[Timed | Any]] = {
         probe(mac=OTHER_MAC, dst=GUEST_MAC),
         Ether(src=GUEST_MAC, dst=OTHER_MAC) / ARP(op=2, hwsrc=GUEST_MAC, psrc=GUEST),
     ],
-    "a multicast ping": [Ether(src=GUEST_MAC) / IPv6(src="fe80::1", dst="ff02::1") / ICMPv6EchoRequest()],
+    "a multicast ping": [ETHER / IPv6(src="fe80::1", dst="ff02::1") / ICMPv6EchoRequest()],
     "neighbour discovery": [SOLICITATION, ADVERTISEMENT],
-    "duplicate address detection": [Ether() / IPv6(src="::", dst="ff02::1:ff00:1") / ICMPv6ND_NS(tgt="fe80::1")],
-    "a router solicitation": [Ether() / IPv6(src="fe80::1", dst="ff02::2") / ICMPv6ND_RS()],
+    "duplicate address detection": [ETHER / IPv6(src="::", dst="ff02::1:ff00:1") / ICMPv6ND_NS(tgt="fe80::1")],
+    "a router solicitation": [ETHER / IPv6(src="fe80::1", dst="ff02::2") / ICMPv6ND_RS()],
     "dhcp": [DISCOVER, OFFER, REQUEST, LEASED],
     "dhcp by way of a retry": [(0, DISCOVER), (4, DISCOVER), (4.1, OFFER), (4.2, REQUEST), (4.3, LEASED)],
     "a DHCP server that only tells where to boot from": [DISCOVER, OFFER, BOOT_SERVER, REQUEST, LEASED],
@@ -185,7 +186,7 @@ CLEAN: dict[str, list[Timed | Any]] = {
     "a name in capitals": [query("Example.COM"), answer("example.com")],
     "a name that does not exist": [query(), answer(rcode=3)],
     "udp that nobody answers": [out(UDP(sport=1, dport=9999) / b"abc")],
-    "mdns": [Ether() / IP(src=GUEST, dst="224.0.0.251") / UDP(sport=5353, dport=5353) / DNS(qd=DNSQR(qname="a.local"))],
+    "mdns": [ETHER / IP(src=GUEST, dst="224.0.0.251") / UDP(sport=5353, dport=5353) / DNS(qd=DNSQR(qname="a.local"))],
     "tcp": [*HANDSHAKE, segment("PA", 1001, 5001, b"abc"), reply("A", 5001, 1004), *[]],
     "a SYN with data": [segment("S", 1000, data=b"abc"), reply("SA", 5000, 1004), segment("A", 1004, 5001)],
     "tcp in fragments": [
@@ -298,16 +299,16 @@ DEFECTS: dict[str, tuple[list[Timed | Any], str]] = {
     "padding": ([bytes(out(UDP(sport=1, dport=2))).ljust(60, b"x")], "ethernet.padding"),
     "a trailer": ([bytes(out(UDP(sport=1, dport=2) / bytes(50))) + b"1234"], "ethernet.trailer"),
     "a group as Ethernet source": ([Ether(src=BROADCAST) / IP(src=GUEST, dst=HOST) / UDP()], "ethernet.source_group"),
-    "a group as IPv4 source": ([Ether() / IP(src="224.0.0.1", dst=HOST) / UDP(sport=1)], "ip.source_group"),
-    "a group as IPv6 source": ([Ether() / IPv6(src="ff02::1", dst="fe80::1") / UDP(sport=1)], "ip.source_group"),
+    "a group as IPv4 source": ([ETHER / IP(src="224.0.0.1", dst=HOST) / UDP(sport=1)], "ip.source_group"),
+    "a group as IPv6 source": ([ETHER / IPv6(src="ff02::1", dst="fe80::1") / UDP(sport=1)], "ip.source_group"),
     "Land": ([out(TCP(sport=80, dport=80, flags="S")).__class__(bytes(
         Ether(src=GUEST_MAC, dst=HOST_MAC) / IP(src=HOST, dst=HOST) / TCP(sport=80, dport=80, flags="S"))),
     ], "ip.source_is_destination"),
-    "a loopback address": ([Ether() / IP(src="127.0.0.1", dst=HOST) / UDP(sport=1)], "ip.loopback_address"),
+    "a loopback address": ([ETHER / IP(src="127.0.0.1", dst=HOST) / UDP(sport=1)], "ip.loopback_address"),
     "a time to live of zero": ([out(UDP(sport=1), ttl=0)], "ip.ttl_zero"),
-    "a hop limit of zero": ([Ether() / IPv6(src="fe80::1", dst="fe80::2", hlim=0) / UDP(sport=1)], "ip.ttl_zero"),
+    "a hop limit of zero": ([ETHER / IPv6(src="fe80::1", dst="fe80::2", hlim=0) / UDP(sport=1)], "ip.ttl_zero"),
     "neighbour discovery from afar": (
-        [Ether() / IPv6(src="fe80::1", dst="ff02::2", hlim=64) / ICMPv6ND_RS()], "ndp.hop_limit"),
+        [ETHER / IPv6(src="fe80::1", dst="ff02::2", hlim=64) / ICMPv6ND_RS()], "ndp.hop_limit"),
     "ARP that nobody answers": ([arp()], "arp.no_answer"),
     "ARP from another sender": ([arp(pdst=GUEST, src=OTHER_MAC)], "arp.sender_mismatch"),
     "two that claim an address": ([arp(pdst=GUEST), arp(mac=OTHER_MAC, pdst=GUEST)], "arp.duplicate"),

@@ -74,7 +74,12 @@ def solicitation(own: str = GUEST_MAC) -> Any:
 
 def advertisement(own: str = HOST_MAC) -> Any:
     option = ICMPv6NDOptDstLLAddr(lladdr=own)
-    return Ether(src=HOST_MAC, dst=GUEST_MAC) / IPv6(src=HOST6, dst=GUEST6, hlim=255) / ICMPv6ND_NA(tgt=HOST6) / option
+    return (
+        Ether(src=HOST_MAC, dst=GUEST_MAC)
+        / IPv6(src=HOST6, dst=GUEST6, hlim=255)
+        / ICMPv6ND_NA(tgt=HOST6, S=1)
+        / option
+    )
 
 
 PXE = dhcp([("message-type", "discover"), ("vendor_class_id", b"PXEClient:Arch:00000")])

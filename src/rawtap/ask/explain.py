@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from anyio.to_thread import run_sync as to_thread
 
@@ -15,8 +15,9 @@ from rawtap.ask.packets import chosen
 from rawtap.blocking import on_disk, reading
 from rawtap.capture import filters
 from rawtap.lab.captures import Capture
-from rawtap.lab.card import Counters
+from rawtap.lab.card import Card, Counters
 from rawtap.lab.lab import Lab
+from rawtap.network import links
 from rawtap.packets import ends, reader
 from rawtap.packets._savefile import Savefile
 from rawtap.packets.origin import Origin
@@ -25,7 +26,7 @@ from rawtap.packets.tail import Part, Start, Tail
 from rawtap.packets.verdicts import Given, Subject, state_of
 
 if TYPE_CHECKING:
-    from rawtap.packets.explain import Examiner
+    from rawtap.packets.explain import Examiner, Place
 
 SECONDS = 30.0  # of one call; clients that hear of progress wait longer
 _BATCH = 2000
@@ -42,6 +43,13 @@ class Packets(Protocol):
     def points(self) -> tuple[Origin, ...]: ...
 
     def take(self, limit: int) -> Sequence[Seen]: ...
+
+
+class _Around(NamedTuple):
+    """What is known of where a capture stands, that its packets do not tell."""
+
+    place: Place | None = None
+    held_back: Mapping[str, frozenset[str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,8 @@ async def explain(
     # What came to a capture since is asked for with the first page.
     given = lab.verdicts.find(subject, before) if before or path else None
     if given is None:
-        given = await _given(capture, path, expression, before, tell)
+        around = await to_thread(_around, capture, lab.cards_on(capture.interface)) if capture else _Around()
+        given = await _given(capture, path, expression, before, tell, around)
         lab.verdicts.keep(subject, given)
     return Explained(subject.name, given, await _behind_the_wire(lab, capture, given))
 
@@ -123,7 +132,12 @@ def _subject(capture: Capture | None, path: Path | None, expression: str) -> Sub
 
 
 async def _given(
-    capture: Capture | None, path: Path | None, expression: str, before: tuple[int, int] | None, tell: Progress
+    capture: Capture | None,
+    path: Path | None,
+    expression: str,
+    before: tuple[int, int] | None,
+    tell: Progress,
+    around: _Around,
 ) -> Given:
     if capture:
         await capture.notifier.caught_up()
@@ -132,7 +146,7 @@ async def _given(
     packets = await reading(file, _open, capture, path, expression)
     applied = {expression, capture.session.request.filter if capture else ""} - {""}
     live = capture is not None and capture.live
-    load = partial(_examiner, applied, live, isinstance(packets, Tail))
+    load = partial(_examiner, applied, live, isinstance(packets, Tail), around)
     examiner, until_ns, more = await _examine(packets, file, load, before[0] if before else None, tell)
     if before:
         until_ns = before[1]
@@ -202,13 +216,37 @@ def _dropped(capture: Capture) -> int:
     return (snapshot.dropped_kernel or 0) + (snapshot.dropped_interface or 0)
 
 
-def _examiner(applied: set[str], live: bool, sees_all: bool, link_type: int, points: tuple[Origin, ...]) -> Examiner:
+def _around(capture: Capture, cards: Sequence[Card]) -> _Around:
+    """Where a capture of a guest's card stands; who else is on its network is known while the guest runs."""
+    from rawtap.packets.explain import Place
+
+    request = capture.session.request
+    if request.more:
+        names = [capture.interface, *(name for name, _ in request.more)]
+        return _Around(held_back={name: reasons for name in names if (reasons := links.held_back(name))})
+    card = Origin(ETHERNET, 0, capture.interface, request.guest)
+    if not card.guest:
+        return _Around()
+    found = [link.mac for each in cards if (link := links.find(each.network)) and link.mac]
+    return _Around(Place(card, frozenset(bytes.fromhex(mac.replace(":", "")) for mac in found)))
+
+
+def _examiner(
+    applied: set[str],
+    live: bool,
+    sees_all: bool,
+    around: _Around,
+    link_type: int,
+    points: tuple[Origin, ...],
+) -> Examiner:
     """One that knows which answers the filters would have let through; it is loaded when the first is needed."""
     from rawtap.packets.explain import Examiner
 
     wanted = [FrameFilter(each, link_type, live=live) for each in applied]
     passes = (lambda frame: all(each.passes(frame) for each in wanted)) if wanted else None
-    return Examiner(link_type, answers_pass=passes, sees_all=sees_all, points=points)
+    return Examiner(
+        link_type, answers_pass=passes, sees_all=sees_all, points=points, place=around.place, held_back=around.held_back
+    )
 
 
 def _add(examiner: Examiner, batch: Sequence[Seen]) -> None:

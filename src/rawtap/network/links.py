@@ -36,6 +36,9 @@ _IFF_UP = 0x1
 _IFF_LOWER_UP = 0x10000  # carrier, netdevice(7)
 
 
+_PORT_STATES = {0: "disabled", 1: "listening", 2: "learning", 4: "blocking"}  # but forwarding, linux/if_bridge.h
+ISOLATED, VLAN_FILTERING = "isolated", "VLAN filtering"
+
 # What would let a frame be seen on the bridge before its checksum is filled in or before it is cut to the wire's
 # size. Names of the kernel's own, net/ethtool/common.c.
 _OFFLOADS = (
@@ -312,6 +315,24 @@ def queue_passed(link: Link) -> int | None:
     counted = found.get_attr("TCA_STATS2") if found else None
     basic = counted.get_attr("TCA_STATS_BASIC") if counted else None
     return int(basic["packets"]) if basic else None
+
+
+def held_back(name: str) -> frozenset[str]:
+    """Why a bridge, or a port of one, may keep frames back, in words; nothing where it is gone.
+
+    IFLA_BR_* and IFLA_BRPORT_* of linux/if_link.h.
+    """
+    with rtnetlink(f"ask for the bridge or port {name}", change=False) as netlink:
+        found = next((each for each in netlink.get_links() if each.get_attr("IFLA_IFNAME") == name), None)
+    info = found.get_attr("IFLA_LINKINFO") if found else None
+    port = info.get_attr("IFLA_INFO_SLAVE_DATA") if info else None
+    bridge = info.get_attr("IFLA_INFO_DATA") if info and info.get_attr("IFLA_INFO_KIND") == "bridge" else None
+    reasons = {VLAN_FILTERING} if bridge and bridge.get_attr("IFLA_BR_VLAN_FILTERING") else set()
+    if port:
+        state = port.get_attr("IFLA_BRPORT_STATE")
+        reasons |= {ISOLATED} if port.get_attr("IFLA_BRPORT_ISOLATED") else set()
+        reasons |= {f"its STP state is {_PORT_STATES[state]}"} if state in _PORT_STATES else set()
+    return frozenset(reasons)
 
 
 def _queue(link: Link) -> Any:

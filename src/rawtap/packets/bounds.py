@@ -12,12 +12,15 @@ class Stop(NamedTuple):
     """What is wrong from byte `at` of the frame on.
 
     `what` is TRUNCATED where the bytes were on the wire but not captured, and otherwise a stable code for what is
-    malformed, like ``ip.total_length``. `says` holds no byte of the packet that is not a number.
+    malformed, like ``ip.total_length``. `says` holds no byte of the packet that is not a number. `found` and `expected`
+    are the values, "" where the sentence is all that there is.
     """
 
     what: str
     at: int
     says: str
+    found: str = ""
+    expected: str = ""
 
     @property
     def text(self) -> str:
@@ -27,9 +30,9 @@ class Stop(NamedTuple):
 class Stopped(Exception):
     """Reading ends here; never leaves the modules that read frames."""
 
-    def __init__(self, what: str, at: int, says: str) -> None:
+    def __init__(self, what: str, at: int, says: str, found: str = "", expected: str = "") -> None:
         super().__init__(says)
-        self.stop = Stop(what, at, says)
+        self.stop = Stop(what, at, says, found, expected)
 
 
 def word(data: bytes, at: int) -> int:

@@ -16,14 +16,27 @@ _FILE, _SNAME = (108, 236), (44, 108)
 
 TYPES = ("", "discover", "offer", "request", "decline", "ack", "nak", "release", "inform")
 DISCOVER, OFFER, REQUEST, DECLINE, ACK, NAK, RELEASE, INFORM = range(1, 9)
-PAD, REQUESTED, LEASE, OVERLOAD, TYPE, SERVER, VENDOR, BOOT_FILE, END = 0, 50, 51, 52, 53, 54, 60, 67, 255
+PAD, MASK, ROUTER, REQUESTED, LEASE, OVERLOAD, TYPE, SERVER, VENDOR, BOOT_FILE, END = (
+    0,
+    1,
+    3,
+    50,
+    51,
+    52,
+    53,
+    54,
+    60,
+    67,
+    255,
+)
 SHORT, OPTIONS = "dhcp.short", "dhcp.options"
 
 
 class Dhcp(NamedTuple):
-    """A message. `cookie` is whether the options' magic cookie is there; `vendor` whether the options' place holds
-    anything but zeros; `ended` whether the end option was found. Of `options` the codes, in their order. `is_pxe` is
-    of a client that wants to boot from the network, `boot_file` whether a file to boot is named."""
+    """A message. `hardware` is the type of the client's address and its length; `cookie` is whether the options' magic
+    cookie is there; `vendor` whether the options' place holds anything but zeros; `ended` whether the end option was
+    found. Of `options` the codes, in their order. `is_pxe` is of a client that wants to boot from the network,
+    `boot_file` whether a file to boot is named."""
 
     offset: int
     operation: int
@@ -31,6 +44,7 @@ class Dhcp(NamedTuple):
     ciaddr: bytes
     yiaddr: bytes
     giaddr: bytes
+    hardware: tuple[int, int]
     chaddr: bytes
     cookie: bool
     vendor: bool
@@ -40,6 +54,8 @@ class Dhcp(NamedTuple):
     server: bytes | None
     requested: bytes | None
     lease: int | None
+    mask: bytes | None
+    router: bytes | None
     is_pxe: bool
     boot_file: bool
     stop: Stop | None
@@ -59,7 +75,7 @@ def parse(data: bytes, at: int, end: int) -> Dhcp:
         Stopped: The fields before the options are not there.
     """
     need(data, at, _FIXED, end, "DHCP message", SHORT)
-    operation, _, hlen, _, xid, _, _, ciaddr, yiaddr, _, giaddr, chaddr = _HEADER.unpack_from(data, at)
+    operation, htype, hlen, _, xid, _, _, ciaddr, yiaddr, _, giaddr, chaddr = _HEADER.unpack_from(data, at)
     begin = at + _FIXED
     cookie = data[begin : begin + 4]
     values: dict[int, bytes] = {}
@@ -73,18 +89,20 @@ def parse(data: bytes, at: int, end: int) -> Dhcp:
     kind = values.get(TYPE)
     lease = values.get(LEASE, b"")
     return Dhcp(
-        at, operation, xid, ciaddr, yiaddr, giaddr, chaddr[: min(hlen, 16)],
+        at, operation, xid, ciaddr, yiaddr, giaddr, (htype, hlen), chaddr[: min(hlen, 16)],
         cookie=cookie == _COOKIE, vendor=bool(cookie.strip(b"\0")), ended=ended, options=tuple(values),
         message=kind[0] if kind else None, server=_address(values, SERVER), requested=_address(values, REQUESTED),
         lease=int.from_bytes(lease, "big") if len(lease) == 4 else None,
+        mask=_address(values, MASK), router=_address(values, ROUTER, first=True),
         is_pxe=values.get(VENDOR, b"").startswith(b"PXEClient"),
         boot_file=any(data[at + _FILE[0] : at + _FILE[1]]) or bool(values.get(BOOT_FILE)), stop=stop,
     )  # fmt: skip
 
 
-def _address(values: dict[int, bytes], code: int) -> bytes | None:
-    value = values.get(code)
-    return value if value is not None and len(value) == 4 else None
+def _address(values: dict[int, bytes], code: int, *, first: bool = False) -> bytes | None:
+    """An option that is one address; or the first of several."""
+    value = values.get(code, b"")
+    return value[:4] if len(value) == 4 or (first and len(value) > 4) else None
 
 
 def _overloaded(data: bytes, at: int, values: dict[int, bytes]) -> None:

@@ -38,13 +38,17 @@ class Question(NamedTuple):
 
 
 class Dns(NamedTuple):
-    """A message: its flags and counts, the first questions, the first answers as text, and where reading ended."""
+    """A message: its flags and counts, the first questions, the first answers as text, and where reading ended.
+    `recursion` is whether that is desired, `unasked` that a server would have asked others and was not told to: then it
+    has nothing to say (RFC 1035, 4.1.1: RD, RA, AA)."""
 
     offset: int
     id: int
     response: bool
     opcode: int
     cut: bool
+    recursion: bool
+    unasked: bool
     rcode: int
     question_count: int
     answer_count: int
@@ -70,11 +74,27 @@ def parse(data: bytes, at: int, end: int) -> Dns:
     except Stopped as error:
         stop = error.stop
         if stop.what == MALFORMED and 0 < (meant := mistakes.swapped(counts[0])) <= _QUESTIONS < counts[0]:
-            stop = Stop(MALFORMED, at + 4, f"{counts[0]} questions, where {meant} are meant: {mistakes.SWAPPED}")
+            says = f"{counts[0]} questions, where {meant} are meant: {mistakes.SWAPPED}"
+            stop = Stop(MALFORMED, at + 4, says, str(counts[0]), str(meant))
+        elif stop.what == MALFORMED and (mistake := _in_name(data, at + 12, end)) and not questions:
+            stop = stop._replace(says=mistakes.told(stop.says, mistake))
     return Dns(
-        at, number, bool(flags & 0x8000), flags >> 11 & 15, bool(flags & 0x200), flags & 15, counts[0], counts[1],
-        tuple(questions), tuple(answers), stop,
+        at, number, bool(flags & 0x8000), flags >> 11 & 15, bool(flags & 0x200), bool(flags & 0x100),
+        flags & 0x8580 == 0x8080 and not any(counts[1:3]), flags & 15, counts[0], counts[1], tuple(questions),
+        tuple(answers), stop,
     )  # fmt: skip
+
+
+def _in_name(data: bytes, at: int, end: int) -> str:
+    """The mistake in a first question that can't be read."""
+    text = data[at:end].split(b"\0")[0]
+    if len(text) > 3 and text[0] > _LABEL and b"." in text and text.isascii() and text.decode().isprintable():
+        return "the name is written with dots, not as labels with their lengths"
+    place = at
+    while place < end <= len(data) and 0 < data[place] <= _LABEL:
+        place += 1 + data[place]
+    # Its type's first byte, which is zero, was read for the name's end: of four bytes behind it one is missing.
+    return "the name has no zero at its end" if end - place == 4 and data[place : place + 1] == b"\0" else ""
 
 
 def _read_questions(data: bytes, start: int, end: int, count: int, found: list[Question]) -> int:

@@ -143,7 +143,10 @@ class Requests:
         link = packet.frame.link
         if not isinstance(link, Ethernet) or link.destination[0] & 1 or not request.link:
             return
-        if link.destination == request.link or not is_first_hop(packet) or findings.is_vouched(packet.number):
+        named = getattr(packet.frame.application, "chaddr", b"")  # a DHCP server goes by that (RFC 2131, 4.1)
+        if link.destination in {request.link, named}:
+            return
+        if not is_first_hop(packet) or findings.is_vouched(packet.number):
             return
         ip = packet.frame.ip
         arp = packet.frame.arp

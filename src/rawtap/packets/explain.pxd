@@ -14,6 +14,7 @@ cdef class Examiner:
     cdef object _answers_pass
     cdef bint _sees_all
     cdef object _journeys
+    cdef object _cards
     cdef bint _mixed
     cdef object _unread
     cdef object _findings

@@ -7,7 +7,7 @@ the bytes that its snaplen cut off, what was before it began, an answer whose ti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from rawtap.packets.exchanges import Exchange, Requests
 from rawtap.packets.findings import Finding, Findings, Packet
 from rawtap.packets.headers import parse
 from rawtap.packets.journeys import Journeys
+from rawtap.packets.judges.cards import CardJudge, Place
 from rawtap.packets.judges.connections import ConnectionJudge
 from rawtap.packets.judges.echoes import EchoJudge
 from rawtap.packets.judges.fragments import FragmentJudge
@@ -27,7 +28,7 @@ from rawtap.packets.judges.unread import UnreadJudge
 from rawtap.packets.origin import Origin
 from rawtap.packets.transport import Icmp, Igmp, Quoted, Tcp, Udp
 
-__all__ = ["Examiner", "Exchange", "Finding", "Verdict"]
+__all__ = ["Examiner", "Exchange", "Finding", "Place", "Verdict"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Examiner:
     `answers_pass` tells whether the capture's filter lets a frame pass; without it everything is taken to pass.
     `sees_all` is whether the capture stands where all that a host is told comes by; of a file that is not known.
     `points` are the capture's interfaces: those of a bridge and its guests' cards are followed from one to the next.
+    `held_back` is why these may keep frames back; `place` is where a capture of one guest's card stands.
     """
 
     def __init__(
@@ -61,20 +63,24 @@ class Examiner:
         answers_pass: Callable[[bytes], bool] | None = None,
         sees_all: bool = True,
         points: Sequence[Origin] = (),
+        place: Place | None = None,
+        held_back: Mapping[str, frozenset[str]] | None = None,
     ) -> None:
         self._link_type = link_type
         self._answers_pass = answers_pass
         # Cards alone, as those of one guest, may be on bridges that have nothing to do with each other.
         several = len({bool(each.guest) for each in points}) > 1
-        self._journeys = Journeys(points) if several else None
+        self._journeys = Journeys(points, held_back) if several else None
         self._mixed = False  # several link types: what a filter hides of other ones is not known
         self._sees_all = sees_all
         self._unread = UnreadJudge()
         self._findings = Findings()
         self.examined = 0  # packets
+        has_cards = place is not None or any(each.guest for each in points)
+        self._cards = CardJudge(self._findings, place) if has_cards else None
         self._frames = FrameJudge(self._findings)
         self._neighbors = NeighborJudge(self._findings)
-        self._leases = LeaseJudge(self._findings, self._offered)
+        self._leases = LeaseJudge(self._findings, self._offered, self._neighbors.leased)
         self._names = NameJudge(self._findings)
         self._echoes = EchoJudge(self._findings, self._refused)
         self._fragments = FragmentJudge(self._findings)
@@ -95,6 +101,8 @@ class Examiner:
         packet = Packet(number, time_ns, parse(data, length, link_type))
         if self._journeys and origin and not self._journeys.see(packet, origin):
             return
+        if self._cards:
+            self._cards.see(packet, origin)
         ip, transport = packet.frame.ip, packet.frame.transport
         self._frames.see(packet)
         self._neighbors.see(packet)
@@ -113,6 +121,8 @@ class Examiner:
         """
         findings = self._findings.copy()
         notes: list[str] = [*self._frames.settle(findings), *self._names.notes(), *self._unread.notes()]
+        if self._cards:
+            self._cards.settle(findings)
         if self._journeys:
             notes += self._journeys.settle(until_ns, findings)
         is_blind = self._neighbors.only_broadcasts and not self._sees_all
@@ -120,11 +130,13 @@ class Examiner:
             notes.append("No frame to a single host is here: answers could not be seen, and are not missed")
         for requests in self._requests if not is_blind else ():
             notes += requests.settle(until_ns, findings, self._answer_passes)
-        self._leases.settle(until_ns, findings)
+        self._leases.settle(until_ns, findings, is_blind=is_blind)
         notes += self._connections.settle(until_ns, findings)
         notes += self._fragments.settle(until_ns, findings, self._fragments_pass)
         exchanges = [exchange for requests in self._requests for exchange in requests.exchanges(until_ns)]
-        return Verdict(findings.all(lost), tuple(exchanges), tuple(notes + self._bounds()), self.examined)
+        return Verdict(
+            findings.all(lost, self._neighbors.link_of), tuple(exchanges), tuple(notes + self._bounds()), self.examined
+        )
 
     @property
     def _requests(self) -> tuple[Requests, ...]:

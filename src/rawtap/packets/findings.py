@@ -68,6 +68,7 @@ class _Entry:
     absence: bool
     follows: _Key | None
     suspects: list[int]
+    hides: bool = False
     numbers: list[int] = field(default_factory=list)
     count: int = 0
 
@@ -81,7 +82,9 @@ class _Entry:
         self.suspects += list(suspects)[: max(_SUSPECTS - len(self.suspects), 0)]
 
     def copy(self) -> _Entry:
-        return _Entry(self.finding, self.absence, self.follows, list(self.suspects), list(self.numbers), self.count)
+        return _Entry(
+            self.finding, self.absence, self.follows, list(self.suspects), self.hides, list(self.numbers), self.count
+        )
 
 
 @dataclass(slots=True)
@@ -132,7 +135,7 @@ def _together(entries: Sequence[_Entry], others: int, hosts: int) -> _Entry:
     finding, more = first.finding, len(entries) + others - 1
     host = f"{finding.host} and {hosts - 1} more" if finding.host and hosts > 1 else finding.host
     finding = replace(finding, says=f"{finding.says} (and {more} more like this)", host=host)
-    whole = _Entry(finding, first.absence, first.follows, [])
+    whole = _Entry(finding, first.absence, first.follows, [], first.hides)
     whole.numbers = sorted({number for each in entries for number in each.numbers})[:SHOWN]
     whole.suspects = [number for each in entries for number in each.suspects][:_SUSPECTS]
     whole.count = sum(each.count for each in entries)
@@ -166,6 +169,7 @@ class Findings:
         suspects: Sequence[int] = (),
         absence: bool = False,
         dropped: bool = True,
+        hides: bool = False,
     ) -> None:
         """Add a finding, or count it again, on packet `number`.
 
@@ -185,12 +189,14 @@ class Findings:
             suspects: Packets that explain this where something is wrong with them.
             absence: It rests on something not seen, which may have been dropped by the capture.
             dropped: A receiver drops such a packet, or may, so that it explains what is missing.
+            hides: What the packet carries was not recognized for it: it explains that its host answers nothing.
         """
 
         def make() -> _Entry:
             proof = evidence or f"found {found}" + (f", expected {expected}" if expected else "")
             values = [bounded(str(each), _VALUE) for each in (host, found, expected)]
-            return _Entry(Finding(what, bounded(says), (), 0, rule, bounded(proof), *values), absence, follows, [])
+            finding = Finding(what, bounded(says), (), 0, rule, bounded(proof), *values)
+            return _Entry(finding, absence, follows, [], hides)
 
         kind = self._kinds.setdefault(what, _Kind())
         entry = kind.entry(host or parties if group is None else group, parties, host, make)
@@ -220,11 +226,12 @@ class Findings:
         other._blamed = self._blamed.copy()
         return other
 
-    def all(self, lost: int) -> tuple[Finding, ...]:
-        """All, ordered by cause; `lost` packets were dropped, or overwritten by a ring."""
+    def all(self, lost: int, links: Callable[[str], str] = str) -> tuple[Finding, ...]:
+        """All, ordered by cause; `lost` packets were dropped, or overwritten by a ring. `links` tells the link address
+        of a host, as text, if it is known."""
         loss = f"; {lost} packets of the capture were lost, and what is missing may be among them" if lost else ""
         told = [entry for kind in self._kinds.values() for entry in kind.told()]
-        causes = {id(entry): self._cause(entry, told) for entry in told}
+        causes = {id(entry): self._cause(entry, told) or _hidden(entry, told, links) for entry in told}
         told.sort(key=lambda entry: (2 if causes[id(entry)] else int(entry.absence), entry.numbers[:1]))
         found = []
         for entry in told:
@@ -250,6 +257,15 @@ class Findings:
             what = self._blamed[suspect]
         of_kind = [each for each in told if each.finding.what == what and each is not entry]
         return next((each for each in of_kind if suspect in each.numbers), of_kind[0] if of_kind else None)
+
+
+def _hidden(entry: _Entry, told: Sequence[_Entry], links: Callable[[str], str]) -> _Entry | None:
+    """What hides the answers that are missing: later packets of the host that does not answer."""
+    if not entry.absence or entry.hides or entry.follows:
+        return None
+    names = {entry.finding.host, links(entry.finding.host)} - {""}
+    first = entry.numbers[0]
+    return next((each for each in told if each.hides and each.finding.host in names and each.numbers[-1] > first), None)
 
 
 def bounded(text: str, most: int = _TEXT) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from rawtap.packets import transport
+from rawtap.packets import mistakes, transport
 from rawtap.packets.bounds import TRUNCATED, Stop, Stopped, need, word
 from rawtap.packets.transport import ICMP, ICMP6, IGMP, TCP, UDP, Application, Transport
 
@@ -32,6 +32,9 @@ _ARP = struct.Struct("!6s4s6s4s")
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _AH, _NONE, _DESTINATION, _MOBILITY = 0, 43, 44, 51, 59, 60, 135
 _HOME_ADDRESS = 201
 _SOURCE_ROUTES = {131, 137}  # loose, strict
+_SWAPPED = {mistakes.swapped(kind): kind for kind in (IPV4, ARP, IPV6)}
+_SWAPPED_IPV4 = mistakes.swapped(IPV4)
+_OPENINGS = {IPV4: b"\x45", ARP: b"\0\1", IPV6: b"\x60"}  # what these nearly always begin with
 _FAMILIES = {2: IPV4, 10: IPV6, 24: IPV6, 28: IPV6, 30: IPV6}  # each system has an AF_INET6 of its own
 
 
@@ -160,17 +163,32 @@ def _ethernet(frame: Frame) -> None:
         number, at, tags = _untagged(frame, number, at)
     kind: int | None = number
     stated = None
+    if number in _SWAPPED:
+        _as_swapped(frame, number, at, tags)
     if number < _LENGTHS:
         stated, kind = number, None
         if stated > end - at:
             says = f"802.3 length of {stated}, but {end - at} bytes follow"
-            frame.problems.append(Stop("ethernet.length", at - 2, says))
+            frame.problems.append(Stop("ethernet.length", at - 2, says, str(stated), f"{end - at} at most"))
         frame.end = min(end, at + stated)
         if data[at : at + 6] == _SNAP and at + 8 <= min(frame.end, len(data)):
             kind = word(data, at + 6)
             at += 8
     frame.link = Ethernet(0, data[:6], data[6:12], tags, kind, at, stated)
     _network(frame, kind, at)
+
+
+def _as_swapped(frame: Frame, number: int, at: int, tags: tuple[int, ...]) -> None:
+    """A type that is none, and is one with its bytes swapped, before what begins as that does.
+
+    Raises:
+        Stopped: It is so.
+    """
+    meant = _SWAPPED[number]
+    if frame.data.startswith(_OPENINGS[meant], at):
+        frame.link = Ethernet(0, frame.data[:6], frame.data[6:12], tags, None, at, None)
+        found, expected = f"0x{number:04x}", f"0x{meant:04x}"
+        raise Stopped("ethernet.type", at - 2, f"type {found} is none: {mistakes.SWAPPED}", found, expected)
 
 
 def _untagged(frame: Frame, kind: int, at: int) -> tuple[int, int, tuple[int, ...]]:
@@ -259,9 +277,15 @@ def _arp(frame: Frame, at: int) -> None:
     need(frame.data, at, 8, frame.end, "ARP header", "arp.header")
     hardware, protocol, hlen, plen, operation = _ARP_KIND.unpack_from(frame.data, at)
     if (hardware, protocol) != (1, IPV4):
+        if hardware in {1, 0x100} and protocol in {IPV4, _SWAPPED_IPV4}:
+            says = f"ARP for hardware {hardware} and protocol 0x{protocol:04x}: {mistakes.SWAPPED}"
+            found = f"hardware {hardware}, protocol 0x{protocol:04x}"
+            raise Stopped("arp.kind_swapped", at, says, found, "hardware 1, protocol 0x0800")
         raise Stopped("arp.kind", at, f"ARP for hardware {hardware} and protocol 0x{protocol:04x} is not read")
     if (hlen, plen) != (6, 4):
-        raise Stopped("arp.lengths", at + 4, f"ARP address lengths of {hlen} and {plen}, for Ethernet and IPv4 6 and 4")
+        says = f"ARP address lengths of {hlen} and {plen}, for Ethernet and IPv4 6 and 4"
+        mistake = "they are exchanged" if (hlen, plen) == (4, 6) else ""
+        raise Stopped("arp.lengths", at + 4, mistakes.told(says, mistake), f"{hlen} and {plen}", "6 and 4")
     need(frame.data, at, 28, frame.end, "ARP message", "arp.header")
     sender_mac, sender_ip, target_mac, target_ip = _ARP.unpack_from(frame.data, at + 8)
     frame.arp = Arp(at, operation, sender_mac, sender_ip, target_mac, target_ip, at + 28)
@@ -274,18 +298,24 @@ def _ipv4(frame: Frame, at: int) -> Ip:
     first, total, bits = data[at], word(data, at + 2), word(data, at + 6)
     source, destination = data[at + 12 : at + 16], data[at + 16 : at + 20]
     if first >> 4 != 4:
-        raise Stopped("ip.version", at, f"IP version {first >> 4} in a frame of IPv4")
+        mistake = "version and header length are exchanged" if first == 0x54 else ""
+        says = mistakes.told(f"IP version {first >> 4} in a frame of IPv4", mistake)
+        raise Stopped("ip.version", at, says, f"0x{first:02x}", "0x45" if mistake else "version 4")
     size = (first & 15) << 2
     if size < 20:
-        raise Stopped("ip.header_length", at, f"IPv4 header length of {size} bytes, the header alone has 20")
+        says = f"IPv4 header length of {size} bytes, the header alone has 20"
+        raise Stopped("ip.header_length", at, says, f"{size >> 2} words", "5 words at least")
     length_is_zero = total == 0
     if length_is_zero:
         total = room
     elif total < size:
-        raise Stopped("ip.total_length", at + 2, f"IPv4 total length of {total}, less than its header of {size}")
+        says = f"IPv4 total length of {total}, less than its header of {size}"
+        says = mistakes.told(says, mistakes.length(total, room, size))
+        raise Stopped("ip.total_length", at + 2, says, str(total), f"{size} at least")
     if total > room:
         says = f"IPv4 total length of {total}, but {room} bytes were sent"
-        frame.problems.append(Stop("ip.total_length", at + 2, says))
+        says = mistakes.told(says, mistakes.length(total, room, size, before=at))
+        frame.problems.append(Stop("ip.total_length", at + 2, says, str(total), f"{room} at most"))
     end = at + min(total, room)
     last = destination
     if size > 20:
@@ -309,7 +339,7 @@ def _source_routed(frame: Frame, at: int, end: int) -> bytes | None:
         size = data[at + 1] if at + 1 < end else 0
         if size < 2 or at + size > end:
             says = f"IPv4 option {data[at]} has a length of {size} in {end - at} bytes"
-            frame.problems.append(Stop("ip.options", at, says))
+            frame.problems.append(Stop("ip.options", at, says, str(size), f"2 to {end - at}"))
             return None
         if data[at] in _SOURCE_ROUTES and size >= 7 and data[at + 2] <= size:
             return data[at + size - 4 : at + size]
@@ -323,7 +353,7 @@ def _ipv6(frame: Frame, at: int) -> Ip:
     version, stated, following, ttl = data[at] >> 4, word(data, at + 4), data[at + 6], data[at + 7]
     source, destination = data[at + 8 : at + 24], data[at + 24 : at + 40]
     if version != 6:
-        raise Stopped("ip.version", at, f"IP version {version} in a frame of IPv6")
+        raise Stopped("ip.version", at, f"IP version {version} in a frame of IPv6", str(version), "6")
     total = 40 + stated
     length_is_zero = stated == 0 and following in {TCP, UDP} and room > 40
     if length_is_zero or (
@@ -332,7 +362,8 @@ def _ipv6(frame: Frame, at: int) -> Ip:
         total = room
     if total > room:
         says = f"IPv6 payload length of {stated}, but {room - 40} bytes were sent"
-        frame.problems.append(Stop("ip.payload_length", at + 4, says))
+        says = mistakes.told(says, mistakes.length(stated, room - 40, before=40))
+        frame.problems.append(Stop("ip.payload_length", at + 4, says, str(stated), f"{room - 40} at most"))
     end = at + min(total, room)
     ip = Ip(
         at, 6, at + 40, end, at + total, ttl, following, source, destination, None, None, None, length_is_zero,

@@ -13,9 +13,8 @@ Sources: br_handle_frame_finish (net/bridge/br_input.c), br_forward.c, IEEE 802.
 
 from __future__ import annotations
 
-import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rawtap.packets.findings import MAX_PENDING, SECOND, Findings, Packet
@@ -28,10 +27,10 @@ from rawtap.packets.transport import Tcp, Udp
 _GRACE = SECOND  # a queue on the way may be made slow (qemu_link)
 _LONGEST = 1600  # bytes of a frame that is sent in one piece
 _RULE = "IEEE 802.1Q, 8.6"
-_MAC = re.compile(r"\(([0-9a-f:]{17}) on ")
 _ON_THE_WAY = (
     "port isolation, VLAN filtering, a port's STP state, a rule, or the port's queue (qemu_link) keeps it back"
 )
+_ISOLATED = "isolated"
 _FORWARDED_TO_NONE = bytes.fromhex("0180c20000")  # IEEE 802.1Q, table 8-1
 
 
@@ -51,14 +50,17 @@ class _Journey:
 class Journeys:
     """Follows the frames of one capture.
 
+    `held_back` tells of a point by its name why it may keep frames back, as it stands now.
+
     Attributes:
         guests: Of the cards that were seen, by their MAC addresses.
     """
 
-    def __init__(self, interfaces: Sequence[Origin]) -> None:
+    def __init__(self, interfaces: Sequence[Origin], held_back: Mapping[str, frozenset[str]] | None = None) -> None:
+        self._held_back = held_back or {}
         self.cards = {each.name: each for each in interfaces if each.guest}
         self.bridges = [each.name for each in interfaces if not each.guest]
-        self.guests = {_mac_of(each): each for each in self.cards.values()}
+        self.guests = {each.mac: each for each in self.cards.values()}
         self._open: dict[bytes, deque[_Journey]] = {}
         self._order: deque[_Journey] = deque()
         self._done: list[_Journey] = []
@@ -171,7 +173,10 @@ class Journeys:
 
     def _not_passed(self, journey: _Journey, findings: Findings) -> None:
         guest, bridge = journey.begins.guest, ", ".join(self.bridges)
-        source, reason = mac_text(journey.source), journey.dropped_for or "the frame itself shows no reason"
+        source, reason = mac_text(journey.source), journey.dropped_for
+        if not reason:
+            states = self._of(journey.begins.name) - {_ISOLATED}
+            reason = f"of its port, {_now(states)}" if states else "the frame itself shows no reason"
         says = f"The bridge {bridge} does not let in frames that {guest} sent: {reason}"
         findings.add(
             "bridge.not_passed", (journey.begins.name, reason), journey.number, says, _RULE,
@@ -179,10 +184,25 @@ class Journeys:
             host=source if journey.dropped_for else bridge, absence=not journey.dropped_for,
         )  # fmt: skip
 
+    def _of(self, point: str) -> frozenset[str]:
+        return self._held_back.get(point, frozenset())
+
+    def _why_not_delivered(self, journey: _Journey, name: str) -> str:
+        """What keeps it back between the bridge and the card, as their ports stand now."""
+        target, begin = self._of(name), self._of(journey.begins.name)
+        if states := target - {_ISOLATED}:
+            return f"of that card's port, {_now(states)}"
+        if _ISOLATED in target & begin:
+            return f"the ports of both cards are {_ISOLATED} from each other"
+        if filters := frozenset[str]().union(*map(self._of, self.bridges)):
+            return f"{', '.join(sorted(filters))} of the bridge may keep it back"
+        return _ON_THE_WAY
+
     def _not_delivered(self, journey: _Journey, name: str, findings: Findings) -> None:
         begins, there = journey.begins, ", ".join(f"{point} ({number})" for point, (number, _) in journey.seen.items())
         sender = begins.guest or "the host"
-        says = f"Frames by {sender} for {self.cards[name].guest} do not come to its card {name}: {_ON_THE_WAY}"
+        says = f"Frames by {sender} for {self.cards[name].guest} do not come to its card {name}: "
+        says += self._why_not_delivered(journey, name)
         findings.add(
             "bridge.not_delivered", (begins.name, name), journey.number, says, _RULE,
             f"on {begins.name} ({journey.number}){f', {there}' if there else ''}, and not on {name}",
@@ -190,9 +210,8 @@ class Journeys:
         )  # fmt: skip
 
 
-def _mac_of(card: Origin) -> bytes:
-    found = _MAC.search(card.about)
-    return bytes.fromhex(found[1].replace(":", "")) if found else b""
+def _now(reasons: frozenset[str]) -> str:
+    return f"{' and '.join(sorted(reasons))} (as it stands now)"
 
 
 def _key(frame: Frame, link: Ethernet) -> bytes:

@@ -25,6 +25,11 @@ def swapped(number: int, size: int = 2) -> int:
     return int.from_bytes(number.to_bytes(size, "big"), "little")
 
 
+def told(says: str, mistake: str) -> str:
+    """A sentence with the mistake behind it, if there is one."""
+    return f"{says}: {mistake}" if mistake else says
+
+
 def number(found: int, expected: int, size: int = 2) -> str:
     """An identifier, a port, a sequence number, of `size` bytes."""
     most = (1 << size * 8) - 1

@@ -18,7 +18,7 @@ _LONGEST = 262144  # libpcap's MAXIMUM_SNAPLEN
 _TEXT = 200  # bytes of a name or a description
 # What files call otherwise than libpcap does on Linux: LINKTYPE_ATM_RFC1483, RAW, SLIP_BSDOS, PPP_BSDOS, ATM_CLIP.
 _LINK_TYPES = {100: 11, 101: 12, 102: 15, 103: 16, 106: 19}
-_OF_CARD = re.compile(r"(?P<guest>\S+) \([0-9a-f:]{17} on (?P<name>\S+)\)")
+_OF_CARD = re.compile(r"(?P<guest>\S+) \((?P<mac>[0-9a-f]{2}(:[0-9a-f]{2}){5}) on (?P<name>\S+)\)")
 
 
 class Origin(NamedTuple):
@@ -43,6 +43,12 @@ class Origin(NamedTuple):
         """Whose card the interface is, by the words of rawtap's own files (see `lab.card`); "" for no guest's."""
         found = _OF_CARD.fullmatch(self.about)
         return found["guest"] if found and found["name"] == self.name else ""
+
+    @property
+    def mac(self) -> bytes:
+        """Of that card, b"" for no guest's."""
+        found = _OF_CARD.fullmatch(self.about) if self.guest else None
+        return bytes.fromhex(found["mac"].replace(":", "")) if found else b""
 
 
 class Interface(NamedTuple):

@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rawtap.packets import dhcp, dns
+from rawtap.packets import dhcp, dns, mistakes
 from rawtap.packets.bounds import Stop, Stopped, double_word, need, word
 from rawtap.packets.dhcp import Dhcp
 from rawtap.packets.dns import Dns
@@ -145,12 +145,14 @@ def udp(data: bytes, at: int, end: int, stated_end: int, problems: list[Stop], *
     if length == 0 and room > _JUMBO:  # RFC 2675, 4
         length = room
     if length < 8:
-        problems.append(Stop("udp.length", at + 4, f"UDP length of {length}, the header alone has 8"))
+        says = mistakes.told(f"UDP length of {length}, the header alone has 8", mistakes.length(length, room, 8))
+        problems.append(Stop("udp.length", at + 4, says, str(length), "8 at least"))
         return Udp(at, source, destination, length, checksum, at + 8, end)
-    if not fragment and length > room:
-        problems.append(Stop("udp.length_beyond", at + 4, f"UDP length of {length}, but IP carries {room} bytes"))
-    elif not fragment and length < room and stated_end == end:
-        problems.append(Stop("udp.length_short", at + 4, f"UDP length of {length}, but IP carries {room} bytes"))
+    if not fragment and (length > room or (length < room and stated_end == end)):
+        what = "udp.length_beyond" if length > room else "udp.length_short"
+        says = f"UDP length of {length}, but IP carries {room} bytes"
+        says = mistakes.told(says, mistakes.length(length, room, 8, before=20))
+        problems.append(Stop(what, at + 4, says, str(length), str(room)))
     return Udp(at, source, destination, length, checksum, at + 8, min(end, at + length))
 
 
@@ -158,9 +160,12 @@ def tcp(data: bytes, at: int, end: int, problems: list[Stop]) -> Tcp:
     need(data, at, 20, end, "TCP header", "tcp.header")
     size = data[at + 12] >> 4 << 2
     if size < 20:
-        raise Stopped("tcp.data_offset", at + 12, f"TCP data offset of {size} bytes, the header alone has 20")
+        says = f"TCP data offset of {size} bytes, the header alone has 20"
+        says = mistakes.told(says, _offset_mistake(data[at + 12]))
+        raise Stopped("tcp.data_offset", at + 12, says, f"{size >> 2} words", "5 words at least")
     if at + size > end:
-        raise Stopped("tcp.data_offset", at + 12, f"TCP data offset of {size} bytes, but IP carries {end - at}")
+        says = f"TCP data offset of {size} bytes, but IP carries {end - at}"
+        raise Stopped("tcp.data_offset", at + 12, says, f"{size >> 2} words", f"{(end - at) >> 2} words at most")
     header = Tcp(
         at, word(data, at), word(data, at + 2), double_word(data, at + 4), double_word(data, at + 8), data[at + 13],
         word(data, at + 14), word(data, at + 16), at + size, end, None, None, False, None,
@@ -169,6 +174,13 @@ def tcp(data: bytes, at: int, end: int, problems: list[Stop]) -> Tcp:
         need(data, at, size, end, "TCP options", "tcp.data_offset")
         _tcp_options(data, at + 20, at + size, header, problems)
     return header
+
+
+def _offset_mistake(field: int) -> str:
+    """What makes the byte of a data offset too small."""
+    if field & 15 >= 5:
+        return "it is in the lower half of its byte"
+    return "it is in bytes, not in words of 4 bytes" if 20 <= field <= 60 else ""
 
 
 def _tcp_options(data: bytes, at: int, end: int, header: Tcp, problems: list[Stop]) -> None:
@@ -182,7 +194,8 @@ def _tcp_options(data: bytes, at: int, end: int, header: Tcp, problems: list[Sto
             continue
         size = data[at + 1] if at + 1 < end else 0
         if size < 2 or at + size > end:
-            problems.append(Stop("tcp.options", at, f"TCP option {code} has a length of {size} in {end - at} bytes"))
+            says = f"TCP option {code} has a length of {size} in {end - at} bytes"
+            problems.append(Stop("tcp.options", at, says, str(size), f"2 to {end - at}"))
             return
         if code == 2:
             header.mss = word(data, at + 2) if size == 4 else None
@@ -204,23 +217,31 @@ def icmp(data: bytes, at: int, end: int, version: int, problems: list[Stop]) -> 
     elif version == 6 and kind in _NDP:
         need(data, at, _NDP[kind], end, "neighbour discovery message", "ndp.header")
         target = data[at + 8 : at + 24] if kind > ROUTER_ADVERTISEMENT else None
-        link_address = _ndp_options(data, at + _NDP[kind], end, problems)
+        link_address = _ndp_options(data, at + _NDP[kind], end, kind, problems)
     return Icmp(at, version, kind, code, checksum, first, second, at + 8, end, quoted, target, link_address)
 
 
-def _ndp_options(data: bytes, at: int, end: int, problems: list[Stop]) -> bytes | None:
-    """The link-layer address among the options of neighbour discovery (RFC 4861, 4.6)."""
-    found = None
+def _ndp_options(data: bytes, at: int, end: int, kind: int, problems: list[Stop]) -> bytes | None:
+    """The link-layer address among the options of neighbour discovery: the source's, or the target's in what tells of
+    one (RFC 4861, 4.6.1)."""
+    found, begin = None, at
+    wanted = 2 if kind > NEIGHBOR_SOLICITATION else 1
+    other = False
     while at < end:
         need(data, at, 2, end, "neighbour discovery option", "ndp.options")
         size = data[at + 1] * 8
         if not size or at + size > end:
             says = f"neighbour discovery option {data[at]} has a length of {size} in {end - at} bytes"
-            problems.append(Stop("ndp.options", at, says))
+            problems.append(Stop("ndp.options", at, says, str(size), f"8 to {end - at}"))
             return found
-        if data[at] in {1, 2} and size == 8 and at + 8 <= len(data):
+        if data[at] == wanted and size == 8 and at + 8 <= len(data):
             found = data[at + 2 : at + 8]
+        other = other or data[at] == 3 - wanted
         at += size
+    if other and found is None and end <= len(data):
+        names = ("", "a source's", "a target's")
+        says = f"the link-layer address is {names[3 - wanted]} (option {3 - wanted}), not {names[wanted]} ({wanted})"
+        problems.append(Stop("ndp.option_type", begin, says, f"option {3 - wanted}", f"option {wanted}"))
     return found
 
 

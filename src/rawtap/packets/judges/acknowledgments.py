@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from rawtap.packets.findings import Findings, Packet
 from rawtap.packets.judges.flow import MSS, PATIENCE, RACE, Ahead, Connection, Gap, Say, Sent, Side, distance
-from rawtap.packets.transport import FIN, SYN, Tcp
+from rawtap.packets.transport import ACK, FIN, SYN, Tcp
 
 _TWICE = 2
+_MOST = 0xFFFFFFFF  # the greatest sequence number
 _WINDOW = 1 << 30  # bytes; none is larger (RFC 7323, 2.3), and what is further on is of nothing that is seen here
 
 
@@ -22,7 +23,7 @@ def acknowledged(packet: Packet, segment: Tcp, acker: Side, sender: Side) -> Non
     ahead = distance(number, sender.next)
     if 0 < ahead < _WINDOW:
         if sender.beyond is None or distance(number, sender.beyond.number) > 0:
-            sender.beyond = Ahead(number, at, packet.number)
+            sender.beyond = Ahead(number, at, packet.number, (segment.sequence + segment.size) & _MOST)
     else:
         _placed(packet, number, acker, sender)
     if advance == 0:
@@ -88,11 +89,16 @@ def spoken(packet: Packet, segment: Tcp, sender: Side) -> None:
     elif ahead == 0 and distance(next_ + size, beyond.number) == 0:
         sender.beyond = None  # captured in another order than they were sent
         sender.on_end += 1
-    elif ahead == 0 and packet.at - beyond.at > RACE:
+    elif ahead == 0 and (packet.at - beyond.at > RACE or _is_later(segment, beyond)):
         sender.beyond = None
         sender.was_off(distance(beyond.number, next_), beyond.packet)
         if size == 0:  # a mere acknowledgment bears the next number (RFC 9293, 3.4)
             sender.disowned = sender.disowned or (beyond, Ahead(next_, packet.at, packet.number))
+
+
+def _is_later(segment: Tcp, beyond: Ahead) -> bool:
+    """Whether a segment was sent after something came that the other end sent after its acknowledgment."""
+    return bool(segment.flags & ACK) and distance(segment.acknowledgment, beyond.then) > 0
 
 
 def judge_acknowledgments(until: int, connection: Connection, sender: Side, say: Say, findings: Findings) -> None:

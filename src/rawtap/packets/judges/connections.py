@@ -13,7 +13,7 @@ from rawtap.packets.judges import endings, openings
 from rawtap.packets.judges.acknowledgments import unseen_notes
 from rawtap.packets.judges.flow import PATIENCE, Connection, End, Seen, Side, distance, end_of
 from rawtap.packets.judges.segments import Order, Step
-from rawtap.packets.lines import endpoints, ip_text, parties
+from rawtap.packets.lines import endpoints, flags_text, ip_text, parties
 from rawtap.packets.transport import ACK, FIN, RST, SYN, TCP, Quoted, Tcp
 
 _RECENT = 8
@@ -58,6 +58,13 @@ class ConnectionJudge:
             connection.last_at = packet.at
 
     def _judge(self, packet: Packet, segment: Tcp, connection: Connection, sender: Side, receiver: Side) -> None:
+        if segment.flags & (SYN | RST) and segment.flags & ACK and receiver.first is None:
+            if openings.exchanged(packet, segment, self.requests, sender, receiver):
+                connection.closed = True
+                return
+        elif not segment.flags & (SYN | RST | ACK) and connection.known:
+            self._no_flag(packet, segment, connection, sender)
+            return
         if segment.flags & SYN:
             opening = openings.Opening(
                 self.say, self._findings, self.requests, packet, segment, connection, sender, receiver
@@ -73,6 +80,16 @@ class ConnectionJudge:
             if pending and ((sender.end, receiver.end) in pending or (receiver.end, sender.end) in pending):
                 openings.answered(self._findings, packet, segment, self.requests, sender, receiver)
             Step(self._say, self._order, packet, segment, connection, sender, receiver).judge()
+
+    def _no_flag(self, packet: Packet, segment: Tcp, connection: Connection, sender: Side) -> None:
+        """Once a connection is open each segment acknowledges; what does not is dropped (RFC 9293, 3.10.7.4)."""
+        if not connection.closed:
+            sender.refused_in = packet.number
+            text = f"a segment without the ACK flag, with {segment.size} bytes of data"
+            self.say(
+                "tcp.no_ack_flag", connection, sender, packet.number, text, "3.10.7.4",
+                found=flags_text(segment.flags), expected="ACK among the flags",
+            )  # fmt: skip
 
     def refused(self, quoted: Quoted) -> None:
         if quoted.protocol == TCP and quoted.source_port is not None and quoted.destination_port is not None:
@@ -105,7 +122,10 @@ class ConnectionJudge:
     def _connection(self, packet: Packet, ip: Ip, segment: Tcp, source: End, destination: End) -> Connection | None:
         key = source + destination if source < destination else destination + source
         connection = self._connections.get(key)
+        broken_by = None
         if connection is not None and _is_new(packet.at, connection, source, segment):
+            if segment.flags & (SYN | ACK) == SYN:
+                broken_by = openings.changed(self._say, packet, segment, connection, connection.of(source))
             self._finish(packet.at, self._connections.pop(key), self._findings)
             connection = None
         if connection is None:
@@ -115,6 +135,7 @@ class ConnectionJudge:
             names = self._names(ip, segment)
             one, two = Side(source, names[0], ip_text(ip.source)), Side(destination, names[1], ip_text(ip.destination))
             connection = Connection(one, two, packet.frame.data[:_SAMPLE], packet.frame.length)
+            connection.broken_by = broken_by
             self._connections[key] = connection
         return connection
 

@@ -66,6 +66,8 @@ class EchoJudge:
         if _is_group(packet, ip) or not any(ip.source):
             return
         asker, asked = ip_text(ip.source), ip_text(ip.destination)
+        if self._is_mirrored(packet, ip, icmp):
+            return
         says = f"{asker} pings {asked}, and no reply comes"
         key = (ip.source, ip.destination, icmp.identifier, icmp.sequence)
         name = f"id {icmp.identifier} seq {icmp.sequence}"
@@ -80,6 +82,24 @@ class EchoJudge:
             content = _content(packet, ip, icmp)
             # Asked again with other data, it may be answered with either.
             request.content = content if request.count == 1 or content == request.content else None
+
+    def _is_mirrored(self, packet: Packet, ip: Ip, icmp: Icmp) -> bool:
+        """Whether it is a request that its receiver has sent back as it came, in place of a reply."""
+        key = (ip.destination, ip.source, icmp.identifier, icmp.sequence)
+        request = self.requests.pending.get(key)
+        if request is None or request.content is None or request.content != _content(packet, ip, icmp):
+            return False
+        host, asker, number, kind = ip_text(ip.source), ip_text(ip.destination), packet.number, icmp.type
+        says = f"{host} answers a ping by {asker} with another request: the type is not changed"
+        expected = f"type {0 if icmp.version == 4 else 129}"
+        self.requests.mistaken(
+            key,
+            lambda findings: findings.add(
+                "icmp.reply_type", (host, asker), number, says, _ECHO_RULE, host=host, found=f"type {kind}",
+                expected=expected,
+            ),
+        )  # fmt: skip
+        return True
 
     def _reply(self, packet: Packet, ip: Ip, icmp: Icmp) -> None:
         key = (ip.destination, ip.source, icmp.identifier, icmp.sequence)
@@ -113,7 +133,8 @@ class EchoJudge:
             self._other_source(packet, ip, numbers)
             return
         if numbers in asked:
-            return  # again, or a copy
+            self._again(packet, ip, numbers, asked)
+            return
         # The one that it was meant for has most in common with it.
         wanted = max(reversed(asked), key=lambda each: sum(map(_alike, numbers, each)))
         replier, asker = ip_text(ip.source), ip_text(ip.destination)
@@ -131,10 +152,43 @@ class EchoJudge:
             ),
         )  # fmt: skip
 
+    def _again(self, packet: Packet, ip: Ip, numbers: tuple[int, int], asked: dict[tuple[int, int], int]) -> None:
+        """A reply to what was answered, after another request: that may be a copy, or meant for the other."""
+        latest = next(reversed(asked))
+        if numbers == latest or (ip.destination, ip.source, *latest) not in self.requests.pending:
+            return
+        replier, asker, number = ip_text(ip.source), ip_text(ip.destination), packet.number
+        found, expected = (f"id 0x{one:04x} seq 0x{two:04x}" for one, two in (numbers, latest))
+        says = f"{replier} answers a ping by {asker} with the numbers of one before, which was answered"
+        self.requests.mistaken(
+            (ip.destination, ip.source, *latest),
+            lambda findings: findings.add(
+                "icmp.reply_mismatch", (replier, asker), number, says, _ECHO_RULE, host=replier, found=found,
+                expected=expected,
+            ),
+        )  # fmt: skip
+
+    def _other_destination(self, packet: Packet, ip: Ip, numbers: tuple[int, int]) -> None:
+        """A reply to another address than its host was asked from."""
+        pairs = [pair for pair, asked in self._asked.items() if pair[1] == ip.source and numbers in asked]
+        if len(pairs) != 1:
+            return
+        expected, replier, found = (ip_text(each) for each in (*pairs[0], ip.destination))
+        number, name = packet.number, mistakes.address(ip.destination, pairs[0][0])
+        says = mistakes.told(f"{replier} answers a ping by {expected} with a reply to {found}", name)
+        self.requests.mistaken(
+            (*pairs[0], *numbers),
+            lambda findings: findings.add(
+                "icmp.reply_destination", (replier, expected), number, says, _ECHO_RULE, host=replier, found=found,
+                expected=expected,
+            ),
+        )  # fmt: skip
+
     def _other_source(self, packet: Packet, ip: Ip, numbers: tuple[int, int]) -> None:
         """A reply with the numbers of a request to another address, which waits for it."""
         if len(self._asked) > _PAIRS:
             return
+        self._other_destination(packet, ip, numbers)
         pairs = [pair for pair, asked in self._asked.items() if pair[0] == ip.destination and numbers in asked]
         if len(pairs) != 1:
             return

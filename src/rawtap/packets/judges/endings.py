@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from rawtap.packets import mistakes
 from rawtap.packets.exchanges import Requests
 from rawtap.packets.findings import SECOND, Findings, Packet
 from rawtap.packets.judges import acknowledgments, windows
@@ -35,7 +36,11 @@ def reset(
             connection.reset = Reset(sender, packet.number, packet.at, segment.sequence, low, high, is_abrupt)
         return
     connection.closed, connection.reset = True, None
-    if is_abrupt:
+    hole = receiver.holes[0] if receiver.holes and connection.known else None
+    if hole is not None and hole.begin == receiver.acked and distance(hole.end, hole.begin) == 1 and receiver.fin:
+        receiver.skipped_in = packet.number
+        _skips(say, packet.at, connection, receiver, findings)
+    elif is_abrupt:
         _abrupt(say, connection, sender, packet.number, segment.sequence, None)
 
 
@@ -78,8 +83,9 @@ def _abrupt(
     evidence = f"an RST with sequence number {sequence}, and no FIN before it"
     text = "the connection is reset before either end has closed it"
     say(
-        "tcp.reset", connection, sender, packet, text, "3.5.2", evidence, found="RST", expected="FIN", findings=findings
-    )
+        "tcp.reset", connection, sender, packet, text, "3.5.2", evidence, found="RST", expected="FIN",
+        follows=connection.broken_by, findings=findings,
+    )  # fmt: skip
 
 
 def _refusal(
@@ -97,7 +103,7 @@ def _refusal(
             evidence = f"a SYN in packet {request.numbers[0]}, an RST in packet {packet.number}"
             findings.add(
                 "tcp.refused", (sender.name, request.pair[0]), packet.number, says, "RFC 9293, 3.5.2", evidence,
-                host=sender.host, found="RST", expected="SYN+ACK",
+                host=sender.host, found="RST", expected="SYN+ACK", follows=connection.broken_by,
             )  # fmt: skip
         connection.closed = True
         return
@@ -132,7 +138,10 @@ def _unacknowledged(say: Say, until: int, connection: Connection, side: Side, fi
     evidence = f"{(until - side.waiting) / SECOND:.1f} s without progress to the end of the capture"
     if connection.last_at - side.waiting < PATIENCE:
         evidence += ", and neither end sends anything more"
-    suspects = [each.number for each in list(side.sent)[:4]] + ([side.acked_in] if side.acked_in else [])
+    if _skips(say, until, connection, side, findings):
+        return
+    suspects = [each.number for each in list(side.sent)[:4]]
+    suspects += [each for each in (side.acked_in, side.refused_in, other.refused_in) if each]
     found: object = f"acknowledgment {side.acked}" if side.acked is not None else "none"
     if side.fin is not None and side.acked == (side.fin - 1) & 0xFFFFFFFF:
         evidence = f"acknowledgment {side.acked} in packet {side.acked_in}, expected {side.fin}; {evidence}"
@@ -150,3 +159,23 @@ def _unacknowledged(say: Say, until: int, connection: Connection, side: Side, fi
         host=other.host, found=found, expected=expected, suspects=suspects, absence=True, dropped=False,
         findings=findings,
     )  # fmt: skip
+
+
+def _skips(say: Say, until: int, connection: Connection, side: Side, findings: Findings) -> bool:
+    """Whether an end sends again what is behind a hole in its own numbers, and never what is in the hole."""
+    hole = side.holes[0] if side.holes else None
+    if hole is None or not side.skipped_in or hole.begin != side.acked:
+        return False
+    text = "sequence numbers are left out, and what follows them is not taken"
+    evidence = (
+        f"{hole.begin} to {hole.end} are not in the capture, and {hole.begin} is acknowledged; packet "
+        f"{side.skipped_in} repeats or refuses what is behind"
+    )
+    if side.waiting is not None:
+        evidence += f", {(until - side.waiting) / SECOND:.1f} s without progress"
+    name = mistakes.number(hole.end, hole.begin, 4)
+    say(
+        "tcp.sequence_skipped", connection, side, hole.number, mistakes.told(text, name), "3.4", evidence,
+        found=hole.end, expected=hole.begin, again=[side.skipped_in], absence=True, findings=findings,
+    )  # fmt: skip
+    return True

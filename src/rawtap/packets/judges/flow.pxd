@@ -42,7 +42,9 @@ cdef class Side:
     cdef readonly str name
     cdef readonly str host
     cdef public object first
+    cdef public long long opened_in
     cdef public object another_first
+    cdef public long long another_in
     cdef public object next
     cdef public bint spoke
     cdef public int mss
@@ -65,6 +67,8 @@ cdef class Side:
     cdef public long long on_end
     cdef public dict off
     cdef public tuple holes
+    cdef public long long refused_in
+    cdef public long long skipped_in
     cdef public tuple unseen
     cdef public long long unseen_bytes
     cdef public tuple recent
@@ -98,6 +102,7 @@ cdef class Connection:
     cdef public bint hidden
     cdef public bint in_pieces
     cdef public Reset reset
+    cdef public object broken_by
 
     cpdef Side of(self, bytes end)
 

@@ -60,6 +60,7 @@ class Ahead(NamedTuple):
     number: int
     at: int
     packet: int
+    then: int = 0  # what would be the next number of who has gone further
 
 
 @dataclass
@@ -116,7 +117,9 @@ class Side:
     name: str
     host: str
     first: int | None = None
+    opened_in: int = 0  # the packet of its SYN
     another_first: int | None = None  # of a second SYN+ACK
+    another_in: int = 0  # its packet, until the other end has chosen
     next: int | None = None
     spoke: bool = False
     mss: int = MSS
@@ -139,6 +142,8 @@ class Side:
     on_end: int = 0
     off: dict[int, list[int]] = field(default_factory=dict)
     holes: tuple[Gap, ...] = ()
+    refused_in: int = 0  # the last packet that the other end has to drop
+    skipped_in: int = 0  # the first packet that repeats what is behind a hole, and not what is in it
     unseen: tuple[Gap, ...] = ()  # acknowledged, and not in the capture
     unseen_bytes: int = 0
     recent: tuple[Seen, ...] = ()
@@ -197,6 +202,7 @@ class Connection:
     hidden: bool = False
     in_pieces: bool = False  # a segment came in fragments, which do not tell its size
     reset: Reset | None = None
+    broken_by: tuple[str, Hashable] | None = None  # the finding that explains a reset, by its code and parties
 
     @property
     def sides(self) -> tuple[Side, Side]:

@@ -20,6 +20,7 @@ _PIECES = 200  # of one packet that are kept: of 64 KiB in the smallest MTU of I
 _MOST = 65535
 _SAMPLE = 128
 _TOLD = 5  # ranges
+_FLAGS = {0x0040 << 3: "DF", 0x0020 << 3: "MF"}  # by the place of a fragment that a flag becomes
 _Key = tuple[bytes, bytes, int, int]
 
 
@@ -51,6 +52,9 @@ class _Whole:
         held = self.held
         came = ", ".join(f"{begin} to {end}" for begin, end in held[:_TOLD])
         first = held[0]
+        flag = _FLAGS.get(first[0]) if len(held) == 1 and self.size == first[1] else None
+        if flag is not None:
+            return f"the flag {flag} has its bytes swapped", f"0x{first[0] >> 3:04x}", f"0x{first[0] << 5:04x}"
         if first[0]:
             return "", f"bytes {came}", f"bytes 0 to {first[0]}"
         if len(held) == 1:
@@ -167,7 +171,7 @@ class FragmentJudge:
             findings.add(
                 "ip.fragments_incomplete", (source, destination), whole.numbers[0], says, rule, evidence,
                 host=ip_text(source), found=found, expected=expected, again=whole.numbers[1:],
-                count=len(whole.numbers), absence=True,
+                count=len(whole.numbers), absence=True, hides=True,
             )  # fmt: skip
         text = f"The filter hides fragments of {hidden} packets: whether they are complete is not judged"
         return [text] if hidden else []

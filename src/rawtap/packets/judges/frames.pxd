@@ -27,6 +27,10 @@ cdef class FrameJudge:
     @cython.locals(frame=Frame, end="long long", rest=bytes)
     cdef _behind(self, Packet packet, Ethernet link, long long least)
 
+    cdef _group(self, Packet packet, Ethernet link, Ip ip)
+
+    cdef _protocol(self, Packet packet, Ip ip)
+
     cdef _pads(self, bytes sender, int bit)
 
     @cython.locals(source=bytes, is_group=bint, code=str)

@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import zlib
 
+from rawtap.packets import mistakes
 from rawtap.packets.findings import MAX_PENDING, Findings, Packet
-from rawtap.packets.headers import Arp, Ethernet, Frame, Ip
+from rawtap.packets.headers import BROADCAST, Arp, Ethernet, Frame, Ip
 from rawtap.packets.judges.sums import SumJudge, of_loopback
 from rawtap.packets.lines import ip_text, mac_text, parties
-from rawtap.packets.transport import Icmp
+from rawtap.packets.transport import ICMP, ICMP6, Icmp
 
 _RULES = {
     "arp.header": "RFC 826 (Packet format)",
     "arp.lengths": "RFC 826 (Packet format)",
     "arp.kind": "RFC 826 (Packet format)",
+    "arp.kind_swapped": "RFC 826 (Packet format)",
     "dhcp.options": "RFC 2132, 2",
     "dhcp.short": "RFC 2131, 2",
     "dns.malformed": "RFC 1035, 4.1",
     "ethernet.header": "IEEE 802.3, 3.1.1",
     "ethernet.length": "IEEE 802.3, 3.2.6",
     "ethernet.tag": "IEEE 802.1Q, 9",
+    "ethernet.type": "RFC 894; RFC 2464, 3; RFC 826",
     "icmp.header": "RFC 792; RFC 4443, 2.1",
     "igmp.header": "RFC 2236, 2",
     "ip.extension": "RFC 8200, 4",
@@ -33,6 +36,7 @@ _RULES = {
     "ip.total_length": "RFC 791, 3.1",
     "ip.version": "RFC 791, 3.1; RFC 1122, 3.2.1.1; RFC 8200, 3",
     "ndp.header": "RFC 4861, 4",
+    "ndp.option_type": "RFC 4861, 4.6.1",
     "ndp.options": "RFC 4861, 4.6",
     "tcp.data_offset": "RFC 9293, 3.1",
     "tcp.header": "RFC 9293, 3.1",
@@ -72,6 +76,8 @@ class FrameJudge:
         ip = frame.ip
         if ip is not None:
             self._addresses(packet, ip)
+            if ip.protocol == (ICMP6 if ip.version == 4 else ICMP):
+                self._protocol(packet, ip)
             if ip.ttl == 0:
                 self._time_to_live(packet, ip)
             if ip.version == 6 and ip.ttl != 255:
@@ -100,7 +106,8 @@ class FrameJudge:
                 host = ip_text(frame.ip.source) if frame.ip and any(frame.ip.source) else _sender(frame)
                 self._findings.add(
                     problem.what, (problem.what, who), packet.number, f"{who}: {problem.says}", _RULES[problem.what],
-                    problem.text, host=host,
+                    problem.text, host=host, found=problem.found, expected=problem.expected,
+                    hides=frame.transport is None,
                 )  # fmt: skip
 
     def _ethernet(self, packet: Packet, link: Ethernet) -> None:
@@ -112,6 +119,15 @@ class FrameJudge:
                 "ethernet.source_group", link.source, packet.number, says, "IEEE 802.3, 3.2.3",
                 "its first byte is odd", host=host, found=host, expected="a first byte that is even",
             )  # fmt: skip
+        elif not any(link.source) and any(link.destination) and not (ip is not None and of_loopback(ip, ip.source)):
+            host = ip_text(ip.source) if ip is not None and any(ip.source) else mac_text(link.source)
+            self._findings.add(
+                "ethernet.source_zero", (link.source, host), packet.number,
+                f"{host} sends from a link address of zeros", "IEEE 802.3, 3.2.3", host=host,
+                found=mac_text(link.source), expected="the card's own address",
+            )  # fmt: skip
+        if link.destination[0] & 1 and ip is not None and link.destination != BROADCAST:
+            self._group(packet, link, ip)
         if ip is not None:
             agreed = ip.stated_end == ip.end and not ip.length_is_zero
         else:
@@ -142,11 +158,39 @@ class FrameJudge:
         elif frame.end < end:
             host = mac_text(link.source)
             says = f"{host} sends bytes behind the packet in a frame that needs no padding"
+            ip = frame.ip
+            if ip is not None and ip.version == 4 and end - frame.end == ip.payload - ip.offset:
+                says = f"{says}: the IP header is not counted in the total length"
             self._findings.add(
                 "ethernet.trailer", link.source, packet.number, says, "RFC 894; RFC 1042",
                 f"{end - frame.end} bytes from byte {frame.end} on", host=host, found=f"{end} bytes",
                 expected=f"{max(frame.end, least)} bytes", dropped=False,
             )  # fmt: skip
+
+    def _group(self, packet: Packet, link: Ethernet, ip: Ip) -> None:
+        """A packet to a group in a frame to another group (RFC 1112, 6.4; RFC 2464, 7)."""
+        address = ip.destination
+        if ip.version == 6:
+            right = b"\x33\x33" + address[12:] if address[0] == 0xFF else b""
+        else:
+            low = bytes([address[1] & 0x7F]) + address[2:]
+            right = b"\x01\x00\x5e" + low if 0xE0 <= address[0] < 0xF0 else b""
+        if right and link.destination != right:
+            host, name = ip_text(ip.source), mistakes.address(link.destination, right)
+            says = f"{host} sends to the group {ip_text(address)} at another link address than that group's"
+            self._findings.add(
+                "ethernet.group", (link.source, address), packet.number, mistakes.told(says, name),
+                "RFC 1112, 6.4" if ip.version == 4 else "RFC 2464, 7", host=host, found=mac_text(link.destination),
+                expected=mac_text(right),
+            )  # fmt: skip
+
+    def _protocol(self, packet: Packet, ip: Ip) -> None:
+        host, name = ip_text(ip.source), "ICMPv6" if ip.version == 4 else "ICMP"
+        says = f"{host} sends {name} in IPv{ip.version}, which has its own"
+        self._findings.add(
+            "ip.protocol", (ip.source, ip.destination), packet.number, says, "RFC 792; RFC 4443, 1", host=host,
+            found=f"protocol {ip.protocol}", expected=f"protocol {ICMP if ip.version == 4 else ICMP6}", hides=True,
+        )  # fmt: skip
 
     def _pads(self, sender: bytes, bit: int) -> None:
         if bit and (sender in self._padding or len(self._padding) < MAX_PENDING):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 from rawtap.packets import dhcp, mistakes
-from rawtap.packets.dhcp import ACK, DECLINE, DISCOVER, INFORM, NAK, OFFER, REQUEST, Dhcp
+from rawtap.packets.dhcp import ACK, DECLINE, DISCOVER, INFORM, NAK, OFFER, RELEASE, REQUEST, Dhcp
 from rawtap.packets.exchanges import Requests
 from rawtap.packets.findings import MAX_PENDING, MILLISECOND, SECOND, Findings, Packet
 from rawtap.packets.headers import Ethernet, Ip
@@ -16,12 +16,16 @@ from rawtap.packets.transport import Udp
 _GRACE = 3 * SECOND  # a client waits 4 s (RFC 2131, 4.1), and a server may try the address before it offers it
 _COPIED = 10 * MILLISECOND  # a message within this may be a copy that the capture took at another place
 _SERVER = "DHCP server"
+OnLease = Callable[[bytes, bytes | None, bytes | None, int], None]
 _XIDS = 32  # of one client that are kept
 _OFFERS = 8
 _REPLIES = {OFFER: (DISCOVER,), ACK: (REQUEST, INFORM, DISCOVER), NAK: (REQUEST,), None: (None,)}
 # Options that mean nothing without a message type: a BOOTP client has no use for them (RFC 2132, 9).
 _DHCP_ONLY = {dhcp.REQUESTED, dhcp.LEASE, dhcp.SERVER, 55, 61}
 _NOWHERE = bytes(4)
+_CLIENT = 68  # port
+_BY_CLIENTS = {DISCOVER, REQUEST, DECLINE, RELEASE, INFORM}
+_BY_SERVERS = {OFFER, ACK, NAK}
 _SWAPPED_PORT = mistakes.swapped(67)
 
 
@@ -50,16 +54,19 @@ class _Client:
 class LeaseJudge:
     """`discovers` are what offers answer, `requests` what is acknowledged or refused, `bootp` what has no type.
 
-    `on_offer` is told of each server and the address that it offers.
+    `on_offer` is told of each server and the address that it offers, `on_lease` of an address with its mask, its router
+    and the packet that gives it.
     """
 
-    def __init__(self, findings: Findings, on_offer: Callable[[bytes, bytes], None]) -> None:
+    def __init__(self, findings: Findings, on_offer: Callable[[bytes, bytes], None], on_lease: OnLease) -> None:
         self._findings = findings
-        self._on_offer = on_offer
+        self._on_offer, self._on_lease = on_offer, on_lease
         self.discovers = Requests("DHCP", _GRACE, "dhcp.no_offer", "RFC 2131, 3.1")
         self.requests = Requests("DHCP", _GRACE, "dhcp.no_ack", "RFC 2131, 4.3.2")
         self.bootp = Requests("BOOTP", _GRACE, "bootp.no_reply", "RFC 951, 7")
         self._clients: dict[bytes, _Client] = {}
+        # By a client's address that is nearly its card's: that, and what adds the finding.
+        self._near: dict[bytes, tuple[bytes, Callable[[Findings], None]]] = {}
         self.passed = False
 
     def see(self, packet: Packet) -> None:
@@ -74,7 +81,9 @@ class LeaseJudge:
         self._format(packet, message)
         if message.message is None and message.stop is not None:
             return  # the type may be among what could not be read
-        if message.operation == 1:
+        if message.message in (_BY_CLIENTS if message.operation == 2 else _BY_SERVERS):  # noqa: PLR2004 - BOOTREPLY
+            self._exchanged(packet, message)
+        elif message.operation == 1:
             self._from_client(packet, ip, message)
         elif message.operation == 2:  # noqa: PLR2004 - BOOTREPLY
             self._from_server(packet, ip, message)
@@ -123,6 +132,42 @@ class LeaseJudge:
             found=message.operation, expected="1 or 2",
         )  # fmt: skip
 
+    def _exchanged(self, packet: Packet, message: Dhcp) -> None:
+        """A client's message with the operation of a reply, or a server's with that of a request."""
+        found, expected = message.operation, 3 - message.operation
+        host, link = mac_text(message.chaddr), packet.frame.link
+        for kind in _REPLIES.get(message.message, ()):
+            self._of(kind).refuse((message.chaddr, message.xid, kind))
+        if expected != 1 and isinstance(link, Ethernet):
+            host = mac_text(link.source)
+        says = f"{host} sends a DHCP {message.name} with the operation of a {'reply' if found == 2 else 'request'}"  # noqa: PLR2004
+        self._say(
+            packet, "dhcp.operation", message.chaddr, says, "RFC 2131, 2 (op)", host=host, found=found,
+            expected=expected,
+        )  # fmt: skip
+
+    def _hardware(self, packet: Packet, message: Dhcp) -> None:
+        """The type and the length of a client's address on Ethernet (RFC 2131, 2; the type by RFC 1700)."""
+        link, found = packet.frame.link, message.hardware
+        if not isinstance(link, Ethernet) or found[0] not in {1, 6} or found[1] == len(link.source):
+            return
+        host = mac_text(link.source) if message.giaddr == _NOWHERE else _sender(packet, message)
+        says = f"{host} names a hardware address of {found[1]} bytes"
+        says = mistakes.told(says, "type and length are exchanged" if found == (6, 1) else "")
+        self._say(
+            packet, "dhcp.hardware_length", host, says, "RFC 2131, 2 (htype, hlen)", host=host,
+            found=f"type {found[0]}, length {found[1]}", expected="type 1, length 6",
+        )  # fmt: skip
+
+    def _ports(self, packet: Packet, message: Dhcp) -> None:
+        udp, host = packet.frame.transport, mac_text(message.chaddr)
+        if isinstance(udp, Udp) and udp.destination_port == _CLIENT:
+            says = f"{host} sends a DHCP {message.name} to the port of a client: the ports are exchanged"
+            self._say(
+                packet, "dhcp.port", host, says, "RFC 2131, 4.1", host=host,
+                found=f"port {udp.source_port} to {udp.destination_port}", expected="port 68 to 67",
+            )  # fmt: skip
+
     def _swapped(self, packet: Packet, ip: Ip, udp: Udp) -> None:
         """A request to the port that 67 becomes with its bytes swapped."""
         data, at = packet.frame.data, udp.payload
@@ -138,6 +183,8 @@ class LeaseJudge:
 
     def _from_client(self, packet: Packet, ip: Ip, message: Dhcp) -> None:
         address = message.chaddr
+        self._hardware(packet, message)
+        self._ports(packet, message)
         self._source(packet, ip, message)
         if address not in self._clients and len(self._clients) >= MAX_PENDING:
             self.passed = True
@@ -176,23 +223,36 @@ class LeaseJudge:
                 found=ip_text(ip.source), expected="0.0.0.0",  # noqa: S104
             )  # fmt: skip
         name = mistakes.address(message.chaddr, link.source) if isinstance(link, Ethernet) else ""
-        # A repeater's own address may differ from its client's by a byte.
-        if isinstance(link, Ethernet) and name and not name.startswith("only"):
+        if isinstance(link, Ethernet) and name:
             sender = mac_text(link.source)
             says = f"{sender} names another hardware address for itself in its DHCP {message.name}: {name}"
-            self._say(
-                packet, "dhcp.hardware_address", link.source, says, "RFC 2131, 2 (chaddr)", host=sender, found=host,
-                expected=sender,
-            )  # fmt: skip
+
+            def add(findings: Findings) -> None:
+                findings.add(
+                    "dhcp.hardware_address", link.source, packet.number, says, "RFC 2131, 2 (chaddr)", host=sender,
+                    found=host, expected=sender,
+                )  # fmt: skip
+
+            # A repeater's own address may differ from its client's by a byte: then the client has an answer.
+            if not name.startswith("only"):
+                add(self._findings)
+            elif len(self._near) < MAX_PENDING:
+                self._near.setdefault(message.chaddr, (link.source, add))
 
     def _of(self, kind: int | None) -> Requests:
         return self.bootp if kind is None else self.discovers if kind == DISCOVER else self.requests
 
     def _requests(self, packet: Packet, message: Dhcp, client: _Client) -> None:
         """A client takes an offer: with the offer's number, its address and its server (RFC 2131, 4.3.2 and 4.4.1)."""
-        if client.offers and message.server is not None:
+        if client.offers and message.server is None and message.xid == client.offers[-1].xid:
+            offer = client.offers[-1]
+            self._lacks(packet, message, offer, offer.server or _NOWHERE, "server identifier (option 54)")
+        elif client.offers and message.server is not None:
             offer = next((each for each in client.offers if each.server == message.server), client.offers[-1])
-            requested, server = message.requested or _NOWHERE, offer.server or message.server
+            requested, server = message.requested or offer.address, offer.server or message.server
+            if message.requested is None and dhcp.REQUESTED not in message.options:
+                mistake = "it is in ciaddr" if message.ciaddr == offer.address else ""
+                self._lacks(packet, message, offer, offer.address, "requested address (option 50)", mistake)
             if message.xid not in {each.xid for each in client.offers}:
                 numbers = (f"0x{message.xid:08x}", f"0x{offer.xid:08x}")
                 name = mistakes.number(message.xid, offer.xid, 4)
@@ -205,6 +265,18 @@ class LeaseJudge:
                     name = mistakes.address(found, expected)
                     self._differs(packet, message, offer, what, text, ip_text(found), ip_text(expected), name)
         client.offers, client.discovers = [], 0
+
+    def _lacks(
+        self, packet: Packet, message: Dhcp, offer: _Offer, expected: bytes, text: str, mistake: str = ""
+    ) -> None:
+        """A request that takes an offer without saying so."""
+        host = mac_text(message.chaddr)
+        says = mistakes.told(f"{host} requests what it was offered without the {text}", mistake)
+        evidence = f"options {', '.join(map(str, message.options[:20]))}; packet {offer.number} is the offer"
+        self._say(
+            packet, "dhcp.request_lacks", (host, text), says, "RFC 2131, 4.3.2 and 4.4.1 (table 5)", evidence,
+            host=host, found="none", expected=ip_text(expected),
+        )  # fmt: skip
 
     def _differs(
         self, packet: Packet, message: Dhcp, offer: _Offer, what: str, text: str, found: str, expected: str, name: str
@@ -279,6 +351,7 @@ class LeaseJudge:
             )
             client.offers.append(offer)
         elif message.message == ACK and kind == REQUEST:
+            self._on_lease(message.yiaddr, message.mask, message.router, packet.number)
             client.acked = (message.xid, packet.number, packet.at)
         return True
 
@@ -319,8 +392,13 @@ class LeaseJudge:
 
     # ------------------------------------------------------------------ end
 
-    def settle(self, until: int, findings: Findings) -> None:
-        """Report offers that were never taken."""
+    def settle(self, until: int, findings: Findings, *, is_blind: bool) -> None:
+        """Report offers that were never taken; `is_blind` tells that answers to single hosts are not seen here."""
+        near = {}
+        for address, (link, add) in self._near.items() if not is_blind else ():
+            if address in self._clients and self._clients[address].acked is None:
+                near[address] = ("dhcp.hardware_address", link)
+                add(findings)
         for address, client in self._clients.items():
             if not client.offers or until - client.offers[-1].at < _GRACE:
                 continue
@@ -334,7 +412,7 @@ class LeaseJudge:
                 "dhcp.offer_not_taken", address, first.number, says, "RFC 2131, 3.1 (3)",
                 f"{len(client.offers)} offers{asked}, no request to the end of the capture", host=host,
                 again=[each.number for each in client.offers[1:]], count=len(client.offers),
-                suspects=[each.number for each in client.offers], absence=True,
+                suspects=[each.number for each in client.offers], absence=True, follows=near.get(address),
             )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 
 from rawtap.packets import mistakes
 from rawtap.packets.bounds import Stopped
-from rawtap.packets.dns import Dns, Question, parse, rcode_name, type_name
+from rawtap.packets.dns import TYPES, Dns, Question, parse, rcode_name, type_name
 from rawtap.packets.exchanges import Requests
 from rawtap.packets.findings import MAX_PENDING, SECOND, Findings, Packet
 from rawtap.packets.headers import Ip
@@ -19,6 +19,7 @@ _PORT = 53
 _IDS = 64  # of one conversation that are kept
 _NXDOMAIN = 3
 _CLASSES = {1, 3, 4, 254, 255}  # Internet, Chaos, Hesiod, none, any
+_ASKED = {1, 12, 15, 16, 28, 33}  # types that clients ask for
 _SHOWN = 80
 _SWAPPED_PORT = mistakes.swapped(_PORT)
 _Folded = tuple[tuple[str, int], ...]
@@ -82,6 +83,9 @@ class NameJudge:
         client, server = ip_text(ip.source), ip_text(ip.destination)
         for each in message.questions:
             self._class(packet, ip, each)
+            self._type(packet, ip, each)
+        if message.rcode and not message.opcode:
+            self._code(packet, ip, message)
         if ip.destination == b"\xff" * 4:
             return  # whoever likes may answer
         says = f"{client} asks the DNS server {server} for {_question(message.questions)}, and no answer comes"
@@ -96,6 +100,28 @@ class NameJudge:
         self._findings.add(
             "dns.class", (ip.source, question.of_class), packet.number, says, "RFC 1035, 3.2.4", host=client,
             found=f"class {question.of_class}", expected="class 1 (IN)",
+        )  # fmt: skip
+
+    def _type(self, packet: Packet, ip: Ip, question: Question) -> None:
+        """A type that there is none of, but by swapped bytes; 256 is one, for names that begin with a service
+        (RFC 7553, 4.1)."""
+        meant = mistakes.swapped(question.type)
+        if question.type in TYPES or meant not in _ASKED or question.name.startswith("_"):
+            return
+        client = ip_text(ip.source)
+        says = f"{client} asks for type {question.type} of {question.name}: {mistakes.SWAPPED}"
+        self._findings.add(
+            "dns.type", (ip.source, question.type), packet.number, says, "RFC 1035, 3.2.2", host=client,
+            found=f"type {question.type}", expected=f"type {meant} ({type_name(meant)})",
+        )  # fmt: skip
+
+    def _code(self, packet: Packet, ip: Ip, message: Dns) -> None:
+        client = ip_text(ip.source)
+        mistake = mistakes.SWAPPED if message.rcode == 1 and not message.recursion else ""  # RD alone is 0x0100
+        says = mistakes.told(f"{client} sends a DNS query with a response code", mistake)
+        self._findings.add(
+            "dns.query_code", ip.source, packet.number, says, "RFC 1035, 4.1.1 (RCODE)", host=client,
+            found=f"code {message.rcode}", expected="code 0", dropped=False,
         )  # fmt: skip
 
     def _answer(self, packet: Packet, ip: Ip, message: Dns, key: _Key) -> None:
@@ -116,7 +142,18 @@ class NameJudge:
             self._mistaken(packet, ip, (key, queries[-1]), "dns.other_question", text, found, expected)
             return
         request = self.requests.heard((key, query), packet, self._findings)
+        if request is not None and message.unasked and message.rcode != _NXDOMAIN:
+            self._no_recursion(packet, ip, request.numbers[0], asked[query])
         self._outcome(packet, ip_text(ip.source), message, asked[query], request.numbers if request else [])
+
+    def _no_recursion(self, packet: Packet, ip: Ip, number: int, questions: tuple[Question, ...]) -> None:
+        client = ip_text(ip.destination)
+        says = f"{client} asks for {_question(questions)} without recursion, and is told nothing"
+        self._findings.add(
+            "dns.no_recursion", (ip.destination, ip.source), number, says, "RFC 1035, 4.1.1 (RD)",
+            f"RD 0 in packet {number}; packet {packet.number} has no records", host=client, found="RD 0",
+            expected="RD 1",
+        )  # fmt: skip
 
     # ------------------------------------------------- what answers nothing
 

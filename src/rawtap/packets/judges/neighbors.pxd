@@ -20,6 +20,7 @@ cdef class NeighborJudge:
     cdef object _probes
     cdef dict _false
     cdef set _stations
+    cdef dict _networks
     cdef set _met
     cdef long long _to_one
     cdef readonly bint passed

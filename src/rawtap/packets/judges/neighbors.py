@@ -10,10 +10,11 @@ from collections.abc import Hashable
 from typing import NamedTuple, cast
 
 from rawtap.packets import mistakes
+from rawtap.packets.bounds import Stop
 from rawtap.packets.dhcp import Dhcp
 from rawtap.packets.exchanges import Requests, is_first_hop
 from rawtap.packets.findings import MAX_PENDING, SECOND, Findings, Packet
-from rawtap.packets.headers import BROADCAST, Arp, Cooked, Ethernet, Ip
+from rawtap.packets.headers import ARP, BROADCAST, Arp, Cooked, Ethernet, Ip
 from rawtap.packets.judges.frames import arp_is_for_address
 from rawtap.packets.lines import ip_text, mac_text
 from rawtap.packets.transport import NEIGHBOR_ADVERTISEMENT, NEIGHBOR_SOLICITATION, ROUTER_SOLICITATION, Icmp
@@ -21,10 +22,15 @@ from rawtap.packets.transport import NEIGHBOR_ADVERTISEMENT, NEIGHBOR_SOLICITATI
 _PROBING = 3 * SECOND  # from a probe on: the next follows in 1 to 2 s, and an announcement 2 s after the last
 _LOOPBACK = 127
 _GROUP6 = 0xFF
+_SOLICITED = bytes.fromhex("ff0200000000000000000001ff")  # of an address's group, before its last 3 bytes
+_SOLICITED_FLAG = 0x4000
+_TYPE = f"0x{ARP:04x}"
+_TO_GROUP = (1, 0)  # what is kept of a solicitation that went to a group
 _OPEN = 16  # requests that a wrong reply is compared with
 
 
 _Tags = tuple[int, ...]
+_Pair = tuple[bytes, bytes]
 
 
 class _Claim(NamedTuple):
@@ -45,6 +51,21 @@ def _to_all(packet: Packet) -> bool:
     """Whether it is for everybody: switches probe single hosts too, to see whether they are still there."""
     link = packet.frame.link
     return isinstance(link, Ethernet) and link.destination == BROADCAST
+
+
+def _was_meant_for_arp(stop: Stop) -> bool:
+    return stop.what in {"arp.kind_swapped", "arp.lengths"} or (stop.what == "ethernet.type" and stop.expected == _TYPE)
+
+
+def _in_network(address: bytes, own: bytes, mask: bytes) -> bool:
+    return all((one ^ other) & bits == 0 for one, other, bits in zip(address, own, mask, strict=True))
+
+
+def _is_private(address: bytes) -> bool:
+    """RFC 1918, 3, and link-local addresses (RFC 3927)."""
+    return (
+        address[0] == 10 or (address[0] == 172 and 16 <= address[1] < 32) or address[:2] in {b"\xc0\xa8", b"\xa9\xfe"}
+    )
 
 
 def _mistake(found: tuple[bytes, bytes], right: tuple[bytes, bytes]) -> str:
@@ -79,6 +100,7 @@ class NeighborJudge:
         self._probes: OrderedDict[tuple[_Tags, bytes], _Claim] = OrderedDict()  # by the address that is asked for
         self._false: dict[tuple[_Tags, bytes], str] = {}  # link addresses that somebody named falsely, by which finding
         self._stations: set[bytes] = set()  # that have sent a frame
+        self._networks: dict[bytes, tuple[bytes, bytes | None, int]] = {}  # by address: mask, router, packet
         self._met: set[tuple[bytes, bytes]] = set()  # IP addresses that ARP says to be on one link
         self._to_one = 0  # frames that were for one host
         self.passed = False
@@ -90,6 +112,8 @@ class NeighborJudge:
             self._to_one += not _is_to_many(link)
         if frame.arp is not None:
             self._arp(packet, frame.arp)
+        elif frame.stop is not None and isinstance(link, Ethernet) and _was_meant_for_arp(frame.stop):
+            self._unread_answer(packet, link)
         elif ip is not None:
             if isinstance(link, Ethernet):
                 if ip.version == 4:
@@ -101,6 +125,10 @@ class NeighborJudge:
     def offered(self, server: bytes, address: bytes) -> None:
         """A DHCP server offers an address: that nobody answered for it is as it should be (RFC 2131, 3.1)."""
         self.requests.refuse((address, server))
+
+    def link_of(self, host: str) -> str:
+        """The link address that an IP address has, "" where that is not known; both as text."""
+        return next((mac_text(claim.mac) for (_, each), claim in self._claims.items() if ip_text(each) == host), "")
 
     @property
     def only_broadcasts(self) -> bool:
@@ -127,6 +155,41 @@ class NeighborJudge:
         elif arp_is_for_address(arp) and any(arp.target_ip) and arp.target_ip[0] < 0xE0:
             says = f"{sender} asks who has {target}, and nobody answers"
             self.requests.ask((arp.target_ip, arp.sender_ip), (sender, target), packet, says)
+            self._elsewhere(packet, arp)
+
+    def leased(self, address: bytes, mask: bytes | None, router: bytes | None, number: int) -> None:
+        """A DHCP server gives an address of this network, in packet `number`."""
+        if mask is not None and len(self._networks) < MAX_PENDING:
+            self._networks[address] = (mask, router, number)
+
+    def _elsewhere(self, packet: Packet, arp: Arp) -> None:
+        """A host is asked for that can't be on this link, which explains that nobody answers."""
+        own, target = arp.sender_ip, arp.target_ip
+        network = self._networks.get(own)
+        meant = target[::-1]
+        if network is not None and _in_network(target, own, network[0]):
+            return
+        if meant[:2] == own[:2] != target[:2]:
+            self._never_there(packet, arp, "arp.target", "its bytes are in reversed order", ip_text(meant), "RFC 826")
+        elif network is not None:
+            mask, router, number = network
+            text = f"it is not in the network that packet {number} gives (mask {ip_text(mask)})"
+            expected = f"the router {ip_text(router)}" if router else "a router"
+            self._never_there(packet, arp, "arp.off_link", text, expected, "RFC 1122, 3.3.1.1")
+        elif _is_private(own) and target[0] != own[0] and not _is_private(target):
+            text = "a private address has no such neighbour, a router is to be asked for"
+            self._never_there(packet, arp, "arp.off_link", text, "a router", "RFC 1122, 3.3.1.1; RFC 1918, 3")
+
+    def _never_there(self, packet: Packet, arp: Arp, what: str, text: str, expected: str, rule: str) -> None:
+        sender, target = ip_text(arp.sender_ip), ip_text(arp.target_ip)
+        says = f"{sender} asks by ARP for {target}, and nobody answers: {text}"
+        parties, number = (arp.sender_ip, arp.target_ip), packet.number
+        self.requests.mistaken(
+            (arp.target_ip, arp.sender_ip),
+            lambda findings: findings.add(
+                what, parties, number, says, rule, host=sender, found=target, expected=expected,
+            ),
+        )  # fmt: skip
 
     def _operation(self, packet: Packet, arp: Arp) -> None:
         sender, meant = ip_text(arp.sender_ip), mistakes.swapped(arp.operation)
@@ -138,11 +201,21 @@ class NeighborJudge:
         if meant == 2:
             self.requests.refuse((arp.sender_ip, arp.target_ip))
 
+    def _unread_answer(self, packet: Packet, link: Ethernet) -> None:
+        """ARP that nobody reads, for one who waits for an answer: what is wrong with it is told."""
+        for key, request in list(self.requests.pending.items())[-_OPEN:]:
+            if request.link == link.destination and packet.at - request.last <= SECOND:
+                self.requests.refuse(key)
+
     def _reply(self, packet: Packet, arp: Arp) -> None:
         sender, target = ip_text(arp.sender_ip), ip_text(arp.target_ip)
         asker = self._claims.get((_tags(packet), arp.target_ip))
-        waits = (arp.sender_ip, arp.target_ip) in self.requests.pending
-        if asker is not None and arp.target_mac != asker.mac and waits:
+        waits, link = (arp.sender_ip, arp.target_ip) in self.requests.pending, packet.frame.link
+        is_exchanged = isinstance(link, Ethernet) and (arp.sender_mac, arp.target_mac) == (
+            link.destination,
+            link.source,
+        )
+        if asker is not None and arp.target_mac != asker.mac and waits and not is_exchanged:
             name = mistakes.address(arp.target_mac, asker.mac)
             says = f"{sender} answers {target} with another target hardware address than asked"
             found, expected = mac_text(arp.target_mac), mac_text(asker.mac)
@@ -151,7 +224,6 @@ class NeighborJudge:
                 "RFC 826 (Packet Reception)", f"{found}, expected {expected} as in packet {asker.number}", host=sender,
                 found=found, expected=expected, dropped=False,
             )  # fmt: skip
-        link = packet.frame.link
         if asker is not None and isinstance(link, Ethernet):
             self._astray(packet, link, arp.sender_ip, arp.target_ip)
             if link.destination in {asker.mac, asker.link}:
@@ -167,7 +239,7 @@ class NeighborJudge:
         if arp.operation != 2 or not isinstance(link, Ethernet) or (arp.sender_ip, arp.target_ip) in pending:
             return False
         for key, request in list(pending.items())[-_OPEN:]:
-            asked, waiting = cast("tuple[bytes, bytes]", key)
+            asked, waiting = cast("_Pair", key)
             claim = self._claims.get((link.tags, waiting))
             if claim is None or claim.mac != link.destination or packet.at - request.last > SECOND:
                 continue
@@ -219,6 +291,8 @@ class NeighborJudge:
         ):
             found, expected = mac_text(arp.sender_mac), mac_text(link.source)
             name = mistakes.address(arp.sender_mac, link.source)
+            if (arp.sender_mac, arp.target_mac) == (link.destination, link.source):
+                name = "sender and target hardware addresses are exchanged"
             if name:
                 self._name_falsely(packet, arp.sender_mac, "arp.sender_mismatch")
             says = f"ARP for {ip_text(arp.sender_ip)} names {found} as its sender, but comes from {expected}"
@@ -333,7 +407,7 @@ class NeighborJudge:
         evidence = f"packet {claim.number} says that {ip_text(ip.source)} is at {mac_text(claim.mac)}"
         self._findings.add(
             "ip.source_of_another", (link.source, ip.source), packet.number, says, "RFC 1122, 3.2.1.3", evidence,
-            host=ip_text(own), found=ip_text(ip.source), expected=ip_text(own),
+            host=ip_text(own), found=ip_text(ip.source), expected=ip_text(own), hides=True,
         )  # fmt: skip
 
     # -------------------------------------------------- neighbour discovery
@@ -374,5 +448,72 @@ class NeighborJudge:
             asker, target = ip_text(ip.source), ip_text(icmp.target)
             says = f"{asker} asks who has {target}, and nobody answers"
             self.solicitations.ask((icmp.target, ip.source), (asker, target), packet, says)
+            self._solicits(packet, ip, icmp, icmp.target)
         elif icmp.type == NEIGHBOR_ADVERTISEMENT:
-            self.solicitations.heard((icmp.target, ip.destination), packet, self._findings)
+            self._advertises(packet, ip, icmp, icmp.target)
+
+    def _solicits(self, packet: Packet, ip: Ip, icmp: Icmp, target: bytes) -> None:
+        """A solicitation to a group goes to that of its target, and says where its sender is (RFC 4861, 4.3)."""
+        if ip.destination[0] != _GROUP6:
+            return
+        request = self.solicitations.pending.get((target, ip.source))
+        if request is not None:
+            request.content = _TO_GROUP
+        host, group = ip_text(ip.source), _SOLICITED + target[13:]
+        if ip.destination != group:
+            says = f"{host} asks for {ip_text(target)} at a group that is not its target's"
+            name = mistakes.address(ip.destination, group)
+            self._findings.add(
+                "ndp.group", (ip.source, ip.destination), packet.number, mistakes.told(says, name),
+                "RFC 4861, 4.3; RFC 4291, 2.7.1", host=host, found=ip_text(ip.destination), expected=ip_text(group),
+                dropped=ip.destination[:13] == _SOLICITED,
+            )  # fmt: skip
+        if icmp.link_address is None and isinstance(packet.frame.link, Ethernet):
+            self._no_link_address(packet, host, f"asks a group for {ip_text(target)}", "4.3", "option 1")
+
+    def _advertises(self, packet: Packet, ip: Ip, icmp: Icmp, target: bytes) -> None:
+        """An advertisement answers whoever asks for its target; to one that asked a group it says where the target is
+        (RFC 4861, 4.4 and 7.2.4)."""
+        pending = self.solicitations.pending
+        if ip.destination[0] == _GROUP6:  # for all
+            for key in [each for each in list(pending)[-_OPEN:] if cast("_Pair", each)[0] == target]:
+                self.solicitations.heard(key, packet, self._findings)
+            return
+        request, host = pending.get((target, ip.destination)), ip_text(ip.source)
+        if request is None:
+            self._other_target(packet, ip, target)
+            return
+        asker = request.pair[0]
+        if icmp.link_address is None and request.content == _TO_GROUP and isinstance(packet.frame.link, Ethernet):
+            self._no_link_address(packet, host, f"answers {asker}, which asked a group", "4.4", "option 2")
+        if not icmp.identifier & _SOLICITED_FLAG:
+            says = f"{host} answers {asker} with an advertisement that does not say that it was asked for"
+            self._findings.add(
+                "ndp.not_solicited", (ip.source, ip.destination), packet.number, says, "RFC 4861, 4.4 and 7.2.4",
+                host=host, found="S 0", expected="S 1", dropped=False,
+            )  # fmt: skip
+        self.solicitations.heard((target, ip.destination), packet, self._findings)
+
+    def _no_link_address(self, packet: Packet, host: str, text: str, section: str, expected: str) -> None:
+        if not self._findings.drops(packet.number):
+            self._findings.add(
+                "ndp.no_link_address", (host, section), packet.number, f"{host} {text}, and does not say where it is",
+                f"RFC 4861, {section}", host=host, found="no link-layer address", expected=expected,
+            )  # fmt: skip
+
+    def _other_target(self, packet: Packet, ip: Ip, target: bytes) -> None:
+        """An advertisement to one that asks for its sender, and for no such target."""
+        key = (ip.source, ip.destination)
+        request = self.solicitations.pending.get(key)
+        if request is None:
+            return
+        asker, asked = request.pair
+        found, number = ip_text(target), packet.number
+        says = f"{asked} answers {asker} with the advertisement of another address"
+        says = mistakes.told(says, mistakes.address(target, ip.source))
+        self.solicitations.mistaken(
+            key,
+            lambda findings: findings.add(
+                "ndp.other_target", key, number, says, "RFC 4861, 7.2.4", host=asked, found=found, expected=asked
+            ),
+        )

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from rawtap.packets import mistakes
 from rawtap.packets.exchanges import Requests
-from rawtap.packets.findings import Findings, Packet
+from rawtap.packets.findings import SECOND, Findings, Packet
 from rawtap.packets.judges.flow import Connection, Say, Side, distance
 from rawtap.packets.transport import ACK, SYN, Tcp
 
 _RULE = "3.5"
+_AGAIN = 4 * SECOND  # no application gives up so soon, and tries again with the same port
 _NUMBERS = 0xFFFFFFFF  # the greatest sequence number
 _SMALLEST = 28  # bytes of a segment in the smallest packet that every link carries (RFC 791, 3.2: 68 bytes)
 _LARGEST = 9200  # of a frame on Ethernet
@@ -38,7 +40,7 @@ class Opening:
         if segment.flags & ACK and sender.first is not None and sender.first != segment.sequence:
             self._another(sender)
             return False
-        sender.first, sender.scale = segment.sequence, segment.scale
+        sender.first, sender.scale, sender.opened_in = segment.sequence, segment.scale, packet.number
         sender.mss = segment.mss or sender.mss
         if segment.mss is not None:
             self._largest(sender, segment.mss)
@@ -67,7 +69,7 @@ class Opening:
 
     def _another(self, sender: Side) -> None:
         """A second SYN+ACK begins elsewhere: the other end goes by the one that it takes."""
-        sender.another_first = self.segment.sequence
+        sender.another_first, sender.another_in = self.segment.sequence, self.packet.number
         text = "a second SYN+ACK has another initial sequence number"
         self.say(
             "tcp.second_syn_ack", self.connection, sender, self.packet.number, text, "3.10.7.4",
@@ -83,12 +85,55 @@ class Opening:
             self.requests.heard((receiver.end, sender.end), self.packet, self.findings)
             return
         self.requests.refuse((receiver.end, sender.end))
+        self.connection.broken_by = ("tcp.syn_ack_mismatch", (sender.name, receiver.name, ""))
         expected = (first + 1) & 0xFFFFFFFF
         self.say(
             "tcp.syn_ack_mismatch", self.connection, sender, self.packet.number,
             f"the SYN is acknowledged by another number than its own{near(number, expected)}", _RULE,
             f"acknowledgment {number}, expected {expected}", found=number, expected=expected,
         )  # fmt: skip
+
+
+def exchanged(packet: Packet, segment: Tcp, requests: Requests, sender: Side, receiver: Side) -> bool:
+    """Whether a SYN+ACK or an RST bears the ports of the SYN that it answers as they were, not exchanged."""
+    pending = (receiver.end[:-2] + sender.end[-2:], sender.end[:-2] + receiver.end[-2:])
+    request = requests.pending.get(pending)
+    if request is None or segment.acknowledgment == 0:
+        return False
+    ports = [int.from_bytes(each.end[-2:], "big") for each in (sender, receiver)]
+    asker, asked = request.pair
+    says = f"{asked} answers {asker} with the ports of the question, not exchanged"
+    requests.mistaken(
+        pending,
+        lambda findings: findings.add(
+            "tcp.ports", request.pair, packet.number, says, "RFC 9293, 3.5", host=sender.host,
+            found=f"from {ports[0]} to {ports[1]}", expected=f"from {ports[1]} to {ports[0]}",
+        ),
+    )  # fmt: skip
+    return True
+
+
+def changed(
+    say: Say, packet: Packet, segment: Tcp, connection: Connection, sender: Side
+) -> tuple[str, Hashable] | None:  # fmt: skip
+    """Say that a SYN is sent again with another number, if that is so: what answers the first is none of the second.
+
+    Returns the finding, by its code and parties.
+    """
+    asked = connection.asked
+    if asked is None or connection.asker is not sender or connection.is_over or packet.at - asked > _AGAIN:
+        return None
+    receiver, first = connection.other(sender), sender.first
+    if first is None or sender.next != (first + 1) & _NUMBERS or receiver.acked is not None:
+        return None
+    connection.closed = True
+    text = "asks again with another initial sequence number, before the first SYN had its time"
+    say(
+        "tcp.syn_changed", connection, sender, packet.number, text, "3.4.1 and 3.8.1",
+        f"packet {sender.opened_in} asks with {first}, {(packet.at - asked) / SECOND:.1f} s before",
+        found=segment.sequence, expected=first,
+    )  # fmt: skip
+    return ("tcp.syn_changed", (sender.name, receiver.name, ""))
 
 
 def near(found: int, expected: int) -> str:
@@ -122,7 +167,7 @@ def answered(
 
 def choose(segment: Tcp, sender: Side) -> None:
     """Of two initial numbers of `sender` take the second, if that is what the other end acknowledges."""
-    another = sender.another_first
+    another, sender.another_in = sender.another_first, 0
     if another is None or not segment.flags & ACK or segment.acknowledgment != (another + 1) & 0xFFFFFFFF:
         return
     sender.another_first = None

@@ -7,7 +7,7 @@ from rawtap.packets.judges.flow cimport Connection, Reset, Sent, Side, distance
 from rawtap.packets.transport cimport Tcp
 
 cdef int ACK, FIN, SYN, MSS, _HOLES, _FAST
-cdef long long COPIED, PATIENCE, RACE, _REORDERED, _ROUND_TRIP, _MOST
+cdef long long COPIED, PATIENCE, RACE, _REORDERED, _ROUND_TRIP, _MOST, _FAR
 
 
 cdef class Order:
@@ -29,6 +29,8 @@ cdef class Step:
 
     @cython.locals(sender=Side, packet=Packet, segment=Tcp, end="long long", ahead="long long", acked=bint, asks=bint)
     cdef _data(self, long long begin, long long size)
+
+    cdef bint _is_misread(self, long long begin, long long expected) except -1
 
     @cython.locals(sender=Side)
     cdef _after_fin(self, long long begin, long long end)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rawtap.packets import mistakes
 from rawtap.packets.findings import MILLISECOND, SECOND, Packet
 from rawtap.packets.judges import acknowledgments, openings, windows
 from rawtap.packets.judges.flow import COPIED, MSS, PATIENCE, RACE, Connection, Gap, Say, Sent, Side, distance
@@ -14,6 +15,7 @@ _REORDERED = 3 * MILLISECOND  # a segment this late has been overtaken, where th
 _ROUND_TRIP = 200 * MILLISECOND  # where it is not known
 _HOLES = 64
 _MOST = 0xFFFFFFFF  # the greatest sequence number
+_FAR = 1 << 16  # bytes; only what is this far off may be another writing of the right number
 _FAST = 3  # duplicate acknowledgments (RFC 5681, 3.2)
 
 
@@ -70,6 +72,8 @@ class Step:
         if sender.next is None:
             sender.next, sender.spoke = begin, True
         ahead = distance(begin, sender.next)
+        if (ahead > _FAR or ahead < -_FAR) and self.connection.known and self._is_misread(begin, sender.next):
+            return
         if ahead < 0:
             again = self._without_syn if ahead == -1 and begin == sender.first and size > 1 else self._again
             again(begin, size)
@@ -100,11 +104,7 @@ class Step:
         hole = next(
             (each for each in sender.holes if distance(begin, each.begin) >= 0 > distance(begin, each.end)), None
         )
-        if hole is not None:
-            self._fill(hole, begin, end)
-            if self._is_overtaken(hole):
-                return
-        elif self._fills_unseen(begin, end):
+        if self._came_late(hole, begin, end):
             return
         if sender.acked is not None and distance(end, sender.acked) <= 0:
             kind, text = "acknowledged", "data is sent again that was acknowledged"
@@ -120,21 +120,61 @@ class Step:
             text += " after duplicate acknowledgments (fast retransmission)"
             evidence += f"; {sender.duplicates} duplicate acknowledgments of {sender.acked} came before (RFC 5681, 3.2)"
         follows = None
-        if self.segment.flags & FIN and not self.segment.size:
-            text = text.replace("data is", "a FIN is")
-            kind += " fin"
+        if self._is_behind_a_hole(begin):
+            follows = ("tcp.sequence_skipped", (sender.name, self.receiver.name, ""))
+        elif self._is_fin:
             follows = ("tcp.fin_not_acknowledged", (sender.name, self.receiver.name, ""))
-        reset = self.connection.reset
+        if self._is_fin:
+            text, kind = text.replace("data is", "a FIN is"), f"{kind} fin"
         self.say(
             "tcp.retransmission", self.connection, sender, packet.number, text, "3.8.1",
             f"sequence number {begin}, {size} bytes: {evidence}", kind=kind, host=host, dropped=False, follows=follows,
             found=f"sequence number {begin}", expected=f"sequence number {sender.next}",
-            suspects=[
-                each for each in (
-                    original.number if original else 0, sender.acked_in, reset.packet if reset and reset.ignored else 0,
-                ) if each
-            ],
+            suspects=self._suspects(original),
         )  # fmt: skip
+
+    @property
+    def _is_fin(self) -> bool:
+        """Whether it is a FIN alone."""
+        return bool(self.segment.flags & FIN) and not self.segment.size
+
+    def _suspects(self, original: Sent | None) -> list[int]:
+        """Packets that explain why something is sent again, if something is wrong with them."""
+        reset = self.connection.reset
+        ignored = reset.packet if reset and reset.ignored else 0
+        sender, receiver = self.sender, self.receiver
+        found = (
+            original.number if original else 0, sender.acked_in, receiver.another_in, ignored, sender.refused_in,
+            receiver.refused_in,
+        )  # fmt: skip
+        return [each for each in found if each]
+
+    def _is_behind_a_hole(self, begin: int) -> bool:
+        """Whether what is sent again is not what the other end waits for, which was not sent yet."""
+        sender = self.sender
+        hole = sender.holes[0] if sender.holes else None
+        if hole is None or hole.begin != sender.acked or distance(begin, hole.end) < 0:
+            return False
+        sender.skipped_in = sender.skipped_in or self.packet.number
+        return True
+
+    def _is_misread(self, begin: int, expected: int) -> bool:
+        """Whether a sequence number that is far off is the right one, written in another way."""
+        name = mistakes.number(begin, expected, 4)
+        if name:
+            self.sender.refused_in = self.packet.number
+            self.say(
+                "tcp.sequence", self.connection, self.sender, self.packet.number,
+                f"the sequence number is not the next one: {name}", "3.4", found=begin, expected=expected,
+            )  # fmt: skip
+        return bool(name)
+
+    def _came_late(self, hole: Gap | None, begin: int, end: int) -> bool:
+        """Whether it was sent once, and overtaken on its way or captured behind its acknowledgment."""
+        if hole is None:
+            return self._fills_unseen(begin, end)
+        self._fill(hole, begin, end)
+        return self._is_overtaken(hole)
 
     def _without_syn(self, begin: int, size: int) -> None:
         """Data that begin with the number of the SYN."""
@@ -235,5 +275,5 @@ class Step:
             self.say(
                 "tcp.stalled", self.connection, other, other.last or packet.number, text, "3.8.1", evidence,
                 host=self.sender.host, found=f"{waited / SECOND:.1f} s", expected="less than 1 s", dropped=False,
-                suspects=[each.number for each in list(other.sent)[:4]],
+                suspects=[*(each.number for each in list(other.sent)[:4]), self.sender.another_in],
             )  # fmt: skip
