@@ -32,6 +32,13 @@ def test_a_watchdog_and_a_panic_that_qemu_tells_of_are_named() -> None:
     assert trouble(Clues(events=[(1, "WATCHDOG", '{"action":')])) == "watchdog "  # cut off: no word, and no error
 
 
+def test_a_triple_fault_at_which_qemu_ends_is_told_once() -> None:
+    fault = "reset by the processor: a triple fault at 0x10"
+    told = f"guest-reset: {fault}, at which QEMU ends"
+    assert end_reason(0, "guest-reset", BY_ITSELF, Clues(reset=fault)) == told
+    assert end_reason(0, "guest-reset", BY_ITSELF, Clues(fault=fault)) == f"{fault}; guest-reset, at which QEMU ends"
+
+
 @pytest.mark.parametrize(
     ("code", "cause", "led_by", "said"),
     [

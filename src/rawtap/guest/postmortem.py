@@ -80,6 +80,8 @@ def end_reason(code: int, cause: str | None, led_by: str, clues: Clues) -> str:
 def _from_qemu(cause: str, clues: Clues) -> str:
     if cause != "guest-reset":
         return cause
+    if clues.fault:  # told before this
+        return f"{cause}, at which QEMU ends"
     bitten = any(name == "WATCHDOG" for _, name, _ in clues.events)
     how = "watchdog reset" if bitten else clues.reset or "a reboot, or on x86 a triple fault"
     return f"{cause}: {how}, at which QEMU ends"
