@@ -94,8 +94,7 @@ def test_a_triple_fault_at_which_qemu_ends_is_told_as_well(user: Account) -> Non
     async def scenario() -> None:
         async with serving(user) as session:
             failed = await session.refused("qemu_boot", project_root=str(root), timeout=_ENOUGH)
-            assert str(failed).count("a triple fault at 0x") == 1
-            assert "guest-reset" in str(failed)
+            assert "guest-reset: reset by the processor: a triple fault, at which QEMU ends" in str(failed)
 
     anyio.run(scenario)
 

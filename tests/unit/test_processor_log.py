@@ -27,6 +27,14 @@ def test_a_triple_fault_is_told_with_its_place_and_registers_are_no_words_of_qem
     assert bytes(log.words) == b"qemu: a warning\nthe end\n"
 
 
+def test_a_fault_at_which_qemu_ends_has_no_place() -> None:
+    log = ProcessorLog()
+    log.feed(b"Triple fault\n")
+    assert log.faults == 0
+    log.end()
+    assert (log.faults, log.place) == (1, "")
+
+
 def test_a_firmware_that_resets_a_machine_by_a_triple_fault_was_asked_to() -> None:
     log = ProcessorLog()
     log.feed(b"Triple fault\n" + DUMP.replace(b"00100a2b", b"000efaad"))

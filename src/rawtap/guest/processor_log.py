@@ -35,7 +35,7 @@ class ProcessorLog:
         self.place = ""
         self.words = bytearray()
         self._line = b""
-        self._of_fault = False
+        self._of_fault = self._of_place = False
 
     def feed(self, data: bytes) -> None:
         """What was written."""
@@ -44,10 +44,12 @@ class ProcessorLog:
             self._take(line)
 
     def end(self) -> None:
-        """Nothing more comes."""
+        """Nothing more comes. A fault at which QEMU ends has no registers, and so no place."""
         if self._line:
             self._take(self._line)
             self._line = b""
+        if self._of_fault:
+            self.faults, self.place, self._of_fault = self.faults + 1, "", False
 
     def _take(self, line: bytes) -> None:
         if line == _FAULT:
@@ -60,15 +62,14 @@ class ProcessorLog:
 
     def _look(self, line: bytes) -> None:
         """The first dump behind a fault shows the registers as they were."""
-        if not self._of_fault:
-            return
-        if match := _PLACE.search(line):
-            self._of_fault = int(match[1], 16) not in _FIRMWARE
-            self.faults += self._of_fault
-            self.place = f"at 0x{match[1].decode()}" if self._of_fault else self.place
-        elif match := _ADDRESS.search(line):
-            self.place += f", CR2 0x{match[1].decode()}" if match[1].strip(b"0") else ""
+        if self._of_fault and (match := _PLACE.search(line)):
             self._of_fault = False
+            self._of_place = int(match[1], 16) not in _FIRMWARE
+            self.faults += self._of_place
+            self.place = f"at 0x{match[1].decode()}" if self._of_place else self.place
+        elif self._of_place and (match := _ADDRESS.search(line)):
+            self._of_place = False
+            self.place += f", CR2 0x{match[1].decode()}" if match[1].strip(b"0") else ""
 
 
 class Diagnostics:
