@@ -154,6 +154,11 @@ def command_of(pid: int) -> str:
     return ""
 
 
+def guests_of(pid: int) -> list[int]:
+    """The QEMUs that a process has started."""
+    return [child for child in children_of(pid) if "qemu-system" in command_of(child)]
+
+
 def status_of(pid: int | str) -> dict[str, str]:
     """/proc/PID/status as a mapping."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()

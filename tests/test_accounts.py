@@ -404,7 +404,9 @@ def test_of_a_ring_the_file_that_was_truncated_is_named(user: Account, wire: Wir
     anyio.run(scenario)
 
 
-@pytest.mark.parametrize("way", ["replaced by a hard link", "linked by a backup", "replaced by a link", "a pipe"])
+@pytest.mark.parametrize(
+    "way", ["replaced by a hard link", "linked by a backup", "replaced by a link", "a pipe", "a folder"]
+)
 def test_a_ring_cuts_only_what_it_wrote_and_what_has_no_other_name(user: Account, wire: Wire, way: str) -> None:
     precious = user.home / "precious"
     precious.write_bytes(b"p" * 100_000)
@@ -427,14 +429,22 @@ def test_a_ring_cuts_only_what_it_wrote_and_what_has_no_other_name(user: Account
                     "replaced by a hard link": lambda: first.hardlink_to(precious),
                     "replaced by a link": lambda: first.symlink_to(precious),
                     "a pipe": lambda: os.mkfifo(first),
+                    "a folder": first.mkdir,
                 }[way]()
+            for sent in range(61, 131):  # one by one: what is removed is cut away bit by bit, as the next file grows
+                wire.send(1)
+                row = {"packets": 0, "packets_overwritten": 0}
+                while row["packets"] + row["packets_overwritten"] < sent:
+                    (row,) = (await session.call("qemu_pcap_status"))["captures"]
             wire.send(600)
             row = await session.call("qemu_pcap_stop")
-            assert (row["state"], row["packets"] + row["packets_overwritten"]) == ("stopped", 660)
+            assert (row["state"], row["packets"] + row["packets_overwritten"]) == ("stopped", 730)
             assert precious.read_bytes() == b"p" * 100_000
             if way == "linked by a backup":
                 assert backup.read_bytes() == kept
                 assert not first.exists()
+            else:
+                assert os.path.lexists(first)  # it is somebody else's, whatever its name
 
     anyio.run(scenario)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import select
 import signal
 import socket
@@ -23,6 +24,7 @@ from support import (
     ToolFailed,
     Wire,
     eventually_async,
+    guests_of,
     link_names,
     serving,
 )
@@ -143,6 +145,27 @@ def test_qemu_killed_at_the_moment_of_its_shutdown_is_released_all_the_same(user
                 ended = await session.call("qemu_shutdown", timeout=0)
                 assert ended["exit_code"] == -9
                 assert link_names() == set()
+
+    anyio.run(scenario)
+
+
+def test_qemu_killed_at_any_moment_of_a_network_boot_has_exited_and_leaves_nothing(user: Account) -> None:
+    chance = random.Random(15)
+    boot = {"project_root": deaf_tree(user), "network": True, "capture": True, "timeout": 60}
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+
+            async def refused_boot() -> None:
+                assert (await session.refused("qemu_boot", **boot)).code == "guest.exited"
+
+            for _ in range(8):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(refused_boot)
+                    assert await eventually_async(lambda: guests_of(session.pid) != [])
+                    await anyio.sleep(chance.random() / 4)  # any moment will do
+                    os.kill(guests_of(session.pid)[0], signal.SIGKILL)
+                assert await eventually_async(lambda: link_names() == set())
 
     anyio.run(scenario)
 

@@ -23,6 +23,7 @@ from support import (
     eventually,
     eventually_async,
     exists,
+    guests_of,
     link_names,
     read_back,
     status_of,
@@ -31,10 +32,6 @@ from support import (
 MODERN = "2026-07-28"
 # Of a client without a name, and of one with: the era that it comes to.
 ERAS = [("auto", "", "2025-11-25"), ("legacy", "", "2025-11-25"), ("auto", "a", MODERN), ("legacy", "a", "2025-11-25")]
-
-
-def guests_of(pid: int) -> list[int]:
-    return [child for child in children_of(pid) if "qemu-system" in command_of(child)]
 
 
 def dnsmasqs_of(pid: int) -> list[int]:

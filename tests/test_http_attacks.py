@@ -20,7 +20,7 @@ import pytest
 from anyio.to_thread import run_sync as to_thread
 
 from http_support import HELLO, HandSession, HttpServer, connected, http_server
-from support import Account, Wire, children_of, command_of, eventually, eventually_async, link_names
+from support import Account, Wire, children_of, eventually, eventually_async, guests_of, link_names
 
 PER_PEER, ALL = 128, 256  # connections without a token
 PATIENT = ("--header-seconds", "60")  # what is closed is not closed for its slowness
@@ -267,10 +267,6 @@ def test_nor_do_those_that_listen_without_a_session(user: Account, many_files: N
         body, headers = modern("tools/call", name="qemu_status", arguments={})
         status, _, text = server.request(body=body, path="/mcp/a", **headers)
         assert (status, '"guests":[]' in text) == (200, True), text
-
-
-def guests_of(pid: int) -> list[int]:
-    return [child for child in children_of(pid) if "qemu-system" in command_of(child)]
 
 
 @pytest.mark.parametrize(("path", "with_session"), [("/mcp", True), ("/mcp/a", True), ("/mcp/a", False)])

@@ -68,6 +68,17 @@ def test_a_link_out_of_the_project_is_refused(project: Path, outside: Path) -> N
             kernel_of(project, text)
 
 
+def test_links_in_a_circle_outside_are_refused_like_all_else_there(project: Path, outside: Path) -> None:
+    (outside / "circle").symlink_to("circle")
+    (project / "to it").symlink_to(outside / "circle")
+    (project / "own").symlink_to("own")
+    for text in (str(outside / "circle"), str(outside / "circle/x"), "to it"):
+        with pytest.raises(PathNotAllowed):
+            kernel_of(project, text)
+    with pytest.raises(GuestNotFound):
+        kernel_of(project, "own")
+
+
 def test_dots_are_followed_as_the_kernel_follows_them(project: Path, outside: Path) -> None:
     (outside / "deep").mkdir()
     (project / "folder").symlink_to(outside / "deep")

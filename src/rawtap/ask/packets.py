@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,8 +90,8 @@ def _source_of(capture: Capture | None, path: Path | None) -> tuple[PacketFiles,
 def _readable(path: Path, settings: Settings) -> Path:
     folders = [folder.resolve() for folder in (settings.capture_dir, *settings.read_dirs)]
     try:
-        resolved = path.resolve()
-    except (OSError, ValueError, RuntimeError) as error:  # a NUL, a loop of links
+        resolved = Path(os.path.realpath(path))  # Path.resolve would tell of links in a circle, wherever they are
+    except ValueError as error:  # a NUL
         raise CaptureUnreadable(
             f"{path} cannot be a file", evidence=str(error), cure="qemu_pcap_status lists the captures"
         ) from error
