@@ -136,6 +136,7 @@ CASES: dict[str, tuple[list[Any], str, str, str, str]] = {
     "a FIN too far": ([*HANDSHAKE, sent("PA", 1001, 5001, b"abc"), (0.2, reply("A", 5001, 1004)), sent("FA", 1005, 5001, at=0.3), (0.3, reply("A", 5001, 1004)), sent("FA", 1005, 5001, at=0.6)], "tcp.sequence_skipped", "one too high", GUEST, "1005"),
     "a FIN too far that is refused": ([*HANDSHAKE, (0.2, reply("FA", 5001, 1001)), sent("A", 1001, 5002, at=0.2), sent("FA", 1002, 5002, at=0.3), (0.3, reply("R", 5002, 0))], "tcp.sequence_skipped", "one too high", GUEST, "1002"),
     "an acknowledgment of more than all": ([*HANDSHAKE, (0.1, reply("PA", 5001, 1001, b"abc")), sent("A", 1001, 5005), sent("PA", 1001, 5005, b"x", 0.101), (0.102, reply("A", 5004, 1002))], "tcp.ack_beyond", "never sent", GUEST, "5005"),
+    "an acknowledgment of more than all that is not believed": ([*HANDSHAKE, (0.1, reply("PA", 5001, 1001, b"abc")), sent("A", 1001, 5005), (0.3, reply("PA", 5001, 1001, b"abc")), sent("A", 1001, 5005, at=0.3), (0.7, reply("PA", 5001, 1001, b"abc"))], "tcp.ack_beyond", "never sent", GUEST, "5005"),
     "a handshake's number that is reset": ([HOST_OPENS, (0.1, SYN_BACK / TCP(sport=80, dport=33333, flags="SA", seq=7000, ack=100)), (0.2, back(TCP(sport=33333, dport=80, flags="R", seq=100)))], "tcp.syn_ack_mismatch", "one too low", GUEST, "100"),
 }  # fmt: skip
 

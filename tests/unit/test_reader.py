@@ -20,6 +20,7 @@ from rawtap.cli import main
 from rawtap.errors import BadFilter, CaptureUnreadable, OutputUnwritable
 from rawtap.packets import pages, reader
 from rawtap.packets.index import Indexes
+from rawtap.packets.origin import Origin
 from rawtap.packets.reader import Selected, select
 from rawtap.packets.tail import Part
 
@@ -333,3 +334,45 @@ def test_the_command_line_says_what_is_wrong(
 def test_wrong_usage_is_refused(tmp_path: Path, words: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["read", str(a_file(tmp_path)), *words])
+
+
+def option(order: str, code: int, value: bytes) -> bytes:
+    return struct.pack(order + "HH", code, len(value)) + value + bytes(-len(value) % 4)
+
+
+def seen(tmp_path: Path, *blocks: bytes, order: str = "<") -> tuple[list[tuple[int, Origin]], str | None]:
+    """Of each packet its nanoseconds and where it was seen; and what is damaged."""
+    path = tmp_path / "some.pcapng"
+    path.write_bytes(pcapng(order, *blocks))
+    file = reader.open_file(path, "")
+    return [(each[1], each[5]) for each in file.take(100)], file.damage
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_packets_direction_is_in_the_lowest_two_bits_of_its_flags(tmp_path: Path, order: str) -> None:
+    packets = [
+        block(order, 6, struct.pack(order + "IIIII", 0, 0, 0, len(ARP), len(ARP)) + ARP + bytes(-len(ARP) % 4)
+              + option(order, 1, b"a comment") + option(order, 2, struct.pack(order + "I", flags)) + bytes(4))
+        for flags in (0, 1, 2, 3, 0xFFFFFFFD, 4)
+    ]  # fmt: skip
+    found, damage = seen(tmp_path, interface(order), *packets, order=order)
+    assert [each.direction for _, each in found] == ["", "inbound", "outbound", "", "inbound", ""]
+    assert not damage
+
+
+def test_an_interface_has_its_own_clock_name_and_description(tmp_path: Path) -> None:
+    options = option("<", 2, b"tap0") + option("<", 3, b"one") + option("<", 14, struct.pack("<q", 1000)) + bytes(4)
+    packet = Packet(5, 7, ARP, len(ARP))
+    blocks = (interface("<"), interface("<", options), enhanced("<", packet), enhanced("<", packet, 1))
+    (first, second), damage = seen(tmp_path, *blocks)
+    assert (first[0], first[1].name, first[1].interface) == (5_000_007_000, "", 0)
+    assert (second[0], second[1].name, second[1].about) == (1_005_000_007_000, "tap0", "one")
+    assert not damage
+
+
+def test_a_packet_that_is_longer_than_its_interface_lets_it_be_is_damage(tmp_path: Path) -> None:
+    packet = Packet(5, 7, ARP, len(ARP))
+    blocks = (interface("<", snaplen=len(ARP)), interface("<", snaplen=len(ARP) - 1))
+    found, damage = seen(tmp_path, *blocks, enhanced("<", packet), enhanced("<", packet, 1))
+    assert len(found) == 1
+    assert damage

@@ -204,6 +204,17 @@ class Findings:
         if dropped and entry.is_cause:
             self.blame(number, what)
 
+    def again(self, what: str, parties: Hashable, host: str, number: int) -> bool:
+        """Count a finding that is told of its parties already, as `add` would; whether there is one."""
+        kind = self._kinds.get(what)
+        entry = kind.groups.get(host, {}).get(parties) if kind else None
+        if entry is None:
+            return False
+        entry.extend((number,), 1, ())
+        if entry.is_cause:
+            self.blame(number, what)
+        return True
+
     def blame(self, number: int, what: str) -> None:
         """A packet that is right in itself goes wrong by a finding of this code, such as one to a false address."""
         if len(self._blamed) < _BLAMED:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rawtap.packets import mistakes
 from rawtap.packets.findings import MILLISECOND, SECOND, Packet
 from rawtap.packets.judges import acknowledgments, openings, windows
-from rawtap.packets.judges.flow import COPIED, MSS, PATIENCE, RACE, Connection, Gap, Say, Sent, Side, distance
+from rawtap.packets.judges.flow import COPIED, MSS, PATIENCE, RACE, Ahead, Connection, Gap, Say, Sent, Side, distance
 from rawtap.packets.transport import ACK, FIN, SYN, Tcp
 
 _REORDERED = 3 * MILLISECOND  # a segment this late has been overtaken, where the connection's round trip is not known
@@ -104,7 +104,7 @@ class Step:
         hole = next(
             (each for each in sender.holes if distance(begin, each.begin) >= 0 > distance(begin, each.end)), None
         )
-        if self._came_late(hole, begin, end):
+        if self._came_late(hole, begin, end) or self._is_disowned(end):
             return
         if sender.acked is not None and distance(end, sender.acked) <= 0:
             kind, text = "acknowledged", "data is sent again that was acknowledged"
@@ -148,6 +148,17 @@ class Step:
             receiver.refused_in,
         )  # fmt: skip
         return [each for each in found if each]
+
+    def _is_disowned(self, end: int) -> bool:
+        """Whether it is sent again though more than all that was sent is acknowledged: that was not believed."""
+        sender, beyond = self.sender, self.sender.beyond
+        if beyond is None or sender.acked != beyond.number or sender.unseen or not self.connection.known:
+            return False
+        if sender.next is None or distance(end, sender.next) > 0:
+            return False
+        own = Ahead(sender.next, self.packet.at, self.packet.number)
+        sender.disowned = sender.disowned or (beyond, own)
+        return True
 
     def _is_behind_a_hole(self, begin: int) -> bool:
         """Whether what is sent again is not what the other end waits for, which was not sent yet."""

@@ -17,11 +17,15 @@ cdef class SumJudge:
     cdef long long _lengths_left
     cdef set _leaving
     cdef dict _zeros
+    cdef dict _unnamed
 
     @cython.locals(ip=Ip, frame=Frame, sums=list, each=Checksum, is_own=bint)
     cpdef see(self, Packet packet)
 
     cdef _checksum(self, Packet packet, Ip ip, Checksum found)
+
+    @cython.locals(count="long long", ports=tuple)
+    cdef _wrong(self, Packet packet, Ip ip, Checksum found)
 
     cdef _zero(self, Packet packet, Ip ip, str who, Checksum found)
 

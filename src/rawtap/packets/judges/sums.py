@@ -29,6 +29,7 @@ _TTL = 8  # byte of an IPv4 header
 _PLACES = {"IPv4": 10, "TCP": 16, "UDP": 6, "ICMP": 2, "ICMPv6": 2, "IGMP": 2}  # of checksums in their headers
 _FRAME = 1514  # bytes; what is longer has still to be cut
 _NUMBERS = 10
+_TRIED = 16  # wrong sums of the same parties that a mistake is looked for
 _RIGHT = Verdict.RIGHT
 
 
@@ -56,6 +57,8 @@ class SumJudge:
         self._lengths_left = 0
         self._leaving: set[bytes] = set()  # senders that leave checksums to it
         self._zeros: dict[str, _Zeros] = {}
+        # By what parties are told apart by: how many wrong sums no mistake explained, and the parties.
+        self._unnamed: dict[tuple[str, bytes, bytes, int], tuple[int, str]] = {}
 
     def see(self, packet: Packet) -> None:
         ip = packet.frame.ip
@@ -74,27 +77,38 @@ class SumJudge:
                 self._checksum(packet, ip, each)
 
     def _checksum(self, packet: Packet, ip: Ip, found: Checksum) -> None:
-        who, code = " to ".join(parties(ip, packet.frame.transport)), found.name.lower()
-        host = ip_text(ip.source)
         if found.verdict is Verdict.LEFT_TO_HARDWARE:
             self._left += 1
             if len(self._leaving) < MAX_PENDING:
                 self._leaving.add(ip.source)
         elif found.verdict is Verdict.WRONG and found.name == "IPv4" and not found.found:
-            self._zero(packet, ip, who, found)
+            self._zero(packet, ip, _who(packet, ip), found)
         elif found.verdict is Verdict.WRONG:
-            mistake = _mistake(packet.frame, ip, found)
-            says = f"{who}: the {found.name} checksum is wrong" + (f": {mistake}" if mistake else "")
-            self._findings.add(
-                f"{code}.checksum_wrong", (who, mistake), packet.number, says, _RULES[found.name], host=host,
-                found=f"0x{found.found:04x}", expected=f"0x{found.expected:04x}",
-            )  # fmt: skip
+            self._wrong(packet, ip, found)
         elif found.verdict is Verdict.FORBIDDEN:
-            says = f"{who}: UDP on IPv6 without a checksum"
+            who = _who(packet, ip)
             self._findings.add(
-                f"{code}.checksum_zero", who, packet.number, says, "RFC 8200, 8.1", host=host, found="0x0000",
-                expected="a checksum",
+                "udp.checksum_zero", who, packet.number, f"{who}: UDP on IPv6 without a checksum", "RFC 8200, 8.1",
+                host=ip_text(ip.source), found="0x0000", expected="a checksum",
             )  # fmt: skip
+
+    def _wrong(self, packet: Packet, ip: Ip, found: Checksum) -> None:
+        """Of parties whose checksums no mistake explains none is looked for any more: that takes its time."""
+        header = packet.frame.transport
+        ports = (header.source_port, header.destination_port) if isinstance(header, Udp | Tcp) else (0, 0)
+        key = (found.name, ip.source, ip.destination, ports[0] if ports[0] < ports[1] else -ports[1])
+        count, who = self._unnamed.get(key, (0, ""))
+        code, host = f"{found.name.lower()}.checksum_wrong", ip_text(ip.source)
+        if count >= _TRIED and self._findings.again(code, (who, ""), host, packet.number):
+            return
+        who, mistake = _who(packet, ip), _mistake(packet.frame, ip, found)
+        if not mistake and (key in self._unnamed or len(self._unnamed) < MAX_PENDING):
+            self._unnamed[key] = (count + 1, who)
+        says = mistakes.told(f"{who}: the {found.name} checksum is wrong", mistake)
+        self._findings.add(
+            code, (who, mistake), packet.number, says, _RULES[found.name], host=host,
+            found=f"0x{found.found:04x}", expected=f"0x{found.expected:04x}",
+        )  # fmt: skip
 
     def _zero(self, packet: Packet, ip: Ip, who: str, found: Checksum) -> None:
         if who not in self._zeros and len(self._zeros) >= MAX_PENDING:
@@ -138,6 +152,10 @@ class SumJudge:
             " were read to the frame's end": self._lengths_left,
         }
         return [text for text, count in notes.items() if count]
+
+
+def _who(packet: Packet, ip: Ip) -> str:
+    return " to ".join(parties(ip, packet.frame.transport))
 
 
 def _mistake(frame: Frame, ip: Ip, found: Checksum) -> str:
