@@ -184,6 +184,20 @@ def test_where_nothing_can_be_told_apart_a_call_does_not_wait_for_all_its_time()
     on_a_line(scenario)
 
 
+def test_a_boot_that_is_silent_reads_nothing() -> None:
+    async def scenario(line: Line) -> None:
+        await line.at_prompt()
+        line.talk.began_anew("the reboot")
+        asked = line.sends("hello", timeout=3600)
+        await line.console.race(lambda quiet: True if quiet > 5.5 else 5.6, 2 * SOON)
+        await line.says(b"rvos>")
+        await line.takes(b"hello")
+        await line.says(b"rvos>")
+        assert (await asked).matched
+
+    on_a_line(scenario)
+
+
 # ---------------------------------------------------------------- panics
 
 

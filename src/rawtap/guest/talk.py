@@ -95,7 +95,7 @@ class Talk:
 
     def began_anew(self, words: str, *, owed: bool = True) -> None:
         """The guest was reset, or is another: what was typed is gone, and its prompt is to come."""
-        self.jobs = [Job(words, self.console.history.end)] if owed and self.prompts.known else []
+        self.jobs = [Job(words, self.console.history.end, is_boot=True)] if owed and self.prompts.known else []
         self.ready = False
         self._shell = None if self._framing else False
         self._asked = False
@@ -115,7 +115,7 @@ class Talk:
 
     def owe_boot(self) -> None:
         """It boots, and nobody waits for its prompt."""
-        self.jobs = [Job("the boot", self.console.history.end)] if self.prompts.known else []
+        self.jobs = [Job("the boot", self.console.history.end, is_boot=True)] if self.prompts.known else []
 
     # ------------------------------------------------------------------ turns and debts
 
@@ -159,10 +159,12 @@ class Talk:
                 if silence is not None:
                     return silence - quiet
             trouble = troubles.look(quiet, now())
-            left = _READS_SECONDS - min(quiet, now() - began)
-            if isinstance(trouble, Ending) or left <= 0:
+            if isinstance(trouble, Ending):
                 return True
-            return left if trouble is None else min(left, trouble)
+            if any(job.is_boot for job in self.jobs):
+                return trouble
+            left = _READS_SECONDS - min(quiet, now() - began)
+            return True if left <= 0 else left if trouble is None else min(left, trouble)
 
         await self.console.race(judge, timeout)
 
