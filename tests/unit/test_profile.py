@@ -26,9 +26,8 @@ from rawtap.guest.profile import (
     Interrupt,
     MachineSpec,
     Profile,
-    choose,
-    overlay,
 )
+from rawtap.guest.projects import choose, overlay
 
 NASTY = 'a,b=c "d" \'e\' $(reboot)`x`\n{"driver":"x"}'
 
