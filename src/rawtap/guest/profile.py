@@ -287,6 +287,7 @@ def _drives_over(below: Iterable[Mapping[str, Any]], table: Mapping[str, Any]) -
 
 
 _LIKE = {
+    "uuid": '"27484500-7e79-11e3-839e-f0def1e14563"',
     "memory": '"256M"',
     "name": '"guest"',
     "mac": '"52:54:00:12:34:56"',
