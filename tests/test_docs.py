@@ -30,7 +30,8 @@ import pytest
 from pages import ROOT, Block, Page, all_pages, codes_in
 from rawtap import errors
 from rawtap.errors import RawtapError
-from rawtap.guest.profile import Profile, overlay
+from rawtap.guest.profile import Profile
+from rawtap.guest.projects import overlay
 from support import RAWTAP, Account, serving
 
 PAGES = all_pages()

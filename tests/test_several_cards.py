@@ -128,6 +128,17 @@ def test_a_line_with_several_cards_has_them_all(user: Account, network: object) 
     anyio.run(scenario)
 
 
+def test_a_machine_has_nodes_of_memory(user: Account) -> None:
+    root = project(user, 'smp = 2\nnuma = [{ memory = "64M", cpus = "0" }, { memory = "64M", cpus = "1" }]\n')
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            assert (await session.call("qemu_boot", project_root=str(root)))["prompt_seen"]
+            assert "numa-node-id" in await session.typed("fdt addr ${fdtcontroladdr}; fdt print /cpus/cpu@0")
+
+    anyio.run(scenario)
+
+
 def test_a_card_has_its_address_again_after_a_restart_and_no_two_servers_give_the_same(user: Account) -> None:
     root = project(user, "")
 

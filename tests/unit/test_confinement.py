@@ -12,7 +12,8 @@ from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
 from rawtap.guest import paths
 from rawtap.guest.hardware import Drive
 from rawtap.guest.paths import RVOS_KERNEL, Allowed, allowed_for, lack_of_project, require_lone
-from rawtap.guest.profile import BUILTIN, BootOptions, Profile, choose
+from rawtap.guest.profile import BUILTIN, BootOptions, Profile
+from rawtap.guest.projects import choose
 from rawtap.guest.resolving import resolve
 
 

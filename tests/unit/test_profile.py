@@ -26,9 +26,8 @@ from rawtap.guest.profile import (
     Interrupt,
     MachineSpec,
     Profile,
-    choose,
-    overlay,
 )
+from rawtap.guest.projects import choose, overlay
 
 NASTY = 'a,b=c "d" \'e\' $(reboot)`x`\n{"driver":"x"}'
 
@@ -66,6 +65,9 @@ PLAIN = {
     "-audiodev": "none,id=rawtap-silence",
     "-net": r"nic,netdev=net0,macaddr=m",
     "-smp": r"\d+(,[a-z]+=\d+)*",
+    "-object": r"memory-backend-ram,id=rawtap-ram\d+,size=\d+[KMG]?",
+    "-numa": r"node,nodeid=\d+,memdev=rawtap-ram\d+(,cpus=\d+(-\d+)?)?",
+    "-uuid": r"[0-9A-Fa-f-]{36}",
 }
 ALWAYS = FIXED - {each for each in FIXED if each[1] in {"kvm", "cpu_reset"} or "gdb" in each[1]}
 

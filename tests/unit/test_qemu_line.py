@@ -266,3 +266,20 @@ def test_no_line_breaks_the_reader_and_none_gets_past_a_profiles_checks(words: l
     except (RequestInvalid, ProfileInvalid):
         return
     assert tomllib.loads(as_toml(found.table)) == found.table
+
+
+def test_nodes_of_memory_are_carried_with_what_they_are_made_of() -> None:
+    by_object = (
+        "qemu-system-x86_64 -m 2G -smp 2 -object memory-backend-ram,size=1G,id=a -object memory-backend-ram,"
+        "size=1073741824,id=b -numa node,memdev=a,nodeid=0,cpus=0 -numa node,memdev=b,nodeid=1,cpus=1"
+    )
+    assert table_of(by_object)["numa"] == [{"memory": "1G", "cpus": "0"}, {"memory": "1024M", "cpus": "1"}]
+    plain = "qemu-system-riscv64 -M virt -m 256M -numa node,mem=128M -numa node,mem=128"
+    assert table_of(plain)["numa"] == [{"memory": "128M"}, {"memory": "128M"}]
+
+
+def test_a_port_to_nowhere_and_a_uuid_leave_nothing_out() -> None:
+    line = read("qemu-system-arm -M virt -kernel k -serial /dev/null -serial mon:stdio -redir tcp:5000::22 "
+                "-uuid 27484500-7e79-11e3-839e-f0def1e14563")  # fmt: skip
+    assert line.left == ()
+    assert (line.table["console"], line.network) == ("serial1", True)

@@ -10,7 +10,8 @@ from typing import Any
 
 from rawtap.guest.hardware import Hardware
 from rawtap.guest.paths import CONFIG_FILE, holds
-from rawtap.guest.profile import Profile, choose, laid
+from rawtap.guest.profile import BUILTIN, Profile, laid
+from rawtap.guest.projects import choose
 from rawtap.guest.qemu_line import Line
 
 # What a line says of its own: all of the machine. How to speak to it, and its bridge, stay the project's to say.
@@ -51,7 +52,17 @@ def of_layout(root: Path) -> str:
         GuestNotFound: It is no folder, or not known.
     """
     _, profile = choose(root, None)
-    return f'profile = "{profile.name}"\n'
+    if profile.name in BUILTIN:
+        return f'profile = "{profile.name}"\n'
+    plain = asdict(Profile())
+    return as_toml({key: _said(each) for key, each in asdict(profile).items() if each != plain[key]})
+
+
+def _said(value: Any) -> Any:
+    """Without what is None, which TOML has no word for."""
+    if isinstance(value, Mapping):
+        return {key: _said(each) for key, each in value.items() if each is not None}
+    return [_said(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def as_toml(table: Mapping[str, Any]) -> str:

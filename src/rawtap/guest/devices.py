@@ -50,6 +50,12 @@ def board(spec: MachineSpec) -> list[str]:
     out = ["-machine", _machine(spec), "-m", profile.memory, "-smp", ",".join(cpus)]
     if profile.cpu:
         out += ["-cpu", profile.cpu]
+    for number, node in enumerate(profile.numa):
+        here = f",cpus={node.cpus}" if node.cpus else ""
+        out += ["-object", f"memory-backend-ram,id=rawtap-ram{number},size={node.memory}"]
+        out += ["-numa", f"node,nodeid={number},memdev=rawtap-ram{number}{here}"]
+    if profile.uuid:
+        out += ["-uuid", profile.uuid]
     if profile.rtc != "utc":
         out += ["-rtc", f"base={profile.rtc}"]
     if profile.icount is not None:

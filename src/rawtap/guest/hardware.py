@@ -55,6 +55,7 @@ CLIENTS = {"bios": 0, "uefi-i386": 6, "uefi-x86_64": 7, "uefi-arm": 10, "uefi-aa
 Client = Literal["bios", "uefi-i386", "uefi-x86_64", "uefi-arm", "uefi-aarch64", "uefi-riscv64"]
 _BootFile = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./:+-]{0,127}$")]  # its field holds 128 bytes
 
+_UUID = r"^([0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})?$"
 _MAC = r"^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$"  # of one station: RFC 9542 2.1
 Mac = Annotated[str, StringConstraints(pattern=_MAC)]
 Mtu = Annotated[int, Field(strict=True, ge=576, le=65521)]  # RFC 791, 3.1; and what a TAP takes
@@ -128,6 +129,14 @@ class Share:
 
 
 @validated_dataclass(frozen=True, config=CLOSED)
+class NumaNode:
+    """A node of a machine whose memory is not equally far from all processors; all nodes' sizes make up `memory`."""
+
+    memory: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}[KMG]?$")]
+    cpus: Annotated[str, StringConstraints(pattern=r"^([0-9]{1,3}(-[0-9]{1,3})?)?$")] = ""
+
+
+@validated_dataclass(frozen=True, config=CLOSED)
 class FurtherCard:
     """A network card besides the first one, on a bridge of its own, or on the first one's where it names none."""
 
@@ -161,6 +170,8 @@ class Hardware:
         boot: In which order PC firmware tries: letters of QEMU's -boot order.
         screen: Model of a graphics card that is there without being asked for.
         topology: Processors as sockets, cores, threads.
+        numa: Nodes of memory and processors.
+        uuid: What its firmware says that it is.
         icount: Instructions for a tick of the guest's clock, as a power of 2, or "auto".
         rtc: Where the guest's clock starts.
         tftp: A folder whose files the guest may have by TFTP.
@@ -180,6 +191,8 @@ class Hardware:
     boot: Annotated[str, StringConstraints(pattern=r"^[a-dn-p]{0,8}$")] = ""
     screen: models.Screen | Literal["", "none"] = ""
     topology: dict[models.TopologyKey, Annotated[int, Field(strict=True, ge=1, le=64)]] = field(default_factory=dict)
+    numa: Annotated[tuple[NumaNode, ...], Field(max_length=16)] = ()
+    uuid: Annotated[str, StringConstraints(pattern=_UUID)] = ""
     icount: Annotated[int, Field(strict=True, ge=0, le=10)] | Literal["auto"] | None = None
     rtc: Annotated[str, StringConstraints(pattern=r"^(utc|localtime|[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:]{8})?)$")] = "utc"
     dtb: str = ""

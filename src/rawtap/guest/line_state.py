@@ -32,6 +32,7 @@ class Parts:
     drives: list[dict[str, Any]] = field(default_factory=list)
     devices: list[dict[str, Any]] = field(default_factory=list)
     nodes: dict[str, dict[str, str]] = field(default_factory=dict)
+    memories: dict[str, str] = field(default_factory=dict)
     chardevs: dict[str, str] = field(default_factory=dict)
     folders: dict[str, str] = field(default_factory=dict)
     interfaces: dict[str, str] = field(default_factory=dict)

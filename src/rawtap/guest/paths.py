@@ -22,13 +22,32 @@ from rawtap.errors import GuestNotFound, PathNotAllowed
 
 CONFIG_FILE = "rawtap.toml"
 RVOS_KERNEL = "target/riscv64gc-unknown-none-elf/release/kernel.bin"
-# Files by which a tree is known, once it is built, by the names of the built-in profiles that fit it.
+# Files by which a tree is known, once it is built, by the names of the built-in profiles that fit it, or of the systems
+# in `trees`, behind which there is "@" and more where one has several. The first that fits is taken.
 LAYOUTS: dict[str, tuple[str, ...]] = {
     "rvos": (RVOS_KERNEL,),
     "xv6-riscv-net": ("kernel/kernel", "fs.img", "kernel/virtio_disk.c", "kernel/e1000.c"),
     "xv6-riscv": ("kernel/kernel", "fs.img", "kernel/virtio_disk.c"),
     "xv6-x86": ("xv6.img", "fs.img", "bootmain.c"),
+    **{
+        f"littlekernel@{target}": (f"build-qemu-virt-{target}-test/lk.elf", "engine.mk")
+        for target in ("riscv64", "arm64", "arm32", "riscv32")
+    },
+    "linux@x86": ("arch/x86/boot/bzImage", "Kbuild"),
+    "linux@arm64": ("arch/arm64/boot/Image", "Kbuild"),
+    "linux@riscv": ("arch/riscv/boot/Image", "Kbuild"),
+    "linux@arm": ("arch/arm/boot/zImage", "Kbuild"),
+    "buildroot@x86": ("output/images/bzImage", "output/images/rootfs.ext2"),
+    "buildroot": ("output/images/Image", "output/images/rootfs.ext2"),
+    "buildroot@x86-images": ("images/bzImage", "images/rootfs.ext2"),
+    "buildroot@images": ("images/Image", "images/rootfs.ext2"),
+    "zephyr": ("zephyr/zephyr.elf", "zephyr/.config"),
+    "zephyr@build": ("build/zephyr/zephyr.elf", "build/zephyr/.config"),
+    "nuttx": ("nuttx", ".config", "Make.defs"),
+    "u-boot": ("u-boot", "u-boot.bin", ".config"),
 }
+# Their names, as an error tells them.
+SYSTEMS = tuple(dict.fromkeys(name.partition("@")[0] for name in LAYOUTS))
 PUBLIC = Path("/usr/lib/u-boot")  # Debian's u-boot-qemu: the built-in profiles' boot loaders
 # What packages install for guests to start with: boot loaders, firmware, option ROMs.
 PUBLIC_FOLDERS = (
@@ -103,7 +122,7 @@ def lack_of_project(root: Path) -> str:
     if not holds(root / CONFIG_FILE, is_ours) and layout_of(root, is_ours) is None:
         return (
             f"{root} is no project: it has no {CONFIG_FILE} of the server's user, which may be empty, nor the built "
-            f"files of {', '.join(LAYOUTS)}"
+            f"files of {', '.join(SYSTEMS)}"
         )
     return ""
 

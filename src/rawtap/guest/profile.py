@@ -7,7 +7,6 @@ pattern here, and `command_line` gives all else as JSON.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
@@ -17,10 +16,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated_dataclass
 
-from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
+from rawtap.errors import ProfileInvalid
 from rawtap.guest import models
 from rawtap.guest.hardware import CLOSED, Arch, Bus, Drive, Flag, Hardware, Machine, Processor, Text, Word
-from rawtap.guest.paths import CONFIG_FILE, LAYOUTS, PUBLIC, RVOS_KERNEL, holds, layout_of
+from rawtap.guest.paths import PUBLIC, RVOS_KERNEL
 from rawtap.guest.patterns import Pattern
 
 UBOOT_KERNEL = f"{PUBLIC}/qemu-riscv64_smode/uboot.elf"
@@ -252,72 +251,6 @@ class MachineSpec:
         return f"qemu-system-{self.profile.arch}"
 
 
-def choose(root: Path | None, name: str | None) -> tuple[Path, Profile]:
-    """Find the profile for a project's root and a profile's name, either of which may be None.
-
-    Returns the root that paths are relative to, and the profile.
-
-    Raises:
-        ProfileInvalid: No such profile, or a ``rawtap.toml`` that is none.
-        GuestNotFound: The root is no folder, or nothing in it says what to boot.
-    """
-    if root is not None and not holds(root, Path.is_dir):
-        raise GuestNotFound(f"there is no folder {root}", cure="Give project_root as an absolute path")
-    if root is None and name is not None:
-        return Path("/"), _builtin(name)
-    root = root or Path.cwd()
-    config = root / CONFIG_FILE
-    if holds(config, Path.is_file):
-        return root, _read_config(config, name)
-    if name is not None:
-        return root, _builtin(name)
-    if (layout := layout_of(root)) is not None:
-        return root, BUILTIN[layout]
-    raise GuestNotFound(
-        f"nothing in {root} says what to boot",
-        evidence=f"neither {CONFIG_FILE} nor {RVOS_KERNEL} exists there, nor what {', '.join(LAYOUTS)} are known by",
-        cure=f"Build the kernel, write a {CONFIG_FILE}, give qemu_command, or name a profile: {', '.join(BUILTIN)}",
-    )
-
-
-def _builtin(name: str) -> Profile:
-    try:
-        return BUILTIN[name]
-    except KeyError:
-        raise ProfileInvalid(f"there is no profile {name!r}", cure=f"Use one of: {', '.join(BUILTIN)}") from None
-
-
-def _read_config(config: Path, name: str | None) -> Profile:
-    try:
-        # A link to elsewhere could have an error's text tell what is there.
-        if not config.resolve().is_relative_to(config.parent.resolve()):
-            raise PathNotAllowed(
-                f"{config} may not be read", evidence="it is a link out of its folder", cure="Put the file itself there"
-            )
-        table = tomllib.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ProfileInvalid(
-            f"{config} cannot be read", evidence=str(error), cure="It must be TOML, as docs/profiles.md shows"
-        ) from error
-    return overlay(config, table, name)
-
-
-def overlay(config: Path, table: dict[str, Any], name: str | None) -> Profile:
-    """Lay a ``rawtap.toml`` over the profile that the call or its key ``profile`` names.
-
-    Without either it is laid over the profile that fits the tree by its files, else over the defaults.
-    """
-    table = dict(table)
-    base_name = name or table.pop("profile", None)
-    table.pop("profile", None)
-    if base_name is not None:
-        base = _builtin(str(base_name))
-    else:
-        layout = layout_of(config.parent)
-        base = BUILTIN[layout] if layout else Profile()
-    return laid(base, table, str(config))
-
-
 def laid(base: Profile, table: Mapping[str, Any], what: str) -> Profile:
     """A profile with a table's keys laid over it; `what` has them.
 
@@ -354,6 +287,7 @@ def _drives_over(below: Iterable[Mapping[str, Any]], table: Mapping[str, Any]) -
 
 
 _LIKE = {
+    "uuid": '"27484500-7e79-11e3-839e-f0def1e14563"',
     "memory": '"256M"',
     "name": '"guest"',
     "mac": '"52:54:00:12:34:56"',

@@ -62,7 +62,7 @@ _WHY_NOT = {
     **dict.fromkeys(("incoming", "loadvm"), "a state from elsewhere is not loaded; qemu_snapshot has rawtap's own"),
     **dict.fromkeys(("semihosting", "semihosting-config"), "by semihosting a guest opens the host's files"),
     **dict.fromkeys(("tpmdev", "chardev"), "it is a part of the host's or of QEMU's that no profile names"),
-    **dict.fromkeys(("numa", "mem-path", "acpitable", "smbios", "uuid", "compat", "set", "readconfig", "writeconfig",
+    **dict.fromkeys(("mem-path", "acpitable", "smbios", "compat", "set", "readconfig", "writeconfig",
                      "L", "option-rom", "prom-env", "set", "add-fd"), "no key of a profile says it"),
     "no-shutdown": "a guest that powers off ends",
     "iscsi": "a disk elsewhere is not reached",
@@ -298,9 +298,24 @@ def _usb(parts: Parts, _: str) -> None:
     parts.machine_option("usb", "on")
 
 
+def _numa(parts: Parts, value: str) -> None:
+    """A node; its memory is a number of MiB, or that of an object which was named before."""
+    said = pairs(value, "type")
+    memory = parts.memories.get(said.get("memdev", ""), said.get("mem", "")).upper()
+    if said.get("type") != "node" or not memory or set(said) - {"type", "nodeid", "cpus", "mem", "memdev"}:
+        parts.leave(f"-numa {value}", "only nodes with memory are carried")
+        return
+    node = {"memory": f"{memory}M" if memory.isdigit() else memory.removesuffix("B")}
+    parts.table.setdefault("numa", []).append(node | ({"cpus": said["cpus"]} if "cpus" in said else {}))
+
+
 def _object(parts: Parts, value: str) -> None:
-    """A source of entropy is QEMU's own here (rng-builtin); all else is named."""
-    if pairs(value, "qom-type").get("qom-type") not in {"rng-random", "rng-builtin", "iothread"}:
+    """A source of entropy is QEMU's own here (rng-builtin), memory is that of a node; all else is named."""
+    said = pairs(value, "qom-type")
+    if said.get("qom-type") == "memory-backend-ram":
+        size = said.get("size", "")
+        parts.memories[said.get("id", "")] = f"{int(size) >> 20}" if size.isdigit() else size
+    elif pairs(value, "qom-type").get("qom-type") not in {"rng-random", "rng-builtin", "iothread"}:
         parts.leave(f"-object {value}", "it is a part of the host's or of QEMU's that no profile names")
 
 
@@ -331,6 +346,9 @@ _HANDLERS: Mapping[str, Callable[[Parts, str], None]] = {
     "boot": _boot,
     "global": _global,
     "rtc": _rtc,
+    "numa": _numa,
+    "uuid": _text("uuid"),
+    "redir": lambda parts, _value: setattr(parts, "network", True),
     "localtime": _flag("rtc", "localtime"),
     "icount": _icount,
     "fw_cfg": _fw_cfg,
@@ -369,7 +387,7 @@ _HANDLERS: Mapping[str, Callable[[Parts, str], None]] = {
 
 def _console(parts: Parts, serial: _Serial) -> None:
     """Which port is the console; on a PC, whether its firmware draws on the screen."""
-    silent = ("null", "none")
+    silent = ("null", "none", "/dev/null", "file:/dev/null")
     ends = [parts.chardevs.get(port.removeprefix("chardev:"), port) for port in serial.ports]
     spoken = [number for number, end in enumerate(ends) if "stdio" in end]
     heard = [number for number, end in enumerate(ends) if end not in silent]

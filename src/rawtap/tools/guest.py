@@ -156,7 +156,7 @@ async def qemu_boot(
     project_root: Annotated[
         str | None,
         Field(
-            description="Folder with a rawtap.toml or a build of rvOS or xv6, whose files the guest may have; "
+            description="Folder with a rawtap.toml, or a build that is known by its files; the guest may have them; "
             "the server's own folder if absent."
         ),
     ] = None,

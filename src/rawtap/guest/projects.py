@@ -1,0 +1,118 @@
+"""Which profile a project means: what its ``rawtap.toml`` says, over the one that fits its tree. Looks at files."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
+from rawtap.guest.kernels import arch_of_file, machine_for
+from rawtap.guest.paths import CONFIG_FILE, LAYOUTS, RVOS_KERNEL, SYSTEMS, holds, is_public, layout_of
+from rawtap.guest.profile import BUILTIN, Profile, laid
+from rawtap.guest.trees import machine_of
+
+_MOST = 4 << 20  # bytes of a kernel that are looked through
+
+
+def choose(root: Path | None, name: str | None) -> tuple[Path, Profile]:
+    """Find the profile for a project's root and a profile's name, either of which may be None.
+
+    Returns the root that paths are relative to, and the profile.
+
+    Raises:
+        ProfileInvalid: No such profile, or a ``rawtap.toml`` that is none.
+        GuestNotFound: The root is no folder, or nothing in it says what to boot.
+    """
+    if root is not None and not holds(root, Path.is_dir):
+        raise GuestNotFound(f"there is no folder {root}", cure="Give project_root as an absolute path")
+    if root is None and name is not None:
+        return Path("/"), _builtin(name)
+    root = root or Path.cwd()
+    config = root / CONFIG_FILE
+    if holds(config, Path.is_file):
+        return root, _read_config(config, name)
+    if name is not None:
+        return root, _builtin(name)
+    if (found := of_tree(root)) is not None:
+        return root, found
+    raise GuestNotFound(
+        f"nothing in {root} says what to boot",
+        evidence=f"neither {CONFIG_FILE} nor {RVOS_KERNEL} exists there, nor what {', '.join(SYSTEMS)} are known by",
+        cure=f"Build the kernel, write a {CONFIG_FILE}, give qemu_command, or name a profile: {', '.join(BUILTIN)}",
+    )
+
+
+def _builtin(name: str) -> Profile:
+    try:
+        return BUILTIN[name]
+    except KeyError:
+        raise ProfileInvalid(f"there is no profile {name!r}", cure=f"Use one of: {', '.join(BUILTIN)}") from None
+
+
+def _read_config(config: Path, name: str | None) -> Profile:
+    try:
+        # A link to elsewhere could have an error's text tell what is there.
+        if not config.resolve().is_relative_to(config.parent.resolve()):
+            raise PathNotAllowed(
+                f"{config} may not be read", evidence="it is a link out of its folder", cure="Put the file itself there"
+            )
+        table = tomllib.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ProfileInvalid(
+            f"{config} cannot be read", evidence=str(error), cure="It must be TOML, as docs/profiles.md shows"
+        ) from error
+    return overlay(config, table, name)
+
+
+def overlay(config: Path, table: dict[str, Any], name: str | None) -> Profile:
+    """Lay a ``rawtap.toml`` over the profile that the call or its key ``profile`` names.
+
+    Without either it is laid over the profile that fits the tree by its files, else over the defaults.
+    """
+    table = dict(table)
+    base_name = name or table.pop("profile", None)
+    table.pop("profile", None)
+    if base_name is not None:
+        base = _builtin(str(base_name))
+    elif (found := of_tree(config.parent)) is not None:
+        base = found
+    else:
+        base = _for_kernel(config.parent, table)
+    return laid(base, table, str(config))
+
+
+def of_tree(root: Path) -> Profile | None:
+    """The profile that fits a tree by its files; None where none does."""
+    if (layout := layout_of(root)) is None:
+        return BUILTIN["xv6-riscv"] if _has_xv6(root) else None
+    return BUILTIN[layout] if layout in BUILTIN else machine_of(layout, root, LAYOUTS[layout])
+
+
+def _has_xv6(root: Path) -> bool:
+    """Whether xv6 for RISC-V was built elsewhere and copied here: its kernel has its own words in it."""
+    kernel = root / "kernel/kernel"
+    if not holds(kernel, lambda each: each.resolve().is_relative_to(root.resolve()) and each.is_file()):
+        return False
+    if arch_of_file(kernel) != "riscv64" or not holds(root / "fs.img", Path.is_file):
+        return False
+    with kernel.open("rb") as file:
+        return b"xv6 kernel is booting" in file.read(_MOST)
+
+
+def _for_kernel(root: Path, table: dict[str, Any]) -> Profile:
+    """The defaults; where the file does not say for which architecture, for that of its kernel."""
+    kernel = table.get("kernel")
+    if "arch" in table or not isinstance(kernel, str) or not kernel:
+        return Profile()
+    path = root / kernel
+    # What lies elsewhere is refused later, and nothing is told of it.
+    if not holds(path, lambda each: is_public(each.resolve()) or each.resolve().is_relative_to(root.resolve())):
+        return Profile()
+    arch = arch_of_file(path)
+    if arch is None:
+        return Profile()
+    if "machine" in table:
+        return Profile(arch=arch)
+    machine, cpu = machine_for(arch)
+    return Profile(arch=arch, machine=machine, cpu=cpu)

@@ -1,0 +1,117 @@
+"""Machines for trees that are known by what a build leaves in them. Looks at files of the tree.
+
+Each is as the system's own scripts and manuals start it. `paths.LAYOUTS` has the files by which a tree is known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from rawtap.guest.hardware import Arch, Drive
+from rawtap.guest.kernels import arch_of_file, machine_for
+from rawtap.guest.paths import holds
+from rawtap.guest.profile import Login, Profile
+
+_MOST = 1 << 20  # bytes of a build's configuration
+_INITRDS = ("initrd", "initrd.img", "initramfs.cpio.gz", "rootfs.cpio.gz")  # beside a kernel's tree
+_LINUX_CONSOLES: dict[Arch, str] = {"aarch64": "ttyAMA0", "arm": "ttyAMA0"}
+
+
+def _for_arch(arch: Arch, name: str, kernel: str) -> Profile:
+    machine, cpu = machine_for(arch)
+    return Profile(name=name, arch=arch, machine=machine, cpu=cpu, memory="512M", kernel=kernel)
+
+
+def _bios(arch: Arch) -> Literal["none"] | None:
+    """None of QEMU's own, for a RISC-V kernel that begins in machine mode."""
+    return "none" if arch.startswith("riscv") else None
+
+
+def _littlekernel(root: Path, files: tuple[str, ...]) -> Profile:
+    arch = arch_of_file(root / files[0]) or "riscv64"
+    found = _for_arch(arch, "littlekernel", files[0])
+    return replace(found, prompt="] ", bios=_bios(arch), bus="mmio")
+
+
+def _linux(root: Path, files: tuple[str, ...]) -> Profile:
+    arch = arch_of_file(root / files[0]) or "x86_64"
+    found = _for_arch(arch, "linux", files[0])
+    initrd = next((name for name in _INITRDS if holds(root / name, Path.is_file)), "")
+    console = _LINUX_CONSOLES.get(arch, "ttyS0")
+    return replace(found, initrd=initrd, bootargs=f"console={console} panic=-1", bus=found.virtio_bus)
+
+
+def _buildroot(root: Path, files: tuple[str, ...]) -> Profile:
+    kernel, disk = files
+    found = _linux(root, files)
+    return replace(
+        found,
+        name="buildroot",
+        kernel=kernel,
+        bootargs=f"{found.bootargs} root=/dev/vda rw",
+        drives=(Drive(path=disk, overlay=True),),
+        login=Login(user="root"),
+        shutdown_command="poweroff",
+    )
+
+
+def _zephyr(root: Path, files: tuple[str, ...]) -> Profile:
+    """By the board that it was built for: its names are those of Zephyr's boards/qemu."""
+    board = _setting(root / files[1], "CONFIG_BOARD")
+    arch = arch_of_file(root / files[0]) or "riscv32"
+    found = _for_arch(arch, "zephyr", files[0])
+    machine, cpu = {
+        "qemu_x86": ("q35", "qemu32,+nx,+pae"),
+        "qemu_x86_64": ("q35", "qemu64,+x2apic"),
+        "qemu_cortex_a53": ("virt,secure=on,gic-version=3", "cortex-a53"),
+        "qemu_cortex_m3": ("lm3s6965evb", "cortex-m3"),
+        "qemu_cortex_m0": ("microbit", "cortex-m0"),
+        "qemu_cortex_a9": ("xilinx-zynq-a9", "cortex-a9"),
+    }.get(board, (found.machine, found.cpu))
+    return replace(found, machine=machine, cpu=cpu, bios=_bios(arch), memory="256M", prompt="uart:~$ ", framing=False)
+
+
+def _nuttx(root: Path, files: tuple[str, ...]) -> Profile:
+    arch = arch_of_file(root / files[0]) or "riscv64"
+    found = _for_arch(arch, "nuttx", files[0])
+    cpu = {"aarch64": "cortex-a53", "arm": "cortex-a7"}.get(arch, found.cpu)
+    return replace(found, bios=_bios(arch), cpu=cpu, prompt="nsh> ", framing=False, shutdown_command="poweroff")
+
+
+def _u_boot(root: Path, files: tuple[str, ...]) -> Profile:
+    """Firmware of a machine's, but for RISC-V's in supervisor mode, which OpenSBI starts."""
+    arch = arch_of_file(root / files[0]) or "aarch64"
+    found = replace(_for_arch(arch, "u-boot", ""), prompt="=> ", framing=False)
+    if arch == "riscv64" and _setting(root / files[2], "CONFIG_RISCV_SMODE") == "y":
+        return replace(found, bios="default", kernel=files[0])
+    return replace(found, firmware="u-boot.rom" if arch in {"x86_64", "i386"} else files[1], bus=found.virtio_bus)
+
+
+_MAKERS: Mapping[str, Callable[[Path, tuple[str, ...]], Profile]] = {
+    "littlekernel": _littlekernel,
+    "linux": _linux,
+    "buildroot": _buildroot,
+    "zephyr": _zephyr,
+    "nuttx": _nuttx,
+    "u-boot": _u_boot,
+}
+
+
+def machine_of(layout: str, root: Path, files: tuple[str, ...]) -> Profile:
+    """The machine for a tree of that layout, which has these files; KeyError where a built-in profile is the one."""
+    return _MAKERS[layout.partition("@")[0]](root, files)
+
+
+def _setting(file: Path, key: str) -> str:
+    """The value of a key in a Kconfig file; "" where it has none."""
+    try:
+        with file.open(encoding="utf-8", errors="replace") as stream:
+            text = stream.read(_MOST)
+    except OSError:
+        return ""
+    match = re.search(rf'^{key}="?([^"\n]*)"?$', text, re.MULTILINE)
+    return match[1].partition("/")[0] if match else ""
