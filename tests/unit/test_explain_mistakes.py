@@ -213,6 +213,7 @@ NEAR: dict[str, tuple[list[Any], list[tuple[str, str]]]] = {
     "a refusal behind more than a byte that was not captured": ([*HANDSHAKE, (0.2, reply("FA", 5001, 1001)), sent("A", 1001, 5002, at=0.2), sent("FA", 1101, 5002, at=0.3), (0.3, reply("R", 5002, 0))], []),
     "a lease of before, asked for after an offer": ([DISCOVER, (0.1, OFFER), (0.2, dhcp([("message-type", "request"), ("requested_addr", GUEST)], xid=0x9999))], [("dhcp.no_ack", "")]),
     "a ping with the numbers of one, and other data": ([*CLAIMS, asked(1), (0.0101, out(ICMP(id=7, seq=1) / b"others"))], [("icmp.no_reply", ""), ("icmp.no_reply", "")]),
+    "data beside a second SYN+ACK": ([*HANDSHAKE, sent("PA", 1001, 5001, b"abc"), (0.2, reply("SA", 7000, 1001)), (3, segment("PA", 1001, 5001, b"abc")), (3.1, reply("A", 5001, 1004))], [("tcp.second_syn_ack", ""), ("tcp.retransmission", "tcp.second_syn_ack in packet 5"), ("tcp.stalled", "tcp.second_syn_ack in packet 5")]),
     "a packet that is not recognized before a ping": ([*CLAIMS, answered(1, proto=58), asked(2)], [("ip.protocol", ""), ("icmp.no_reply", "")]),
 }  # fmt: skip
 
