@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from frames import GUEST, GUEST_MAC, HOST, HOST_MAC, XID, back, dhcp, out
+from frames import GUEST, GUEST_MAC, HOST, HOST_MAC, back, dhcp, out
 from scapy.layers.dns import DNS, DNSQR
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr, IPv6
@@ -197,4 +197,28 @@ def test_others_on_the_network_send_under_their_own() -> None:
     # What is sent to one that was heard long ago may be flooded.
     late = [SPEAKS[0], (0.1, ARP_REPLY), (20, SPEAKS[1][1])]
     assert [each.what for each in examine(late, 30, place=place).findings if each.what == "ethernet.source"] == []
-    assert XID
+
+
+def asks_for(address: str) -> Any:
+    return Ether(src=GUEST_MAC, dst=BROADCAST) / ARP(hwsrc=GUEST_MAC, psrc=GUEST, pdst=address)
+
+
+# What is near to a mistake and none: the codes of all that is found, with what it follows from.
+NEAR: dict[str, tuple[list[Any], list[tuple[str, str]]]] = {
+    "a neighbour whose address reads the same": ([asks_for("10.0.0.10")], [("arp.no_answer", "")]),
+    "a neighbour of another private network": ([asks_for("192.168.1.1")], [("arp.no_answer", "")]),
+    "a SYN of another try": ([(0, segment("S", 1000)), (20, segment("S", 9000))], [("tcp.no_answer", "")]),
+    "a SYN after the connection was open": ([*HANDSHAKE, (1, segment("S", 9000)), (1, reply("SA", 8000, 9001)), (1, segment("A", 9001, 8001))], []),
+    "data that were captured behind their acknowledgment": ([*HANDSHAKE, sent("A", 1001, 5005), (0.101, reply("A", 5001, 1001)), (0.102, reply("PA", 5001, 1001, b"abcd"))], []),
+    "a refusal behind more than a byte that was not captured": ([*HANDSHAKE, (0.2, reply("FA", 5001, 1001)), sent("A", 1001, 5002, at=0.2), sent("FA", 1101, 5002, at=0.3), (0.3, reply("R", 5002, 0))], []),
+    "a lease of before, asked for after an offer": ([DISCOVER, (0.1, OFFER), (0.2, dhcp([("message-type", "request"), ("requested_addr", GUEST)], xid=0x9999))], [("dhcp.no_ack", "")]),
+    "a ping with the numbers of one, and other data": ([*CLAIMS, asked(1), (0.0101, out(ICMP(id=7, seq=1) / b"others"))], [("icmp.no_reply", ""), ("icmp.no_reply", "")]),
+    "data beside a second SYN+ACK": ([*HANDSHAKE, sent("PA", 1001, 5001, b"abc"), (0.2, reply("SA", 7000, 1001)), (3, segment("PA", 1001, 5001, b"abc")), (3.1, reply("A", 5001, 1004))], [("tcp.second_syn_ack", ""), ("tcp.retransmission", "tcp.second_syn_ack in packet 5"), ("tcp.stalled", "tcp.second_syn_ack in packet 5")]),
+    "a packet that is not recognized before a ping": ([*CLAIMS, answered(1, proto=58), asked(2)], [("ip.protocol", ""), ("icmp.no_reply", "")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEAR)
+def test_what_is_near_to_a_mistake_is_not_called_one(name: str) -> None:
+    packets, expected = NEAR[name]
+    assert [(each.what, each.follows) for each in examine(packets, 30).findings] == expected

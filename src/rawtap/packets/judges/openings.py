@@ -167,10 +167,10 @@ def answered(
 
 def choose(segment: Tcp, sender: Side) -> None:
     """Of two initial numbers of `sender` take the second, if that is what the other end acknowledges."""
-    another, sender.another_in = sender.another_first, 0
+    another = sender.another_first
     if another is None or not segment.flags & ACK or segment.acknowledgment != (another + 1) & 0xFFFFFFFF:
         return
-    sender.another_first = None
+    sender.another_first, sender.another_in = None, 0
     sender.first, sender.next, sender.acked = another, (another + 1) & 0xFFFFFFFF, None
     sender.holes = ()
     sender.sent.clear()
