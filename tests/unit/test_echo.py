@@ -66,4 +66,4 @@ def test_a_line_that_is_scrolled_is_known_by_its_end() -> None:
     assert is_scrolled(b"echo word\r" + prompt + b"word the end", typed, prompt)
     assert not is_scrolled(b"echo word word\r<ord word the", typed, prompt)
     assert not is_scrolled(b"echo word word the end", typed, prompt)
-    assert not is_scrolled(b"\r<the end", b"echo the end", prompt)
+    assert not is_scrolled(b"\r<hello, the end", b"echo hello, the end", prompt)  # which fits on a line

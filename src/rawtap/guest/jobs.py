@@ -29,7 +29,7 @@ class Job:
     """A command whose end was not seen yet.
 
     `start` is where it was typed, or its echo begins. `behind` is the line behind which it was typed. `in_shell` tells
-    that a shell reads it, or may: then what looks like its prompt may be output. `is_boot`: it is none, the guest boots.
+    that a shell reads it, or may: then what looks like its prompt may be output. `is_boot`: the guest boots.
     """
 
     words: str
