@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets rawtap up and runs everything that judges it: ruff, mypy --strict, import-linter, and the tests, which boot real
-# guests and capture from real links in network namespaces of their own: one for each of two processes, since most tests wait
+# guests and capture from real links in network namespaces of their own: one for each of three processes, since most tests wait
 # for guests. Arguments go to pytest, and come after that choice: -n 0 has them run one after the other. With --soak the
 # long forms run as well; the attack among them lasts RAWTAP_ATTACK_MINUTES (60).
 set -euo pipefail
@@ -41,7 +41,7 @@ say "ruff, mypy, import-linter"
 "$bin/lint-imports" >"$ENVIRONMENT/lint-imports.log" || { cat "$ENVIRONMENT/lint-imports.log"; exit 1; }
 say "tests"
 if is_root; then export RAWTAP_TEST_USER; RAWTAP_TEST_USER=$(unprivileged_user); fi
-"$bin/python" -m pytest -n 2 --dist worksteal "$@"
+"$bin/python" -m pytest -n 3 --dist worksteal "$@"
 case " $* " in
   *" --soak "*)
     say "mutations"
