@@ -32,15 +32,13 @@ cdef enum Reason:
 
 cdef enum:
     BLOCK = 4096                # what direct I/O is aligned to: memory, offset and length
-    CHUNK = 1 << 19             # bytes of memory that stay in the processor's caches; more than the largest record
-    LARGE = 2 << 20             # bytes that are taken and given back at once when more is needed: a huge page
-    OWN_CHUNKS = 2              # of the small ones, that a capture has whatever the others take
+    CHUNK = 1 << 19             # bytes of memory that are taken and given back at once; more than the largest record
+    OWN_CHUNKS = 2              # that a capture has whatever the others take
     FLAGS_BYTES = 12            # epb_flags and the end of the options, draft-ietf-opsawg-pcapng, 4.3.1
 
 cdef struct Chunk:
     Chunk *next
     unsigned char *data
-    size_t size                 # CHUNK or LARGE
 
 cdef struct Mark:               # a place in the stream of records at which one ends
     uint64_t place              # in its file
@@ -87,10 +85,9 @@ cdef struct Queue:
     pthread_cond_t room_made
     Piece *head
     Piece *tail
-    Chunk *spare                # small ones
-    Chunk *spare_large
-    uint64_t small              # all there are, the spare ones included
-    uint64_t large
+    Chunk *spare
+    uint64_t chunks             # all, the spare ones included
+    uint64_t spare_chunks
     uint64_t granted            # bytes
     uint64_t handed             # bytes handed over so far
     uint64_t taken              # of them written, or given up
@@ -107,7 +104,6 @@ cdef bint go_on(Queue *queue, size_t size) noexcept nogil
 cdef void hand_over(Queue *queue) noexcept nogil
 cdef void rewind(Queue *queue, size_t *written) noexcept nogil
 cdef void pop(Queue *queue) noexcept nogil
-cdef bint has_too_much(const Queue *queue) noexcept nogil
 cdef void give_back_spare(Queue *queue) noexcept nogil
 cdef void wait_for_more(Queue *queue, int64_t until) noexcept nogil
 cdef void signal_more(Queue *queue) noexcept nogil

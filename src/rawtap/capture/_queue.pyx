@@ -11,10 +11,10 @@ decides where one file ends and the next begins, and the writer writes bytes.
 fit into what is left of a chunk goes on in the next one: whole chunks can then be written to the disk directly. The reader
 fills its last piece without the lock, up to what it has handed over after each batch the writer may read.
 
-*Memory* is taken as it is needed and given back when it was not for a while. A capture that keeps up has one small chunk, which it
-fills again from its beginning (`rewind`), so its bytes stay in the processor's caches. What is needed beyond comes in huge
-pages where the kernel has them (transparent_hugepage): the first touch of small ones costs more than all else that is done
-with a packet. All captures together may have as much as is granted to one. What one may have is a multiple of what would be left (Choudhury and Hahne, "Dynamic queue
+*Memory* is taken as it is needed and given back when it was not for a while. A capture that keeps up has one chunk, which it
+fills again from its beginning (`rewind`), so its bytes stay in the processor's caches. Pages are small on purpose: the first
+touch of a huge one (MADV_HUGEPAGE) on a virtual machine may take milliseconds, longer than the kernel's ring can wait; a
+burst onto a slow disk then lost a fifth instead of nothing. All captures together may have as much as is granted to one. What one may have is a multiple of what would be left (Choudhury and Hahne, "Dynamic queue
 length thresholds", 1998): one that is flooded gets four fifths, and leaves enough for those that are not.
 """
 
@@ -41,8 +41,6 @@ cdef extern from "<pthread.h>" nogil:
 cdef extern from "<sys/mman.h>" nogil:
     void *mmap(void *, size_t, int, int, int, int64_t)
     int munmap(void *, size_t)
-    int madvise(void *, size_t, int)
-    int MADV_HUGEPAGE
     void *MAP_FAILED
     int PROT_READ
     int PROT_WRITE
@@ -74,8 +72,8 @@ cdef bint init(Queue *queue, uint32_t snaplen, bint pcapng) noexcept nogil:
     pthread_cond_init(&queue.more, &attributes)
     pthread_cond_init(&queue.room_made, &attributes)
     pthread_condattr_destroy(&attributes)
-    while queue.small < OWN_CHUNKS:
-        if not _new_chunk(queue, CHUNK):
+    while queue.chunks < OWN_CHUNKS:
+        if not _new_chunk(queue):
             return False
     return True
 
@@ -91,9 +89,7 @@ cdef void release(Queue *queue) noexcept nogil:
         free(piece)
     queue.tail = NULL
     while queue.spare != NULL:
-        _free_chunk(queue, &queue.spare)
-    while queue.spare_large != NULL:
-        _free_chunk(queue, &queue.spare_large)
+        _free_chunk(queue)
     free(queue.header)
     free(queue.spanning)
     queue.header = queue.spanning = NULL
@@ -110,7 +106,7 @@ cdef bint start(Queue *queue, const unsigned char *header, size_t size, uint64_t
     memcpy(queue.header, header, size)
     queue.header_size = size
     queue.file = 1
-    _begin_piece(queue, <Piece *>calloc(1, sizeof(Piece)), _take(&queue.spare), 0)
+    _begin_piece(queue, <Piece *>calloc(1, sizeof(Piece)), _take_spare(queue), 0)
     _begin_header(queue)
     return True
 
@@ -150,21 +146,14 @@ cdef void hand_over(Queue *queue) noexcept nogil:
 
 
 cdef void rewind(Queue *queue, size_t *written) noexcept nogil:
-    """Under the lock: fill the chunk again from its beginning where all of it is in the file; the last block stays.
-
-    A large one gives way to a small one.
-    """
+    """Under the lock: fill the chunk again from its beginning where all of it is in the file; the last block stays."""
     cdef Piece *piece = queue.tail
-    cdef Chunk *chunk = piece.chunk
     cdef size_t gone = queue.used & ~<size_t>(BLOCK - 1)
     if queue.head != piece or queue.writing or written[0] != queue.used or piece.used != queue.used or gone == 0:
         return
-    if chunk.size != CHUNK and queue.spare != NULL:
-        piece.chunk = _take(&queue.spare)
-        _put_aside(queue, chunk)
     memmove(piece.chunk.data, queue.data + gone, queue.used - gone)
     queue.data = piece.data = piece.chunk.data
-    queue.room = piece.chunk.size
+    queue.room = CHUNK
     queue.base = piece.base = queue.base + gone
     queue.used = piece.used = piece.first = written[0] = queue.used - gone
     piece.crossing_wire = 0
@@ -217,7 +206,7 @@ cdef void _next_file(Queue *queue) noexcept nogil:
     _begin_piece(queue, piece, chunk, 0)
     if here:
         queue.data = piece.data = chunk.data + start
-        queue.room = chunk.size - start
+        queue.room = CHUNK - start
     _begin_header(queue)
     unlock(queue)
 
@@ -229,8 +218,8 @@ cdef bint _next_memory(Queue *queue, Piece **piece, Chunk **chunk) noexcept nogi
     chunk[0] = NULL
     lock(queue)
     while piece[0] != NULL and queue.broken == RUNNING:
-        if _grow(queue):
-            chunk[0] = _take(&queue.spare_large if queue.spare_large != NULL else &queue.spare)
+        if queue.spare != NULL or (_may_grow(queue) and _new_chunk(queue)):
+            chunk[0] = _take_spare(queue)
             break
         if not waited:
             hand_over(queue)
@@ -257,7 +246,7 @@ cdef void _begin_piece(Queue *queue, Piece *piece, Chunk *chunk, uint64_t base) 
     piece.base = queue.base = base
     piece.data = queue.data = chunk.data
     piece.mark = queue.mark
-    queue.room = chunk.size
+    queue.room = CHUNK
     queue.used = 0
     if queue.tail == NULL:
         queue.head = piece
@@ -287,15 +276,10 @@ cdef void pop(Queue *queue) noexcept nogil:
     free(piece)
 
 
-cdef bint has_too_much(const Queue *queue) noexcept nogil:
-    """Whether memory is held that is not needed now."""
-    return queue.spare_large != NULL or (queue.spare != NULL and queue.small > OWN_CHUNKS)
-
-
 cdef void give_back_spare(Queue *queue) noexcept nogil:
     """Under the lock: give back what was not needed for a while."""
-    while has_too_much(queue):
-        _free_chunk(queue, &queue.spare_large if queue.spare_large != NULL else &queue.spare)
+    while queue.spare != NULL and queue.chunks > OWN_CHUNKS:
+        _free_chunk(queue)
 
 
 cdef void wait_for_more(Queue *queue, int64_t until) noexcept nogil:
@@ -320,83 +304,49 @@ cdef void _wait(Queue *queue, pthread_cond_t *condition, int64_t until) noexcept
 # ---------------------------------------------------------------- memory
 
 
-cdef bint _grow(Queue *queue) noexcept nogil:
-    """Have a spare chunk; False where nothing may be taken, or is there.
-
-    Small ones come first, so that a short burst takes no more than it needs.
-    """
-    if queue.spare_large != NULL or queue.spare != NULL:
+cdef bint _may_grow(Queue *queue) noexcept nogil:
+    cdef uint64_t all_ = load(&_pool) + CHUNK
+    cdef uint64_t own
+    if queue.chunks < OWN_CHUNKS:
         return True
-    if _beyond(queue) >= LARGE and _may_take(queue, LARGE):
-        return _new_chunk(queue, LARGE)
-    return (queue.small < OWN_CHUNKS or _may_take(queue, CHUNK)) and _new_chunk(queue, CHUNK)
+    own = (queue.chunks - OWN_CHUNKS + 1) * CHUNK
+    return all_ <= queue.granted and own <= SHARE * (queue.granted - all_)
 
 
-cdef bint _may_take(const Queue *queue, size_t size) noexcept nogil:
-    cdef uint64_t all_ = load(&_pool) + size
-    return all_ <= queue.granted and _beyond(queue) + size <= SHARE * (queue.granted - all_)
-
-
-cdef uint64_t _beyond(const Queue *queue) noexcept nogil:
-    """Bytes that are held beyond the own chunks."""
-    return queue.large * LARGE + (queue.small - min(queue.small, OWN_CHUNKS)) * CHUNK
-
-
-cdef bint _new_chunk(Queue *queue, size_t size) noexcept nogil:
+cdef bint _new_chunk(Queue *queue) noexcept nogil:
     cdef Chunk *chunk = <Chunk *>malloc(sizeof(Chunk))
-    cdef uint64_t before = _beyond(queue)
+    cdef void *data
     if chunk == NULL:
         return False
-    chunk.size = size
-    chunk.data = _map(size)
-    if chunk.data == NULL:
+    data = mmap(NULL, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    if data == MAP_FAILED:
         free(chunk)
         return False
-    if size == LARGE:
-        queue.large += 1
-    else:
-        queue.small += 1
-    __atomic_add_fetch(&_pool, _beyond(queue) - before, __ATOMIC_RELAXED)
+    chunk.data = <unsigned char *>data
+    queue.chunks += 1
+    if queue.chunks > OWN_CHUNKS:
+        __atomic_add_fetch(&_pool, CHUNK, __ATOMIC_RELAXED)
     _put_aside(queue, chunk)
     return True
 
 
-cdef unsigned char *_map(size_t size) noexcept nogil:
-    """Fresh memory, a large chunk at a multiple of its size, as a huge page must be; NULL where there is none."""
-    cdef size_t more = size if size == LARGE else 0
-    cdef void *data = mmap(NULL, size + more, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-    cdef size_t head
-    if data == MAP_FAILED:
-        return NULL
-    if more:
-        head = (LARGE - (<size_t>data & (LARGE - 1))) & (LARGE - 1)
-        if head > 0:
-            munmap(data, head)
-        munmap(<unsigned char *>data + head + size, more - head)
-        data = <unsigned char *>data + head
-        madvise(data, size, MADV_HUGEPAGE)  # where it is refused, small pages do as well
-    return <unsigned char *>data
-
-
-cdef void _free_chunk(Queue *queue, Chunk **spare) noexcept nogil:
-    cdef Chunk *chunk = _take(spare)
-    cdef uint64_t before = _beyond(queue)
-    if chunk.size == LARGE:
-        queue.large -= 1
-    else:
-        queue.small -= 1
-    __atomic_add_fetch(&_pool, _beyond(queue) - before, __ATOMIC_RELAXED)
-    munmap(chunk.data, chunk.size)
+cdef void _free_chunk(Queue *queue) noexcept nogil:
+    cdef Chunk *chunk = _take_spare(queue)
+    if queue.chunks > OWN_CHUNKS:
+        __atomic_add_fetch(&_pool, <uint64_t>-<int64_t>CHUNK, __ATOMIC_RELAXED)
+    queue.chunks -= 1
+    munmap(chunk.data, CHUNK)
     free(chunk)
 
 
 cdef void _put_aside(Queue *queue, Chunk *chunk) noexcept nogil:
-    cdef Chunk **spare = &queue.spare_large if chunk.size == LARGE else &queue.spare
-    chunk.next = spare[0]
-    spare[0] = chunk
+    chunk.next = queue.spare
+    queue.spare = chunk
+    queue.spare_chunks += 1
 
 
-cdef Chunk *_take(Chunk **spare) noexcept nogil:
-    cdef Chunk *chunk = spare[0]
-    spare[0] = chunk.next
+cdef Chunk *_take_spare(Queue *queue) noexcept nogil:
+    cdef Chunk *chunk = queue.spare
+    queue.spare = chunk.next
+    queue.spare_chunks -= 1
     return chunk

@@ -44,6 +44,7 @@ from rawtap.capture._queue cimport (
     MAX_PACKETS,
     MAX_SECONDS,
     NO_SPACE,
+    OWN_CHUNKS,
     PCAP_FAILED,
     RUNNING,
     SOURCE_ENDED,
@@ -53,7 +54,6 @@ from rawtap.capture._queue cimport (
     Queue,
     give_back_spare,
     hand_over,
-    has_too_much,
     init,
     lock,
     pop,
@@ -320,9 +320,9 @@ cdef class Worker:
             if queue.over and moment == <int64_t>NEVER:
                 break
             if moment == <int64_t>NEVER:
-                if now() >= idle_since + SPARE_NS:
+                if queue.chunks > OWN_CHUNKS and now() >= idle_since + SPARE_NS:
                     give_back_spare(queue)
-                moment = idle_since + SPARE_NS if has_too_much(queue) else 0
+                moment = idle_since + SPARE_NS if queue.chunks > OWN_CHUNKS else 0
             wait_for_more(queue, moment)
         unlock(queue)
         return queue.writing
