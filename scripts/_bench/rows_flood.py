@@ -75,10 +75,10 @@ def _overload(bench: Bench, folder: Path) -> list[Table]:
     contenders = (RAWTAP, LARGE_RING, ring_of_files(plan.ring_file_bytes), *PEERS)
     trials: dict[str, list[Trial]] = {contender.name: [] for contender in contenders}
     limits = []
-    for _ in range(plan.rounds):
+    for turn in range(plan.rounds):
         time.sleep(plan.pause)
         limits.append(written_alone(folder, load.bytes) / 1e9)
-        done = interleaved(bench, 3, contenders, folder, load, rounds=1, pause=plan.pause)
+        done = interleaved(bench, 3, contenders, folder, load, rounds=1, pause=plan.pause, first=turn)
         for name, found in done.items():
             trials[name] += found
     where = f"{'tmpfs' if folder == bench.tmpfs else 'disk'} ({file_system(folder)})"

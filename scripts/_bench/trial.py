@@ -146,14 +146,20 @@ def interleaved(
     rounds: int,
     pause: float = 0.0,
     settle: bool = True,
+    first: int = 0,
 ) -> dict[str, list[Trial]]:
-    """`rounds` trials of each contender by its name, in turns. The slow ones get a fraction of the load."""
+    """`rounds` trials of each contender by its name, in turns. The slow ones get a fraction of the load.
+
+    Each round begins with another one, since the first has what the round before left to the disk; the first round
+    begins with the contender of that number.
+    """
     trials: dict[str, list[Trial]] = {contender.name: [] for contender in contenders}
     with Wire.make(mtu=load.mtu) as wire:
         for contender in contenders:
             _measure_idle(bench, contender, wire)
-        for _ in range(rounds):
-            for contender in contenders:
+        for turn in range(first, first + rounds):
+            begin = turn % len(contenders)
+            for contender in (*contenders[begin:], *contenders[:begin]):
                 share = bench.plan.slow_share if contender.slow and load.count > _SMALL else 1
                 fair = dataclasses.replace(load, count=load.count // share)
                 time.sleep(pause)
