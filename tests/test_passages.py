@@ -50,7 +50,7 @@ def captured(tmp_path: Path, frames: list[Any], filter_: str = "") -> tuple[Capt
         spec = BridgeSpec(BRIDGE, IPv4Interface("10.9.0.1/24"), trusted=True)
         async with (
             Lab(settings) as lab,
-            in_thread(network.tap(BRIDGE, "guest", 0)) as tap,
+            in_thread(network.tap(BRIDGE, network.Station("guest"))) as tap,
             in_thread(network.bridge(spec)) as bridge,
         ):
             await to_thread(network.plug, tap, bridge)

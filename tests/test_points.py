@@ -72,8 +72,8 @@ def captured(
         async with (
             Lab(settings) as lab,
             in_thread(network.bridge(spec)) as bridge,
-            in_thread(network.tap(BRIDGE, "one", 0)) as one,
-            in_thread(network.tap(BRIDGE, "two", 1)) as two,
+            in_thread(network.tap(BRIDGE, network.Station("one"))) as one,
+            in_thread(network.tap(BRIDGE, network.Station("two", lab=1))) as two,
         ):
             abouts = []
             for guest, tap in (("one", one), ("two", two)):

@@ -30,7 +30,7 @@ from rawtap.network import network
 
 for _ in range({CHILDREN}):
     if (pid := os.fork()) == 0:
-        with network.tap("any-br0", "guest", 0):
+        with network.tap("any-br0", network.Station("guest")):
             os._exit(0)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
@@ -127,7 +127,7 @@ def test_a_bridge_passes_the_first_frame_on(monkeypatch: pytest.MonkeyPatch) -> 
         receiver.bind((bridge.name, PROTOCOL))
         receiver.settimeout(10)
         until_the_link_watch_has_looked()
-        with network.tap(bridge.name, "guest", 0) as tap:
+        with network.tap(bridge.name, network.Station("guest")) as tap:
             network.plug(tap, bridge)
             tap.device.write(frame)
             assert receiver.recv(100) == frame
@@ -152,7 +152,7 @@ def test_a_tap_that_does_not_come_up_on_its_bridge_is_an_error(
     spec = network.BridgeSpec("tried0", IPv4Interface("10.255.0.1/24"), trusted=True)
     with (
         network.bridge(spec) as bridge,
-        network.tap(bridge.name, "guest", 0) as tap,
+        network.tap(bridge.name, network.Station("guest")) as tap,
         pytest.raises(NetworkFailed, match=f"cannot put {tap.name} on tried0 .{evidence}"),
     ):
         network.plug(tap, bridge)

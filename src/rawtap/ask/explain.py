@@ -99,7 +99,7 @@ async def _behind_the_wire(lab: Lab, capture: Capture | None, given: Given) -> t
     """Which guests on a capture's interface take nothing at this moment, and why; and where all is well on the wire,
     what their cards count: a guest that reports a failure has it behind the wire. That is said of the whole only."""
     verdict = given.verdict
-    is_whole = not (given.more or given.lacking or (capture and _dropped(capture)))
+    is_whole = not (given.more or given.lacking) and (capture is None or _had_everything(capture))
     cards = lab.cards_on(capture.interface) if capture is not None else []
     counted = [(card.guest, await card.counters()) for card in cards]
     told = [f"behind the wire of {guest}: {counters.trouble}" for guest, counters in counted if counters.trouble]
@@ -208,12 +208,15 @@ async def _examine(
 
 
 def _lost(capture: Capture, packets: Packets) -> int:
-    return _dropped(capture) + (packets.missed if isinstance(packets, Tail) else 0)
-
-
-def _dropped(capture: Capture) -> int:
     snapshot = capture.session.snapshot()
-    return (snapshot.dropped_kernel or 0) + (snapshot.dropped_interface or 0)
+    missed = packets.missed if isinstance(packets, Tail) else 0
+    return (snapshot.dropped_kernel or 0) + (snapshot.dropped_interface or 0) + missed
+
+
+def _had_everything(capture: Capture) -> bool:
+    """Whether it is known that nothing was dropped; a counter that cannot be known is None."""
+    snapshot = capture.session.snapshot()
+    return (snapshot.dropped_kernel, snapshot.dropped_interface) == (0, 0)
 
 
 def _around(capture: Capture, cards: Sequence[Card]) -> _Around:

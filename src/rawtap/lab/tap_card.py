@@ -44,16 +44,8 @@ async def tap_card(
     name = addressing.checked_name(profile.bridge)
     spec = BridgeSpec(name, addressing.checked_address(profile.address), interfaces.trusted(name))
     await interfaces.watching()  # for the sake of the timeline: a capture may come later
-    making = network.tap(
-        name,
-        station.guest,
-        station.lab,
-        project=station.project,
-        card=station.card,
-        mac=profile.mac,
-        mtu=profile.mtu,
-    )
-    async with AsyncExitStack() as share, in_thread(making) as tap:
+    making = in_thread(network.tap(name, station, profile.mac, profile.mtu))
+    async with AsyncExitStack() as share, making as tap:
         yield TapCard(station, profile, spec, tap, bridges, interfaces, share)
 
 
@@ -173,9 +165,8 @@ class TapCard:
             await to_thread(impair.apply, tap, impairment)
             try:
                 await to_thread(partial(taps.set_carrier, tap, on=up))
-                await self.machine.set_link(
-                    up=up, card=self.station.card
-                )  # last: what is before it can be undone without asking QEMU
+                # Last: what is before it can be undone without asking QEMU.
+                await self.machine.set_link(up=up, card=self.station.card)
             except BaseException:
                 await self._put_back(tap)
                 raise

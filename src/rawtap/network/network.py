@@ -224,22 +224,12 @@ class Station:
 
 
 @contextmanager
-def tap(
-    bridge: str,
-    guest: str,
-    lab: int,
-    *,
-    project: str = "",
-    card: int = 0,
-    mac: str | None = None,
-    mtu: int | None = None,
-) -> Iterator[Tap]:
-    """A TAP for a guest's card, for the bridge of that name: `plug` puts it there. See `Station` for whose it is.
+def tap(bridge: str, station: Station, mac: str | None = None, mtu: int | None = None) -> Iterator[Tap]:
+    """A TAP for a guest's card, for the bridge of that name: `plug` puts it there.
 
     Its card has `mac`, or one of its own, and its alias tells of that where other servers look. It is gone once the
     block and QEMU have ended.
     """
-    station = Station(guest, project, lab, card)
     with alone():
         there = links.all_links()
         name = _free_tap_name({each.name for each in there})
