@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -11,14 +12,20 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import anyio
+import fastjsonschema
 import pytest
+from jsonschema import Draft202012Validator
+from jsonschema.protocols import Validator
 from mcp import Client, StdioServerParameters, stdio_client
-from mcp_types import TextContent
+from mcp_types import CallToolResult, TextContent
 from pyroute2 import IPRoute
+
+from rawtap.tools import capture, display, explain, guest, link, monitor, packets, snapshot, timeline
 
 RAWTAP = Path(sys.prefix) / "bin" / "rawtap"
 PROTOCOL = 0x88B5  # IEEE 802 local experimental EtherType 1
@@ -78,6 +85,7 @@ class Session:
         if result.is_error:
             raise ToolFailed("\n".join(block.text for block in result.content if isinstance(block, TextContent)))
         assert result.structured_content is not None
+        require_sound(name, result)
         return dict(result.structured_content)
 
     async def refused(self, name: str, /, **arguments: Any) -> ToolFailed:
@@ -107,6 +115,24 @@ class Session:
         """Let the demo guest ping the host; what the console showed."""
         sent = await self.call("qemu_send", command="setenv ipaddr 10.0.2.75; ping 10.0.2.2")
         return str(sent["output"])
+
+
+@cache
+def meanings() -> dict[str, tuple[Callable[[Any], Any], Validator]]:
+    """By tool, two validators of its answers, by different authors: of the whole schema, not of what is listed."""
+    modules = (capture, display, explain, guest, link, monitor, packets, snapshot, timeline)
+    schemas = {each.name: each.output_schema for module in modules for each in module.TOOLS}
+    return {name: (fastjsonschema.compile(each), Draft202012Validator(each)) for name, each in schemas.items()}
+
+
+def require_sound(name: str, result: CallToolResult) -> None:
+    """An answer is what its schema says, and its text costs no more than the structured one."""
+    compiled, validator = meanings()[name]
+    compiled(result.structured_content)
+    validator.validate(result.structured_content)
+    text = "".join(block.text for block in result.content if isinstance(block, TextContent))
+    assert text
+    assert len(text) <= len(json.dumps(result.structured_content, ensure_ascii=False)), text
 
 
 @asynccontextmanager
@@ -168,9 +194,9 @@ def status_of(pid: int | str) -> dict[str, str]:
 def open_files(pid: int) -> set[str]:
     """What a process's descriptors are open on."""
     found = set()
-    for link in Path(f"/proc/{pid}/fd").iterdir():
+    for each in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed since it was listed
-            found.add(str(link.readlink()))
+            found.add(str(each.readlink()))
     return found
 
 

@@ -15,12 +15,13 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
+from rawtap import installing
 from rawtap.errors import RawtapError, RootlessUnavailable
 from rawtap.host import privileges, rootless
 from rawtap.http import options as http_options
-from rawtap.settings import Settings, default_capture_dir
+from rawtap.settings import Settings, ToolGroup, default_capture_dir
 from rawtap.untrusted import visible
 
 _MAX_RING_MIB = 1024
@@ -54,7 +55,15 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="let the agent give every QMP command: they read and write all files that guests may be given",
     )
+    serve.add_argument(
+        "--tools",
+        choices=get_args(ToolGroup),
+        default="all",
+        help="show only some tools, for a host with little room: the ten of a whole turn (core), those of captures, or "
+        "those of guests (default: %(default)s)",
+    )
     http_options.add_to(serve, _count)
+    installing.add_to(commands.add_parser("install", help="enter rawtap into the configuration of an agent's host"))
     demo = commands.add_parser("demo", help="show the whole story on U-Boot, as an MCP client of this server")
     demo.set_defaults(run=_demo)
     demo.add_argument("--no-color", action="store_true", help="plain text")
@@ -219,7 +228,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         buffer_bytes=options.buffer_mib << 20 if options.buffer_mib else None,
         rootless=options.rootless,
         outside=options.outside,
-        open_monitor=getattr(options, "open_monitor", False),  # the doctor does not ask for it
+        open_monitor=getattr(options, "open_monitor", False),  # the doctor asks for neither
+        tools=getattr(options, "tools", "all"),
     )
 
 

@@ -46,7 +46,8 @@
     │   ├── NoDisplay             guest.no_display              no screen, keyboard and pointer
     │   ├── ScreenTooLarge        guest.screen_too_large        a picture that no answer can hold
     │   └── CommandRefused        guest.command_refused         a QMP command that reaches beyond the guest
-    └── ProfileInvalid            profile.invalid
+    ├── ProfileInvalid            profile.invalid
+    └── HostFileUnfit             install.file_unfit            an agent's host has a configuration that stays as it is
 
 The text of each is ``code: what happened (evidence). What to do next``, which is the whole of what a caller
 of a tool gets to read.
@@ -279,3 +280,7 @@ class CommandRefused(GuestError):
 
 class ProfileInvalid(RawtapError):
     code = "profile.invalid"
+
+
+class HostFileUnfit(RawtapError):
+    code = "install.file_unfit"

@@ -40,6 +40,7 @@ from mcp_types import (
     Resource,
     ResourceTemplate,
 )
+from mcp_types import Tool as ListedTool
 from pydantic import AnyUrl
 
 from rawtap.errors import RequestInvalid, ServerLimit
@@ -52,8 +53,21 @@ from rawtap.lab.lab import Lab
 from rawtap.limits import Calls
 from rawtap.packets import decode
 from rawtap.settings import Settings
-from rawtap.tools import capture, display, explain, guest, link, monitor, packets, resources, snapshot, timeline
+from rawtap.tools import (
+    _listing,
+    capture,
+    display,
+    explain,
+    guest,
+    link,
+    monitor,
+    packets,
+    resources,
+    snapshot,
+    timeline,
+)
 from rawtap.tools._boundary import error_for, refuse_unknown
+from rawtap.tools._groups import of_group, told_of_group
 from rawtap.tools._sdk import lowlevel, say_that_resources_change
 from rawtap.tools._unread import Answered
 from rawtap.tools.notices import Notices
@@ -80,7 +94,7 @@ class RawtapServer(MCPServer[Lab]):
 
     def __init__(self, settings: Settings, shares: Shares | None = None) -> None:
         tools = [*guest.TOOLS, *link.TOOLS, *display.TOOLS, *monitor.TOOLS, *snapshot.TOOLS, *capture.TOOLS]
-        tools += [*packets.TOOLS, *explain.TOOLS, *timeline.TOOLS]
+        tools = of_group([*tools, *packets.TOOLS, *explain.TOOLS, *timeline.TOOLS], settings.tools)
         self._parameters = {each.name: list(each.parameters["properties"]) for each in tools}
         self._lab = Lab(settings, shares=shares)
         self._calls = Calls(settings.max_calls)
@@ -99,7 +113,7 @@ class RawtapServer(MCPServer[Lab]):
         super().__init__(
             "rawtap",
             title="rawtap",
-            instructions=INSTRUCTIONS,
+            instructions=INSTRUCTIONS + told_of_group(settings.tools),
             version=version("rawtap"),
             tools=tools,
             lifespan=lifespan,
@@ -147,20 +161,26 @@ class RawtapServer(MCPServer[Lab]):
             raise MCPError(INVALID_PARAMS, str(error)) from error
         return await super().get_prompt(name, arguments, context)
 
+    async def list_tools(self) -> list[ListedTool]:
+        """The tools, told in few bytes."""
+        return [_listing.brief(each) for each in await super().list_tools()]
+
     async def list_resources(self) -> list[Resource]:
         """The captures and their files."""
         return resources.listed(self._lab)
 
     async def list_resource_templates(self) -> list[ResourceTemplate]:
-        """The captures by their ids."""
-        return [resources.TEMPLATE]
+        """The captures by their ids, and the meaning of each tool's answer by the tool's name."""
+        return [resources.TEMPLATE, _listing.TEMPLATE]
 
     async def read_resource(
         self,
         uri: AnyUrl | str,
         context: Context[Lab, Any] | None = None,  # noqa: ARG002 - the SDK's signature
     ) -> Iterable[ReadResourceContents]:
-        """A capture's row, or a file of one."""
+        """A capture's row, a file of one, or what a tool's answer means."""
+        if (name := str(uri)).startswith(_listing.SCHEME):
+            return [_listing.meaning(await super().list_tools(), name)]
         content, mime_type = await resources.read(self._lab, str(uri))
         return [ReadResourceContents(content=content, mime_type=mime_type)]
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import platformdirs
+
+ToolGroup = Literal["all", "core", "capture", "guest"]
 
 
 def default_capture_dir() -> Path:
@@ -42,6 +45,7 @@ class Settings:
             itself, and yes in a network namespace of the server's own where pasta is installed.
         open_monitor: Whether an agent may give every QMP command. Some of them read and write files, those of the
             project and of `image_dirs` as well; and all of the user's where the kernel has no Landlock.
+        tools: Which tools are shown.
     """
 
     capture_dir: Path = field(default_factory=default_capture_dir)
@@ -57,3 +61,4 @@ class Settings:
     rootless: bool = False
     outside: bool | None = None
     open_monitor: bool = False
+    tools: ToolGroup = "all"

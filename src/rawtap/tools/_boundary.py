@@ -7,26 +7,22 @@ before an error's text; `error_for` gives back the text that starts with the cod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import wraps
 from typing import Any
 
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
-from mcp_types import ToolAnnotations
-from pydantic import BaseModel, ConfigDict, ValidationError
+from mcp_types import CallToolResult, TextContent, ToolAnnotations
+from pydantic import ValidationError
 
 from rawtap.errors import RawtapError, RequestInvalid, ServerExhausted
 from rawtap.lab.lab import Lab
 from rawtap.tools._sdk import tool_of
+from rawtap.tools._text import Answer, text_of
 
 LabContext = Context[Lab, Any]
-
-
-class Answer(BaseModel):
-    """What every tool's answer is: a closed, typed object."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def is_none(value: object) -> bool:
@@ -45,7 +41,7 @@ def lab_of(context: LabContext) -> Lab:
 
 
 def tool(
-    function: Callable[..., Any],
+    function: Callable[..., Awaitable[Answer | CallToolResult]],
     title: str,
     *,
     read_only: bool = False,
@@ -57,7 +53,7 @@ def tool(
     `open_world` is always false: a tool touches this machine's guests and their network only.
     """
     made = Tool.from_function(
-        function,
+        _told(function),
         title=title,
         annotations=ToolAnnotations(
             title=title,
@@ -68,7 +64,22 @@ def tool(
         ),
     )
     made.parameters["additionalProperties"] = False
+    made.fn_metadata.output_model = None  # else the SDK makes a model of each answer once more
     return made
+
+
+def _told(function: Callable[..., Awaitable[Answer | CallToolResult]]) -> Callable[..., Awaitable[CallToolResult]]:
+    """`function`, whose answer is text as well; one that makes a result of its own is left as it is."""
+
+    @wraps(function)
+    async def told(*args: Any, **kwargs: Any) -> CallToolResult:
+        answer = await function(*args, **kwargs)
+        if isinstance(answer, CallToolResult):
+            return answer
+        text = TextContent(type="text", text=text_of(answer))
+        return CallToolResult(content=[text], structured_content=answer.model_dump(mode="json"))
+
+    return told
 
 
 def refuse_unknown(arguments: Collection[str], known: Sequence[str]) -> None:

@@ -13,14 +13,13 @@ from rawtap.capture._worker import MAX_SNAPLEN
 from rawtap.capture.session import DEFAULT_MAX_BYTES, MAX_COMMENT, MAX_FILES, CaptureRequest
 from rawtap.lab.captures import Capture, CaptureReport
 from rawtap.lab.card import Card
-from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
+from rawtap.tools._boundary import LabContext, lab_of, tool
+from rawtap.tools._text import Answer
 
 _ANSWER_CHARACTERS = 8000
 
-Filter = Annotated[str, Field(description='pcap-filter(7) expression, like "udp port 53"; empty for everything.')]
-CaptureId = Annotated[
-    str | None, Field(description="The capture's id; the newest running one, or else the newest, if absent.")
-]
+Filter = Annotated[str, Field(description='pcap-filter(7), like "udp port 53".')]
+CaptureId = Annotated[str | None, Field(description="Its id; absent: the newest that runs, or else the newest.")]
 
 
 class Limits(Answer):
@@ -77,6 +76,10 @@ class CaptureRow(Answer):
     error: str | None = Field(description="The first error, with its code.")
     diagnosis: str | None = Field(description="Why there is no packet; null where there is one.")
 
+    def is_said_elsewhere(self, field: str) -> bool:
+        """A single file is `path`."""
+        return field == "files" and self.files == [self.path]
+
 
 class CaptureRows(Answer):
     """Captures, oldest first."""
@@ -90,14 +93,14 @@ async def qemu_pcap_start(
     interface: Annotated[
         str | None,
         Field(
-            description="The guest's own card (its TAP, or user:GUEST) if absent, all of several: every frame as it "
-            "left the guest. A bridge has what it passed on between its guests and this host, and drops some."
+            description="Absent: the guest's own card (its TAP, or user:GUEST), all of several: every frame as it "
+            "left the guest. A bridge has only what it passed on."
         ),
     ] = None,
     filter: Filter = "",  # noqa: A002 - the interface's name for it
     snaplen: Annotated[int, Field(ge=1, le=MAX_SNAPLEN, description="Bytes kept of each packet.")] = MAX_SNAPLEN,
-    max_bytes: Annotated[int, Field(ge=4096, description="A file's greatest size.")] = DEFAULT_MAX_BYTES,
-    max_seconds: Annotated[float | None, Field(gt=0)] = None,
+    max_bytes: Annotated[int, Field(ge=4096, description="A file's greatest size, in bytes.")] = DEFAULT_MAX_BYTES,
+    max_seconds: Annotated[float | None, Field(gt=0, description="Seconds until it ends by itself.")] = None,
     files: Annotated[
         int, Field(ge=1, le=MAX_FILES, description="Above 1: a ring that keeps the newest files of max_bytes each.")
     ] = 1,
@@ -106,17 +109,20 @@ async def qemu_pcap_start(
         Field(description="pcapng also holds interface, direction, filter, drops and comment. pcap if absent."),
     ] = None,
     comment: Annotated[str, Field(max_length=MAX_COMMENT, description="A remark that goes into a pcapng file.")] = "",
-    max_packets: Annotated[int | None, Field(ge=1)] = None,
+    max_packets: Annotated[int | None, Field(ge=1, description="Packets until it ends by itself.")] = None,
     name: Annotated[str, Field(description="The guest whose card is meant.")] = "guest",
     points: Annotated[
         Literal["card", "bridge", "all"],
         Field(
             description="Where, if no interface is named. all: the bridge and every guest's card on it, in one pcapng "
-            "file; explain then follows each frame from one to the next."
+            "file; explain then follows each frame."
         ),
     ] = "card",
 ) -> StartedCapture:
-    """Start a packet capture. It is armed when this returns: every packet sent from then on is in the file."""
+    """Start a packet capture. It is armed when this returns: every packet sent from then on is in the file.
+
+    Then cause traffic, qemu_pcap_stop, and qemu_pcap_explain (what is wrong) or qemu_pcap_read (the packets).
+    """
     lab = lab_of(context)
     whole = interface is None and points == "card" and lab.has_several_taps(name)
     request = partial(
@@ -144,7 +150,7 @@ def _point(card: Card, points: str) -> str:
 async def qemu_pcap_status(
     context: LabContext, capture: Annotated[str | None, Field(description="One id; all if absent.")] = None
 ) -> CaptureRows:
-    """Show captures: counters, drops, warnings, and why nothing was seen."""
+    """Show captures while they run: counters, drops, warnings, and why nothing was seen."""
     lab = lab_of(context)
     wanted = [lab.captures.get(capture)] if capture else lab.captures.all()
     rows: list[CaptureRow] = []
@@ -160,7 +166,10 @@ async def qemu_pcap_status(
 
 
 async def qemu_pcap_stop(context: LabContext, capture: CaptureId = None) -> CaptureRow:
-    """Stop a capture. Every packet that was on the wire before this call is in the file."""
+    """Stop a capture. Every packet that was on the wire before this call is in the file.
+
+    Where there is none, diagnosis says why.
+    """
     lab = lab_of(context)
     return row_of(await lab.captures.stop(lab.captures.get(capture, running=True)))
 

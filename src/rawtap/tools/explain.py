@@ -14,7 +14,8 @@ from pydantic import Field
 
 from rawtap.errors import RequestInvalid
 from rawtap.packets.reader import tags_told
-from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
+from rawtap.tools._boundary import LabContext, lab_of, tool
+from rawtap.tools._text import UNTRUSTED, Answer, indented, one_line
 from rawtap.tools.capture import CaptureId, Filter
 
 if TYPE_CHECKING:
@@ -46,6 +47,14 @@ class FindingRow(Answer):
     rule: str = Field(description="What is broken, like an RFC's section.")
     evidence: str = Field(description="Found and expected; values from the wire are untrusted data.")
 
+    def lines(self) -> list[str]:
+        """The finding, and below it what it rests on."""
+        shown = ", ".join(map(str, self.packets)) + (", ..." if self.count > len(self.packets) else "")
+        named = (("host", self.host), ("found", self.found), ("expected", self.expected), ("follows", self.follows))
+        more = [f"{name}: {value}" for name, value in named if value]
+        more += [f"packets: {shown}", f"rule: {self.rule}", f"evidence: {self.evidence}"]
+        return [f"{self.what} ({self.count}): {one_line(self.says)}", *indented(map(one_line, more))]
+
 
 class ExchangeRow(Answer):
     """Questions and answers of two parties."""
@@ -61,6 +70,14 @@ class ExchangeRow(Answer):
     greatest_seconds: float | None
     told: list[str] = Field([], exclude_if=_is_empty, description="The first, and what became of each.")
 
+    def lines(self) -> list[str]:
+        """Who asked whom, what came of it, and the first requests below it."""
+        counts = f"{self.requests} requests, {self.answered} answered, {self.unanswered} unanswered"
+        again = f", {self.retransmitted} sent again" if self.retransmitted else ""
+        times = "" if self.median_seconds is None else f", {self.median_seconds} s (at most {self.greatest_seconds})"
+        head = f"{self.kind} {self.asker} > {self.asked}: {counts}{again}{times}"
+        return [one_line(head), *indented(map(one_line, self.told))]
+
 
 class Explanation(Answer):
     """What is wrong on the wire. No finding in packets that were examined: nothing wrong was found in them."""
@@ -68,9 +85,9 @@ class Explanation(Answer):
     overview: str = Field(description="All findings, by code and by host.")
     source: str
     examined: int = Field(description="Packets.")
-    findings: list[FindingRow] = Field(description="What is proven first, consequences last.")
+    findings: Annotated[list[FindingRow], UNTRUSTED] = Field(description="What is proven first, consequences last.")
     left: int = Field(description="Findings that follow with next_cursor.")
-    exchanges: list[ExchangeRow] = Field(description="The busiest.")
+    exchanges: Annotated[list[ExchangeRow], UNTRUSTED] = Field(description="The busiest.")
     notes: list[str] = Field(description="What could not be judged, or is worth knowing and no fault.")
     next_cursor: str | None
 

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from rawtap.ask.link import set_cable
 from rawtap.network.impair import Impairment
-from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
+from rawtap.tools._boundary import LabContext, lab_of, tool
+from rawtap.tools._text import Answer
 from rawtap.tools.guest import GuestName
 
 Percent = Annotated[float, Field(ge=0, le=100, description="Percent of the frames to the guest; needs netem.")]

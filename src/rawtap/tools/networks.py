@@ -8,7 +8,7 @@ from pydantic import Field
 
 from rawtap.lab.card import Card
 from rawtap.lab.lab import Lab
-from rawtap.tools._boundary import Answer
+from rawtap.tools._text import Answer, Untrusted
 
 
 class NetworkInfo(Answer):
@@ -40,7 +40,7 @@ class CardRow(Answer):
 class LeaseRow(Answer):
     """An address that dnsmasq gave."""
 
-    name: str = Field(description="What the guest calls itself, or its fixed name; untrusted.")
+    name: Untrusted = Field(description="What the guest calls itself, or its fixed name; untrusted.")
     mac: str = Field(description="Empty where it did not tell (DHCPv6).")
     address: str
     expires: float = Field(description="Seconds from now.")

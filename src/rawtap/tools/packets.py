@@ -14,7 +14,8 @@ from rawtap.lab.observation import Scene
 from rawtap.packets.craft import MAX_FRAME, MAX_LAYERS
 from rawtap.packets.layers import Layer
 from rawtap.packets.reader import MAX_LIMIT, Line, tags_told
-from rawtap.tools._boundary import Answer, LabContext, is_none, lab_of, tool
+from rawtap.tools._boundary import LabContext, is_none, lab_of, tool
+from rawtap.tools._text import UNTRUSTED, Answer, Untrusted, indented, one_line, shown
 from rawtap.tools.capture import CaptureId, Filter
 from rawtap.untrusted import visible
 
@@ -42,6 +43,14 @@ class LayerRow(Answer):
     fields: dict[str, FieldValue] = Field(description="Untrusted data from the wire; bytes as hexadecimal digits.")
     names: dict[str, str] = Field(description="What some of these values stand for; untrusted as well.")
 
+    def lines(self) -> list[str]:
+        """One line: the layer, its place, and each field with what its value stands for."""
+        told = (f"{name}={shown(value)}{self._name(name)}" for name, value in self.fields.items())
+        return [one_line(f"{self.layer} {self.offset}+{self.size}: {' '.join(told)}")]
+
+    def _name(self, field: str) -> str:
+        return f" ({self.names[field]})" if field in self.names else ""
+
 
 class ByteRun(Answer):
     """Bytes of a packet that belong together."""
@@ -49,6 +58,10 @@ class ByteRun(Answer):
     offset: int
     hex: str
     fields: str = Field(description='Whose they are, like "IP.ttl".')
+
+    def lines(self) -> list[str]:
+        """One line: where, which, whose."""
+        return [f"{self.offset} {self.hex} {one_line(self.fields)}".rstrip()]
 
 
 class PacketLine(Answer):
@@ -69,12 +82,23 @@ class PacketLine(Answer):
     fields: dict[str, FieldValue] | None = Field(None, exclude_if=is_none)
     stopped: str | None = Field(None, exclude_if=is_none, description="Where decoding ended early, and at what.")
 
+    def lines(self) -> list[str]:
+        """What it says on one line; below it the layers, bytes or fields that were asked for."""
+        way = " ".join(each for each in (self.point, self.direction) if each)
+        size = f"{self.length} B" if self.captured == self.length else f"{self.captured} of {self.length} B"
+        said = f"{self.protocol} {self.source} > {self.destination}: {self.summary}"
+        rows = [line for row in [*(self.layers or []), *(self.runs or [])] for line in row.lines()]
+        rows += [one_line(f"{name}={shown(value)}") for name, value in (self.fields or {}).items()]
+        rows += [f"stopped: {one_line(self.stopped)}"] if self.stopped else []
+        head = f"{self.number} {self.time:.6f} {way}{' ' if way else ''}{one_line(said)} [{size}]"
+        return [head, *indented(rows)]
+
 
 class PacketPage(Answer):
     """A page of packets, and how many there are in all."""
 
     path: str = Field(description="The file, or the newest of a ring, all of whose files are read.")
-    packets: list[PacketLine]
+    packets: Annotated[list[PacketLine], UNTRUSTED]
     matched: int = Field(description="Packets in all files that pass the filter.")
     scanned: int = Field(description="Packets in all files.")
     next_cursor: str | None = Field(description="Give it back for the next page; null at the end.")
@@ -88,6 +112,10 @@ class OtherPackets(Answer):
     packets: int
     last: PacketLine
 
+    def lines(self) -> list[str]:
+        """How many, and the last of them."""
+        return [f"{self.packets} of {self.protocol}, the last: {self.last.lines()[0]}"]
+
 
 class Waited(Answer):
     """How a wait ended."""
@@ -95,10 +123,14 @@ class Waited(Answer):
     capture: str
     satisfied: bool
     reason: str
-    packets: list[PacketLine] = Field(description="Those that match, as far as they fit into an answer.")
+    packets: Annotated[list[PacketLine], UNTRUSTED] = Field(
+        description="Those that match, as far as they fit into an answer."
+    )
     matched: int = Field(description="How many match, up to count.")
     looked_at: int = Field(description="Packets of the capture that were compared with the filter.")
-    others: list[OtherPackets] = Field(description="What came instead, by protocol; of the last 2000 packets.")
+    others: Annotated[list[OtherPackets], UNTRUSTED] = Field(
+        description="What came instead, by protocol; of the last 2000 packets."
+    )
     elapsed: float = Field(description="Seconds.")
     since: int = Field(description="Number of the last packet looked at or shown: give it as since to go on behind it.")
 
@@ -109,7 +141,7 @@ class SentPacket(Answer):
     interface: str
     sent: int = Field(description="How often.")
     bytes: int = Field(description="Length of the frame.")
-    summary: str = Field(description="What it says.")
+    summary: Untrusted = Field(description="What it says.")
     hex: str = Field(description="Its bytes, the first 1600 of them.")
 
 
@@ -127,7 +159,7 @@ async def qemu_pcap_read(
         Field(max_length=16, description='Pick these fields of each packet, like "IP.src"; "layers" shows the names.'),
     ] = None,
 ) -> PacketPage:
-    """Read packets of a running or finished capture, a page at a time, selected by a filter."""
+    """Read packets of a running or finished capture, a page at a time; qemu_pcap_explain says first what is wrong."""
     from rawtap.ask.packets import read
     from rawtap.packets.pages import Question
 

@@ -10,7 +10,8 @@ from pydantic import Field
 
 from rawtap.errors import RequestInvalid
 from rawtap.guest import snapshots
-from rawtap.tools._boundary import Answer, LabContext, lab_of, tool
+from rawtap.tools._boundary import LabContext, lab_of, tool
+from rawtap.tools._text import Answer
 from rawtap.tools.guest import GuestName
 
 _TAG = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -36,14 +37,14 @@ class SnapshotState(Answer):
 
 async def qemu_snapshot(
     context: LabContext,
-    action: Literal["save", "restore", "list", "delete"],
+    action: Annotated[Literal["save", "restore", "list", "delete"], Field(description="What to do.")],
     tag: Annotated[
         str | None, Field(pattern=_TAG, description="The snapshot's name; for all actions but list.")
     ] = None,
     name: GuestName = "guest",
     timeout: Annotated[float, Field(gt=0, le=600, description="Seconds.")] = 60,
 ) -> SnapshotState:
-    """Save a running guest's whole state (memory, devices, layers of its drives), or return to it, in a moment.
+    """Save a running guest's whole state (memory, devices, layers of its drives), or return to it in a moment.
 
     Snapshots end with the guest. A guest that writes to an image of the user's must be booted with overlay=true.
     """

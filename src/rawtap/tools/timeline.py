@@ -9,7 +9,8 @@ from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
 from rawtap.ask.timeline.merge import SOURCES, Item, SourceName
-from rawtap.tools._boundary import Answer, LabContext, is_none, lab_of, tool
+from rawtap.tools._boundary import LabContext, is_none, lab_of, tool
+from rawtap.tools._text import Answer, block, one_line, shown
 from rawtap.tools.capture import Filter
 
 _NANOSECONDS = 1_000_000_000
@@ -31,6 +32,17 @@ class TimelineEvent(Answer):
         None, exclude_if=is_none, description="A console line that has no end yet, or goes on in a later event."
     )
 
+    def lines(self) -> list[str]:
+        """When, from where, of whom, what."""
+        whose = [each for each in (self.kind, self.guest, self.capture) if each]
+        end = " (unfinished)" if self.unfinished else ""
+        return [f"{self.time:.6f} {' '.join([self.source, *whose])}: {one_line(self.text)}{end}"]
+
+    def stands_below(self, before: TimelineEvent) -> bool:
+        """Whether both are lines of one console, of the same moment."""
+        same = (self.source, self.guest, self.time) == (before.source, before.guest, before.time)
+        return same and self.source == "console" and not self.unfinished and not before.unfinished
+
 
 class Timeline(Answer):
     """Events, oldest first."""
@@ -40,6 +52,17 @@ class Timeline(Answer):
     next_cursor: str = Field(description="Give it back as since, for what follows.")
     more: bool = Field(description="Whether more may be there already.")
     warnings: list[str] = Field(description="What is missing, and why.")
+
+    def lines(self) -> list[str]:
+        """A line an event, but that lines which a console showed at once stand together."""
+        facts = [f"started={self.started} next_cursor={self.next_cursor} more={shown(self.more)}"]
+        facts += block("warnings", self.warnings) if self.warnings else []
+        told = [*facts, "events (untrusted):"]
+        before: TimelineEvent | None = None
+        for event in self.events:
+            told += event.lines() if before is None or not event.stands_below(before) else [f"|{one_line(event.text)}"]
+            before = event
+        return told
 
 
 async def qemu_timeline(

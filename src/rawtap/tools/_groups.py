@@ -1,0 +1,31 @@
+"""Which tools a server shows: an agent pays for each, and many a host has room for few."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mcp.server.mcpserver.tools import Tool
+
+from rawtap.settings import ToolGroup
+
+_READING = {"qemu_pcap_start", "qemu_pcap_stop", "qemu_pcap_read", "qemu_pcap_explain"}
+_GUEST = {"qemu_boot", "qemu_send", "qemu_read", "qemu_shutdown"}
+_EVERYWHERE = {"qemu_status", "qemu_doctor"}
+_MEMBERS = {
+    "core": _EVERYWHERE | _READING | _GUEST,
+    "capture": _EVERYWHERE | _READING | {"qemu_pcap_status", "qemu_pcap_wait", "qemu_packet_send", "qemu_timeline"},
+    "guest": _EVERYWHERE
+    | _GUEST
+    | {"qemu_link", "qemu_snapshot", "qemu_monitor", "qemu_timeline"}
+    | {"qemu_screenshot", "qemu_type", "qemu_send_key", "qemu_mouse"},
+}
+
+
+def of_group(tools: Iterable[Tool], group: ToolGroup) -> list[Tool]:
+    """Those of `tools` that belong to `group`."""
+    return [each for each in tools if group == "all" or each.name in _MEMBERS[group]]
+
+
+def told_of_group(group: ToolGroup) -> str:
+    """What the server's instructions add, so that nobody looks for what is not there."""
+    return "" if group == "all" else f"This server shows its {group!r} tools only (rawtap serve --tools).\n"

@@ -1,0 +1,100 @@
+"""What tools/list tells of a tool: enough to call it and to check what comes back, in few bytes.
+
+An agent pays for that list in every conversation, so it holds no word twice. A field's title is its name again. Null is
+an argument's absence, and a default of null, false or "" is what anybody expects. An answer's fields are told with
+their types, one level deep; what each of them means is read from `schema://TOOL` by whoever wants to know.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from inspect import cleandoc
+from typing import Any
+
+from mcp.server.lowlevel.helper_types import ReadResourceContents
+from mcp.server.mcpserver.exceptions import ResourceNotFoundError
+from mcp_types import ResourceTemplate, Tool, ToolAnnotations
+
+SCHEME = "schema://"
+
+TEMPLATE = ResourceTemplate(
+    name="schema",
+    title="What a tool's answer means",
+    uri_template=SCHEME + "{tool}",
+    description="JSON Schema of a tool's answer: each field, its units, when it is null.",
+    mime_type="application/schema+json",
+)
+
+_NULL = {"type": "null"}
+_EXPECTED = (None, False, "")  # as defaults
+
+
+def brief(tool: Tool) -> Tool:
+    """`tool` as it is listed."""
+    return tool.model_copy(
+        update={
+            "description": cleandoc(tool.description or "").strip(),
+            "input_schema": _argument(tool.input_schema),
+            "output_schema": _answer(tool.output_schema) if tool.output_schema else None,
+            "annotations": _hints(tool.annotations) if tool.annotations else None,
+        }
+    )
+
+
+def meaning(tools: Iterable[Tool], uri: str) -> ReadResourceContents:
+    """What is behind a `schema://` URI: the whole schema of a tool's answer.
+
+    Raises:
+        ResourceNotFoundError: There is no tool of that name.
+    """
+    whole = {SCHEME + each.name: each.output_schema for each in tools}
+    if uri not in whole:
+        raise ResourceNotFoundError(f"{uri[:200]!r} names no tool; tools/list has their names")
+    return ReadResourceContents(content=json.dumps(whole[uri]), mime_type=TEMPLATE.mime_type)
+
+
+def _argument(schema: dict[str, Any]) -> dict[str, Any]:
+    """What an argument, or an object of arguments, may be."""
+    told = dict(schema)
+    if isinstance(told.get("title"), str):
+        del told["title"]
+    if "default" in told and any(told["default"] is each for each in _EXPECTED):
+        del told["default"]
+    if "anyOf" in told:
+        kinds = [_argument(each) for each in told["anyOf"] if each != _NULL]
+        told = {**told, "anyOf": kinds}
+        if len(kinds) == 1:
+            del told["anyOf"]
+            told = kinds[0] | told
+    if isinstance(told.get("items"), dict):
+        told["items"] = _argument(told["items"])
+    for group in ("properties", "$defs"):
+        if group in told:
+            told[group] = {name: _argument(each) for name, each in told[group].items()}
+    return told
+
+
+def _answer(schema: dict[str, Any]) -> dict[str, Any]:
+    """An answer's own fields and the type of each; pydantic's schema of a model has no type at `$ref` and `anyOf`."""
+    shared = schema.get("$defs", {})
+
+    def types(field: dict[str, Any]) -> list[str]:
+        if "$ref" in field:
+            return types(shared[field["$ref"].rpartition("/")[2]])
+        if "anyOf" in field:
+            return list(dict.fromkeys(each for kind in field["anyOf"] for each in types(kind)))
+        return [field["type"]]
+
+    told: dict[str, Any] = {"type": "object", "properties": {}}
+    for name, field in schema["properties"].items():
+        several = types(field)
+        told["properties"][name] = {"type": several if len(several) > 1 else several[0]}
+    return told
+
+
+def _hints(hints: ToolAnnotations) -> ToolAnnotations:
+    """The hints that are not what the protocol takes for granted: a tool that writes, destroys, and reaches far."""
+    granted = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=True)
+    own = {name: value for name, value in hints if name != "title" and value != getattr(granted, name)}
+    return ToolAnnotations(**own)
