@@ -7,8 +7,9 @@
 #   setcap.sh --check [VENV]       say what is there and what is missing; exit 1 if anything is
 #   setcap.sh --remove [VENV]      take back what the first form made
 #
-# VENV defaults to .venv beside this script. G defaults to the primary group of the user who called sudo, or else the
-# group that owns VENV; whoever is in G may capture and change this machine's network through rawtap.
+# VENV defaults to the environment that this script was installed into, as VENV/share/rawtap/setcap.sh, or else to .venv
+# beside it. G defaults to the primary group of the user who called sudo, or else the group that owns VENV; whoever is in
+# G may capture and change this machine's network through rawtap.
 #
 # Why a copy: file capabilities belong to a file, and giving them to the interpreter that the whole system shares would
 # give them to every Python program of every user. Why "+p" and not "+ep": permitted capabilities do nothing until the
@@ -41,11 +42,14 @@ while [ $# -gt 0 ]; do
     *) [ -z "$venv" ] || { usage >&2; exit 2; }; venv=$1; shift ;;
   esac
 done
-venv=${venv:-$here/.venv}
+if [ -z "$venv" ]; then
+  installed=${here%/share/rawtap}
+  if [ "$installed" != "$here" ] && [ -f "$installed/pyvenv.cfg" ]; then venv=$installed; else venv=$here/.venv; fi
+fi
 PATH=$PATH:/usr/sbin:/sbin
 
 need_root() {
-  [ "$(id -u)" -eq 0 ] || die "This needs root: run it with sudo, or ask an administrator to."
+  [ "$(id -u)" -eq 0 ] || die "This needs root. An administrator must run, once: sudo $here/${0##*/}${venv:+ $venv}"
 }
 
 need_tool() {

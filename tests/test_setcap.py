@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from support import Account
+from support import RAWTAP, Account
 
 SETCAP = Path(__file__).parent.parent / "setcap.sh"
 HELD = "CapPrm:\t0000000000003400"
@@ -214,3 +215,25 @@ def test_the_group_is_by_default_that_of_the_user_who_called_sudo(user: Account,
     caller = {"SUDO_UID": str(user.uid), "SUDO_GID": str(user.gid), "SUDO_USER": user.name}
     assert run(environment, **caller).returncode == 0
     assert (environment / "bin/python-rawtap").stat().st_gid == user.gid
+
+
+def test_installed_with_rawtap_it_is_about_its_own_environment(user: Account, environment: Path) -> None:
+    script = environment / "share/rawtap/setcap.sh"
+    script.parent.mkdir(parents=True)
+    shutil.copy(SETCAP, script)
+    done = subprocess.run([script, "--group", user.name], capture_output=True, text=True, check=True)
+    assert f"made {environment}/bin/python-rawtap" in done.stdout
+
+
+def test_rawtap_itself_hands_over_to_it(user: Account) -> None:
+    def rawtap(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = user.command(RAWTAP, "setcap", *arguments)
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    checked = rawtap("--check")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert f"{sys.prefix}/bin/python-rawtap is root:" in checked.stdout
+    refused = rawtap()
+    assert refused.returncode == 1
+    assert f"An administrator must run, once: sudo {sys.prefix}/share/rawtap/setcap.sh" in refused.stderr
+    assert "--check [VENV]" in rawtap("--help").stdout

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
+import os
 import re
 import signal
 import sys
@@ -63,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
         "those of guests (default: %(default)s)",
     )
     http_options.add_to(serve, _count)
+    setcap = commands.add_parser("setcap", add_help=False, help="give this environment its capabilities, as root, once")
+    setcap.set_defaults(run=_setcap)
     installing.add_to(commands.add_parser("install", help="enter rawtap into the configuration of an agent's host"))
     demo = commands.add_parser("demo", help="show the whole story on U-Boot, as an MCP client of this server")
     demo.set_defaults(run=_demo)
@@ -278,6 +281,15 @@ def _doctor(options: argparse.Namespace) -> int:
     return 0 if all(finding.ok for finding in findings) else 1
 
 
+def _setcap(options: argparse.Namespace) -> int:
+    """Become setcap.sh of this environment. What it needs root for, it refuses without, and says the whole command."""
+    script = privileges.setcap_script()
+    if not script.exists():
+        _complain(f"{script} is missing: use setcap.sh of the checkout that rawtap is installed from")
+        return 1
+    os.execv("/bin/bash", ["bash", str(script), *options.left])
+
+
 def _demo(options: argparse.Namespace) -> int:
     import asyncio
 
@@ -387,6 +399,9 @@ def _parse(given: list[str]) -> argparse.Namespace:
     """The arguments; argparse itself takes the words of a filter only where no option stands before them."""
     parser = _parser()
     options, left = parser.parse_known_args(given)
+    options.left = left
+    if options.run is _setcap:
+        return options
     if left and (options.run is not _read or any(word.startswith("-") for word in left)):
         parser.error(f"unrecognized arguments: {' '.join(left)}")
     if left:

@@ -160,9 +160,16 @@ def private_interpreter() -> Path:
     return Path(sys.prefix) / "bin" / PRIVATE_INTERPRETER
 
 
+def setcap_script() -> Path:
+    """The script that an administrator runs once, as the package brought it."""
+    return Path(sys.prefix) / "share/rawtap/setcap.sh"
+
+
 def setcap_command() -> str:
     """What an administrator runs to give this environment its capabilities."""
-    return f"sudo ./setcap.sh {sys.prefix}"
+    return (
+        f"sudo {setcap_script()}" if setcap_script().exists() else f"sudo ./setcap.sh {sys.prefix} (in rawtap's folder)"
+    )
 
 
 # The way that is left where nothing is allowed.
@@ -179,7 +186,7 @@ def cure_for_lack(capability: Capability) -> str:
     if out_of_bounds(capability):
         step = f"Start the container with --cap-add {capability.name}"
     else:
-        step = f"Run: {setcap_command()} (rawtap's folder), then start the server again"
+        step = f"Run: {setcap_command()}, then start the server again"
     return f"{step}; or start it with --rootless; {WITHOUT_PRIVILEGE}"
 
 
