@@ -284,10 +284,10 @@ def _doctor(options: argparse.Namespace) -> int:
 def _setcap(options: argparse.Namespace) -> int:
     """Become setcap.sh of this environment. What it needs root for, it refuses without, and says the whole command."""
     script = privileges.setcap_script()
-    if not script.exists():
-        _complain(f"{script} is missing: use setcap.sh of the checkout that rawtap is installed from")
-        return 1
-    os.execv("/bin/bash", ["bash", str(script), *options.left])
+    if script.exists():
+        os.execv("/bin/bash", ["bash", str(script), *options.left])
+    _complain(f"{script} is missing: use setcap.sh of the checkout that rawtap is installed from")
+    return 1
 
 
 def _demo(options: argparse.Namespace) -> int:
