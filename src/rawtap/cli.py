@@ -10,23 +10,20 @@ import argparse
 import gc
 import logging
 import os
-import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import NoReturn
 
-from rawtap import installing
-from rawtap.errors import RawtapError, RootlessUnavailable
+from rawtap import configuration, installing
+from rawtap import options as server_options
+from rawtap.errors import ConfigurationInvalid, RawtapError, RootlessUnavailable
 from rawtap.host import privileges, rootless
 from rawtap.http import options as http_options
-from rawtap.settings import Settings, ToolGroup, default_capture_dir
 from rawtap.untrusted import visible
 
-_MAX_RING_MIB = 1024
-_MAX_BUFFER_MIB = 1 << 20
 _MAX_SHOWN = 999_999_999
 
 
@@ -40,7 +37,8 @@ class _ShowVersion(argparse.Action):
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """The parser, and those of its commands."""
     parser = argparse.ArgumentParser(
         prog="rawtap", description="Boot an OS in QEMU, put it on a real wire, see every packet."
     )
@@ -48,22 +46,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="serve MCP over stdin and stdout, or over HTTP")
     doctor = commands.add_parser("doctor", help="check what rawtap needs on this machine")
-    for command, run in ((serve, _serve), (doctor, _doctor)):
+    config = commands.add_parser("config", help="show the server's options as rawtap.conf.toml, and who chose them")
+    for command, run in ((serve, _serve), (doctor, _doctor), (config, _config)):
         command.set_defaults(run=run)
-        _add_settings(command)
-    serve.add_argument(
-        "--open-monitor",
-        action="store_true",
-        help="let the agent give every QMP command: they read and write all files that guests may be given",
-    )
-    serve.add_argument(
-        "--tools",
-        choices=get_args(ToolGroup),
-        default="all",
-        help="show only some tools, for a host with little room: the ten of a whole turn (core), those of captures, or "
-        "those of guests (default: %(default)s)",
-    )
-    http_options.add_to(serve, _count)
+        server_options.add_to(command)
+    for command in (serve, config):
+        server_options.add_to_server(command)
+        http_options.add_to(command, server_options.count)
     setcap = commands.add_parser("setcap", add_help=False, help="give this environment its capabilities, as root, once")
     setcap.set_defaults(run=_setcap)
     installing.add_to(commands.add_parser("install", help="enter rawtap into the configuration of an agent's host"))
@@ -84,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     init.set_defaults(run=_init)
     init.add_argument("folder", type=Path, metavar="FOLDER", help="the project's folder")
     init.add_argument("--line", metavar="LINE", help="what its Makefile says; - for standard input")
-    return parser
+    return parser, commands.choices
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +83,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--limit",
-        type=_count(1, _MAX_SHOWN),
+        type=server_options.count(1, _MAX_SHOWN),
         default=20,
         metavar="N",
         help="show at most N packets (default: %(default)s)",
@@ -102,77 +91,6 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--count", action="store_true", help="only count them")
     instead.add_argument("--write", type=Path, metavar="OUT", help="copy them to the new file OUT, in pcap format")
-
-
-def _count(least: int, most: int) -> Callable[[str], int]:
-    """What turns an argument into a whole number from `least` to `most`."""
-
-    def parse(text: str) -> int:
-        if not re.fullmatch("[0-9]{1,9}", text) or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
-        return int(text)
-
-    return parse
-
-
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--capture-dir",
-        type=Path,
-        default=default_capture_dir(),
-        metavar="FOLDER",
-        help="where capture files go (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--read-dir",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FOLDER",
-        help="a further folder whose capture files may be read; may be repeated",
-    )
-    parser.add_argument(
-        "--image-dir",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FOLDER",
-        help="a further folder whose kernels, firmware and drives guests may be given; may be repeated",
-    )
-    parser.add_argument(
-        "--allow-interface",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="an interface of the host that may be captured, or a bridge that may be joined; may be repeated",
-    )
-    parser.add_argument(
-        "--rootless",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="have guests and captures in a network namespace of the server's own, which needs no administrator and "
-        "does not see the host's interfaces (default: where setcap.sh was not run and no interface is allowed)",
-    )
-    parser.add_argument(
-        "--outside",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="let guests with services out to what this machine reaches, by NAT (default: only with --rootless, where "
-        "pasta is installed)",
-    )
-    parser.add_argument(
-        "--ring-mib",
-        type=_count(1, _MAX_RING_MIB),
-        metavar="N",
-        help="size of each capture's kernel ring: what comes while the capture gets no processor (default: 16, and "
-        "less where many captures run)",
-    )
-    parser.add_argument(
-        "--buffer-mib",
-        type=_count(1, _MAX_BUFFER_MIB),
-        metavar="N",
-        help="memory that all captures together may fill while a disk is behind (default: a quarter of what is free)",
-    )
 
 
 def _prepare(options: argparse.Namespace, given: list[str], meanwhile: Callable[[], None]) -> None:
@@ -221,21 +139,6 @@ def _only_rootless(options: argparse.Namespace) -> bool:
     return privileges.out_of_bounds(privileges.Capability.NET_ADMIN) and rootless.why_not() is None
 
 
-def _settings(options: argparse.Namespace) -> Settings:
-    return Settings(
-        capture_dir=options.capture_dir.absolute(),
-        read_dirs=tuple(folder.absolute() for folder in options.read_dir),
-        image_dirs=tuple(folder.absolute() for folder in options.image_dir),
-        allowed_interfaces=frozenset(options.allow_interface),
-        ring_bytes=options.ring_mib << 20 if options.ring_mib else None,
-        buffer_bytes=options.buffer_mib << 20 if options.buffer_mib else None,
-        rootless=options.rootless,
-        outside=options.outside,
-        open_monitor=getattr(options, "open_monitor", False),  # the doctor asks for neither
-        tools=getattr(options, "tools", "all"),
-    )
-
-
 def _serve(options: argparse.Namespace) -> int:
     gc.disable()  # what is imported stays: to look for garbage in it takes a tenth of the start
     import asyncio
@@ -245,15 +148,15 @@ def _serve(options: argparse.Namespace) -> int:
     if options.http:
         from rawtap.http.serve import serve_http
 
-        limited = http_options.limited(_settings(options), options)
+        limited = http_options.limited(server_options.settings(options), options)
         serving = serve_http(limited, options.door, options.pasta)
     else:
         from rawtap.server import serve_stdio
 
-        serving = serve_stdio(_settings(options), options.pasta)
+        serving = serve_stdio(server_options.settings(options), options.pasta)
     gc.freeze()
     gc.enable()
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="rawtap: %(levelname)s: %(message)s")
+    logging.basicConfig(stream=sys.stderr, level=options.log_level.upper(), format="rawtap: %(levelname)s: %(message)s")
     try:
         asyncio.run(serving)
     finally:
@@ -273,12 +176,19 @@ def _doctor(options: argparse.Namespace) -> int:
 
     from rawtap.doctor import examine
 
-    findings = asyncio.run(examine(_settings(options)))
+    findings = asyncio.run(examine(server_options.settings(options)))
     for finding in findings:
         print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.found}")
         if finding.cure:
             print(f"      {finding.cure}")
     return 0 if all(finding.ok for finding in findings) else 1
+
+
+def _config(options: argparse.Namespace) -> int:
+    known = configuration.options_of(_parser()[1]["serve"])
+    print(f"# {visible(str(configuration.file_of(os.environ)))}")
+    print(configuration.shown(known, options, configuration.chosen(known, os.environ)), end="")
+    return 0
 
 
 def _setcap(options: argparse.Namespace) -> int:
@@ -397,8 +307,8 @@ def _complain(text: str) -> None:
 
 def _parse(given: list[str]) -> argparse.Namespace:
     """The arguments; argparse itself takes the words of a filter only where no option stands before them."""
-    parser = _parser()
-    options, left = parser.parse_known_args(given)
+    parser, commands = _parser()
+    options, left = parser.parse_known_args(_configured(commands, given))
     options.left = left
     if options.run is _setcap:
         return options
@@ -411,10 +321,26 @@ def _parse(given: list[str]) -> argparse.Namespace:
     return options
 
 
+def _configured(commands: Mapping[str, argparse.ArgumentParser], given: list[str]) -> list[str]:
+    """`given` with what the operator's file and environment say before it, where the command is the server's."""
+    if not given or given[0] not in {"serve", "doctor", "config"} or {"-h", "--help"} & {*given}:
+        return given
+    known = configuration.options_of(commands[given[0]])
+    chosen = configuration.chosen(configuration.options_of(commands["serve"]), os.environ)
+    if not any(each.key == "http" for each in chosen) and not any(word.startswith("--http") for word in given):
+        chosen = [each for each in chosen if each.key not in http_options.NEED_HTTP]
+    words = configuration.as_arguments(known, [each for each in chosen if each.key in known])
+    return [given[0], *words, *given[1:]]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 well, 1 not well, 2 wrong usage."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parse(given)
+    try:
+        options = _parse(given)
+    except ConfigurationInvalid as error:
+        _complain(str(error))
+        return 2
     if options.run in {_serve, _doctor}:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # were it ignored, no child's end could be seen (waitpid(2))
         try:

@@ -8,6 +8,7 @@
     ├── ServerExhausted           server.exhausted              no more file descriptors
     ├── ServerLimit               server.limit                  a client's share is used up, or too many clients
     ├── ServerCannotStart         server.cannot_start           no address to listen on, or no token
+    ├── ConfigurationInvalid      server.configuration_invalid  the operator's file or environment
     ├── DiskStalled               server.disk_stalled           a file system does not answer
     ├── CaptureError
     │   ├── CapturePermission     capture.permission            no CAP_NET_RAW
@@ -114,6 +115,10 @@ class ServerLimit(RawtapError):
 
 class ServerCannotStart(RawtapError):
     code = "server.cannot_start"
+
+
+class ConfigurationInvalid(RawtapError):
+    code = "server.configuration_invalid"
 
 
 class DiskStalled(RawtapError):

@@ -93,10 +93,12 @@ def _address(text: str) -> Address:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+NEED_HTTP = ("token_file", "allow_host", "allow_origin", "shared", *_NUMBERS)
+
+
 def misused(options: argparse.Namespace) -> str | None:
     """The first argument that needs --http, if --http is not given; else None."""
-    names = ("token_file", "allow_host", "allow_origin", "shared", *_NUMBERS)
-    given = (name for name in names if getattr(options, name))
+    given = (name for name in NEED_HTTP if getattr(options, name))
     return None if options.http else next((f"--{name.replace('_', '-')}" for name in given), None)
 
 
