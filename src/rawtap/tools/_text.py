@@ -36,10 +36,11 @@ class Answer(BaseModel):
         for name, value in self:
             if value is None or value in ("", [], {}) or self.is_said_elsewhere(name):
                 continue
-            label = f"{name} (untrusted)" if UNTRUSTED in type(self).model_fields[name].metadata else name
+            untrusted = UNTRUSTED in type(self).model_fields[name].metadata
+            label = f"{name} (untrusted)" if untrusted else name
             if isinstance(value, Answer) or _has_lines(value):
                 blocks += block(label, value)
-            elif " " in (told := shown(value)):
+            elif " " in (told := shown(value)) or untrusted:
                 sentences.append(f"{label}: {told}")
             else:
                 facts.append(f"{label}={told}")
