@@ -28,6 +28,7 @@ TOOLS = {
     "qemu_shutdown",
     "qemu_pcap_start",
     "qemu_pcap_status",
+    "qemu_pcap_follow",
     "qemu_pcap_stop",
     "qemu_pcap_read",
     "qemu_packet_send",

@@ -58,6 +58,7 @@ from rawtap.tools import (
     capture,
     display,
     explain,
+    follow,
     guest,
     link,
     monitor,
@@ -94,7 +95,7 @@ class RawtapServer(MCPServer[Lab]):
 
     def __init__(self, settings: Settings, shares: Shares | None = None) -> None:
         tools = [*guest.TOOLS, *link.TOOLS, *display.TOOLS, *monitor.TOOLS, *snapshot.TOOLS, *capture.TOOLS]
-        tools = of_group([*tools, *packets.TOOLS, *explain.TOOLS, *timeline.TOOLS], settings.tools)
+        tools = of_group([*tools, *packets.TOOLS, *explain.TOOLS, *follow.TOOLS, *timeline.TOOLS], settings.tools)
         self._parameters = {each.name: list(each.parameters["properties"]) for each in tools}
         self._lab = Lab(settings, shares=shares)
         self._calls = Calls(settings.max_calls)
@@ -218,7 +219,7 @@ async def prepare(lab: Lab) -> None:
 
 def _load() -> None:
     """Import what the tools import when they are called."""
-    for module in ("packets", "send", "wait", "timeline.gather", "explain"):
+    for module in ("packets", "send", "wait", "timeline.gather", "explain", "follow"):
         importlib.import_module(f"rawtap.ask.{module}")
     decode.load()
 

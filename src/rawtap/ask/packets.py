@@ -41,12 +41,21 @@ async def read(lab: Lab, capture_id: str | None, path: Path | None, question: Qu
     """
     lab.require_open()
     await to_thread(filters.checked, question.expression)
+    source, shown, place = await caught_up(lab, capture_id, path)
+    page = await reading(shown, read_page, source, question, lab.indexes)
+    return page, shown, place
+
+
+async def caught_up(lab: Lab, capture_id: str | None, path: Path | None) -> tuple[PacketFiles, Path, RingFile]:
+    """The files that the caller means, with all in them that is on the wire now; the newest one, and its place.
+
+    Raises:
+        CaptureUnknown, CaptureUnreadable, RequestInvalid, CaptureFailed, DiskStalled: As for `read`.
+    """
     capture, path = await chosen(lab, capture_id, path)
     if capture:
         await capture.notifier.caught_up()
-    source, shown, place = await on_disk(path or "the capture", _source_of, capture, path)
-    page = await reading(shown, read_page, source, question, lab.indexes)
-    return page, shown, place
+    return await on_disk(path or "the capture", _source_of, capture, path)
 
 
 async def chosen(lab: Lab, capture_id: str | None, path: Path | None) -> tuple[Capture | None, Path | None]:

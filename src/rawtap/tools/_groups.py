@@ -8,12 +8,13 @@ from mcp.server.mcpserver.tools import Tool
 
 from rawtap.settings import ToolGroup
 
+_LOOKING = {"qemu_pcap_status", "qemu_pcap_wait", "qemu_pcap_follow", "qemu_packet_send", "qemu_timeline"}
 _READING = {"qemu_pcap_start", "qemu_pcap_stop", "qemu_pcap_read", "qemu_pcap_explain"}
 _GUEST = {"qemu_boot", "qemu_send", "qemu_read", "qemu_shutdown"}
 _EVERYWHERE = {"qemu_status", "qemu_doctor"}
 _MEMBERS = {
     "core": _EVERYWHERE | _READING | _GUEST,
-    "capture": _EVERYWHERE | _READING | {"qemu_pcap_status", "qemu_pcap_wait", "qemu_packet_send", "qemu_timeline"},
+    "capture": _EVERYWHERE | _READING | _LOOKING,
     "guest": _EVERYWHERE
     | _GUEST
     | {"qemu_link", "qemu_snapshot", "qemu_monitor", "qemu_timeline"}

@@ -1,0 +1,121 @@
+"""A page of a conversation: who said what in turn, from any byte on, and where a text is in it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from rawtap.packets.conversation import Piece
+
+MOST_TURNS = 200
+_MOST_FOUND = 20
+
+Find = Callable[[bytearray, int], tuple[int, int] | None]
+
+
+@dataclass
+class Turn:
+    """What one side said until the other spoke, from byte `at` of the conversation on; or a gap of `gap` bytes.
+
+    Side 0 is who began. `number` is the first packet of it.
+    """
+
+    side: int
+    number: int
+    time_ns: int
+    at: int
+    data: bytearray = field(default_factory=bytearray)
+    gap: int = 0
+
+
+@dataclass(frozen=True)
+class Match:
+    """Where a text ended: the packet, its side, and the byte of the conversation that this packet's begin at."""
+
+    side: int
+    number: int
+    at: int
+    text: bytes
+
+
+@dataclass
+class TurnPage:
+    """Turns from byte `offset` on, up to `room` bytes, while the whole conversation is counted.
+
+    Attributes:
+        sizes: Bytes that each side said, gaps apart.
+        missing: Bytes of gaps.
+        end: The byte behind the last one of the page.
+    """
+
+    offset: int
+    room: int
+    turns: list[Turn] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=lambda: [0, 0])
+    missing: int = 0
+    end: int = 0
+    more: bool = False
+
+    def add(self, piece: Piece) -> None:
+        """The next piece."""
+        begin = sum(self.sizes)
+        self.sizes[piece.side] += len(piece.data)
+        self.missing += piece.gap
+        data = piece.data[max(0, self.offset - begin) :]
+        if self.more or (piece.data and not data) or (piece.gap and begin < self.offset):
+            return
+        if not self._has_room(piece):
+            self.more = True
+            return
+        taken = data[: self.room]
+        self.room -= len(taken)
+        self.more = len(taken) < len(data)
+        at = max(begin, self.offset)
+        self.end = at + len(taken)
+        self._turn(piece, at).data.extend(taken)
+
+    def _has_room(self, piece: Piece) -> bool:
+        return self.room > 0 and (len(self.turns) < MOST_TURNS or self._goes_on(piece))
+
+    def _goes_on(self, piece: Piece) -> bool:
+        last = self.turns[-1] if self.turns else None
+        return last is not None and last.side == piece.side and not last.gap and not piece.gap
+
+    def _turn(self, piece: Piece, at: int) -> Turn:
+        if not self._goes_on(piece):
+            self.turns.append(Turn(piece.side, piece.number, piece.time_ns, at, gap=piece.gap))
+        return self.turns[-1]
+
+
+class Search:
+    """Where a text is, in each side's bytes; a match may begin `reach` bytes before the piece that it ends in."""
+
+    def __init__(self, find: Find, reach: int) -> None:
+        self._find, self._reach = find, reach
+        self._before = (bytearray(), bytearray())
+        self._begin = 0
+        self.found: list[Match] = []
+
+    def add(self, piece: Piece) -> None:
+        """The next piece."""
+        window = self._before[piece.side]
+        if piece.gap:
+            window.clear()
+            return
+        known = len(window)
+        window += piece.data
+        at = 0
+        while len(self.found) < _MOST_FOUND and (match := self._find(window, at)):
+            if match[1] > known:
+                self.found.append(Match(piece.side, piece.number, self._begin, bytes(window[match[0] : match[1]])))
+            at = max(match[1], match[0] + 1)
+        del window[: max(0, len(window) - self._reach)]
+        self._begin += len(piece.data)
+
+
+def collect(pieces: Iterable[Piece], page: TurnPage, search: Search | None) -> None:
+    """Go through a whole conversation."""
+    for piece in pieces:
+        page.add(piece)
+        if search:
+            search.add(piece)
