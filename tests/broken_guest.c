@@ -2,8 +2,9 @@
  *
  *     broken NUMBER MILLISECONDS
  *
- * It has the address 10.0.2.(100 + NUMBER), answers ARP and pings for that long, and before that does what the defect is
- * of: it pings, asks for a name, takes a lease, opens a connection. NUMBER 0 has no defect and does all of it.
+ * It has the address 10.0.2.(100 + NUMBER). It does what the defect is of: it pings, asks for a name, takes a lease, opens
+ * a connection. Then it says "ready", and answers ARP and pings until it is given a line, and for that long after it.
+ * NUMBER 0 has no defect and does all of it.
  */
 #include <arpa/inet.h>
 #include <linux/if_packet.h>
@@ -39,7 +40,7 @@ enum defect {
     TCP_MSS_SWAPPED, TCP_DATA_AFTER_FIN,
 };
 
-static int defect, card, count_replies, is_shut;
+static int defect, card, count_replies, is_shut, is_awaited;
 static struct sockaddr_ll where;
 static uint8_t mac[6], own[4] = {10, 0, 2, 100}, host[4] = {10, 0, 2, 2}, host_mac[6];
 static const uint8_t all[6] = {255, 255, 255, 255, 255, 255};
@@ -204,13 +205,16 @@ static void send_tcp(int port, uint32_t sequence, uint32_t acknowledgment, int f
     send_summed(host_mac, host, 6, segment, header + strlen(data), 16, defect == TCP_SUM_NO_PSEUDO);
 }
 
+/* When an answer is there at the latest. Without a defect it comes, however slow the machine is: then this costs nothing. */
+static long soon(long milliseconds) { return now() + (defect ? milliseconds : 30 * milliseconds); }
+
 /* Answer what comes, until `until` or, where `protocol` is given, until a packet of it to us: 1 then. */
 static int serve(long until, int protocol) {
     for (long left; (left = until - now()) > 0;) {
-        struct pollfd waiting = {card, POLLIN, 0};
+        struct pollfd waiting[2] = {{card, POLLIN, 0}, {is_awaited ? STDIN_FILENO : -1, POLLIN, 0}};
         struct sockaddr_ll from;
         socklen_t size = sizeof from;
-        if (poll(&waiting, 1, left) <= 0) return 0;
+        if (poll(waiting, 2, left) <= 0 || waiting[1].revents) return 0;
         got_size = recvfrom(card, got, sizeof got, 0, (struct sockaddr *)&from, &size);
         if (got_size < 42 || from.sll_pkttype == PACKET_OUTGOING) continue;
         if (get16(got + 12) == ETHERTYPE_ARP && !memcmp(got + 38, own, 4)) {
@@ -235,7 +239,7 @@ static void ping(int size) {
     uint8_t data[1400];
     memset(data, 'x', sizeof data);
     send_echo(8, 0x1234, 1, data, size);
-    serve(now() + 300, 1);
+    serve(soon(300), 1);
 }
 
 static void ask_name(void) {
@@ -250,7 +254,7 @@ static void ask_name(void) {
     if (defect == DNS_DOTS) memcpy(message + 12, "gate.way", 9);
     if (defect == DNS_NO_ZERO) memcpy(message + 20, "\0\1\0\1", 4), size = 24;
     send_udp(host_mac, host, 4000, defect == DNS_PORT_SWAPPED ? swapped(53) : 53, message, size);
-    serve(now() + 500, 17);
+    serve(soon(500), 17);
 }
 
 static uint8_t offered[4], server[4];
@@ -303,7 +307,7 @@ static void lease(void) {
         if (!dhcp_came(2, xid, now() + 4500) || defect == DHCP_OFFER_IGNORED) continue;
         for (int again = 0; again < (defect == DHCP_ACK_IGNORED ? 2 : 1); again++) {
             send_dhcp(3, other);
-            dhcp_came(5, other, now() + 300);
+            dhcp_came(5, other, now() + 3000);
             serve(now() + 100, 0);
         }
         return;
@@ -319,7 +323,7 @@ static void connect_to_host(void) {
     }
     if (defect == TCP_SYN_CHANGES) return;
     send_tcp(port, ours++, 0, 2, "");
-    if (!serve(now() + 300, 6) || got[47] != 0x12) return;
+    if (!serve(now() + 3000, 6) || got[47] != 0x12) return;
     theirs = get32(got + 38) + (defect != TCP_ACK_NOT_SYN);
     if (defect == TCP_SEQUENCE_NO_SYN) ours--;
     send_tcp(port, ours, theirs, 0x10, "");
@@ -333,7 +337,7 @@ static void connect_to_host(void) {
         send_tcp(port, ours, theirs, 0x18, "hello");
     }
     ours = defect == TCP_WRAP_FORGOTTEN ? 0xffffffff : ours + 5;
-    for (long until = now() + 500; serve(until, 6);) {
+    for (long until = soon(500); serve(until, 6);) {
         int size = get16(got + 16) - 20 - (got[46] >> 4) * 4, ends = got[47] & 1;
         if (defect == TCP_FIN_IGNORED) ends = 0;
         if (size || ends) theirs = get32(got + 38) + size + ends;
@@ -347,7 +351,7 @@ static void connect_to_host(void) {
     }
     if (defect != TCP_WINDOW_SHUTS && defect != TCP_FIN_FAR) send_tcp(port, ours, theirs, 0x11, "");
     if (defect == TCP_DATA_AFTER_FIN) send_tcp(port, ours + 1, theirs, 0x18, "late");
-    serve(now() + 300, 6);
+    serve(soon(300), 6);
 }
 
 int main(int arguments, char **argument) {
@@ -380,7 +384,7 @@ int main(int arguments, char **argument) {
         for (int turn = is_asked ? 2 : defect == ARP_TWO_ADDRESSES ? 0 : 1; turn < 2; turn++) {
             send_arp(1, all, defect == ARP_OFF_LINK ? (uint8_t[4]){192, 0, 2, 1}
                              : defect == ARP_TARGET_REVERSED ? (uint8_t[4]){2, 2, 0, 10} : host);
-            serve(now() + 1000, -1);
+            serve(now() + 3000, -1);
         }
         if (!defect || is_large) ping(is_large ? 1200 : 56);
         if (!defect || is_name) ask_name();
@@ -388,6 +392,11 @@ int main(int arguments, char **argument) {
     }
     puts("ready");
     fflush(stdout);
+    is_awaited = 1;
+    serve(now() + 600000, 0);
+    is_awaited = 0;
+    char line[80];
+    if (!fgets(line, sizeof line, stdin)) return 1;
     serve(now() + atoi(argument[2]), 0);
     return 0;
 }

@@ -51,6 +51,11 @@ class Disk:
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == b"deaf\n"
 
+    def until_asked(self) -> None:
+        """Wait until a deaf server has been asked something."""
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"asked\n"
+
     def run_full(self) -> None:
         """Take no more bytes (ENOSPC), from when it answers again on."""
         self.process.send_signal(signal.SIGHUP)
@@ -119,6 +124,8 @@ class _Server:
                         return
                     raise
                 if self._deaf:
+                    if not self._held:
+                        os.write(1, b"asked\n")
                     self._held.append(message)
                 else:
                     self._take(message)

@@ -30,6 +30,8 @@ from rawtap.tools import capture, display, explain, follow, guest, link, monitor
 RAWTAP = Path(sys.prefix) / "bin" / "rawtap"
 PROTOCOL = 0x88B5  # IEEE 802 local experimental EtherType 1
 PCAP_HEADER, RECORD_HEADER = 24, 16
+# Seconds for what comes for certain, however slow and busy the machine is: only a defect makes a test wait so long.
+PATIENCE = 120.0
 
 
 @dataclass(frozen=True)
@@ -94,27 +96,52 @@ class Session:
             await self.call(name, **arguments)
         return caught.value
 
-    async def typed(self, command: str, name: str = "guest", timeout: float = 30) -> str:
+    async def typed(self, command: str, name: str = "guest", timeout: float = PATIENCE) -> str:
         """What a guest's console showed after a command."""
         return str((await self.call("qemu_send", command=command, name=name, timeout=timeout))["output"])
 
     async def boot(self, **arguments: Any) -> dict[str, Any]:
         """Boot the demo guest on its bridge."""
-        return await self.call("qemu_boot", **{"profile": "u-boot-riscv64", "network": True} | arguments)
+        told = await self.call(
+            "qemu_boot", **{"profile": "u-boot-riscv64", "network": True, "timeout": PATIENCE} | arguments
+        )
+        ask_for_no_guest((told["network"] or {}).get("bridge") or "")
+        return told
 
-    async def until_said(
-        self, text: str, name: str = "guest", *, seconds: float = 60, read: Callable[[str], str] = str
-    ) -> str:
+    async def until(self, holds: Callable[[dict[str, Any]], object], name: str, /, **arguments: Any) -> dict[str, Any]:
+        """Make a call again and again until its answer is such; that answer."""
+        with anyio.fail_after(PATIENCE):
+            while not holds(answer := await self.call(name, **arguments)):
+                pass
+        return answer
+
+    async def ended(self, capture: str | None = None) -> dict[str, Any]:
+        """The row of a capture that ends by itself."""
+        told = await self.until(
+            lambda answer: answer["captures"][0]["state"] != "running", "qemu_pcap_status", capture=capture
+        )
+        return dict(told["captures"][0])
+
+    async def until_said(self, text: str, name: str = "guest", *, read: Callable[[str], str] = str) -> str:
         """All that the console has shown, once `text` is in it, be it before this call; `read` is what is compared."""
-        with anyio.fail_after(seconds):
+        with anyio.fail_after(PATIENCE):
             while read(text) not in read(said := str((await self.call("qemu_read", name=name, position=0))["output"])):
                 await self.call("qemu_read", name=name, timeout=1)
         return said
 
     async def ping(self) -> str:
         """Let the demo guest ping the host; what the console showed."""
-        sent = await self.call("qemu_send", command="setenv ipaddr 10.0.2.75; ping 10.0.2.2")
-        return str(sent["output"])
+        return await self.typed("setenv ipaddr 10.0.2.75; ping 10.0.2.2")
+
+
+def ask_for_no_guest(bridge: str) -> None:
+    """Have the kernel not ask whether a guest is still there, five seconds after it has answered it (arp(7)).
+
+    Where the bridge is in another namespace it does, and tests there count without such a question.
+    """
+    switch = Path(f"/proc/sys/net/ipv4/neigh/{bridge}/delay_first_probe_time")
+    if bridge and switch.exists():
+        switch.write_text("3600", encoding="ascii")
 
 
 @cache
@@ -213,9 +240,9 @@ def exists(pid: int) -> bool:
         return False
 
 
-def eventually(test: Callable[[], bool], seconds: float = 5.0) -> bool:
+def eventually(test: Callable[[], bool]) -> bool:
     """Look until `test` holds; for what the kernel or another process does in its own time, without an event for us."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE
     while not test():
         if time.monotonic() > deadline:
             return False
@@ -223,9 +250,9 @@ def eventually(test: Callable[[], bool], seconds: float = 5.0) -> bool:
     return True
 
 
-async def eventually_async(test: Callable[[], bool], seconds: float = 5.0) -> bool:
+async def eventually_async(test: Callable[[], bool]) -> bool:
     """`eventually` in a worker thread."""
-    return await anyio.to_thread.run_sync(eventually, test, seconds)
+    return await anyio.to_thread.run_sync(eventually, test)
 
 
 def trimmers() -> list[int]:

@@ -18,7 +18,18 @@ import pytest
 
 from rawtap.capture.interface import InterfaceSource
 from rawtap.capture.session import CaptureRequest, CaptureSession
-from support import Account, ToolFailed, Wire, eventually, eventually_async, host_sends, numbers_in, read_back, serving
+from support import (
+    PATIENCE,
+    Account,
+    ToolFailed,
+    Wire,
+    eventually,
+    eventually_async,
+    host_sends,
+    numbers_in,
+    read_back,
+    serving,
+)
 
 OURS = "ether proto 0x88b5"
 PORT = 9999
@@ -89,7 +100,7 @@ def test_on_the_loopback_interface_what_came_is_not_called_absent(user: Account)
                 host_sends(("127.0.0.1", PORT))
 
             group.start_soon(send)
-            waited = await session.call("qemu_pcap_wait", absent=True, timeout=2)
+            waited = await session.call("qemu_pcap_wait", absent=True, timeout=PATIENCE)
             assert (waited["satisfied"], waited["matched"]) == (False, 1)
 
     anyio.run(scenario)

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from support import Account, Session, ToolFailed, Wire, serving
+from support import PATIENCE, Account, Session, ToolFailed, Wire, serving
 
 GUEST = "10.0.2.75"
 
@@ -69,8 +69,8 @@ def test_a_guest_that_never_answers_arp_is_named(user: Account) -> None:
 
 def test_a_guest_whose_dhcp_is_not_answered_is_named(user: Account) -> None:
     async def scenario(session: Session, mac: str) -> None:
-        await session.call("qemu_send", command="dhcp", wait_for="BOOTP broadcast 5", timeout=30)
-        await session.call("qemu_pcap_wait", filter="udp dst port 67", since="start", count=5, timeout=10)
+        await session.call("qemu_send", command="dhcp", wait_for="BOOTP broadcast 5", timeout=PATIENCE)
+        await session.call("qemu_pcap_wait", filter="udp dst port 67", since="start", count=5, timeout=PATIENCE)
         answer = await session.call("qemu_pcap_explain", filter="udp")
         (finding,) = answer["findings"]
         assert finding["what"] == "dhcp.no_offer"
@@ -144,10 +144,9 @@ def test_a_scan_is_one_finding(user: Account) -> None:
     async def scenario(session: Session, _: str) -> None:
         for host in range(30):
             await session.call("qemu_packet_send", layers=[{"layer": "ARP", "pdst": f"10.0.2.{200 + host}"}])
-        told: dict[str, Any] = {"overview": ""}
-        with anyio.fail_after(10):
-            while "arp.no_answer 30" not in told["overview"]:
-                told = await session.call("qemu_pcap_explain", filter="arp")
+        told = await session.until(
+            lambda answer: "arp.no_answer 30" in answer["overview"], "qemu_pcap_explain", filter="arp"
+        )
         (finding,) = told["findings"]
         assert (finding["what"], finding["count"]) == ("arp.no_answer", 30)
         assert finding["says"].endswith("(and 29 more like this)")
@@ -160,10 +159,7 @@ def test_the_next_page_has_what_was_overdue_at_the_first(user: Account) -> None:
         # All at once: when the last packet was captured, none of these was overdue.
         for host in range(4):
             await session.call("qemu_packet_send", layers=[{"layer": "ARP", "pdst": f"10.0.2.{200 + host}"}])
-        first: dict[str, Any] = {"left": 0}
-        with anyio.fail_after(10):
-            while first["left"] < 3:
-                first = await session.call("qemu_pcap_explain", filter="arp", limit=1)
+        first = await session.until(lambda answer: answer["left"] >= 3, "qemu_pcap_explain", filter="arp", limit=1)
         second = await session.call("qemu_pcap_explain", filter="arp", limit=100, cursor=first["next_cursor"])
         assert len(second["findings"]) == first["left"]
         assert (second["left"], second["next_cursor"]) == (0, None)

@@ -16,7 +16,7 @@ import pytest
 from mcp_types import ImageContent, TextContent
 
 import pc_guest
-from support import Account, Session, ToolFailed, open_files, serving
+from support import PATIENCE, Account, Session, ToolFailed, open_files, serving
 
 _MARK = "f12"
 _MARK_DOWN, _MARK_UP = 0x58, 0xD8
@@ -40,7 +40,7 @@ async def pc(account: Account, tree: Path, mode: Literal["auto", "legacy"] = "au
 async def told(session: Session) -> str:
     """What the guest has told since the last answer. A key that it tells last shows that all before has arrived."""
     await session.call("qemu_send_key", keys=_MARK, hold_time=20)
-    read = await session.call("qemu_read", wait_for=f"k{_MARK_UP:02x}\n")
+    read = await session.call("qemu_read", wait_for=f"k{_MARK_UP:02x}\n", timeout=PATIENCE)
     assert read["matched"]
     assert not read["truncated"]
     return str(read["output"])
@@ -142,7 +142,7 @@ def test_keys_go_down_in_order_are_held_and_come_up_in_reverse(user: Account, pc
         async with pc(user, pc_tree) as session:
             started = anyio.current_time()
             sent = await session.call("qemu_send_key", keys="Ctrl-Alt-Del", hold_time=300)
-            assert 0.3 <= anyio.current_time() - started < 2
+            assert anyio.current_time() - started >= 0.3
             assert sent["sent"] == [
                 *("press ctrl", "press alt", "press delete"),
                 *("release delete", "release alt", "release ctrl"),
@@ -155,9 +155,11 @@ def test_keys_go_down_in_order_are_held_and_come_up_in_reverse(user: Account, pc
 def test_a_call_that_is_cancelled_lets_go_of_its_keys(user: Account, pc_tree: Path) -> None:
     async def scenario() -> None:
         async with pc(user, pc_tree) as session:
-            with anyio.move_on_after(0.3):
-                await session.call("qemu_send_key", keys="shift-a", hold_time=10000)
-            assert await scan_codes(session) == [0x2A, 0x1E, 0x9E, 0xAA]
+            async with anyio.create_task_group() as group:
+                group.start_soon(lambda: session.call("qemu_send_key", keys="shift-a", hold_time=10000))
+                down = await session.call("qemu_read", wait_for="k1e\n", timeout=PATIENCE)
+                group.cancel_scope.cancel()
+            assert pc_guest.keyboard_bytes(down["output"]) + await scan_codes(session) == [0x2A, 0x1E, 0x9E, 0xAA]
 
     anyio.run(scenario)
 
@@ -254,7 +256,7 @@ def test_a_guest_that_is_paused_while_it_is_typed_to_says_how_far_that_came(user
 
             async with anyio.create_task_group() as group:
                 group.start_soon(typing)
-                read = await session.call("qemu_read", wait_for="k2d")  # the first x
+                read = await session.call("qemu_read", wait_for="k2d", timeout=PATIENCE)  # the first x
                 assert read["matched"]
                 await session.call("qemu_monitor", command="stop")
             assert failed[0].code == "guest.failed"

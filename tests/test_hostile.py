@@ -20,6 +20,7 @@ from rawtap.capture.interface import InterfaceSource
 from rawtap.capture.session import CaptureRequest, CaptureSession
 from rawtap.errors import BadFilter, CaptureFailed
 from support import (
+    PATIENCE,
     Account,
     ToolFailed,
     Wire,
@@ -115,7 +116,7 @@ def test_a_shutdown_that_waits_does_not_hold_the_servers_end_up(user: Account, h
         client.request("tools/call", {"name": "qemu_shutdown", "arguments": {"timeout": 600}})
         client.call("qemu_status")  # the one before it has begun by now
         end_by(client, how)
-        assert client.process.wait(timeout=5) == 0
+        assert client.process.wait(timeout=PATIENCE) == 0
     assert link_names() == set()
 
 
@@ -130,7 +131,7 @@ def test_a_signal_ends_the_server_while_stdin_is_full(user: Account) -> None:
         end_by(client, "SIGTERM")
         client.process.stdin.close()
         client.process.stdin = None
-        client.process.communicate(timeout=60)
+        client.process.communicate(timeout=PATIENCE)
         assert client.process.returncode == 0
 
 

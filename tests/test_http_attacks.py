@@ -19,8 +19,9 @@ import anyio
 import pytest
 from anyio.to_thread import run_sync as to_thread
 
+import tiny_guest
 from http_support import HELLO, HandSession, HttpServer, connected, http_server
-from support import Account, Wire, children_of, eventually, eventually_async, guests_of, link_names
+from support import PATIENCE, Account, Wire, children_of, eventually, eventually_async, guests_of, link_names
 
 PER_PEER, ALL = 128, 256  # connections without a token
 PATIENT = ("--header-seconds", "60")  # what is closed is not closed for its slowness
@@ -106,7 +107,7 @@ def test_a_connection_has_some_seconds_for_its_headers_and_the_token(user: Accou
                 assert rest_of(half).startswith(b"HTTP/1.1 408 ")
         # Not even bytes that come one by one, nor requests without the token, let it go on.
         with server.half_open() as dripping:
-            assert eventually(lambda: dripping.send(b"x") and not is_open(dripping), 10)
+            assert eventually(lambda: dripping.send(b"x") and not is_open(dripping))
         with server.half_open(b"") as asking:
             request = f"GET /mcp HTTP/1.1\r\nHost: {server.address[0]}:{server.address[1]}\r\n\r\n".encode()
 
@@ -145,7 +146,7 @@ def test_what_is_no_http_is_no_news(user: Account) -> None:
         server.request("GET", Host="rebound.example\x1b[2J")
         server.request("GET", Connection="upgrade", Upgrade="websocket")
         server.process.terminate()
-        server.process.wait(timeout=10)
+        server.process.wait(timeout=PATIENCE)
         assert server.process.stderr is not None
         assert server.process.stderr.read() == ""
 
@@ -271,7 +272,7 @@ def test_nor_do_those_that_listen_without_a_session(user: Account, many_files: N
 
 @pytest.mark.parametrize(("path", "with_session"), [("/mcp", True), ("/mcp/a", True), ("/mcp/a", False)])
 def test_a_call_is_cancelled_when_its_connection_is_closed(user: Account, path: str, with_session: bool) -> None:
-    boot: dict[str, object] = {"profile": "u-boot-riscv64", "network": True, "capture": True}
+    boot: dict[str, object] = {"project_root": tiny_guest.deaf(user), "network": True, "capture": True}
 
     async def scenario(server: HttpServer) -> None:
         session = HandSession(server, path)
@@ -282,7 +283,7 @@ def test_a_call_is_cancelled_when_its_connection_is_closed(user: Account, path: 
             assert await eventually_async(lambda: guests_of(server.pid) != [])
         assert await eventually_async(lambda: guests_of(server.pid) == [] and link_names() == set())
         assert session.call("qemu_status")["guests"] == []
-        assert session.call("qemu_boot", **boot)["prompt_seen"]
+        assert session.call("qemu_boot", profile="u-boot-riscv64", network=True)["prompt_seen"]
 
     with http_server(user) as server:
         anyio.run(scenario, server)
@@ -345,7 +346,7 @@ def test_who_has_the_token_is_answered_among_hostile_clients(user: Account, numb
         if number == 1000:  # the one bound of time; a plain run has company
             assert longest < 1 * company
         server.process.terminate()
-        assert server.process.wait(timeout=15) == 0
+        assert server.process.wait(timeout=PATIENCE) == 0
         assert server.process.stderr is not None
         assert server.process.stderr.read() == ""
         assert link_names() == set()

@@ -22,7 +22,7 @@ SOLICIT = "01abcdef" + "0001000a" + DUID + "000e0000" + "0003000c" + "00000007" 
 CLIENT = """
 import socket, sys
 client = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-client.settimeout(10)
+client.settimeout(120)
 client.bind(("::", 546))
 client.sendto(bytes.fromhex(sys.argv[1]), ("ff02::1:2", 547, 0, socket.if_nametoindex("far0")))
 print(client.recv(2048).hex())
@@ -60,7 +60,7 @@ def test_a_neighbour_makes_an_address_and_no_default_route_where_there_is_no_way
                     shown = run(*inside, "ip", "-6", "addr", "show", "dev", "far0", "scope", "global", "-tentative")
                     return booted["subnet6"].removesuffix("::/64") in shown
 
-                assert await eventually_async(addressed, seconds=15)
+                assert await eventually_async(addressed)
                 assert run(*inside, "ip", "-6", "route", "show", "default") == ""
 
     anyio.run(scenario)

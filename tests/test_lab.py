@@ -5,12 +5,15 @@ from __future__ import annotations
 import gc
 import os
 import threading
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
+import tiny_guest
 from rawtap.ask.wait import Wish, wait
 from rawtap.capture.interface import InterfaceSource
 from rawtap.capture.notifier import Notifier
@@ -27,7 +30,32 @@ def capture_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("capture-")]
 
 
-def test_a_capture_whose_start_is_cancelled_while_it_opens_leaves_nothing(wire: Wire, tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Opening:
+    """An interface's opening, which has begun, and goes on when it may."""
+
+    begun: threading.Event
+    may_go_on: threading.Event
+
+
+@pytest.fixture
+def opening(monkeypatch: pytest.MonkeyPatch) -> Iterator[Opening]:
+    """Have captures wait where they open their interface."""
+    held, open_it = Opening(threading.Event(), threading.Event()), InterfaceSource.open
+
+    def held_up(*given: Any, **named: Any) -> Any:
+        held.begun.set()
+        held.may_go_on.wait()
+        return open_it(*given, **named)
+
+    monkeypatch.setattr(InterfaceSource, "open", held_up)
+    yield held
+    held.may_go_on.set()
+
+
+def test_a_capture_whose_start_is_cancelled_while_it_opens_leaves_nothing(
+    wire: Wire, tmp_path: Path, opening: Opening
+) -> None:
     """Nobody would learn of it: no capture, no thread, no file."""
 
     async def scenario() -> None:
@@ -36,8 +64,9 @@ def test_a_capture_whose_start_is_cancelled_while_it_opens_leaves_nothing(wire: 
             with anyio.CancelScope() as scope:
                 async with anyio.create_task_group() as group:
                     group.start_soon(lab.start_capture, CaptureRequest(wire.near))
-                    assert await eventually_async(lambda: bool(capture_threads()))
+                    assert await eventually_async(opening.begun.is_set)
                     scope.cancel()
+                    opening.may_go_on.set()
             assert scope.cancelled_caught
             assert lab.captures.all() == []
             assert capture_threads() == []
@@ -54,7 +83,7 @@ def test_a_boot_in_flight_when_its_lab_closes_leaves_nothing(root: Account) -> N
 
     async def boot(lab: Lab) -> None:
         with pytest.raises(ServerStopping):
-            await lab.boot(BootRequest(profile="u-boot-riscv64", network=True, capture=True))
+            await lab.boot(BootRequest(project_root=Path(tiny_guest.deaf(root)), network=True, capture=True))
 
     async def scenario() -> None:
         async with anyio.create_task_group() as group:
@@ -66,7 +95,7 @@ def test_a_boot_in_flight_when_its_lab_closes_leaves_nothing(root: Account) -> N
     anyio.run(scenario)
 
 
-def test_a_capture_that_starts_when_its_lab_closes_leaves_nothing(wire: Wire, tmp_path: Path) -> None:
+def test_a_capture_that_starts_when_its_lab_closes_leaves_nothing(wire: Wire, tmp_path: Path, opening: Opening) -> None:
     async def start(lab: Lab) -> None:
         with pytest.raises(ServerStopping):
             await lab.start_capture(CaptureRequest(wire.near))
@@ -76,7 +105,8 @@ def test_a_capture_that_starts_when_its_lab_closes_leaves_nothing(wire: Wire, tm
         async with anyio.create_task_group() as group:
             async with Lab(settings) as lab:
                 group.start_soon(start, lab)
-                assert await eventually_async(lambda: bool(capture_threads()))
+                assert await eventually_async(opening.begun.is_set)
+                group.start_soon(anyio.to_thread.run_sync, opening.may_go_on.set)  # once the Lab is closing
             assert (lab.captures.all(), capture_threads(), list(tmp_path.iterdir())) == ([], [], [])
 
     anyio.run(scenario)

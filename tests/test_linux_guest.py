@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from internet import NAME, SERVER, SERVER6, TEXT, UPLINK, internet, resolver_on_loopback
-from support import Account, Session, serving
+from support import PATIENCE, Account, Session, serving
 
 IMAGES = Path(sys.prefix) / "linux"  # made by scripts/_linux_guest.sh
 PROMPT = "guest# "
@@ -53,7 +53,7 @@ def test_a_linux_guest_gets_addresses_a_name_and_a_file_and_the_capture_has_it_a
     async def scenario() -> None:
         async with serving(account, "--outside", "--image-dir", IMAGES) as session:
             booted = await session.call(
-                "qemu_boot", project_root=linux_tree(account), network=True, capture=True, timeout=120
+                "qemu_boot", project_root=linux_tree(account), network=True, capture=True, timeout=PATIENCE
             )
             assert (booted["prompt_seen"], booted["warnings"]) == (True, [])
             await finds_its_way(session, booted["network"])
@@ -69,7 +69,7 @@ def test_a_linux_guest_gets_addresses_a_name_and_a_file_and_the_capture_has_it_a
 
 
 async def typed(session: Session, command: str) -> str:
-    answer = await session.call("qemu_send", command=command, timeout=60)
+    answer = await session.call("qemu_send", command=command, timeout=PATIENCE)
     assert answer["matched"], answer
     return str(answer["output"])
 

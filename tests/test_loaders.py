@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from support import Account, Session, serving
+from support import PATIENCE, Account, Session, serving
 
 PC = 'arch = "x86_64"\nmachine = "pc"\nmemory = "64M"\nbus = "pci"\n'
 ON_SERIAL = "serial --unit=0 --speed=115200\nterminal_input serial\nterminal_output serial\n"
@@ -45,7 +45,7 @@ def with_tree(user: Account, name: str, profile: str, scenario: Callable[[Sessio
 
 
 async def send(session: Session, command: str, **arguments: Any) -> dict[str, Any]:
-    return await session.call("qemu_send", **({"command": command, "timeout": 50} | arguments))
+    return await session.call("qemu_send", **({"command": command, "timeout": PATIENCE} | arguments))
 
 
 def joined(answer: dict[str, str]) -> str:
@@ -72,7 +72,7 @@ def grub(user: Account, name: str, config: str) -> str:
 
 def test_grubs_command_line_on_the_serial_port(user: Account) -> None:
     async def scenario(session: Session, root: str) -> None:
-        booted = await session.call("qemu_boot", project_root=root, timeout=50)
+        booted = await session.call("qemu_boot", project_root=root, timeout=PATIENCE)
         assert booted["prompt_seen"], booted
         assert "'grub> ' was learned" in booted["warnings"][0]
         hello = await send(session, "echo hello")
@@ -92,7 +92,7 @@ def test_grubs_command_line_behind_its_menu(user: Account) -> None:
 
     async def scenario(session: Session, root: str) -> None:
         booted = await session.call("qemu_boot", project_root=root, wait_for_prompt=False)
-        menu = await session.call("qemu_read", wait_for="keys to select which entry", timeout=50)
+        menu = await session.call("qemu_read", wait_for="keys to select which entry", timeout=PATIENCE)
         assert menu["matched"], booted
         opened = await send(session, "c", enter=False, wait_for="grub> ")
         assert opened["matched"]
@@ -113,12 +113,12 @@ def test_ipxes_shell_by_ctrl_b(user: Account) -> None:
     )
 
     async def scenario(session: Session, root: str) -> None:
-        booted = await session.call("qemu_boot", project_root=root, network="user", timeout=50)
+        booted = await session.call("qemu_boot", project_root=root, network="user", timeout=PATIENCE)
         assert booted["prompt_seen"], booted
         assert "'iPXE> ' was learned" in booted["warnings"][0]
         hello = await send(session, "echo hello")
         assert (hello["matched"], hello["output"]) == (True, "echo hello\nhello\niPXE> ")
-        long = await send(session, LONG[:120], timeout=600)  # a firmware's screen is slow
+        long = await send(session, LONG[:120], timeout=5 * PATIENCE)  # a firmware's screen is slow
         assert long["matched"], long
         assert joined(long).endswith(joined({"output": LONG[5:120]}) + "iPXE>")
         assert "command not found" in (await send(session, "nonsense"))["output"]
@@ -154,13 +154,13 @@ def test_a_shell_that_draws_its_lines_and_whose_log_comes_at_any_moment(user: Ac
     zephyr_like(user.home / "zephyr")
 
     async def scenario(session: Session, root: str) -> None:
-        booted = await session.call("qemu_boot", project_root=root, timeout=50)
+        booted = await session.call("qemu_boot", project_root=root, timeout=PATIENCE)
         assert "'uart:~$ ' was learned" in booted["warnings"][0], booted
         assert await exactly(session, "echo hello") == "hello\n"
         assert await exactly(session, LONG) == LONG.removeprefix("echo ") + "\n"
         assert await exactly(session, "nonsense") == "nonsense: command not found\n"
         await exactly(session, "later")
-        came = await session.call("qemu_read", wait_for="a link came up", timeout=50)
+        came = await session.call("qemu_read", wait_for="a link came up", timeout=PATIENCE)
         assert came["matched"]
         assert await exactly(session, "echo behind a log") == "behind a log\n"
         await exactly(session, "amid")
@@ -187,7 +187,7 @@ def test_a_triple_fault_is_told_from_a_reset_that_was_asked_for(user: Account) -
     zephyr_like(user.home / "faults")
 
     async def scenario(session: Session, root: str) -> None:
-        await session.call("qemu_boot", project_root=root, timeout=50)
+        await session.call("qemu_boot", project_root=root, timeout=PATIENCE)
         fault = await send(session, "fault")
         assert fault["next_step"].startswith("reset by the processor: a triple fault at 0x0010"), fault
         assert (await send(session, "echo again"))["output"] == "echo again\nagain\nuart:~$ "

@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from support import (
+    PATIENCE,
     Account,
     ToolFailed,
     command_of,
@@ -94,7 +95,7 @@ def asked(path: str, packet: bytes) -> bytes:
     The stub may tell unasked before that, that the guest has stopped.
     """
     with socket.socket(socket.AF_UNIX) as debugger:
-        debugger.settimeout(5)
+        debugger.settimeout(PATIENCE)
         debugger.connect(path)
         debugger.sendall(b"$" + packet + b"#%02x" % (sum(packet) % 256))
         found = b""
@@ -173,7 +174,7 @@ def test_the_servers_end_removes_the_debuggers_socket(user: Account) -> None:
         path = Path(booted["gdb"].removeprefix("unix:"))
         assert path.is_socket()
         client.process.terminate()
-        assert client.process.wait(timeout=10) == 0
+        assert client.process.wait(timeout=PATIENCE) == 0
     assert not path.parent.exists()
 
 

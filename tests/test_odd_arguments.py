@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from support import Account, Wire
+from support import PATIENCE, Account, Wire
 from test_endings import RawClient, raw_client
 
 MOST = 40_000  # characters of an answer, its text and its structure
@@ -58,13 +58,9 @@ def calls(tools: list[dict[str, Any]], known: dict[str, str]) -> Iterator[tuple[
 def answer_to(client: RawClient, line: str) -> dict[str, Any]:
     """To a request that is written by hand."""
     assert client.process.stdin is not None
-    assert client.process.stdout is not None
     client.process.stdin.write(line.encode() + b"\n")
     client.process.stdin.flush()
-    while True:
-        message: dict[str, Any] = json.loads(client.process.stdout.readline())
-        if "id" in message:
-            return message
+    return client.message()
 
 
 def test_every_call_is_answered_in_few_words_whatever_is_in_it(user: Account, wire: Wire) -> None:
@@ -89,7 +85,7 @@ def test_every_call_is_answered_in_few_words_whatever_is_in_it(user: Account, wi
                 assert not text.startswith("server.bug"), shown
         assert client.call("qemu_boot", profile="u-boot-riscv64")["prompt_seen"]
         client.process.terminate()
-        assert client.process.wait(timeout=10) == 0
+        assert client.process.wait(timeout=PATIENCE) == 0
         assert client.process.stderr is not None
         assert client.process.stderr.read() == b""
 

@@ -11,9 +11,8 @@ import anyio
 import pytest
 
 from odd_captures import capture
-from support import Account, Session, ToolFailed, exists, serving, status_of
+from support import PATIENCE, Account, Session, ToolFailed, exists, serving, status_of
 
-_SECONDS = 20  # for one answer; a hang, not a slow machine
 _BOUND = 24_000  # characters of an answer's JSON
 
 
@@ -28,7 +27,7 @@ def texts(value: Any) -> list[str]:
 
 async def asked(session: Session, tool: str, **arguments: Any) -> str:
     """Call it; what came of it: "answered", or an error's code."""
-    with anyio.fail_after(_SECONDS):
+    with anyio.fail_after(PATIENCE):
         try:
             answer: Any = await session.call(tool, **arguments)
             outcome = "answered"

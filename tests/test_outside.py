@@ -13,8 +13,10 @@ from typing import Any
 import anyio
 import pytest
 
+import tiny_guest
 from internet import FILE, HOST, HOST6, SERVER, TEXT, UPLINK, Internet, internet, run
 from support import (
+    PATIENCE,
     Account,
     Session,
     Wire,
@@ -308,7 +310,8 @@ def test_a_cancelled_boot_leaves_no_way_out(user: Account, beyond: Internet) -> 
     async def scenario() -> None:
         async with serving(user, "--outside") as session:
             async with anyio.create_task_group() as group:
-                group.start_soon(lambda: session.boot(services=True))
+                boot = {"project_root": tiny_guest.deaf(user), "network": True, "services": True}
+                group.start_soon(lambda: session.call("qemu_boot", **boot))
                 assert await eventually_async(lambda: tables() != [])
                 group.cancel_scope.cancel()
             assert await eventually_async(lambda: tables() == [] and link_names() == {UPLINK})
@@ -431,7 +434,7 @@ def test_however_the_server_ends_no_pasta_is_left(outsider: Account, beyond: Int
         assert any(is_pasta(pid) for pid in below)
         client.process.send_signal(how)
         client.process.wait()
-        assert eventually(lambda: not any(exists(pid) for pid in below), seconds=2)
+        assert eventually(lambda: not any(exists(pid) for pid in below))
     assert beyond.queries() == []
 
 
@@ -441,7 +444,7 @@ def test_a_killed_pasta_is_told_and_the_next_bridge_has_another(outsider: Accoun
             await session.boot(services=True)
             (one,) = [each for each in descendants_of(session.pid) if is_pasta(each)]
             subprocess.run(["kill", "-KILL", str(one)], check=True)
-            with anyio.fail_after(10):
+            with anyio.fail_after(PATIENCE):
                 while (await outside_of(session))["reachable"]:
                     assert exists(session.pid)
                 while not any(

@@ -10,9 +10,8 @@ from typing import Any
 
 from mcp_types import TextContent
 
-from support import Account, Session
-from test_broken_guests import with_guest
-from test_linux_guest import PROMPT
+from support import PATIENCE, Account, Session
+from test_broken_guests import begun, ended, with_guest
 
 JSON = {"true": True, "false": False, "null": None}
 
@@ -77,15 +76,15 @@ class Program:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def begin(self, number: int, milliseconds: int) -> None:
-        """Start it; it has asked for a lease, and the like, when it is ready, and answers for some time."""
-        await self._session.call("qemu_send", command=f"broken {number} {milliseconds}", wait_for="ready", timeout=20)
+    async def begin(self, number: int) -> None:
+        """Start it; it has asked for a lease, and the like, when it is ready, and answers until its end."""
+        await begun(self._session, number, 1300)
 
     async def end(self) -> None:
-        await self._session.call("qemu_read", wait_for=PROMPT, timeout=30)
+        await ended(self._session)
 
     async def run(self, number: int) -> None:
-        await self.begin(number, 1300)
+        await self.begin(number)
         await self.end()
 
 
@@ -95,7 +94,7 @@ def test_no_reply_to_arp(user: Account, tmp_path: Path) -> None:
             pass
 
         for number, satisfied in ((0, True), (4, False)):
-            await program.begin(number, 8000)
+            await program.begin(number)
             played = await play(session, nothing, "no_reply_to_arp", address=f"10.0.2.{100 + number}")
             assert played["qemu_pcap_wait"]["satisfied"] is satisfied
             if satisfied:
@@ -114,7 +113,7 @@ def test_dhcp_fails(user: Account, tmp_path: Path) -> None:
 
     async def scenario(session: Session, program: Program) -> None:
         async def lease() -> None:
-            said = await session.call("qemu_send", command="udhcpc -i eth0 -n -q -s /etc/udhcpc.sh", timeout=30)
+            said = await session.call("qemu_send", command="udhcpc -i eth0 -n -q -s /etc/udhcpc.sh", timeout=PATIENCE)
             assert "lease of 10.0.2." in said["output"]
             await session.call("qemu_send", command="ip addr flush dev eth0")
 

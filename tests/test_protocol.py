@@ -13,7 +13,7 @@ from typing import Literal
 import anyio
 import pytest
 
-from support import RAWTAP, Account, eventually_async, serving
+from support import PATIENCE, RAWTAP, Account, eventually_async, serving
 
 TOOLS = {
     "qemu_boot",
@@ -101,21 +101,20 @@ def test_other_calls_are_answered_while_one_waits(user: Account) -> None:
     async def scenario() -> None:
         async with serving(user) as session:
             await session.boot(network=False)
-            finished: list[str] = []
+            answered = anyio.Event()
 
             async def slow() -> None:
-                await session.call("qemu_send", command="sleep 2")
-                finished.append("slow")
-
-            async def quick() -> None:
-                for _ in range(20):
-                    await session.call("qemu_status")
-                finished.append("quick")
+                await session.call("qemu_send", command="sleep 20; echo over", wait_for="over", timeout=PATIENCE)
+                answered.set()
 
             async with anyio.create_task_group() as group:
                 group.start_soon(slow)
-                group.start_soon(quick)
-            assert finished == ["quick", "slow"]
+                await session.until_said("sleep 20; echo over")  # it has been typed
+                for _ in range(20):
+                    await session.call("qemu_status")
+                assert not answered.is_set()
+                await session.call("qemu_send", command="ctrl-c", enter=False, timeout=0)
+                group.cancel_scope.cancel()
 
     anyio.run(scenario)
 
@@ -145,6 +144,6 @@ def test_what_decoding_needs_is_loaded_before_anybody_asks_for_it(user: Account,
     async def scenario() -> None:
         async with serving(user, before=("strace", "-f", "-qq", "-e", "trace=openat", "-o", str(log))):
             loaded = re.compile(r"scapy/layers/(__pycache__/)?tftp\.")
-            assert await eventually_async(lambda: bool(loaded.search(log.read_text(encoding="utf-8"))), 30)
+            assert await eventually_async(lambda: bool(loaded.search(log.read_text(encoding="utf-8"))))
 
     anyio.run(scenario)

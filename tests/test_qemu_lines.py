@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from support import RAWTAP, Account, Session, command_of, link_names, serving
+from support import PATIENCE, RAWTAP, Account, Session, command_of, link_names, serving
 
 # A boot sector for a PC: by the BIOS it tells of each disk that it boots from, and of the one after it; then it ends
 # QEMU by isa-debug-exit, if that is there, or stands still.
@@ -144,9 +144,9 @@ def test_a_line_says_which_port_is_the_console_and_a_guest_that_ends_by_its_own_
             booted = await session.call("qemu_boot", project_root=str(root), qemu_command=line, timeout=0)
             assert booted["warnings"] == []
             assert 'memory = "64"' in booted["rawtap_toml"]
-            answer = await session.call("qemu_read", wait_for=words, timeout=60)
+            answer = await session.call("qemu_read", wait_for=words, timeout=PATIENCE)
             assert answer["matched"], answer
-            ended = await session.call("qemu_shutdown", timeout=10)
+            ended = await session.call("qemu_shutdown", timeout=PATIENCE)
             assert ended["exit_code"] == 0x10 << 1 | 1
 
     anyio.run(scenario)
@@ -215,6 +215,7 @@ def test_a_pc_boots_from_the_network_with_any_card_and_the_file_that_the_project
                 capture=True,
                 capture_filter="udp port 69",
                 overrides={"nic": nic},
+                timeout=PATIENCE,
             )
             assert booted["prompt_seen"], booted
             assert "fetched from 10.0.2.2" in booted["console"]
@@ -254,7 +255,7 @@ def test_a_line_gives_uefi_a_folder_as_a_disk_and_what_is_in_it_runs(user: Accou
             assert booted["warnings"] == [
                 "not carried: -drive file=fat:rw:esp: what the guest writes does not get into the folder"
             ]
-            assert (await session.call("qemu_read", wait_for="\nfrom the folder", timeout=120))["matched"]
+            assert (await session.call("qemu_read", wait_for="\nfrom the folder", timeout=PATIENCE))["matched"]
             failed = await session.refused(
                 "qemu_boot", name="b", project_root=str(root), qemu_command=line.replace("rw:esp", "..")
             )

@@ -17,6 +17,7 @@ from rawtap.capture.session import CaptureRequest, CaptureSession
 from rawtap.guest.filter_mirror import packed
 from stalling_disk import Disk
 from support import (
+    PATIENCE,
     PCAP_HEADER,
     RECORD_HEADER,
     Account,
@@ -69,11 +70,10 @@ async def row_of(session: Session, capture: str | None = None) -> dict[str, Any]
 
 async def arrived(session: Session, count: int, capture: str | None = None) -> dict[str, Any]:
     """The row when the kernel's count has got as far as that."""
-    for _ in range(1000):
-        row = await row_of(session, capture)
-        if row["seen"] == count:
-            return row
-    raise AssertionError(f"{row['seen']} of {count} came")
+    with anyio.fail_after(PATIENCE):
+        while (row := await row_of(session, capture))["seen"] != count:
+            pass
+    return row
 
 
 def options(wire: Wire, disk: Disk, ring_mib: int = 4, buffer_mib: int = 128) -> tuple[object, ...]:
@@ -172,9 +172,9 @@ def test_the_server_ends_with_a_full_queue_and_a_disk_that_does_not_answer(
         wire.send(count, SIZE)
         end_by(client, how)
         if how == "SIGTERM":
-            assert client.process.wait(timeout=60) == 0
+            assert client.process.wait(timeout=PATIENCE) == 0
         disk.resume()
-        client.process.wait(timeout=60)
+        client.process.wait(timeout=PATIENCE)
     assert eventually(lambda: trimmers() == [])
     numbers = numbers_in(str(path))
     assert numbers == [*range(100), *range(len(numbers) - 100)]
@@ -210,7 +210,7 @@ def test_one_capture_that_is_flooded_leaves_memory_to_seven_others(tmp_path: Pat
         flood = flooded(wires[0], 4 * granted // RECORD)
         assert 0.7 * granted < flood * RECORD < granted
         for far in wires[1:]:
-            far.settimeout(30)
+            far.settimeout(PATIENCE)
             for _ in range(few):
                 far.sendall(FRAME)
         for session in sessions[1:]:
@@ -229,7 +229,7 @@ def test_a_ring_of_the_smallest_files_loses_nothing(user: Account, wire: Wire, f
     count = 60_000
 
     async def scenario() -> None:
-        async with serving(user, "--allow-interface", wire.near) as session:
+        async with serving(user, "--allow-interface", wire.near, "--ring-mib", "64") as session:
             await session.call("qemu_pcap_start", interface=wire.near, files=4, max_bytes=4096, format=format_)
             await anyio.to_thread.run_sync(wire.send, count, 100)
             row = await session.call("qemu_pcap_stop")
@@ -259,7 +259,7 @@ def test_memory_that_a_burst_took_is_given_back(tmp_path: Path) -> None:
             assert eventually(lambda: session.snapshot().in_flight == count)
             full = resident()
             disk.resume()
-            assert eventually(lambda: resident() < full - count * RECORD // 2, seconds=30)
+            assert eventually(lambda: resident() < full - count * RECORD // 2)
             assert session.stop().packets == count
         session.close()
 
@@ -275,7 +275,7 @@ def test_memory_that_was_given_back_can_be_taken_again(tmp_path: Path) -> None:
             filled = [flooded(far, 4 * granted // RECORD)]
             full = resident()
             disk.resume()
-            assert eventually(lambda: resident() < full - filled[0] * RECORD // 2, seconds=30)
+            assert eventually(lambda: resident() < full - filled[0] * RECORD // 2)
             disk.stall()
             filled.append(flooded(other, 4 * granted // RECORD))
             disk.resume()

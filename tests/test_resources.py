@@ -15,7 +15,7 @@ from mcp.client.subscriptions import ResourcesListChanged, ResourceUpdated
 from mcp_types import INVALID_PARAMS, BlobResourceContents, TextContent, TextResourceContents
 
 from http_support import HttpServer, connected, http_server
-from support import Account, Session, Wire, eventually_async, serving
+from support import PATIENCE, Account, Session, Wire, eventually_async, serving
 
 OURS = "ether proto 0x88b5"
 LIST_CHANGED, UPDATED = "notifications/resources/list_changed", "notifications/resources/updated"
@@ -67,7 +67,7 @@ def test_who_subscribes_hears_of_a_captures_start_and_of_its_end(user: Account, 
             wanted = {"resources_list_changed": True, "resource_subscriptions": ["capture://c1"]}
             async with session.client.listen(**wanted) as events:
                 await session.call("qemu_pcap_start", interface=wire.near, filter=OURS, max_packets=1)
-                with anyio.fail_after(5):
+                with anyio.fail_after(PATIENCE):
                     assert await anext(aiter(events)) == ResourcesListChanged()
                     wire.send(1)
                     assert await anext(aiter(events)) == ResourceUpdated(uri="capture://c1")
@@ -167,6 +167,6 @@ def test_a_prompt_that_cannot_be_made_is_told_in_our_words(user: Account, mode: 
     with http_server(user) as server:
         anyio.run(scenario, server)
         server.process.terminate()
-        server.process.wait(timeout=10)
+        server.process.wait(timeout=PATIENCE)
         assert server.process.stderr is not None
         assert server.process.stderr.read() == ""

@@ -23,6 +23,7 @@ from support import (
     status_of,
 )
 from test_endings import raw_client
+from test_http import STORY
 
 
 def namespace_of(pid: int | str) -> str:
@@ -76,7 +77,7 @@ def test_the_story_works_with_no_privilege_and_leaves_the_hosts_links_alone(
             assert link_names() == set()
             assert namespace_of(session.pid) != namespace_of("self")
             assert (await session.call("qemu_status"))["rootless"]
-            await session.call("qemu_pcap_start", filter="arp or icmp")
+            await session.call("qemu_pcap_start", filter=STORY)
             assert "is alive" in await session.ping()
             row = await session.call("qemu_pcap_stop")
             assert (row["packets"], row["dropped_kernel"], row["warnings"]) == (4, 0, [])
@@ -135,7 +136,7 @@ def test_after_sigkill_nothing_is_left_in_there(outsider: Account) -> None:
         assert namespace_of(booted["pid"]) != namespace_of("self")
         client.process.kill()
         client.process.wait()
-        assert eventually(lambda: not any(exists(pid) for pid in below), seconds=1)
+        assert eventually(lambda: not any(exists(pid) for pid in below))
         assert read_back(started["path"]) in {0, 2}  # whole, with what was written by then
 
 

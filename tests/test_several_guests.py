@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from support import Account, Session, Wire, eventually_async, link_names, serving
+from support import PATIENCE, Account, Session, Wire, eventually_async, link_names, serving
 
 A, B = "10.0.2.75", "10.0.2.76"
 
@@ -20,11 +20,11 @@ async def say(session: Session, name: str, command: str, **arguments: Any) -> st
 
 async def while_it_listens(session: Session, name: str, done: asyncio.Event) -> None:
     """U-Boot answers ARP and ICMP only while it is in its network loop: while it pings somebody who is not there."""
-    await session.call("qemu_send", name=name, command="ping 10.0.2.99", wait_for="Using", timeout=5)
+    await session.call("qemu_send", name=name, command="ping 10.0.2.99", wait_for="Using", timeout=PATIENCE)
     await done.wait()
     # The interrupt and its Enter bring a prompt each: the last one is what an answer ends with.
-    await session.call("qemu_send", name=name, command="\x03", timeout=1)
-    await say(session, name, "echo stopped", wait_for="\nstopped\r\n=> ", timeout=5)
+    await session.call("qemu_send", name=name, command="\x03", timeout=PATIENCE)
+    await say(session, name, "echo stopped", wait_for="\nstopped\r\n=> ", timeout=PATIENCE)
 
 
 def test_two_guests_reach_each_other_and_a_captured_tap_shows_one_of_them_only(user: Account) -> None:
@@ -46,7 +46,7 @@ def test_two_guests_reach_each_other_and_a_captured_tap_shows_one_of_them_only(u
 
             done = asyncio.Event()
             listening = asyncio.create_task(while_it_listens(session, "b", done))
-            await session.call("qemu_pcap_wait", capture=taps["a"], filter="arp", since="start", timeout=5)
+            await session.call("qemu_pcap_wait", capture=taps["a"], filter="arp", since="start", timeout=PATIENCE)
             assert f"host {B} is alive" in await say(session, "a", f"ping {B}")
             done.set()
             await listening

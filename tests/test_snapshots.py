@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 from support import (
+    PATIENCE,
     Account,
     Session,
     ToolFailed,
@@ -73,7 +74,7 @@ async def reaches_its_host(session: Session) -> bool:
 def test_a_guest_without_a_drive_goes_back_and_its_network_works(anyone: Account) -> None:
     async def scenario() -> None:
         async with serving(anyone) as session:
-            booted = await session.boot()
+            await session.boot()
             assert await snapshot(session, "list") == []
             before = time.time()
             assert await snapshot(session, "save", "booted") == ["booted"]
@@ -82,7 +83,6 @@ def test_a_guest_without_a_drive_goes_back_and_its_network_works(anyone: Account
             assert "mark=it-was-here" in await session.typed("printenv mark")
 
             answer = await session.call("qemu_snapshot", action="restore", tag="booted")
-            assert answer["elapsed"] < booted["elapsed"] / 2
             (row,) = answer["snapshots"]
             assert row["size_bytes"] > 1 << 20
             assert before - 1 < row["saved_at"] < time.time() + 1
@@ -184,7 +184,7 @@ def test_tags_are_listed_refused_and_deleted(user: Account) -> None:
             for action, tag in (("save", None), ("list", "a"), ("save", "a b"), ("save", "../a"), ("copy", "a")):
                 assert (await refused(session, action, tag)).startswith("request.invalid: ")
             await session.call("qemu_send", command="poweroff", wait_for="never", timeout=0)
-            assert (await session.call("qemu_read", timeout=5, wait_for="never"))["next_step"]
+            assert (await session.call("qemu_read", timeout=PATIENCE, wait_for="never"))["next_step"]
             assert (await refused(session, "save", "c")).startswith("guest.exited: ")
 
     anyio.run(scenario)
@@ -279,7 +279,7 @@ def test_nothing_of_it_is_left_however_the_server_ends(user: Account, project: P
         assert list(scratch_of(user).iterdir()) == []
         assert scratch_of(user).stat().st_mode & 0o777 == 0o700
         client.process.send_signal(how)
-        client.process.wait(timeout=10)
+        client.process.wait(timeout=PATIENCE)
 
         async def gone() -> bool:
             return await eventually_async(lambda: not exists(booted["pid"]))

@@ -12,7 +12,7 @@ import pytest
 
 import stalling_disk
 from stalling_disk import Disk
-from support import Account, Session, ToolFailed, Wire, link_names, read_back, serving
+from support import PATIENCE, Account, Session, ToolFailed, Wire, link_names, read_back, serving
 from test_endings import end_by, raw_client
 
 OURS = "ether proto 0x88b5"
@@ -73,7 +73,7 @@ def test_the_server_ends_beside_a_capture_that_cannot_be_written(user: Account, 
         disk.stall()
         client.request("tools/call", {"name": "qemu_pcap_read", "arguments": {}})
         end_by(client, how)
-        assert client.process.wait(timeout=60) == 0
+        assert client.process.wait(timeout=PATIENCE) == 0
     assert link_names() == set()
 
 
@@ -90,6 +90,7 @@ def test_a_guest_that_the_kernel_holds_is_told_of_and_ends_when_it_is_let_go(use
             disk.go_deaf()
             read = "virtio scan; virtio read $loadaddr 0 8"
             await session.call("qemu_send", command=read, wait_for="never", timeout=2)
+            await anyio.to_thread.run_sync(disk.until_asked)
             with pytest.raises(ToolFailed, match=r"^guest\.failed: QEMU does not end, not even by SIGKILL"):
                 await session.call("qemu_shutdown", timeout=0)
             disk.resume()

@@ -18,7 +18,7 @@ from pyroute2 import IPRoute
 
 from rawtap.errors import NetworkExists, NetworkFailed, TunMissing
 from rawtap.network import links, network, taps, watch
-from support import PROTOCOL, Account, Wire, eventually, link_names, next_start
+from support import PATIENCE, PROTOCOL, Account, Wire, eventually, link_names, next_start
 
 CHILDREN = 6  # of each moment: 54 in all
 MAKES_TAPS = f"""
@@ -125,7 +125,7 @@ def test_a_bridge_passes_the_first_frame_on(monkeypatch: pytest.MonkeyPatch) -> 
     spec = network.BridgeSpec("tried0", IPv4Interface("10.255.0.1/24"), trusted=True)
     with network.bridge(spec) as bridge, socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as receiver:
         receiver.bind((bridge.name, PROTOCOL))
-        receiver.settimeout(10)
+        receiver.settimeout(PATIENCE)
         until_the_link_watch_has_looked()
         with network.tap(bridge.name, network.Station("guest")) as tap:
             network.plug(tap, bridge)
@@ -148,7 +148,7 @@ def test_a_tap_that_does_not_come_up_on_its_bridge_is_an_error(
             waits(told, index)
 
     monkeypatch.setattr(taps, "_until_operational", wait_for_more)
-    monkeypatch.setattr(taps, "_LONG_FOR_LINKWATCH", 0.1)
+    monkeypatch.setattr(taps, "_LONG_FOR_LINKWATCH", PATIENCE if lost else 0.1)
     spec = network.BridgeSpec("tried0", IPv4Interface("10.255.0.1/24"), trusted=True)
     with (
         network.bridge(spec) as bridge,

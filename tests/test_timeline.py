@@ -9,7 +9,7 @@ from typing import Any, Literal
 import anyio
 import pytest
 
-from support import Account, Session, ToolFailed, Wire, open_files, serving
+from support import PATIENCE, Account, Session, ToolFailed, Wire, open_files, serving
 
 Event = dict[str, Any]
 
@@ -171,7 +171,7 @@ def test_a_default_page_is_no_larger_than_other_answers(user: Account) -> None:
             await session.call("qemu_send", command=f"setenv line {'x' * 120}; setenv line $line$line")
             digits = "0 1 2 3 4 5 6 7 8 9"
             loop = f"for i in {digits}; do for j in {digits}; do echo $line; done; done"
-            await session.call("qemu_send", command=loop, timeout=10)
+            await session.call("qemu_send", command=loop, timeout=PATIENCE)
             since, sizes = None, []
             while True:
                 page = await session.call("qemu_timeline", since=since)

@@ -6,7 +6,7 @@ from typing import Any
 
 import anyio
 
-from support import Account, Session, serving
+from support import PATIENCE, Account, Session, serving
 from test_linux_guest import IMAGES, linux_tree
 
 MEBIBYTES = 4
@@ -14,7 +14,7 @@ PORT = 5000
 
 
 async def typed_to(session: Session, name: str, command: str) -> str:
-    answer = await session.call("qemu_send", name=name, command=command, timeout=60)
+    answer = await session.call("qemu_send", name=name, command=command, timeout=PATIENCE)
     assert answer["matched"], answer
     return str(answer["output"])
 
@@ -50,7 +50,7 @@ def test_two_linux_guests_are_found_without_a_fault(user: Account) -> None:
             tree = linux_tree(user)
             cards = {}
             for name in ("one", "two"):
-                booted = await session.call("qemu_boot", project_root=tree, network=True, name=name, timeout=120)
+                booted = await session.call("qemu_boot", project_root=tree, network=True, name=name, timeout=PATIENCE)
                 cards[name] = booted["network"]["tap"]
             started = await talk(session)
             row = await session.call("qemu_pcap_stop", capture=started["capture"])

@@ -20,6 +20,7 @@ from rawtap.lab.lab import Lab
 from rawtap.lab.usernet import MirrorFeed, UserNet
 from rawtap.settings import Settings
 from support import (
+    PATIENCE,
     Account,
     Session,
     descendants_of,
@@ -82,7 +83,7 @@ def test_the_guest_does_not_reach_this_host(nowhere: Account) -> None:
             await session.call("qemu_pcap_start", filter="udp dst port 111")
             await session.call("qemu_send", command="setenv ipaddr 10.0.2.75")
             await session.call("qemu_send", command="nfs 84000000 10.0.2.2:/x", wait_for="Using")
-            found = await session.call("qemu_pcap_wait", since="start", timeout=10)
+            found = await session.call("qemu_pcap_wait", since="start", timeout=PATIENCE)
             assert found["packets"][0]["destination"].startswith("10.0.2.2")
             await session.call("qemu_pcap_stop")  # QEMU has done with it
             with pytest.raises(BlockingIOError):
@@ -139,7 +140,7 @@ def test_a_guest_that_is_killed_ends_its_capture_with_all_that_came(nowhere: Acc
             await session.call("qemu_pcap_start", filter="udp")
             await session.ping()
             os.kill(booted["pid"], signal.SIGKILL)
-            row = await session.call("qemu_pcap_wait", capture="c1", filter="udp", since="start", timeout=10)
+            row = await session.call("qemu_pcap_wait", capture="c1", filter="udp", since="start", timeout=PATIENCE)
             assert not row["satisfied"]
             full, empty = (await session.call("qemu_pcap_status"))["captures"]
             assert (full["state"], full["reason"], full["packets"], full["error"]) == (
@@ -205,7 +206,7 @@ def test_a_start_that_is_cancelled_leaves_no_mirror_and_no_capture(nowhere: Acco
                     group.start_soon(session.call, "qemu_pcap_start")
                     await session.call("qemu_monitor", command="query-status")  # sent after it
                     group.cancel_scope.cancel()
-            with anyio.fail_after(10):
+            with anyio.fail_after(PATIENCE):
                 while await chardevs(session) != before:  # the server takes them back in its own time
                     # One whose cancellation came too late is an ordinary capture.
                     for row in (await session.call("qemu_pcap_status"))["captures"]:
@@ -308,7 +309,7 @@ def test_waiting_and_the_timeline_see_such_packets(nowhere: Account) -> None:
 
             async with anyio.create_task_group() as group:
                 group.start_soon(ping)
-                found = await session.call("qemu_pcap_wait", filter="icmp", count=2, timeout=10)
+                found = await session.call("qemu_pcap_wait", filter="icmp", count=2, timeout=PATIENCE)
             assert found["satisfied"]
             absent = await session.call("qemu_pcap_wait", filter="udp", absent=True, timeout=0.1)
             assert absent["satisfied"]
@@ -331,7 +332,7 @@ def test_a_frame_reaches_the_guest_which_answers_it(nowhere: Account) -> None:
             asked = [{"layer": "ARP", "op": "who-has", "pdst": "10.0.2.75"}]
             sent = await session.call("qemu_packet_send", layers=asked)
             assert sent["summary"].startswith("52:55:0a:00:02:02 > ")  # as QEMU's host there calls itself
-            found = await session.call("qemu_pcap_wait", filter="arp[6:2] = 2", since="start", timeout=10)
+            found = await session.call("qemu_pcap_wait", filter="arp[6:2] = 2", since="start", timeout=PATIENCE)
             assert found["satisfied"]
             assert found["packets"][0]["direction"].startswith("from guest")
 
@@ -412,8 +413,8 @@ def test_after_sigkill_nothing_is_left_and_the_file_is_whole(nowhere: Account) -
 def test_qemu_waits_for_a_capture_that_does_not_read_and_loses_nothing(tmp_path: Path) -> None:
     """Why the drop counters are 0: measured on QEMU itself, with a reader that stands still on purpose."""
 
-    async def answers(machine: Machine) -> bool:
-        with anyio.move_on_after(1):
+    async def answers(machine: Machine, seconds: float) -> bool:
+        with anyio.move_on_after(seconds):
             await machine.execute("query-status")
             return True
         return False
@@ -433,13 +434,13 @@ def test_qemu_waits_for_a_capture_that_does_not_read_and_loses_nothing(tmp_path:
                             while way_in.near.send(filter_mirror.packed(bytes(1000) + sent.to_bytes(4))):
                                 sent += 1
                         except BlockingIOError:  # QEMU reads on, or it stands still
-                            waiting = await answers(machine)
-                    copies.near.settimeout(1)
+                            waiting = await answers(machine, 1)
+                    copies.near.settimeout(PATIENCE)
                     frames, stream = [], filter_mirror.Frames()
                     while len(frames) < sent:
                         frames += await anyio.to_thread.run_sync(lambda: stream.fed(copies.near.recv(1 << 16)))
                     assert [int.from_bytes(each[1000:]) for each in frames] == list(range(sent))
-                    assert await answers(machine)
+                    assert await answers(machine, PATIENCE)
             finally:
                 await copies.remove()
                 copies.near.close()

@@ -155,7 +155,5 @@ def test_nothing_is_left_of_a_watcher(wire: Wire) -> None:
     with watch.watch():
         assert "links" in {thread.name for thread in threading.enumerate()}
         wire.set_state(wire.near, "down")
-        started = time.monotonic()
-    assert time.monotonic() - started < 0.5
     assert "links" not in {thread.name for thread in threading.enumerate()}
     assert {path.name for path in Path("/proc/self/fd").iterdir()} == descriptors

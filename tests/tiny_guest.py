@@ -102,6 +102,11 @@ def program(text: bytes, then: int | None = None, *, again: bool = False, asked:
     return struct.pack(f"<{len(code)}I", *code) + text + b"\0"
 
 
+def deaf(user: Account) -> str:
+    """A project whose guest never shows its prompt: its boot is in progress for as long as a test wants."""
+    return tree(user, program(b"deaf\r\n"), 'prompt = "> "\n', "deaf")
+
+
 def tree(user: Account, kernel: bytes, more: str = "", name: str = "tiny") -> str:
     """A project's folder that boots `kernel` and nothing else; `more` is put into its rawtap.toml."""
     root = user.home / name

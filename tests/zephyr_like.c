@@ -43,7 +43,7 @@ static void tell(const char *text) {
 
 static u8 get(void) {
   while (!(in8(STATUS) & CAN_READ)) {
-    if (logged == 1 && ((in32(ACPI_TIMER) - since) & 0xffffff) > A_SECOND / 2) {
+    if (logged == 1 && ((in32(ACPI_TIMER) - since) & 0xffffff) > 3 * A_SECOND) {  /* the answer to the command is long back */
       logged = 0;
       tell("net_if: a link came up");
     }

@@ -22,6 +22,7 @@ from pyroute2 import IPRoute
 
 import tiny_guest
 from support import (
+    PATIENCE,
     Account,
     Session,
     Wire,
@@ -112,10 +113,11 @@ def test_a_server_that_is_killed_leaves_no_qemu_no_tap_and_readable_captures(
         for _ in range(moments // _AT_ONCE):
             with ThreadPoolExecutor(_AT_ONCE) as servers:
                 list(servers.map(one, [chance.random() for _ in range(_AT_ONCE)]))
+            began = time.monotonic()
+            assert eventually(lambda: not guests_of_this_run())
+            assert eventually(lambda: link_names() <= {OTHERS, "rawtap-br0"}), link_names()
             # A second is what is promised; other tests may take it from the kernel in the short form.
-            patience = 1.0 if moments > 6 else 5.0
-            assert eventually(lambda: not guests_of_this_run(), patience)
-            assert eventually(lambda: link_names() <= {OTHERS, "rawtap-br0"}, patience), link_names()
+            assert moments == 6 or time.monotonic() - began < 1
         next_start(user, lambda: link_names() == {OTHERS})
 
 
@@ -153,7 +155,7 @@ def test_a_client_that_goes_away_in_the_middle_of_calls_leaves_nothing(user: Acc
         if set(tools) <= set(WAITING):
             client.call("qemu_doctor")  # answered first: those before it have begun, and wait
         end_by(client, "stdin")
-        assert client.process.wait(timeout=10) == 0
+        assert client.process.wait(timeout=PATIENCE) == 0
         assert client.process.stderr is not None
         assert client.process.stderr.read() == b""
     assert guests_of_this_run() == []
@@ -194,11 +196,11 @@ def test_boot_after_boot_memory_descriptors_threads_and_links_stay_as_they_are(u
 def test_twenty_agents_at_once_on_one_server_all_get_their_answers(user: Account) -> None:
     """Each with calls of its own, all on the same two guests and the same bridge; a call takes a bounded time."""
 
-    async def agent(session: Session, number: int, slowest: list[float]) -> None:
+    async def agent(session: Session, number: int, answers: list[str]) -> None:
         async def timed(name: str, /, **arguments: Any) -> dict[str, Any]:
-            begun = time.monotonic()
-            answer = await session.call(name, **arguments)
-            slowest.append(time.monotonic() - begun)
+            with anyio.fail_after(PATIENCE):
+                answer = await session.call(name, **arguments)
+            answers.append(name)
             return answer
 
         started = await timed("qemu_pcap_start", filter=f"udp port {4000 + number}")
@@ -210,7 +212,7 @@ def test_twenty_agents_at_once_on_one_server_all_get_their_answers(user: Account
             {"layer": "UDP", "sport": 4000 + number, "dport": 9},
         ]
         await timed("qemu_packet_send", interface="rawtap-br0", layers=layers, count=3)
-        await timed("qemu_pcap_wait", capture=started["capture"], count=3, since="start", timeout=10)
+        await timed("qemu_pcap_wait", capture=started["capture"], count=3, since="start", timeout=PATIENCE)
         await timed("qemu_timeline", limit=5)
         row = await timed("qemu_pcap_stop", capture=started["capture"])
         assert row["packets"] == 3
@@ -223,12 +225,11 @@ def test_twenty_agents_at_once_on_one_server_all_get_their_answers(user: Account
             await session.boot()
             root = tiny_guest.tree(user, tiny_guest.program(b"tiny\r\n"))
             await session.call("qemu_boot", project_root=root, name="tiny", wait_for_prompt=False)
-            slowest: list[float] = []
+            answers: list[str] = []
             async with anyio.create_task_group() as agents:
                 for number in range(20):
-                    agents.start_soon(agent, session, number, slowest)
-            assert len(slowest) == 20 * 9
-            assert max(slowest) < 10
+                    agents.start_soon(agent, session, number, answers)
+            assert len(answers) == 20 * 9
 
     anyio.run(scenario)
     assert link_names() == set()

@@ -14,7 +14,7 @@ from rawtap.guest.patterns import compiled
 from rawtap.guest.profile import Profile
 from rawtap.guest.talk import Talk
 
-SOON = 5.0  # far more than anything here needs; a test that comes to it has failed
+SOON = 60.0  # far more than anything here needs; a test that comes to it has failed
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import unicodedata
 
 import pytest
@@ -203,7 +202,6 @@ def test_a_megabyte_a_second_without_a_line_end_is_followed_in_bounded_memory(*,
     async def scenario(line: Line) -> None:
         wanted = compiled(Pattern("the (x+x+)*end") if regex else "the end")
         asked = asyncio.create_task(line.talk.read((wanted,), SOON))
-        begun = time.monotonic()
         for _ in range(64):
             await asyncio.get_running_loop().sock_sendall(line.guest, b"x" * 65536)
             assert len(line.console.history.since(0)) <= 2 * HISTORY_BYTES
@@ -211,7 +209,6 @@ def test_a_megabyte_a_second_without_a_line_end_is_followed_in_bounded_memory(*,
         output = await asked
         assert output.matched
         assert output.position == (64 << 16) + len("the end")
-        assert time.monotonic() - begun < 4
 
     on_a_line(scenario)
 

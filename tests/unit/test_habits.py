@@ -217,7 +217,7 @@ def test_a_prompt_behind_a_kernels_last_words_shows_that_they_were_none_but_not_
 
 def test_a_panic_is_told_where_the_time_ran_out_and_where_its_dump_never_ends() -> None:
     async def scenario(line: Line) -> None:
-        asked = line.sends("crash", timeout=0.05)
+        asked = line.sends("crash", timeout=1)
         await line.hears(b"crash\n")
         await line.says(b"crash\r\n" + PANIC)
         answer = await asked

@@ -18,6 +18,7 @@ from rawtap.errors import GuestFailed
 from rawtap.guest import snapshots
 from rawtap.guest.monitor import EventLog, Monitor, MonitorLost, connected
 from rawtap.guest.profile import MachineSpec, Profile
+from support import PATIENCE
 
 Answer = Callable[[dict[str, Any]], list[dict[str, Any]] | None]
 
@@ -113,8 +114,8 @@ def test_whoever_waits_for_a_job_is_woken_by_the_end_of_qemu() -> None:
                     await monitor.execute("quit")
 
             group.start_soon(end)
-            with anyio.fail_after(5), pytest.raises(MonitorLost):
-                await monitor.run_job("snapshot-save", {"job-id": "j"}, 60)
+            with anyio.fail_after(PATIENCE), pytest.raises(MonitorLost):
+                await monitor.run_job("snapshot-save", {"job-id": "j"}, 600)
 
     anyio.run(scenario)
 

@@ -15,6 +15,7 @@ from rawtap.guest import marks
 from rawtap.guest.console import Console, History
 from rawtap.guest.log import Piece, pieces
 from rawtap.guest.marks import Marks
+from support import PATIENCE
 
 modest = settings(max_examples=200, deadline=None, database=None)
 SECOND = 1_000_000_000
@@ -69,11 +70,11 @@ def test_typing_on_a_console_begins_an_event() -> None:
         guest.setblocking(False)
         console = Console(ours)
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             for output in (b"=> ", b"help\r\n"):
                 await loop.sock_sendall(guest, output)
                 end = console.history.end + len(output)
-                await console.wait(lambda end=end: end if console.history.end >= end else None, 5)
+                await console.wait(lambda end=end: end if console.history.end >= end else None, PATIENCE)
                 await console.write(b"help\n")
         console.close()
         guest.close()

@@ -19,7 +19,7 @@ from rawtap.capture.mirror_source import MirrorSource
 from rawtap.capture.session import CaptureRequest, CaptureSession
 from rawtap.errors import BadFilter, RequestInvalid
 from rawtap.guest.filter_mirror import Frames, packed
-from support import eventually, numbers_in, read_back
+from support import PATIENCE, eventually, numbers_in, read_back
 
 GUEST = "52:54:00:00:00:01"
 FROM_GUEST = bytes.fromhex("ffffffffffff52540000000188b5")
@@ -105,10 +105,10 @@ def test_the_end_that_was_asked_for_is_told_from_the_guests(tmp_path: Path) -> N
 def test_after_a_limit_the_rest_is_read_so_that_the_guest_does_not_wait(tmp_path: Path) -> None:
     ended = threading.Event()
     with capture(tmp_path, on_end=lambda _: ended.set(), max_packets=3) as (session, far):
-        far.settimeout(10)
+        far.settimeout(PATIENCE)
         for number in range(20000):  # more than any socket holds
             far.sendall(packed(frame(number)))
-        assert ended.wait(10)
+        assert ended.wait(PATIENCE)
         far.shutdown(socket.SHUT_WR)
     assert (session.snapshot().reason, session.snapshot().packets) == ("max_packets", 3)
     assert read_back(session.path) == 3

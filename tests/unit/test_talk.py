@@ -127,7 +127,7 @@ def test_output_without_a_line_end_does_not_hide_the_prompt_behind_it() -> None:
 
 def test_a_time_out_is_an_answer_that_did_not_match_and_holds_what_came() -> None:
     async def scenario(line: Line) -> None:
-        asked = line.sends("ls", timeout=0.1)
+        asked = line.sends("ls", timeout=1)
         await line.hears(b"ls\n")
         await line.says(b"ls\r\npartial")
         answer = await asked
@@ -169,7 +169,7 @@ def test_a_command_that_the_guest_does_not_take_is_a_time_out() -> None:
 # ---------------------------------------------------------------- turns and debts
 
 
-async def late(line: Line, command: str, timeout: float = 0.05) -> Output:
+async def late(line: Line, command: str, timeout: float = 0.3) -> Output:
     """A command whose call ends before it does."""
     asked = line.sends(command, timeout=timeout)
     await line.hears(command.encode() + b"\n")
@@ -198,7 +198,7 @@ def test_what_comes_while_an_earlier_command_has_not_ended_is_never_given_to_a_l
     async def scenario(line: Line) -> None:
         await line.at_prompt()
         await late(line, "first")
-        asked = line.sends("second", timeout=0.2)
+        asked = line.sends("second", timeout=2)
         await line.hears(b"second\n")  # after half of its time
         await line.says(b"second\r\nfrom the first\r\nrvos>")
         answer = await asked
@@ -391,7 +391,7 @@ def test_a_program_that_reads_is_never_given_a_frame() -> None:
     async def scenario(line: Line) -> None:
         await line.at_prompt()
         line.talk._shell = True
-        asked = line.sends("cat", timeout=0.4)
+        asked = line.sends("cat", timeout=2)
         typed = b""
         while not typed.endswith(b"\n"):
             got = await asyncio.get_running_loop().sock_recv(line.guest, 4096)
@@ -443,7 +443,7 @@ def test_a_frame_has_the_status_of_the_former_command_though_a_line_was_taken_ba
         running = asyncio.create_task(shell.run(2))
         await line.sends("false")
         await running
-        asked = line.sends("echo $?", timeout=0.1)
+        asked = line.sends("echo $?", timeout=1)
         typed = b""
         while b"\n" not in typed:
             typed += await asyncio.get_running_loop().sock_recv(line.guest, 4096)
