@@ -17,8 +17,8 @@ readonly OPTIONAL_PACKAGES=(dnsmasq-base)                                    # D
 readonly TEST_PACKAGES=(
   tcpdump tshark strace
   qemu-system-x86 qemu-system-arm # the other guests
-  ovmf ipxe-qemu xorriso          # UEFI, network boot, an ISO for guests to start from
-  grub-common grub-pc-bin         # a boot loader on that ISO
+  ovmf ipxe-qemu ipxe xorriso     # UEFI, network boot, an ISO for guests to start from
+  grub-common grub-pc-bin grub-efi-amd64-bin mtools # a boot loader on that ISO, or from the network
   dnsmasq-base nftables passt     # DHCP and DNS for guests, and their way out
   busybox-static                  # what the Linux guest runs
   iproute2                        # an "internet" of the tests' own

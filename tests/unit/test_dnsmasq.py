@@ -8,7 +8,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 import pytest
 
 from rawtap.errors import ProfileInvalid
-from rawtap.network.dnsmasq_config import Lease, ServicesSpec, StaticHost, arguments, leases, log_line, pool
+from rawtap.network.dnsmasq_config import BootFile, Lease, ServicesSpec, StaticHost, arguments, leases, log_line, pool
 
 BOX = StaticHost("box", "52:54:00:12:34:56", "10.0.2.15")
 
@@ -38,6 +38,27 @@ def test_no_file_of_the_host_is_read_and_no_server_is_asked() -> None:
     assert not any(each.startswith(("--server", "--local-service")) for each in argv)
     assert "--dhcp-range=10.0.2.3,10.0.2.254,255.255.255.0,3600" in argv
     assert argv[-2:] == ["--dhcp-host=52:54:00:12:34:56,10.0.2.15,box", "--host-record=box,10.0.2.15"]
+
+
+def test_each_kind_of_client_is_offered_its_own_file() -> None:
+    files = (
+        BootFile("script.ipxe", "ipxe"),
+        BootFile("rest.0"),
+        BootFile("boot.efi", "uefi-x86_64", (7, 9)),
+        BootFile("http://10.0.2.2/b.efi", "http-x86_64", (16,)),
+    )
+    argv = arguments(replace(spec(), tftp="/srv/boot", boot=files), "/dev/stdin")
+    assert argv[argv.index("--tftp-root=/srv/boot") + 1 :] == [
+        "--dhcp-boot=rest.0",
+        "--dhcp-match=set:uefi-x86_64,option:client-arch,7",
+        "--dhcp-match=set:uefi-x86_64,option:client-arch,9",
+        "--dhcp-boot=tag:uefi-x86_64,boot.efi",
+        "--dhcp-match=set:http-x86_64,option:client-arch,16",
+        "--dhcp-boot=tag:http-x86_64,http://10.0.2.2/b.efi",
+        "--dhcp-option-force=tag:http-x86_64,60,HTTPClient",
+        "--dhcp-match=set:ipxe,175",
+        "--dhcp-boot=tag:ipxe,script.ipxe",
+    ]
 
 
 @pytest.mark.parametrize("name", ["", "a,b", "a b", "-a", "a-", "a.b", "a\n", "ä", "x" * 64])

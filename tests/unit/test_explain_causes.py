@@ -156,7 +156,8 @@ CAUSES: dict[str, tuple[list[Any], tuple[str, str, str, str, str]]] = {
         ("dhcp.offer_not_taken", GUEST_MAC, "", "", "is offered 10.0.2.15 and never requests it"),
     ),
     "a PXE client without a file": (
-        [PXE, OFFER], ("dhcp.offer_not_taken", HOST, "", "", "no offer names a file to boot"),
+        [PXE, OFFER],
+        ("dhcp.offer_not_taken", HOST, "no bootfile", "a file to boot, in option 67 or in the field `file`", "no offer names a file to boot"),
     ),
     "an offer with a swapped number": (
         [DISCOVER, dhcp([("message-type", "offer"), ("server_id", HOST), ("lease_time", 6)], reply=True, xid=0x34120000)],

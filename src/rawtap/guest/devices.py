@@ -93,8 +93,9 @@ def card(whole: Profile, nic: Nic, number: int = 0) -> list[str]:
     if profile.nic == "virtio-net":
         found["driver"] = f"virtio-net-{virtio_suffix(profile)}"
         found |= {"host_mtu": profile.mtu} if profile.mtu is not None else {}
-    if _has_rom(profile) and "n" not in profile.boot:
-        # An option ROM is of another package, and boots from the network, which nobody asked for.
+    if _has_rom(profile) and ("n" not in profile.boot or (profile.uefi and profile.nic == "virtio-net")):
+        # An option ROM is of another package, and boots from the network, which nobody asked for. UEFI has a driver of
+        # its own for virtio, with PXE and HTTP boot: the ROM's iPXE would boot before either is tried.
         found["romfile"] = ""
     if profile.boot.startswith("n"):
         found["bootindex"] = number

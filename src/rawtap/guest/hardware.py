@@ -50,9 +50,26 @@ Bus = Literal["mmio", "pci", "ccw"]
 Interface = Literal["virtio", "ide", "ahci", "nvme", "scsi", "sd", "floppy", "usb", "pflash", "mtd"]
 ConsoleAt = Literal["serial0", "serial1", "serial2", "serial3", "debugcon"]
 
-# Kinds of network boot's clients, by their number (RFC 4578 2.1, and IANA's "Processor Architecture Types").
-CLIENTS = {"bios": 0, "uefi-i386": 6, "uefi-x86_64": 7, "uefi-arm": 10, "uefi-aarch64": 11, "uefi-riscv64": 27}
-Client = Literal["bios", "uefi-i386", "uefi-x86_64", "uefi-arm", "uefi-aarch64", "uefi-riscv64"]
+# Kinds of network boot's clients, by their numbers (RFC 4578 2.1, and IANA's "Processor Architecture Types"): those of
+# PXE, those of UEFI's HTTP boot, which take a URL, and iPXE whatever it runs on, which has none of its own.
+Client = Literal[
+    "bios", "uefi-i386", "uefi-x86_64", "uefi-arm", "uefi-aarch64", "uefi-riscv64", "http-i386", "http-x86_64",
+    "http-arm", "http-aarch64", "http-riscv64", "ipxe",
+]  # fmt: skip
+CLIENTS: dict[Client, tuple[int, ...]] = {
+    "bios": (0,),
+    "uefi-i386": (6,),
+    "uefi-x86_64": (7, 9),  # what most firmware says, and what RFC 4578 says
+    "uefi-arm": (10,),
+    "uefi-aarch64": (11,),
+    "uefi-riscv64": (27,),
+    "http-i386": (15,),
+    "http-x86_64": (16,),
+    "http-arm": (18,),
+    "http-aarch64": (19,),
+    "http-riscv64": (28,),
+    "ipxe": (),
+}
 _BootFile = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./:+-]{0,127}$")]  # its field holds 128 bytes
 
 _UUID = r"^([0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})?$"

@@ -32,7 +32,16 @@ from rawtap.host.children import Child
 from rawtap.host.landlock import Access
 from rawtap.host.privileges import Capability
 from rawtap.network import addressing, ipv6
-from rawtap.network.dnsmasq_config import Lease, ServicesSpec, StaticHost, arguments, is_ready, leases, log_line
+from rawtap.network.dnsmasq_config import (
+    BootFile,
+    Lease,
+    ServicesSpec,
+    StaticHost,
+    arguments,
+    is_ready,
+    leases,
+    log_line,
+)
 from rawtap.network.network import Bridge, Station
 
 PACKAGE = "dnsmasq-base"
@@ -66,11 +75,11 @@ def wanted(profile: Profile, bridge: Bridge, station: Station) -> ServicesSpec:
     )
 
 
-def _boot(profile: Profile) -> tuple[tuple[int | None, str], ...]:
+def _boot(profile: Profile) -> tuple[BootFile, ...]:
     """What network boot begins with, for each kind of client, or for all."""
     if isinstance(profile.bootfile, str):
-        return ((None, profile.bootfile),) if profile.bootfile else ()
-    return tuple((CLIENTS[client], name) for client, name in profile.bootfile.items())
+        return (BootFile(profile.bootfile),) if profile.bootfile else ()
+    return tuple(BootFile(name, client, CLIENTS[client]) for client, name in profile.bootfile.items())
 
 
 def why_not(bridge: Bridge) -> str | None:

@@ -269,7 +269,7 @@ class Lab:
     async def _connect(self, cards: Sequence[Card], machine: Machine, services: bool | None) -> tuple[str, ...]:
         """Make the rest of the network; return what is not there of what was asked for."""
         profile = machine.spec.profile
-        wanted = (profile.services or bool(profile.tftp)) if services is None else services
+        wanted = (profile.services or bool(profile.tftp or profile.bootfile)) if services is None else services
         warnings: list[str] = []
         for card in cards:
             await card.connect(machine)

@@ -19,6 +19,7 @@ LEASE_SECONDS = 3600
 
 _RA_SECONDS, _ROUTER_SECONDS = 600, 1800  # between advertisements, RFC 4861 6.2.1; and for how long one holds
 
+_VENDOR_CLASS, _IPXE, _IPXE_OPTION = 60, "ipxe", 175  # DHCP options: RFC 2132 9.13; iPXE's own (ipxe.org/howto/dhcpd)
 _SHOWN_LEASES = 100
 _SHOWN_NAME = 64
 _SHOWN_LINE = 300
@@ -43,6 +44,21 @@ class StaticHost:
 
 
 @dataclass(frozen=True)
+class BootFile:
+    """What network boot begins with, for one kind of client, or for all others where that is "".
+
+    Attributes:
+        name: A file of the TFTP folder's, or a URL.
+        client: The kind; http-... are told that this is HTTP boot (UEFI 2.10 24.7.4), "ipxe" is who has option 175.
+        numbers: The kind's own (RFC 4578 2.1).
+    """
+
+    name: str
+    client: str = ""
+    numbers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class ServicesSpec:
     """What is served on a bridge, to its subnets' guests, by the host's addresses on it.
 
@@ -50,7 +66,7 @@ class ServicesSpec:
         servers: Name servers for all names that are not the bridge's own; none where no query is to leave.
         router6: Whether the host is a way out for IPv6, and not only a neighbour.
         tftp: A folder whose files are given by TFTP, "" for none; there is no comma in it.
-        boot: Names of files that network boot begins with, by the client's kind (RFC 4578 2.1), None for all others.
+        boot: What network boot begins with.
     """
 
     bridge: str
@@ -60,7 +76,7 @@ class ServicesSpec:
     servers: tuple[str, ...] = ()
     router6: bool = False
     tftp: str = ""
-    boot: tuple[tuple[int | None, str], ...] = ()
+    boot: tuple[BootFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,11 +137,15 @@ def arguments(spec: ServicesSpec, lease_file: str) -> list[str]:
 def _network_boot(spec: ServicesSpec) -> list[str]:
     """TFTP (RFC 1350), and which file to begin with, in DHCP's offer."""
     out = [f"--enable-tftp={spec.bridge}", f"--tftp-root={spec.tftp}"] if spec.tftp else []
-    for kind, name in spec.boot:
-        if kind is None:
-            out.append(f"--dhcp-boot={name}")
-        else:
-            out += [f"--dhcp-match=set:client{kind},option:client-arch,{kind}", f"--dhcp-boot=tag:client{kind},{name}"]
+    # iPXE has its platform's number as well: of several files that fit, dnsmasq takes the last one named.
+    for file in sorted(spec.boot, key=lambda each: (bool(each.client), each.client == _IPXE)):
+        matches = [f"option:client-arch,{number}" for number in file.numbers]
+        matches += [str(_IPXE_OPTION)] if file.client == _IPXE else []
+        out += [f"--dhcp-match=set:{file.client},{match}" for match in matches]
+        tag = f"tag:{file.client}," if file.client else ""
+        out.append(f"--dhcp-boot={tag}{file.name}")
+        if file.client.startswith("http-"):
+            out.append(f"--dhcp-option-force={tag}{_VENDOR_CLASS},HTTPClient")
     return out
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rawtap.packets import tftp
 from rawtap.packets.dhcp import Dhcp
 from rawtap.packets.dns import Dns
 from rawtap.packets.headers import Cooked, Ethernet, Frame, parse
@@ -17,11 +18,13 @@ from rawtap.packets.transport import ACK, FIN, PSH, RST, SYN, Icmp, Tcp, Udp
 _SENT_BY_US = 4
 _ANSWERS = {8: 0, 128: 129, 135: 136}  # echo, echo of ICMPv6, neighbour solicitation
 _DATA = 1000
+_CHOSEN = 49999  # a port that a TFTP server may take for a transfer (RFC 1350, 4)
 _UNKNOWN_MAC = bytes.fromhex("020000000001")  # of who would answer a broadcast
 
 
 def replies(data: bytes, length: int, link_type: int) -> Iterator[bytes]:
-    """What may answer a request: an ARP reply, an echo reply, a DNS answer, a SYN+ACK or an RST; else the way back."""
+    """What may answer a request: an ARP reply, an echo reply, a DNS answer, a SYN+ACK or an RST, TFTP's first block
+    from a port of the server's choice; else the way back."""
     frame = parse(data, length, link_type)
     back = _returned(frame)
     header = frame.transport
@@ -39,6 +42,9 @@ def replies(data: bytes, length: int, link_type: int) -> Iterator[bytes]:
         back[frame.application.offset + 2] |= 0x80
     elif isinstance(frame.application, Dhcp):
         back[frame.application.offset] = 2  # BOOTREPLY
+    elif isinstance(header, Udp) and header.destination_port == tftp.PORT:
+        back[header.offset : header.offset + 2] = _CHOSEN.to_bytes(2, "big")
+        back[header.payload : header.payload + 4] = b"\0\3\0\1"
     yield bytes(back)
 
 

@@ -30,13 +30,15 @@ PAD, MASK, ROUTER, REQUESTED, LEASE, OVERLOAD, TYPE, SERVER, VENDOR, BOOT_FILE, 
     255,
 )
 SHORT, OPTIONS = "dhcp.short", "dhcp.options"
+PXE, HTTP = "PXEClient", "HTTPClient"
 
 
 class Dhcp(NamedTuple):
     """A message. `hardware` is the type of the client's address and its length; `cookie` is whether the options' magic
     cookie is there; `vendor` whether the options' place holds anything but zeros; `ended` whether the end option was
-    found. Of `options` the codes, in their order. `is_pxe` is of a client that wants to boot from the network,
-    `boot_file` whether a file to boot is named."""
+    found. Of `options` the codes, in their order. `boots` is how a client that wants to boot from the network names
+    itself, and what a server for it answers (PXEClient or HTTPClient, option 60); `boot_file` whether a file, or a
+    URL, to boot is named."""
 
     offset: int
     operation: int
@@ -56,7 +58,7 @@ class Dhcp(NamedTuple):
     lease: int | None
     mask: bytes | None
     router: bytes | None
-    is_pxe: bool
+    boots: str
     boot_file: bool
     stop: Stop | None
 
@@ -94,7 +96,7 @@ def parse(data: bytes, at: int, end: int) -> Dhcp:
         message=kind[0] if kind else None, server=_address(values, SERVER), requested=_address(values, REQUESTED),
         lease=int.from_bytes(lease, "big") if len(lease) == 4 else None,
         mask=_address(values, MASK), router=_address(values, ROUTER, first=True),
-        is_pxe=values.get(VENDOR, b"").startswith(b"PXEClient"),
+        boots=next((name for name in (PXE, HTTP) if values.get(VENDOR, b"").startswith(name.encode())), ""),
         boot_file=any(data[at + _FILE[0] : at + _FILE[1]]) or bool(values.get(BOOT_FILE)), stop=stop,
     )  # fmt: skip
 

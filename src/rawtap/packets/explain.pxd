@@ -23,6 +23,7 @@ cdef class Examiner:
     cdef NeighborJudge _neighbors
     cdef object _leases
     cdef object _names
+    cdef object _transfers
     cdef object _echoes
     cdef object _fragments
     cdef ConnectionJudge _connections

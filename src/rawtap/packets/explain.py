@@ -24,6 +24,7 @@ from rawtap.packets.judges.frames import FrameJudge
 from rawtap.packets.judges.leases import LeaseJudge
 from rawtap.packets.judges.names import NameJudge
 from rawtap.packets.judges.neighbors import NeighborJudge
+from rawtap.packets.judges.transfers import TransferJudge
 from rawtap.packets.judges.unread import UnreadJudge
 from rawtap.packets.origin import Origin
 from rawtap.packets.transport import Icmp, Igmp, Quoted, Tcp, Udp
@@ -82,12 +83,13 @@ class Examiner:
         self._neighbors = NeighborJudge(self._findings)
         self._leases = LeaseJudge(self._findings, self._offered, self._neighbors.leased)
         self._names = NameJudge(self._findings)
+        self._transfers = TransferJudge(self._findings)
         self._echoes = EchoJudge(self._findings, self._refused)
         self._fragments = FragmentJudge(self._findings)
         self._connections = ConnectionJudge(self._findings, self._connection_passes)
         # Each packet is shown to the first two, who say what is wrong with it alone, and then to whom it concerns.
         self._by_transport: dict[type, tuple[Judge, ...]] = {
-            Udp: (self._leases, self._names, self._unread),
+            Udp: (self._leases, self._names, self._transfers, self._unread),
             Icmp: (self._echoes,),
             Igmp: (),
         }
@@ -132,6 +134,8 @@ class Examiner:
             notes += requests.settle(until_ns, findings, self._answer_passes)
         self._leases.settle(until_ns, findings, is_blind=is_blind)
         notes += self._connections.settle(until_ns, findings)
+        if not is_blind:
+            notes += self._transfers.settle(until_ns, findings, self._answer_passes)
         notes += self._fragments.settle(until_ns, findings, self._fragments_pass)
         exchanges = [exchange for requests in self._requests for exchange in requests.exchanges(until_ns)]
         return Verdict(
@@ -142,7 +146,8 @@ class Examiner:
     def _requests(self) -> tuple[Requests, ...]:
         return (
             self._neighbors.requests, self._neighbors.solicitations, self._echoes.requests, self._leases.discovers,
-            self._leases.requests, self._leases.bootp, self._names.requests, self._connections.requests,
+            self._leases.requests, self._leases.bootp, self._names.requests, self._transfers.requests,
+            self._connections.requests,
         )  # fmt: skip
 
     def _bounds(self) -> list[str]:
@@ -160,6 +165,7 @@ class Examiner:
     def _refused(self, quoted: Quoted) -> None:
         self._echoes.refused(quoted)
         self._names.refused(quoted)
+        self._transfers.refused(quoted)
         self._connections.refused(quoted)
 
     def _offered(self, server: bytes, address: bytes) -> None:

@@ -36,6 +36,7 @@ class _Offer:
     server: bytes | None
     number: int
     at: int
+    boots: str
     boot_file: bool
 
 
@@ -47,7 +48,7 @@ class _Client:
     offers: list[_Offer] = field(default_factory=list)  # since its last request
     discovers: int = 0  # since the first of these offers
     last: int = 0  # the packet of the last message
-    is_pxe: bool = False
+    boots: str = ""
     acked: tuple[int, int, int] | None = None  # xid, packet, time of the last acknowledgment
 
 
@@ -201,7 +202,7 @@ class LeaseJudge:
         if message.message == REQUEST:
             self._requests(packet, message, client)
         elif message.message == DISCOVER:
-            client.is_pxe = client.is_pxe or message.is_pxe
+            client.boots = message.boots or client.boots
             client.discovers += any(packet.at - each.at > _COPIED for each in client.offers)
         client.last = packet.number
         name = message.name if message.message is None else f"DHCP {message.name}"
@@ -347,8 +348,9 @@ class LeaseJudge:
             return known
         if message.message == OFFER and any(message.yiaddr) and len(client.offers) < _OFFERS:
             offer = _Offer(
-                message.xid, message.yiaddr, message.server, packet.number, packet.at, boot_file=message.boot_file
-            )
+                message.xid, message.yiaddr, message.server, packet.number, packet.at, message.boots,
+                boot_file=message.boot_file,
+            )  # fmt: skip
             client.offers.append(offer)
         elif message.message == ACK and kind == REQUEST:
             self._on_lease(message.yiaddr, message.mask, message.router, packet.number)
@@ -404,16 +406,31 @@ class LeaseJudge:
                 continue
             first, host = client.offers[0], mac_text(address)
             says = f"{host} is offered {ip_text(first.address)} and never requests it"
-            if client.is_pxe and not any(each.boot_file for each in client.offers):
-                says += ": it wants to boot from the network, and no offer names a file to boot"
-                host = ip_text(first.server) if first.server else host
+            missed = _missed(client)
+            if missed:
+                says, host = says + missed[0], ip_text(first.server) if first.server else host
             asked = f", and asks {client.discovers} times more" if client.discovers else ""
             findings.add(
                 "dhcp.offer_not_taken", address, first.number, says, "RFC 2131, 3.1 (3)",
                 f"{len(client.offers)} offers{asked}, no request to the end of the capture", host=host,
                 again=[each.number for each in client.offers[1:]], count=len(client.offers),
                 suspects=[each.number for each in client.offers], absence=True, follows=near.get(address),
+                found="no bootfile" if missed else "", expected=missed[1] if missed else "",
             )  # fmt: skip
+
+
+def _missed(client: _Client) -> tuple[str, str] | None:
+    """What a client that wants to boot from the network finds in no offer, in words, and what it would take; None
+    where it finds it (PXE 2.1, 2.2.1; RFC 2132, 9.5; UEFI 2.10, 24.7.4)."""
+    if client.boots == dhcp.PXE and not any(each.boot_file for each in client.offers):
+        says = (
+            ": the client ignores offers without a bootfile (a PXE client by option 60; no offer names a file to boot)"
+        )
+        return says, "a file to boot, in option 67 or in the field `file`"
+    if client.boots == dhcp.HTTP and not any(each.boot_file and each.boots == dhcp.HTTP for each in client.offers):
+        says = ": the client ignores offers without a bootfile (HTTPClient by option 60; no offer has that and a URL)"
+        return says, "option 60 HTTPClient, and a URL in option 67 or in the field `file`"
+    return None
 
 
 def _who(message: Dhcp) -> str:
