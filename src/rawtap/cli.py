@@ -54,6 +54,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="let the agent give every QMP command: they read and write all files that guests may be given",
     )
+    serve.add_argument(
+        "--allow-qemu-args",
+        action="store_true",
+        help="pass on to QEMU what no key of a profile says, unread: it may read and write all files that guests may "
+        "be given",
+    )
     http_options.add_to(serve, _count)
     demo = commands.add_parser("demo", help="show the whole story on U-Boot, as an MCP client of this server")
     demo.set_defaults(run=_demo)
@@ -220,6 +226,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         rootless=options.rootless,
         outside=options.outside,
         open_monitor=getattr(options, "open_monitor", False),  # the doctor does not ask for it
+        qemu_args=getattr(options, "allow_qemu_args", False),
     )
 
 

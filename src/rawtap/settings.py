@@ -42,6 +42,8 @@ class Settings:
             itself, and yes in a network namespace of the server's own where pasta is installed.
         open_monitor: Whether an agent may give every QMP command. Some of them read and write files, those of the
             project and of `image_dirs` as well; and all of the user's where the kernel has no Landlock.
+        qemu_args: Whether options of QEMU's that no key says may be passed on to it, unread. They reach what
+            `open_monitor` reaches.
     """
 
     capture_dir: Path = field(default_factory=default_capture_dir)
@@ -57,3 +59,4 @@ class Settings:
     rootless: bool = False
     outside: bool | None = None
     open_monitor: bool = False
+    qemu_args: bool = False

@@ -167,7 +167,8 @@ def test_a_drive_is_carried_with_what_the_guest_finds_it_on(words: str, drive: d
         "-device virtio-net-pci,netdev=n,ebpf-rss-fds=3",
         "-device virtio-rng-pci,vhostfd=3",
         "-object memory-backend-file,id=m,size=1G,mem-path=/dev/shm/x",
-        "-serial stdio -serial tcp::4444,server",
+        "-serial null " * 8 + "-serial tcp::4444,server",
+        "-netdev user,id=n,smb=/etc",
     ],
 )
 def test_what_is_not_carried_is_named_with_its_reason_and_reaches_nothing(words: str) -> None:
@@ -213,6 +214,38 @@ def test_a_makefiles_words_around_it_are_passed_over() -> None:
 def test_what_is_no_line_is_refused_with_the_word_at_which_it_ends(text: str, words: str) -> None:
     with pytest.raises(RequestInvalid, match=words):
         read(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("-serial stdio -serial pty", {"serial": ["serial0", "serial1"]}),
+        ("-serial null -serial stdio -serial file:a", {"console": "serial1", "serial": ["", "serial1", "serial2"]}),
+        ("-chardev pty,id=log -serial mon:stdio -serial chardev:log", {"serial": ["serial0", "log"]}),
+        ("-chardev pty,id=debugcon -serial stdio -serial chardev:debugcon", {"serial": ["serial0", "serial1"]}),
+        ("-serial stdio -debugcon file:a", {"debugcon": True}),
+        ("-debugcon stdio -serial file:a", {"console": "debugcon", "serial": ["serial0"]}),
+        ("-debugcon stdio", {"console": "debugcon"}),
+        ("-serial stdio -serial null", {}),
+        ("-serial stdio -device isa-debugcon,iobase=0x402,chardev=d -chardev pty,id=d",
+         {"debugcon": True, "globals": {"isa-debugcon.iobase": "0x402"}}),
+    ],
+)  # fmt: skip
+def test_each_port_that_goes_somewhere_is_a_console_with_a_name(words: str, said: dict[str, Any]) -> None:
+    table = table_of(f"qemu-system-x86_64 -kernel k {words}")
+    assert {key: table[key] for key in ("console", "serial", "debugcon", "globals") if key in table} == said
+
+
+def test_what_is_let_past_takes_along_what_it_names() -> None:
+    found = read(
+        "qemu-system-i386 -chardev pty,id=c -device isa-serial,chardev=c -m 64 -smbios type=1 -usbdevice disk:x"
+    )
+    past = found.let_past()
+    assert past.table["qemu_args"] == [
+        "-chardev", "pty,id=c", "-device", "isa-serial,chardev=c", "-smbios", "type=1",
+    ]  # fmt: skip
+    assert [each.partition(":")[0] for each in past.left] == ["-usbdevice disk"]
+    assert "qemu_args" not in found.table
 
 
 def test_a_debuggers_stub_is_opened_where_the_line_opens_one() -> None:

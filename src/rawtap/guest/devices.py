@@ -75,13 +75,21 @@ def _machine(spec: MachineSpec) -> str:
     return f"{machine},graphics=off" if mute else machine
 
 
-def console(profile: Profile, name: str) -> list[str]:
-    """The port that is spoken to, on the character device of that name."""
-    if profile.console == "debugcon":
-        properties: dict[str, models.Value] = {"driver": "isa-debugcon", "chardev": name}
-        return device(properties)
-    before = int(profile.console.removeprefix("serial"))
-    return [*(["-serial", "null"] * before), "-serial", f"chardev:{name}"]
+def consoles(profile: Profile, main: int, further: Mapping[str, int]) -> list[str]:
+    """The ports that are spoken to, each on a socket of that descriptor; serial ports between them go nowhere."""
+    out = ["-chardev", f"socket,id=console,fd={main}"]
+    at: dict[str, str] = {profile.console: "console"}
+    for number, (name, port) in enumerate(profile.ports.items()):
+        out += ["-chardev", f"socket,id=port{number},fd={further[name]}"]
+        at[port] = f"port{number}"
+    serial = [int(port.removeprefix("serial")) for port in at if port.startswith("serial")]
+    for number in range(max(serial, default=-1) + 1):
+        out += ["-serial", f"chardev:{at[f'serial{number}']}" if f"serial{number}" in at else "null"]
+    if "debugcon" in at:
+        out += device({"driver": "isa-debugcon", "chardev": at["debugcon"]})
+    if "semihosting" in at:
+        out += ["-semihosting-config", f"enable=on,target=native,chardev={at['semihosting']}"]
+    return out
 
 
 def card(whole: Profile, nic: Nic, number: int = 0) -> list[str]:

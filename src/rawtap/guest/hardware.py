@@ -48,7 +48,24 @@ QEMU_PACKAGES: dict[Arch, str] = {arch: _PACKAGES.get(arch, _OTHERS) for arch in
 
 Bus = Literal["mmio", "pci", "ccw"]
 Interface = Literal["virtio", "ide", "ahci", "nvme", "scsi", "sd", "floppy", "usb", "pflash", "mtd"]
-ConsoleAt = Literal["serial0", "serial1", "serial2", "serial3", "debugcon"]
+ConsoleAt = Literal[
+    "serial0", "serial1", "serial2", "serial3", "serial4", "serial5", "serial6", "serial7", "debugcon", "semihosting",
+]  # fmt: skip
+MOST_PORTS = 8
+# Emulators whose processors have semihosting (qemu/docs/about/emulation.rst).
+SEMIHOSTING: tuple[Arch, ...] = ("arm", "aarch64", "m68k", "mips", "mipsel", "mips64", "mips64el", "nios2", "riscv32",
+                                 "riscv64", "xtensa", "xtensaeb")  # fmt: skip
+
+
+def _of_ports(names: tuple[str, ...]) -> tuple[str, ...]:
+    said = [name for name in names if name]
+    if twice := next((name for name in said if said.count(name) > 1 or name in {"debugcon", "semihosting"}), None):
+        raise ValueError(f"{twice!r} names another console")
+    return names
+
+
+_Port = Annotated[str, StringConstraints(pattern=r"^([A-Za-z][A-Za-z0-9_.-]{0,31})?$")]
+Ports = Annotated[tuple[_Port, ...], Field(max_length=MOST_PORTS), AfterValidator(_of_ports)]
 
 # Kinds of network boot's clients, by their number (RFC 4578 2.1, and IANA's "Processor Architecture Types").
 CLIENTS = {"bios": 0, "uefi-i386": 6, "uefi-x86_64": 7, "uefi-arm": 10, "uefi-aarch64": 11, "uefi-riscv64": 27}
@@ -61,6 +78,11 @@ Mac = Annotated[str, StringConstraints(pattern=_MAC)]
 Mtu = Annotated[int, Field(strict=True, ge=576, le=65521)]  # RFC 791, 3.1; and what a TAP takes
 Machine = Annotated[str, StringConstraints(max_length=256), AfterValidator(models.machine)]
 Processor = Annotated[str, StringConstraints(max_length=512), AfterValidator(models.processor)]
+Arguments = Annotated[
+    tuple[Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[^\x00]*$")], ...],
+    Field(max_length=64),
+    AfterValidator(models.arguments),
+]
 Properties = Annotated[dict[str, models.Value], AfterValidator(models.properties)]
 Device = Annotated[dict[str, models.Value], AfterValidator(models.device)]
 Globals = Annotated[dict[str, models.Value], AfterValidator(models.globals_)]
@@ -166,7 +188,10 @@ class Hardware:
         cards: Further cards.
         globals: Defaults of properties, by "model.property" (QEMU's -global).
         devices: Further devices: the model as `driver`, and its properties.
-        console: Which port is the console that is spoken to; serial ports before it go nowhere.
+        console: Which port is the console where a call names none.
+        serial: Names of the serial ports, in order: each is a console of that name; "" goes nowhere.
+        debugcon: Whether a PC's debug port is a console of that name.
+        semihosting: Whether what a program says by semihosting is a console of that name.
         boot: In which order PC firmware tries: letters of QEMU's -boot order.
         screen: Model of a graphics card that is there without being asked for.
         topology: Processors as sockets, cores, threads.
@@ -175,6 +200,7 @@ class Hardware:
         icount: Instructions for a tick of the guest's clock, as a power of 2, or "auto".
         rtc: Where the guest's clock starts.
         tftp: A folder whose files the guest may have by TFTP.
+        qemu_args: Further words of QEMU's command line, where the operator lets them past.
         bootfile: Which of them network boot begins with; by the client's kind where it is a table (RFC 4578).
     """
 
@@ -188,6 +214,9 @@ class Hardware:
     globals: Globals = field(default_factory=dict)
     devices: tuple[Device, ...] = ()
     console: ConsoleAt = "serial0"
+    serial: Ports = ()
+    debugcon: Flag = False
+    semihosting: Flag = False
     boot: Annotated[str, StringConstraints(pattern=r"^[a-dn-p]{0,8}$")] = ""
     screen: models.Screen | Literal["", "none"] = ""
     topology: dict[models.TopologyKey, Annotated[int, Field(strict=True, ge=1, le=64)]] = field(default_factory=dict)
@@ -201,6 +230,20 @@ class Hardware:
     shares: tuple[Share, ...] = ()
     tftp: str = ""
     bootfile: _BootFile | dict[Client, _BootFile] = ""
+    qemu_args: Arguments = ()
+
+    @property
+    def ports(self) -> dict[str, str]:
+        """The consoles besides the main one, by their names: which port each is."""
+        found = {name: f"serial{number}" for number, name in enumerate(self.serial) if name}
+        found |= {port: port for port in ("debugcon", "semihosting") if getattr(self, port)}
+        return {name: port for name, port in found.items() if port != self.console}
+
+    @property
+    def main_names(self) -> set[str]:
+        """What the main console is called."""
+        named = {name for number, name in enumerate(self.serial) if name and self.console == f"serial{number}"}
+        return {self.console, *named} - set(self.ports)
 
     @property
     def is_startable(self) -> bool:

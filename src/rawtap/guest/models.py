@@ -138,6 +138,19 @@ def properties(given: Mapping[str, Value]) -> Mapping[str, Value]:
     return given
 
 
+# By these QEMU would not be the server's any more: its life, its monitor, what confines it, what it inherits.
+_NOT_PAST = frozenset({"daemonize", "S", "sandbox", "runas", "chroot", "add-fd", "qmp", "qmp-pretty", "mon", "monitor",
+                       "preconfig", "incoming", "help", "h", "version", "run-with"})  # fmt: skip
+
+
+def arguments(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Words for QEMU's command line that nobody reads; the server keeps what makes QEMU its own."""
+    for word in given:
+        if word.startswith("-") and word.lstrip("-") in _NOT_PAST:
+            raise ValueError(f"{word!r} is the server's own to say")
+    return given
+
+
 def device(given: Mapping[str, Value]) -> Mapping[str, Value]:
     """A further device: a model of the list, and its properties."""
     model = given.get("driver")

@@ -219,7 +219,7 @@ class MachineSpec:
     """A profile with every path resolved and every call option applied: ready to run.
 
     `project` tells it from those of other trees. `reach` are folders that QEMU may read and write besides: what the
-    operator opened with the monitor.
+    operator opened with the monitor. In `folder` QEMU runs, where something is passed on to it that may name files.
     """
 
     profile: Profile
@@ -231,6 +231,7 @@ class MachineSpec:
     initrd: Path | None = None
     reach: tuple[Path, ...] = ()
     project: str = ""
+    folder: Path | None = None
 
     @property
     def overlay(self) -> bool:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
 from rawtap.guest import files, models
 from rawtap.guest.folders import require_no_way_out
-from rawtap.guest.hardware import Drive
+from rawtap.guest.hardware import SEMIHOSTING, Drive
 from rawtap.guest.paths import (
     CONFIG_FILE,
     PUBLIC,
@@ -47,6 +47,7 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
         raise ProfileInvalid(
             "the boot options are not valid", evidence=explain_validation(error), cure='memory is like "256M"'
         ) from error
+    _require_semihosting(profile)
     find = partial(_existing, allowed, root)
     firmware = find(_firmware(root, profile.firmware), "firmware") if profile.firmware else None
     text = options.kernel or profile.kernel
@@ -70,6 +71,17 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
         gdb=options.gdb,
         initrd=_found_initrd(allowed, root, profile.initrd) if profile.initrd else None,
     )
+
+
+def _require_semihosting(profile: Profile) -> None:
+    """A program that has semihosting opens files by it, so QEMU must reach no other than the guest's own."""
+    if not (profile.semihosting or profile.console == "semihosting"):
+        return
+    if profile.arch not in SEMIHOSTING:
+        raise ProfileInvalid(
+            f"{profile.arch} has no semihosting", evidence=f"these have: {', '.join(SEMIHOSTING)}", cure="Leave it out"
+        )
+    files.require_landlock("semihosting")
 
 
 def _with_files(profile: Profile, find: files.Find) -> Profile:

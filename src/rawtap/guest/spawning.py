@@ -53,14 +53,20 @@ def access_of(spec: MachineSpec, qemu: str, *, kvm: bool) -> Access:
     )
 
 
-def start(command: list[str], access: Access, descriptors: tuple[int, ...]) -> Child:
-    """Start it, from this thread, to which its life is tied.
+def start(command: list[str], access: Access, descriptors: tuple[int, ...], folder: Path | None = None) -> Child:
+    """Start it, from this thread, to which its life is tied; in that folder, or in the server's own.
 
     Raises:
         GuestFailed: It cannot be started.
     """
     try:
-        return children.start(command, access, streams=("null", "pipe", "stdout"), passed=descriptors)
+        return children.start(
+            command,
+            access,
+            streams=("null", "pipe", "stdout"),
+            passed=descriptors,
+            folder=str(folder) if folder else None,
+        )
     except OSError as error:
         raise GuestFailed(
             "QEMU cannot be started", evidence=str(error), cure="qemu_doctor checks the set-up"

@@ -28,6 +28,7 @@ from rawtap.errors import (
     GuestExited,
     GuestFailed,
     GuestNotRunning,
+    ProfileInvalid,
     RawtapError,
     RequestInvalid,
     ServerStopping,
@@ -57,6 +58,7 @@ logger = logging.getLogger(__name__)
 
 Report = Callable[[str], Awaitable[None]]
 
+_SHOWN_ARGUMENTS = 200
 _OTHER_BOOT_SECONDS = 3.0  # a boot takes longer, its release less
 _GUEST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 
@@ -180,9 +182,17 @@ class Lab:
         """What to boot; asks the disks."""
         root, profile = choosing.chosen(request.project_root, request.profile, request.line, request.overrides)
         allowed = allowed_for(root, self.settings.image_dirs)
-        reach = allowed.folders if self.settings.open_monitor else ()
+        past = bool(profile.qemu_args)
+        if past and not self.settings.qemu_args:
+            raise ProfileInvalid(
+                "qemu_args: options that nobody read are not passed on to QEMU",
+                evidence=" ".join(profile.qemu_args)[:_SHOWN_ARGUMENTS],
+                cure="Say it with other keys; the operator can allow them: rawtap serve --allow-qemu-args",
+            )
+        reach = allowed.folders if self.settings.open_monitor or past else ()
         spec = resolving.resolve(root, profile, request.options, allowed)
-        return replace(spec, reach=reach, project=f"{root.resolve()} {profile.name}")
+        folder = root.resolve()
+        return replace(spec, reach=reach, project=f"{folder} {profile.name}", folder=folder if past else None)
 
     def _require_free(self, name: str) -> None:
         if not _GUEST_NAME.fullmatch(name):
