@@ -44,6 +44,7 @@ async def read(lab: Lab, capture_id: str | None, path: Path | None, question: Qu
     capture, path = await chosen(lab, capture_id, path)
     if capture:
         await capture.notifier.caught_up()
+    await lab.interfaces.learn()
     source, shown, place = await on_disk(path or "the capture", _source_of, capture, path)
     page = await reading(shown, read_page, source, question, lab.indexes)
     return page, shown, place

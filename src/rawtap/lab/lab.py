@@ -312,6 +312,7 @@ class Lab:
     async def shutdown(self, name: str, timeout: float) -> Ended:
         """End a guest by its own command, by force after `timeout` seconds; then release all that it held."""
         guest = self.guest(name)
+        await self.interfaces.learn()
         await self.interfaces.catch_up()  # what was before this call stands before it on the timeline
         refused = None
         try:

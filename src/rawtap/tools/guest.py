@@ -21,6 +21,7 @@ from rawtap.guest.qemu_line import Line
 from rawtap.guest.qemu_line import read as read_line
 from rawtap.host import landlock
 from rawtap.lab.guests import BootRequest, Guest
+from rawtap.lab.lab import Lab
 from rawtap.tools._boundary import Answer, LabContext, is_empty, is_none, lab_of, tool
 from rawtap.tools._heartbeat import Heartbeat
 from rawtap.tools.capture import CaptureRow, StartedCapture, row_of, started
@@ -342,6 +343,7 @@ async def qemu_status(
     guests = {name: lab.guest(name)} if name else dict(lab.guests)
     for guest in guests.values():
         await guest.machine.settle()
+    await lab.interfaces.learn()
     cards = [card for guest in guests.values() for card in guest.cards]
     networks = {card.network: card for card in cards}
     wanted = set(networks) | {card.name for card in cards}
@@ -350,7 +352,7 @@ async def qemu_status(
         rootless=lab.settings.rootless,
         way=way_of(lab.settings),
         unconfined=landlock.lack(),
-        guests=[await _guest_row(each, guest) for each, guest in guests.items()],
+        guests=[await _guest_row(each, guest, lab) for each, guest in guests.items()],
         captures=[row_of(await lab.captures.report(each)) for each in captures[-20:]],
         networks=[network_row(lab, each) for each in networks.values()],
     )
@@ -389,7 +391,7 @@ def _now() -> float:
     return anyio.current_time()
 
 
-async def _guest_row(name: str, guest: Guest) -> GuestRow:
+async def _guest_row(name: str, guest: Guest, lab: Lab) -> GuestRow:
     machine = guest.machine
     return GuestRow(
         name=name,
@@ -404,9 +406,9 @@ async def _guest_row(name: str, guest: Guest) -> GuestRow:
         resets=machine.talk.reboots.count,
         trouble=machine.trouble(),
         network=network_of(guest.card),
-        card=await card_row(guest.card),
+        card=await card_row(guest.card, lab),
         more_networks=[each for card in guest.cards[1:] if (each := network_of(card))],
-        more_cards=[row for card in guest.cards[1:] if (row := await card_row(card))],
+        more_cards=[row for card in guest.cards[1:] if (row := await card_row(card, lab))],
     )
 
 
