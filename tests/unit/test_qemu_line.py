@@ -150,7 +150,7 @@ def test_a_drive_is_carried_with_what_the_guest_finds_it_on(words: str, drive: d
     [
         "-device vfio-pci,host=01:00.0",
         "-device usb-host,vendorid=1",
-        "-device vhost-vsock-pci,guest-cid=3",
+        "-device vhost-scsi-pci,wwpn=x",
         "-drive file=fat:rw:/etc,format=raw",
         "-drive file=nbd://elsewhere/x,format=raw",
         "-drive file=a.vmdk,format=vmdk",
@@ -309,6 +309,23 @@ def test_nodes_of_memory_are_carried_with_what_they_are_made_of() -> None:
     assert table_of(by_object)["numa"] == [{"memory": "1G", "cpus": "0"}, {"memory": "1024M", "cpus": "1"}]
     plain = "qemu-system-riscv64 -M virt -m 256M -numa node,mem=128M -numa node,mem=128"
     assert table_of(plain)["numa"] == [{"memory": "128M"}, {"memory": "128M"}]
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        ("-device vhost-vsock-pci,guest-cid=7", "vsock", 7),
+        ("-no-shutdown", "on_shutdown", "pause"),
+        ("-action shutdown=pause,reboot=shutdown", "on_reset", "stop"),
+        ("-watchdog i6300esb -watchdog-action poweroff", "watchdog_action", "poweroff"),
+        ("-action watchdog=none", "watchdog_action", "none"),
+        ("-m 512M,slots=2,maxmem=1G", "memory_slots", {"count": 2, "most": "1G", "modules": []}),
+        ("-m 512M,slots=2,maxmem=1g -object memory-backend-ram,id=d,size=256M -device pc-dimm,memdev=d",
+         "memory_slots", {"count": 2, "most": "1G", "modules": ["256M"]}),
+    ],
+)  # fmt: skip
+def test_what_a_machine_has_besides_is_carried(words: str, key: str, value: object) -> None:
+    assert table_of(f"qemu-system-x86_64 -kernel k {words}")[key] == value
 
 
 def test_a_port_to_nowhere_and_a_uuid_leave_nothing_out() -> None:

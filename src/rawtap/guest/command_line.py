@@ -57,7 +57,7 @@ def arguments(spec: MachineSpec, inherited: Inherited) -> list[str]:
     out += devices.board(spec)
     out += [*(["-accel", "kvm"] if inherited.kvm and profile.icount is None else []), "-accel", "tcg"]
     out += ["-d", "cpu_reset"] if profile.arch in {"x86_64", "i386"} else []  # which tells a triple fault
-    out += ["-action", "reboot=shutdown"] if profile.on_reset == "stop" else []
+    out += devices.actions(profile)
     out += [*_software(spec), *devices.contents(profile)]
     out += devices.consoles(profile, inherited.console, inherited.consoles)
     out += ["-chardev", f"socket,id=monitor,fd={inherited.monitor}", "-mon", "chardev=monitor,mode=control"]

@@ -47,13 +47,16 @@ def board(spec: MachineSpec) -> list[str]:
     """The machine, its memory, processors and clock."""
     profile = spec.profile
     cpus = [str(profile.smp), *(f"{key}={value}" for key, value in profile.topology.items())]
-    out = ["-machine", _machine(spec), "-m", profile.memory, "-smp", ",".join(cpus)]
+    out = ["-machine", _machine(spec), "-m", _memory(profile), "-smp", ",".join(cpus)]
     if profile.cpu:
         out += ["-cpu", profile.cpu]
     for number, node in enumerate(profile.numa):
         here = f",cpus={node.cpus}" if node.cpus else ""
         out += ["-object", f"memory-backend-ram,id=rawtap-ram{number},size={node.memory}"]
         out += ["-numa", f"node,nodeid={number},memdev=rawtap-ram{number}{here}"]
+    for number, size in enumerate(profile.memory_slots.modules if profile.memory_slots else ()):
+        out += ["-object", f"memory-backend-ram,id=rawtap-dimm{number},size={size}"]
+        out += device({"driver": "pc-dimm", "memdev": f"rawtap-dimm{number}"})
     if profile.uuid:
         out += ["-uuid", profile.uuid]
     if profile.rtc != "utc":
@@ -66,6 +69,19 @@ def board(spec: MachineSpec) -> list[str]:
         model, _, name = key.rpartition(".")
         out += ["-global", f"driver={model},property={name},value={models.written(value)}"]
     return out
+
+
+def _memory(profile: Profile) -> str:
+    slots = profile.memory_slots
+    return f"{profile.memory},slots={slots.count},maxmem={slots.most}" if slots else profile.memory
+
+
+def actions(profile: Profile) -> list[str]:
+    """What QEMU does at a reset, at the guest's end, when a watchdog fires."""
+    said = {"reboot": "shutdown"} if profile.on_reset == "stop" else {}
+    said |= {"shutdown": "pause"} if profile.on_shutdown == "pause" else {}
+    said |= {"watchdog": profile.watchdog_action} if profile.watchdog_action != "reset" else {}
+    return [word for key, value in said.items() for word in ("-action", f"{key}={value}")]
 
 
 def _machine(spec: MachineSpec) -> str:
@@ -121,6 +137,8 @@ def further(profile: Profile) -> list[str]:
     sounds = [each for each in profile.devices if each["driver"] in models.SOUNDS]
     if sounds:
         out += ["-audiodev", f"none,id={_SILENT}"]
+    if profile.vsock is not None:
+        out += device({"driver": f"vhost-vsock-{virtio_suffix(profile)}", "guest-cid": profile.vsock})
     for each in profile.devices:
         named = {key: value for key, value in each.items() if key != "driver"}
         silenced: dict[str, models.Value] = {"audiodev": _SILENT} if each in sounds else {}

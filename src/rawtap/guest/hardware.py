@@ -72,6 +72,8 @@ CLIENTS = {"bios": 0, "uefi-i386": 6, "uefi-x86_64": 7, "uefi-arm": 10, "uefi-aa
 Client = Literal["bios", "uefi-i386", "uefi-x86_64", "uefi-arm", "uefi-aarch64", "uefi-riscv64"]
 _BootFile = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./:+-]{0,127}$")]  # its field holds 128 bytes
 
+WatchdogAction = Literal["reset", "shutdown", "poweroff", "inject-nmi", "pause", "debug", "none"]
+
 _UUID = r"^([0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})?$"
 _MAC = r"^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$"  # of one station: RFC 9542 2.1
 Mac = Annotated[str, StringConstraints(pattern=_MAC)]
@@ -158,6 +160,22 @@ class NumaNode:
     cpus: Annotated[str, StringConstraints(pattern=r"^([0-9]{1,3}(-[0-9]{1,3})?)?$")] = ""
 
 
+_Size = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}[KMG]?$")]
+
+
+@validated_dataclass(frozen=True, config=CLOSED)
+class MemorySlots:
+    """Places for further memory: how many, how much the machine can have at most, and what is in the first ones."""
+
+    count: Annotated[int, Field(strict=True, ge=1, le=256)]
+    most: _Size
+    modules: tuple[_Size, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.modules) > self.count:
+            raise ValueError(f"{len(self.modules)} modules do not fit into {self.count} slots")
+
+
 @validated_dataclass(frozen=True, config=CLOSED)
 class FurtherCard:
     """A network card besides the first one, on a bridge of its own, or on the first one's where it names none."""
@@ -196,6 +214,10 @@ class Hardware:
         screen: Model of a graphics card that is there without being asked for.
         topology: Processors as sockets, cores, threads.
         numa: Nodes of memory and processors.
+        memory_slots: For memory besides, as modules.
+        vsock: Its address for vsock (a CID), by which programs of this machine's reach the guest without a network.
+        watchdog_action: What QEMU does when a watchdog fires.
+        on_shutdown: Whether QEMU ends when the guest powers off, or keeps it as it was.
         uuid: What its firmware says that it is.
         icount: Instructions for a tick of the guest's clock, as a power of 2, or "auto".
         rtc: Where the guest's clock starts.
@@ -221,6 +243,10 @@ class Hardware:
     screen: models.Screen | Literal["", "none"] = ""
     topology: dict[models.TopologyKey, Annotated[int, Field(strict=True, ge=1, le=64)]] = field(default_factory=dict)
     numa: Annotated[tuple[NumaNode, ...], Field(max_length=16)] = ()
+    memory_slots: MemorySlots | None = None
+    vsock: Annotated[int, Field(strict=True, ge=3, lt=(1 << 32) - 1)] | None = None  # vsock(7): those below are taken
+    watchdog_action: WatchdogAction = "reset"
+    on_shutdown: Literal["end", "pause"] = "end"
     uuid: Annotated[str, StringConstraints(pattern=_UUID)] = ""
     icount: Annotated[int, Field(strict=True, ge=0, le=10)] | Literal["auto"] | None = None
     rtc: Annotated[str, StringConstraints(pattern=r"^(utc|localtime|[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:]{8})?)$")] = "utc"

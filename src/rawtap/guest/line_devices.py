@@ -49,6 +49,12 @@ def add_device(parts: Parts, value: str) -> None:
         parts.screen = {"virtio-gpu": "virtio-gpu-pci"}.get(model, model)
     elif model == "isa-debugcon":
         add_debugcon_device(parts, said)
+    elif model.startswith("vhost-vsock-") and (cid := whole_number(said.get("guest-cid", ""))) is not None:
+        parts.table["vsock"] = cid
+        parts.virtio(model)
+    elif model == "pc-dimm" and said.get("memdev") in parts.memories and "memory_slots" in parts.table:
+        size = parts.memories[said["memdev"]].upper()
+        parts.table["memory_slots"]["modules"].append(f"{size}M" if size.isdigit() else size.removesuffix("B"))
     elif model in models.DEVICES:
         _further(parts, model, said)
     else:

@@ -187,7 +187,11 @@ class Machine:
 
     def trouble(self) -> str | None:
         """What is wrong with it, as far as its console or QEMU tells: a panic, a fault, a watchdog, a reboot loop."""
-        return postmortem.trouble(self._clues())
+        clues = self._clues()
+        return (
+            "; ".join(filter(None, (postmortem.trouble(clues), postmortem.kept(clues) if self.running else None)))
+            or None
+        )
 
     def _clues(self) -> postmortem.Clues:
         events = [(each.at_ns, each.name, each.data) for each in self.events.since(0, self.events.end)]

@@ -44,7 +44,7 @@ _KINDS = ("", "-device", "-pci", "-ccw", "-pci-transitional", "-pci-non-transiti
 SOUNDS = frozenset({"hda-duplex", "hda-micro", "hda-output", "AC97", "ES1370", "sb16", "cs4231a", "adlib", "gus",
                     "usb-audio", "virtio-sound-pci"})  # fmt: skip
 SCSI = frozenset({"lsi53c810", "lsi53c895a", "lsi", "megasas", "megasas-gen2", "mptsas1068", "pvscsi", "am53c974",
-                  "dc390", *(f"virtio-scsi{kind}" for kind in _KINDS)})  # fmt: skip
+                  "dc390", "spapr-vscsi", *(f"virtio-scsi{kind}" for kind in _KINDS)})  # fmt: skip
 DEVICES = frozenset(
     {
         *_USB, "usb-hub", "usb-kbd", "usb-mouse", "usb-tablet", "usb-wacom-tablet",

@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from rawtap.errors import RequestInvalid
 from rawtap.guest import line_consoles, models
-from rawtap.guest.hardware import Arch
+from rawtap.guest.hardware import Arch, WatchdogAction
 from rawtap.guest.line_devices import add_device, add_virtfs
 from rawtap.guest.line_drives import add_blockdev, add_drive, finished, image
 from rawtap.guest.line_state import Parts
@@ -54,7 +54,7 @@ _OURS = frozenset(
         "no-user-config", "nodefconfig", "sandbox", "name", "show-cursor", "full-screen", "fullscreen", "no-frame",
         "no-quit", "alt-grab", "ctrl-grab", "curses", "sdl", "gtk", "vnc", "spice", "k", "parallel", "audiodev",
         "audio", "pidfile", "daemonize", "msg", "runas", "no-kvm-irqchip", "overcommit", "mem-prealloc", "realtime",
-        "chroot", "no-kvm-pit-reinjection", "tdf",
+        "chroot", "no-kvm-pit-reinjection", "tdf", "echr",
     }
 )  # fmt: skip
 _WHY_NOT = {
@@ -64,7 +64,6 @@ _WHY_NOT = {
     "tpmdev": "it is a part of the host's or of QEMU's that no profile names",
     **dict.fromkeys(("mem-path", "acpitable", "smbios", "compat", "set", "readconfig", "writeconfig",
                      "L", "option-rom", "prom-env", "set", "add-fd"), "no key of a profile says it"),
-    "no-shutdown": "a guest that powers off ends",
     "iscsi": "a disk elsewhere is not reached",
 }  # fmt: skip
 
@@ -141,8 +140,12 @@ def _memory(parts: Parts, value: str) -> None:
     if match := re.fullmatch(r"([0-9]{1,6}\.[0-9]{1,9})G", size):
         size = f"{int(float(match[1]) * 1024)}M"
     parts.table["memory"] = size.removesuffix("I") if size[-1:] == "I" else size
+    if {"slots", "maxmem"} <= set(said) and (count := whole_number(said["slots"])):
+        slots = {"count": count, "most": said.pop("maxmem").upper().removesuffix("B"), "modules": []}
+        parts.table["memory_slots"] = slots
+        del said["slots"]
     if said:
-        parts.leave(f"-m {','.join(f'{key}={said[key]}' for key in said)}", "memory is not plugged in while it runs")
+        parts.leave(f"-m {','.join(f'{key}={said[key]}' for key in said)}", "slots and maxmem go together")
 
 
 def _smp(parts: Parts, value: str) -> None:
@@ -234,6 +237,18 @@ def _sound(parts: Parts, value: str) -> None:
 
 def _watchdog(parts: Parts, value: str) -> None:
     add_device(parts, value)
+
+
+def _actions(parts: Parts, value: str) -> None:
+    """-action, and what older options say of it."""
+    keys = {"reboot": "on_reset", "shutdown": "on_shutdown", "watchdog": "watchdog_action"}
+    words = {"reboot": {"reset": "reboot", "shutdown": "stop"}, "shutdown": {"poweroff": "end", "pause": "pause"}}
+    for key, said in pairs(value).items():
+        found = words.get(key, {}).get(said, said if said in get_args(WatchdogAction) else "")
+        if key in keys and found:
+            parts.table[keys[key]] = found
+        else:
+            parts.leave(f"-action {key}={said}", "no key of a profile says it")
 
 
 def _gdb(parts: Parts, _: str) -> None:
@@ -350,7 +365,9 @@ _HANDLERS: Mapping[str, Callable[[Parts, str], None]] = {
     "usbdevice": _usbdevice,
     "soundhw": _sound,
     "watchdog": _watchdog,
-    "watchdog-action": lambda parts, value: parts.leave(f"-watchdog-action {value}", "a watchdog resets the guest"),
+    "watchdog-action": lambda parts, value: _actions(parts, f"watchdog={value}"),
+    "action": _actions,
+    "no-shutdown": lambda parts, _value: _actions(parts, "shutdown=pause"),
     **dict.fromkeys(("s", "gdb"), _gdb),
     "serial": line_consoles.add_serial,
     "debugcon": line_consoles.add_debugcon,

@@ -5,6 +5,7 @@ The one place where a profile's text becomes a file of the host's.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from functools import partial
@@ -21,6 +22,7 @@ from rawtap.guest.paths import (
     PUBLIC,
     PUBLIC_FOLDERS,
     RVOS_KERNEL,
+    VSOCK,
     Allowed,
     holds,
     is_public,
@@ -48,6 +50,7 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
             "the boot options are not valid", evidence=explain_validation(error), cure='memory is like "256M"'
         ) from error
     _require_semihosting(profile)
+    _require_vsock(profile)
     find = partial(_existing, allowed, root)
     firmware = find(_firmware(root, profile.firmware), "firmware") if profile.firmware else None
     text = options.kernel or profile.kernel
@@ -82,6 +85,17 @@ def _require_semihosting(profile: Profile) -> None:
             f"{profile.arch} has no semihosting", evidence=f"these have: {', '.join(SEMIHOSTING)}", cure="Leave it out"
         )
     files.require_landlock("semihosting")
+
+
+def _require_vsock(profile: Profile) -> None:
+    if profile.vsock is None or os.access(VSOCK, os.R_OK | os.W_OK):
+        return
+    evidence = f"{VSOCK} is not open to this user" if VSOCK.exists() else f"there is no {VSOCK}"
+    raise ProfileInvalid(
+        f"vsock={profile.vsock}: this machine lends a guest no vsock",
+        evidence=evidence,
+        cure="The operator can change it: modprobe vhost_vsock, and rights to that file. Or leave it out",
+    )
 
 
 def _with_files(profile: Profile, find: files.Find) -> Profile:

@@ -9,6 +9,7 @@ from pathlib import Path
 from rawtap.errors import GuestFailed, QemuMissing
 from rawtap.guest import files
 from rawtap.guest.accelerator import KVM_DEVICE
+from rawtap.guest.paths import VSOCK
 from rawtap.guest.profile import MachineSpec
 from rawtap.guest.scratch import layer_over
 from rawtap.host import children, programs
@@ -49,7 +50,7 @@ def access_of(spec: MachineSpec, qemu: str, *, kvm: bool) -> Access:
         programs=(Path(qemu),),
         read=(*software, *files.of(spec.profile), *(path for path, written in drives if not written)),
         write=(*spec.reach, *(path for path, written in drives if written)),
-        devices=(Path(KVM_DEVICE),) if kvm else (),
+        devices=(*((Path(KVM_DEVICE),) if kvm else ()), *((VSOCK,) if spec.profile.vsock is not None else ())),
     )
 
 

@@ -282,8 +282,8 @@ class Lab:
         wanted = (profile.services or bool(profile.tftp)) if services is None else services
         warnings: list[str] = []
         for card in cards:
-            await card.connect(machine)
             self.interfaces.add(card.name, GuestNic(card.guest, card.network, card.mac))
+            warnings += await card.connect(machine)
             if wanted:
                 warnings += await card.serve()
         return tuple(warnings)

@@ -29,6 +29,7 @@ from rawtap.network.links import Link
 from rawtap.network.network import Bridge, BridgeSpec, Station, Tap
 
 _LONG_FOR_QEMU = 0.05  # seconds; it takes a frame within a millisecond
+_SHOWN = 5
 _OF_THE_TAP = ("sent", "taken", "waiting", "dropped")
 
 
@@ -47,6 +48,19 @@ async def tap_card(
     making = in_thread(network.tap(name, station, profile.mac, profile.mtu))
     async with AsyncExitStack() as share, making as tap:
         yield TapCard(station, profile, spec, tap, bridges, interfaces, share)
+
+
+def company(bridge: str, ports: set[str]) -> tuple[str, ...]:
+    """Who else is on a bridge, in words: guests by their TAPs, and what is none of rawtap's."""
+    taps = sorted(name for name in ports if addressing.is_tap(name))
+    others = sorted(ports - set(taps))
+    told = [f"{len(taps)} {'card' if len(taps) == 1 else 'cards'} of others' guests ({_few(taps)})"] if taps else []
+    told += [f"interfaces of the host's ({_few(others)})"] if others else []
+    return (f"also on {bridge}: {' and '.join(told)}",) if told else ()
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 @dataclass(eq=False)
@@ -126,12 +140,15 @@ class TapCard:
         """The TAP's descriptor."""
         return tap_nic(self.own.device.fileno(), self.mac)
 
-    async def connect(self, machine: Machine) -> None:
+    async def connect(self, machine: Machine) -> tuple[str, ...]:
         """Leave the TAP to QEMU, and put it on the bridge, which is made or joined."""
         self._machine = machine
         self.own.device.close()
         async with self._unless_the_guest_is_gone():
-            self._joined = await self.share.enter_async_context(self.bridges.port(self.spec, self.own))
+            joined = await self.share.enter_async_context(self.bridges.port(self.spec, self.own))
+            there = await to_thread(network.ports_of, joined)
+        self._joined = joined
+        return company(self.network, set(there) - set(self.interfaces.scene.nics))
 
     async def serve(self) -> tuple[str, ...]:
         """Start the services on the bridge."""

@@ -108,9 +108,10 @@ class UserNet:
         given = {key: value for key, value in boot.items() if value}
         return Nic(self.mac, {"type": "user", **slirp.options(self.address), **given})
 
-    async def connect(self, machine: Machine) -> None:
-        """QEMU has made it already."""
+    async def connect(self, machine: Machine) -> tuple[str, ...]:
+        """QEMU has made it already, and nobody else is there."""
         self._machine = machine
+        return ()
 
     async def serve(self) -> tuple[str, ...]:
         """Nothing by rawtap: say what a guest may miss of what it serves on a bridge."""
