@@ -71,6 +71,7 @@ _NOT_HERS = frozenset(
         "hostmem", "display", "logfile",
     }
 )  # fmt: skip
+_SHORTEST = 3  # of a beginning that tells what was meant
 _PROPERTY = re.compile(r"[a-z][A-Za-z0-9_-]{0,63}")
 _DESCRIPTORS = re.compile(r".*(^|[-_])fds?")
 _GLOBAL = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,62})\.([^.]+)")  # a model may have a dot: cfi.pflash01
@@ -98,7 +99,9 @@ _PCI_MACHINES = frozenset({"sbsa-ref", "versatilepb", "versatileab", "realview-e
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Words for an error: which of `known` may have been meant."""
-    close = difflib.get_close_matches(name, list(known), 1)
+    there = list(known)
+    longer = [each for each in there if len(name) >= _SHORTEST and each.startswith(name)]
+    close = difflib.get_close_matches(name, longer, 1, 0.3) or difflib.get_close_matches(name, there, 1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -114,7 +117,8 @@ def machine(text: str) -> str:
     for option in options:
         key, _, value = option.partition("=")
         if key not in MACHINE_OPTIONS:
-            raise ValueError(f"{key!r} is no machine option that is carried{nearest(key, MACHINE_OPTIONS)}")
+            hint = "; the accelerator is rawtap's to choose" if key == "accel" else nearest(key, MACHINE_OPTIONS)
+            raise ValueError(f"{key!r} is no machine option that is carried{hint}")
         if not _OPTION_VALUE.fullmatch(value):
             raise ValueError(f"{value!r} is no value of {key}")
     return text
@@ -125,7 +129,8 @@ def processor(text: str) -> str:
     name, *features = text.split(",")
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no processor's name, like 'max' or 'rv64,v=true'")
-    if wrong := next((each for each in features if not _FEATURE.fullmatch(each)), None):
+    wrong = next((each for each in features if not _FEATURE.fullmatch(each)), None)
+    if wrong is not None:
         raise ValueError(f"{wrong!r} is no feature, like '+avx' or 'v=true'")
     return text
 
