@@ -25,6 +25,7 @@ from rawtap.untrusted import visible
 
 _MAX_RING_MIB = 1024
 _MAX_BUFFER_MIB = 1 << 20
+_FIRST_PORT, _LAST_PORT, _MOST_PORTS = 1024, 65535, 1000
 _MAX_SHOWN = 999_999_999
 
 
@@ -59,6 +60,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="pass on to QEMU what no key of a profile says, unread: it may read and write all files that guests may "
         "be given",
+    )
+    serve.add_argument(
+        "--allow-forward",
+        type=_ports,
+        metavar="FIRST-LAST",
+        help="ports of this machine's loopback that may lead to guests' ports, like 2200-2299",
     )
     http_options.add_to(serve, _count)
     demo = commands.add_parser("demo", help="show the whole story on U-Boot, as an MCP client of this server")
@@ -107,6 +114,15 @@ def _count(least: int, most: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _ports(text: str) -> tuple[int, int]:
+    """Two port numbers that an unprivileged program can listen on, or one."""
+    first, _, last = text.partition("-")
+    numbers = [int(each) if re.fullmatch("[0-9]{1,5}", each) else 0 for each in (first, last or first)]
+    if not _FIRST_PORT <= numbers[0] <= numbers[1] < numbers[0] + _MOST_PORTS or numbers[1] > _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 2200-2299, at most {_MOST_PORTS} from {_FIRST_PORT} on")
+    return numbers[0], numbers[1]
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
@@ -191,7 +207,9 @@ def _prepare(options: argparse.Namespace, given: list[str], meanwhile: Callable[
     from rawtap.host import pasta
 
     # What is left behind in the host's namespaces, to start pasta there.
-    helper = pasta.wait() if options.run is _serve and options.outside is not False else None
+    forward = getattr(options, "allow_forward", None)
+    wanted_outside = options.run is _serve and (options.outside is not False or forward)
+    helper = pasta.wait(forward) if wanted_outside else None
     try:
         rootless.enter()
         options.rootless, options.pasta = True, helper
@@ -226,6 +244,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         rootless=options.rootless,
         outside=options.outside,
         open_monitor=getattr(options, "open_monitor", False),  # the doctor does not ask for it
+        forward_ports=getattr(options, "allow_forward", None),
         qemu_args=getattr(options, "allow_qemu_args", False),
     )
 

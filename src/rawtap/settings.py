@@ -44,6 +44,7 @@ class Settings:
             project and of `image_dirs` as well; and all of the user's where the kernel has no Landlock.
         qemu_args: Whether options of QEMU's that no key says may be passed on to it, unread. They reach what
             `open_monitor` reaches.
+        forward_ports: The first and the last port of this machine's loopback that may lead to guests' ports.
     """
 
     capture_dir: Path = field(default_factory=default_capture_dir)
@@ -60,3 +61,4 @@ class Settings:
     outside: bool | None = None
     open_monitor: bool = False
     qemu_args: bool = False
+    forward_ports: tuple[int, int] | None = None

@@ -44,6 +44,11 @@ class Inherited:
         return (self.nic, *self.further) if self.nic else ()
 
     @property
+    def listens(self) -> tuple[int, ...]:
+        """TCP ports that its cards listen on."""
+        return tuple(port for nic in self.nics for port in nic.listens)
+
+    @property
     def descriptors(self) -> tuple[int, ...]:
         """All of them."""
         single = (self.console, self.monitor, *(nic.fd for nic in self.nics), self.gdb)

@@ -30,12 +30,14 @@ class Nic:
     Attributes:
         mac: Its MAC address.
         backend: What carries its frames: the options of -netdev but for the id.
+        listens: TCP ports that QEMU listens on for it.
         fd: A descriptor that these name, and that QEMU inherits.
     """
 
     mac: str
-    backend: Mapping[str, str | bool]
+    backend: Mapping[str, str | bool | list[dict[str, str]]]
     fd: int | None = None
+    listens: tuple[int, ...] = ()
 
 
 def tap_nic(fd: int, mac: str) -> Nic:

@@ -153,6 +153,18 @@ class Share:
 
 
 @validated_dataclass(frozen=True, config=CLOSED)
+class Forward:
+    """A port of this machine's loopback that leads to a port of the guest's, where the operator allows it."""
+
+    host: Annotated[int, Field(strict=True, ge=1, le=65535)]
+    guest: Annotated[int, Field(strict=True, ge=1, le=65535)]
+    protocol: Literal["tcp", "udp"] = "tcp"
+
+    def __str__(self) -> str:
+        return f"127.0.0.1:{self.host}/{self.protocol} leads to its port {self.guest}"
+
+
+@validated_dataclass(frozen=True, config=CLOSED)
 class NumaNode:
     """A node of a machine whose memory is not equally far from all processors; all nodes' sizes make up `memory`."""
 
@@ -222,6 +234,7 @@ class Hardware:
         icount: Instructions for a tick of the guest's clock, as a power of 2, or "auto".
         rtc: Where the guest's clock starts.
         tftp: A folder whose files the guest may have by TFTP.
+        forward: Ports of this machine's that lead to the guest's, with network="user" or a rootless server.
         qemu_args: Further words of QEMU's command line, where the operator lets them past.
         bootfile: Which of them network boot begins with; by the client's kind where it is a table (RFC 4578).
     """
@@ -256,6 +269,7 @@ class Hardware:
     shares: tuple[Share, ...] = ()
     tftp: str = ""
     bootfile: _BootFile | dict[Client, _BootFile] = ""
+    forward: Annotated[tuple[Forward, ...], Field(max_length=32)] = ()
     qemu_args: Arguments = ()
 
     @property

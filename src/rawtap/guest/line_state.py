@@ -51,6 +51,7 @@ class Parts:
     interfaces: dict[str, str] = field(default_factory=dict)
     ports: Ports = field(default_factory=Ports)
     screen: str = ""
+    forward: list[dict[str, Any]] = field(default_factory=list)
     network: bool = False
     no_card: bool = False
     gdb: bool = False

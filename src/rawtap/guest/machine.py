@@ -155,7 +155,12 @@ class Machine:
                 {each: theirs.fileno() for each, (_, theirs) in consoles.items()},
             )
             command = [qemu, *arguments(spec, inherited)[1:]]
-            process = start(command, access_of(spec, qemu, kvm=inherited.kvm), inherited.descriptors, spec.folder)
+            process = start(
+                command,
+                access_of(spec, qemu, kvm=inherited.kvm, listens=inherited.listens),
+                inherited.descriptors,
+                spec.folder,
+            )
             if debugger:
                 debugger.socket.close()
             ours = {each: socket_ for each, (socket_, _) in consoles.items()}

@@ -24,6 +24,7 @@ from rawtap.guest.hardware import (
     Drive,
     FirmwareFile,
     Flag,
+    Forward,
     FurtherCard,
     Hardware,
     Loader,
@@ -306,6 +307,7 @@ def _drives_over(below: Iterable[Mapping[str, Any]], table: Mapping[str, Any]) -
 _TABLES: Mapping[str, type[Any]] = {
     "": Profile, "drives": Drive, "login": Login, "hosts": FixedHost, "interrupt": Interrupt, "cards": FurtherCard,
     "numa": NumaNode, "loaders": Loader, "fw_cfg": FirmwareFile, "shares": Share, "memory_slots": MemorySlots,
+    "forward": Forward,
 }  # fmt: skip
 
 

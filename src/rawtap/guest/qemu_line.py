@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from rawtap.errors import RequestInvalid
-from rawtap.guest import line_consoles, models
+from rawtap.guest import line_consoles, line_network, models
 from rawtap.guest.hardware import Arch, WatchdogAction
 from rawtap.guest.line_devices import add_device, add_virtfs
 from rawtap.guest.line_drives import add_blockdev, add_drive, finished, image
@@ -31,6 +31,7 @@ class Line:
         left: What is not carried: the option, and why.
         network: Whether it has a network card on a network.
         gdb: Whether it opens a debugger's stub.
+        forward: Ports of this machine's that lead to the guest's, in a profile's words.
         past: Of `left`, what is a whole option: its words, for QEMU.
     """
 
@@ -39,6 +40,15 @@ class Line:
     network: bool = False
     gdb: bool = False
     past: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    forward: tuple[Mapping[str, Any], ...] = ()
+
+    def with_ports(self, ports: tuple[int, int] | None) -> Line:
+        """The same with those of its forwarded ports that the operator gives; the others are named."""
+        first, last = ports or (0, -1)
+        there = [each for each in self.forward if first <= each["host"] <= last]
+        why = f"the operator gives {first} to {last}" if ports else "the operator gives none (--allow-forward)"
+        left = tuple(f"the forwarded port {each['host']}: {why}" for each in self.forward if each not in there)
+        return replace(self, table=self.table | ({"forward": there} if there else {}), left=(*self.left, *left))
 
     def let_past(self) -> Line:
         """The same with all that can be passed on to QEMU as the line has it, where the operator allows it."""
@@ -84,7 +94,7 @@ def read(text: str) -> Line:
     finished(parts)
     _cards_default(parts)
     table = {key: value for key, value in parts.table.items() if value not in ((), [], {}, "")}
-    return Line(table, tuple(dict.fromkeys(parts.left)), parts.network, parts.gdb, parts.past)
+    return Line(table, tuple(dict.fromkeys(parts.left)), parts.network, parts.gdb, parts.past, tuple(parts.forward))
 
 
 def _one(parts: Parts, name: str, value: str) -> None:
@@ -255,38 +265,6 @@ def _gdb(parts: Parts, _: str) -> None:
     parts.gdb = True
 
 
-def _network(parts: Parts, value: str) -> None:
-    """-netdev, and what -net and -nic have of one."""
-    said = pairs(value, "type")
-    parts.network = True
-    if folder := said.get("tftp"):
-        parts.table["tftp"] = folder
-    if name := said.get("bootfile"):
-        parts.table["bootfile"] = name
-    if "guestfwd" in said or "smb" in said:
-        parts.leave(f"-netdev {value}", "guestfwd and smb start programs of the host's")
-
-
-def _net(parts: Parts, value: str) -> None:
-    said = pairs(value, "type")
-    kind = said.get("type")
-    if kind == "nic":
-        parts.card(said.get("model"), said.get("macaddr"), {})
-    elif kind == "none":
-        parts.no_card = True
-    else:
-        _network(parts, value)
-
-
-def _nic(parts: Parts, value: str) -> None:
-    said = pairs(value, "type")
-    if said.get("type") == "none":
-        parts.no_card = True
-        return
-    parts.card(said.get("model"), said.get("mac") or said.get("macaddr"), {})
-    _network(parts, value)
-
-
 def _fsdev(parts: Parts, value: str) -> None:
     said = pairs(value, "fsdriver")
     parts.folders[said.get("id", "")] = said.get("path", "")
@@ -354,7 +332,7 @@ _HANDLERS: Mapping[str, Callable[[Parts, str], None]] = {
     "rtc": _rtc,
     "numa": _numa,
     "uuid": _text("uuid"),
-    "redir": lambda parts, _value: setattr(parts, "network", True),
+    "redir": line_network.add_redir,
     "localtime": _flag("rtc", "localtime"),
     "icount": _icount,
     "fw_cfg": _fw_cfg,
@@ -376,9 +354,9 @@ _HANDLERS: Mapping[str, Callable[[Parts, str], None]] = {
     **dict.fromkeys(("semihosting", "semihosting-config"), line_consoles.add_semihosting),
     "object": _object,
     "device": add_device,
-    "netdev": _network,
-    "net": _net,
-    "nic": _nic,
+    "netdev": line_network.add_netdev,
+    "net": line_network.add_net,
+    "nic": line_network.add_nic,
     "fsdev": _fsdev,
     "virtfs": add_virtfs,
     "no-acpi": _acpi,

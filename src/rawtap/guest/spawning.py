@@ -39,10 +39,11 @@ def layers_of(spec: MachineSpec, scratch: Path, far: contextlib.ExitStack) -> di
     }
 
 
-def access_of(spec: MachineSpec, qemu: str, *, kvm: bool) -> Access:
+def access_of(spec: MachineSpec, qemu: str, *, kvm: bool, listens: tuple[int, ...] = ()) -> Access:
     """The files that QEMU opens for this machine: those of the spec, and what packages put on the system.
 
-    No TCP: what there is of networks it inherits, and its own network lets nothing out.
+    Of TCP only the ports that it listens on: what there is of networks it inherits, and its own network lets nothing
+    out.
     """
     drives = [(Path(drive.path), spec.is_written(drive)) for drive in spec.drives]
     software = [path for path in (spec.kernel, spec.initrd, spec.firmware) if path]
@@ -50,6 +51,7 @@ def access_of(spec: MachineSpec, qemu: str, *, kvm: bool) -> Access:
         programs=(Path(qemu),),
         read=(*software, *files.of(spec.profile), *(path for path, written in drives if not written)),
         write=(*spec.reach, *(path for path, written in drives if written)),
+        listen=listens,
         devices=(*((Path(KVM_DEVICE),) if kvm else ()), *((VSOCK,) if spec.profile.vsock is not None else ())),
     )
 

@@ -23,6 +23,8 @@ from rawtap.lab.bridges import Bridges
 from rawtap.lab.captures import Capture
 from rawtap.lab.card import Counters, Held, LinkFound, NetworkState, Sender, ring_counters
 from rawtap.lab.interfaces import Interfaces
+from rawtap.lab.outside import reached_by_pasta
+from rawtap.lab.relay import relayed
 from rawtap.network import addressing, impair, links, network, taps, transmit
 from rawtap.network.impair import Impairment, Plug
 from rawtap.network.links import Link
@@ -147,8 +149,24 @@ class TapCard:
         async with self._unless_the_guest_is_gone():
             joined = await self.share.enter_async_context(self.bridges.port(self.spec, self.own))
             there = await to_thread(network.ports_of, joined)
-        self._joined = joined
+            self._joined = joined
+            await self._lead_ports_here()
         return company(self.network, set(there) - set(self.interfaces.scene.nics))
+
+    async def _lead_ports_here(self) -> None:
+        """Have the host's ports lead to the guest, where the bridge is in a namespace that nobody else is in."""
+        policy, ports = self.bridges.shares.policy, self.profile.forward
+        if not policy.rootless or self.station.card or not ports:
+            return
+        await self.share.enter_async_context(relayed(self.guest, ports, self._address_of_guest, self.bridges.note))
+        await self.share.enter_async_context(reached_by_pasta(policy, self.bridges.note))
+
+    async def _address_of_guest(self) -> str | None:
+        """By its lease, by what the profile fixes, or by what the host's kernel has seen."""
+        leases = self.state().leases
+        found = [each.address for each in leases if each.mac.lower() == self.mac.lower() and ":" not in each.address]
+        found += [each.address for each in self.profile.hosts if each.name == self.guest]
+        return found[0] if found else await to_thread(links.neighbor, self.mac, self.network)
 
     async def serve(self) -> tuple[str, ...]:
         """Start the services on the bridge."""

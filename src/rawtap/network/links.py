@@ -348,6 +348,15 @@ def learned() -> dict[str, str]:
     return {mac: port for mac, port in found.items() if mac and port}
 
 
+def neighbor(mac: str, bridge: str) -> str | None:
+    """The IPv4 address that the host has seen that link address have on a bridge, None where it has seen none."""
+    with rtnetlink(f"ask who is on {bridge}", change=False) as netlink:
+        index = next((each["index"] for each in netlink.get_links() if each.get_attr("IFLA_IFNAME") == bridge), None)
+        there = list(netlink.get_neighbours(family=socket.AF_INET, ifindex=index)) if index else []
+    found = (each.get_attr("NDA_DST") for each in there if str(each.get_attr("NDA_LLADDR")).lower() == mac.lower())
+    return next((str(each) for each in found), None)
+
+
 def _queue(link: Link) -> Any:
     with rtnetlink(f"ask for the queue of {link.name}", change=False) as netlink:
         found = [each for each in netlink.get_qdiscs(index=link.index) if each["parent"] == _TC_H_ROOT]

@@ -210,6 +210,7 @@ async def qemu_boot(
     beat = Heartbeat(context)
     line = read_line(qemu_command) if qemu_command else None
     line = line.let_past() if line and lab.settings.qemu_args else line
+    line = line.with_ports(lab.settings.forward_ports) if line and lab.leads_ports(network) else line
     drives = tuple(Drive(path=drive.path, format=drive.format, readonly=drive.readonly) for drive in extra_drives or [])
     options = BootOptions(memory, bootargs, kernel, drives, gpu, overlay, on_reset, gdb or bool(line and line.gdb))
     async with beat.every(lambda: lab.booting_tail(name)):
@@ -244,6 +245,7 @@ async def qemu_boot(
         capture=started(booted.guest.capture) if booted.guest.capture else None,
         warnings=[
             *booted.warnings,
+            *(str(each) for each in booted.guest.machine.spec.profile.forward if lab.leads_ports(network)),
             *_past(booted.guest.machine.spec.profile.qemu_args),
             *_of_line(line, network=bool(network)),
         ],
