@@ -115,7 +115,9 @@ def _prepare(options: argparse.Namespace, given: list[str], meanwhile: Callable[
     from rawtap.host import pasta
 
     # What is left behind in the host's namespaces, to start pasta there.
-    helper = pasta.wait() if options.run is _serve and options.outside is not False else None
+    forward = getattr(options, "allow_forward", None)
+    wanted_outside = options.run is _serve and (options.outside is not False or forward)
+    helper = pasta.wait(forward) if wanted_outside else None
     try:
         rootless.enter()
         options.rootless, options.pasta = True, helper

@@ -154,6 +154,8 @@ def shown(options: Options, namespace: argparse.Namespace, choices: Iterable[Cho
             lines.append(f"# {key} is not set")
             continue
         plain = [str(each) for each in value] if isinstance(value, list) else value
+        if isinstance(plain, tuple):
+            plain = "-".join(map(str, plain))  # a range, as it is given
         told = plain if isinstance(plain, bool | int | list) else str(plain)
         lines.append(f"{key} = {tomlkit.item(told).as_string()}  # {origins.get(key, 'default')}")
     return "\n".join(lines) + "\n"

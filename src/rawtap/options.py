@@ -12,6 +12,7 @@ from rawtap.settings import Settings, ToolGroup, default_capture_dir
 
 _MAX_RING_MIB = 1024
 _MAX_BUFFER_MIB = 1 << 20
+_FIRST_PORT, _LAST_PORT, _MOST_PORTS = 1024, 65535, 1000
 _LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -24,6 +25,15 @@ def count(least: int, most: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _ports(text: str) -> tuple[int, int]:
+    """Two port numbers that an unprivileged program can listen on, or one."""
+    first, _, last = text.partition("-")
+    numbers = [int(each) if re.fullmatch("[0-9]{1,5}", each) else 0 for each in (first, last or first)]
+    if not _FIRST_PORT <= numbers[0] <= numbers[1] < numbers[0] + _MOST_PORTS or numbers[1] > _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 2200-2299, at most {_MOST_PORTS} from {_FIRST_PORT} on")
+    return numbers[0], numbers[1]
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -95,6 +105,18 @@ def add_to_server(serve: argparse.ArgumentParser) -> None:
         help="let the agent give every QMP command: they read and write all files that guests may be given",
     )
     serve.add_argument(
+        "--allow-qemu-args",
+        action="store_true",
+        help="pass on to QEMU what no key of a profile says, unread: it may read and write all files that guests may "
+        "be given",
+    )
+    serve.add_argument(
+        "--allow-forward",
+        type=_ports,
+        metavar="FIRST-LAST",
+        help="ports of this machine's loopback that may lead to guests' ports, like 2200-2299",
+    )
+    serve.add_argument(
         "--tools",
         choices=get_args(ToolGroup),
         default="all",
@@ -120,6 +142,8 @@ def settings(options: argparse.Namespace) -> Settings:
         buffer_bytes=options.buffer_mib << 20 if options.buffer_mib else None,
         rootless=options.rootless,
         outside=options.outside,
-        open_monitor=getattr(options, "open_monitor", False),  # the doctor asks for neither
+        open_monitor=getattr(options, "open_monitor", False),  # the doctor asks for none of these
         tools=getattr(options, "tools", "all"),
+        forward_ports=getattr(options, "allow_forward", None),
+        qemu_args=getattr(options, "allow_qemu_args", False),
     )

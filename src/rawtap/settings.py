@@ -46,6 +46,9 @@ class Settings:
         open_monitor: Whether an agent may give every QMP command. Some of them read and write files, those of the
             project and of `image_dirs` as well; and all of the user's where the kernel has no Landlock.
         tools: Which tools are shown.
+        qemu_args: Whether options of QEMU's that no key says may be passed on to it, unread. They reach what
+            `open_monitor` reaches.
+        forward_ports: The first and the last port of this machine's loopback that may lead to guests' ports.
     """
 
     capture_dir: Path = field(default_factory=default_capture_dir)
@@ -62,3 +65,5 @@ class Settings:
     outside: bool | None = None
     open_monitor: bool = False
     tools: ToolGroup = "all"
+    qemu_args: bool = False
+    forward_ports: tuple[int, int] | None = None

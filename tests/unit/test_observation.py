@@ -12,6 +12,7 @@ from rawtap.errors import NetworkFailed
 from rawtap.lab.observation import GuestNic, Observation, Scene
 from rawtap.network.links import Link
 from rawtap.network.watch import Change, Gone, Sight, Watcher
+from rawtap.packets.origin import Origin
 
 BRIDGE = Link(
     index=2, name="br0", kind="bridge", alias=None, mac=None, master=None, up=True, carrier=True, received=5, sent=5
@@ -19,6 +20,21 @@ BRIDGE = Link(
 TAP = replace(BRIDGE, index=3, name="rtap1.0", kind="tun", master=2)
 OTHER = replace(BRIDGE, index=4, name="near0", kind="veth")
 HOSTS = replace(OTHER, index=9, name="eth0")
+
+
+def test_an_address_of_a_guests_own_making_is_known_by_its_card_and_few_are_kept() -> None:
+    own, spoofed = "02:aa:00:00:00:01", "02:00:00:00:00:02"
+    scene = Scene(
+        {"rtap1.0": GuestNic("one", "br0", "02:00:00:00:00:01"), "rtap1.1": GuestNic("two", "br0", spoofed)}
+    ).with_learned({own: "rtap1.0", spoofed: "rtap1.0", "02:cc:00:00:00:01": "eth9"})
+    assert scene.direction(own, spoofed, Origin(1)) == "from one to two"
+    assert scene.own_making("02:00:00:00:00:01") == [own]
+    many = scene.with_learned({f"02:bb:00:00:00:{number:02x}": "rtap1.1" for number in range(64)})
+    assert len(many.own_making(spoofed)) == 8
+    assert many.own_making("02:00:00:00:00:01") == [own]
+    assert scene.with_learned({}) is scene
+
+
 SCENE = Scene({"rtap1.0": GuestNic("guest", "br0", "02:00:00:00:00:01")}, frozenset({"near0"}))
 
 

@@ -150,7 +150,7 @@ def test_a_drive_is_carried_with_what_the_guest_finds_it_on(words: str, drive: d
     [
         "-device vfio-pci,host=01:00.0",
         "-device usb-host,vendorid=1",
-        "-device vhost-vsock-pci,guest-cid=3",
+        "-device vhost-scsi-pci,wwpn=x",
         "-drive file=fat:rw:/etc,format=raw",
         "-drive file=nbd://elsewhere/x,format=raw",
         "-drive file=a.vmdk,format=vmdk",
@@ -167,7 +167,8 @@ def test_a_drive_is_carried_with_what_the_guest_finds_it_on(words: str, drive: d
         "-device virtio-net-pci,netdev=n,ebpf-rss-fds=3",
         "-device virtio-rng-pci,vhostfd=3",
         "-object memory-backend-file,id=m,size=1G,mem-path=/dev/shm/x",
-        "-serial stdio -serial tcp::4444,server",
+        "-serial null " * 8 + "-serial tcp::4444,server",
+        "-netdev user,id=n,smb=/etc",
     ],
 )
 def test_what_is_not_carried_is_named_with_its_reason_and_reaches_nothing(words: str) -> None:
@@ -215,6 +216,38 @@ def test_what_is_no_line_is_refused_with_the_word_at_which_it_ends(text: str, wo
         read(text)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("-serial stdio -serial pty", {"serial": ["serial0", "serial1"]}),
+        ("-serial null -serial stdio -serial file:a", {"console": "serial1", "serial": ["", "serial1", "serial2"]}),
+        ("-chardev pty,id=log -serial mon:stdio -serial chardev:log", {"serial": ["serial0", "log"]}),
+        ("-chardev pty,id=debugcon -serial stdio -serial chardev:debugcon", {"serial": ["serial0", "serial1"]}),
+        ("-serial stdio -debugcon file:a", {"debugcon": True}),
+        ("-debugcon stdio -serial file:a", {"console": "debugcon", "serial": ["serial0"]}),
+        ("-debugcon stdio", {"console": "debugcon"}),
+        ("-serial stdio -serial null", {}),
+        ("-serial stdio -device isa-debugcon,iobase=0x402,chardev=d -chardev pty,id=d",
+         {"debugcon": True, "globals": {"isa-debugcon.iobase": "0x402"}}),
+    ],
+)  # fmt: skip
+def test_each_port_that_goes_somewhere_is_a_console_with_a_name(words: str, said: dict[str, Any]) -> None:
+    table = table_of(f"qemu-system-x86_64 -kernel k {words}")
+    assert {key: table[key] for key in ("console", "serial", "debugcon", "globals") if key in table} == said
+
+
+def test_what_is_let_past_takes_along_what_it_names() -> None:
+    found = read(
+        "qemu-system-i386 -chardev pty,id=c -device isa-serial,chardev=c -m 64 -smbios type=1 -usbdevice disk:x"
+    )
+    past = found.let_past()
+    assert past.table["qemu_args"] == [
+        "-chardev", "pty,id=c", "-device", "isa-serial,chardev=c", "-smbios", "type=1",
+    ]  # fmt: skip
+    assert [each.partition(":")[0] for each in past.left] == ["-usbdevice disk"]
+    assert "qemu_args" not in found.table
+
+
 def test_a_debuggers_stub_is_opened_where_the_line_opens_one() -> None:
     assert read("qemu-system-x86_64 -kernel k -s -S").gdb
     assert not read("qemu-system-x86_64 -kernel k -S").gdb
@@ -235,7 +268,27 @@ def test_overrides_win_over_the_line_and_the_line_over_the_projects_machine(tmp_
         ({"nic": "e100"}, "did you mean 'e1000'"),
         ({"devices": [{"driver": "virtio-rng-pc"}]}, "did you mean 'virtio-rng-pci'"),
         ({"machine": "virt,gic-verson=3"}, "did you mean 'gic-version'"),
-        ({"drives": [{"path": "a", "interface": "sata"}]}, "interface: "),
+        ({"drives": [{"path": "a", "interface": "sata"}]}, "interface: there is no 'sata'; did you mean 'ahci'"),
+        ({"drives": [{"file": "a"}]}, "drives.0.file: there is no such key; did you mean 'path'"),
+        ({"drives": [{"path": "a", "readonly": "yes"}]}, "readonly: 'yes' is not written as true or false; did you"),
+        ({"memory": "1GB"}, "did you mean '1G'"),
+        ({"arch": "amd64"}, "arch: there is no 'amd64'; did you mean 'x86_64'"),
+        ({"arch": "cobol"}, "'cobol'; there is 'riscv64', 'x86_64', "),
+        ({"machine": "virt,gic=3"}, "did you mean 'gic-version'"),
+        ({"machine": "q35,accel=kvm"}, "the accelerator is rawtap's to choose"),
+        ({"cpu": "max,"}, "'' is no feature"),
+        ({"console": "ttyS1"}, "did you mean 'serial1'"),
+        ({"smp": "2"}, "smp: '2' is not written as a number; did you mean 2?"),
+        ({"loaders": [{"path": "x", "address": "0x80"}]}, "loaders.0.address: '0x80' is not written as a number"),
+        ({"screen": "vga"}, "screen: there is no 'vga'; did you mean 'VGA'?"),
+        ({"login": {"username": "x"}}, "login.username: there is no such key; did you mean 'user'"),
+        ({"interrupt": {"wait": "x", "send": "y"}}, "interrupt.wait: there is no such key; did you mean 'wait_for'"),
+        ({"on_reset": "halt"}, "did you mean 'stop'"),
+        ({"enter": "crlf"}, "did you mean '\\r\\n'"),
+        ({"prompts": "$"}, "prompts: '$' is not written as a table in { }"),
+        ({"fw_cfg": [{"name": "x", "text": ""}]}, 'it is like "opt/org.example/name"'),
+        ({"cmdline": "x"}, "did you mean 'bootargs'"),
+        ({"shares": [{"path": "x"}]}, "shares.0.tag: it must be there"),
     ],
 )
 def test_a_wrong_key_or_value_is_told_with_the_nearest_right_one(
@@ -246,6 +299,7 @@ def test_a_wrong_key_or_value_is_told_with_the_nearest_right_one(
         chosen(tmp_path, None, None, overrides)
     assert words in raised.value.evidence
     assert "pattern" not in raised.value.evidence
+    assert len(raised.value.evidence) < 300
 
 
 _KNOWN = """-m -drive -device -netdev -nic -serial -machine -cpu -smp -append -usb -s -S -global -fw_cfg -boot
@@ -276,6 +330,23 @@ def test_nodes_of_memory_are_carried_with_what_they_are_made_of() -> None:
     assert table_of(by_object)["numa"] == [{"memory": "1G", "cpus": "0"}, {"memory": "1024M", "cpus": "1"}]
     plain = "qemu-system-riscv64 -M virt -m 256M -numa node,mem=128M -numa node,mem=128"
     assert table_of(plain)["numa"] == [{"memory": "128M"}, {"memory": "128M"}]
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        ("-device vhost-vsock-pci,guest-cid=7", "vsock", 7),
+        ("-no-shutdown", "on_shutdown", "pause"),
+        ("-action shutdown=pause,reboot=shutdown", "on_reset", "stop"),
+        ("-watchdog i6300esb -watchdog-action poweroff", "watchdog_action", "poweroff"),
+        ("-action watchdog=none", "watchdog_action", "none"),
+        ("-m 512M,slots=2,maxmem=1G", "memory_slots", {"count": 2, "most": "1G", "modules": []}),
+        ("-m 512M,slots=2,maxmem=1g -object memory-backend-ram,id=d,size=256M -device pc-dimm,memdev=d",
+         "memory_slots", {"count": 2, "most": "1G", "modules": ["256M"]}),
+    ],
+)  # fmt: skip
+def test_what_a_machine_has_besides_is_carried(words: str, key: str, value: object) -> None:
+    assert table_of(f"qemu-system-x86_64 -kernel k {words}")[key] == value
 
 
 def test_a_port_to_nowhere_and_a_uuid_leave_nothing_out() -> None:

@@ -55,6 +55,7 @@ async def caught_up(lab: Lab, capture_id: str | None, path: Path | None) -> tupl
     capture, path = await chosen(lab, capture_id, path)
     if capture:
         await capture.notifier.caught_up()
+    await lab.interfaces.learn()
     return await on_disk(path or "the capture", _source_of, capture, path)
 
 

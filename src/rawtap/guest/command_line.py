@@ -20,6 +20,7 @@ class Inherited:
 
     Attributes:
         console: Descriptor of the console's socket.
+        consoles: Those of further ones, by their names.
         monitor: Descriptor of the one for QMP.
         nic: The network card, None without a network.
         further: The other ones.
@@ -35,6 +36,7 @@ class Inherited:
     layers: Mapping[int, int] = field(default_factory=dict)
     kvm: bool = False
     further: tuple[Nic, ...] = ()
+    consoles: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def nics(self) -> tuple[Nic, ...]:
@@ -42,10 +44,15 @@ class Inherited:
         return (self.nic, *self.further) if self.nic else ()
 
     @property
+    def listens(self) -> tuple[int, ...]:
+        """TCP ports that its cards listen on."""
+        return tuple(port for nic in self.nics for port in nic.listens)
+
+    @property
     def descriptors(self) -> tuple[int, ...]:
         """All of them."""
         single = (self.console, self.monitor, *(nic.fd for nic in self.nics), self.gdb)
-        return (*(each for each in single if each is not None), *self.layers.values())
+        return (*(each for each in single if each is not None), *self.consoles.values(), *self.layers.values())
 
 
 def arguments(spec: MachineSpec, inherited: Inherited) -> list[str]:
@@ -55,9 +62,9 @@ def arguments(spec: MachineSpec, inherited: Inherited) -> list[str]:
     out += devices.board(spec)
     out += [*(["-accel", "kvm"] if inherited.kvm and profile.icount is None else []), "-accel", "tcg"]
     out += ["-d", "cpu_reset"] if profile.arch in {"x86_64", "i386"} else []  # which tells a triple fault
-    out += ["-action", "reboot=shutdown"] if profile.on_reset == "stop" else []
+    out += devices.actions(profile)
     out += [*_software(spec), *devices.contents(profile)]
-    out += ["-chardev", f"socket,id=console,fd={inherited.console}", *devices.console(profile, "console")]
+    out += devices.consoles(profile, inherited.console, inherited.consoles)
     out += ["-chardev", f"socket,id=monitor,fd={inherited.monitor}", "-mon", "chardev=monitor,mode=control"]
     if inherited.gdb is not None:
         out += ["-chardev", f"socket,id=gdb,fd={inherited.gdb},server=on,wait=off", "-gdb", "chardev:gdb"]
@@ -67,6 +74,7 @@ def arguments(spec: MachineSpec, inherited: Inherited) -> list[str]:
     first = models.is_pc(profile.arch, profile.machine) and profile.nic != "usb-net"  # which needs its controller
     parts = (nic, devices.further(profile), drives) if first else (devices.further(profile), drives, nic)
     out += [*devices.screen(spec), *(word for part in parts for word in part)]
+    out += profile.qemu_args
     # The guest's escape from the emulator ends here: no exec, no new privileges, no resource limits.
     return [*out, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
 

@@ -30,12 +30,14 @@ class Nic:
     Attributes:
         mac: Its MAC address.
         backend: What carries its frames: the options of -netdev but for the id.
+        listens: TCP ports that QEMU listens on for it.
         fd: A descriptor that these name, and that QEMU inherits.
     """
 
     mac: str
-    backend: Mapping[str, str | bool]
+    backend: Mapping[str, str | bool | list[dict[str, str]]]
     fd: int | None = None
+    listens: tuple[int, ...] = ()
 
 
 def tap_nic(fd: int, mac: str) -> Nic:
@@ -47,13 +49,16 @@ def board(spec: MachineSpec) -> list[str]:
     """The machine, its memory, processors and clock."""
     profile = spec.profile
     cpus = [str(profile.smp), *(f"{key}={value}" for key, value in profile.topology.items())]
-    out = ["-machine", _machine(spec), "-m", profile.memory, "-smp", ",".join(cpus)]
+    out = ["-machine", _machine(spec), "-m", _memory(profile), "-smp", ",".join(cpus)]
     if profile.cpu:
         out += ["-cpu", profile.cpu]
     for number, node in enumerate(profile.numa):
         here = f",cpus={node.cpus}" if node.cpus else ""
         out += ["-object", f"memory-backend-ram,id=rawtap-ram{number},size={node.memory}"]
         out += ["-numa", f"node,nodeid={number},memdev=rawtap-ram{number}{here}"]
+    for number, size in enumerate(profile.memory_slots.modules if profile.memory_slots else ()):
+        out += ["-object", f"memory-backend-ram,id=rawtap-dimm{number},size={size}"]
+        out += device({"driver": "pc-dimm", "memdev": f"rawtap-dimm{number}"})
     if profile.uuid:
         out += ["-uuid", profile.uuid]
     if profile.rtc != "utc":
@@ -68,6 +73,19 @@ def board(spec: MachineSpec) -> list[str]:
     return out
 
 
+def _memory(profile: Profile) -> str:
+    slots = profile.memory_slots
+    return f"{profile.memory},slots={slots.count},maxmem={slots.most}" if slots else profile.memory
+
+
+def actions(profile: Profile) -> list[str]:
+    """What QEMU does at a reset, at the guest's end, when a watchdog fires."""
+    said = {"reboot": "shutdown"} if profile.on_reset == "stop" else {}
+    said |= {"shutdown": "pause"} if profile.on_shutdown == "pause" else {}
+    said |= {"watchdog": profile.watchdog_action} if profile.watchdog_action != "reset" else {}
+    return [word for key, value in said.items() for word in ("-action", f"{key}={value}")]
+
+
 def _machine(spec: MachineSpec) -> str:
     """With a PC's firmware on the serial console, where there is no screen that it could draw on."""
     machine = spec.profile.machine
@@ -75,13 +93,21 @@ def _machine(spec: MachineSpec) -> str:
     return f"{machine},graphics=off" if mute else machine
 
 
-def console(profile: Profile, name: str) -> list[str]:
-    """The port that is spoken to, on the character device of that name."""
-    if profile.console == "debugcon":
-        properties: dict[str, models.Value] = {"driver": "isa-debugcon", "chardev": name}
-        return device(properties)
-    before = int(profile.console.removeprefix("serial"))
-    return [*(["-serial", "null"] * before), "-serial", f"chardev:{name}"]
+def consoles(profile: Profile, main: int, further: Mapping[str, int]) -> list[str]:
+    """The ports that are spoken to, each on a socket of that descriptor; serial ports between them go nowhere."""
+    out = ["-chardev", f"socket,id=console,fd={main}"]
+    at: dict[str, str] = {profile.console: "console"}
+    for number, (name, port) in enumerate(profile.ports.items()):
+        out += ["-chardev", f"socket,id=port{number},fd={further[name]}"]
+        at[port] = f"port{number}"
+    serial = [int(port.removeprefix("serial")) for port in at if port.startswith("serial")]
+    for number in range(max(serial, default=-1) + 1):
+        out += ["-serial", f"chardev:{at[f'serial{number}']}" if f"serial{number}" in at else "null"]
+    if "debugcon" in at:
+        out += device({"driver": "isa-debugcon", "chardev": at["debugcon"]})
+    if "semihosting" in at:
+        out += ["-semihosting-config", f"enable=on,target=native,chardev={at['semihosting']}"]
+    return out
 
 
 def card(whole: Profile, nic: Nic, number: int = 0) -> list[str]:
@@ -114,6 +140,8 @@ def further(profile: Profile) -> list[str]:
     sounds = [each for each in profile.devices if each["driver"] in models.SOUNDS]
     if sounds:
         out += ["-audiodev", f"none,id={_SILENT}"]
+    if profile.vsock is not None:
+        out += device({"driver": f"vhost-vsock-{virtio_suffix(profile)}", "guest-cid": profile.vsock})
     for each in profile.devices:
         named = {key: value for key, value in each.items() if key != "driver"}
         silenced: dict[str, models.Value] = {"audiodev": _SILENT} if each in sounds else {}

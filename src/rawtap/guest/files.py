@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
 from rawtap.guest.hardware import Arch, Drive
@@ -62,13 +62,15 @@ def resolved(profile: Profile, find: Find) -> Profile:
     )
 
 
-def require_landlock() -> None:
-    """Refuse a folder where nothing keeps the guest in it."""
+def require_landlock(what: Literal["folder", "semihosting"] = "folder") -> None:
+    """Refuse a way to files of the host's where nothing keeps the guest to its own."""
     if lack := landlock.lack():
+        how = "a link in it could lead anywhere" if what == "folder" else "by it a guest opens files"
+        folder = "Make an image of it, and give that as a drive"
         raise PathNotAllowed(
-            "no folder can be given to a guest here",
-            evidence=f"a link in it could lead anywhere, and the kernel does not see to it: {lack}",
-            cure="Make an image of it, and give that as a drive",
+            f"no {what} can be given to a guest here",
+            evidence=f"{how}, and the kernel does not see to it: {lack}",
+            cure=folder if what == "folder" else "Have the program speak on a serial port",
         )
 
 

@@ -48,7 +48,24 @@ QEMU_PACKAGES: dict[Arch, str] = {arch: _PACKAGES.get(arch, _OTHERS) for arch in
 
 Bus = Literal["mmio", "pci", "ccw"]
 Interface = Literal["virtio", "ide", "ahci", "nvme", "scsi", "sd", "floppy", "usb", "pflash", "mtd"]
-ConsoleAt = Literal["serial0", "serial1", "serial2", "serial3", "debugcon"]
+ConsoleAt = Literal[
+    "serial0", "serial1", "serial2", "serial3", "serial4", "serial5", "serial6", "serial7", "debugcon", "semihosting",
+]  # fmt: skip
+MOST_PORTS = 8
+# Emulators whose processors have semihosting (qemu/docs/about/emulation.rst).
+SEMIHOSTING: tuple[Arch, ...] = ("arm", "aarch64", "m68k", "mips", "mipsel", "mips64", "mips64el", "nios2", "riscv32",
+                                 "riscv64", "xtensa", "xtensaeb")  # fmt: skip
+
+
+def _of_ports(names: tuple[str, ...]) -> tuple[str, ...]:
+    said = [name for name in names if name]
+    if twice := next((name for name in said if said.count(name) > 1 or name in {"debugcon", "semihosting"}), None):
+        raise ValueError(f"{twice!r} names another console")
+    return names
+
+
+_Port = Annotated[str, StringConstraints(pattern=r"^([A-Za-z][A-Za-z0-9_.-]{0,31})?$")]
+Ports = Annotated[tuple[_Port, ...], Field(max_length=MOST_PORTS), AfterValidator(_of_ports)]
 
 # Kinds of network boot's clients, by their numbers (RFC 4578 2.1, and IANA's "Processor Architecture Types"): those of
 # PXE, those of UEFI's HTTP boot, which take a URL, and iPXE whatever it runs on, which has none of its own.
@@ -72,12 +89,19 @@ CLIENTS: dict[Client, tuple[int, ...]] = {
 }
 _BootFile = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./:+-]{0,127}$")]  # its field holds 128 bytes
 
+WatchdogAction = Literal["reset", "shutdown", "poweroff", "inject-nmi", "pause", "debug", "none"]
+
 _UUID = r"^([0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})?$"
 _MAC = r"^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$"  # of one station: RFC 9542 2.1
 Mac = Annotated[str, StringConstraints(pattern=_MAC)]
 Mtu = Annotated[int, Field(strict=True, ge=576, le=65521)]  # RFC 791, 3.1; and what a TAP takes
 Machine = Annotated[str, StringConstraints(max_length=256), AfterValidator(models.machine)]
 Processor = Annotated[str, StringConstraints(max_length=512), AfterValidator(models.processor)]
+Arguments = Annotated[
+    tuple[Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[^\x00]*$")], ...],
+    Field(max_length=64),
+    AfterValidator(models.arguments),
+]
 Properties = Annotated[dict[str, models.Value], AfterValidator(models.properties)]
 Device = Annotated[dict[str, models.Value], AfterValidator(models.device)]
 Globals = Annotated[dict[str, models.Value], AfterValidator(models.globals_)]
@@ -146,11 +170,39 @@ class Share:
 
 
 @validated_dataclass(frozen=True, config=CLOSED)
+class Forward:
+    """A port of this machine's loopback that leads to a port of the guest's, where the operator allows it."""
+
+    host: Annotated[int, Field(strict=True, ge=1, le=65535)]
+    guest: Annotated[int, Field(strict=True, ge=1, le=65535)]
+    protocol: Literal["tcp", "udp"] = "tcp"
+
+    def __str__(self) -> str:
+        return f"127.0.0.1:{self.host}/{self.protocol} leads to its port {self.guest}"
+
+
+@validated_dataclass(frozen=True, config=CLOSED)
 class NumaNode:
     """A node of a machine whose memory is not equally far from all processors; all nodes' sizes make up `memory`."""
 
     memory: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}[KMG]?$")]
     cpus: Annotated[str, StringConstraints(pattern=r"^([0-9]{1,3}(-[0-9]{1,3})?)?$")] = ""
+
+
+_Size = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}[KMG]?$")]
+
+
+@validated_dataclass(frozen=True, config=CLOSED)
+class MemorySlots:
+    """Places for further memory: how many, how much the machine can have at most, and what is in the first ones."""
+
+    count: Annotated[int, Field(strict=True, ge=1, le=256)]
+    most: _Size
+    modules: tuple[_Size, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.modules) > self.count:
+            raise ValueError(f"{len(self.modules)} modules do not fit into {self.count} slots")
 
 
 @validated_dataclass(frozen=True, config=CLOSED)
@@ -183,15 +235,24 @@ class Hardware:
         cards: Further cards.
         globals: Defaults of properties, by "model.property" (QEMU's -global).
         devices: Further devices: the model as `driver`, and its properties.
-        console: Which port is the console that is spoken to; serial ports before it go nowhere.
+        console: Which port is the console where a call names none.
+        serial: Names of the serial ports, in order: each is a console of that name; "" goes nowhere.
+        debugcon: Whether a PC's debug port is a console of that name.
+        semihosting: Whether what a program says by semihosting is a console of that name.
         boot: In which order PC firmware tries: letters of QEMU's -boot order.
         screen: Model of a graphics card that is there without being asked for.
         topology: Processors as sockets, cores, threads.
         numa: Nodes of memory and processors.
+        memory_slots: For memory besides, as modules.
+        vsock: Its address for vsock (a CID), by which programs of this machine's reach the guest without a network.
+        watchdog_action: What QEMU does when a watchdog fires.
+        on_shutdown: Whether QEMU ends when the guest powers off, or keeps it as it was.
         uuid: What its firmware says that it is.
         icount: Instructions for a tick of the guest's clock, as a power of 2, or "auto".
         rtc: Where the guest's clock starts.
         tftp: A folder whose files the guest may have by TFTP.
+        forward: Ports of this machine's that lead to the guest's, with network="user" or a rootless server.
+        qemu_args: Further words of QEMU's command line, where the operator lets them past.
         bootfile: Which of them network boot begins with; by the client's kind where it is a table (RFC 4578).
     """
 
@@ -205,10 +266,17 @@ class Hardware:
     globals: Globals = field(default_factory=dict)
     devices: tuple[Device, ...] = ()
     console: ConsoleAt = "serial0"
+    serial: Ports = ()
+    debugcon: Flag = False
+    semihosting: Flag = False
     boot: Annotated[str, StringConstraints(pattern=r"^[a-dn-p]{0,8}$")] = ""
     screen: models.Screen | Literal["", "none"] = ""
     topology: dict[models.TopologyKey, Annotated[int, Field(strict=True, ge=1, le=64)]] = field(default_factory=dict)
     numa: Annotated[tuple[NumaNode, ...], Field(max_length=16)] = ()
+    memory_slots: MemorySlots | None = None
+    vsock: Annotated[int, Field(strict=True, ge=3, lt=(1 << 32) - 1)] | None = None  # vsock(7): those below are taken
+    watchdog_action: WatchdogAction = "reset"
+    on_shutdown: Literal["end", "pause"] = "end"
     uuid: Annotated[str, StringConstraints(pattern=_UUID)] = ""
     icount: Annotated[int, Field(strict=True, ge=0, le=10)] | Literal["auto"] | None = None
     rtc: Annotated[str, StringConstraints(pattern=r"^(utc|localtime|[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:]{8})?)$")] = "utc"
@@ -218,6 +286,21 @@ class Hardware:
     shares: tuple[Share, ...] = ()
     tftp: str = ""
     bootfile: _BootFile | dict[Client, _BootFile] = ""
+    forward: Annotated[tuple[Forward, ...], Field(max_length=32)] = ()
+    qemu_args: Arguments = ()
+
+    @property
+    def ports(self) -> dict[str, str]:
+        """The consoles besides the main one, by their names: which port each is."""
+        found = {name: f"serial{number}" for number, name in enumerate(self.serial) if name}
+        found |= {port: port for port in ("debugcon", "semihosting") if getattr(self, port)}
+        return {name: port for name, port in found.items() if port != self.console}
+
+    @property
+    def main_names(self) -> set[str]:
+        """What the main console is called."""
+        named = {name for number, name in enumerate(self.serial) if name and self.console == f"serial{number}"}
+        return {self.console, *named} - set(self.ports)
 
     @property
     def is_startable(self) -> bool:

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from rawtap.guest import models
+from rawtap.guest.line_consoles import add_debugcon_device
 from rawtap.guest.line_state import Parts
 from rawtap.guest.line_words import pairs, whole_number
 
@@ -47,13 +48,19 @@ def add_device(parts: Parts, value: str) -> None:
     elif model in models.SCREENS or model == "virtio-gpu":
         parts.screen = {"virtio-gpu": "virtio-gpu-pci"}.get(model, model)
     elif model == "isa-debugcon":
-        parts.table["console"] = "debugcon"
+        add_debugcon_device(parts, said)
+    elif model.startswith("vhost-vsock-") and (cid := whole_number(said.get("guest-cid", ""))) is not None:
+        parts.table["vsock"] = cid
+        parts.virtio(model)
+    elif model == "pc-dimm" and said.get("memdev") in parts.memories and "memory_slots" in parts.table:
+        size = parts.memories[said["memdev"]].upper()
+        parts.table["memory_slots"]["modules"].append(f"{size}M" if size.isdigit() else size.removesuffix("B"))
     elif model in models.DEVICES:
         _further(parts, model, said)
     else:
         hint = models.nearest(model, models.DEVICES)
         reason = _first(_WHY_NOT, model) or f"it is no model that a guest may have here{hint}"
-        parts.leave(f"-device {model}", reason)
+        parts.leave(f"-device {model}", reason, whole=True)
 
 
 def _first(known: dict[str, str], model: str) -> str | None:

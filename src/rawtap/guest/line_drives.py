@@ -30,6 +30,8 @@ def add_drive(parts: Parts, value: str) -> None:
     """-drive."""
     said = pairs(value)
     path = said.get("file", said.get("file.filename", ""))
+    if said.get("driver", said.get("format")) == "vvfat" and said.get("dir"):
+        path = f"fat:{'rw:' if said.get('rw') == 'on' else ''}{said['dir']}"
     if not path:
         parts.leave(f"-drive {value}", "a drive without a file is none")
         return

@@ -24,19 +24,34 @@ _ALIASES = {"virtio": "virtio-net", "virtio-net-pci": "virtio-net", "virtio-net-
 
 
 @dataclass
+class Ports:
+    """What a line says of consoles: the ends of its serial ports, and of a debug port's."""
+
+    serial: list[str] = field(default_factory=list)
+    debugcon: str | None = None
+    nographic: bool = False
+    semihosting: bool = False
+
+
+@dataclass
 class Parts:
     """The line's parts, in a profile's words where they have some."""
 
     table: dict[str, Any]
     left: list[str] = field(default_factory=list)
+    option: tuple[str, ...] = ()  # the one that is being read, as words
+    past: dict[str, tuple[str, ...]] = field(default_factory=dict)  # what was left, as words for QEMU
     drives: list[dict[str, Any]] = field(default_factory=list)
     devices: list[dict[str, Any]] = field(default_factory=list)
+    ends: dict[str, tuple[str, ...]] = field(default_factory=dict)  # chardevs as words, by how they are named
     nodes: dict[str, dict[str, str]] = field(default_factory=dict)
     memories: dict[str, str] = field(default_factory=dict)
     chardevs: dict[str, str] = field(default_factory=dict)
     folders: dict[str, str] = field(default_factory=dict)
     interfaces: dict[str, str] = field(default_factory=dict)
+    ports: Ports = field(default_factory=Ports)
     screen: str = ""
+    forward: list[dict[str, Any]] = field(default_factory=list)
     network: bool = False
     no_card: bool = False
     gdb: bool = False
@@ -69,10 +84,13 @@ class Parts:
         except ValueError as error:
             self.leave(f"-machine {key}={value}", str(error))
 
-    def leave(self, option: str, reason: str) -> None:
-        """Note what is not carried."""
+    def leave(self, option: str, reason: str, *, whole: bool = False) -> None:
+        """Note what is not carried; `whole`, where it is all of the option that is being read."""
         said = visible(option)
         self.left.append(f"{said if len(said) <= _SHOWN else said[:_SHOWN] + '...'}: {reason}")
+        if whole:
+            named = [self.ends[each] for each in self.option[-1].split(",") if each in self.ends]
+            self.past[self.left[-1]] = (*(word for words in named for word in words), *self.option)
 
     def checked(
         self,

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,7 @@ from rawtap.guest.command_line import Inherited, arguments
 from rawtap.guest.console import Console, Output
 from rawtap.guest.devices import Nic, netdev
 from rawtap.guest.display import Display
+from rawtap.guest.further import Consoles
 from rawtap.guest.hardware import QEMU_PACKAGES
 from rawtap.guest.history import printable
 from rawtap.guest.jobs import Ask
@@ -70,6 +71,7 @@ class _Held:
     until_end: contextlib.ExitStack
     scratch: Path
     gdb: Path | None
+    consoles: Mapping[str, socket.socket]
 
 
 class Machine:
@@ -91,6 +93,7 @@ class Machine:
         self.pid = process.pid
         self.console = console
         self.talk = Talk(console, spec.profile)
+        self.consoles = Consoles(spec.profile, self.talk, held.consoles)
         self.events = EventLog(on_reset=self._reset)
         self.exit: Exit | None = None
         self.ran = False  # whether the guest got to do anything
@@ -136,6 +139,7 @@ class Machine:
         with contextlib.ExitStack() as near, contextlib.ExitStack() as far:
             console, console_far = pair(near, far)
             monitor, monitor_far = pair(near, far)
+            consoles = {each: pair(near, far) for each in spec.profile.ports}
             # What a call that was given up enters later ends with the stack itself, which nobody has any more.
             await on_disk(f"the drives of {name}", near.enter_context, images.held(name, spec))
             layers = await on_disk(scratch, layers_of, spec, scratch, far)
@@ -148,12 +152,19 @@ class Machine:
                 layers,
                 kvm_is_open(spec.profile.arch),
                 further,
+                {each: theirs.fileno() for each, (_, theirs) in consoles.items()},
             )
             command = [qemu, *arguments(spec, inherited)[1:]]
-            process = start(command, access_of(spec, qemu, kvm=inherited.kvm), inherited.descriptors)
+            process = start(
+                command,
+                access_of(spec, qemu, kvm=inherited.kvm, listens=inherited.listens),
+                inherited.descriptors,
+                spec.folder,
+            )
             if debugger:
                 debugger.socket.close()
-            held = _Held(near.pop_all(), scratch, debugger.path if debugger else None)
+            ours = {each: socket_ for each, (socket_, _) in consoles.items()}
+            held = _Held(near.pop_all(), scratch, debugger.path if debugger else None, ours)
             if process.stdout is None:
                 raise RuntimeError("QEMU was started without a pipe for its stderr")
             return cls(name, spec, process, Console(console), monitor, held, Diagnostics(process.stdout), on_exit)
@@ -181,7 +192,11 @@ class Machine:
 
     def trouble(self) -> str | None:
         """What is wrong with it, as far as its console or QEMU tells: a panic, a fault, a watchdog, a reboot loop."""
-        return postmortem.trouble(self._clues())
+        clues = self._clues()
+        return (
+            "; ".join(filter(None, (postmortem.trouble(clues), postmortem.kept(clues) if self.running else None)))
+            or None
+        )
 
     def _clues(self) -> postmortem.Clues:
         events = [(each.at_ns, each.name, each.data) for each in self.events.since(0, self.events.end)]
@@ -219,8 +234,8 @@ class Machine:
 
     async def run(self) -> None:
         """Let the processors go."""
+        self.ran = True  # before the answer: a guest of a few instructions has ended by then
         await self.execute("cont")
-        self.ran = True
 
     async def wait_prompt(self, timeout: float, report: Report) -> tuple[bool, str | None]:
         """Wait for a prompt, past a countdown and a login; whether it came, and what came instead, in words.
@@ -251,20 +266,31 @@ class Machine:
             found.append(f"no prompt was set: {self.talk.prompts.shown()!r} was learned, by typing Enter twice")
         return found
 
-    async def send(self, command: str, wanted: tuple[Wanted, ...], timeout: float, *, enter: bool = True) -> Output:
+    async def send(
+        self,
+        command: str,
+        wanted: tuple[Wanted, ...],
+        timeout: float,
+        *,
+        enter: bool = True,
+        console: str | None = None,
+    ) -> Output:
         """Type a command; wait for one of `wanted`, or for a prompt, in what comes after it.
 
-        Without `enter` it is typed as it is, or as the keys that it names. A guest that powers off meanwhile did so.
+        Without `enter` it is typed as it is, or as the keys that it names. `console` is the name of a further one. A
+        guest that powers off meanwhile did so.
 
         Raises:
+            RequestInvalid: It has no such console.
             GuestBusy: Another call has its turn.
             GuestExited: The guest is gone, or went before the text came.
             GuestFailed: It does not read its console.
         """
+        talk = self.consoles.talk(console)
         self._require_running()
         typed = command if enter else typed_bytes(command)
         try:
-            output = await self.talk.send(Ask(typed, timeout, wanted, enter))
+            output = await talk.send(Ask(typed, timeout, wanted, enter))
         except TimeoutError:
             raise GuestFailed(
                 f"the guest {self.name} did not take the command within {timeout:g} s",
@@ -285,9 +311,9 @@ class Machine:
             raise self.exited()
         return replace(output, notes=(*output.notes, f"the guest has ended: {self.exit}"))
 
-    async def read(self, wanted: tuple[Wanted, ...], timeout: float) -> Output:
-        """What the console showed since the last answer; a guest that has ended is read as well."""
-        output = await self.talk.read(wanted, timeout)
+    async def read(self, wanted: tuple[Wanted, ...], timeout: float, console: str | None = None) -> Output:
+        """What a console showed since the last answer; a guest that has ended is read as well."""
+        output = await self.consoles.talk(console).read(wanted, timeout)
         await self.settle()
         return output
 
@@ -305,19 +331,20 @@ class Machine:
         """
         await (self.execute("query-status") if self._monitor else self.greet())
 
-    def page(self, position: int) -> Output:
-        """What the console showed from `position` on, from the front.
+    def page(self, position: int, console: str | None = None) -> Output:
+        """What a console showed from `position` on, from the front.
 
         Raises:
-            RequestInvalid: The console has not come that far.
+            RequestInvalid: The console has not come that far, or there is none of that name.
         """
-        if position > self.console.history.end:
+        found = self.consoles.talk(console).console
+        if position > found.history.end:
             raise RequestInvalid(
                 f"position={position} is beyond the console's end",
-                evidence=f"it ended at {self.console.history.end}",
+                evidence=f"it ended at {found.history.end}",
                 cure="Use a position that an answer gave, or 0 for the oldest that is kept",
             )
-        return self.console.page(position)
+        return found.page(position)
 
     def _require_running(self) -> None:
         if not self.running:
@@ -447,6 +474,7 @@ class Machine:
                 )
         finally:
             self.console.close()
+            self.consoles.close()
             await self._stack.aclose()
 
     async def _quit(self) -> bool:
@@ -470,6 +498,7 @@ class Machine:
         code = await self._process.ended()
         reason = await self._monitor.shutdown_reason() if self._monitor else None
         await self.console.wait(lambda: None, _QUIT_SECONDS)  # for its end: what QEMU wrote last may not be read yet
+        self.consoles.drain()
         why = postmortem.end_reason(code, reason, self._ending, self._clues())
         self.exit = Exit(code, why, printable(bytes(self._diagnostics.log.words)).strip()[-_TAIL_CHARACTERS:])
         if self._on_exit:

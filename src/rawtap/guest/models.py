@@ -44,7 +44,7 @@ _KINDS = ("", "-device", "-pci", "-ccw", "-pci-transitional", "-pci-non-transiti
 SOUNDS = frozenset({"hda-duplex", "hda-micro", "hda-output", "AC97", "ES1370", "sb16", "cs4231a", "adlib", "gus",
                     "usb-audio", "virtio-sound-pci"})  # fmt: skip
 SCSI = frozenset({"lsi53c810", "lsi53c895a", "lsi", "megasas", "megasas-gen2", "mptsas1068", "pvscsi", "am53c974",
-                  "dc390", *(f"virtio-scsi{kind}" for kind in _KINDS)})  # fmt: skip
+                  "dc390", "spapr-vscsi", *(f"virtio-scsi{kind}" for kind in _KINDS)})  # fmt: skip
 DEVICES = frozenset(
     {
         *_USB, "usb-hub", "usb-kbd", "usb-mouse", "usb-tablet", "usb-wacom-tablet",
@@ -71,6 +71,7 @@ _NOT_HERS = frozenset(
         "hostmem", "display", "logfile",
     }
 )  # fmt: skip
+_SHORTEST = 3  # of a beginning that tells what was meant
 _PROPERTY = re.compile(r"[a-z][A-Za-z0-9_-]{0,63}")
 _DESCRIPTORS = re.compile(r".*(^|[-_])fds?")
 _GLOBAL = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,62})\.([^.]+)")  # a model may have a dot: cfi.pflash01
@@ -98,7 +99,9 @@ _PCI_MACHINES = frozenset({"sbsa-ref", "versatilepb", "versatileab", "realview-e
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Words for an error: which of `known` may have been meant."""
-    close = difflib.get_close_matches(name, list(known), 1)
+    there = list(known)
+    longer = [each for each in there if len(name) >= _SHORTEST and each.startswith(name)]
+    close = difflib.get_close_matches(name, longer, 1, 0.3) or difflib.get_close_matches(name, there, 1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -114,7 +117,8 @@ def machine(text: str) -> str:
     for option in options:
         key, _, value = option.partition("=")
         if key not in MACHINE_OPTIONS:
-            raise ValueError(f"{key!r} is no machine option that is carried{nearest(key, MACHINE_OPTIONS)}")
+            hint = "; the accelerator is rawtap's to choose" if key == "accel" else nearest(key, MACHINE_OPTIONS)
+            raise ValueError(f"{key!r} is no machine option that is carried{hint}")
         if not _OPTION_VALUE.fullmatch(value):
             raise ValueError(f"{value!r} is no value of {key}")
     return text
@@ -125,7 +129,8 @@ def processor(text: str) -> str:
     name, *features = text.split(",")
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no processor's name, like 'max' or 'rv64,v=true'")
-    if wrong := next((each for each in features if not _FEATURE.fullmatch(each)), None):
+    wrong = next((each for each in features if not _FEATURE.fullmatch(each)), None)
+    if wrong is not None:
         raise ValueError(f"{wrong!r} is no feature, like '+avx' or 'v=true'")
     return text
 
@@ -135,6 +140,19 @@ def properties(given: Mapping[str, Value]) -> Mapping[str, Value]:
     for key in given:
         if not _PROPERTY.fullmatch(key) or key in _NOT_HERS or _DESCRIPTORS.fullmatch(key):
             raise ValueError(f"the property {key!r} may not be set here")
+    return given
+
+
+# By these QEMU would not be the server's any more: its life, its monitor, what confines it, what it inherits.
+_NOT_PAST = frozenset({"daemonize", "S", "sandbox", "runas", "chroot", "add-fd", "qmp", "qmp-pretty", "mon", "monitor",
+                       "preconfig", "incoming", "help", "h", "version", "run-with"})  # fmt: skip
+
+
+def arguments(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Words for QEMU's command line that nobody reads; the server keeps what makes QEMU its own."""
+    for word in given:
+        if word.startswith("-") and word.lstrip("-") in _NOT_PAST:
+            raise ValueError(f"{word!r} is the server's own to say")
     return given
 
 

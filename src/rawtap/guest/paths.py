@@ -48,6 +48,7 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
 }
 # Their names, as an error tells them.
 SYSTEMS = tuple(dict.fromkeys(name.partition("@")[0] for name in LAYOUTS))
+VSOCK = Path("/dev/vhost-vsock")
 PUBLIC = Path("/usr/lib/u-boot")  # Debian's u-boot-qemu: the built-in profiles' boot loaders
 # What packages install for guests to start with: boot loaders, firmware, option ROMs.
 PUBLIC_FOLDERS = (

@@ -51,6 +51,12 @@ def trouble(clues: Clues) -> str | None:
     return "; ".join(found) or None
 
 
+def kept(clues: Clues) -> str | None:
+    """Of a guest that powered off and whose QEMU stays: so it says; None for one that did not."""
+    is_off = any(name == "SHUTDOWN" for _, name, _ in since_reset(clues.events))
+    return 'it powered off or was reset, and QEMU keeps it as it was (on_shutdown="pause")' if is_off else None
+
+
 def since_reset(events: Sequence[Event]) -> Sequence[Event]:
     """Those behind the last reset: what was before it is over."""
     last = max((number for number, each in enumerate(events) if each[1] == "RESET"), default=-1)

@@ -6,7 +6,6 @@ pattern here, and `command_line` gives all else as JSON.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
@@ -17,8 +16,26 @@ from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from rawtap.errors import ProfileInvalid
-from rawtap.guest import models
-from rawtap.guest.hardware import CLOSED, Arch, Bus, Drive, Flag, Hardware, Machine, Processor, Text, Word
+from rawtap.guest import models, wrong_keys
+from rawtap.guest.hardware import (
+    CLOSED,
+    Arch,
+    Bus,
+    Drive,
+    FirmwareFile,
+    Flag,
+    Forward,
+    FurtherCard,
+    Hardware,
+    Loader,
+    Machine,
+    MemorySlots,
+    NumaNode,
+    Processor,
+    Share,
+    Text,
+    Word,
+)
 from rawtap.guest.paths import PUBLIC, RVOS_KERNEL
 from rawtap.guest.patterns import Pattern
 
@@ -219,7 +236,7 @@ class MachineSpec:
     """A profile with every path resolved and every call option applied: ready to run.
 
     `project` tells it from those of other trees. `reach` are folders that QEMU may read and write besides: what the
-    operator opened with the monitor.
+    operator opened with the monitor. In `folder` QEMU runs, where something is passed on to it that may name files.
     """
 
     profile: Profile
@@ -231,6 +248,7 @@ class MachineSpec:
     initrd: Path | None = None
     reach: tuple[Path, ...] = ()
     project: str = ""
+    folder: Path | None = None
 
     @property
     def overlay(self) -> bool:
@@ -286,35 +304,13 @@ def _drives_over(below: Iterable[Mapping[str, Any]], table: Mapping[str, Any]) -
     return {"drives": [over(each) for each in drives]}
 
 
-_LIKE = {
-    "uuid": '"27484500-7e79-11e3-839e-f0def1e14563"',
-    "memory": '"256M"',
-    "name": '"guest"',
-    "mac": '"52:54:00:12:34:56"',
-    "boot": '"dc", letters of QEMU\'s -boot',
-    "rtc": '"utc", "localtime" or "2026-01-31T12:00:00"',
-    "serial": '"disk", at most 20 letters and digits',
-    "bootfile": '"pxelinux.0"',
-}
-
-
-def _told(item: Mapping[str, Any]) -> str:
-    """What is wrong with a value, with the nearest right one rather than a pattern."""
-    kind, key = item["type"], str(item["loc"][-1]) if item["loc"] else ""
-    if kind in {"extra_forbidden", "unexpected_keyword_argument"}:
-        known = {each.name for each in (*fields(Profile), *fields(Drive))}
-        return f"there is no such key{models.nearest(key, known)}"
-    if kind == "string_pattern_mismatch":
-        return f"{str(item['input'])[:60]!r} is none{f'; it is like {_LIKE[key]}' if key in _LIKE else ''}"
-    if kind == "literal_error":
-        return str(item["msg"]) + models.nearest(str(item["input"]), re.findall(r"'([^']*)'", item["msg"]))
-    return str(item["msg"]).removeprefix("Value error, ")
+_TABLES: Mapping[str, type[Any]] = {
+    "": Profile, "drives": Drive, "login": Login, "hosts": FixedHost, "interrupt": Interrupt, "cards": FurtherCard,
+    "numa": NumaNode, "loaders": Loader, "fw_cfg": FirmwareFile, "shares": Share, "memory_slots": MemorySlots,
+    "forward": Forward,
+}  # fmt: skip
 
 
 def explain_validation(error: ValidationError) -> str:
-    """pydantic's findings in one line, the first three of them."""
-    found = error.errors(include_url=False, include_context=False)
-    lines = [f"{'.'.join(map(str, item['loc'])) or 'value'}: {_told(item)}" for item in found[:3]]
-    if len(found) > len(lines):
-        lines.append(f"and {len(found) - len(lines)} more")
-    return "; ".join(lines)
+    """What is wrong with a profile's keys, in one line."""
+    return wrong_keys.explain(error, {key: [each.name for each in fields(kind)] for key, kind in _TABLES.items()})

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from rawtap.errors import RequestInvalid
-from rawtap.guest import models
-from rawtap.guest.hardware import Arch
+from rawtap.guest import line_consoles, line_network, models
+from rawtap.guest.hardware import Arch, WatchdogAction
 from rawtap.guest.line_devices import add_device, add_virtfs
 from rawtap.guest.line_drives import add_blockdev, add_drive, finished, image
 from rawtap.guest.line_state import Parts
@@ -31,19 +31,30 @@ class Line:
         left: What is not carried: the option, and why.
         network: Whether it has a network card on a network.
         gdb: Whether it opens a debugger's stub.
+        forward: Ports of this machine's that lead to the guest's, in a profile's words.
+        past: Of `left`, what is a whole option: its words, for QEMU.
     """
 
     table: dict[str, Any]
     left: tuple[str, ...] = ()
     network: bool = False
     gdb: bool = False
+    past: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    forward: tuple[Mapping[str, Any], ...] = ()
 
+    def with_ports(self, ports: tuple[int, int] | None) -> Line:
+        """The same with those of its forwarded ports that the operator gives; the others are named."""
+        first, last = ports or (0, -1)
+        there = [each for each in self.forward if first <= each["host"] <= last]
+        why = f"the operator gives {first} to {last}" if ports else "the operator gives none (--allow-forward)"
+        left = tuple(f"the forwarded port {each['host']}: {why}" for each in self.forward if each not in there)
+        return replace(self, table=self.table | ({"forward": there} if there else {}), left=(*self.left, *left))
 
-@dataclass
-class _Serial:
-    ports: list[str] = field(default_factory=list)
-    debugcon: str | None = None
-    nographic: bool = False
+    def let_past(self) -> Line:
+        """The same with all that can be passed on to QEMU as the line has it, where the operator allows it."""
+        words = [word for each in self.past.values() for word in each]
+        table = self.table | ({"qemu_args": words} if words else {})
+        return replace(self, table=table, left=tuple(each for each in self.left if each not in self.past))
 
 
 # Done by rawtap in its own way, so nothing is lost: no word of them.
@@ -53,18 +64,16 @@ _OURS = frozenset(
         "no-user-config", "nodefconfig", "sandbox", "name", "show-cursor", "full-screen", "fullscreen", "no-frame",
         "no-quit", "alt-grab", "ctrl-grab", "curses", "sdl", "gtk", "vnc", "spice", "k", "parallel", "audiodev",
         "audio", "pidfile", "daemonize", "msg", "runas", "no-kvm-irqchip", "overcommit", "mem-prealloc", "realtime",
-        "chroot", "no-kvm-pit-reinjection", "tdf",
+        "chroot", "no-kvm-pit-reinjection", "tdf", "echr",
     }
 )  # fmt: skip
 _WHY_NOT = {
     **dict.fromkeys(("d", "D", "trace", "dfilter"), "QEMU's own log would be a file of the host's"),
     "plugin": "it loads a program into QEMU",
     **dict.fromkeys(("incoming", "loadvm"), "a state from elsewhere is not loaded; qemu_snapshot has rawtap's own"),
-    **dict.fromkeys(("semihosting", "semihosting-config"), "by semihosting a guest opens the host's files"),
-    **dict.fromkeys(("tpmdev", "chardev"), "it is a part of the host's or of QEMU's that no profile names"),
+    "tpmdev": "it is a part of the host's or of QEMU's that no profile names",
     **dict.fromkeys(("mem-path", "acpitable", "smbios", "compat", "set", "readconfig", "writeconfig",
                      "L", "option-rom", "prom-env", "set", "add-fd"), "no key of a profile says it"),
-    "no-shutdown": "a guest that powers off ends",
     "iscsi": "a disk elsewhere is not reached",
 }  # fmt: skip
 
@@ -79,32 +88,23 @@ def read(text: str) -> Line:
     if arch not in get_args(Arch):
         raise RequestInvalid(f"there is no emulator qemu-system-{arch}", cure=f"Known: {', '.join(get_args(Arch))}")
     parts = Parts({"arch": arch})
-    serial = _Serial()
     for name, value in options(words):
-        _one(parts, serial, name, value)
-    _console(parts, serial)
+        _one(parts, name, value)
+    line_consoles.settle(parts)
     finished(parts)
     _cards_default(parts)
     table = {key: value for key, value in parts.table.items() if value not in ((), [], {}, "")}
-    return Line(table, tuple(dict.fromkeys(parts.left)), parts.network, parts.gdb)
+    return Line(table, tuple(dict.fromkeys(parts.left)), parts.network, parts.gdb, parts.past, tuple(parts.forward))
 
 
-def _one(parts: Parts, serial: _Serial, name: str, value: str) -> None:
+def _one(parts: Parts, name: str, value: str) -> None:
+    parts.option = (f"-{name}", value) if value else (f"-{name}",)
     if (handler := _HANDLERS.get(name)) is not None:
         handler(parts, value)
-    elif name == "serial":
-        serial.ports.append(value)
-    elif name == "debugcon":
-        serial.debugcon = value
-    elif name == "nographic":
-        serial.nographic = True
-    elif name == "chardev":
-        known = pairs(value, "backend")
-        parts.chardevs[known.get("id", "")] = known.get("backend", "")
     elif name in _WHY_NOT:
-        parts.leave(f"-{name} {value}".strip(), _WHY_NOT[name])
+        parts.leave(f"-{name} {value}".strip(), _WHY_NOT[name], whole=True)
     elif name not in _OURS:
-        parts.leave(f"-{name} {value}".strip(), "rawtap does not know this option")
+        parts.leave(f"-{name} {value}".strip(), "rawtap does not know this option", whole=True)
 
 
 def _text(key: str) -> Callable[[Parts, str], None]:
@@ -150,8 +150,12 @@ def _memory(parts: Parts, value: str) -> None:
     if match := re.fullmatch(r"([0-9]{1,6}\.[0-9]{1,9})G", size):
         size = f"{int(float(match[1]) * 1024)}M"
     parts.table["memory"] = size.removesuffix("I") if size[-1:] == "I" else size
+    if {"slots", "maxmem"} <= set(said) and (count := whole_number(said["slots"])):
+        slots = {"count": count, "most": said.pop("maxmem").upper().removesuffix("B"), "modules": []}
+        parts.table["memory_slots"] = slots
+        del said["slots"]
     if said:
-        parts.leave(f"-m {','.join(f'{key}={said[key]}' for key in said)}", "memory is not plugged in while it runs")
+        parts.leave(f"-m {','.join(f'{key}={said[key]}' for key in said)}", "slots and maxmem go together")
 
 
 def _smp(parts: Parts, value: str) -> None:
@@ -218,7 +222,7 @@ def _vga(parts: Parts, value: str) -> None:
     if value in known:
         parts.screen = known[value]
     else:
-        parts.leave(f"-vga {value}", "rawtap has no such screen")
+        parts.leave(f"-vga {value}", "rawtap has no such screen", whole=True)
 
 
 def _usbdevice(parts: Parts, value: str) -> None:
@@ -245,40 +249,20 @@ def _watchdog(parts: Parts, value: str) -> None:
     add_device(parts, value)
 
 
+def _actions(parts: Parts, value: str) -> None:
+    """-action, and what older options say of it."""
+    keys = {"reboot": "on_reset", "shutdown": "on_shutdown", "watchdog": "watchdog_action"}
+    words = {"reboot": {"reset": "reboot", "shutdown": "stop"}, "shutdown": {"poweroff": "end", "pause": "pause"}}
+    for key, said in pairs(value).items():
+        found = words.get(key, {}).get(said, said if said in get_args(WatchdogAction) else "")
+        if key in keys and found:
+            parts.table[keys[key]] = found
+        else:
+            parts.leave(f"-action {key}={said}", "no key of a profile says it")
+
+
 def _gdb(parts: Parts, _: str) -> None:
     parts.gdb = True
-
-
-def _network(parts: Parts, value: str) -> None:
-    """-netdev, and what -net and -nic have of one."""
-    said = pairs(value, "type")
-    parts.network = True
-    if folder := said.get("tftp"):
-        parts.table["tftp"] = folder
-    if name := said.get("bootfile"):
-        parts.table["bootfile"] = name
-    if "guestfwd" in said or "smb" in said:
-        parts.leave(f"-netdev {value}", "guestfwd and smb start programs of the host's")
-
-
-def _net(parts: Parts, value: str) -> None:
-    said = pairs(value, "type")
-    kind = said.get("type")
-    if kind == "nic":
-        parts.card(said.get("model"), said.get("macaddr"), {})
-    elif kind == "none":
-        parts.no_card = True
-    else:
-        _network(parts, value)
-
-
-def _nic(parts: Parts, value: str) -> None:
-    said = pairs(value, "type")
-    if said.get("type") == "none":
-        parts.no_card = True
-        return
-    parts.card(said.get("model"), said.get("mac") or said.get("macaddr"), {})
-    _network(parts, value)
 
 
 def _fsdev(parts: Parts, value: str) -> None:
@@ -303,7 +287,7 @@ def _numa(parts: Parts, value: str) -> None:
     said = pairs(value, "type")
     memory = parts.memories.get(said.get("memdev", ""), said.get("mem", "")).upper()
     if said.get("type") != "node" or not memory or set(said) - {"type", "nodeid", "cpus", "mem", "memdev"}:
-        parts.leave(f"-numa {value}", "only nodes with memory are carried")
+        parts.leave(f"-numa {value}", "only nodes with memory are carried", whole=True)
         return
     node = {"memory": f"{memory}M" if memory.isdigit() else memory.removesuffix("B")}
     parts.table.setdefault("numa", []).append(node | ({"cpus": said["cpus"]} if "cpus" in said else {}))
@@ -316,7 +300,7 @@ def _object(parts: Parts, value: str) -> None:
         size = said.get("size", "")
         parts.memories[said.get("id", "")] = f"{int(size) >> 20}" if size.isdigit() else size
     elif pairs(value, "qom-type").get("qom-type") not in {"rng-random", "rng-builtin", "iothread"}:
-        parts.leave(f"-object {value}", "it is a part of the host's or of QEMU's that no profile names")
+        parts.leave(f"-object {value}", "it is a part of the host's or of QEMU's that no profile names", whole=True)
 
 
 def _legacy_disk(parts: Parts, value: str, interface: str, index: int | None, media: str) -> None:
@@ -348,7 +332,7 @@ _HANDLERS: Mapping[str, Callable[[Parts, str], None]] = {
     "rtc": _rtc,
     "numa": _numa,
     "uuid": _text("uuid"),
-    "redir": lambda parts, _value: setattr(parts, "network", True),
+    "redir": line_network.add_redir,
     "localtime": _flag("rtc", "localtime"),
     "icount": _icount,
     "fw_cfg": _fw_cfg,
@@ -359,13 +343,20 @@ _HANDLERS: Mapping[str, Callable[[Parts, str], None]] = {
     "usbdevice": _usbdevice,
     "soundhw": _sound,
     "watchdog": _watchdog,
-    "watchdog-action": lambda parts, value: parts.leave(f"-watchdog-action {value}", "a watchdog resets the guest"),
+    "watchdog-action": lambda parts, value: _actions(parts, f"watchdog={value}"),
+    "action": _actions,
+    "no-shutdown": lambda parts, _value: _actions(parts, "shutdown=pause"),
     **dict.fromkeys(("s", "gdb"), _gdb),
+    "serial": line_consoles.add_serial,
+    "debugcon": line_consoles.add_debugcon,
+    "chardev": line_consoles.add_chardev,
+    "nographic": lambda parts, _value: setattr(parts.ports, "nographic", True),
+    **dict.fromkeys(("semihosting", "semihosting-config"), line_consoles.add_semihosting),
     "object": _object,
     "device": add_device,
-    "netdev": _network,
-    "net": _net,
-    "nic": _nic,
+    "netdev": line_network.add_netdev,
+    "net": line_network.add_net,
+    "nic": line_network.add_nic,
     "fsdev": _fsdev,
     "virtfs": add_virtfs,
     "no-acpi": _acpi,
@@ -383,32 +374,6 @@ _HANDLERS: Mapping[str, Callable[[Parts, str], None]] = {
     "mtdblock": _disk("mtd"),
     "pflash": _disk("pflash"),
 }
-
-
-def _console(parts: Parts, serial: _Serial) -> None:
-    """Which port is the console; on a PC, whether its firmware draws on the screen."""
-    silent = ("null", "none", "/dev/null", "file:/dev/null")
-    ends = [parts.chardevs.get(port.removeprefix("chardev:"), port) for port in serial.ports]
-    spoken = [number for number, end in enumerate(ends) if "stdio" in end]
-    heard = [number for number, end in enumerate(ends) if end not in silent]
-    debugged = parts.chardevs.get((serial.debugcon or "").removeprefix("chardev:"), serial.debugcon) or ""
-    if debugged and not spoken and ("stdio" in debugged or not heard) and not serial.nographic:
-        parts.table["console"] = "debugcon"
-    elif debugged and not parts.table.get("console"):
-        parts.leave(f"-debugcon {serial.debugcon}", "the console is a serial port; one port is spoken to")
-    number = next(iter([*spoken, *heard]), 0)
-    if number and "console" not in parts.table:
-        parts.table["console"] = f"serial{min(number, 3)}"
-    for other in heard:
-        if other != number:
-            parts.leave(f"-serial {serial.ports[other]}", "one port is spoken to; this one goes nowhere")
-    pc = models.is_pc(parts.arch, parts.machine_name)
-    if parts.screen:
-        parts.table["screen"] = parts.screen
-    if pc and not parts.screen and not serial.nographic:
-        parts.table["screen"] = "VGA"
-    if pc and serial.nographic:
-        parts.machine_option("graphics", "off")
 
 
 def _cards_default(parts: Parts) -> None:

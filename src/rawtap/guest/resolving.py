@@ -5,6 +5,7 @@ The one place where a profile's text becomes a file of the host's.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from functools import partial
@@ -15,12 +16,13 @@ from pydantic import ValidationError
 from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
 from rawtap.guest import files, models
 from rawtap.guest.folders import require_no_way_out
-from rawtap.guest.hardware import Drive
+from rawtap.guest.hardware import SEMIHOSTING, Drive
 from rawtap.guest.paths import (
     CONFIG_FILE,
     PUBLIC,
     PUBLIC_FOLDERS,
     RVOS_KERNEL,
+    VSOCK,
     Allowed,
     holds,
     is_public,
@@ -47,6 +49,8 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
         raise ProfileInvalid(
             "the boot options are not valid", evidence=explain_validation(error), cure='memory is like "256M"'
         ) from error
+    _require_semihosting(profile)
+    _require_vsock(profile)
     find = partial(_existing, allowed, root)
     firmware = find(_firmware(root, profile.firmware), "firmware") if profile.firmware else None
     text = options.kernel or profile.kernel
@@ -69,6 +73,28 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
         firmware=firmware,
         gdb=options.gdb,
         initrd=_found_initrd(allowed, root, profile.initrd) if profile.initrd else None,
+    )
+
+
+def _require_semihosting(profile: Profile) -> None:
+    """A program that has semihosting opens files by it, so QEMU must reach no other than the guest's own."""
+    if not (profile.semihosting or profile.console == "semihosting"):
+        return
+    if profile.arch not in SEMIHOSTING:
+        raise ProfileInvalid(
+            f"{profile.arch} has no semihosting", evidence=f"these have: {', '.join(SEMIHOSTING)}", cure="Leave it out"
+        )
+    files.require_landlock("semihosting")
+
+
+def _require_vsock(profile: Profile) -> None:
+    if profile.vsock is None or os.access(VSOCK, os.R_OK | os.W_OK):
+        return
+    evidence = f"{VSOCK} is not open to this user" if VSOCK.exists() else f"there is no {VSOCK}"
+    raise ProfileInvalid(
+        f"vsock={profile.vsock}: this machine lends a guest no vsock",
+        evidence=evidence,
+        cure="The operator can change it: modprobe vhost_vsock, and rights to that file. Or leave it out",
     )
 
 

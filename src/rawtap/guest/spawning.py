@@ -9,6 +9,7 @@ from pathlib import Path
 from rawtap.errors import GuestFailed, QemuMissing
 from rawtap.guest import files
 from rawtap.guest.accelerator import KVM_DEVICE
+from rawtap.guest.paths import VSOCK
 from rawtap.guest.profile import MachineSpec
 from rawtap.guest.scratch import layer_over
 from rawtap.host import children, programs
@@ -38,10 +39,11 @@ def layers_of(spec: MachineSpec, scratch: Path, far: contextlib.ExitStack) -> di
     }
 
 
-def access_of(spec: MachineSpec, qemu: str, *, kvm: bool) -> Access:
+def access_of(spec: MachineSpec, qemu: str, *, kvm: bool, listens: tuple[int, ...] = ()) -> Access:
     """The files that QEMU opens for this machine: those of the spec, and what packages put on the system.
 
-    No TCP: what there is of networks it inherits, and its own network lets nothing out.
+    Of TCP only the ports that it listens on: what there is of networks it inherits, and its own network lets nothing
+    out.
     """
     drives = [(Path(drive.path), spec.is_written(drive)) for drive in spec.drives]
     software = [path for path in (spec.kernel, spec.initrd, spec.firmware) if path]
@@ -49,18 +51,25 @@ def access_of(spec: MachineSpec, qemu: str, *, kvm: bool) -> Access:
         programs=(Path(qemu),),
         read=(*software, *files.of(spec.profile), *(path for path, written in drives if not written)),
         write=(*spec.reach, *(path for path, written in drives if written)),
-        devices=(Path(KVM_DEVICE),) if kvm else (),
+        listen=listens,
+        devices=(*((Path(KVM_DEVICE),) if kvm else ()), *((VSOCK,) if spec.profile.vsock is not None else ())),
     )
 
 
-def start(command: list[str], access: Access, descriptors: tuple[int, ...]) -> Child:
-    """Start it, from this thread, to which its life is tied.
+def start(command: list[str], access: Access, descriptors: tuple[int, ...], folder: Path | None = None) -> Child:
+    """Start it, from this thread, to which its life is tied; in that folder, or in the server's own.
 
     Raises:
         GuestFailed: It cannot be started.
     """
     try:
-        return children.start(command, access, streams=("null", "pipe", "stdout"), passed=descriptors)
+        return children.start(
+            command,
+            access,
+            streams=("null", "pipe", "stdout"),
+            passed=descriptors,
+            folder=str(folder) if folder else None,
+        )
     except OSError as error:
         raise GuestFailed(
             "QEMU cannot be started", evidence=str(error), cure="qemu_doctor checks the set-up"

@@ -6,8 +6,9 @@ a shell is left there beforehand, which waits on a pipe, and for each word on it
 writes its pid when the interface is there, with its addresses and routes; the shell says when it has ended.
 
 Both are tied, the shell to our main thread and pasta by setpriv(1) to the shell, so they end with us however we end.
-Neither has a capability; nothing listens on the host's ports for guests, and the host's loopback is not reached, but
-for DNS: queries to `DNS` go to the host's first name server, which may be on it.
+Neither has a capability. On the host's ports pasta listens for guests only where the operator allows it, on its
+loopback. The host's loopback is not reached, but for DNS: queries to `DNS` go to the host's first name server, which
+may be on it.
 
 Neither has a Landlock ruleset: pasta must look into our namespaces, and mount, which Landlock forbids. It does so to
 confine itself, and keeps an empty root and a seccomp filter (passt's isolation.c).
@@ -56,18 +57,22 @@ def find() -> str | None:
     return programs.find("pasta")
 
 
-def _options() -> list[str]:
-    """pasta's options; it joins the namespaces of the process that calls this."""
+def _options(forward: tuple[int, int] | None) -> list[str]:
+    """pasta's options; it joins the namespaces of the process that calls this.
+
+    The ports from the first to the last of `forward`, of the host's loopback, lead to the same ones of ours.
+    """
     namespaces = f"/proc/{os.getpid()}/ns"
     out = ["--foreground", "--stderr", "--pid", "/dev/stdout", "--config-net", "--no-map-gw"]
-    out += [word for option in ("-t", "-u", "-T", "-U") for word in (option, "none")]
+    ports = f"127.0.0.1/{forward[0]}-{forward[1]}" if forward else "none"
+    out += ["-t", ports, "-u", ports, "-T", "none", "-U", "none"]
     out += ["--ns-ifname", INTERFACE, "-a", ADDRESS, "-n", PREFIX, "-g", GATEWAY, "--dns-forward", DNS]
     if os.geteuid() == 0:
         out += ["--runas", "0:0"]  # else it becomes nobody, who may not join us
     return [*out, "--userns", f"{namespaces}/user", "--netns", f"{namespaces}/net"]
 
 
-def wait() -> Pasta | None:
+def wait(forward: tuple[int, int] | None = None) -> Pasta | None:
     """Leave a shell behind that can start pasta; None where pasta is not installed.
 
     To be called from the main thread, before it enters a namespace of its own.
@@ -75,7 +80,7 @@ def wait() -> Pasta | None:
     pasta, setpriv = find(), programs.find("setpriv")
     if pasta is None or setpriv is None:
         return None
-    shell = ["/bin/sh", "-c", _LOOP, setpriv, pasta, *_options()]
+    shell = ["/bin/sh", "-c", _LOOP, setpriv, pasta, *_options(forward)]
     pipes: tuple[Stream, Stream, Stream] = ("pipe", "pipe", "pipe")
     return Pasta(children.start(shell, None, streams=pipes, environment=children.PLAIN, folder="/", session=True))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,14 +10,17 @@ from ipaddress import IPv6Interface
 
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap.errors import NetworkError, ServicesUnavailable
+from rawtap.errors import NetworkError, RawtapError, ServicesUnavailable
 from rawtap.lab import dnsmasq, outside
 from rawtap.lab.dnsmasq import Services
 from rawtap.lab.outside import Note, Policy
-from rawtap.network import ipv6
+from rawtap.lab.succession import succeeded
+from rawtap.network import forwarding, ipv6
 from rawtap.network.dnsmasq_config import ServicesSpec, check
 from rawtap.network.forwarding import Inside, Way
 from rawtap.network.network import Bridge
+
+_TRIES, _BETWEEN = 10, 0.2  # seconds
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class BridgeServices:
     dnsmasq: Services | None = None
     way: Way | None = None
     why_not: str = "no guest here wants services: boot with services=true"
+    _heir: asyncio.Task[None] | None = None
     _begun: bool = False
     _no_ipv6: str | None = None  # why there is none; what is served then stays without it, for later guests as well
 
@@ -73,13 +78,51 @@ class BridgeServices:
         """
         if (reason := dnsmasq.why_not(self.bridge)) is not None:
             self.why_not = "this server did not make that bridge"
-            return (reason,)
+            return (f"{reason}{await self._wait_for_the_owner(spec)}",)
         check(spec)
         if not self._begun:
             await self._enable_ipv6(spec.address6)
             self._begun = True
         no_way = await self._open_way() if self.way is None else None
         return tuple(filter(None, (self._no_ipv6, no_way, await self._serve(spec))))
+
+    async def _wait_for_the_owner(self, spec: ServicesSpec) -> str:
+        """Serve once the server that made the bridge has ended; say so."""
+        owner = self.bridge.link.owner
+        if owner is None or not owner.is_near:
+            return ""
+        if self._heir is None:
+            self._heir = asyncio.create_task(self._inherit(spec))
+            self.stack.push_async_callback(self._disinherit)
+        return f"; the server that did has the pid {owner.pid}, and this one serves when that has ended"
+
+    async def _inherit(self, spec: ServicesSpec) -> None:
+        try:
+            found = await succeeded(self.bridge)
+            if found is None:
+                return
+            self.bridge = found
+            if not self.policy.rootless:
+                await to_thread(forwarding.sweep)
+            told = await self._provide_soon(spec)
+        except RawtapError as error:
+            told = (str(error),)
+        self.note("services_inherited", "; ".join([f"{self.bridge.name} is this server's, as its maker ended", *told]))
+
+    async def _provide_soon(self, spec: ServicesSpec) -> tuple[str, ...]:
+        """Begin to serve. The ended server's dnsmasq ends with it, but nobody tells when its ports are free."""
+        told: tuple[str, ...] = ()
+        for _ in range(_TRIES):
+            told = await self.provide(spec)
+            if self.dnsmasq is not None:
+                break
+            await asyncio.sleep(_BETWEEN)
+        return told
+
+    async def _disinherit(self) -> None:
+        if self._heir is not None:
+            self._heir.cancel()
+            await asyncio.wait({self._heir})
 
     async def _enable_ipv6(self, address: IPv6Interface | None) -> None:
         if address is None:

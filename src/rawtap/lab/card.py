@@ -174,8 +174,10 @@ class Card(Protocol):
     def nic(self) -> Nic:
         """What QEMU is given for it when it starts."""
 
-    async def connect(self, machine: Machine) -> None:
-        """Join it to its network, after QEMU was started. The block that made the card also leaves the network.
+    async def connect(self, machine: Machine) -> tuple[str, ...]:
+        """Join it to its network, after QEMU was started; say who else is there that is not of this client's.
+
+        The block that made the card also leaves the network.
 
         Raises:
             NetworkError: One of its kinds.

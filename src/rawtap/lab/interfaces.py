@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from rawtap.guest.profile import TRUSTED_BRIDGES
 from rawtap.lab.captures import Capture, Captures, InterfaceFeed
 from rawtap.lab.observation import GuestNic, Observation, Scene
 from rawtap.lab.passages import Passages
-from rawtap.network import watch
+from rawtap.network import links, watch
 from rawtap.network.links import Link
 from rawtap.network.watch import Change, Watcher
 from rawtap.settings import Settings
@@ -41,6 +42,7 @@ class Interfaces:
     captures: Captures
     made: Callable[[], set[str]]
     scene: Scene = field(init=False)
+    _replacing: threading.Lock = field(default_factory=threading.Lock)  # of the scene
     _watcher: Watcher | None = None
     _lock: anyio.Lock = field(default_factory=anyio.Lock)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -54,7 +56,23 @@ class Interfaces:
 
     def add(self, name: str, nic: GuestNic) -> None:
         """Note whose card an interface is."""
-        self.scene = self.scene.with_nic(name, nic)
+        with self._replacing:
+            self.scene = self.scene.with_nic(name, nic)
+
+    async def learn(self) -> None:
+        """Have the scene know which addresses guests use that are not their cards'. As `learn_now`."""
+        if self.scene.nics:
+            await to_thread(self.learn_now)
+
+    def learn_now(self) -> None:
+        """The same, in any thread. Failing to is logged, and no error: the cards' own addresses are known."""
+        try:
+            ports = links.learned()
+        except (NetworkError, OSError) as error:
+            logger.warning("bridges cannot be asked for addresses: %s", error)
+            return
+        with self._replacing:
+            self.scene = self.scene.with_learned(ports)
 
     def trusted(self, name: str) -> bool:
         """Whether it is a built-in profile's, or was allowed by the operator."""
@@ -74,7 +92,7 @@ class Interfaces:
         before = await to_thread(watcher.look)
         link = self._allowed(request.interface, before.find(request.interface), ours=request.of_card)
         more = tuple(self._allowed(name, before.find(name), ours=True).index for name, _ in request.more)
-        observation = Observation(watcher, link, before, scene=lambda: self.scene)
+        observation = Observation(watcher, link, before, scene=lambda: self.scene, learn=self.learn_now)
         if link.kind == "bridge":
             observation.passages = await to_thread(Passages.open, link.index, observation.ports())
         ring_bytes = self.settings.ring_bytes or memory.ring_bytes(self.captures.running)

@@ -16,7 +16,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import anyio
 from anyio.to_thread import run_sync as to_thread
@@ -28,6 +28,7 @@ from rawtap.errors import (
     GuestExited,
     GuestFailed,
     GuestNotRunning,
+    ProfileInvalid,
     RawtapError,
     RequestInvalid,
     ServerStopping,
@@ -57,6 +58,7 @@ logger = logging.getLogger(__name__)
 
 Report = Callable[[str], Awaitable[None]]
 
+_SHOWN_ARGUMENTS = 200
 _OTHER_BOOT_SECONDS = 3.0  # a boot takes longer, its release less
 _GUEST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 
@@ -180,9 +182,37 @@ class Lab:
         """What to boot; asks the disks."""
         root, profile = choosing.chosen(request.project_root, request.profile, request.line, request.overrides)
         allowed = allowed_for(root, self.settings.image_dirs)
-        reach = allowed.folders if self.settings.open_monitor else ()
+        past = bool(profile.qemu_args)
+        if past and not self.settings.qemu_args:
+            raise ProfileInvalid(
+                "qemu_args: options that nobody read are not passed on to QEMU",
+                evidence=" ".join(profile.qemu_args)[:_SHOWN_ARGUMENTS],
+                cure="Say it with other keys; the operator can allow them: rawtap serve --allow-qemu-args",
+            )
+        self._require_ports(profile, request)
+        reach = allowed.folders if self.settings.open_monitor or past else ()
         spec = resolving.resolve(root, profile, request.options, allowed)
-        return replace(spec, reach=reach, project=f"{root.resolve()} {profile.name}")
+        folder = root.resolve()
+        return replace(spec, reach=reach, project=f"{folder} {profile.name}", folder=folder if past else None)
+
+    def _require_ports(self, profile: Profile, request: BootRequest) -> None:
+        """Refuse ports of this machine's that the operator did not give; on a bridge nobody needs them."""
+        first, last = self.settings.forward_ports or (0, -1)
+        if not self.leads_ports(request.network):
+            return
+        if wrong := [each for each in profile.forward if not first <= each.host <= last]:
+            given = (
+                f"the operator gives {first} to {last}" if self.settings.forward_ports else "the operator gives none"
+            )
+            raise RequestInvalid(
+                f"forward: the port {wrong[0].host} of this machine may not lead to a guest",
+                evidence=given,
+                cure="The operator can allow it: rawtap serve --allow-forward FIRST-LAST",
+            )
+
+    def leads_ports(self, network: bool | Literal["user"]) -> bool:
+        """Whether ports of this machine lead to its guests: the host itself reaches a guest on a bridge of its own."""
+        return network == "user" or (network and self.settings.rootless)
 
     def _require_free(self, name: str) -> None:
         if not _GUEST_NAME.fullmatch(name):
@@ -263,7 +293,7 @@ class Lab:
     def _card(self, request: BootRequest, profile: Profile, station: Station) -> AbstractAsyncContextManager[Card]:
         """A card of the kind that is asked for."""
         if request.network == "user":
-            return user_card(station, profile, self.captures)
+            return user_card(station, profile, self.captures, self.bridges.shares.policy)
         return tap_card(station, profile, self.bridges, self.interfaces)
 
     async def _connect(self, cards: Sequence[Card], machine: Machine, services: bool | None) -> tuple[str, ...]:
@@ -272,8 +302,8 @@ class Lab:
         wanted = (profile.services or bool(profile.tftp or profile.bootfile)) if services is None else services
         warnings: list[str] = []
         for card in cards:
-            await card.connect(machine)
             self.interfaces.add(card.name, GuestNic(card.guest, card.network, card.mac))
+            warnings += await card.connect(machine)
             if wanted:
                 warnings += await card.serve()
         return tuple(warnings)
@@ -302,6 +332,7 @@ class Lab:
     async def shutdown(self, name: str, timeout: float) -> Ended:
         """End a guest by its own command, by force after `timeout` seconds; then release all that it held."""
         guest = self.guest(name)
+        await self.interfaces.learn()
         await self.interfaces.catch_up()  # what was before this call stands before it on the timeline
         refused = None
         try:

@@ -7,7 +7,7 @@ gone. All counters are looked at, and which of them matter is decided when there
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rawtap.capture.diagnosis import Elsewhere, Evidence, GuestTraffic, explain_empty
 from rawtap.capture.outages import LinkEvent, LinkState, link_warnings
@@ -20,6 +20,7 @@ from rawtap.packets.origin import Origin
 from rawtap.untrusted import visible
 
 _GRACE = 1.0  # seconds
+_MOST_LEARNED = 8
 
 
 @dataclass(frozen=True)
@@ -38,19 +39,40 @@ class Scene:
     Attributes:
         nics: By the TAP's name; those of ended guests stay until a TAP of that name is made again.
         others: Names of further interfaces.
+        learned: Link addresses that bridges have seen behind those TAPs and that are no card's: whose each is.
     """
 
     nics: Mapping[str, GuestNic] = field(default_factory=dict)
     others: frozenset[str] = frozenset()
+    learned: Mapping[str, GuestNic] = field(default_factory=dict)
 
     def with_nic(self, tap: str, nic: GuestNic) -> Scene:
         """The scene with one more guest on it."""
-        return Scene({**self.nics, tap: nic}, self.others)
+        return replace(self, nics={**self.nics, tap: nic})
+
+    def with_learned(self, ports: Mapping[str, str]) -> Scene:
+        """The scene with what bridges have learned, by the ports' names: a guest may use an address of its own making.
+
+        Of each guest few are kept: it may make up as many as it likes.
+        """
+        cards = {nic.mac for nic in self.nics.values()}
+        found = dict(self.learned)
+        for mac, port in ports.items():
+            nic = self.nics.get(port)
+            if nic is None or mac in cards or sum(each is nic for each in found.values()) >= _MOST_LEARNED:
+                continue
+            found[mac] = nic
+        return self if found == self.learned else replace(self, learned=found)
+
+    def own_making(self, nic_mac: str) -> list[str]:
+        """The addresses that a guest uses on the card of that address, and that are not the card's."""
+        return [mac for mac, nic in self.learned.items() if nic.mac == nic_mac]
 
     def direction(self, source: str | None, destination: str | None, origin: Origin) -> str | None:
         """A frame's direction as the guests see it: of or to whose card it is where its file says so, else by its MAC
         addresses; where these are of no guest as its interface saw it. None where nothing of that is known."""
-        by_mac = {nic.mac: nic.guest for nic in self.nics.values()}
+        by_mac = {mac: nic.guest for mac, nic in self.learned.items()}
+        by_mac |= {nic.mac: nic.guest for nic in self.nics.values()}
         sender, receiver = by_mac.get(source or ""), by_mac.get(destination or "")
         if (guest := visible(origin.guest)) and origin.direction:
             inbound = origin.direction == "inbound"
@@ -91,6 +113,7 @@ class Observation:
         before: All interfaces just before the capture was armed.
         scene: Gives the scene as it is now.
         passages: Where a bridge is captured, what it passes on of what its guests send.
+        learn: Has the scene know what bridges have learned by now.
     """
 
     watcher: Watcher
@@ -98,6 +121,7 @@ class Observation:
     before: Sight
     scene: Callable[[], Scene]
     passages: Passages | None = None
+    learn: Callable[[], None] | None = None
     _taps_before: dict[int, tuple[str, GuestNic]] = field(init=False)
     _last: Look | None = field(init=False, default=None)
 
@@ -112,6 +136,8 @@ class Observation:
     def end(self, packets: int) -> None:
         """Look for the last time, when nothing more comes in."""
         self.close()
+        if self.learn:
+            self.learn()
         self._last = self._look(empty=packets == 0)
 
     def close(self) -> None:

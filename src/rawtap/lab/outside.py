@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from rawtap.blocking import in_thread
@@ -47,6 +47,20 @@ def policy(settings: Settings, helper: Pasta | None = None) -> Policy:
     elif settings.outside is None and helper is None:
         refused = f"pasta is not installed: it takes Debian's package {pasta.PACKAGE}"
     return Policy(refused, bool(settings.outside), settings.rootless, helper)
+
+
+def reached_by_pasta(chosen: Policy, note: Note) -> AbstractAsyncContextManager[None]:
+    """Ports of the host's loopback lead into this server's namespace until the block's end.
+
+    Raises:
+        OutsideUnavailable: pasta is missing, or, when the block begins, does not start.
+    """
+    if chosen.pasta is None:
+        raise OutsideUnavailable(
+            "no port of this machine leads to the guest: pasta is not installed",
+            cure=f"Install Debian's package {pasta.PACKAGE}, or leave forward out",
+        )
+    return chosen.pasta.connected(note)
 
 
 @asynccontextmanager

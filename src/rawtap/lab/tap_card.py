@@ -23,12 +23,15 @@ from rawtap.lab.bridges import Bridges
 from rawtap.lab.captures import Capture
 from rawtap.lab.card import Counters, Held, LinkFound, NetworkState, Sender, ring_counters
 from rawtap.lab.interfaces import Interfaces
+from rawtap.lab.outside import reached_by_pasta
+from rawtap.lab.relay import relayed
 from rawtap.network import addressing, impair, links, network, taps, transmit
 from rawtap.network.impair import Impairment, Plug
 from rawtap.network.links import Link
 from rawtap.network.network import Bridge, BridgeSpec, Station, Tap
 
 _LONG_FOR_QEMU = 0.05  # seconds; it takes a frame within a millisecond
+_SHOWN = 5
 _OF_THE_TAP = ("sent", "taken", "waiting", "dropped")
 
 
@@ -47,6 +50,19 @@ async def tap_card(
     making = in_thread(network.tap(name, station, profile.mac, profile.mtu))
     async with AsyncExitStack() as share, making as tap:
         yield TapCard(station, profile, spec, tap, bridges, interfaces, share)
+
+
+def company(bridge: str, ports: set[str]) -> tuple[str, ...]:
+    """Who else is on a bridge, in words: guests by their TAPs, and what is none of rawtap's."""
+    taps = sorted(name for name in ports if addressing.is_tap(name))
+    others = sorted(ports - set(taps))
+    told = [f"{len(taps)} {'card' if len(taps) == 1 else 'cards'} of others' guests ({_few(taps)})"] if taps else []
+    told += [f"interfaces of the host's ({_few(others)})"] if others else []
+    return (f"also on {bridge}: {' and '.join(told)}",) if told else ()
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 @dataclass(eq=False)
@@ -126,12 +142,31 @@ class TapCard:
         """The TAP's descriptor."""
         return tap_nic(self.own.device.fileno(), self.mac)
 
-    async def connect(self, machine: Machine) -> None:
+    async def connect(self, machine: Machine) -> tuple[str, ...]:
         """Leave the TAP to QEMU, and put it on the bridge, which is made or joined."""
         self._machine = machine
         self.own.device.close()
         async with self._unless_the_guest_is_gone():
-            self._joined = await self.share.enter_async_context(self.bridges.port(self.spec, self.own))
+            joined = await self.share.enter_async_context(self.bridges.port(self.spec, self.own))
+            there = await to_thread(network.ports_of, joined)
+            self._joined = joined
+            await self._lead_ports_here()
+        return company(self.network, set(there) - set(self.interfaces.scene.nics))
+
+    async def _lead_ports_here(self) -> None:
+        """Have the host's ports lead to the guest, where the bridge is in a namespace that nobody else is in."""
+        policy, ports = self.bridges.shares.policy, self.profile.forward
+        if not policy.rootless or self.station.card or not ports:
+            return
+        await self.share.enter_async_context(relayed(self.guest, ports, self._address_of_guest, self.bridges.note))
+        await self.share.enter_async_context(reached_by_pasta(policy, self.bridges.note))
+
+    async def _address_of_guest(self) -> str | None:
+        """By its lease, by what the profile fixes, or by what the host's kernel has seen."""
+        leases = self.state().leases
+        found = [each.address for each in leases if each.mac.lower() == self.mac.lower() and ":" not in each.address]
+        found += [each.address for each in self.profile.hosts if each.name == self.guest]
+        return found[0] if found else await to_thread(links.neighbor, self.mac, self.network)
 
     async def serve(self) -> tuple[str, ...]:
         """Start the services on the bridge."""

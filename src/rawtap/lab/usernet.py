@@ -9,7 +9,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface
 
@@ -28,6 +28,7 @@ from rawtap.guest.profile import Profile
 from rawtap.lab.bridge_services import Outside
 from rawtap.lab.captures import Capture, Captures
 from rawtap.lab.card import Counters, Held, LinkFound, NetworkState, Sender, ring_counters
+from rawtap.lab.outside import Policy, reached_by_pasta
 from rawtap.network import addressing, slirp
 from rawtap.network.impair import Impairment, Plug
 from rawtap.network.network import Station
@@ -40,14 +41,20 @@ _CHUNK = 1 << 16
 
 
 @asynccontextmanager
-async def user_card(station: Station, profile: Profile, captures: Captures) -> AsyncIterator[UserNet]:
+async def user_card(station: Station, profile: Profile, captures: Captures, way: Policy) -> AsyncIterator[UserNet]:
     """Make a card of a guest, with the MAC address that it would have on its profile's bridge.
 
+    In a namespace of the server's own its forwarded ports are reached by pasta, while the card is there.
+
     Raises:
+        OutsideUnavailable: pasta is missing, or does not start.
         NameInvalid, ProfileInvalid: The profile's bridge, whose subnet it has, has no valid name or address.
     """
     mac = profile.mac or station.mac(addressing.checked_name(profile.bridge))
-    yield UserNet(station, mac, addressing.checked_address(profile.address), profile, captures)
+    async with AsyncExitStack() as stack:
+        if profile.forward and station.card == 0 and way.rootless:
+            await stack.enter_async_context(reached_by_pasta(way, captures.chronicle.journal.note))
+        yield UserNet(station, mac, addressing.checked_address(profile.address), profile, captures)
 
 
 @dataclass(eq=False)
@@ -104,13 +111,18 @@ class UserNet:
         Raises:
             ProfileInvalid: The subnet is too small.
         """
+        forward = self.profile.forward if self.station.card == 0 else ()
+        ports = [{"str": f"{each.protocol}:127.0.0.1:{each.host}-:{each.guest}"} for each in forward]
         boot = {"tftp": self.profile.tftp, "bootfile": files.bootfile(self.profile)}
         given = {key: value for key, value in boot.items() if value}
-        return Nic(self.mac, {"type": "user", **slirp.options(self.address), **given})
+        backend: dict[str, str | bool | list[dict[str, str]]] = {"type": "user", **slirp.options(self.address), **given}
+        listens = tuple(each.host for each in forward if each.protocol == "tcp")
+        return Nic(self.mac, backend | ({"hostfwd": ports} if ports else {}), listens=listens)
 
-    async def connect(self, machine: Machine) -> None:
-        """QEMU has made it already."""
+    async def connect(self, machine: Machine) -> tuple[str, ...]:
+        """QEMU has made it already, and nobody else is there."""
         self._machine = machine
+        return ()
 
     async def serve(self) -> tuple[str, ...]:
         """Nothing by rawtap: say what a guest may miss of what it serves on a bridge."""

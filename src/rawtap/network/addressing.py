@@ -118,6 +118,11 @@ class Owner:
         """The text for IFLA_IFALIAS."""
         return f"rawtap pid={self.pid} start={self.start} pidns={self.pidns}"
 
+    @property
+    def is_near(self) -> bool:
+        """Whether it is in this process's pid namespace, so that its end can be seen."""
+        return self.pidns == _pid_namespace()
+
     def gone(self) -> bool:
         """Whether this owner has certainly ended; False where it cannot be known.
 
@@ -139,6 +144,11 @@ def tap_name(number: int) -> str:
 def tap_alias(mac: str) -> str:
     """What a TAP says of itself in the kernel: the address of its guest's card."""
     return f"rawtap mac={mac.lower()}"
+
+
+def is_tap(name: str) -> bool:
+    """Whether some process of rawtap's gave that name."""
+    return _TAP.fullmatch(name) is not None
 
 
 def is_tap_of_the_dead(name: str) -> bool:

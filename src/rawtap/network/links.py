@@ -36,6 +36,7 @@ _IFF_UP = 0x1
 _IFF_LOWER_UP = 0x10000  # carrier, netdevice(7)
 
 
+_LOCAL = 0x80 | 0x40  # NUD_PERMANENT, NUD_NOARP
 _PORT_STATES = {0: "disabled", 1: "listening", 2: "learning", 4: "blocking"}  # but forwarding, linux/if_bridge.h
 ISOLATED, VLAN_FILTERING = "isolated", "VLAN filtering"
 
@@ -333,6 +334,27 @@ def held_back(name: str) -> frozenset[str]:
         reasons |= {ISOLATED} if port.get_attr("IFLA_BRPORT_ISOLATED") else set()
         reasons |= {f"its STP state is {_PORT_STATES[state]}"} if state in _PORT_STATES else set()
     return frozenset(reasons)
+
+
+def learned() -> dict[str, str]:
+    """Which link addresses bridges have seen behind which of their ports: the port's name, by the address.
+
+    Those of interfaces themselves are not among them (NUD_PERMANENT, linux/neighbour.h).
+    """
+    with rtnetlink("ask which addresses are behind the bridges' ports", change=False) as netlink:
+        ports = {each["index"]: os.fsdecode(each.get_attr("IFLA_IFNAME")) for each in netlink.get_links()}
+        entries = list(netlink.fdb("dump"))
+    found = {each.get_attr("NDA_LLADDR"): ports.get(each["ifindex"]) for each in entries if not each["state"] & _LOCAL}
+    return {mac: port for mac, port in found.items() if mac and port}
+
+
+def neighbor(mac: str, bridge: str) -> str | None:
+    """The IPv4 address that the host has seen that link address have on a bridge, None where it has seen none."""
+    with rtnetlink(f"ask who is on {bridge}", change=False) as netlink:
+        index = next((each["index"] for each in netlink.get_links() if each.get_attr("IFLA_IFNAME") == bridge), None)
+        there = list(netlink.get_neighbours(family=socket.AF_INET, ifindex=index)) if index else []
+    found = (each.get_attr("NDA_DST") for each in there if str(each.get_attr("NDA_LLADDR")).lower() == mac.lower())
+    return next((str(each) for each in found), None)
 
 
 def _queue(link: Link) -> Any:

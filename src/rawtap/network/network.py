@@ -15,7 +15,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import FileIO
 from ipaddress import IPv4Interface
 
@@ -185,9 +185,31 @@ def _join(spec: BridgeSpec) -> Bridge | None:
         )
     if link.owner is not None and link.owner.gone():
         links.claim(link, Owner.me())
+        link = replace(link, alias=Owner.me().alias)
     if not link.up:
         links.bring_up(link)
     return Bridge(link, _address_of(link) or spec.address, made=link.owner is not None)
+
+
+def claimed(bridge: Bridge) -> Bridge | None:
+    """The bridge as it is now, this process's if its owner has ended; None where it is gone.
+
+    Raises:
+        NetworkError: It cannot be marked.
+    """
+    with alone():
+        link = links.get(bridge.link.index)
+        if link is None or link.owner is None:
+            return None
+        if link.owner.gone():
+            links.claim(link, Owner.me())
+            link = replace(link, alias=Owner.me().alias)
+        return replace(bridge, link=link)
+
+
+def ports_of(bridge: Bridge) -> list[str]:
+    """The names of what is on a bridge now."""
+    return sorted(link.name for link in links.all_links() if link.master == bridge.link.index)
 
 
 def _address_of(link: Link) -> IPv4Interface | None:

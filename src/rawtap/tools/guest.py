@@ -21,6 +21,7 @@ from rawtap.guest.qemu_line import Line
 from rawtap.guest.qemu_line import read as read_line
 from rawtap.host import landlock
 from rawtap.lab.guests import BootRequest, Guest
+from rawtap.lab.lab import Lab
 from rawtap.tools._boundary import LabContext, is_empty, is_none, lab_of, tool
 from rawtap.tools._heartbeat import Heartbeat
 from rawtap.tools._text import UNTRUSTED, Answer, Untrusted, indented
@@ -44,6 +45,7 @@ Timeout = Annotated[float, Field(ge=0, le=3600, description="Seconds.")]
 WaitFor = Annotated[
     str | list[str] | None, Field(description="Text that ends the wait, or several; the prompt if absent.")
 ]
+ConsoleName = Annotated[str | None, Field(description="A further console's name; the main one if absent.")]
 Regex = Annotated[bool, Field(description="wait_for is a regular expression (RE2).")]
 
 
@@ -90,6 +92,7 @@ class GuestRow(Answer):
     gdb: GdbAddress
     uptime: float = Field(description="Seconds since it was started.")
     exit: str | None = Field(description="How it ended, with its stderr.")
+    consoles: list[str] = Field(default=[], exclude_if=is_empty, description="Further consoles, by name.")
     resets: int = Field(description="How often the guest reset itself since it was booted.")
     trouble: Annotated[str | None, UNTRUSTED] = Field(
         description=f"A panic, a fault of the kernel's, a watchdog or a reboot loop, as it is now. {_UNTRUSTED}"
@@ -214,6 +217,8 @@ async def qemu_boot(
     lab = lab_of(context)
     beat = Heartbeat(context)
     line = read_line(qemu_command) if qemu_command else None
+    line = line.let_past() if line and lab.settings.qemu_args else line
+    line = line.with_ports(lab.settings.forward_ports) if line and lab.leads_ports(network) else line
     drives = tuple(Drive(path=drive.path, format=drive.format, readonly=drive.readonly) for drive in extra_drives or [])
     options = BootOptions(memory, bootargs, kernel, drives, gpu, overlay, on_reset, gdb or bool(line and line.gdb))
     async with beat.every(lambda: lab.booting_tail(name)):
@@ -246,10 +251,20 @@ async def qemu_boot(
         network=network_of(booted.guest.card),
         more_networks=[each for card in booted.guest.cards[1:] if (each := network_of(card))],
         capture=started(booted.guest.capture) if booted.guest.capture else None,
-        warnings=[*booted.warnings, *_of_line(line, network=bool(network))],
+        warnings=[
+            *booted.warnings,
+            *(str(each) for each in booted.guest.machine.spec.profile.forward if lab.leads_ports(network)),
+            *_past(booted.guest.machine.spec.profile.qemu_args),
+            *_of_line(line, network=bool(network)),
+        ],
         rawtap_toml=as_toml(line.table) if line else None,
         next_step=booted.instead,
     )
+
+
+def _past(words: tuple[str, ...]) -> list[str]:
+    """What QEMU was given unread."""
+    return [f"passed on to QEMU unread, as the operator allows: {' '.join(words)[:_SHOWN_AWAITED]}"] if words else []
 
 
 def _of_line(line: Line | None, *, network: bool) -> list[str]:
@@ -270,6 +285,7 @@ async def qemu_send(
         bool, Field(description='false: no Enter, and no turn: "y", or keys by name: "ctrl-c", "esc", "up enter".')
     ] = True,
     regex: Regex = False,
+    console: ConsoleName = None,
 ) -> ConsoleOutput:
     """Type a command on the guest's console; return what came after it, up to the prompt or wait_for.
 
@@ -277,13 +293,11 @@ async def qemu_send(
     """
     machine = lab_of(context).guest(name).machine
     started_at = _now()
-    wanted = _wanted(wait_for, regex=regex)
+    wanted, prompts = _wanted(wait_for, regex=regex), machine.consoles.talk(console).prompts
     async with Heartbeat(context).every(machine.last_line):
-        output = await machine.send(command, wanted, timeout, enter=enter)
-    awaited = _awaited(wait_for) if wanted else repr(machine.talk.prompts.shown())
-    missing = (
-        f"{awaited} did not come within {timeout:g} s: {_WAIT_ON}" if wanted or machine.talk.prompts.known else None
-    )
+        output = await machine.send(command, wanted, timeout, enter=enter, console=console)
+    awaited = _awaited(wait_for) if wanted else repr(prompts.shown())
+    missing = f"{awaited} did not come within {timeout:g} s: {_WAIT_ON}" if wanted or prompts.known else None
     return _console(output, started_at, missing if output.how is None else _ASKED.get(output.how))
 
 
@@ -301,6 +315,7 @@ async def qemu_read(
         Field(ge=0, description="Show what is kept from here on in the console's stream, at once; 0 for the oldest."),
     ] = None,
     regex: Regex = False,
+    console: ConsoleName = None,
 ) -> ConsoleOutput:
     """Return what the guest's console showed since the last answer, waiting for text if asked. Works after its end."""
     machine = lab_of(context).guest(name).machine
@@ -308,12 +323,12 @@ async def qemu_read(
     if position is not None:
         if wait_for:
             raise RequestInvalid("position and wait_for are both given", cure="Give one of them")
-        page = machine.page(position)
+        page = machine.page(position, console)
         more = f"more follows: qemu_read(position={page.position})" if page.truncated else None
         return _console(page, started_at, more)
     wanted = _wanted(wait_for, regex=regex)
     async with Heartbeat(context).every(machine.last_line):
-        output = await machine.read(wanted, timeout)
+        output = await machine.read(wanted, timeout, console)
     missing = f"{_awaited(wait_for)} did not come within {timeout:g} s" if wanted and not output.notes else None
     return _console(output, started_at, f"the guest has exited: {machine.exit}" if machine.exit else missing)
 
@@ -341,6 +356,7 @@ async def qemu_status(
     guests = {name: lab.guest(name)} if name else dict(lab.guests)
     for guest in guests.values():
         await guest.machine.settle()
+    await lab.interfaces.learn()
     cards = [card for guest in guests.values() for card in guest.cards]
     networks = {card.network: card for card in cards}
     wanted = set(networks) | {card.name for card in cards}
@@ -349,7 +365,7 @@ async def qemu_status(
         rootless=lab.settings.rootless,
         way=way_of(lab.settings),
         unconfined=landlock.lack(),
-        guests=[await _guest_row(each, guest) for each, guest in guests.items()],
+        guests=[await _guest_row(each, guest, lab) for each, guest in guests.items()],
         captures=[row_of(await lab.captures.report(each)) for each in captures[-20:]],
         networks=[network_row(lab, each) for each in networks.values()],
     )
@@ -388,7 +404,7 @@ def _now() -> float:
     return anyio.current_time()
 
 
-async def _guest_row(name: str, guest: Guest) -> GuestRow:
+async def _guest_row(name: str, guest: Guest, lab: Lab) -> GuestRow:
     machine = guest.machine
     return GuestRow(
         name=name,
@@ -399,12 +415,13 @@ async def _guest_row(name: str, guest: Guest) -> GuestRow:
         gdb=_gdb_address(machine),
         uptime=round(_now() - machine.started_at, 3),
         exit=str(machine.exit) if machine.exit else None,
+        consoles=list(machine.consoles.further),
         resets=machine.talk.reboots.count,
         trouble=machine.trouble(),
         network=network_of(guest.card),
-        card=await card_row(guest.card),
+        card=await card_row(guest.card, lab),
         more_networks=[each for card in guest.cards[1:] if (each := network_of(card))],
-        more_cards=[row for card in guest.cards[1:] if (row := await card_row(card))],
+        more_cards=[row for card in guest.cards[1:] if (row := await card_row(card, lab))],
     )
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from rawtap.lab.card import Card
 from rawtap.lab.lab import Lab
+from rawtap.tools._boundary import is_empty
 from rawtap.tools._text import Answer, Untrusted
 
 
@@ -35,6 +36,9 @@ class CardRow(Answer):
     free: int | None = Field(description="Of these, still empty.")
     trouble: str | None = Field(description="Why nothing more gets to the guest at this moment.")
     unknown: dict[str, str]
+    own_macs: list[str] = Field(
+        default=[], exclude_if=is_empty, description="Others than its card's that the guest sends from."
+    )
 
 
 class LeaseRow(Answer):
@@ -85,13 +89,13 @@ def network_of(card: Card | None) -> NetworkInfo | None:
     )
 
 
-async def card_row(card: Card | None) -> CardRow | None:
+async def card_row(card: Card | None, lab: Lab) -> CardRow | None:
     """How frames get to a guest and from it, None where it has no network."""
     if card is None:
         return None
     counters = await card.counters()
     known = {name: value for name, value in asdict(counters).items() if name in CardRow.model_fields}
-    return CardRow(**known, trouble=counters.trouble)
+    return CardRow(**known, trouble=counters.trouble, own_macs=lab.scene.own_making(card.mac))
 
 
 def network_row(lab: Lab, card: Card) -> NetworkRow:

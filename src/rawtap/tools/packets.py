@@ -243,6 +243,7 @@ async def qemu_pcap_wait(
     wish = Wish(filter, count, timeout, absent, since)
     lab = lab_of(context)
     done = await wait(lab, capture, wish, detail, tell)
+    await lab.interfaces.learn()
     return Waited(
         capture=done.capture.id,
         satisfied=done.satisfied,

@@ -88,6 +88,7 @@ async def page(lab: Lab, question: Question, since: str | None, limit: int) -> T
     places = cursor.decode(since, question.text(lab)) if since is not None else {}
     await to_thread(filters.checked, question.filter)
     await lab.interfaces.catch_up()
+    await lab.interfaces.learn()
     wanted = _captures(lab, question)
     for capture in wanted:
         if capture.session.running:

@@ -1,0 +1,50 @@
+"""Several servers on one bridge: each says who else is there; guests keep their services when the first one ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import anyio
+import pytest
+
+from support import Account, eventually_async, link_names, serving
+from test_endings import raw_client
+
+_BRIDGE = "rawtap-br0"
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=lambda each: each.name)
+def test_guests_keep_dhcp_and_dns_when_the_server_that_made_the_bridge_ends(user: Account, how: signal.Signals) -> None:
+    async def scenario(first: int) -> None:
+        async with serving(user) as session:
+            booted = await session.boot(services=True)
+            told = " ".join(booted["warnings"])
+            assert f"the server that did has the pid {first}" in told
+            assert f"also on {_BRIDGE}: 1 card of others' guests (rtap{first}." in told
+            (network,) = (await session.call("qemu_status"))["networks"]
+            assert network["services"] is None
+            await session.typed("setenv autoload no; dhcp")  # by the first server
+            os.kill(first, how)
+
+            async def served() -> bool:
+                (network,) = (await session.call("qemu_status"))["networks"]
+                return "running" in str(network["services"])
+
+            with anyio.fail_after(60):
+                while not await served():
+                    await anyio.sleep(0.1)
+            assert "DHCP client bound to address" in await session.typed("dhcp", timeout=60)
+            (network,) = (await session.call("qemu_status"))["networks"]
+            (lease,) = network["leases"]
+            assert lease["mac"] == booted["network"]["mac"]
+            events = (await session.call("qemu_timeline", sources=["event"], limit=200))["events"]
+            assert any("is this server's, as its maker ended" in str(each) for each in events)
+            ended = await session.call("qemu_shutdown")
+            assert f"bridge {_BRIDGE}" in ended["released"]
+            assert await eventually_async(lambda: link_names() == set())
+
+    with raw_client(user) as client:
+        client.call("qemu_boot", profile="u-boot-riscv64", network=True, services=True)
+        anyio.run(scenario, client.process.pid)
+        client.process.wait()
