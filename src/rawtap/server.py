@@ -52,7 +52,7 @@ from rawtap.lab.lab import Lab
 from rawtap.limits import Calls
 from rawtap.packets import decode
 from rawtap.settings import Settings
-from rawtap.tools import capture, display, explain, guest, link, monitor, packets, resources, snapshot, timeline
+from rawtap.tools import capture, display, explain, guest, link, monitor, packets, query, resources, snapshot, timeline
 from rawtap.tools._boundary import error_for, refuse_unknown
 from rawtap.tools._sdk import lowlevel, say_that_resources_change
 from rawtap.tools._unread import Answered
@@ -80,7 +80,7 @@ class RawtapServer(MCPServer[Lab]):
 
     def __init__(self, settings: Settings, shares: Shares | None = None) -> None:
         tools = [*guest.TOOLS, *link.TOOLS, *display.TOOLS, *monitor.TOOLS, *snapshot.TOOLS, *capture.TOOLS]
-        tools += [*packets.TOOLS, *explain.TOOLS, *timeline.TOOLS]
+        tools += [*packets.TOOLS, *query.TOOLS, *explain.TOOLS, *timeline.TOOLS]
         self._parameters = {each.name: list(each.parameters["properties"]) for each in tools}
         self._lab = Lab(settings, shares=shares)
         self._calls = Calls(settings.max_calls)
@@ -198,7 +198,7 @@ async def prepare(lab: Lab) -> None:
 
 def _load() -> None:
     """Import what the tools import when they are called."""
-    for module in ("packets", "send", "wait", "timeline.gather", "explain"):
+    for module in ("packets", "send", "wait", "timeline.gather", "explain", "query"):
         importlib.import_module(f"rawtap.ask.{module}")
     decode.load()
 
