@@ -33,7 +33,7 @@ from rawtap.host.landlock import Access
 from rawtap.lab.captures import Capture
 from rawtap.lab.lab import Lab
 from rawtap.packets import ends, reader
-from rawtap.packets.sql.tables import named_in
+from rawtap.packets.sql.tables import file_names, named_in
 
 MAX_SQL = 20_000
 MAX_PATHS = 64
@@ -152,6 +152,9 @@ async def _add_files(lab: Lab, request: _Request) -> list[tuple[Capture | None, 
         if capture:
             await capture.notifier.caught_up()
         request.files += _files_of(capture, path, group)
+    if question.paths:
+        for each, name in zip(request.files, file_names([each.path for each in request.files]), strict=True):
+            each.name = name
     starts = {each.start_ns for each in request.files}
     request.start_ns = starts.pop() if len(starts) == 1 else None
     return wanted
@@ -182,10 +185,10 @@ async def _add_rows(lab: Lab, request: _Request, captures: Sequence[tuple[Captur
         request.rows["events"] = [*_events(lab, request)]
     if "findings" in named:
         request.rows["findings"] = rows = []
-        for capture, path in captures:
+        for group, (capture, path) in enumerate(captures):
             capture_id = capture.id if capture and path is None else None
             done = await explain(lab, capture_id, path, "", None, _tell_nobody)
-            name = path.name if path else next(each.path.name for each in request.files)
+            name = next(each.name for each in request.files if each.group == group)
             rows += [_finding(name, asdict(each)) for each in done.given.verdict.findings]
             if done.given.more:
                 examined = done.given.verdict.examined

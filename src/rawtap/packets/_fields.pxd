@@ -195,7 +195,7 @@ cdef inline void _read_ipv4(Fields *to, int64_t at) noexcept nogil:
     if total == 0:  # which segmentation offload leaves to the hardware
         total = to.end - at
     to.whole = at + total <= to.end and bits == 0 and at + total <= to.captured
-    to.routed = head > 20
+    to.routed = head > 20 and _has_source_route(ip, head)
     to.end = min(to.end, at + total)
     to.version, to.network = 4, at
     to.identification, to.ttl, to.protocol = word16(ip + 4), ip[8], ip[9]
@@ -204,6 +204,31 @@ cdef inline void _read_ipv4(Fields *to, int64_t at) noexcept nogil:
     to.transport = at + head
     if bits & 0x1FFF == 0:
         _read_transport(to)
+
+
+cdef inline bint _has_source_route(const uint8_t *ip, int64_t head) noexcept nogil:
+    """Whether an option, loose or strict, sends the packet on (RFC 791, 3.1)."""
+    cdef int64_t at = 20
+    while at < head and ip[at]:
+        if ip[at] == 131 or ip[at] == 137:
+            return True
+        if ip[at] == 1:
+            at += 1
+        elif at + 1 < head and ip[at + 1] >= 2:
+            at += ip[at + 1]
+        else:
+            return False
+    return False
+
+
+cdef inline bint _has_home_address(const uint8_t *header, int64_t size) noexcept nogil:
+    """Whether a destination option says another source (RFC 6275, 6.3)."""
+    cdef int64_t at = 2
+    while at + 1 < size:
+        if header[at] == 201:
+            return True
+        at += header[at + 1] + 2 if header[at] else 1
+    return False
 
 
 cdef inline void _read_ipv6(Fields *to, int64_t at) noexcept nogil:
@@ -229,7 +254,8 @@ cdef inline void _read_ipv6(Fields *to, int64_t at) noexcept nogil:
         size = 8 if to.protocol == 44 else (to.data[at + 1] + 2) * 4 if to.protocol == 51 else (to.data[at + 1] + 1) * 8
         if at + size > min(to.captured, to.end):
             return
-        to.routed = to.routed or to.protocol == 43 or to.protocol == 60
+        to.routed = to.routed or (to.protocol == 43 and to.data[at + 3] != 0)
+        to.routed = to.routed or (to.protocol == 60 and _has_home_address(to.data + at, size))
         if to.protocol == 44 and word16(to.data + at + 2) & 0xFFF9:
             to.fragment, to.whole = 1, False
             to.identification = -1

@@ -66,7 +66,6 @@ def shows_lines(root: Node) -> bool:
     Then they need not be made before it is known which rows are shown. It is so for one SELECT of the packets alone
     whose list names them as they are, or has an asterisk, and which speaks of them nowhere else.
     """
-    inside = [*nodes(root["select_list"])]
     everywhere = [*nodes(root)]
     plain = (
         root.get("type") == "SELECT_NODE"
@@ -85,7 +84,7 @@ def shows_lines(root: Node) -> bool:
     speaks = [each for each in everywhere if _is_line(each) or _is_star(each) or _names(each) & aliases]
     odd = any(each.get("class") in {"POSITIONAL_REFERENCE", "SUBQUERY", "LAMBDA"} for each in everywhere)
     by_number = [each for each in _ordered(root) if each.get("class") == "CONSTANT"]
-    whole_row = any(_names(each) == {"packets"} or _names(each) == _alias(root) for each in inside)
+    whole_row = any(_names(each) & ({"packets"} | _alias(root)) for each in nodes(root["select_list"]))
     return not odd and not by_number and not whole_row and len(speaks) == len(shown)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 PACKETS = "every_column"  # under which name DuckDB is given the packets
 
 # Views on these, each of one pass: DuckDB reads of them what a question needs.
@@ -85,6 +88,12 @@ ROWS = {
 }  # fmt: skip
 
 NAMES = (*VIEWS, *ROWS)
+
+
+def file_names(paths: Sequence[Path]) -> list[str]:
+    """What the column `file` calls each of them: its name, or its path where another has that name too."""
+    names = [each.name for each in paths]
+    return [name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
 
 
 def named_in(sql: str) -> set[str]:
