@@ -311,11 +311,11 @@ def _message(request: _Request) -> bytes:
 
 
 def _access(request: _Request) -> Access:
-    """What it reads until it is loaded: the program, and /proc, where DuckDB looks for its memory's bounds; then the
-    captures alone."""
+    """What it reads until it is loaded: the program, and where DuckDB looks for what it may have of the machine, which
+    must not be refused to it; then the captures alone."""
     program = (Path(sys.prefix) / "pyvenv.cfg", *(Path(os.path.realpath(each)) for each in sys.path if each))
     captures = (Path(os.path.realpath(each.path)) for each in request.files)
-    return Access(programs=(Path(sys.executable),), read=(*program, Path("/proc"), *captures))
+    return Access(programs=(Path(sys.executable),), read=(*program, Path("/proc"), Path("/sys/fs/cgroup"), *captures))
 
 
 def _read(output: bytes, code: int, complaint: bytes) -> dict[str, Any]:
