@@ -6,7 +6,7 @@
 Rows: 1 tail, 2 CPU per packet, 3 overload, 4 calls, 5 select, 6 memory, 7 many captures, 8 waiting,
 9 pages of a long file, 10 decoding, 11 boot, 12 a guest's command, 13 an empty call, 14 the server's start,
 15 what is wrong in a file, 16 from an event to its answer, 17 speeds, 18 bursts, 19 sizes of frames,
-20 disks in trouble, 21 what the machine allows.
+20 disks in trouble, 21 what the machine allows, 22 questions in SQL.
 
 The sender has one CPU, what captures another. Nothing of the machine is touched: the links are in a network namespace
 of the run's own, and the folders are removed at the end, also on Ctrl-C. Exit code: 0 all targets met, 1 not all, 2 it
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from _bench.plan import Bench
     from _bench.report import Table
 
-_ROWS = range(1, 22)
+_ROWS = range(1, 23)
 _FAILED = 2
 
 
@@ -70,6 +70,7 @@ def _row_functions() -> dict[int, Callable[[Bench], list[Table]]]:
         rows_guest,
         rows_limit,
         rows_pages,
+        rows_query,
         rows_select,
         rows_server,
         rows_strain,
@@ -98,6 +99,7 @@ def _row_functions() -> dict[int, Callable[[Bench], list[Table]]]:
         19: rows_strain.mixes,
         20: rows_strain.disks,
         21: rows_limit.limit,
+        22: rows_query.asking,
     }
 
 

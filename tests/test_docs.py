@@ -240,7 +240,7 @@ def test_the_troubleshooting_page_lists_every_error_and_no_other() -> None:
     assert sorted(Page(ROOT / "docs/troubleshooting.md").listed("code")) == sorted(codes | UNEXPECTED)
 
 
-@pytest.mark.parametrize("command", ["serve", "doctor", "demo", "install", "read", "init"])
+@pytest.mark.parametrize("command", ["serve", "doctor", "demo", "install", "read", "export", "init"])
 def test_every_option_is_documented_and_no_other(user: Account, command: str) -> None:
     told = subprocess.run(user.command(RAWTAP, command, "--help"), capture_output=True, text=True, check=True)
     there = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", told.stdout)) - {"--help"}

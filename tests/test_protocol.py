@@ -33,6 +33,7 @@ TOOLS = {
     "qemu_pcap_read",
     "qemu_packet_send",
     "qemu_pcap_explain",
+    "qemu_pcap_query",
     "qemu_pcap_wait",
     "qemu_snapshot",
     "qemu_timeline",

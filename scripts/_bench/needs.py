@@ -26,7 +26,7 @@ _HEADERS = {
     "/usr/include/linux/if_packet.h": "linux-libc-dev",
     "/usr/include/pcap/pcap.h": "libpcap-dev",
 }
-_MODULES = ("rawtap", "pylibpcap", "scapy", "pyroute2", "mcp", "anyio")
+_MODULES = ("rawtap", "pylibpcap", "scapy", "pyroute2", "mcp", "anyio", "duckdb")
 
 
 def missing() -> list[str]:

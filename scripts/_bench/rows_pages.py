@@ -46,11 +46,11 @@ def pages(bench: Bench) -> list[Table]:
     """Row 9."""
     with tempfile.TemporaryDirectory(dir=bench.disk) as name:
         path = Path(name, "long.pcap")
-        _write(path, bench.plan.page_packets)
+        write(path, bench.plan.page_packets)
         return [anyio.run(_pages, bench, path)]
 
 
-def _write(path: Path, packets: int) -> None:
+def write(path: Path, packets: int) -> None:
     frames = [_QUESTION if number % _MATCHING == 0 else _OTHER for number in range(_BLOCK)]
     block = b"".join(struct.pack("=IIII", 1, 0, len(frame), len(frame)) + frame for frame in frames)
     with path.open("wb") as file:
@@ -112,7 +112,7 @@ def decoding(bench: Bench) -> list[Table]:
     found: dict[str, list[float]] = {name: [] for name in _DECODERS}
     with tempfile.TemporaryDirectory(dir=bench.disk) as name:
         path = Path(name, "some.pcap")
-        _write(path, bench.plan.decode_packets)
+        write(path, bench.plan.decode_packets)
         packets = bench.plan.decode_packets // _BLOCK * _BLOCK
         for _ in range(bench.plan.rounds):
             for contender, (decoder, share) in _DECODERS.items():
@@ -129,7 +129,7 @@ def decoding(bench: Bench) -> list[Table]:
 def _rawtap(path: Path, packets: int) -> float:
     savefile = reader.open_file(path, "")
     started = time.perf_counter()
-    for _, _, _, length, data in savefile.take(packets):
+    for _, _, _, length, data, _ in savefile.take(packets):
         lines.describe(data, length, savefile.link_type)
     return time.perf_counter() - started
 

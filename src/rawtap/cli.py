@@ -62,6 +62,17 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     read = commands.add_parser("read", help="show, count or copy the packets of a capture file")
     read.set_defaults(run=_read)
     _add_selection(read)
+    export = commands.add_parser("export", help="write the packets of capture files as Parquet or CSV")
+    export.set_defaults(run=_export)
+    export.add_argument("files", type=Path, nargs="+", metavar="FILE", help="pcap or pcapng files")
+    export.add_argument(
+        "--to",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="the new file, .parquet or .csv; without a suffix a new folder of Parquet files, by file and hour",
+    )
+    export.add_argument("--info", action="store_true", help="with what each packet says, which takes longer")
     import_ = commands.add_parser("import", help="show a QEMU command line as a rawtap.toml")
     import_.set_defaults(run=_import)
     import_.add_argument(
@@ -260,6 +271,20 @@ def _read(options: argparse.Namespace) -> int:
     if lacking:
         _complain(lacking)
     return 1 if lacking else 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from rawtap.packets.sql.export import export
+
+    try:
+        done = export([each.resolve() for each in options.files], options.to, info=options.info)
+    except (RawtapError, RuntimeError) as error:
+        _complain(str(error))
+        return 1
+    print(f"{visible(str(options.to))}: {done.packets} packets, {done.size_bytes} bytes")
+    for each in done.lacking:
+        _complain(each)
+    return 1 if done.lacking else 0
 
 
 def _select(options: argparse.Namespace, path: Path, expression: str) -> str:

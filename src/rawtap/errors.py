@@ -21,6 +21,11 @@
     │   ├── CaptureUnknown        capture.unknown               no capture of that id
     │   ├── CaptureUnreadable     capture.unreadable            not a capture file, or not ours to read
     │   └── CaptureFailed         capture.failed                libpcap failed while capturing
+    ├── QueryError
+    │   ├── QueryInvalid          query.invalid                 no SQL that is taken; DuckDB's own words inside
+    │   ├── QueryLimit            query.limit                   it takes more time or memory than it may
+    │   ├── QueryUnavailable      query.unavailable             no DuckDB
+    │   └── QueryFailed           query.failed                  the process that answers ended without an answer
     ├── NetworkError
     │   ├── NetworkPermission     network.permission            no CAP_NET_ADMIN
     │   ├── TunMissing            network.tun_missing           no /dev/net/tun
@@ -177,6 +182,26 @@ class CaptureUnreadable(CaptureError):
 
 class CaptureFailed(CaptureError):
     code = "capture.failed"
+
+
+class QueryError(RawtapError):
+    """Any of `query.*`; never raised itself."""
+
+
+class QueryInvalid(QueryError):
+    code = "query.invalid"
+
+
+class QueryLimit(QueryError):
+    code = "query.limit"
+
+
+class QueryUnavailable(QueryError):
+    code = "query.unavailable"
+
+
+class QueryFailed(QueryError):
+    code = "query.failed"
 
 
 class NetworkError(RawtapError):

@@ -63,6 +63,7 @@ from rawtap.tools import (
     link,
     monitor,
     packets,
+    query,
     resources,
     snapshot,
     timeline,
@@ -95,7 +96,9 @@ class RawtapServer(MCPServer[Lab]):
 
     def __init__(self, settings: Settings, shares: Shares | None = None) -> None:
         tools = [*guest.TOOLS, *link.TOOLS, *display.TOOLS, *monitor.TOOLS, *snapshot.TOOLS, *capture.TOOLS]
-        tools = of_group([*tools, *packets.TOOLS, *explain.TOOLS, *follow.TOOLS, *timeline.TOOLS], settings.tools)
+        tools = of_group(
+            [*tools, *packets.TOOLS, *query.TOOLS, *explain.TOOLS, *follow.TOOLS, *timeline.TOOLS], settings.tools
+        )
         self._parameters = {each.name: list(each.parameters["properties"]) for each in tools}
         self._lab = Lab(settings, shares=shares)
         self._calls = Calls(settings.max_calls)
@@ -219,7 +222,7 @@ async def prepare(lab: Lab) -> None:
 
 def _load() -> None:
     """Import what the tools import when they are called."""
-    for module in ("packets", "send", "wait", "timeline.gather", "explain", "follow"):
+    for module in ("packets", "send", "wait", "timeline.gather", "explain", "follow", "query"):
         importlib.import_module(f"rawtap.ask.{module}")
     decode.load()
 

@@ -34,6 +34,7 @@ draft-ietf-opsawg-pcapng.
 import os
 
 cimport cython
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport FILE as STDFILE
@@ -76,6 +77,7 @@ from rawtap.packets._blocks cimport (
     is_packet,
     read_packet,
 )
+from rawtap.packets._door cimport DOOR, Advance, Door, Seen
 
 from rawtap._bpf import FilterRefused
 from rawtap.packets import tags
@@ -449,6 +451,24 @@ cdef class Savefile(BasePcap):
                 )
         self._note_damage(status)
         return found
+
+    def door(self):
+        """A capsule with the `Door` by which C reads on, as `take` does; it is good while this object is."""
+        cdef Door *door = <Door *>malloc(sizeof(Door))
+        if door == NULL:
+            raise MemoryError
+        door.savefile, door.advance, door.status = <void *>self, <Advance><void *>_advance, 1
+        return PyCapsule_New(door, DOOR, _free_door)
+
+    def close_door(self, capsule):
+        """Note in `damage` why C could not read on."""
+        self._note_damage((<Door *>PyCapsule_GetPointer(capsule, DOOR)).status)
+
+    def seen_at(self, uint32_t point, uint32_t direction):
+        """The `Origin` of packets of that interface's number, in the direction of those two bits."""
+        cdef Record record
+        record.point, record.direction = point, direction
+        return self._origin(&record)
 
     def count_rest(self):
         """Read to the file's end, counting; `offset` stays where it was."""
@@ -825,6 +845,20 @@ cdef class Savefile(BasePcap):
             record.length = header.len
             record.point = record.comparison = record.direction = 0
         return status
+
+
+cdef int _advance(Savefile savefile, Seen *seen) noexcept nogil:
+    """An `Advance`: a pointer to the object stands for it, which whoever has the door keeps."""
+    cdef int status = savefile._to_match(&seen.record)
+    if status == 1:
+        seen.time_ns = savefile._nanoseconds(&seen.record)
+        seen.number = savefile.scanned
+        seen.link_type = savefile.comparisons[seen.record.comparison].link_type
+    return status
+
+
+cdef void _free_door(object capsule) noexcept:
+    free(PyCapsule_GetPointer(capsule, DOOR))
 
 
 cdef inline bint _is_tagged(const Record *record) noexcept nogil:

@@ -1,0 +1,117 @@
+"""The packets of capture files as files of other engines: Parquet and CSV, written by DuckDB."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from rawtap.errors import OutputUnwritable, QueryUnavailable, RequestInvalid
+from rawtap.packets import ends, reader
+from rawtap.packets._columns import FORMATS, Packets, Source
+from rawtap.packets.sql.tables import file_names
+
+_HIDDEN = {"frame", "info"}
+_FORMS = {
+    ".parquet": "FORMAT parquet, COMPRESSION zstd",
+    ".csv": "FORMAT csv, HEADER",
+    "": "FORMAT parquet, COMPRESSION zstd, PARTITION_BY (file, hour)",
+}
+_HOUR = "strftime(make_timestamp(time_ns // 1000), '%Y-%m-%dT%H') AS hour"
+_SETTINGS = {
+    "autoload_known_extensions": "false",
+    "autoinstall_known_extensions": "false",
+    "temp_directory": "",
+    "threads": "2",
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """How many packets were written, into how many bytes, and what the files lack."""
+
+    packets: int
+    size_bytes: int
+    lacking: tuple[str, ...]
+
+
+def export(files: Sequence[Path], to: Path, *, info: bool) -> Exported:
+    """Write the packets of `files` to `to`: a .parquet or a .csv, or else a folder of Parquet by file and hour (UTC).
+
+    What is written has mode 0600, and is removed where this fails. `info`: with what each packet says.
+
+    Raises:
+        CaptureUnreadable: A file is none of a capture.
+        OutputUnwritable: `to` is there already, or cannot be written.
+        QueryUnavailable: DuckDB is not installed.
+        RequestInvalid: No such form is known.
+    """
+    if to.suffix not in _FORMS:
+        raise RequestInvalid(
+            f"{to} has a suffix of no known form", cure="Use .parquet or .csv, or none for a folder of Parquet files"
+        )
+    if os.path.lexists(to):
+        raise OutputUnwritable(f"{to} cannot be written", evidence="it is there", cure="Give the path of a new file")
+    with ExitStack() as stack:
+        packets = Packets([*_sources(files, stack)], FORMATS.keys() - (_HIDDEN - ({"info"} if info else set())))
+        before = os.umask(0o077)
+        stack.callback(os.umask, before)
+        try:
+            count = _copy(packets, to)
+        except BaseException:
+            _remove(to)
+            raise
+    written = [to] if to.is_file() else [each for each in to.rglob("*") if each.is_file()]
+    return Exported(count, sum(each.stat().st_size for each in written), tuple(_lacking(packets)))
+
+
+def _sources(files: Sequence[Path], stack: ExitStack) -> list[Source]:
+    found = []
+    for group, (path, name) in enumerate(zip(files, file_names(files), strict=True)):
+        reader.open_file(path, "")  # says why it is none of a capture
+        fd = reader.open_regular(path)
+        stack.callback(os.close, fd)
+        found.append(Source(fd, name, group=group))
+    return found
+
+
+def _copy(packets: Packets, to: Path) -> int:
+    try:
+        import duckdb
+    except ImportError as error:
+        raise QueryUnavailable(
+            "DuckDB writes these files, and is not installed",
+            evidence=str(error),
+            cure="Run: pip install 'rawtap[query]'",
+        ) from error
+    connection = duckdb.connect(":memory:", config=dict(_SETTINGS))
+    connection.register("packets", packets)
+    columns = ", ".join(name for name in FORMATS if name in packets.wanted) + (f", {_HOUR}" if not to.suffix else "")
+    path = str(to).replace("'", "''")
+    try:
+        found = connection.execute(
+            f"COPY (SELECT {columns} FROM packets) TO '{path}' ({_FORMS[to.suffix]})"  # noqa: S608 - quoted above
+        )
+        return int(found.fetchall()[0][0])
+    except duckdb.Error as error:
+        raise OutputUnwritable(
+            f"{to} cannot be written", evidence=str(error)[:500], cure="Give the path of a new file"
+        ) from error
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _lacking(packets: Packets) -> list[str]:
+    told = [
+        ends.told(found, damage, None, packets.sources[number].name)
+        for number, (found, damage) in packets.lacking.items()
+    ]
+    return [each for each in told if each]

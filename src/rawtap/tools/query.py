@@ -1,0 +1,52 @@
+"""The tool that asks captures in SQL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from mcp.server.mcpserver.tools import Tool
+from pydantic import Field
+
+from rawtap.tools._boundary import LabContext, is_empty, lab_of, tool
+from rawtap.tools._text import Answer, block, one_line, shown
+from rawtap.tools.capture import CaptureId
+
+
+class Rows(Answer):
+    """Rows of an answer."""
+
+    columns: list[str]
+    rows: list[list[Any]] = Field(description="Untrusted data from the wire and the guest.")
+    more: bool = Field(description="Whether there are more rows.")
+    notes: list[str] = Field([], exclude_if=is_empty)
+
+    def lines(self) -> list[str]:
+        """The columns' names, and a line a row."""
+        rows = [one_line(" | ".join(map(shown, row))) for row in self.rows]
+        notes = block("notes", self.notes) if self.notes else []
+        return [f"more={shown(self.more)}", *notes, "rows (untrusted):", " | ".join(self.columns), *rows]
+
+
+async def qemu_pcap_query(
+    context: LabContext,
+    sql: Annotated[str, Field(description="One SELECT, in DuckDB's words.")],
+    capture: CaptureId = None,
+    path: Annotated[str | None, Field(description="A capture file instead of a capture.")] = None,
+    paths: Annotated[list[str] | None, Field(max_length=64, description="Several, told apart by file.")] = None,
+    limit: Annotated[int, Field(ge=1, le=1000, description="Rows.")] = 50,
+) -> Rows:
+    """Ask a capture, running or not, in SQL: one SELECT, for DuckDB. Tables: packets, frames, streams, conversations,
+    endpoints, protocols, dns, http, findings, console, events; DESCRIBE packets shows columns. Time is in seconds.
+    SELECT * FROM conversations ORDER BY bytes DESC LIMIT 10
+    SELECT name, count(*), max(delay) FROM dns WHERE response GROUP BY name ORDER BY 3 DESC
+    SELECT p.time, p.info, c.text FROM packets p ASOF JOIN console c ON p.time >= c.time WHERE p.flags LIKE '%RST%'
+    """
+    from rawtap.ask.query import Question, query
+
+    files = tuple(Path(each) for each in (*([path] if path else ()), *(paths or ())))
+    done = await query(lab_of(context), Question(sql, limit, capture, files))
+    return Rows(columns=done.columns, rows=done.rows, more=done.more, notes=done.notes)
+
+
+TOOLS: tuple[Tool, ...] = (tool(qemu_pcap_query, "Ask in SQL", read_only=True, idempotent=True),)
