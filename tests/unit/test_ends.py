@@ -19,6 +19,7 @@ CUT = "truncated dump file; tried to read 60 captured bytes, only got 14"
         (CUT, None, "the file ends in the middle of packet 8"),
         (CUT, 8, "the file ends in the middle of packet 8: 8 packets were saved, 7 are in the file"),
         ("byte 920: a block is cut off", 7, "the file ends in the middle of a block behind packet 7"),
+        ("its gzip data ends in the middle", None, "the file is read up to packet 7: its gzip data ends in the middle"),
         ("bogus length", None, "the file ends in a damaged record: bogus length"),
     ],
 )

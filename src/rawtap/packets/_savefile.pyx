@@ -15,6 +15,9 @@ snaplen and a clock of its own, which libpcap refuses. The filter is compiled fo
 met, and selects nothing where it does not fit. A scan that goes on in the middle (`seek`) knows the interfaces that are
 described before the first packet.
 
+*Compressed files* are read the same way, from an `Unpacked` (see unpack) in place of the descriptor: the buffer is filled
+from it, and libpcap has it as a stream. Going back costs unpacking from the start.
+
 *Whatever is odd* in a pcap file is libpcap's. At a record that is cut off, that is longer than the file's snaplen or than any
 can be, libpcap takes over at the record's first byte and reads on to the end. So what is a packet, what is damage and what
 the damage is called is decided in one place. Other formats, and link types whose packets libpcap changes, are libpcap's from
@@ -106,11 +109,25 @@ cdef extern from "pcap/pcap.h" nogil:
 cdef extern from "<stdio.h>" nogil:
     int fseeko(STDFILE *, int64_t, int)
     int64_t ftello(STDFILE *)
-    int fileno(STDFILE *)
     int SEEK_SET
+    int SEEK_CUR
     STDFILE *fdopen(int, const char *)
     int fclose(STDFILE *)
     STDFILE *open_memstream(char **, size_t *)
+
+
+cdef extern from *:
+    """
+    static FILE *open_unpacked(void *cookie, ssize_t (*read)(void *, char *, size_t), int (*seek)(void *, off64_t *, int))
+    {
+        cookie_io_functions_t functions = {.read = read, .seek = seek};
+        return fopencookie(cookie, "rb", functions);
+    }
+    """
+    ctypedef long long off64_t
+    STDFILE *open_unpacked(
+        void *, ssize_t (*)(void *, char *, size_t) noexcept, int (*)(void *, off64_t *, int) noexcept
+    )
 
 
 cdef extern from "<unistd.h>" nogil:
@@ -220,6 +237,7 @@ cdef struct Output:
 
 
 @cython.final
+@cython.no_gc_clear             # closing libpcap's stream may ask `unpacked` once more
 cdef class Savefile(BasePcap):
     """A capture file opened for one scan."""
 
@@ -242,6 +260,7 @@ cdef class Savefile(BasePcap):
     cdef bint begun             # the first packet of a pcapng file was reached
     cdef bint swapped
     cdef int fd
+    cdef object unpacked        # what is read in place of it
     cdef uint32_t longest       # packet that is read here
     cdef int64_t unit_ns        # of a record's fraction
     cdef u_char *buffer
@@ -257,10 +276,10 @@ cdef class Savefile(BasePcap):
     cdef readonly int64_t before        # the last match begins there, or behind what libpcap skips
     cdef readonly str damage
 
-    def __init__(self, int fd, str expression, *, bint live=False):
+    def __init__(self, int fd, str expression, *, bint live=False, unpacked=None):
         """Read `fd` (any format libpcap reads; it is this object's from now on) and compile `expression` for it.
 
-        `live`: it has frames that the kernel filtered, and a filter means now what it would have meant then.
+        `unpacked`, of a compressed file, is read in its place. `live`: it has frames that the kernel filtered, and a filter means now what it would have meant then.
 
         Raises:
             SavefileError: Not a capture file.
@@ -268,7 +287,8 @@ cdef class Savefile(BasePcap):
             OSError: libpcap's compiler cannot be run.
         """
         cdef uint32_t head[6]
-        cdef bint whole = pread(fd, head, sizeof(head), 0) == sizeof(head)
+        self.fd, self.unpacked = fd, unpacked
+        cdef bint whole = self._read_at(head, sizeof(head), 0) == sizeof(head)
         cdef bint micro = whole and (head[0] == MICROSECONDS or bswap_32(head[0]) == MICROSECONDS)
         self.damage = ""
         self.expression, self.live = expression, live
@@ -290,7 +310,12 @@ cdef class Savefile(BasePcap):
             self.handler = NULL
 
     cdef int _open(self, int fd, u_int precision) except -1:
-        cdef STDFILE *file = fdopen(fd, "rb")
+        cdef STDFILE *file
+        if self.unpacked is None:
+            file = fdopen(fd, "rb")
+        else:
+            self.unpacked.place = 0
+            file = open_unpacked(<void *>self.unpacked, _read_unpacked, _seek_unpacked)
         if file == NULL:
             raise MemoryError
         with nogil:
@@ -354,7 +379,6 @@ cdef class Savefile(BasePcap):
 
     cdef int _choose_format(self, const word *head) except -1:
         """Read the packets here if the file is one that can be; `head` is its first 24 bytes."""
-        self.fd = fileno(pcap_file_nogil(self.handler))
         self.swapped = head[0] != MICROSECONDS and head[0] != NANOSECONDS
         self.format = PCAPNG if self.pcapng else PCAP if self._is_pcap(head) else ODD
         self.plain = self.format
@@ -584,6 +608,8 @@ cdef class Savefile(BasePcap):
             self.damage = f"byte {self._place()}: {_FAULTS[self.fault]}"
         elif status not in (1, 0, PCAP_ERROR_BREAK):
             self.damage = pcap_geterr(self.handler).decode(errors="replace")
+        if status != 1 and self.unpacked is not None and self.unpacked.fault:  # which is why the rest is
+            self.damage = self.unpacked.fault
         return 0
 
     cdef int _to_match(self, Record *record) noexcept nogil:
@@ -729,7 +755,7 @@ cdef class Savefile(BasePcap):
     cdef int _next_long(self, uint32_t size) noexcept nogil:
         """`_next_kind` of a block that does not fit into the buffer: only its last length is looked at."""
         cdef uint32_t last
-        if pread(self.fd, &last, sizeof(last), self._place() + size - BLOCK_TRAILER) != sizeof(last):
+        if self._read_at(&last, sizeof(last), self._place() + size - BLOCK_TRAILER) != sizeof(last):
             self.fault = BLOCK_CUT
         elif self._number(last) != size:
             self.fault = BLOCK_ENDS
@@ -826,13 +852,23 @@ cdef class Savefile(BasePcap):
         self.have -= self.at
         self.at = 0
         while self.have < wanted:
-            n = pread(self.fd, self.buffer + self.have, READ_BYTES - self.have, self.buffer_offset + self.have)
-            if n < 0 and errno == EINTR:
-                continue
+            n = self._read_at(self.buffer + self.have, READ_BYTES - self.have, self.buffer_offset + self.have)
             if n <= 0:
                 return False
             self.have += n
         return True
+
+    cdef ssize_t _read_at(self, void *to, size_t size, int64_t offset) noexcept nogil:
+        """Read up to `size` bytes, not all of them even where there are more; 0 at the end, -1 for an error."""
+        cdef ssize_t n
+        if self.unpacked is not None:
+            with gil:
+                self.unpacked.place = offset
+                return _unpack(self.unpacked, to, size)
+        while True:
+            n = pread(self.fd, to, size, offset)
+            if n >= 0 or errno != EINTR:
+                return n
 
     cdef int _next_by_libpcap(self, Record *record) noexcept nogil:
         cdef pcap_pkthdr *header = NULL
@@ -859,6 +895,33 @@ cdef int _advance(Savefile savefile, Seen *seen) noexcept nogil:
 
 cdef void _free_door(object capsule) noexcept:
     free(PyCapsule_GetPointer(capsule, DOOR))
+
+
+cdef ssize_t _unpack(object unpacked, void *to, size_t size) noexcept:
+    """Have `size` bytes, or as many as there are from `unpacked.place` on."""
+    cdef size_t done = 0
+    cdef bytes found
+    while done < size:
+        found = unpacked.read(size - done)
+        if not found:
+            break
+        memcpy(<char *>to + done, <const char *>found, len(found))
+        done += len(found)
+    return done
+
+
+cdef ssize_t _read_unpacked(void *cookie, char *to, size_t size) noexcept with gil:
+    return _unpack(<object>cookie, to, size)
+
+
+cdef int _seek_unpacked(void *cookie, off64_t *offset, int whence) noexcept with gil:
+    unpacked = <object>cookie
+    if whence == SEEK_SET:
+        unpacked.place = offset[0]
+    elif whence != SEEK_CUR or offset[0] != 0:  # nobody asks for more
+        return -1
+    offset[0] = unpacked.place
+    return 0
 
 
 cdef inline bint _is_tagged(const Record *record) noexcept nogil:

@@ -103,6 +103,7 @@ class Index:
 
 
 def _sample(fd: int, end: int) -> bytes:
+    end = min(end, os.fstat(fd).st_size)  # of a compressed file it is a place in what that unpacks to
     return os.pread(fd, _SAMPLE, 0) + os.pread(fd, min(_SAMPLE, end), max(0, end - _SAMPLE))
 
 

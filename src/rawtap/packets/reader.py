@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from rawtap.errors import BadFilter, CaptureError, CaptureUnreadable, NoSpace, OutputUnwritable
-from rawtap.packets import layers, lines
+from rawtap.packets import layers, lines, unpack
 from rawtap.packets._savefile import FilterError, Savefile, SavefileError
 from rawtap.packets.layers import Layer, Run, Value
 from rawtap.packets.lines import PacketSummary
@@ -24,6 +24,7 @@ Detail = Literal["summary", "layers", "hex"]
 _USUAL_LIMIT = 20
 _NAMES = 60  # characters, of the fields of what a line says
 _SHOWN_FILTER = 80
+_LISTED = "qemu_pcap_status lists the captures and their files"
 _CHARACTERS = 400  # of an answer's JSON for each packet that is asked for
 
 
@@ -168,12 +169,18 @@ def open_file(path: Path, expression: str, *, live: bool = False) -> Savefile:
     `live` tells that the kernel filtered the file's frames: then `expression` selects what it would have selected as
     their capture's filter. Else it selects what it does for tcpdump. It makes a difference for frames in a VLAN.
 
+    A file that gzip, zstd or lz4 compressed is unpacked while it is read.
+
     Raises:
         CaptureUnreadable: Missing, or no capture file; libpcap's text is inside.
         BadFilter: With libpcap's text.
     """
     try:
-        return Savefile(open_regular(path), expression, live=live)
+        fd = open_regular(path)
+        return Savefile(fd, expression, live=live, unpacked=unpack.unpacked(fd))
+    except unpack.Missing as error:
+        cure = f"The operator can install it into rawtap's environment: pip install {error.package}"
+        raise unreadable(path, str(error), cure) from error
     except FilterError as error:
         raise BadFilter.because(expression, f"libpcap: {error}") from error
     except SavefileError as error:
@@ -196,10 +203,6 @@ def open_regular(path: Path) -> int:
     return fd
 
 
-def unreadable(path: Path, evidence: str) -> CaptureUnreadable:
+def unreadable(path: Path, evidence: str, cure: str = _LISTED) -> CaptureUnreadable:
     """The error for a file that cannot be read."""
-    return CaptureUnreadable(
-        f"{path} cannot be read as a capture",
-        evidence=evidence,
-        cure="qemu_pcap_status lists the captures and their files",
-    )
+    return CaptureUnreadable(f"{path} cannot be read as a capture", evidence=evidence, cure=cure)
