@@ -25,7 +25,7 @@ from mcp import Client, StdioServerParameters, stdio_client
 from mcp_types import CallToolResult, TextContent
 from pyroute2 import IPRoute
 
-from rawtap.tools import capture, display, explain, follow, guest, link, monitor, packets, query, snapshot, timeline
+from rawtap.tools.every import TOOLS
 
 RAWTAP = Path(sys.prefix) / "bin" / "rawtap"
 PROTOCOL = 0x88B5  # IEEE 802 local experimental EtherType 1
@@ -147,8 +147,7 @@ def ask_for_no_guest(bridge: str) -> None:
 @cache
 def meanings() -> dict[str, tuple[Callable[[Any], Any], Validator]]:
     """By tool, two validators of its answers, by different authors: of the whole schema, not of what is listed."""
-    modules = (capture, display, explain, follow, guest, link, monitor, packets, query, snapshot, timeline)
-    schemas = {each.name: each.output_schema for module in modules for each in module.TOOLS}
+    schemas = {each.name: each.output_schema for each in TOOLS}
     return {name: (fastjsonschema.compile(each), Draft202012Validator(each)) for name, each in schemas.items()}
 
 

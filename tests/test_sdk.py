@@ -16,7 +16,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
 from pydantic import ValidationError
 
-from rawtap.tools._sdk import lowlevel, say_that_resources_change, tool_of
+from rawtap.tools._sdk import give_tools, lowlevel, say_that_resources_change, tool_of
 
 
 async def some_tool(number: int) -> int:
@@ -37,6 +37,17 @@ def test_older_clients_are_told_that_resources_change_only_where_they_are(told: 
         async with Client(server, mode="legacy") as client:
             assert client.server_capabilities.resources is not None
             assert bool(client.server_capabilities.resources.list_changed) is told
+
+    anyio.run(scenario)
+
+
+def test_tools_may_come_after_the_server_was_made() -> None:
+    async def scenario() -> None:
+        server = MCPServer("test")
+        give_tools(server, [Tool.from_function(some_tool)])
+        async with Client(server) as client:
+            assert [each.name for each in (await client.list_tools()).tools] == ["some_tool"]
+            assert (await client.call_tool("some_tool", {"number": 3})).structured_content == {"result": 3}
 
     anyio.run(scenario)
 
@@ -68,5 +79,5 @@ PRIVATE_OF_SDK = {name for name in vars(MCPServer("test")) if name.startswith("_
 
 
 def test_no_other_module_uses_a_private_name_of_the_sdk() -> None:
-    assert "_lowlevel_server" in PRIVATE_OF_SDK
-    assert set(private_names()) == {("_sdk.py", "_lowlevel_server")}
+    assert {"_lowlevel_server", "_tool_manager"} <= PRIVATE_OF_SDK
+    assert set(private_names()) == {("_sdk.py", "_lowlevel_server"), ("_sdk.py", "_tool_manager")}

@@ -10,9 +10,10 @@ import pytest
 
 from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
 from rawtap.guest import paths
+from rawtap.guest.builtin import BUILTIN
 from rawtap.guest.hardware import Drive
 from rawtap.guest.paths import RVOS_KERNEL, Allowed, allowed_for, lack_of_project, require_lone
-from rawtap.guest.profile import BUILTIN, BootOptions, Profile
+from rawtap.guest.profile import BootOptions, Profile
 from rawtap.guest.projects import choose
 from rawtap.guest.resolving import resolve
 

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from rawtap.errors import GuestNotFound, ProfileInvalid
 from rawtap.guest import models, resolving
+from rawtap.guest.builtin import BUILTIN
 from rawtap.guest.command_line import Inherited, arguments
 from rawtap.guest.devices import Nic, tap_nic
 from rawtap.guest.hardware import Arch, Drive
 from rawtap.guest.line_words import pairs
-from rawtap.guest.paths import Allowed
+from rawtap.guest.paths import RVOS_KERNEL, Allowed
 from rawtap.guest.profile import (
-    BUILTIN,
-    RVOS_KERNEL,
+    TRUSTED_BRIDGES,
     BootOptions,
     Interrupt,
     MachineSpec,
@@ -152,6 +152,10 @@ def require_known_pairs(option: str, value: str) -> None:
         "-fsdev": {"fsdriver", "id", "path", "security_model", "readonly"},
     }  # fmt: skip
     assert option not in known or set(said) <= known[option], value
+
+
+def test_the_bridges_of_the_built_in_profiles_are_trusted() -> None:
+    assert {profile.bridge for profile in BUILTIN.values()} == TRUSTED_BRIDGES
 
 
 def test_an_rvos_tree_is_known_by_its_kernel(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from rawtap.guest.hardware import Hardware
 from rawtap.guest.paths import CONFIG_FILE, holds
-from rawtap.guest.profile import BUILTIN, Profile, laid
+from rawtap.guest.profile import Profile, laid
 from rawtap.guest.projects import choose
 from rawtap.guest.qemu_line import Line
 
@@ -51,6 +51,8 @@ def of_layout(root: Path) -> str:
     Raises:
         GuestNotFound: It is no folder, or not known.
     """
+    from rawtap.guest.builtin import BUILTIN
+
     _, profile = choose(root, None)
     if profile.name in BUILTIN:
         return f'profile = "{profile.name}"\n'

@@ -14,7 +14,8 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 
 from rawtap.guest import models
 
-CLOSED = ConfigDict(extra="forbid")  # not strict: TOML's arrays and tables become tuples and dataclasses
+# Not strict: TOML's arrays and tables become tuples and dataclasses. What checks them is built by `builtin`.
+CLOSED = ConfigDict(extra="forbid", defer_build=True)
 Flag = Annotated[bool, Strict()]
 HostPath = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]

@@ -23,7 +23,7 @@ _LOOK_BACK = 4096  # bytes of an earlier part that a match of a regular expressi
 _MEMORY = 8 << 20  # bytes for a pattern's automata
 
 
-@validated_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@validated_dataclass(frozen=True, config=ConfigDict(extra="forbid", defer_build=True))  # `builtin` builds it
 class Pattern:
     """A regular expression, told from a text."""
 

@@ -36,9 +36,11 @@ from rawtap.guest.hardware import (
     Text,
     Word,
 )
-from rawtap.guest.paths import PUBLIC, RVOS_KERNEL
+from rawtap.guest.paths import PUBLIC
 from rawtap.guest.patterns import Pattern
 
+RVOS_BRIDGE, USUAL_BRIDGE = "rvos-br0", "rawtap-br0"
+TRUSTED_BRIDGES = frozenset({RVOS_BRIDGE, USUAL_BRIDGE})  # those of the built-in profiles
 UBOOT_KERNEL = f"{PUBLIC}/qemu-riscv64_smode/uboot.elf"
 
 SHELL = "prompt"  # the name of the prompt that is the profile's own
@@ -116,7 +118,7 @@ class Profile(Hardware):
     interrupt: Interrupt | None = None
     enter: Literal["\n", "\r", "\r\n"] = "\n"
     shutdown_command: Text | None = None
-    bridge: str = "rawtap-br0"
+    bridge: str = USUAL_BRIDGE
     address: str = "10.0.2.2/24"
     services: Flag = False
     hosts: tuple[FixedHost, ...] = ()
@@ -151,70 +153,6 @@ class Profile(Hardware):
 @cache
 def _adapter() -> TypeAdapter[Profile]:
     return TypeAdapter(Profile)
-
-
-def _u_boot(arch: Arch, **differences: Any) -> Profile:
-    """One of Debian's package u-boot-qemu."""
-    return Profile(
-        name=f"u-boot-{arch}",
-        arch=arch,
-        prompt="=> ",
-        framing=False,
-        interrupt=Interrupt(wait_for="Hit any key to stop autoboot", send=" "),
-        **({"shutdown_command": "poweroff"} | differences),
-    )
-
-
-def _xv6_riscv(name: str, **differences: Any) -> Profile:
-    """Of MIT's teaching system; its driver knows only a disk that is not legacy, in the first place."""
-    return Profile(
-        name=name,
-        bios="none",
-        kernel="kernel/kernel",
-        smp=3,
-        prompt="$ ",
-        globals={"virtio-mmio.force-legacy": False},
-        drives=(Drive(path="fs.img", options={"bus": "virtio-mmio-bus.0"}),),
-        **differences,
-    )
-
-
-BUILTIN: Mapping[str, Profile] = {
-    "rvos": Profile(
-        name="rvos",
-        bios="default",
-        kernel=RVOS_KERNEL,
-        drives=(
-            Drive(path="bin.img", readonly=True, serial="bin", optional=True),
-            Drive(path="persist.img", serial="persist", optional=True),
-        ),
-        prompt="rvos>",
-        framing=False,
-        shutdown_command="shutdown",
-        bridge="rvos-br0",
-        services=True,
-    ),
-    "u-boot-riscv64": _u_boot("riscv64", bios="default", kernel=UBOOT_KERNEL),
-    "u-boot-aarch64": _u_boot("aarch64", cpu="max", firmware=f"{PUBLIC}/qemu_arm64/u-boot.bin", bus="pci"),
-    "u-boot-arm": _u_boot("arm", firmware=f"{PUBLIC}/qemu_arm/u-boot.bin", bus="pci"),
-    # It knows no command that powers off: qemu_shutdown ends it over QMP.
-    "u-boot-x86_64": _u_boot(
-        "x86_64", machine="pc", firmware=f"{PUBLIC}/qemu-x86_64/u-boot.rom", bus="pci", shutdown_command=None
-    ),
-    "xv6-riscv": _xv6_riscv("xv6-riscv"),
-    "xv6-riscv-net": _xv6_riscv("xv6-riscv-net", nic="e1000", nic_options={"bus": "pcie.0"}),
-    "xv6-x86": Profile(
-        name="xv6-x86",
-        arch="i386",
-        machine="pc",
-        memory="512M",
-        smp=2,
-        prompt="$ ",
-        drives=(Drive(path="xv6.img", interface="ide"), Drive(path="fs.img", interface="ide")),
-    ),
-}
-
-TRUSTED_BRIDGES = frozenset(profile.bridge for profile in BUILTIN.values())
 
 
 @dataclass(frozen=True)

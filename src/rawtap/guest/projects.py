@@ -9,7 +9,7 @@ from typing import Any
 from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
 from rawtap.guest.kernels import arch_of_file, machine_for
 from rawtap.guest.paths import CONFIG_FILE, LAYOUTS, RVOS_KERNEL, SYSTEMS, holds, is_public, layout_of
-from rawtap.guest.profile import BUILTIN, Profile, laid
+from rawtap.guest.profile import Profile, laid
 from rawtap.guest.trees import machine_of
 
 _MOST = 4 << 20  # bytes of a kernel that are looked through
@@ -24,6 +24,8 @@ def choose(root: Path | None, name: str | None) -> tuple[Path, Profile]:
         ProfileInvalid: No such profile, or a ``rawtap.toml`` that is none.
         GuestNotFound: The root is no folder, or nothing in it says what to boot.
     """
+    from rawtap.guest.builtin import BUILTIN
+
     if root is not None and not holds(root, Path.is_dir):
         raise GuestNotFound(f"there is no folder {root}", cure="Give project_root as an absolute path")
     if root is None and name is not None:
@@ -44,6 +46,8 @@ def choose(root: Path | None, name: str | None) -> tuple[Path, Profile]:
 
 
 def _builtin(name: str) -> Profile:
+    from rawtap.guest.builtin import BUILTIN
+
     try:
         return BUILTIN[name]
     except KeyError:
@@ -84,6 +88,8 @@ def overlay(config: Path, table: dict[str, Any], name: str | None) -> Profile:
 
 def of_tree(root: Path) -> Profile | None:
     """The profile that fits a tree by its files; None where none does."""
+    from rawtap.guest.builtin import BUILTIN
+
     if (layout := layout_of(root)) is None:
         return BUILTIN["xv6-riscv"] if _has_xv6(root) else None
     return BUILTIN[layout] if layout in BUILTIN else machine_of(layout, root, LAYOUTS[layout])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -23,8 +23,10 @@ from rawtap.capture.trimmer import Trimmer
 from rawtap.errors import CaptureFailed, CaptureUnknown, ServerExhausted, ServerStopping
 from rawtap.lab.chronicle import Chronicle
 from rawtap.limits import require_room
-from rawtap.packets.tail import Part
 from rawtap.settings import Settings
+
+if TYPE_CHECKING:
+    from rawtap.packets.tail import Part
 
 _KEPT = 200  # finished ones that are still listed
 _PATIENCE = 0.5  # seconds, for a look at a file
@@ -101,6 +103,8 @@ class Capture:
 
     def parts(self) -> list[Part]:
         """The files that are there now, for a reader that follows them."""
+        from rawtap.packets.tail import Part
+
         saved = self.session.saved  # asked first: the newest file has these, and perhaps more
         segments = self.session.segments
         behind = [*(each.packets_before for each in segments[1:]), saved]

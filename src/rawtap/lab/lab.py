@@ -14,9 +14,9 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import anyio
 from anyio.to_thread import run_sync as to_thread
@@ -50,9 +50,11 @@ from rawtap.lab.usernet import user_card
 from rawtap.limits import require_room
 from rawtap.network import links
 from rawtap.network.network import Station
-from rawtap.packets.index import Indexes
 from rawtap.packets.verdicts import Verdicts
 from rawtap.settings import Settings
+
+if TYPE_CHECKING:
+    from rawtap.packets.index import Indexes
 
 logger = logging.getLogger(__name__)
 
@@ -81,13 +83,11 @@ class Lab:
     """Guests, networks and captures by name. Open it with ``async with``; leaving releases everything.
 
     Attributes:
-        indexes: Of the files whose packets were asked for.
         verdicts: What was said of captures and files to be wrong.
         shares: The bridges that all Labs of this process use; None where it is the only one.
     """
 
     settings: Settings
-    indexes: Indexes = field(default_factory=Indexes)
     verdicts: Verdicts = field(default_factory=Verdicts)
     shares: Shares | None = None
     guests: dict[str, Guest] = field(default_factory=dict)
@@ -103,6 +103,13 @@ class Lab:
         shares = self.shares or Shares(outside.policy(self.settings))
         self.bridges = Bridges(self._stop_captures_on, self.chronicle.journal.note, shares)
         self.interfaces = Interfaces(self.settings, self.captures, self._interfaces_made)
+
+    @cached_property
+    def indexes(self) -> Indexes:
+        """Of the files whose packets were asked for."""
+        from rawtap.packets.index import Indexes
+
+        return Indexes()
 
     async def __aenter__(self) -> Self:
         return self

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from mcp.server import MCPServer, NotificationOptions
 from mcp.server.lowlevel import Server
+from mcp.server.mcpserver.tools import Tool, ToolManager
 from pydantic import ValidationError
 
 T = TypeVar("T")
@@ -15,6 +16,11 @@ T = TypeVar("T")
 def lowlevel(server: MCPServer[T]) -> Server[T]:
     """The SDK's server below its server: what answers each method, and what an HTTP transport is given."""
     return server._lowlevel_server  # noqa: SLF001
+
+
+def give_tools(server: MCPServer[Any], tools: list[Tool]) -> None:
+    """Have the server know these tools, and no others; the SDK takes whole ones only when it is made."""
+    server._tool_manager = ToolManager(tools=tools)  # noqa: SLF001
 
 
 def say_that_resources_change(server: MCPServer[Any]) -> None:

@@ -32,10 +32,14 @@ class _Outgoing(Protocol):
 
 
 class Answered:
-    """A stream of messages, as the SDK reads it; what is none is answered here."""
+    """A stream of messages, as the SDK reads it; what is none is answered here.
 
-    def __init__(self, incoming: _Incoming, outgoing: _Outgoing) -> None:
-        self._incoming, self._outgoing = incoming, outgoing
+    `greeted` is set by the second message: a client sends it when it has the answer to its first.
+    """
+
+    def __init__(self, incoming: _Incoming, outgoing: _Outgoing, greeted: anyio.Event) -> None:
+        self._incoming, self._outgoing, self._greeted = incoming, outgoing, greeted
+        self._is_first = True
 
     @property
     def last_context(self) -> Context | None:
@@ -47,6 +51,10 @@ class Answered:
         while isinstance(item := await self._incoming.receive(), ValidationError):
             if (answer := answer_to(item)) is not None:
                 await self._outgoing.send(SessionMessage(answer))
+        if self._is_first:
+            self._is_first = False
+        else:
+            self._greeted.set()
         return item
 
     async def aclose(self) -> None:

@@ -11,12 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rawtap.doctor import Way, examine, way_of
 from rawtap.errors import RequestInvalid
+from rawtap.guest.builtin import BUILTIN
 from rawtap.guest.choosing import as_toml
 from rawtap.guest.console import SHOWN_CHARACTERS, Output
 from rawtap.guest.hardware import Drive
 from rawtap.guest.machine import Machine
 from rawtap.guest.patterns import Pattern, Wanted, compiled
-from rawtap.guest.profile import BUILTIN, BootOptions, OnReset
+from rawtap.guest.profile import BootOptions, OnReset
 from rawtap.guest.qemu_line import Line
 from rawtap.guest.qemu_line import read as read_line
 from rawtap.host import landlock

@@ -11,7 +11,6 @@ from rawtap.blocking import on_disk
 from rawtap.errors import CaptureUnknown, DiskStalled
 from rawtap.lab.captures import Capture
 from rawtap.lab.lab import Lab
-from rawtap.tools.capture import row_of
 
 SCHEME = "capture://"
 _LISTED = 32  # of the captures, the newest
@@ -82,6 +81,8 @@ async def read(lab: Lab, uri: str) -> tuple[str | bytes, str]:
             capture = capture_of(lab, uri)
         except CaptureUnknown as error:
             raise ResourceNotFoundError(str(error)) from error
+        from rawtap.tools.capture import row_of  # the tools are made when they are first needed
+
         return row_of(await lab.captures.report(capture)).model_dump_json(indent=1), "application/json"
     for capture in lab.captures.all():
         for path in capture.session.files:
