@@ -70,6 +70,7 @@ def test_a_conversation_is_told_from_any_packet_of_it(user: Account) -> None:
                 assert (page["client"], page["server"]) == (second["source"], f"127.0.0.1:{port}")
                 assert (page["client_bytes"], page["server_bytes"]) == (len(REQUEST), len(ANSWER))
                 assert (page["missing_bytes"], page["found"], page["notes"]) == (0, [], [])
+                assert page == await session.call("qemu_pcap_follow", stream=1, limit=len(REQUEST) + 40)
                 asked, told = page["turns"]
                 assert (asked["side"], asked["data"]) == ("client", "GET /a HTTP/1.0\nHost: x\n\n")
                 assert (told["side"], told["offset"]) == ("server", len(REQUEST))
@@ -122,6 +123,8 @@ def test_what_is_no_conversation_is_told(user: Account) -> None:
                 await captured(session, port, 0)
                 found = await session.refused("qemu_pcap_follow", packet=100_000)
                 assert (found.code, "there is no packet 100000" in str(found)) == ("request.invalid", True)
+                assert "there is no stream 7" in str(await session.refused("qemu_pcap_follow", stream=7))
+                assert "one of stream and packet" in str(await session.refused("qemu_pcap_follow"))
                 assert (
                     await session.refused("qemu_pcap_follow", packet=1, search="(", regex=True)
                 ).code == "request.invalid"

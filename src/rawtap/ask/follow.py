@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
 from rawtap.ask.packets import caught_up
 from rawtap.blocking import reading
-from rawtap.errors import RequestInvalid
+from rawtap.errors import CaptureUnreadable, RequestInvalid
 from rawtap.lab.lab import Lab
 from rawtap.packets import headers, reader
+from rawtap.packets._columns import Packets, Source
+from rawtap.packets._savefile import Savefile
 from rawtap.packets.conversation import Conversation, End, Piece, begins, ends_of
 from rawtap.packets.headers import Frame
 from rawtap.packets.pages import PacketFiles
 from rawtap.packets.reader import Raw
+from rawtap.packets.tail import Part
 from rawtap.packets.transport import TCP
 from rawtap.packets.turns import Find, Search, TurnPage, collect
 
@@ -53,20 +58,49 @@ class _Asked:
     until: float
 
 
+@dataclass(frozen=True)
+class Wish:
+    """Which conversation: by the number of a packet of it, or by its own, as `stream` in the columns of packets."""
+
+    packet: int | None = None
+    stream: int | None = None
+
+
 async def follow(
-    lab: Lab, capture: str | None, path: Path | None, packet: int, page: TurnPage, find: tuple[Find, int] | None
+    lab: Lab, capture: str | None, path: Path | None, wish: Wish, page: TurnPage, find: tuple[Find, int] | None
 ) -> Followed:
-    """Fill `page` with the conversation that packet number `packet` is of.
+    """Fill `page` with the conversation that is wished for.
 
     Raises:
-        RequestInvalid: There is no such packet, or it is of no conversation.
+        RequestInvalid: There is no such packet or stream, or the packet is of no conversation.
         CaptureUnknown, CaptureUnreadable, CaptureFailed, DiskStalled: As for a page of packets.
     """
     lab.require_open()
     source, shown, _ = await caught_up(lab, capture, path)
     search = Search(*find) if find else None
+    packet = wish.packet
+    if packet is None:
+        packet = await reading(shown, _first_of, source, wish.stream or 0)
     asked = _Asked(source, packet, page, search, time.monotonic() + SECONDS)
     return await reading(shown, _follow, asked)
+
+
+def _first_of(source: PacketFiles, stream: int) -> int:
+    """The number of a stream's first packet."""
+    with ExitStack() as stack:
+        sources = []
+        for part in source.parts:
+            try:
+                fd = reader.open_regular(part.path)
+            except OSError as error:
+                if isinstance(error, FileNotFoundError) and part is not source.parts[-1]:
+                    continue  # a ring has removed it
+                raise reader.unreadable(part.path, error.strerror or str(error)) from error
+            stack.callback(os.close, fd)
+            sources.append(Source(fd, part.path.name, before=part.packets_before, live=part.live))
+        if number := Packets(sources, ()).first_of(stream):
+            return number
+    raise RequestInvalid(f"there is no stream {stream}", cure="qemu_pcap_query shows them: SELECT * FROM streams")
 
 
 def _follow(asked: _Asked) -> Followed:
@@ -92,16 +126,28 @@ def _follow(asked: _Asked) -> Followed:
 def _target(asked: _Asked) -> tuple[int, Frame]:
     """When the first packet came, and the one that was named."""
     first_ns = None
-    for part in asked.source.parts:
-        file = reader.open_file(part.path, "", live=part.live)
-        if first_ns is None and (first := file.take(1)):
-            first_ns = first[0][1]
-            file = reader.open_file(part.path, "", live=part.live)
-        file.skip(max(0, asked.packet - 1 - part.packets_before))
-        if asked.packet > part.packets_before and (found := file.take(1)):
+    for part, file in _files(asked.source, ""):
+        first = found = file.take(1)
+        first_ns = first_ns or (first[0][1] if first else None)
+        if asked.packet > part.packets_before + 1:
+            file.skip(asked.packet - 1 - part.packets_before)
+            found = file.take(1)
+        if asked.packet > part.packets_before and found:
             raw = Raw(*found[0])
             return first_ns or 0, headers.parse(raw.data, raw.length, raw.origin.link_type)
     raise RequestInvalid(f"there is no packet {asked.packet}", cure="qemu_pcap_read shows which there are")
+
+
+def _files(source: PacketFiles, expression: str) -> Iterator[tuple[Part, Savefile]]:
+    """The files, opened; one that a ring has removed meanwhile is passed over."""
+    for part in source.parts:
+        try:
+            file = reader.open_file(part.path, expression, live=part.live)
+        except CaptureUnreadable as error:
+            if part is source.parts[-1] or not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            continue
+        yield part, file
 
 
 def _expression(target: Frame, protocol: int, one: End, other: End) -> str:
@@ -114,8 +160,7 @@ def _expression(target: Frame, protocol: int, one: End, other: End) -> str:
 
 def _packets(asked: _Asked, known: set[tuple[int, End, End]], expression: str) -> Iterator[tuple[Raw, Frame]]:
     """The packets between these two, numbered as in the capture."""
-    for part in asked.source.parts:
-        file = reader.open_file(part.path, expression, live=part.live)
+    for part, file in _files(asked.source, expression):
         while found := file.take(1):
             raw = Raw(*found[0])
             frame = headers.parse(raw.data, raw.length, raw.origin.link_type)

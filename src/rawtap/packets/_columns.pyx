@@ -255,6 +255,33 @@ cdef class Packets:
         stream.private_data = scan
         return PyCapsule_New(stream, "arrow_array_stream", _free_stream)
 
+    def first_of(self, int64_t stream):
+        """The number of the first packet of that stream; 0 where there is none, or it found no room in the table."""
+        cdef Scan *scan = <Scan *>calloc(1, sizeof(Scan))
+        cdef Seen seen
+        cdef Fields fields
+        cdef int64_t found = 0
+        cdef int status = 1
+        if scan == NULL:
+            raise MemoryError
+        try:
+            with nogil:
+                while status == 1 and not found:
+                    if scan.door == NULL or scan.most == 0 or not _advanced(scan.door, &seen):
+                        status = _turned(self, scan)
+                        continue
+                    scan.most -= scan.most > 0
+                    read_fields(&fields, seen.record.data, seen.record.captured, seen.record.length, seen.link_type)
+                    if flow_of(&scan.flows, &fields, scan.group) == stream:
+                        found = scan.before + <int64_t>seen.number
+            if status < 0:
+                raise RuntimeError(scan.error.decode("utf-8", "replace"))
+        finally:
+            self._close(scan, False)
+            free(scan.flows.places)
+            free(scan)
+        return found
+
     cdef int _open_next(self, Scan *scan) except -1:
         """Open the next source: 1, or 0 where there is none."""
         self._close(scan, True)

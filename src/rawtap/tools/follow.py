@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
+from rawtap.errors import RequestInvalid
 from rawtap.guest.patterns import Pattern, compiled
 from rawtap.tools._boundary import LabContext, is_none, lab_of, tool
 from rawtap.tools._text import UNTRUSTED, Answer, Untrusted, one_line
@@ -77,7 +78,8 @@ class FollowedPage(Answer):
 
 async def qemu_pcap_follow(
     context: LabContext,
-    packet: Annotated[int, Field(ge=1, description="Number of any packet of the conversation.")],
+    stream: Annotated[int | None, Field(ge=0, description="Its number, the column stream of qemu_pcap_query.")] = None,
+    packet: Annotated[int | None, Field(ge=1, description="Or that of any packet of it.")] = None,
     capture: CaptureId = None,
     path: Annotated[str | None, Field(description="A capture file instead of a capture.")] = None,
     format: Annotated[Format, Field(description="Of the data.")] = "text",  # noqa: A002 - the interface's name for it
@@ -87,15 +89,17 @@ async def qemu_pcap_follow(
     regex: Annotated[bool, Field(description="search is a regular expression (RE2).")] = False,
 ) -> FollowedPage:
     """Show what both ends of a TCP or UDP conversation said: bytes in order, put together, gaps told."""
-    from rawtap.ask.follow import follow
+    from rawtap.ask.follow import Wish, follow
     from rawtap.packets.turns import TurnPage
 
+    if (stream is None) == (packet is None):
+        raise RequestInvalid("one of stream and packet is needed", cure="Like packet=12")
     find = None
     if search:
         wanted = compiled(Pattern(search) if regex else search)
         find = (wanted.find, wanted.reach)
     place = Path(path) if path else None
-    done = await follow(lab_of(context), capture, place, packet, TurnPage(offset, limit), find)
+    done = await follow(lab_of(context), capture, place, Wish(packet, stream), TurnPage(offset, limit), find)
     page = done.page
     return FollowedPage(
         source=done.source,
