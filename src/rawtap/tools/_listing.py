@@ -1,8 +1,9 @@
 """What tools/list tells of a tool: enough to call it and to check what comes back, in few bytes.
 
 An agent pays for that list in every conversation, so it holds no word twice. A field's title is its name again. Null is
-an argument's absence, and a default of null, false or "" is what anybody expects. An answer's fields are told with
-their types, one level deep; what each of them means is read from `schema://TOOL` by whoever wants to know.
+an argument's absence, and a default of null, false or "" is what anybody expects; so is that a number is not negative
+and a text not endless, and a choice shows its type. An answer's fields are told with their types, one level deep; what
+each of them means is read from `schema://TOOL` by whoever wants to know.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ TEMPLATE = ResourceTemplate(
 
 _NULL = {"type": "null"}
 _EXPECTED = (None, False, "")  # as defaults
+_NEVER = {"title", "maxLength", "maxItems", "minLength"}
+_LEAST = {"minimum", "exclusiveMinimum"}
 
 
 def brief(tool: Tool) -> Tool:
@@ -56,11 +59,13 @@ def meaning(tools: Iterable[Tool], uri: str) -> ReadResourceContents:
 
 def _argument(schema: dict[str, Any]) -> dict[str, Any]:
     """What an argument, or an object of arguments, may be."""
-    told = dict(schema)
-    if isinstance(told.get("title"), str):
-        del told["title"]
-    if "default" in told and any(told["default"] is each for each in _EXPECTED):
-        del told["default"]
+    told = {name: value for name, value in schema.items() if name not in _NEVER}
+    if any(told.get("default") is each for each in _EXPECTED):
+        told.pop("default", None)
+    if any(told.get(name, 2) <= 1 for name in _LEAST):
+        told = {name: value for name, value in told.items() if name not in _LEAST}
+    if "enum" in told:
+        told.pop("type", None)
     if "anyOf" in told:
         kinds = [_argument(each) for each in told["anyOf"] if each != _NULL]
         told = {**told, "anyOf": kinds}

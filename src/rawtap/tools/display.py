@@ -61,7 +61,7 @@ async def qemu_screenshot(
     format: Annotated[Literal["png"], Field(description="Of the picture.")] = "png",  # noqa: A002 - the tool's parameter
     name: GuestName = "guest",
 ) -> Annotated[CallToolResult, Screenshot]:
-    """Return a picture of the guest's screen as it is now. Needs a guest booted with gpu=true."""
+    """Return a picture of the guest's screen as it is now (gpu=true)."""
     shot = await lab_of(context).guest(name).machine.display.screenshot()
     about = Screenshot(
         name=name, width=shot.width, height=shot.height, format=format, size_bytes=len(shot.data), note=_UNTRUSTED
@@ -83,7 +83,7 @@ async def qemu_send_key(
     hold_time: Annotated[int, Field(ge=20, le=10000, description="Milliseconds.")] = 100,
     name: GuestName = "guest",
 ) -> SentKeys:
-    """Press keys together, hold them, release them in reverse order. Needs a guest booted with gpu=true."""
+    """Press keys together, hold them, release them in reverse order (gpu=true)."""
     steps = keyboard.pressed(keyboard.combination(keys), hold_time / 1000)
     await lab_of(context).guest(name).machine.display.perform(steps)
     return SentKeys(sent=[each.said for each in steps], note=_SENT)
@@ -96,10 +96,7 @@ async def qemu_type(
     ],
     name: GuestName = "guest",
 ) -> Typed:
-    """Type text on the guest's keyboard, 25 characters a second; its serial console has qemu_send.
-
-    Needs a guest booted with gpu=true.
-    """
+    """Type text on the guest's keyboard, 25 characters a second (gpu=true); its serial console has qemu_send."""
     steps = keyboard.typed(text)
     await lab_of(context).guest(name).machine.display.perform(steps)
     return Typed(characters=len(text), keys=len(steps) // 2, note=_SENT)
@@ -118,10 +115,7 @@ async def qemu_mouse(
     to_x: Annotated[Coordinate | None, Field(description="Drag from x, y to here, with one button.")] = None,
     to_y: Annotated[Coordinate | None, Field(description="With to_x.")] = None,
 ) -> Pointed:
-    """Move the guest's pointer to a place on its screen, and click, hold, drag or turn the wheel there.
-
-    Needs a guest booted with gpu=true.
-    """
+    """Move the guest's pointer to a place on its screen, and click, hold, drag or turn the wheel there (gpu=true)."""
     if to_x is None and to_y is None:
         steps = pointer.clicks(x, y, buttons or [], action)
     elif to_x is None or to_y is None or action != "click":

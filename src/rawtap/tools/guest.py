@@ -194,14 +194,12 @@ async def qemu_boot(
     capture_filter: Annotated[str, Field(description="pcap-filter(7) expression for that capture.")] = "",
     overlay: Annotated[
         bool | None,
-        Field(description="Throw away at its end what it writes to its drives; the profile's choice if absent."),
+        Field(description="Throw away at its end what it writes to its drives."),
     ] = None,
     gdb: Annotated[bool, Field(description="Open a gdb stub on a Unix socket of the server's user.")] = False,
-    on_reset: Annotated[
-        OnReset | None, Field(description='What its own reset does; "stop" ends QEMU. The profile\'s choice if absent.')
-    ] = None,
+    on_reset: Annotated[OnReset | None, Field(description='On its own reset; "stop" ends QEMU.')] = None,
     services: Annotated[
-        bool | None, Field(description="Answer DHCP and DNS on the bridge, by dnsmasq; as the profile says if absent.")
+        bool | None, Field(description="DHCP and DNS on the bridge; absent: as the profile says.")
     ] = None,
     qemu_command: Annotated[
         str | None,

@@ -48,7 +48,7 @@ async def qemu_link(
 ) -> LinkState:
     """Pull a guest's cable or plug it in, and impair what goes to the guest (not what it sends).
 
-    Each call says the whole: an impairment that is not given is off, so qemu_link(up=true) gives a good wire again.
+    What is not given is off: qemu_link(up=true) gives a good wire again.
     """
     cable = await set_cable(lab_of(context), name, up, Impairment(delay, loss, corrupt, duplicate, rate), interface)
     return LinkState(

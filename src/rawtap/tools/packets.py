@@ -29,7 +29,7 @@ _SHOWN = 1600  # bytes
 
 Detail = Annotated[
     Literal["summary", "layers", "hex"],
-    Field(description="A line a packet; or every field of every layer; or the bytes and whose field each is."),
+    Field(description="A line a packet; all fields of all layers; bytes and whose field each is."),
 ]
 FieldValue = TypeAliasType("FieldValue", "int | float | str | list[FieldValue] | dict[str, FieldValue] | None")
 
@@ -272,8 +272,8 @@ async def qemu_packet_send(
         list[dict[str, Any]] | None,
         Field(
             max_length=MAX_LAYERS,
-            description='Its layers instead, like [{"layer": "ARP", "op": "who-has", "pdst": "10.0.2.15"}]; lengths, '
-            'checksums and Ethernet addresses that are absent are filled in. Bytes are text or {"hex": "00ff"}.',
+            description='Its layers instead, like [{"layer": "ARP", "op": "who-has", "pdst": "10.0.2.15"}]; what '
+            'is absent is filled in. Bytes are text or {"hex": "00ff"}.',
         ),
     ] = None,
     count: Annotated[int, Field(ge=1, le=_MAX_COUNT, description="How often; 1000 a second at most.")] = 1,
