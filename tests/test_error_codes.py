@@ -126,6 +126,13 @@ def test_a_link_out_of_the_capture_folder_is_not_followed(user: Account) -> None
     assert "--read-dir" in str(found)
 
 
+def test_a_link_that_leads_in_a_circle_is_unreadable(user: Account) -> None:
+    user.captures.mkdir(parents=True)
+    (user.captures / "x.pcap").symlink_to("x.pcap")
+    found = failure_of(user, lambda session: session.call("qemu_pcap_read", path=str(user.captures / "x.pcap")))
+    assert found.code == "capture.unreadable"
+
+
 def test_a_file_that_is_no_capture_is_unreadable(user: Account) -> None:
     folder = user.home / "more"
     folder.mkdir()

@@ -15,6 +15,7 @@ import pytest
 
 from rawtap.errors import NameInvalid, ProfileInvalid
 from rawtap.network.addressing import Owner, checked_address, checked_name, mac_for
+from rawtap.network.network import Station
 
 # Its command name is as hostile to a reader of /proc/PID/stat as the kernel lets it be.
 _CHILD = """
@@ -198,3 +199,21 @@ def test_an_owner_that_proc_hides_is_not_taken_for_gone(monkeypatch: pytest.Monk
     assert not owner.gone()
     child.communicate()
     assert owner.gone()  # no process of that pid at all
+
+
+def test_a_card_has_an_address_of_its_own_by_all_that_it_is_and_the_same_after_each_start() -> None:
+    stations = [Station("a"), Station("b"), Station("a", "/p"), Station("a", lab=1), Station("a", card=1)]
+    addresses = [each.mac("x") for each in stations]
+    assert addresses == [each.mac("x") for each in stations]
+    assert len({*addresses, Station("a").mac("y")}) == 6
+
+
+def test_where_its_address_is_in_use_a_card_gets_one_that_no_other_server_gives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stations = [Station("a"), Station("b"), Station("a", lab=1), Station("a", card=1)]
+    ours = [each.other_mac("x") for each in stations]
+    me = Owner.me()
+    monkeypatch.setattr(Owner, "me", lambda: replace(me, pid=me.pid + 1))
+    others = [each.other_mac("x") for each in stations]
+    assert len({*ours, *others, *(each.mac("x") for each in stations)}) == 12

@@ -210,3 +210,18 @@ def test_a_qcow2_image_of_its_own_is_taken(project: Path) -> None:
     require_lone(qcow2(project / "a", version=2, features=4))  # whose header ends before
     (project / "a").write_bytes(b"QFI")
     require_lone(project / "a")
+
+
+def test_a_tree_whose_files_are_links_in_a_circle_is_no_project(tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    for name in (paths.CONFIG_FILE, *(file for files in paths.LAYOUTS.values() for file in files)):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        if not (root / name).is_symlink():
+            (root / name).symlink_to(Path(name).name)
+    assert "it has no rawtap.toml" in lack_of_project(root)
+    assert paths.layout_of(root) is None
+
+
+def test_a_path_that_cannot_be_asked_about_holds_nothing() -> None:
+    for text in ("a\0b", "x" * 5000):
+        assert not paths.holds(Path(text), lambda path: path.stat().st_size >= 0)

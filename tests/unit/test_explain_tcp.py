@@ -66,6 +66,23 @@ def test_a_keep_alive_tells_nothing_of_what_was_sent() -> None:
     assert codes([*HANDSHAKE, (1, reply("A", 5001, 2001)), (1.5, segment("A", 1000, 5001))]) == []
 
 
+def test_a_number_that_is_far_off_is_no_mistake_where_the_connection_began_before_the_capture() -> None:
+    swapped = int.from_bytes((1004).to_bytes(4, "big"), "little")
+    far = (1.1, segment("PA", swapped, 5001, b"abc"))
+    assert "tcp.sequence" in codes([*HANDSHAKE, (1, ABC), far])
+    assert "tcp.sequence" not in codes([(1, ABC), far])
+
+
+def test_no_more_holes_are_kept_than_64() -> None:
+    """Each second segment is missing: what is sent again fills a hole as long as it is among those that are kept."""
+    ahead: list[Timed | Any] = [
+        (1 + each / 1000, segment("PA", 1101 + 200 * each, 5001, bytes(100))) for each in range(70)
+    ]
+    late = {each: (1.2, segment("PA", 1001 + 200 * each, 5001, bytes(100))) for each in (63, 64)}
+    told = {each: finding([*HANDSHAKE, *ahead, late[each]], "tcp.retransmission").evidence for each in late}
+    assert ["a hole since" in told[each] for each in late] == [True, False]
+
+
 # ------------------------------------------------------------- acknowledgments that are off
 
 

@@ -8,6 +8,7 @@ import os
 import pytest
 from consoles import SOON, Line, on_a_line
 
+from rawtap.guest import endings
 from rawtap.guest.booting import Boot
 from rawtap.guest.echo import echo_in
 from rawtap.guest.jobs import Job
@@ -215,14 +216,16 @@ def test_a_prompt_behind_a_kernels_last_words_shows_that_they_were_none_but_not_
     on_a_line(scenario, prompts={"debugger": "ddb> "})
 
 
-def test_a_panic_is_told_where_the_time_ran_out_and_where_its_dump_never_ends() -> None:
+def test_a_panic_is_told_where_the_time_ran_out_and_where_its_dump_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(line: Line) -> None:
-        asked = line.sends("crash", timeout=1)
+        monkeypatch.setattr(endings, "_PANIC_SILENCE", SOON)  # the call's time is over before
+        asked = line.sends("crash", timeout=0.7)
         await line.hears(b"crash\n")
         await line.says(b"crash\r\n" + PANIC)
         answer = await asked
         assert (answer.how, len(answer.notes)) == (None, 1)
         assert "not syncing: old" in answer.notes[0]
+        monkeypatch.undo()
         line.talk.jobs.clear()
         asked = line.sends("again", timeout=3600)
         await line.hears(b"again\n")

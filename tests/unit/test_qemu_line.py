@@ -180,15 +180,15 @@ def test_what_is_not_carried_is_named_with_its_reason_and_reaches_nothing(words:
     chosen(Path("/"), None, found, {})
 
 
-ODD_NUMBERS = ["\u00b2", "\u0663", "9" * 5000, "010", "08", "-1", "0x", "0x" + "f" * 40, "9" * 20, "", "1e9"]
+ODD_NUMBERS = ["\u00b2", "\u0663", "1\u0663", "9" * 5000, "010", "08", "-1", "0x", "0x" + "f" * 40, "9" * 20, "", "1e9"]
 
 
 @pytest.mark.parametrize("number", ODD_NUMBERS)
 def test_a_number_is_read_as_qemu_reads_it_or_is_none(number: str) -> None:
     for words in (
-        "-smp {}", "-smp cpus={},sockets={}", "-m {}G", "-m 1.{}G", "-icount shift={}", "-drive file=x,index={}",
-        "-drive file=fat:x,index={}", "-device loader,file=x,addr={},cpu-num={}", "-device e1000,bus={}",
-        "-device virtio-rng-pci,addr={}", "-device ide-hd,drive=x,bus={}",
+        "-smp {}", "-smp cpus={},sockets={}", "-m {}G", "-m 1.{}G", "-m {}.5G", "-icount shift={}",
+        "-drive file=x,index={}", "-drive file=fat:x,index={}", "-device loader,file=x,addr={},cpu-num={}",
+        "-device e1000,bus={}", "-device virtio-rng-pci,addr={}", "-device ide-hd,drive=x,bus={}",
     ):  # fmt: skip
         read("qemu-system-i386 " + words.replace("{}", number))
     loader = read(f"qemu-system-i386 -device loader,file=x,addr={number}").table["loaders"][0]

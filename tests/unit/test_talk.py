@@ -443,7 +443,7 @@ def test_a_frame_has_the_status_of_the_former_command_though_a_line_was_taken_ba
         running = asyncio.create_task(shell.run(2))
         await line.sends("false")
         await running
-        asked = line.sends("echo $?", timeout=1)
+        asked = line.sends("echo $?", timeout=0.4)
         typed = b""
         while b"\n" not in typed:
             typed += await asyncio.get_running_loop().sock_recv(line.guest, 4096)
