@@ -304,6 +304,8 @@ def test_a_wrong_key_or_value_is_told_with_the_nearest_right_one(
 
 _KNOWN = """-m -drive -device -netdev -nic -serial -machine -cpu -smp -append -usb -s -S -global -fw_cfg -boot
 -blockdev file=a,if=none,id=d virtio-blk-pci,drive=d {} {"driver":1} user,id=n e1000 , = =, a=b,,c ,,, - -- virt q35
+-semihosting-config -debugcon -chardev pty,id=c chardev:c isa-debugcon,chardev=c -action -watchdog-action shutdown=pause
+-redir tcp:1::2 user,hostfwd=tcp::99999-:1 512M,slots=2,maxmem=1G pc-dimm,memdev=m memory-backend-ram,id=m,size=1M
 -virtfs -fsdev -icount -rtc -vga -net -object -hda loader,file=x,addr=zz 1.5G name=opt/x,string= none"""
 _words = st.lists(
     st.sampled_from(_KNOWN.split()) | st.text(max_size=12),
@@ -347,6 +349,21 @@ def test_nodes_of_memory_are_carried_with_what_they_are_made_of() -> None:
 )  # fmt: skip
 def test_what_a_machine_has_besides_is_carried(words: str, key: str, value: object) -> None:
     assert table_of(f"qemu-system-x86_64 -kernel k {words}")[key] == value
+
+
+def test_forwarded_ports_are_carried_where_the_operator_gives_them_and_named_else() -> None:
+    line = (
+        "qemu-system-x86_64 -kernel k -netdev user,id=n,hostfwd=tcp::2222-:22,hostfwd=udp:127.0.0.1:2223-10.0.2.15:53 "
+        "-device e1000,netdev=n -redir tcp:5555::80"
+    )
+    found = read(line)
+    assert "forward" not in found.table
+    given = found.with_ports((2200, 2299))
+    assert given.table["forward"] == [{"host": 2222, "guest": 22}, {"host": 2223, "guest": 53, "protocol": "udp"}]
+    chosen(Path("/"), None, given, {})
+    assert [each.partition(":")[0] for each in given.left] == ["the forwarded port 5555"]
+    assert len(found.with_ports(None).left) == 3
+    assert "these are no ports" in left_of("qemu-system-i386 -net nic -net user,hostfwd=tcp::99999-:1")
 
 
 def test_a_port_to_nowhere_and_a_uuid_leave_nothing_out() -> None:
