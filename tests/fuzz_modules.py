@@ -9,6 +9,7 @@ its end it prints, as JSON, how often each thing came of a case.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import random
@@ -36,6 +37,8 @@ from rawtap.errors import RawtapError
 from rawtap.host import children
 from rawtap.host.landlock import Access
 from rawtap.packets import explain, reader
+from rawtap.packets._columns import FORMATS, Packets
+from rawtap.packets._columns import Source as ColumnSource
 from rawtap.packets._savefile import SavefileError
 from support import Wire
 from unit import tangled
@@ -128,6 +131,42 @@ def explained(chance: random.Random, _: Wire, folder: Path) -> str:
             until = max(until, at)
     verdict = examiner.result(until + chance.choice([0, 10**9, 10**18]), chance.choice([0, 0, 5]))
     return f"{min(len(verdict.findings), 3)} findings and more"
+
+
+class _Stream(ctypes.Structure):
+    """Arrow's, by which DuckDB reads columns."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in ("get_schema", "get_next", "get_last_error", "release", "private")]
+
+
+_NEXT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+_RELEASE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_ARRAY, _ARRAYS_RELEASE = 10, 8  # words of an array; which of them is the function that gives it back
+
+
+def columns(chance: random.Random, _: Wire, folder: Path) -> str:
+    """All columns, or some, of files that are none, read by two readers in turns, to the end or not."""
+    path = folder / "odd"
+    data = odd_capture(chance.randrange(1 << 40))
+    path.write_bytes(data if chance.random() < 0.7 else data * chance.randint(2, 300))
+    if chance.random() < 0.3:
+        tangled.capture(path, chance.randrange(1 << 40), connections=chance.choice([1, 5, 40]))
+    wanted = [name for name in FORMATS if name != "info" and chance.random() < chance.choice([0.2, 1])]
+    fd = os.open(path, os.O_RDONLY)
+    packets = Packets([ColumnSource(fd, "odd", group=each) for each in range(chance.randint(1, 3))], wanted)
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    capsules = [packets.__arrow_c_stream__() for _ in range(2)]
+    streams = [ctypes.cast(get(each, b"arrow_array_stream"), ctypes.POINTER(_Stream)) for each in capsules]
+    rows = 0
+    for _ in range(chance.choice([1, 10, 1000])):
+        stream, array = chance.choice(streams), (ctypes.c_uint64 * _ARRAY)()
+        if _NEXT(stream.contents.get_next)(stream, ctypes.addressof(array)) or not array[_ARRAYS_RELEASE]:
+            break
+        rows += array[0]
+        _RELEASE(array[_ARRAYS_RELEASE])(ctypes.addressof(array))
+    os.close(fd)
+    return "rows" if rows else "no rows"
 
 
 # --------------------------------------------------------------------------------------------------- captures
@@ -239,7 +278,15 @@ def spawned(chance: random.Random, _: Wire, folder: Path) -> str:
 
 # ---------------------------------------------------------------------------------------------------- all of it
 
-TARGETS: list[Callable[[random.Random, Wire, Path], str]] = [savefile, filters, explained, live, mirror, spawned]
+TARGETS: list[Callable[[random.Random, Wire, Path], str]] = [
+    savefile,
+    filters,
+    explained,
+    columns,
+    live,
+    mirror,
+    spawned,
+]
 
 
 def play(number: int, seed: int, wire: Wire) -> str:

@@ -17,10 +17,11 @@ import os
 
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
-from libc.errno cimport EINVAL, EIO, ENOMEM
+from libc.errno cimport EIO, ENOMEM
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcmp, memcpy, memset, strncpy
+from libc.stdio cimport snprintf
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcmp, memcpy, memset
 from rawtap.packets._arrow cimport (
     NULLABLE,
     ROWS,
@@ -50,7 +51,7 @@ from rawtap.packets._fields cimport (
     read_fields,
     transport_sum,
 )
-from rawtap.packets._flows cimport Flow, Flows, flow_of
+from rawtap.packets._flows cimport Flows, flow_of
 
 from rawtap.packets import lines, transport
 from rawtap.packets._savefile import Savefile
@@ -112,7 +113,7 @@ FORMATS = {
 cdef enum:
     PORTS = 65536
     ADDRESS_TEXT = 46           # INET6_ADDRSTRLEN
-    MOST_POINTS = 65536
+    PLACE_TEXT = 64
     ERROR_TEXT = 256
 
 cdef struct Text:
@@ -165,22 +166,18 @@ cdef class Packets:
     """A table of the packets of `sources`, in their order.
 
     Attributes:
-        lacking: What is wrong with the files that were read to their ends: pairs of a name and libpcap's text.
+        lacking: How far the files that were read to their ends went: by their numbers, packets and libpcap's text.
         unread: Packets of link types whose columns are not known, in the last whole pass.
         unnumbered: TCP and UDP packets without a stream, for want of room, in the last whole pass.
-        last: Packets of the last whole pass.
     """
 
     cdef readonly list sources
     cdef readonly frozenset wanted
-    cdef readonly bint late     # `info` holds only where to find a packet's line: "\0line SOURCE NUMBER", for `lines`
+    cdef readonly bint late     # `info` holds only where to find a packet's line, for `lines`
     cdef readonly dict lacking
     cdef readonly uint64_t unread
     cdef readonly uint64_t unnumbered
-    cdef readonly uint64_t last
-    cdef list texts             # what pointers point into
-    cdef dict kept
-    cdef bytes schema_names
+    cdef dict kept              # what pointers point into
     cdef bint wants[COLUMNS]
     cdef Text flags[256]
     cdef Text by_ip[256]
@@ -189,7 +186,7 @@ cdef class Packets:
 
     def __init__(self, sources, wanted, late=False):
         self.sources, self.wanted, self.late = list(sources), frozenset(wanted), late
-        self.lacking, self.texts, self.kept = {}, [], {}
+        self.lacking, self.kept = {}, {}
         for number, name in enumerate(FORMATS):
             self.wants[number] = name in self.wanted
         if self.wants[FLAGS]:
@@ -341,11 +338,6 @@ cdef class Packets:
     cdef int _say(self, Scan *scan, int64_t row, const Seen *seen) except -1:
         """Put a packet's line into its column."""
         cdef Column *column = &scan.columns[INFO]
-        if self.late:
-            text = f"\0line {scan.next - 1} {seen.number}".encode()
-            if not put_text(column, row, <const char *>text, len(text)):
-                raise MemoryError
-            return 0
         data = seen.record.data[:seen.record.captured]
         text = lines.describe(data, seen.record.length, seen.link_type).info.encode("utf-8", "replace")
         if not put_text(column, row, <const char *>text, len(text)):
@@ -482,9 +474,24 @@ cdef inline int _put_texts(Packets table, Scan *scan, int64_t row, const Seen *s
         done = done and _put_point(table, scan, row, seen)
     if columns[FRAME].wanted:
         done = done and put_text(&columns[FRAME], row, seen.record.data, seen.record.captured)
-    if columns[INFO].wanted and _tell(table, scan, row, seen) != 0:
-        return EIO
+    if columns[INFO].wanted:
+        if table.late:
+            done = done and _put_place(&columns[INFO], row, scan.next - 1, seen.number)
+        elif _tell(table, scan, row, seen) != 0:
+            return EIO
     return 0 if done else ENOMEM
+
+
+cdef inline bint _put_place(Column *column, int64_t row, int64_t source, uint64_t number) noexcept nogil:
+    """Where to find a packet's line: line SOURCE NUMBER, behind a NUL."""
+    cdef uint8_t *to = room_for(column, row, PLACE_TEXT)
+    if to == NULL:
+        return False
+    to[0] = 0
+    put_size(column, row, 1 + snprintf(
+        <char *>to + 1, PLACE_TEXT - 1, b"line %lld %llu", <long long>source, <unsigned long long>number
+    ))
+    return True
 
 
 cdef inline void _put_number(Column *columns, int number, int64_t row, int64_t value) noexcept nogil:
