@@ -602,9 +602,9 @@ def test_a_ping_that_may_be_for_all_is_not_missed_an_answer() -> None:
 
 
 def test_frames_that_are_not_read_are_told() -> None:
-    verdict = examine([PING, PING], link_type=105)
+    verdict = examine([PING, PING], link_type=147)
     assert verdict.findings == ()
-    assert verdict.notes == ("2 frames of link type 105 are not read: nothing in them is judged",)
+    assert verdict.notes == ("2 frames of link type 147 are not read: nothing in them is judged",)
 
 
 # -------------------------------------------------------- what a filter hides

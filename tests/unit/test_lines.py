@@ -47,7 +47,7 @@ def line(packet: Any, link_type: int = 1) -> PacketSummary:
     ("packet", "protocol", "info"),
     [
         (Ether() / ARP(psrc=HOST, pdst=GUEST), "ARP", "who has 10.0.2.15? tell 10.0.2.2"),
-        (Ether() / ARP(op=2, psrc=GUEST, hwsrc=GUEST_MAC), "ARP", "10.0.2.15 is at 52:54:00:00:00:01"),
+        (Ether() / ARP(op=2, psrc=GUEST, hwsrc=GUEST_MAC), "ARP", "10.0.2.15 is at 52:54:00:00:00:01, to broadcast"),
         (arp(psrc="0.0.0.0", pdst=GUEST), "ARP", "who has 10.0.2.15? probe by 52:54:00:00:00:01"),  # noqa: S104
         (arp(psrc=GUEST, pdst=GUEST), "ARP", "announcement: 10.0.2.15 is at 52:54:00:00:00:01"),
         (out(ICMP(id=1, seq=3) / bytes(56)), "ICMP", "echo request id=1 seq=3 56 bytes"),
@@ -92,13 +92,13 @@ def line(packet: Any, link_type: int = 1) -> PacketSummary:
         ),
         (
             Dot3(src=GUEST_MAC, dst="01:80:c2:00:00:00") / LLC() / STP(),
-            "802.3",
-            "LLC STP, DSAP 0x42 SSAP 0x42, length 38",
+            "STP",
+            "root 0/00:00:00:00:00:00 cost 0 bridge 0/00:00:00:00:00:00",
         ),
         (Ether(type=0x88B5) / b"abc", "0x88b5", "17 bytes"),
         (out(UDP(sport=9, dport=69) / b"\0\1boot.img\0octet\0"), "TFTP", "read request 'boot.img', 17 bytes"),
         (out(bytes(808), frag=101, id=5, proto=17), "UDP", "808 bytes, fragment id=0x5 bytes 808-1616, the last"),
-        (Ether() / Dot1Q(vlan=7) / IP(dst=HOST) / UDP(sport=1, dport=2) / b"a", "UDP", "VLAN 7: 1 bytes"),
+        (Ether() / Dot1Q(vlan=7) / IP(dst=HOST) / UDP(sport=1, dport=2) / b"a", "UDP", "VLAN 7: 1 bytes, to broadcast"),
         (
             out(UDP(sport=1, dport=2, chksum=0x1234) / b"abc"),
             "UDP",
@@ -120,18 +120,18 @@ def line(packet: Any, link_type: int = 1) -> PacketSummary:
             "packet too big: UDP [fe80::2]:5 to [fe80::1]:53",
         ),
         (out(UDP(sport=9, dport=69) / b"\0\2log\0octet\0"), "TFTP", "write request 'log', 12 bytes"),
-        (out(UDP(sport=9, dport=69) / b"\0\3\0\1log"), "TFTP", "data, 7 bytes"),
-        (out(UDP(sport=9, dport=69) / b"\0\4\0\1"), "TFTP", "acknowledgment, 4 bytes"),
+        (out(UDP(sport=9, dport=69) / b"\0\3\0\1log"), "TFTP", "data block 1, 7 bytes"),
+        (out(UDP(sport=9, dport=69) / b"\0\4\0\1"), "TFTP", "acknowledgment block 1, 4 bytes"),
         (out(UDP(sport=9, dport=69) / b"\0\4\0"), "TFTP", "3 bytes"),
         (out(UDP(sport=9, dport=69) / b"\0\6\0\0"), "TFTP", "option acknowledgment, 4 bytes"),
         (out(UDP(sport=9, dport=69) / b"\0\7\0\0"), "TFTP", "opcode 7, 4 bytes"),
         (out(UDP(sport=9, dport=547) / b"\1abc"), "DHCPv6", "solicit xid=0x616263, 4 bytes"),
         (out(UDP(sport=9, dport=547) / b"\1ab"), "DHCPv6", "3 bytes"),
-        (out(UDP(sport=9, dport=547) / b"\15abc"), "DHCPv6", "relay reply xid=0x616263, 4 bytes"),
+        (out(UDP(sport=9, dport=547) / b"\15abc"), "DHCPv6", "relay reply, hop 97, 4 bytes"),
         (out(UDP(sport=9, dport=547) / b"\16abc"), "DHCPv6", "type 14 xid=0x616263, 4 bytes"),
         (out(UDP(sport=9, dport=123) / b"\x23"), "NTP", "version 4, client, 1 bytes"),
         (out(UDP(sport=9, dport=4789) / b"abc"), "VXLAN", "3 bytes"),
-        (out(UDP(sport=514, dport=9) / b"abc"), "syslog", "3 bytes"),
+        (out(UDP(sport=514, dport=9) / b"abc"), "syslog", "abc, 3 bytes"),
     ],
 )  # fmt: skip
 def test_a_frame_says(packet: Any, protocol: str, info: str) -> None:
@@ -142,9 +142,9 @@ def test_a_frame_says(packet: Any, protocol: str, info: str) -> None:
 def test_the_parties_are_ip_addresses_with_their_ports() -> None:
     found = line(out(UDP(sport=1000, dport=53)))
     assert (found.source, found.destination) == ("10.0.2.15:1000", "10.0.2.2:53")
-    six = line(Ether() / IPv6(src="fe80::1", dst="fe80::2") / TCP(sport=1, dport=2))
+    six = line(Ether(dst=HOST_MAC) / IPv6(src="fe80::1", dst="fe80::2") / TCP(sport=1, dport=2))
     assert (six.source, six.destination) == ("[fe80::1]:1", "[fe80::2]:2")
-    ping = line(Ether() / IPv6(src="fe80::1", dst="fe80::2") / ICMPv6EchoRequest())
+    ping = line(Ether(dst=HOST_MAC) / IPv6(src="fe80::1", dst="fe80::2") / ICMPv6EchoRequest())
     assert (ping.source, ping.destination) == ("fe80::1", "fe80::2")
 
 

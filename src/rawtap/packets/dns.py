@@ -85,6 +85,22 @@ def parse(data: bytes, at: int, end: int) -> Dns:
     )  # fmt: skip
 
 
+def words(message: Dns) -> str:
+    """A message in a few words: what is asked, and what is answered."""
+    asked = ", ".join(f"{type_name(each.type)} {each.name}" for each in message.questions)
+    if message.question_count > len(message.questions):
+        asked += f" ({message.question_count} questions)"
+    operation = OPCODES.get(message.opcode) or f"opcode {message.opcode}"
+    if not message.response:
+        return f"{operation} id=0x{message.id:04x} {asked}"
+    # The question comes last: a name may be long.
+    result = [rcode_name(message.rcode)] if message.rcode else []
+    result += ["cut"] if message.cut else []
+    count = f"({message.answer_count} answer{'' if message.answer_count == 1 else 's'})"
+    answers = f": {', '.join(message.answers)}" if message.answers else ""
+    return " ".join([f"answer id=0x{message.id:04x}", *result, asked, count]) + answers
+
+
 def _in_name(data: bytes, at: int, end: int) -> str:
     """The mistake in a first question that can't be read."""
     text = data[at:end].split(b"\0")[0]

@@ -2,7 +2,7 @@
 
 cimport cython
 from rawtap.packets.findings cimport Packet
-from rawtap.packets.headers cimport Ip, parse
+from rawtap.packets.headers cimport Frame, Ip, parse
 from rawtap.packets.judges.connections cimport ConnectionJudge
 from rawtap.packets.judges.frames cimport FrameJudge
 from rawtap.packets.judges.neighbors cimport NeighborJudge
@@ -27,7 +27,12 @@ cdef class Examiner:
     cdef object _echoes
     cdef object _fragments
     cdef ConnectionJudge _connections
+    cdef dict _carried
+    cdef bint _carriers_passed
     cdef dict _by_transport
 
     @cython.locals(packet=Packet, ip=Ip, link_type=int)
     cpdef add(self, long long number, long long time_ns, long long length, bytes data, object origin=*)
+
+    @cython.locals(frame=Frame, inner=Packet)
+    cdef _see_carried(self, Packet packet)

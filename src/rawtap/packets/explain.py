@@ -7,7 +7,7 @@ the bytes that its snaplen cut off, what was before it began, an answer whose ti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +28,8 @@ from rawtap.packets.judges.transfers import TransferJudge
 from rawtap.packets.judges.unread import UnreadJudge
 from rawtap.packets.origin import Origin
 from rawtap.packets.transport import Icmp, Igmp, Quoted, Tcp, Udp
+
+_CARRIERS = 64  # tunnels whose connections are judged
 
 __all__ = ["Examiner", "Exchange", "Finding", "Place", "Verdict"]
 
@@ -87,6 +89,8 @@ class Examiner:
         self._echoes = EchoJudge(self._findings, self._refused)
         self._fragments = FragmentJudge(self._findings)
         self._connections = ConnectionJudge(self._findings, self._connection_passes)
+        self._carried: dict[Hashable, ConnectionJudge] = {}  # by what carries them
+        self._carriers_passed = False
         # Each packet is shown to the first two, who say what is wrong with it alone, and then to whom it concerns.
         self._by_transport: dict[type, tuple[Judge, ...]] = {
             Udp: (self._leases, self._names, self._transfers, self._unread),
@@ -108,6 +112,8 @@ class Examiner:
         ip, transport = packet.frame.ip, packet.frame.transport
         self._frames.see(packet)
         self._neighbors.see(packet)
+        if packet.frame.inner is not None:
+            self._see_carried(packet)
         if isinstance(transport, Tcp):
             self._connections.see(packet)
         else:
@@ -115,6 +121,28 @@ class Examiner:
                 judge.see(packet)
         if ip is not None and ip.fragment is not None:
             self._fragments.see(packet)
+
+    def _see_carried(self, packet: Packet) -> None:
+        """Judge what a packet carries: sums, lengths, and connections, which are apart from those of other carriers."""
+        frame = packet.frame
+        ends: tuple[bytes, ...] = ()
+        while frame.inner is not None:
+            if frame.ip is not None:
+                ends += (*sorted((frame.ip.source, frame.ip.destination)),)
+            frame = frame.inner
+            inner = Packet(packet.number, packet.at, frame)
+            self._frames.see_carried(inner)
+        if not isinstance(frame.transport, Tcp):
+            self._unread.see(inner)
+            return
+        key = (ends, frame.carriers)
+        judge = self._carried.get(key)
+        if judge is None:
+            if len(self._carried) >= _CARRIERS:
+                self._carriers_passed = True
+                return
+            judge = self._carried[key] = ConnectionJudge(self._findings, self._carried_passes)
+        judge.see(inner)
 
     def result(self, until_ns: int, lost: int = 0) -> Verdict:
         """What is to be said at `until_ns`, when the capture ended or has come to; more packets may be added after it.
@@ -136,6 +164,8 @@ class Examiner:
         notes += self._connections.settle(until_ns, findings)
         if not is_blind:
             notes += self._transfers.settle(until_ns, findings, self._answer_passes)
+        for judge in self._carried.values():
+            notes += judge.settle(until_ns, findings)
         notes += self._fragments.settle(until_ns, findings, self._fragments_pass)
         exchanges = [exchange for requests in self._requests for exchange in requests.exchanges(until_ns)]
         return Verdict(
@@ -156,7 +186,8 @@ class Examiner:
             ("addresses", self._neighbors.passed),
             ("DHCP clients", self._leases.passed),
             ("packets in fragments", self._fragments.passed),
-            ("TCP connections", self._connections.passed),
+            ("TCP connections", self._connections.passed or any(each.passed for each in self._carried.values())),
+            ("tunnels", self._carriers_passed),
         ]
         return [
             f"There were more {name} than are kept: the later ones are not judged" for name, passed in kept if passed
@@ -182,6 +213,9 @@ class Examiner:
 
     def _connection_passes(self, data: bytes, length: int) -> bool:
         return self._all_pass(answers.segments(data, length, self._link_type))
+
+    def _carried_passes(self, _data: bytes, _length: int) -> bool:
+        return self._answers_pass is None  # what a filter would let pass of a tunnel is not known
 
     def _fragments_pass(self, data: bytes, length: int) -> bool:
         return self._all_pass(answers.later_fragments(data, length, self._link_type))

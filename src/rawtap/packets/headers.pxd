@@ -40,6 +40,10 @@ cdef class Frame:
     cdef public long long length
     cdef public object link
     cdef public object kind
+    cdef public long long payload
+    cdef public tuple carriers
+    cdef public object named
+    cdef public Frame inner
     cdef public long long end
     cdef public object arp
     cdef public Ip ip
@@ -52,8 +56,17 @@ cdef class Frame:
 @cython.locals(frame=Frame)
 cpdef Frame parse(bytes data, long long length, int link_type)
 
+cdef _ended(Frame frame, object stop)
+
+cdef _carried(Frame frame, object what)
+
+cdef tuple _deeper(Frame frame, object what)
+
+@cython.locals(inner=Frame)
+cdef _inside(Frame frame, object what)
+
 @cython.locals(data=bytes, end="long long", number="long long", at="long long")
-cpdef _ethernet(Frame frame)
+cpdef _ethernet(Frame frame, long long begin=*)
 
 @cython.locals(data=bytes)
 cdef tuple _untagged(Frame frame, long long kind, long long at)

@@ -14,14 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from rawtap.packets import mistakes, transport
+from rawtap.packets import carriers, mistakes, transport
 from rawtap.packets.bounds import TRUNCATED, Stop, Stopped, need, word
+from rawtap.packets.carriers import Carried, Station
 from rawtap.packets.transport import ICMP, ICMP6, IGMP, TCP, UDP, Application, Transport
 
 ETHERNET, RAW_BSD, RAW, COOKED, COOKED2, RAW_IPV4, RAW_IPV6 = 1, 12, 101, 113, 276, 228, 229
 NULL, LOOP = 0, 108
 IPV4, ARP, VLAN, QINQ, IPV6 = 0x0800, 0x0806, 0x8100, 0x88A8, 0x86DD
 BROADCAST = b"\xff" * 6
+DEEPEST = 8  # carriers of one frame, that are read
 
 _LENGTHS = 0x0600  # a type field below this is a length (IEEE 802.3, 3.2.6)
 _SNAP = bytes.fromhex("aaaa03000000")  # RFC 1042
@@ -112,12 +114,21 @@ class Ip:
 
 @dataclass
 class Frame:
-    """A frame of `length` bytes on the wire, of which `data` were captured, and what could be read of it."""
+    """A frame of `length` bytes on the wire, of which `data` were captured, and what could be read of it.
+
+    `carriers` are what is between the link and what has this frame's addresses, in words; `inner` is the frame or
+    packet that this one carries, whose bytes end at its own `length` and have the places of the whole. Where the last
+    carrier or link is all that is read, `named` is what it is and says. What is of `kind` begins at `payload`.
+    """
 
     data: bytes
     length: int
-    link: Ethernet | Cooked | None = None
+    link: Ethernet | Cooked | Station | None = None
     kind: int | None = None
+    payload: int = 0
+    carriers: tuple[str, ...] = ()
+    named: transport.Named | None = None
+    inner: Frame | None = None
     end: int = 0
     arp: Arp | None = None
     ip: Ip | None = None
@@ -138,33 +149,87 @@ def parse(data: bytes, length: int, link_type: int) -> Frame:
     """Read a frame of `link_type`, of which `length` bytes were on the wire."""
     frame = Frame(data, max(length, len(data)))
     frame.end = frame.length
-    reader = _LINKS.get(link_type)
-    if reader is None:
-        frame.stop = Stop("link", 0, f"frames of link type {link_type} are not read")
-        return frame
     try:
-        reader(frame)
+        reader = _LINKS.get(link_type)
+        if reader is not None:
+            reader(frame)
+        elif link_type in carriers.LINKS:
+            _carried(frame, carriers.LINKS[link_type](data, 0, frame.length))
+        else:
+            frame.stop = Stop("link", 0, f"frames of link type {link_type} are not read")
     except Stopped as error:
-        frame.stop = error.stop
-        if error.stop.what != TRUNCATED:
-            frame.problems.append(error.stop)
+        _ended(frame, error.stop)
     return frame
+
+
+def innermost(frame: Frame) -> Frame:
+    """What a frame carries at last; itself if it carries none."""
+    while frame.inner is not None:
+        frame = frame.inner
+    return frame
+
+
+def _ended(frame: Frame, stop: Stop) -> None:
+    frame.stop = stop
+    if stop.what not in {TRUNCATED, "link"}:
+        frame.problems.append(stop)
+
+
+def _carried(frame: Frame, what: Carried | None) -> None:
+    """Read on at what a link or a carrier carries."""
+    if what is None:
+        return
+    if what.link is not None:
+        frame.link = what.link
+    if what.kind is None:
+        frame.named = transport.Named(what.name, what.says)
+        return
+    if what.kind == carriers.ETHERNET:
+        _inside(frame, what)
+        return
+    frame.carriers = _deeper(frame, what)
+    _network(frame, what.kind, what.at)
+
+
+def _deeper(frame: Frame, what: Carried) -> tuple[str, ...]:
+    if len(frame.carriers) >= DEEPEST:
+        raise Stopped("link", what.at, f"what is inside more than {DEEPEST} carriers is not read")
+    return (*frame.carriers, what.says)
+
+
+def _inside(frame: Frame, what: Carried | None) -> None:
+    """Read the frame or packet that this one carries, which has addresses of its own."""
+    if what is None:
+        return
+    if what.kind is None:
+        frame.named = transport.Named(what.name, what.says)
+        return
+    inner = Frame(frame.data, frame.end, carriers=_deeper(frame, what))
+    inner.end = frame.end
+    frame.inner = inner
+    try:
+        if what.kind == carriers.ETHERNET:
+            _ethernet(inner, what.at)
+        else:
+            _network(inner, what.kind, what.at)
+    except Stopped as error:
+        _ended(inner, error.stop)
 
 
 # ------------------------------------------------------------------ links
 
 
-def _ethernet(frame: Frame) -> None:
+def _ethernet(frame: Frame, begin: int = 0) -> None:
     data, end = frame.data, frame.length
-    need(data, 0, 14, end, "Ethernet header", "ethernet.header")
+    need(data, begin, 14, end, "Ethernet header", "ethernet.header")
     tags: tuple[int, ...] = ()
-    number, at = word(data, 12), 14
+    number, at = word(data, begin + 12), begin + 14
     if number in {VLAN, QINQ}:
         number, at, tags = _untagged(frame, number, at)
     kind: int | None = number
     stated = None
     if number in _SWAPPED:
-        _as_swapped(frame, number, at, tags)
+        _as_swapped(frame, number, at, tags, begin)
     if number < _LENGTHS:
         stated, kind = number, None
         if stated > end - at:
@@ -174,11 +239,11 @@ def _ethernet(frame: Frame) -> None:
         if data[at : at + 6] == _SNAP and at + 8 <= min(frame.end, len(data)):
             kind = word(data, at + 6)
             at += 8
-    frame.link = Ethernet(0, data[:6], data[6:12], tags, kind, at, stated)
+    frame.link = Ethernet(begin, data[begin : begin + 6], data[begin + 6 : begin + 12], tags, kind, at, stated)
     _network(frame, kind, at)
 
 
-def _as_swapped(frame: Frame, number: int, at: int, tags: tuple[int, ...]) -> None:
+def _as_swapped(frame: Frame, number: int, at: int, tags: tuple[int, ...], begin: int) -> None:
     """A type that is none, and is one with its bytes swapped, before what begins as that does.
 
     Raises:
@@ -186,7 +251,8 @@ def _as_swapped(frame: Frame, number: int, at: int, tags: tuple[int, ...]) -> No
     """
     meant = _SWAPPED[number]
     if frame.data.startswith(_OPENINGS[meant], at):
-        frame.link = Ethernet(0, frame.data[:6], frame.data[6:12], tags, None, at, None)
+        data = frame.data
+        frame.link = Ethernet(begin, data[begin : begin + 6], data[begin + 6 : begin + 12], tags, None, at, None)
         found, expected = f"0x{number:04x}", f"0x{meant:04x}"
         raise Stopped("ethernet.type", at - 2, f"type {found} is none: {mistakes.SWAPPED}", found, expected)
 
@@ -253,7 +319,7 @@ _LINKS: dict[int, Callable[[Frame], None]] = {
 
 
 def _network(frame: Frame, kind: int | None, at: int) -> None:
-    frame.kind = kind
+    frame.kind, frame.payload = kind, at
     if kind == IPV4:
         ip = _ipv4(frame, at)
     elif kind == IPV6:
@@ -261,6 +327,8 @@ def _network(frame: Frame, kind: int | None, at: int) -> None:
     else:
         if kind == ARP:
             _arp(frame, at)
+        elif kind in carriers.IN_FRAMES:
+            _carried(frame, carriers.IN_FRAMES[kind](frame.data, at, frame.end))
         return
     frame.ip = ip
     frame.end = ip.end
@@ -429,13 +497,19 @@ def _transport(frame: Frame, ip: Ip) -> None:
         header = transport.udp(data, at, end, ip.stated_end, frame.problems, fragment=fragment)
         frame.transport = header
         if header.length >= 8:
-            _application(frame, ip, header)
+            tunnel = carriers.IN_UDP.get(header.destination_port) or carriers.IN_UDP.get(header.source_port)
+            if tunnel is not None and not fragment:
+                _inside(frame, tunnel(data, header.payload, header.end))
+            if frame.inner is None:
+                _application(frame, ip, header)
     elif protocol == ICMP and ip.version == 4:
         frame.transport = transport.icmp(data, at, end, 4, frame.problems)
     elif protocol == ICMP6 and ip.version == 6:
         frame.transport = transport.icmp(data, at, end, 6, frame.problems)
     elif protocol == IGMP and ip.version == 4:
         frame.transport = transport.igmp(data, at, end)
+    elif protocol in carriers.IN_IP and not fragment:
+        _inside(frame, carriers.IN_IP[protocol](data, at, end))
 
 
 def _application(frame: Frame, ip: Ip, header: transport.Udp) -> None:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop
 
-from rawtap.packets import checks, dhcp, dns, transport
+from rawtap.packets import checks, dhcp, dns, says, transport
+from rawtap.packets.carriers import Station
 from rawtap.packets.dhcp import Dhcp
 from rawtap.packets.dns import Dns
-from rawtap.packets.headers import BROADCAST, Arp, Cooked, Ethernet, Frame, Ip, parse
+from rawtap.packets.headers import BROADCAST, Arp, Ethernet, Frame, Ip, innermost, parse
+from rawtap.packets.says import groups
 from rawtap.packets.transport import Icmp, Igmp, Tcp, Udp
 from rawtap.untrusted import visible
 
@@ -75,24 +77,71 @@ def describe(frame: bytes, length: int, link_type: int) -> PacketSummary:
     return summarize(parse(frame, length, link_type))
 
 
-def summarize(frame: Frame) -> PacketSummary:
-    """A frame that was read already, in one line."""
-    link = frame.link
-    source_mac = mac_text(link.source) if isinstance(link, Ethernet) else mac_text(link.address) if link else None
-    destination_mac = mac_text(link.destination) if isinstance(link, Ethernet) else None
-    protocol, info = _content(frame)
-    if isinstance(link, Ethernet) and link.tags:
-        info = f"VLAN {'/'.join(map(str, link.tags))}: {info}"
-    ip = frame.ip
+def summarize(frame: Frame, mark: str = "") -> PacketSummary:
+    """A frame that was read already, in one line: of what it carries at last, behind what that is carried by.
+
+    `mark` is what is known of it from other packets; it is never cut off.
+    """
+    last = innermost(frame)
+    source_mac, destination_mac = _stations(frame)
+    protocol, info = _content(last)
+    ip = last.ip
     if ip is None:
-        source, destination = source_mac or "", destination_mac or ""
+        source, destination = (source_mac or "", destination_mac or "") if last is frame else _stations_or(last, frame)
     else:
-        source, destination = endpoints(ip, frame.transport)
-    stopped = frame.stopped
+        source, destination = endpoints(ip, last.transport)
+    stopped = last.stopped or frame.stopped
+    marks = _broadcast(last) + _wrong_sums(frame) + (_wrong_sums(last) if last is not frame else "") + mark
+    info = _bounded(_carried_by(frame, last) + info, max(_INFO - len(marks), 0)) + marks
     return PacketSummary(
-        protocol, source, destination, _bounded(info + _wrong_sums(frame), _INFO), source_mac or None, destination_mac,
+        protocol, source, destination, info, source_mac, destination_mac,
         None if stopped is None else _bounded(stopped, _STOPPED),
     )  # fmt: skip
+
+
+def _stations(frame: Frame) -> tuple[str | None, str | None]:
+    """Both addresses of the link; None for one that it does not have."""
+    link = frame.link
+    if isinstance(link, (Ethernet, Station)):
+        return mac_text(link.source) or None, mac_text(link.destination) or None
+    return (mac_text(link.address) or None) if link else None, None
+
+
+def _stations_or(last: Frame, frame: Frame) -> tuple[str, str]:
+    """Those of a frame that is carried, or of the packet that carries it."""
+    source, destination = _stations(last)
+    if source is None and destination is None and frame.ip is not None:
+        return endpoints(frame.ip, frame.transport)
+    return source or "", destination or ""
+
+
+def _carried_by(frame: Frame, last: Frame) -> str:
+    """What is between the link and what is told: tags, and carriers with their ends, if these have some."""
+    if last is frame and not frame.carriers:
+        return "".join(f"{each}: " for each in _tags(frame))
+    parts = _tags(frame) + [visible(each) for each in last.carriers]
+    if last is not frame:
+        if frame.ip is not None and frame.inner is not None and parts:
+            at = len(_tags(frame)) + len(frame.carriers)
+            parts[at] += f" ({ip_text(frame.ip.source)} > {ip_text(frame.ip.destination)})"
+        parts += _tags(last)
+    return "".join(f"{each}: " for each in parts)
+
+
+def _tags(frame: Frame) -> list[str]:
+    link = frame.link
+    return [f"VLAN {'/'.join(map(str, link.tags))}"] if isinstance(link, Ethernet) and link.tags else []
+
+
+def _broadcast(frame: Frame) -> str:
+    """That a frame is for all, where its addresses do not say so: its packet is for one host."""
+    link, ip, arp = frame.link, frame.ip, frame.arp
+    if not isinstance(link, Ethernet) or link.destination != BROADCAST:
+        return ""
+    if ip is not None:
+        is_known = ip.destination[-1] == 0xFF or ip.destination[0] >= 0xE0
+        return "" if ip.version == 4 and is_known else ", to broadcast"
+    return ", to broadcast" if arp is not None and arp.operation != 1 else ""
 
 
 @lru_cache(_KNOWN)
@@ -158,12 +207,14 @@ def _content(frame: Frame) -> tuple[str, str]:
         return _packet(frame, frame.ip)
     if frame.arp is not None:
         return "ARP", _arp(frame.arp)
-    size = f"{frame.length} bytes"
-    if frame.link is None:
+    size = f"{frame.end - frame.payload if frame.carriers else frame.length} bytes"
+    if said := says.said(frame):
+        return said[0], said[1] or size
+    if frame.link is None and frame.kind is None:
         return "unknown", size
-    if isinstance(frame.link, Cooked) or frame.kind is not None:
+    if not isinstance(frame.link, Ethernet) or frame.kind is not None:
         kind = frame.kind or 0
-        return _KINDS.get(kind) or f"0x{kind:04x}", size
+        return _KINDS.get(kind) or (frame.carriers[-1].split()[0] if frame.carriers else f"0x{kind:04x}"), size
     return _logical(frame, frame.link)
 
 
@@ -194,17 +245,20 @@ def _arp(arp: Arp) -> str:
 def _packet(frame: Frame, ip: Ip) -> tuple[str, str]:
     header = frame.transport
     name = _PROTOCOLS.get(ip.protocol) or f"IP protocol {ip.protocol}"
-    if header is None:
-        text = f"{ip.end - ip.payload} bytes"
-    elif isinstance(header, Tcp):
-        text = _tcp(header)
-    elif isinstance(header, Udp):
-        name, text = _udp(frame, header)
-    elif isinstance(header, Icmp):
+    said = None if isinstance(frame.application, (Dhcp, Dns)) else says.said(frame)
+    if isinstance(header, Icmp):
         name = "ICMP" if header.version == 4 else "ICMPv6"
         text = _icmp(frame, header)
+    elif isinstance(header, Igmp):
+        text = _igmp(frame, header)
     else:
-        text = _igmp(header)
+        text = f"{ip.end - ip.payload} bytes"
+        if isinstance(header, Tcp):
+            text = _tcp(header)
+        elif isinstance(header, Udp):
+            name, text = _udp(frame, header)
+        if said is not None:
+            name, text = said[0], f"{said[1]}, {text}" if said[1] else text
     return name, text + _fragment(ip)
 
 
@@ -244,10 +298,10 @@ def _udp(frame: Frame, header: Udp) -> tuple[str, str]:
         return "DHCP", _dhcp(said_by)
     name = transport.port_name(header.source_port, header.destination_port)
     if isinstance(said_by, Dns):
-        return name or "DNS", _dns(said_by)
+        return name or "DNS", dns.words(said_by)
     size = f"{max(header.length - 8, 0)} bytes"
     if said_by is not None:
-        return said_by.name, f"{said_by.says}, {size}" if said_by.says else size
+        return said_by.name, size
     return name or "UDP", size
 
 
@@ -265,21 +319,6 @@ def _dhcp(message: Dhcp) -> str:
     return text + (f" for {message.lease} s" if message.lease is not None else "")
 
 
-def _dns(message: Dns) -> str:
-    asked = ", ".join(f"{dns.type_name(each.type)} {each.name}" for each in message.questions)
-    if message.question_count > len(message.questions):
-        asked += f" ({message.question_count} questions)"
-    operation = dns.OPCODES.get(message.opcode) or f"opcode {message.opcode}"
-    if not message.response:
-        return f"{operation} id=0x{message.id:04x} {asked}"
-    # The question comes last: a name may be long.
-    result = [dns.rcode_name(message.rcode)] if message.rcode else []
-    result += ["cut"] if message.cut else []
-    count = f"({message.answer_count} answer{'' if message.answer_count == 1 else 's'})"
-    answers = f": {', '.join(message.answers)}" if message.answers else ""
-    return " ".join([f"answer id=0x{message.id:04x}", *result, asked, count]) + answers
-
-
 def _icmp(frame: Frame, header: Icmp) -> str:
     if header.is_echo or header.is_echo_reply:
         kind = "echo request" if header.is_echo else "echo reply"
@@ -289,6 +328,8 @@ def _icmp(frame: Frame, header: Icmp) -> str:
         return f"{text}: {quoted_text(header.quoted)}"
     if header.version == 6 and header.target is not None:
         return text + _neighbor(frame, header, ip_text(header.target))
+    if header.version == 6 and header.type == 143:
+        return f"{text} {groups.reported(frame.data, header.offset, header.end, 16)}".rstrip()
     return text
 
 
@@ -327,9 +368,11 @@ def _neighbor(frame: Frame, header: Icmp, target: str) -> str:
     return f": {target} is at {link}" if link else f": {target}"
 
 
-def _igmp(header: Igmp) -> str:
+def _igmp(frame: Frame, header: Igmp) -> str:
     kind = _IGMP.get(header.type) or f"type 0x{header.type:02x}"
-    return kind if header.type == 0x22 else f"{kind} {ip_text(header.group)}"
+    if header.type == 0x22:
+        return f"{kind} {groups.reported(frame.data, header.offset, header.end, 4)}".rstrip()
+    return f"{kind} {ip_text(header.group)}"
 
 
 def is_group(mac: bytes) -> bool:

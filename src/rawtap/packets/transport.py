@@ -126,7 +126,7 @@ class Igmp(NamedTuple):
 
 
 class Named(NamedTuple):
-    """A protocol that is only told by its port, and what its first bytes say, "" for nothing."""
+    """A protocol that is only told by its name, and what it says, "" for nothing that is read here."""
 
     name: str
     says: str
@@ -287,34 +287,14 @@ def application(data: bytes, header: Udp) -> Application | None:
     if 53 in ports or 5353 in ports or 5355 in ports:
         return dns.parse(data, header.payload, header.end)
     name = port_name(*ports)
-    return Named(name, _opening(name, data[header.payload : header.end])) if name else None
+    return Named(name, "") if name else None
 
 
 _PORTS = {
     67: "DHCP", 68: "DHCP", 53: "DNS", 5353: "mDNS", 5355: "LLMNR", 546: "DHCPv6", 547: "DHCPv6", 123: "NTP",
     69: "TFTP", 1900: "SSDP", 514: "syslog", 161: "SNMP", 4789: "VXLAN",
 }  # fmt: skip
-_TFTP = ("", "read request", "write request", "data", "acknowledgment", "error", "option acknowledgment")
-_DHCP6 = (
-    "", "solicit", "advertise", "request", "confirm", "renew", "rebind", "reply", "release", "decline", "reconfigure",
-    "information request", "relay forward", "relay reply",
-)  # fmt: skip
-_NTP = ("reserved", "symmetric active", "symmetric passive", "client", "server", "broadcast", "control", "private")
 
 
 def port_name(source: int, destination: int) -> str:
     return _PORTS.get(destination) or _PORTS.get(source) or ""
-
-
-def _opening(name: str, payload: bytes) -> str:
-    if name == "TFTP" and len(payload) >= 4:
-        opcode = int.from_bytes(payload[:2], "big")
-        words = payload[2:].split(b"\0")[0][:80].decode("latin-1") if opcode in {1, 2} else ""
-        said = _TFTP[opcode] if opcode < len(_TFTP) else ""
-        return (said or f"opcode {opcode}") + (f" {words!r}" if words else "")
-    if name == "DHCPv6" and len(payload) >= 4:
-        kind = _DHCP6[payload[0]] if payload[0] < len(_DHCP6) else ""
-        return f"{kind or f'type {payload[0]}'} xid=0x{payload[1:4].hex()}"
-    if name == "NTP" and payload:
-        return f"version {payload[0] >> 3 & 7}, {_NTP[payload[0] & 7]}"
-    return ""

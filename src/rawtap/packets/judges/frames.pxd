@@ -19,6 +19,8 @@ cdef class FrameJudge:
     @cython.locals(frame=Frame, ip=Ip)
     cpdef see(self, Packet packet)
 
+    cpdef see_carried(self, Packet packet)
+
     cdef _lengths(self, Packet packet)
 
     @cython.locals(frame=Frame, ip=Ip, agreed=bint)

@@ -46,7 +46,11 @@ _RULES = {
     "udp.length_beyond": "RFC 768 (Length)",
     "udp.length_short": "RFC 768 (Length)",
 }
-_UNJUDGED = {"arp.kind", "cooked.header", "loopback.header"}  # not read here is not wrong
+_UNJUDGED = {  # not read here is not wrong, and what a link or a tunnel begins with may be another format
+    "arp.kind", "cooked.header", "erspan.header", "frame_relay.header", "gre.header", "gtp.header", "hdlc.header",
+    "loopback.header", "mpls.label", "nflog.header", "ppp.header", "pppoe.header", "wireless.header", "wireless.ppi",
+    "wireless.radiotap",
+}  # fmt: skip
 _LEAST = 60  # bytes of an Ethernet frame without its checksum (IEEE 802.3, 3.2.8)
 _FCS = 4
 _BROADCAST = b"\xff" * 4
@@ -82,6 +86,12 @@ class FrameJudge:
                 self._time_to_live(packet, ip)
             if ip.version == 6 and ip.ttl != 255:
                 self._hop_limit(packet, ip)
+
+    def see_carried(self, packet: Packet) -> None:
+        """What a packet carries has its own lengths and sums; of its frame nothing is asked that a wire asks."""
+        if packet.frame.problems:
+            self._lengths(packet)
+        self._sums.see(packet)
 
     def settle(self, findings: Findings) -> list[str]:
         """Add what the whole capture tells to `findings`, and return notes."""
@@ -126,7 +136,7 @@ class FrameJudge:
                 f"{host} sends from a link address of zeros", "IEEE 802.3, 3.2.3", host=host,
                 found=mac_text(link.source), expected="the card's own address",
             )  # fmt: skip
-        if link.destination[0] & 1 and ip is not None and link.destination != BROADCAST:
+        if link.destination[0] & 1 and ip is not None and link.destination != BROADCAST and not frame.carriers:
             self._group(packet, link, ip)
         if ip is not None:
             agreed = ip.stated_end == ip.end and not ip.length_is_zero

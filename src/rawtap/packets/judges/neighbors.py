@@ -11,6 +11,7 @@ from typing import NamedTuple, cast
 
 from rawtap.packets import mistakes
 from rawtap.packets.bounds import Stop
+from rawtap.packets.carriers import Station
 from rawtap.packets.dhcp import Dhcp
 from rawtap.packets.exchanges import Requests, is_first_hop
 from rawtap.packets.findings import MAX_PENDING, SECOND, Findings, Packet
@@ -82,9 +83,11 @@ def _may_be_for_many(address: bytes) -> bool:
     return address[0] >= 0xE0 or address[3] & 3 in {0, 3}
 
 
-def _is_to_many(link: Ethernet | Cooked) -> bool:
+def _is_to_many(link: Ethernet | Cooked | Station) -> bool:
     """Whether its destination is a group. A cooked header says so of what was received (packet(7), sll_pkttype)."""
-    return bool(link.destination[0] & 1) if isinstance(link, Ethernet) else link.packet_type in {1, 2}
+    if isinstance(link, Cooked):
+        return link.packet_type in {1, 2}
+    return bool(link.destination) and bool(link.destination[0] & 1)
 
 
 class NeighborJudge:
@@ -108,14 +111,14 @@ class NeighborJudge:
     def see(self, packet: Packet) -> None:
         frame, ip, link = packet.frame, packet.frame.ip, packet.frame.link
         if link is not None and len(self._stations) < MAX_PENDING:
-            self._stations.add(link.source if isinstance(link, Ethernet) else link.address)
+            self._stations.add(link.address if isinstance(link, Cooked) else link.source)
             self._to_one += not _is_to_many(link)
         if frame.arp is not None:
             self._arp(packet, frame.arp)
         elif frame.stop is not None and isinstance(link, Ethernet) and _was_meant_for_arp(frame.stop):
             self._unread_answer(packet, link)
         elif ip is not None:
-            if isinstance(link, Ethernet):
+            if isinstance(link, Ethernet) and not frame.carriers:  # in these the link has no part of its own
                 if ip.version == 4:
                     self._sender(packet, link, ip)
                 self._destination(packet, link, ip)

@@ -27,6 +27,11 @@ class UnreadJudge:
     def see(self, packet: Packet) -> None:
         frame = packet.frame
         header = frame.transport
+        if frame.inner is not None:  # it is told of what is carried
+            return
+        if frame.named is not None:
+            self._count(frame.named.name)
+            return
         if header is not None:
             if isinstance(header, Udp) and header.destination_port in _TUNNELS:
                 self._count(_TUNNELS[header.destination_port])

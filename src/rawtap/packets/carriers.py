@@ -1,0 +1,379 @@
+"""What carries packets inside packets and on other links than Ethernet: where what is carried begins, and what it is.
+
+Each reader is given the bytes, where its header begins and where it ends on the wire. It reads its own header alone;
+`headers` reads what follows. What is not surely its header carries nothing: None.
+"""
+
+# ruff: noqa: PLR2004 - the numbers are those of the formats
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from rawtap.packets.bounds import Stopped, double_word, need, word
+
+IPV4, IPV6, MPLS, MPLS_GROUP, ETHERNET, PPP = 0x0800, 0x86DD, 0x8847, 0x8848, 0x6558, 0x880B
+PPPOE_DISCOVERY, PPPOE = 0x8863, 0x8864
+_LABELS = 16
+
+
+class Station(NamedTuple):
+    """The addresses of a frame on another link than Ethernet; b"" for one that it does not have."""
+
+    source: bytes
+    destination: bytes
+
+
+class Carried(NamedTuple):
+    """What is carried: `kind` is an EtherType (of a whole frame ETHERNET's), at byte `at`; None where nothing more is
+    read, and then `name` says what the header itself is. `says` is of the carrier: ``VXLAN 42``."""
+
+    says: str
+    kind: int | None
+    at: int
+    name: str = ""
+    link: Station | None = None
+
+
+Reader = Callable[[bytes, int, int], "Carried | None"]
+
+
+def _of_version(data: bytes, at: int) -> int | None:
+    """The EtherType of an IP packet, by its first four bits."""
+    return {4: IPV4, 6: IPV6}.get(data[at] >> 4) if at < len(data) else None
+
+
+# ------------------------------------------------------------- in frames
+
+
+def mpls(data: bytes, at: int, end: int) -> Carried:
+    """A stack of labels (RFC 3032); what is below it is told by its first bits (RFC 4928)."""
+    labels: list[str] = []
+    for _ in range(_LABELS):
+        if labels and at + 4 > min(end, len(data)):
+            break
+        need(data, at, 4, end, "MPLS label", "mpls.label")
+        entry = double_word(data, at)
+        labels.append(str(entry >> 12))
+        at += 4
+        if entry >> 8 & 1:
+            break
+    says = f"MPLS {'/'.join(labels)}"
+    kind = _of_version(data, at)
+    if kind is None and at + 18 <= len(data) and data[at] >> 4 == 0 and word(data, at + 16) in _PLAUSIBLE:
+        return Carried(says, ETHERNET, at + 4)  # a pseudowire with its control word (RFC 4448)
+    return Carried(says, kind, at, "MPLS" if kind is None else "")
+
+
+_PLAUSIBLE = {IPV4, IPV6, 0x0806, 0x8100, MPLS, PPPOE, 0x88CC}
+
+
+def pppoe(data: bytes, at: int, end: int) -> Carried:
+    """A PPPoE session's header, and PPP behind it (RFC 2516)."""
+    need(data, at, 6, end, "PPPoE header", "pppoe.header")
+    says = f"PPPoE 0x{word(data, at + 2):04x}"
+    inner = ppp(data, at + 6, min(end, at + 6 + word(data, at + 4)))
+    return inner._replace(says=says + (f" {inner.says}" if inner.kind is None else ""))
+
+
+_DISCOVERIES = {0x09: "initiation", 0x07: "offer", 0x19: "request", 0x65: "session confirmation", 0xA7: "termination"}
+
+
+def pppoe_discovery(data: bytes, at: int, end: int) -> Carried:
+    need(data, at, 6, end, "PPPoE header", "pppoe.header")
+    code = data[at + 1]
+    return Carried(_DISCOVERIES.get(code, f"code {code}"), None, at, "PPPoED")
+
+
+_PPP = {
+    0xC021: "PPP LCP", 0x8021: "PPP IPCP", 0x8057: "PPP IPV6CP", 0xC023: "PPP PAP", 0xC223: "PPP CHAP",
+    0x80FD: "PPP CCP", 0x00FD: "PPP Comp", 0x8281: "PPP MPLSCP", 0xC025: "PPP LQR", 0x8207: "PPP CDPCP",
+    0x8053: "PPP ECP", 0x003D: "PPP MP", 0x002D: "PPP VJ", 0xC02B: "PPP BACP", 0xC02D: "PPP BAP",
+}  # fmt: skip
+_LCP = (
+    "", "configuration request", "configuration ack", "configuration nak", "configuration reject",
+    "termination request", "termination ack", "code reject", "protocol reject", "echo request", "echo reply",
+    "discard request",
+)  # fmt: skip
+_KINDS = {0x0021: IPV4, 0x0057: IPV6, 0x0281: MPLS, 0x0283: MPLS_GROUP}
+
+
+def ppp(data: bytes, at: int, end: int) -> Carried:
+    """PPP (RFC 1661), with its address and control field or without."""
+    need(data, at, 2, end, "PPP header", "ppp.header")
+    if data[at : at + 2] == b"\xff\x03":
+        at += 2
+        need(data, at, 2, end, "PPP header", "ppp.header")
+    size = 1 if data[at] & 1 else 2
+    number = data[at] if size == 1 else word(data, at)
+    at += size
+    if number in _KINDS:
+        return Carried("PPP", _KINDS[number], at)
+    code = data[at] if at < len(data) else 0
+    says = _LCP[code] if number & 0x8000 and 0 < code < len(_LCP) and number not in {0xC223, 0xC023} else ""
+    return Carried(says or f"{end - at} bytes", None, at, _PPP.get(number, "PPP"))
+
+
+# ----------------------------------------------------------------- in IP
+
+
+def gre(data: bytes, at: int, end: int) -> Carried | None:
+    """GRE (RFC 2784, 2890), its version 1 with PPP (RFC 2637), and ERSPAN in it."""
+    need(data, at, 4, end, "GRE header", "gre.header")
+    flags, kind = word(data, at), word(data, at + 2)
+    version, begin = flags & 7, at
+    at += 4
+    if version == 1:
+        at += 4 + (4 if flags & 0x1000 else 0) + (4 if flags & 0x80 else 0)
+        if kind != PPP or at >= end:
+            return None
+        inner = ppp(data, at, end)
+        return inner._replace(says=f"GRE {inner.says}")
+    if version or flags & 0x4000:  # with a source route
+        return None
+    key = ""
+    at += 4 if flags & 0x8000 else 0
+    if flags & 0x2000:
+        need(data, at, 4, end, "GRE key", "gre.header")
+        key = f" key 0x{double_word(data, at):x}"
+        at += 4
+    at += 4 if flags & 0x1000 else 0
+    if kind in {0x88BE, 0x22EB}:
+        return _erspan(data, at, end, kind, has_sequence=bool(flags & 0x1000))
+    if at >= end or not kind:
+        return Carried("keepalive" if at >= end else "", None, begin, "GRE")
+    return Carried(f"GRE{key}", kind, at)
+
+
+def _erspan(data: bytes, at: int, end: int, kind: int, *, has_sequence: bool) -> Carried | None:
+    """ERSPAN of type I, which has no header, II or III (draft-foschiano-erspan)."""
+    if kind == 0x88BE and not has_sequence:
+        return Carried("ERSPAN", ETHERNET, at)
+    need(data, at, 8, end, "ERSPAN header", "erspan.header")
+    version, session = data[at] >> 4, word(data, at + 2) & 0x3FF
+    if version == 1 and kind == 0x88BE:
+        return Carried(f"ERSPAN {session}", ETHERNET, at + 8)
+    if version == 2:
+        need(data, at, 12, end, "ERSPAN header", "erspan.header")
+        return Carried(f"ERSPAN {session}", ETHERNET, at + 12 + (8 if data[at + 11] & 1 else 0))
+    return Carried(f"version {version}", None, at, "ERSPAN")
+
+
+def _ethernet_in_ip(_data: bytes, at: int, _end: int) -> Carried:
+    return Carried("EtherIP", ETHERNET, at + 2)
+
+
+IN_IP: dict[int, Reader] = {
+    4: lambda _data, at, _end: Carried("IP in IP", IPV4, at),
+    41: lambda _data, at, _end: Carried("IPv6 in IP", IPV6, at),
+    47: gre,
+    97: _ethernet_in_ip,
+    137: mpls,
+}
+
+
+# ---------------------------------------------------------------- in UDP
+
+
+def _vxlan(data: bytes, at: int, end: int) -> Carried | None:
+    """VXLAN (RFC 7348), whose identifier is valid by a flag."""
+    if at + 8 + 14 > end or at + 8 > len(data) or not data[at] & 8 or data[at + 7]:
+        return None
+    return Carried(f"VXLAN {double_word(data, at + 4) >> 8}", ETHERNET, at + 8)
+
+
+_GPE = {1: IPV4, 2: IPV6, 3: ETHERNET}
+
+
+def _vxlan_gpe(data: bytes, at: int, end: int) -> Carried | None:
+    if at + 8 > min(end, len(data)) or data[at] & 0xC != 0xC or data[at + 3] not in _GPE:
+        return None
+    return Carried(f"VXLAN-GPE {double_word(data, at + 4) >> 8}", _GPE[data[at + 3]], at + 8)
+
+
+def _geneve(data: bytes, at: int, end: int) -> Carried | None:
+    """Geneve (RFC 8926)."""
+    if at + 8 > min(end, len(data)) or data[at] >> 6 or data[at + 7]:
+        return None
+    return Carried(f"Geneve {double_word(data, at + 4) >> 8}", word(data, at + 2), at + 8 + (data[at] & 63) * 4)
+
+
+def _gtp(data: bytes, at: int, end: int) -> Carried | None:
+    """A user's packet in GTP-U (3GPP TS 29.281, 5.1)."""
+    if at + 8 > min(end, len(data)) or data[at] >> 4 != 3 or data[at + 1] != 255:
+        return None
+    says = f"GTP 0x{double_word(data, at + 4):x}"
+    flags, at = data[at], at + 8
+    if flags & 7:
+        at += 4
+        following = data[at - 1] if at <= len(data) and flags & 4 else 0
+        while following:
+            need(data, at, 4, end, "GTP extension header", "gtp.header")
+            size = data[at] * 4
+            if not size or at + size > min(end, len(data)):
+                return None
+            following, at = data[at + size - 1], at + size
+    kind = _of_version(data, at)
+    return None if kind is None else Carried(says, kind, at)
+
+
+def _teredo(data: bytes, at: int, end: int) -> Carried | None:
+    """IPv6 in UDP, perhaps behind an authentication and where the sender is (RFC 4380, 5.1.1)."""
+    if data[at : at + 2] == b"\0\1" and at + 4 <= len(data):
+        at += 13 + data[at + 2] + data[at + 3]
+    if data[at : at + 2] == b"\0\0":
+        at += 8
+    is_ip = at + 40 <= min(end, len(data)) and data[at] >> 4 == 6 and at + 40 + word(data, at + 4) <= end
+    return Carried("Teredo", IPV6, at) if is_ip else None
+
+
+IN_UDP: dict[int, Reader] = {
+    4789: _vxlan, 8472: _vxlan, 4790: _vxlan_gpe, 6081: _geneve, 2152: _gtp, 3544: _teredo, 6635: mpls, 4754: gre,
+}  # fmt: skip
+IN_FRAMES: dict[int, Reader] = {
+    MPLS: mpls, MPLS_GROUP: mpls, PPPOE: pppoe, PPPOE_DISCOVERY: pppoe_discovery, PPP: ppp,
+}  # fmt: skip
+
+
+# ----------------------------------------------------------------- links
+
+
+def _cisco_hdlc(data: bytes, at: int, end: int) -> Carried:
+    need(data, at, 4, end, "HDLC header", "hdlc.header")
+    kind = word(data, at + 2)
+    if kind == 0x8035:
+        return Carried(f"{end - at - 4} bytes", None, at + 4, "SLARP")
+    if kind == 0x2000:
+        return Carried(f"{end - at - 4} bytes", None, at + 4, "CDP")
+    if kind == 0xFEFE:
+        return Carried(f"{end - at - 4} bytes", None, at + 4, "OSI")
+    return Carried("HDLC", kind, at + 4)
+
+
+def _frame_relay(data: bytes, at: int, end: int) -> Carried:
+    """Frame Relay with an address of two bytes or more, and what RFC 2427 puts behind it."""
+    need(data, at, 4, end, "Frame Relay header", "frame_relay.header")
+    number = (data[at] >> 2) << 4 | data[at + 1] >> 4
+    size = 2 if data[at + 1] & 1 else 4
+    says, at = f"DLCI {number}", at + size
+    need(data, at, 2, end, "Frame Relay header", "frame_relay.header")
+    if data[at] == 3:
+        at += 1 if data[at + 1] else 2
+        need(data, at, 1, end, "Frame Relay header", "frame_relay.header")
+        identifier = data[at]
+        if identifier == 0xCC:
+            return Carried(says, IPV4, at + 1)
+        if identifier == 0x8E:
+            return Carried(says, IPV6, at + 1)
+        if identifier == 0x80 and at + 6 <= min(end, len(data)):
+            is_bridged = data[at + 1 : at + 4] == b"\0\x80\xc2"
+            return Carried(says, ETHERNET if is_bridged else word(data, at + 4), at + 6)
+        return Carried(f"{says}, NLPID 0x{identifier:02x}, {end - at} bytes", None, at, "FR")
+    return Carried(says, word(data, at), at + 2)
+
+
+_MANAGEMENT = (
+    "association request", "association response", "reassociation request", "reassociation response", "probe request",
+    "probe response", "timing advertisement", "", "beacon", "ATIM", "disassociation", "authentication",
+    "deauthentication", "action", "action without ack",
+)  # fmt: skip
+_CONTROL = {
+    7: "control wrapper", 8: "block ack request", 9: "block ack", 10: "PS-poll", 11: "RTS", 12: "CTS", 13: "ack",
+    14: "CF-end", 15: "CF-end and ack",
+}  # fmt: skip
+_SNAP = bytes.fromhex("aaaa03")
+
+
+def wireless(data: bytes, at: int, end: int) -> Carried:
+    """An 802.11 frame (IEEE 802.11, 9.2)."""
+    need(data, at, 10, end, "802.11 header", "wireless.header")
+    kind, subtype, flags = data[at] >> 2 & 3, data[at] >> 4, data[at + 1]
+    receiver, sender = data[at + 4 : at + 10], data[at + 10 : at + 16]
+    if kind == 0:
+        says = _MANAGEMENT[subtype] if subtype < len(_MANAGEMENT) else f"management {subtype}"
+        return Carried(says + _network_name(data, at, end, subtype), None, at, "802.11", Station(sender, receiver))
+    if kind != 2:
+        has_sender = kind == 1 and subtype in {8, 9, 10, 11, 14, 15}
+        says = _CONTROL.get(subtype, f"control {subtype}") if kind == 1 else f"extension {subtype}"
+        return Carried(says, None, at, "802.11", Station(sender if has_sender else b"", receiver))
+    need(data, at, 24, end, "802.11 header", "wireless.header")
+    ways, third = flags & 3, data[at + 16 : at + 22]
+    size = 24 + (6 if ways == 3 else 0) + (2 if subtype & 8 else 0) + (4 if flags & 0x80 and subtype & 8 else 0)
+    source = {0: sender, 1: sender, 2: third, 3: data[at + 24 : at + 30]}[ways]
+    link = Station(source, receiver if ways in {0, 2} else third)
+    payload = at + size
+    if subtype & 4:
+        return Carried("no data", None, at, "802.11", link)
+    if flags & 0x40:
+        return Carried(f"data, encrypted, {max(end - payload, 0)} bytes", None, at, "802.11", link)
+    if data[payload : payload + 3] == _SNAP and payload + 8 <= len(data):
+        return Carried("802.11", word(data, payload + 6), payload + 8, "", link)
+    return Carried(f"data, {max(end - payload, 0)} bytes", None, at, "802.11", link)
+
+
+def _network_name(data: bytes, at: int, end: int, subtype: int) -> str:
+    """The SSID in a frame that has one."""
+    place = at + 24 + {0: 4, 2: 10, 4: 0, 5: 12, 8: 12}.get(subtype, end)
+    while place + 2 <= min(end, len(data)):
+        size = data[place + 1]
+        if data[place] == 0:
+            name = data[place + 2 : place + 2 + size].decode("utf-8", "replace")
+            return f" of {name!r}" if name.strip("\0") else " of no name"
+        place += 2 + size
+    return ""
+
+
+def _radiotap(data: bytes, at: int, end: int) -> Carried:
+    need(data, at, 8, end, "radiotap header", "wireless.radiotap")
+    size = data[at + 2] | data[at + 3] << 8
+    has_fcs = _radiotap_flags(data, at, size) & 0x10
+    return wireless(data, at + size, end - (4 if has_fcs else 0))
+
+
+def _radiotap_flags(data: bytes, at: int, size: int) -> int:
+    """The field of flags, which only the time stamp can be before."""
+    present = int.from_bytes(data[at + 4 : at + 8], "little")
+    place = at + 8
+    word_ = present
+    while word_ & 1 << 31 and place + 4 <= at + size <= len(data):
+        word_ = int.from_bytes(data[place : place + 4], "little")
+        place += 4
+    if not present & 2 or place >= len(data):
+        return 0
+    place = (place - at + 7) // 8 * 8 + at + 8 if present & 1 else place
+    return data[place] if place < min(at + size, len(data)) else 0
+
+
+def _ppi(data: bytes, at: int, end: int) -> Carried:
+    need(data, at, 8, end, "PPI header", "wireless.ppi")
+    size = data[at + 2] | data[at + 3] << 8
+    link_type = int.from_bytes(data[at + 4 : at + 8], "little")
+    if link_type == 1:
+        return Carried("PPI", ETHERNET, at + size)
+    reader = LINKS.get(link_type)
+    if reader is None or link_type == PPI_LINK:
+        raise Stopped("link", at, f"frames of link type {link_type} in PPI are not read")
+    return reader(data, at + size, end) or Carried("", None, at, "PPI")
+
+
+def _nflog(data: bytes, at: int, end: int) -> Carried:
+    """The kernel's log of packets: attributes, one of which is the packet (linux/netfilter/nfnetlink_log.h)."""
+    need(data, at, 4, end, "NFLOG header", "nflog.header")
+    family, place = data[at], at + 4
+    kind = {2: IPV4, 10: IPV6}.get(family)
+    while place + 4 <= min(end, len(data)):
+        size, number = data[place] | data[place + 1] << 8, (data[place + 2] | data[place + 3] << 8) & 0x7FFF
+        if size < 4:
+            break
+        if number == 9 and kind is not None:
+            return Carried("NFLOG", kind, place + 4)
+        place += (size + 3) // 4 * 4
+    return Carried(f"family {family}", None, at, "NFLOG")
+
+
+PPI_LINK = 192
+LINKS: dict[int, Reader] = {
+    9: ppp, 50: ppp, 51: pppoe, 104: _cisco_hdlc, 105: wireless, 107: _frame_relay, 127: _radiotap, 166: ppp,
+    PPI_LINK: _ppi, 204: lambda data, at, end: ppp(data, at + 1, end), 239: _nflog, 219: mpls,
+}  # fmt: skip

@@ -1,0 +1,57 @@
+"""What the protocols say that packets carry, in a few words: for lines alone, and only when one is asked for.
+
+Each module has tables from a port or number to a name and a function, which is given the bytes that were captured and
+returns its words, "" for none, or None where they are not of that protocol. It may raise IndexError, ValueError or
+struct.error for bytes that end too early: then there are no words. What it returns is not made printable yet.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from rawtap.packets.headers import Ethernet, Frame
+from rawtap.packets.says import datagrams, frames, packets, streams
+from rawtap.packets.says.words import Known
+from rawtap.packets.transport import Tcp, Udp
+
+Said = tuple[str, str]
+_NOTHING = (IndexError, ValueError, struct.error)
+
+
+def said(frame: Frame) -> Said | None:
+    """The protocol's name and its words, or None where what is carried is not known."""
+    if frame.named is not None:
+        return frame.named.name, frame.named.says
+    ip, header = frame.ip, frame.transport
+    if ip is None:
+        return _of_frame(frame)
+    if ip.fragment is not None and ip.fragment.at:
+        return None
+    if isinstance(header, (Tcp, Udp)):
+        payload = frame.data[header.payload : header.end]
+        known = streams.known if isinstance(header, Tcp) else datagrams.known
+        candidates = known(payload, header.source_port, header.destination_port) if payload else []
+        return _first(candidates, payload) if candidates else None
+    kind = packets.KNOWN.get(ip.protocol)
+    return _first([kind], frame.data[ip.payload : ip.end]) if kind else None
+
+
+def _of_frame(frame: Frame) -> Said | None:
+    link, data = frame.link, frame.data
+    if frame.kind is not None:
+        known = frames.KINDS.get(frame.kind)
+        return _first([known], data[frame.payload : frame.end]) if known else None
+    if isinstance(link, Ethernet) and link.stated is not None:
+        return _first(frames.logical(data[link.payload : link.payload + 8]), data[link.payload : frame.end])
+    return None
+
+
+def _first(candidates: list[Known], payload: bytes) -> Said | None:
+    for name, words in candidates:
+        try:
+            found = words(payload) if words else ""
+        except _NOTHING:
+            found = ""
+        if found is not None:
+            return name, found
+    return None

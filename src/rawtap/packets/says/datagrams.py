@@ -1,0 +1,255 @@
+"""What a UDP datagram says."""
+
+# ruff: noqa: PLR2004 - the numbers are those of the formats
+
+from __future__ import annotations
+
+import re
+
+from rawtap.packets import dns as dns_messages
+from rawtap.packets.bounds import Stopped
+from rawtap.packets.says import asn1, rpc, tls
+from rawtap.packets.says.words import Known, at_byte, begins, first_line, named, number, text
+
+_HTTP = (b"NOTIFY * HTTP/1.", b"M-SEARCH * HTTP/1.", b"HTTP/1.1 ")
+_SIP = re.compile(rb"(SIP/2\.0 [0-9]{3}|[A-Z]{3,12} (sips?|tel|im):[^ \r\n]*)")
+
+
+def _sip(payload: bytes) -> str | None:
+    """The first line of SIP (RFC 3261, 7)."""
+    return first_line(payload) if _SIP.match(payload) else None
+
+
+def dns(payload: bytes) -> str | None:
+    """A DNS message in words, which has its questions and answers."""
+    try:
+        message = dns_messages.parse(payload, 0, len(payload))
+    except Stopped:
+        return None
+    if not message.questions and not message.answers and message.stop is not None:
+        return None
+    return dns_messages.words(message)
+
+
+def _ssdp(payload: bytes) -> str | None:
+    if not payload.startswith(_HTTP):
+        return None
+    what = re.search(rb"\r\n(?:ST|NT|USN): *([^\r\n]{1,80})", payload, re.IGNORECASE)
+    return first_line(payload) + (f", {what[1].decode('latin-1')}" if what else "")
+
+
+_TFTP = ("", "read request", "write request", "data", "acknowledgment", "error", "option acknowledgment")
+
+
+def tftp(payload: bytes) -> str | None:
+    """A message of TFTP (RFC 1350); a conversation goes on between other ports than that it began with."""
+    code = number(payload, 0, 2)
+    if code in {1, 2}:
+        return f"{_TFTP[code]} {payload[2:].split(bytes(1))[0][:80].decode('latin-1')!r}"
+    if code in {3, 4}:
+        return f"{_TFTP[code]} block {number(payload, 2, 2)}"
+    if code == 5:
+        return f"error {number(payload, 2, 2)}: {payload[4:84].split(bytes(1))[0].decode('latin-1')}"
+    return _TFTP[6] if code == 6 else f"opcode {code}"
+
+
+_NTP = ("reserved", "symmetric active", "symmetric passive", "client", "server", "broadcast", "control", "private")
+
+
+def ntp(payload: bytes) -> str | None:
+    mode, version = payload[0] & 7, payload[0] >> 3 & 7
+    if not 1 <= version <= 4:
+        return None
+    said = f"version {version}, {_NTP[mode]}"
+    if mode in {4, 5} and len(payload) >= 48:
+        said += f", stratum {payload[1]}"
+    return said + (", not synchronized" if payload[0] >> 6 == 3 else "")
+
+
+_DHCP6 = (
+    "", "solicit", "advertise", "request", "confirm", "renew", "rebind", "reply", "release", "decline", "reconfigure",
+    "information request", "relay forward", "relay reply",
+)  # fmt: skip
+
+
+def dhcp6(payload: bytes) -> str | None:
+    kind = payload[0]
+    if len(payload) < 4:
+        return ""
+    if kind in {12, 13}:
+        return f"{_DHCP6[kind]}, hop {payload[1]}"
+    said = f"{named(_DHCP6, kind)} xid=0x{payload[1:4].hex()}"
+    at = 4
+    while at + 4 <= len(payload):
+        code, size = number(payload, at, 2), number(payload, at + 2, 2)
+        inner = payload[at + 4 : at + 4 + size]
+        if code == 3 and len(inner) >= 12 + 4 + 24 and number(inner, 12, 2) == 5:
+            said += f", address {_ip6(inner[16:32])}"
+        elif code == 13 and len(inner) >= 2 and number(inner, 0, 2):
+            said += f", status {number(inner, 0, 2)}"
+        at += 4 + size
+    return said
+
+
+def _ip6(address: bytes) -> str:
+    from socket import AF_INET6, inet_ntop
+
+    return inet_ntop(AF_INET6, address)
+
+
+_SEVERITIES = ("emergency", "alert", "critical", "error", "warning", "notice", "info", "debug")
+
+
+def syslog(payload: bytes) -> str | None:
+    found = re.match(rb"<([0-9]{1,3})>", payload)
+    if not found:
+        return text(payload)
+    priority = int(found[1])
+    return f"{_SEVERITIES[priority & 7]}, facility {priority >> 3}: {first_line(payload[found.end() :])}"
+
+
+_RADIUS = {
+    1: "access request", 2: "access accept", 3: "access reject", 4: "accounting request", 5: "accounting response",
+    11: "access challenge", 12: "status server", 13: "status client", 40: "disconnect request", 41: "disconnect ack",
+    42: "disconnect nak", 43: "change of authorization", 44: "change ack", 45: "change nak",
+}  # fmt: skip
+
+
+def radius(payload: bytes) -> str | None:
+    if number(payload, 2, 2) < 20:
+        return None
+    said = f"{named(_RADIUS, payload[0], 'code')} id={payload[1]}"
+    at = 20
+    while at + 2 <= len(payload) and payload[at + 1] >= 2:
+        if payload[at] == 1:
+            said += f", user {payload[at + 2 : at + payload[at + 1]][:60].decode('utf-8', 'replace')!r}"
+        at += payload[at + 1]
+    return said
+
+
+_NBNS = {0: "query", 5: "registration", 6: "release", 7: "wait", 8: "refresh", 9: "refresh", 15: "registration"}
+
+
+def nbns(payload: bytes) -> str | None:
+    """NetBIOS names: half of a byte in each letter (RFC 1001, 14.1)."""
+    flags, code = payload[2], payload[2] >> 3 & 15
+    said = f"name {_NBNS.get(code, f'operation {code}')}{' response' if flags & 0x80 else ''}"
+    letters = payload[13:45]
+    if payload[12] != 32 or len(letters) < 32 or any(not 65 <= each <= 80 for each in letters):
+        return said
+    name = bytes((letters[at] - 65) << 4 | (letters[at + 1] - 65) for at in range(0, 32, 2))
+    return f"{said} {name[:15].rstrip(b' ' + bytes(1)).decode('latin-1')}<{name[15]:02x}>"
+
+
+_STUN = {0: "request", 1: "indication", 2: "response", 3: "error"}
+
+
+def stun(payload: bytes) -> str | None:
+    """STUN with its cookie (RFC 8489, 5)."""
+    if len(payload) < 20 or payload[4:8] != b"\x21\x12\xa4\x42" or payload[0] >> 6 or payload[3] & 3:
+        return None
+    kind = number(payload, 0, 2)
+    way = (kind >> 7 & 2) | (kind >> 4 & 1)
+    method = (kind & 0xF) | (kind >> 1 & 0x70) | (kind >> 2 & 0xF80)
+    names = {1: "binding", 3: "allocate", 4: "refresh", 6: "send", 7: "data", 8: "create permission", 9: "channel bind"}
+    return f"{named(names, method, 'method')} {_STUN[way]}"
+
+
+_WIREGUARD = {1: ("handshake initiation", 148), 2: ("handshake response", 92), 3: ("cookie", 64)}
+
+
+def _wireguard(payload: bytes) -> str | None:
+    if payload[1:4] != b"\0\0\0":
+        return None
+    if payload[0] == 4 and len(payload) >= 32 and len(payload) % 16 == 0:
+        return "data"
+    said, size = _WIREGUARD.get(payload[0], ("", 0))
+    return said if said and len(payload) == size else None
+
+
+_ISAKMP = {
+    2: "main mode", 4: "aggressive mode", 5: "informational", 32: "quick mode", 34: "IKE_SA_INIT", 35: "IKE_AUTH",
+    36: "CREATE_CHILD_SA", 37: "INFORMATIONAL",
+}  # fmt: skip
+
+
+def _isakmp(payload: bytes) -> str | None:
+    return f"{named(_ISAKMP, payload[18], 'exchange')}, version {payload[17] >> 4}" if len(payload) >= 28 else None
+
+
+def _nat_keyed(payload: bytes) -> str | None:
+    return _isakmp(payload[4:]) if payload[:4] == bytes(4) else None
+
+
+def _esp(payload: bytes) -> str | None:
+    return f"SPI 0x{number(payload, 0, 4):08x} seq={number(payload, 4, 4)}" if any(payload[:4]) else None
+
+
+_SLP = (
+    "", "service request", "service reply", "registration", "deregistration", "acknowledgment", "attribute request",
+    "attribute reply", "DA advertisement", "type request", "type reply", "SA advertisement",
+)  # fmt: skip
+_BFD = ("admin down", "down", "init", "up")
+_PTP = {
+    0: "sync", 1: "delay request", 2: "peer delay request", 3: "peer delay response", 8: "follow up",
+    9: "delay response", 10: "peer delay follow up", 11: "announce", 12: "signaling", 13: "management",
+}  # fmt: skip
+
+
+def ptp(payload: bytes) -> str | None:
+    return f"{named(_PTP, payload[0] & 15)} seq={number(payload, 30, 2)}" if payload[1] & 15 == 2 else None
+
+
+def _hsrp(payload: bytes) -> str | None:
+    return at_byte(1, ("hello", "coup", "resign", "advertise"))(payload) if len(payload) >= 8 else None
+
+
+_RIP = ("", "request", "response")
+
+
+def _netflow(payload: bytes) -> str | None:
+    version = number(payload, 0, 2)
+    return f"version {version}, {number(payload, 2, 2)} records" if version in {1, 5, 7, 8, 9, 10} else None
+
+
+_ANYWHERE: tuple[Known, ...] = (("STUN", stun), ("DTLS", tls.dtls), ("QUIC", tls.quic), ("RPC", rpc.datagram))
+_PORTS: dict[int, Known] = {
+    53: ("DNS", dns), 5353: ("mDNS", dns), 5355: ("LLMNR", dns), 69: ("TFTP", tftp), 123: ("NTP", ntp),
+    137: ("NBNS", nbns), 138: ("NBDS", None), 161: ("SNMP", asn1.snmp), 162: ("SNMP", asn1.snmp),
+    427: ("SRVLOC", at_byte(1, _SLP, "function")), 443: ("QUIC", tls.quic_short), 80: ("GQUIC", tls.gquic),
+    500: ("ISAKMP", _isakmp), 4500: ("ISAKMP", _nat_keyed), 514: ("syslog", syslog), 520: ("RIP", at_byte(0, _RIP)),
+    521: ("RIPng", at_byte(0, _RIP)), 546: ("DHCPv6", dhcp6), 547: ("DHCPv6", dhcp6), 1812: ("RADIUS", radius),
+    1813: ("RADIUS", radius), 1645: ("RADIUS", radius), 1646: ("RADIUS", radius), 3799: ("RADIUS", radius),
+    1900: ("SSDP", _ssdp), 1985: ("HSRP", _hsrp), 319: ("PTPv2", ptp), 320: ("PTPv2", ptp),
+    3784: ("BFD Control", lambda payload: named(_BFD, payload[1] >> 6) if payload[0] >> 5 == 1 else None),
+    3785: ("BFD Echo", None), 4784: ("BFD Control", None), 5060: ("SIP", _sip),
+    51820: ("WireGuard", _wireguard), 6343: ("sFlow", None), 6696: ("Babel", begins(b"*")), 2055: ("CFLOW", _netflow),
+    9996: ("CFLOW", _netflow), 4569: ("IAX2", None), 646: ("LDP", begins(b"\0\1")), 1701: ("L2TP", None),
+    2123: ("GTPv2", lambda payload: "" if payload[0] >> 5 == 2 else None), 88: ("KRB5", None),
+    2152: ("GTP", at_byte(1, {1: "echo request", 2: "echo response", 26: "error indication", 254: "end marker"})),
+    5246: ("CAPWAP-Control", lambda payload: None if payload[0] & 1 else ""), 5247: ("CAPWAP-Data", None),
+    25826: ("collectd", None), 7: ("ECHO", None),
+    9600: ("OMRON", None), 5683: ("CoAP", lambda payload: "" if payload[0] >> 6 == 1 else None),
+    1194: ("OpenVPN", None), 47808: ("BACnet", begins(b"\x81")), 3544: ("Teredo", None), 7001: ("RX", None),
+    7000: ("RX", None), 44818: ("ENIP", None), 623: ("RMCP", begins(b"\6")), 389: ("CLDAP", None),
+    17500: ("DB-LSP-DISC", begins(b"{")), 6081: ("Geneve", None), 4789: ("VXLAN", None),
+}  # fmt: skip
+
+
+_ALSO: dict[int, tuple[Known, ...]] = {
+    443: (("GQUIC", tls.gquic),), 4500: (("ESP", _esp),),
+    5246: (("DTLS", lambda payload: tls.dtls(payload[4:])),),
+}  # fmt: skip
+_FIRST: dict[int, Known] = {2049: ("NFS", rpc.datagram), 111: ("Portmap", rpc.datagram)}
+
+
+def known(payload: bytes, source: int, destination: int) -> list[Known]:
+    """What a datagram between these ports may be. A signature of many bits comes before the port's word."""
+    found = [_FIRST[port] for port in (destination, source) if port in _FIRST]
+    found += _ANYWHERE
+    found += [_PORTS[port] for port in (destination, source) if port in _PORTS]
+    found += [known for port in (destination, source) for known in _ALSO.get(port, ())]
+    if payload.startswith((b"SIP/2.0 ", b"REGISTER ", b"INVITE ", b"OPTIONS ", b"ACK ", b"BYE ")):
+        found.append(("SIP", _sip))
+    found.append(("WireGuard", lambda payload: _wireguard(payload) if len(payload) in {148, 92} else None))
+    return found

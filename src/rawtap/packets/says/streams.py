@@ -1,0 +1,204 @@
+"""What a TCP segment's data say. Those that go on in the middle of a message say nothing, whatever their port."""
+
+# ruff: noqa: PLR2004 - the numbers are those of the formats
+
+from __future__ import annotations
+
+import re
+
+from rawtap.packets.says import datagrams, rpc, tls
+from rawtap.packets.says.words import Known, Words, at_byte, begins, first_line, named, number, text
+
+_METHODS = (
+    b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"TRACE ", b"PATCH ", b"PROPFIND ",
+    b"NOTIFY ", b"M-SEARCH ", b"SUBSCRIBE ", b"UNSUBSCRIBE ", b"REPORT ", b"MKCOL ", b"MOVE ", b"COPY ", b"LOCK ",
+    b"UNLOCK ", b"PROPPATCH ",
+)  # fmt: skip
+
+
+def http(payload: bytes) -> str | None:
+    """The first line, of a request with its host (RFC 9112, 3)."""
+    if not payload.startswith((*_METHODS, b"HTTP/1.")):
+        return None
+    line = first_line(payload)
+    if not payload.startswith(b"HTTP/") and " HTTP/1." not in payload[:2000].split(b"\n")[0].decode("latin-1"):
+        return None if b"\r\n" in payload[:2000] else line
+    host = re.search(rb"\r\nHost: *([^\r\n]{1,80})", payload[:4000], re.IGNORECASE)
+    return line + (f", host {host[1].decode('latin-1')}" if host and not payload.startswith(b"HTTP/") else "")
+
+
+_REPLY = re.compile(rb"[1-6][0-9]{2}[ -]")
+_FTP = re.compile(
+    rb"(?i)(USER|PASS|ACCT|CWD|CDUP|QUIT|REIN|PORT|PASV|TYPE|STRU|MODE|RETR|STOR|APPE|ALLO|REST|RNFR|RNTO|ABOR|DELE|RMD|MKD"
+    rb"|PWD|LIST|NLST|SITE|SYST|STAT|HELP|NOOP|FEAT|OPTS|EPRT|EPSV|AUTH|PBSZ|PROT|SIZE|MDTM|MLSD|MLST|CLNT|LANG|XPWD|XCWD)\b"
+)
+_SMTP = re.compile(rb"(?i)(HELO|EHLO|MAIL FROM|RCPT TO|DATA|RSET|VRFY|EXPN|HELP|NOOP|QUIT|AUTH|STARTTLS|BDAT)\b")
+_POP = re.compile(
+    rb"(?i)(\+OK|-ERR|USER|PASS|APOP|STAT|LIST|RETR|DELE|NOOP|RSET|QUIT|TOP|UIDL|CAPA|AUTH|STLS)(?![^ \r\n])"
+)
+_IMAP = re.compile(rb"([*+]|[A-Za-z]*[0-9]+) ")
+_SIP = re.compile(rb"(SIP/2\.0 [0-9]{3}|[A-Z]{3,12} (sips?|tel|im):[^ \r\n]* SIP/2\.0)")
+_RTSP = re.compile(rb"(RTSP/1\.0 [0-9]{3}|[A-Z_]{4,16} [^ \r\n]+ RTSP/1\.0)")
+_IRC = re.compile(rb"(:[^ ]+ )?([0-9]{3}|[A-Z]{3,10}) ")
+_OPC = re.compile(rb"(HEL|ACK|ERR|OPN|CLO|MSG)[FCA].{2}\0\0")
+_RFB = re.compile(rb"RFB [0-9]{3}\.[0-9]{3}\n")
+_SSH = re.compile(rb"SSH-[12]\.")
+
+
+def matched(*patterns: re.Pattern[bytes]) -> Words:
+    """The first line, of what begins like one of these."""
+    return lambda payload: first_line(payload) if any(each.match(payload) for each in patterns) else None
+
+
+def _ssh(payload: bytes) -> str | None:
+    if _SSH.match(payload):
+        return first_line(payload)
+    size = number(payload, 0, 4)
+    if 5 < size < 40000 and 20 <= payload[5] <= 49 and 4 <= payload[4] < size:
+        return {20: "key exchange init", 21: "new keys"}.get(payload[5], f"key exchange message {payload[5]}")
+    return f"encrypted, {len(payload)} bytes"
+
+
+def dns(payload: bytes) -> str | None:
+    """DNS with its length before it (RFC 1035, 4.2.2)."""
+    return datagrams.dns(payload[2:]) if len(payload) >= 14 and number(payload, 0, 2) >= 12 else None
+
+
+_SMB = {
+    0: "negotiate", 1: "session setup", 2: "session logoff", 3: "tree connect", 4: "tree disconnect", 5: "create",
+    6: "close", 7: "flush", 8: "read", 9: "write", 10: "lock", 11: "ioctl", 12: "cancel", 13: "echo",
+    14: "query directory", 15: "change notify", 16: "query info", 17: "set info", 18: "break",
+}  # fmt: skip
+
+
+def _smb2(payload: bytes) -> str | None:
+    if payload[4:8] == b"\xfdSMB":
+        return "encrypted"
+    if payload[4:8] != b"\xfeSMB":
+        return None
+    way = "response" if payload[20] & 1 else "request"
+    return f"{_SMB.get(payload[16], 'command')} {way}"
+
+
+_NBSS = {0x81: "session request", 0x82: "positive response", 0x83: "negative response", 0x85: "keepalive"}
+
+
+_BGP = ("", "open", "update", "notification", "keepalive", "route refresh")
+
+
+def _bgp(payload: bytes) -> str | None:
+    return named(_BGP, payload[18]) if payload.startswith(b"\xff" * 16) else None
+
+
+def _modbus(payload: bytes) -> str | None:
+    if number(payload, 2, 2) or number(payload, 4, 2) > 260:
+        return None
+    return f"transaction {number(payload, 0, 2)}, unit {payload[6]}, function {payload[7]}"
+
+
+def _openflow(payload: bytes) -> str | None:
+    return f"version {payload[0]}, type {payload[1]}" if 1 <= payload[0] <= 6 and number(payload, 2, 2) >= 8 else None
+
+
+def _pgsql(payload: bytes) -> str | None:
+    size = number(payload, 1, 4)
+    if chr(payload[0]).isalnum() and 4 <= size < 1 << 20:
+        return f"type {chr(payload[0])}"
+    return "startup" if payload[:2] == b"\0\0" and number(payload, 0, 4) <= len(payload) else None
+
+
+def _tpkt(payload: bytes) -> str | None:
+    return "" if payload[:2] == b"\3\0" and number(payload, 2, 2) >= 7 else None
+
+
+def _s7(payload: bytes) -> str | None:
+    return "" if payload[:2] == b"\3\0" and payload[5:6] == b"\xf0" and payload[7:8] == b"2" else None
+
+
+_COTP = {0xE0: "connection request", 0xD0: "connection confirm", 0x80: "disconnect request", 0xF0: "data"}
+
+
+def _cotp(payload: bytes) -> str | None:
+    return None if _tpkt(payload) is None else _COTP.get(payload[5] & 0xF0)
+
+
+def _mqtt(payload: bytes) -> str | None:
+    names = (
+        "", "connect", "connect ack", "publish", "publish ack", "publish received", "publish release",
+        "publish complete", "subscribe", "subscribe ack", "unsubscribe", "unsubscribe ack", "ping request",
+        "ping response", "disconnect", "auth",
+    )  # fmt: skip
+    return names[payload[0] >> 4] or None
+
+
+def _ldap(payload: bytes) -> str | None:
+    return "" if payload[0] == 0x30 and b"\x02\x01" in payload[:8] else None
+
+
+def _telnet(payload: bytes) -> str:
+    return "options" if payload[:1] == b"\xff" else "data"
+
+
+_DCERPC = {
+    0: "request", 2: "response", 3: "fault", 11: "bind", 12: "bind ack", 13: "bind nak", 14: "alter context",
+    15: "alter context response", 16: "auth3", 17: "shutdown", 18: "cancel", 19: "orphaned",
+}  # fmt: skip
+
+
+def _dcerpc(payload: bytes) -> str | None:
+    if payload[0] != 5 or payload[1] > 1 or payload[2] not in _DCERPC or payload[4] not in {0, 0x10}:
+        return None
+    return _DCERPC[payload[2]] if int.from_bytes(payload[8:10], "little" if payload[4] else "big") >= 16 else None
+
+
+# By what it begins with, whatever the port.
+_ANYWHERE: tuple[Known, ...] = (
+    ("TLS", tls.tls), ("HTTP", http), ("SMB2", _smb2), ("SSH", matched(_SSH)), ("SIP", matched(_SIP)),
+    ("RTSP", matched(_RTSP)), ("BGP", _bgp),
+    ("SMB", lambda payload: "" if payload[4:8] == b"\xffSMB" and payload[0] == 0 else None),
+    ("VNC", matched(_RFB)), ("BitTorrent", begins(b"\x13BitTorrent protocol")), ("FIX", begins(b"8=FIX")),
+    ("HTTP2", lambda payload: "preface" if payload.startswith(b"PRI * HTTP/2.0") else None),
+    ("Bitcoin", lambda payload: payload[4:16].rstrip(b"\0").decode() if payload[:4] == b"\xf9\xbe\xb4\xd9" else None),
+    ("RPC", rpc.stream), ("DCERPC", _dcerpc), ("OpcUa", matched(_OPC)),
+)  # fmt: skip
+
+
+def _or_data(words: Words) -> Words:
+    """What else goes over a connection of one protocol belongs to it: a mail, a long reply."""
+    return lambda payload: words(payload) or f"data, {len(payload)} bytes"
+
+
+_SMTP_WORDS, _FTP_WORDS = _or_data(matched(_REPLY, _SMTP)), _or_data(matched(_REPLY, _FTP))
+_FIRST: dict[int, Known] = {2049: ("NFS", rpc.stream), 111: ("Portmap", rpc.stream)}
+_PORTS: dict[int, Known] = {
+    21: ("FTP", _FTP_WORDS), 22: ("SSH", _ssh), 23: ("TELNET", _telnet),
+    25: ("SMTP", _SMTP_WORDS), 465: ("SMTP", _SMTP_WORDS), 587: ("SMTP", _SMTP_WORDS),
+    110: ("POP", _or_data(matched(_POP))),
+    143: ("IMAP", _or_data(matched(_IMAP))), 53: ("DNS", dns), 5353: ("mDNS", dns), 179: ("BGP", _bgp),
+    194: ("IRC", matched(_IRC)), 6667: ("IRC", matched(_IRC)), 6660: ("IRC", matched(_IRC)),
+    502: ("Modbus/TCP", _modbus),
+    20000: ("DNP 3.0", begins(b"\x05\x64")), 6633: ("OpenFlow", _openflow), 6653: ("OpenFlow", _openflow),
+    5432: ("PGSQL", _pgsql), 1883: ("MQTT", _mqtt), 389: ("LDAP", _ldap), 3268: ("LDAP", _ldap),
+    2404: ("IEC 60870-5-104", begins(b"h")), 139: ("NBSS", at_byte(0, _NBSS)), 5672: ("AMQP", None),
+    4712: ("SYNCHROPHASOR", begins(b"\xaa")), 43: ("WHOIS", text), 79: ("FINGER", text), 113: ("IDENT", text),
+    5060: ("SIP", matched(_SIP)), 646: ("LDP", begins(b"\0\1")), 1720: ("H.225.0", _tpkt),
+    4880: ("HiSLIP", begins(b"HS")), 44818: ("ENIP", None), 7: ("ECHO", None), 1723: ("PPTP", None),
+    49: ("TACACS+", lambda payload: "" if payload[0] >> 4 == 12 else None),
+}  # fmt: skip
+_S7: tuple[Known, ...] = (("S7COMM", _s7), ("COTP", _cotp), ("TPKT", _tpkt))
+
+
+def known(payload: bytes, source: int, destination: int) -> list[Known]:
+    """What the data of a segment between these ports may be."""
+    found = [_FIRST[port] for port in (destination, source) if port in _FIRST]
+    found += _ANYWHERE if payload[0] in _OPENINGS else ()
+    for port in (destination, source):
+        if port in _PORTS:
+            found.append(_PORTS[port])
+        elif port == 102:
+            found += _S7
+    return found
+
+
+# The first bytes of what has a place in the table above; nearly all of what goes on in the middle has another.
+_OPENINGS = frozenset(b"\x05\x14\x15\x16\x17\x18\x00\xff\x138\xf9\x80" + bytes(range(ord("A"), ord("Z") + 1)))

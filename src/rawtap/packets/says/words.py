@@ -1,0 +1,49 @@
+"""What several families of protocols read alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Words = Callable[[bytes], "str | None"]
+Known = tuple[str, Words | None]
+
+_LINE = 120
+
+
+def first_line(payload: bytes) -> str:
+    """The first line of a text protocol."""
+    return payload[: 4 * _LINE].split(b"\n")[0].rstrip(b"\r").decode("utf-8", "replace")[:_LINE]
+
+
+def text(payload: bytes) -> str | None:
+    """The first line, if that is text."""
+    line = first_line(payload)
+    return line if line and sum(each.isprintable() or each == "\t" for each in line) * 10 >= len(line) * 9 else None
+
+
+def number(payload: bytes, at: int, size: int) -> int:
+    """The number in `size` bytes, the greatest first.
+
+    Raises:
+        IndexError: They are not there.
+    """
+    if at < 0 or at + size > len(payload):
+        raise IndexError
+    return int.from_bytes(payload[at : at + size], "big")
+
+
+def named(names: dict[int, str] | tuple[str, ...], value: int, what: str = "type") -> str:
+    """A number's name, or the number."""
+    if isinstance(names, tuple):
+        return names[value] if 0 <= value < len(names) and names[value] else f"{what} {value}"
+    return names.get(value) or f"{what} {value}"
+
+
+def at_byte(place: int, names: dict[int, str] | tuple[str, ...], what: str = "type") -> Words:
+    """Words for the one byte that says what a message is."""
+    return lambda payload: named(names, payload[place], what)
+
+
+def begins(*openings: bytes) -> Words:
+    """No words, for what begins with one of these."""
+    return lambda payload: "" if payload.startswith(openings) else None
