@@ -67,7 +67,14 @@ def test_every_tool_has_schemas_and_the_hints_that_differ(user: Account, mode: L
 
 
 def test_a_client_is_greeted_before_the_tools_are_made() -> None:
-    late = {"rawtap.tools.every", "rawtap.guest.builtin", "rawtap.packets.reader", "pyroute2", "scapy"}
+    late = {
+        "rawtap.tools.every",
+        "rawtap.lab.lab",
+        "rawtap.guest.builtin",
+        "rawtap.packets.reader",
+        "pyroute2",
+        "scapy",
+    }
     program = f"import sys, rawtap.cli, rawtap.server\nprint(sorted({late!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -20,9 +20,9 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.to_thread import run_sync as to_thread
@@ -47,21 +47,22 @@ from pydantic import AnyUrl
 
 from rawtap.errors import RequestInvalid, ServerLimit
 from rawtap.guest import gdb
-from rawtap.host.pasta import Pasta
-from rawtap.lab import outside
-from rawtap.lab.bridges import Shares
-from rawtap.lab.captures import Capture
-from rawtap.lab.lab import Lab
 from rawtap.limits import Calls
 from rawtap.packets import decode
 from rawtap.settings import Settings
 from rawtap.tools import _listing, resources
-from rawtap.tools._boundary import error_for, refuse_unknown
+from rawtap.tools._boundary import Held, error_for, refuse_unknown
 from rawtap.tools._groups import of_group, told_of_group
 from rawtap.tools._sdk import give_tools, lowlevel, say_that_resources_change
 from rawtap.tools._unread import Answered
 from rawtap.tools.notices import Notices
 from rawtap.tools.prompts import PROMPTS, require_fit
+
+if TYPE_CHECKING:
+    from rawtap.host.pasta import Pasta
+    from rawtap.lab.bridges import Shares
+    from rawtap.lab.captures import Capture
+    from rawtap.lab.lab import Lab
 
 INSTRUCTIONS = """\
 rawtap boots an operating system in QEMU, puts it on a bridge with this host, and captures its packets.
@@ -81,24 +82,27 @@ ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 logger = logging.getLogger(__name__)
 
 
-class RawtapServer(MCPServer[Lab]):
-    """The SDK's server with rawtap's tools, captures as resources, and errors whose text starts with their code."""
+class RawtapServer(MCPServer[Held]):
+    """The SDK's server with rawtap's tools, captures as resources, and errors whose text starts with their code.
 
-    def __init__(self, settings: Settings, shares: Shares | None = None) -> None:
+    A client is greeted without tools and Lab: whoever needs one of them calls `_awake` first.
+    """
+
+    def __init__(self, settings: Settings, shares: Callable[[], Shares]) -> None:
         self._parameters: dict[str, list[str]] = {}
         self._group = settings.tools
-        self._lab = Lab(settings, shares=shares)
+        self._held = Held(partial(_lab, settings, shares))
         self._calls = Calls(settings.max_calls)
         self._notices = Notices()
 
         @asynccontextmanager
-        async def lifespan(_: MCPServer[Lab]) -> AsyncIterator[Lab]:
-            async with self._lab as lab, anyio.create_task_group() as notices:
-                lab.captures.on_change = lambda *change: notices.start_soon(self._announce, *change)
+        async def lifespan(_: MCPServer[Held]) -> AsyncIterator[Held]:
+            async with self._held as held, anyio.create_task_group() as notices:
+                held.on_change = lambda *change: notices.start_soon(self._announce, *change)
                 try:
-                    yield lab
+                    yield held
                 finally:
-                    lab.captures.on_change = None
+                    held.on_change = None
                     notices.cancel_scope.cancel()
 
         super().__init__(
@@ -115,12 +119,13 @@ class RawtapServer(MCPServer[Lab]):
         for prompt in PROMPTS:
             self.add_prompt(prompt)
 
-    async def _have_tools(self) -> None:
-        """Have the tools from the first request that is about them: a client is greeted without."""
+    async def _awake(self) -> Lab:
+        """Have the tools and the Lab, from the first request that is about them."""
         if not self._parameters:
             tools = of_group(await to_thread(_tools), self._group)
             give_tools(self, tools)
             self._parameters = {each.name: list(each.parameters["properties"]) for each in tools}
+        return self._held.lab
 
     async def list_tools(self) -> list[Tool]:
         """The tools, told in few bytes."""
@@ -128,14 +133,14 @@ class RawtapServer(MCPServer[Lab]):
 
     async def _whole_tools(self) -> list[Tool]:
         """As the SDK's list."""
-        await self._have_tools()
+        await self._awake()
         return await super().list_tools()
 
     async def call_tool(
-        self, name: str, arguments: dict[str, Any], context: Context[Lab, Any] | None = None
+        self, name: str, arguments: dict[str, Any], context: Context[Held, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
         """As the SDK's, with errors as `rawtap.tools._boundary.error_for` words them."""
-        await self._have_tools()
+        await self._awake()
         if context:
             self._notices.remember(context.request_context)
         refuse_unknown(arguments, self._parameters.get(name, list(arguments)))  # the SDK has words for an unknown tool
@@ -150,16 +155,19 @@ class RawtapServer(MCPServer[Lab]):
     @property
     def is_in_use(self) -> bool:
         """Whether a call is in progress, or a guest or a capture runs."""
-        guests = any(each.machine.running for each in self._lab.guests.values())
-        return bool(self._calls.running) or guests or any(each.session.running for each in self._lab.captures.all())
+        if not self._held.is_made:
+            return bool(self._calls.running)
+        lab = self._held.lab
+        guests = any(each.machine.running for each in lab.guests.values())
+        return bool(self._calls.running) or guests or any(each.session.running for each in lab.captures.all())
 
     @property
     def has_past(self) -> bool:
         """Whether a guest or a capture is there that has ended."""
-        return bool(self._lab.guests or self._lab.captures.all())
+        return self._held.is_made and bool(self._held.lab.guests or self._held.lab.captures.all())
 
     async def get_prompt(
-        self, name: str, arguments: dict[str, Any] | None = None, context: Context[Lab, Any] | None = None
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[Held, Any] | None = None
     ) -> GetPromptResult | InputRequiredResult:
         """As the SDK's, which would call a wrong name, or arguments that do not fit, a failure of its own."""
         try:
@@ -170,7 +178,7 @@ class RawtapServer(MCPServer[Lab]):
 
     async def list_resources(self) -> list[Resource]:
         """The captures and their files."""
-        return resources.listed(self._lab)
+        return resources.listed(await self._awake())
 
     async def list_resource_templates(self) -> list[ResourceTemplate]:
         """The captures by their ids, and the meaning of each tool's answer by the tool's name."""
@@ -179,12 +187,12 @@ class RawtapServer(MCPServer[Lab]):
     async def read_resource(
         self,
         uri: AnyUrl | str,
-        context: Context[Lab, Any] | None = None,  # noqa: ARG002 - the SDK's signature
+        context: Context[Held, Any] | None = None,  # noqa: ARG002 - the SDK's signature
     ) -> Iterable[ReadResourceContents]:
         """A capture's row, a file of one, or what a tool's answer means."""
         if (name := str(uri)).startswith(_listing.SCHEME):
             return [_listing.meaning(await self._whole_tools(), name)]
-        content, mime_type = await resources.read(self._lab, str(uri))
+        content, mime_type = await resources.read(await self._awake(), str(uri))
         return [ReadResourceContents(content=content, mime_type=mime_type)]
 
     async def _announce(self, capture: Capture, ended: bool) -> None:
@@ -209,7 +217,13 @@ class RawtapServer(MCPServer[Lab]):
         )
 
 
-async def prepare(lab: Lab, greeted: anyio.Event | None = None) -> None:
+def _lab(settings: Settings, shares: Callable[[], Shares]) -> Lab:
+    from rawtap.lab.lab import Lab
+
+    return Lab(settings, shares=shares())
+
+
+async def prepare(settings: Settings, shares: Callable[[], Shares], greeted: anyio.Event | None = None) -> None:
     """Do now, once a process, what the first calls would otherwise wait for: clean up, and load what only tools need.
 
     Of a client that is greeted first, this takes no time then: it waits for `greeted`, or a little while. The packet
@@ -219,7 +233,7 @@ async def prepare(lab: Lab, greeted: anyio.Event | None = None) -> None:
         with anyio.move_on_after(_SILENCE):
             await greeted.wait()
     await to_thread(_tools)
-    await lab.bridges.sweep()
+    await _lab(settings, shares).bridges.sweep()
     await to_thread(gdb.sweep)
     threading.Thread(target=_load, name="loader", daemon=True).start()
 
@@ -247,11 +261,20 @@ async def serve_stdio(settings: Settings, pasta: Pasta | None = None) -> None:
     loop = asyncio.get_running_loop()
     for number in ENDING_SIGNALS:
         loop.add_signal_handler(number, stop)
-    shares = Shares(outside.policy(settings, pasta))
+    shares = cache(partial(_shares, settings, pasta))
+    greeted = anyio.Event()
     async with anyio.create_task_group() as group:
-        greeted = anyio.Event()
-        group.start_soon(prepare, Lab(settings, shares=shares), greeted)
+        group.start_soon(prepare, settings, shares, greeted)
         await RawtapServer(settings, shares).over_stdio(greeted)
+        if not greeted.is_set():  # a client that only looked who is there needs nothing more
+            group.cancel_scope.cancel()
+
+
+def _shares(settings: Settings, pasta: Pasta | None) -> Shares:
+    from rawtap.lab import outside
+    from rawtap.lab.bridges import Shares
+
+    return Shares(outside.policy(settings, pasta))
 
 
 def _divert_stdin() -> Callable[[], None]:

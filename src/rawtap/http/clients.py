@@ -75,7 +75,7 @@ class Clients:
             raise stopping()
         self._make_room()
         settings = replace(self.settings, capture_dir=self.settings.capture_dir / folder) if folder else self.settings
-        server = RawtapServer(settings, self.shares)
+        server = RawtapServer(settings, lambda: self.shares)
         own = settings.capture_dir if folder else None
         client = Client(server, name, own, None if lasting else self.idle_seconds, self.most, self._tell)
         self._all.add(client)

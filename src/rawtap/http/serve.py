@@ -26,7 +26,6 @@ from rawtap.http.gateway import Gateway
 from rawtap.http.options import HttpSettings
 from rawtap.lab import outside
 from rawtap.lab.bridges import Shares
-from rawtap.lab.lab import Lab
 from rawtap.server import ENDING_SIGNALS, prepare
 from rawtap.settings import Settings
 
@@ -69,7 +68,7 @@ async def serve_http(settings: Settings, http: HttpSettings, pasta: Pasta | None
         loop.add_signal_handler(number, ended.set)
     async with anyio.create_task_group() as group:
         shares = Shares(outside.policy(settings, pasta))
-        group.start_soon(prepare, Lab(settings, shares=shares))  # what was left behind goes before a client comes
+        group.start_soon(prepare, settings, lambda: shares)  # what was left behind goes before a client comes
         clients = Clients(settings, http.max_clients, http.idle_seconds, group, shares)
         server = _Uvicorn(_config(Gateway(http, clients), http), http)
         group.start_soon(server.serve, [http.listening])

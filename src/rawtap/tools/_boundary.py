@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
@@ -18,11 +18,53 @@ from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import ValidationError
 
 from rawtap.errors import RawtapError, RequestInvalid, ServerExhausted
-from rawtap.lab.lab import Lab
 from rawtap.tools._sdk import tool_of
 from rawtap.tools._text import Answer, text_of
 
-LabContext = Context[Lab, Any]
+if TYPE_CHECKING:
+    from rawtap.lab.captures import Capture
+    from rawtap.lab.lab import Lab
+
+
+class Held:
+    """A client's Lab, made when it is first asked for, since no client needs one to be greeted. Open it with
+    ``async with``; leaving releases everything.
+
+    Attributes:
+        on_change: Called with a capture that has started or ended, and whether it has ended.
+    """
+
+    def __init__(self, make: Callable[[], Lab]) -> None:
+        self._make = make
+        self._lab: Lab | None = None
+        self.on_change: Callable[[Capture, bool], object] | None = None
+
+    @property
+    def is_made(self) -> bool:
+        """Whether it was asked for."""
+        return self._lab is not None
+
+    @property
+    def lab(self) -> Lab:
+        """The Lab."""
+        if self._lab is None:
+            self._lab = self._make()
+            self._lab.captures.on_change = self._tell
+        return self._lab
+
+    def _tell(self, capture: Capture, ended: bool) -> None:
+        if self.on_change:
+            self.on_change(capture, ended)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._lab is not None:
+            await self._lab.__aexit__()
+
+
+LabContext = Context[Held, Any]
 
 
 def is_none(value: object) -> bool:
@@ -37,7 +79,7 @@ def is_empty(value: object) -> bool:
 
 def lab_of(context: LabContext) -> Lab:
     """The server's Lab."""
-    return context.request_context.lifespan_context
+    return context.request_context.lifespan_context.lab
 
 
 def tool(

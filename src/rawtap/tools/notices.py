@@ -19,13 +19,13 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
 
 from rawtap.errors import CaptureUnknown
-from rawtap.lab.lab import Lab
 from rawtap.tools import resources
+from rawtap.tools._boundary import Held
 from rawtap.tools._sdk import lowlevel
 
 _MOST = 64  # sessions, the newest
 
-_Context = ServerRequestContext[Lab]
+_Context = ServerRequestContext[Held]
 
 
 @dataclass(eq=False)
@@ -41,7 +41,7 @@ class Notices:
     bus: InMemorySubscriptionBus = field(default_factory=InMemorySubscriptionBus)
     _sessions: dict[str | None, _Session] = field(default_factory=dict)
 
-    def serve(self, server: MCPServer[Lab]) -> None:
+    def serve(self, server: MCPServer[Held]) -> None:
         """Answer subscriptions to a capture; the SDK has no way for them above its lower server."""
         lowlevel(server).add_request_handler("resources/subscribe", SubscribeRequestParams, self._subscribe)
         lowlevel(server).add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, self._unsubscribe)
@@ -59,7 +59,7 @@ class Notices:
     async def _subscribe(self, context: _Context, params: SubscribeRequestParams) -> EmptyResult:
         """To a capture that is listed, so that there are never more than these."""
         try:
-            capture = resources.capture_of(context.lifespan_context, params.uri)
+            capture = resources.capture_of(context.lifespan_context.lab, params.uri)
         except CaptureUnknown as error:
             raise MCPError(INVALID_PARAMS, str(error)) from error
         self.remember(context).subscribed.add(resources.SCHEME + capture.id)

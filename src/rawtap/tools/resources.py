@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp_types import Annotations, Resource, ResourceLink, ResourceTemplate
 
 from rawtap.blocking import on_disk
 from rawtap.errors import CaptureUnknown, DiskStalled
-from rawtap.lab.captures import Capture
-from rawtap.lab.lab import Lab
+
+if TYPE_CHECKING:
+    from rawtap.lab.captures import Capture
+    from rawtap.lab.lab import Lab
 
 SCHEME = "capture://"
 _LISTED = 32  # of the captures, the newest
