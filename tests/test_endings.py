@@ -65,7 +65,7 @@ class RawClient:
     def message(self) -> dict[str, Any]:
         """The next answer, as it came. A server that gives none is killed, and then there is none."""
         assert self.process.stdout is not None
-        killer = threading.Timer(5 * PATIENCE, self.process.kill)
+        killer = threading.Timer(2 * PATIENCE, self.process.kill)
         killer.start()
         try:
             while True:

@@ -166,6 +166,8 @@ def test_names_of_the_bridge_are_answered_and_no_other_leaves(root: Account) -> 
 
 
 def test_a_flood_of_queries_does_not_drive_out_what_else_was_noted(root: Account) -> None:
+    """It is a flood where more comes in a second than is noted: how often it is asked hangs on the machine."""
+
     def flood() -> None:
         """As fast as dnsmasq answers: by the hundred, which its socket holds."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -176,19 +178,25 @@ def test_a_flood_of_queries_does_not_drive_out_what_else_was_noted(root: Account
                 for _ in range(100):
                     sock.recv(512)
 
+    async def told(session: Session) -> list[str]:
+        found, more, since = list[str](), True, None
+        while more:
+            page = await session.call("qemu_timeline", sources=["event"], limit=200, since=since)
+            found += [each["text"] for each in page["events"] if each["kind"] == "dns"]
+            more, since = page["more"], page["next_cursor"]
+        return found
+
     async def scenario() -> None:
         async with serving(root) as session:
             await session.boot(services=True)
             before = anyio.current_time()
-            await anyio.to_thread.run_sync(flood)
+            noted: list[str] = []
+            with anyio.fail_after(PATIENCE):
+                while not any("logs too much" in text for text in noted):
+                    await anyio.to_thread.run_sync(flood)
+                    noted = await told(session)
             seconds = int(anyio.current_time() - before) + 2  # that it may have touched
-            page = await session.call("qemu_timeline", sources=["event"], limit=200)
-            told = [each["text"] for each in page["events"] if each["kind"] == "dns"]
-            while page["more"]:
-                page = await session.call("qemu_timeline", sources=["event"], limit=200, since=page["next_cursor"])
-                told += [each["text"] for each in page["events"] if each["kind"] == "dns"]
-            assert any("logs too much" in text for text in told)
-            assert len(told) <= 100 * seconds < 1000  # each query is two lines
+            assert len(noted) <= 100 * seconds
 
     anyio.run(scenario)
 
