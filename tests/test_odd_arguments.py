@@ -65,7 +65,7 @@ def answer_to(client: RawClient, line: str) -> dict[str, Any]:
 
 def test_every_call_is_answered_in_few_words_whatever_is_in_it(user: Account, wire: Wire) -> None:
     known = {"command": '"query-status"', "interface": f'"{wire.near}"', "x": "1", "y": "1", "up": "true"}
-    known |= {"keys": '"a"', "text": '"a"', "action": '"list"'}
+    known |= {"keys": '"a"', "text": '"a"', "action": '"list"', "sql": '"SELECT 1"'}
     with raw_client(user, "--allow-interface", wire.near) as client:
         client.call("qemu_boot", profile="u-boot-riscv64", gpu=True)
         client.call("qemu_pcap_start", interface=wire.near)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -258,7 +260,9 @@ def test_a_hostile_question_is_refused_and_touches_nothing(user: Account) -> Non
     new = user.home / "new"
 
     def there() -> list[Path]:
-        return sorted(each for each in user.home.rglob("*") if ".local" not in each.parts)
+        """All but what the server's libraries keep for themselves."""
+        found = user.home.rglob("*")
+        return sorted(each for each in found if not each.relative_to(user.home).parts[0].startswith("."))
 
     before = there()
 
@@ -305,3 +309,19 @@ def test_a_question_without_an_end_is_ended_and_the_server_goes_on(
             assert children_of(os.getpid()) == []
 
     anyio.run(scenario)
+
+
+def test_the_process_that_answers_opens_nothing_but_its_captures(tmp_path: Path) -> None:
+    """Whatever DuckDB's own settings are worth: the kernel refuses."""
+    path = tmp_path / "one.pcap"
+    wrpcap(str(path), [out(ICMP())])
+    program = (
+        "import os, sys; from rawtap.packets.sql import engine; engine._bound(2048, [int(sys.argv[1])]);"
+        "print(len(open(f'/proc/self/fd/{sys.argv[1]}', 'rb').read()));"
+        "os.open(sys.argv[2], os.O_RDONLY)"
+    )
+    with path.open("rb") as file:
+        command = ["setpriv", "--no-new-privs", sys.executable, "-I", "-c", program, str(file.fileno()), __file__]
+        done = subprocess.run(command, pass_fds=[file.fileno()], capture_output=True, text=True, check=False)
+    assert done.stdout == f"{path.stat().st_size}\n"
+    assert "PermissionError: [Errno 13]" in done.stderr

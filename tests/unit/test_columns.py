@@ -258,6 +258,17 @@ def test_an_export_that_cannot_be_is_refused_and_leaves_nothing(tmp_path: Path) 
     assert sorted(tmp_path.iterdir()) == [path, there]
 
 
+@pytest.mark.parametrize("to", ["some.csv", "folder"])
+def test_an_export_that_breaks_off_leaves_nothing(tmp_path: Path, to: str) -> None:
+    path = tmp_path / "some.pcap"
+    wrpcap(str(path), [out(ICMP(seq=each)) for each in range(5000)])
+    export_ = [sys.executable, "-m", "rawtap", "export", path, "--to", tmp_path / to]
+    done = subprocess.run(["prlimit", "--fsize=1000", *export_], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("rawtap: capture.output_unwritable:")
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_the_command_says_what_it_wrote_and_what_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "cut.pcap"
     wrpcap(str(path), [out(ICMP()), out(ICMP())])

@@ -116,8 +116,7 @@ async def query(lab: Lab, question: Question) -> Answered:
             evidence=f"no module duckdb in {sys.prefix}",
             cure=f"Run: {sys.prefix}/bin/pip install 'rawtap[query]'",
         )
-    if len(question.sql) > MAX_SQL:
-        raise QueryInvalid(f"the SQL has {len(question.sql)} characters", cure=f"At most {MAX_SQL} are taken")
+    _require_text(question.sql)
     request = _Request(question)
     captures = await _add_files(lab, request)
     await _add_rows(lab, request, captures)
@@ -126,6 +125,15 @@ async def query(lab: Lab, question: Question) -> Answered:
         async with _in_turn():
             answer = await _ask(request)
     return _answered(request, answer)
+
+
+def _require_text(sql: str) -> None:
+    if len(sql) > MAX_SQL:
+        raise QueryInvalid(f"the SQL has {len(sql)} characters", cure=f"At most {MAX_SQL} are taken")
+    try:
+        sql.encode()
+    except UnicodeEncodeError as error:  # half of a surrogate pair
+        raise QueryInvalid("the SQL is no text", evidence=str(error.reason), cure="Leave that character out") from error
 
 
 @asynccontextmanager
