@@ -169,3 +169,13 @@ def test_ten_thousand_mutated_frames(data: bytes) -> None:
 @given(st.binary(max_size=200), st.sampled_from([1, 101, 113, 228, 229, 105, 127, 147, 195, 192, 201]))
 def test_random_bytes_of_any_link_type(data: bytes, link_type: int) -> None:
     check(data, link_type)
+
+
+def test_a_long_frame_is_decoded_as_far_as_its_time_is_known() -> None:
+    """What is beyond makes no difference, and is told."""
+    head = bytes(HEAD / IP() / UDP() / DNS(qr=1, qd=[], an=[DNSRR(rrname="a.example", rdata="10.0.0.1")] * 600))
+    head = head.ljust(layers.DECODED, b"\0")
+    frame = layers.take_apart(head.ljust(60000, b"\0"), ETHERNET)
+    assert frame == layers.take_apart(head.ljust(60000, b"\xff"), ETHERNET)
+    assert frame.stopped == "byte 16384: the last 43616 bytes are not decoded, which would take too long"
+    assert layers.take_apart(head, ETHERNET).layers == frame.layers

@@ -23,6 +23,7 @@ _LAYERS = 32
 _FIELDS = 120  # of one frame
 _CHARACTERS = 6000  # of all values of one frame
 _BYTES = 1600  # of one frame, shown in runs
+DECODED = 16384  # bytes of one frame: some of scapy's layers take time that grows with the square of theirs
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,9 @@ class Run:
 
 
 def take_apart(data: bytes, link_type: int) -> Frame:
-    """Decode a frame of `link_type`; what cannot be decoded is shown as bytes."""
+    """Decode a frame of `link_type`, its first 16384 bytes; what cannot be decoded is shown as bytes."""
+    beyond = len(data) - DECODED
+    data = data[:DECODED]
     packet, failure = decode.dissect(data, link_type)
     if packet is None:
         return Frame((), failure)
@@ -85,6 +88,8 @@ def take_apart(data: bytes, link_type: int) -> Frame:
         stopped = stopped or room.full or _gave_up(layer, at)
     if at < len(data):
         stopped = stopped or f"byte {at}: no layer takes the rest, {len(data) - at} bytes"
+    if beyond > 0 and not room.full:  # what did not fit into the part is no layer that cannot be decoded
+        stopped = f"byte {DECODED}: the last {beyond} bytes are not decoded, which would take too long"
     return Frame(tuple(found), stopped)
 
 
