@@ -286,6 +286,10 @@ def test_a_tree_is_known_by_its_files(user: Account, files: tuple[str, ...], nam
             assert booted["profile"] == name
             card = "e1000" if name == "xv6-riscv-net" else "virtio-net"
             assert card in command_of(booted["pid"])
+            # Where that lab sends to, without asking: QEMU's own network calls its host so.
+            address = Path(f"/sys/class/net/{booted['network']['bridge']}/address")
+            assert address.read_text(encoding="ascii") == "52:55:0a:00:02:02\n"
+            assert (booted["network"]["mac"] == "52:54:00:12:34:56") == (name == "xv6-riscv-net")
 
     anyio.run(scenario)
 

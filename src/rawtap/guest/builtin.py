@@ -69,7 +69,8 @@ BUILTIN: Mapping[str, Profile] = {
         "x86_64", machine="pc", firmware=f"{PUBLIC}/qemu-x86_64/u-boot.rom", bus="pci", shutdown_command=None
     ),
     "xv6-riscv": _xv6_riscv("xv6-riscv"),
-    "xv6-riscv-net": _xv6_riscv("xv6-riscv-net", nic="e1000", nic_options={"bus": "pcie.0"}),
+    # Its driver gives the card that address, and sends from no other.
+    "xv6-riscv-net": _xv6_riscv("xv6-riscv-net", nic="e1000", nic_options={"bus": "pcie.0"}, mac="52:54:00:12:34:56"),
     "xv6-x86": Profile(
         name="xv6-x86",
         arch="i386",

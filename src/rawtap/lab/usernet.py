@@ -102,8 +102,8 @@ class UserNet:
 
     @property
     def gateway_mac(self) -> str:
-        """What slirp makes of an address of its own: 52:55 and the address."""
-        return f"52:55:{self.address.ip.packed.hex(':')}"
+        """Slirp's own."""
+        return addressing.host_mac(self.address.ip)
 
     def nic(self) -> Nic:
         """That network's options.

@@ -78,6 +78,12 @@ def _no_address(text: str, evidence: str) -> ProfileInvalid:
     )
 
 
+def host_mac(address: ipaddress.IPv4Address) -> str:
+    """The MAC address of the host on a guest's wire: QEMU's own network makes it of 52:55 and the address (slirp), and
+    systems that are written for that, as labs of xv6 are, send there without asking by ARP."""
+    return f"52:55:{address.packed.hex(':')}"
+
+
 def mac_for(*parts: str) -> str:
     """A locally administered unicast MAC address (IEEE 802 2.1, bit 1 of the first octet), the same for the same parts.
 

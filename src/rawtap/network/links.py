@@ -236,13 +236,13 @@ def claim(link: Link, owner: Owner) -> None:
         netlink.link("set", index=link.index, ifalias=owner.alias)
 
 
-def raise_bridge(link: Link, address: IPv4Interface) -> None:
-    """Turn transmit offloads off, give the bridge its address and bring it up."""
+def raise_bridge(link: Link, address: IPv4Interface, mac: str) -> None:
+    """Turn transmit offloads off, give the bridge its addresses and bring it up."""
     offloads_off(link.name)
     purpose = f"give {link.name} the address {address}"
     with rtnetlink(purpose) as netlink:
         netlink.addr("add", index=link.index, address=str(address.ip), prefixlen=address.network.prefixlen)
-        netlink.link("set", index=link.index, state="up")
+        netlink.link("set", index=link.index, address=mac, state="up")
 
 
 def add_address(link: Link, address: IPv6Interface) -> None:

@@ -112,7 +112,7 @@ def _make(spec: BridgeSpec) -> Bridge:
             return joined
         raise
     try:
-        links.raise_bridge(link, spec.address)
+        links.raise_bridge(link, spec.address, addressing.host_mac(spec.address.ip))
         _keep_to_itself(link)
     except BaseException:
         links.delete(link)
