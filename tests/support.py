@@ -122,9 +122,11 @@ class Session:
         )
         return dict(told["captures"][0])
 
-    async def until_said(self, text: str, name: str = "guest", *, read: Callable[[str], str] = str) -> str:
+    async def until_said(
+        self, text: str, name: str = "guest", *, seconds: float = PATIENCE, read: Callable[[str], str] = str
+    ) -> str:
         """All that the console has shown, once `text` is in it, be it before this call; `read` is what is compared."""
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(seconds):
             while read(text) not in read(said := str((await self.call("qemu_read", name=name, position=0))["output"])):
                 await self.call("qemu_read", name=name, timeout=1)
         return said
@@ -148,7 +150,9 @@ def ask_for_no_guest(bridge: str) -> None:
 def meanings() -> dict[str, tuple[Callable[[Any], Any], Validator]]:
     """By tool, two validators of its answers, by different authors: of the whole schema, not of what is listed."""
     schemas = {each.name: each.output_schema for each in TOOLS}
-    return {name: (fastjsonschema.compile(each), Draft202012Validator(each)) for name, each in schemas.items()}
+    # It would write defaults into the answer.
+    compiled = {name: fastjsonschema.compile(each, use_default=False) for name, each in schemas.items()}
+    return {name: (compiled[name], Draft202012Validator(each)) for name, each in schemas.items()}
 
 
 def require_sound(name: str, result: CallToolResult) -> None:

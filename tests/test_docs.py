@@ -42,7 +42,8 @@ STORY = "the agent calls"
 
 # Commands that no test can run, and why.
 BY_HAND = {
-    "claude-code": "the reader's agent",
+    "claude": "the reader's agent",
+    "claude-code": "the same, whose configuration is changed",
     "podman": "a container's engine",
     "scripts/test.sh": "these tests",
     "ruff": "scripts/test.sh runs it, and mypy, before these tests",

@@ -76,12 +76,13 @@ def as_arguments(options: Options, choices: Iterable[Choice]) -> list[str]:
 
 
 def _read(path: Path, options: Options, *, is_named: bool) -> dict[str, Any]:
-    """The file's keys; none where nobody named it and it is not there."""
+    """The file's keys; none where nobody named it and it is not there, or is where this user cannot look."""
+    # os.path.exists: a file behind a folder that this user cannot enter is not there for it, and no error.
+    if not is_named and not os.path.exists(path):  # noqa: PTH110
+        return {}
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        if not is_named:
-            return {}
         raise ConfigurationInvalid(
             f"{path} is not there", cure=f"{VARIABLE} names it: make it, or unset that"
         ) from None

@@ -195,6 +195,10 @@ CAUSES: dict[str, tuple[list[Any], tuple[str, str, str, str, str]]] = {
         [*CLAIMS, PING, to_link(PONG, "54:00:00:00:01:52")],
         ("ethernet.destination", HOST, "54:00:00:00:01:52", GUEST_MAC, "its bytes are rotated by 1"),
     ),
+    "a reply to a reversed link address, which is a group's": (
+        [*CLAIMS, PING, to_link(PONG, "01:00:00:00:54:52")],
+        ("ethernet.destination", HOST, "01:00:00:00:54:52", GUEST_MAC, "its bytes are in reversed order"),
+    ),
     "an answer to a link address of nobody": (
         [*CLAIMS, query(), to_link(DNS_ANSWER, "02:00:00:00:00:77")],
         ("ethernet.destination", HOST, "02:00:00:00:00:77", GUEST_MAC, "a link address that is not that host's"),

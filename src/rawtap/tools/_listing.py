@@ -81,7 +81,10 @@ def _argument(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answer(schema: dict[str, Any]) -> dict[str, Any]:
-    """An answer's own fields and the type of each; pydantic's schema of a model has no type at `$ref` and `anyOf`."""
+    """An answer's own fields, and the type of each that has one; not every client takes more than one type for a field.
+
+    Pydantic's schema of a model has no type at `$ref` and `anyOf`.
+    """
     shared = schema.get("$defs", {})
 
     def types(field: dict[str, Any]) -> list[str]:
@@ -94,7 +97,7 @@ def _answer(schema: dict[str, Any]) -> dict[str, Any]:
     told: dict[str, Any] = {"type": "object", "properties": {}}
     for name, field in schema["properties"].items():
         several = types(field)
-        told["properties"][name] = {"type": several if len(several) > 1 else several[0]}
+        told["properties"][name] = {"type": several[0]} if len(several) == 1 else {}
     return told
 
 

@@ -365,6 +365,9 @@ class NeighborJudge:
         if link.destination[0] & 1:
             if claim is not None and claim.mac == link.destination:
                 return  # a cluster that has a group's address (RFC 1812, 3.3.2, forbids it; it is done)
+            if claim is not None and mistakes.address(link.destination, claim.mac):
+                self._astray(packet, link, ip.source, ip.destination)  # the host's own, garbled: a group's by chance
+                return
             host, kind = ip_text(ip.source), "broadcast" if link.destination == BROADCAST else "group"
             says = f"{host} sends {ip_text(ip.destination)}, which is one host, in a {kind} frame"
             self._findings.add(
