@@ -31,6 +31,7 @@ _NULL = {"type": "null"}
 _EXPECTED = (None, False, "")  # as defaults
 _NEVER = {"title", "maxLength", "maxItems", "minLength"}
 _LEAST = {"minimum", "exclusiveMinimum"}
+_COUNTED = 1 << 40  # beyond it is beyond everything
 
 
 def brief(tool: Tool) -> Tool:
@@ -64,6 +65,8 @@ def _argument(schema: dict[str, Any]) -> dict[str, Any]:
         told.pop("default", None)
     if any(told.get(name, 2) <= 1 for name in _LEAST):
         told = {name: value for name, value in told.items() if name not in _LEAST}
+    if told.get("maximum", 0) > _COUNTED:
+        del told["maximum"]
     if "enum" in told:
         told.pop("type", None)
     if "anyOf" in told:
@@ -81,10 +84,7 @@ def _argument(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answer(schema: dict[str, Any]) -> dict[str, Any]:
-    """An answer's own fields, and the type of each that has one; not every client takes more than one type for a field.
-
-    Pydantic's schema of a model has no type at `$ref` and `anyOf`.
-    """
+    """An answer's own fields and the type of each; pydantic's schema of a model has no type at `$ref` and `anyOf`."""
     shared = schema.get("$defs", {})
 
     def types(field: dict[str, Any]) -> list[str]:
@@ -97,12 +97,18 @@ def _answer(schema: dict[str, Any]) -> dict[str, Any]:
     told: dict[str, Any] = {"type": "object", "properties": {}}
     for name, field in schema["properties"].items():
         several = types(field)
-        told["properties"][name] = {"type": several[0]} if len(several) == 1 else {}
+        kinds = [{"type": each} for each in several]
+        told["properties"][name] = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
     return told
 
 
 def _hints(hints: ToolAnnotations) -> ToolAnnotations:
-    """The hints that are not what the protocol takes for granted: a tool that writes, destroys, and reaches far."""
+    """The hints that are not what the protocol takes for granted: a tool that writes, destroys, and reaches far.
+
+    Of one that only reads it asks for no more.
+    """
     granted = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=True)
     own = {name: value for name, value in hints if name != "title" and value != getattr(granted, name)}
+    if hints.read_only_hint:
+        own = {name: value for name, value in own.items() if name in {"read_only_hint", "open_world_hint"}}
     return ToolAnnotations(**own)

@@ -1,8 +1,8 @@
 """An answer as a person reads it, which is also what an agent reads where its host does not show the structured one.
 
-Short values first, as ``name=value`` on a line; then what has spaces, a line each; then blocks. What is null or empty
-is left out. Text of several lines is marked with ``|``, so nothing that a guest prints can pass for a line of
-rawtap's, and what comes from the guest or the wire is called untrusted.
+Short values first, as ``name=value`` on a line; then what has spaces, a line each; then blocks. What is null is left
+out, as is an empty text; an empty list is told. Text of several lines is marked with ``|``, so nothing that a guest
+prints can pass for a line of rawtap's, and what comes from the guest or the wire is called untrusted.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ class Answer(BaseModel):
         sentences: list[str] = []
         blocks: list[str] = []
         for name, value in self:
-            if value is None or value in ("", [], {}) or self.is_said_elsewhere(name):
+            about = type(self).model_fields[name]
+            if value is None or value in ("", {}) or self.is_said_elsewhere(name) or (about.exclude_if and not value):
                 continue
-            untrusted = UNTRUSTED in type(self).model_fields[name].metadata
+            untrusted = UNTRUSTED in about.metadata
             label = f"{name} (untrusted)" if untrusted else name
             if isinstance(value, Answer) or _has_lines(value):
                 blocks += block(label, value)
@@ -89,7 +90,7 @@ def _has_lines(value: Any) -> bool:
     if not isinstance(value, list):
         return False
     words = [each for each in value if isinstance(each, str)]
-    return (len(words) < len(value) and not words) or any(" " in each for each in words) or sum(map(len, words)) > _WIDE
+    return (bool(value) and not words) or any(" " in each for each in words) or sum(map(len, words)) > _WIDE
 
 
 def _item(item: Any) -> list[str]:

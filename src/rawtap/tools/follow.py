@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _SIDES: tuple[Literal["client", "server"], ...] = ("client", "server")
 _SHOWN = 200  # bytes of a match
+_MOST = 1 << 48  # more than there can be of anything
 _NANOSECONDS = 1e9
 
 Format = Literal["text", "hex"]
@@ -78,12 +79,14 @@ class FollowedPage(Answer):
 
 async def qemu_pcap_follow(
     context: LabContext,
-    stream: Annotated[int | None, Field(ge=0, description="Its number, the column stream of qemu_pcap_query.")] = None,
-    packet: Annotated[int | None, Field(ge=1, description="Or that of any packet of it.")] = None,
+    stream: Annotated[
+        int | None, Field(ge=0, le=_MOST, description="Its number, the column stream of qemu_pcap_query.")
+    ] = None,
+    packet: Annotated[int | None, Field(ge=1, le=_MOST, description="Or that of any packet of it.")] = None,
     capture: CaptureId = None,
     path: Annotated[str | None, Field(description="A capture file instead of a capture.")] = None,
     format: Annotated[Format, Field(description="Of the data.")] = "text",  # noqa: A002 - the interface's name for it
-    offset: Annotated[int, Field(ge=0, description="Begin at this byte: next_offset of the page before.")] = 0,
+    offset: Annotated[int, Field(ge=0, le=_MOST, description="next_offset of the page before.")] = 0,
     limit: Annotated[int, Field(ge=1, le=16000, description="Bytes a page.")] = 4000,
     search: Annotated[str | None, Field(description="Text to find in all of it.")] = None,
     regex: Annotated[bool, Field(description="search is a regular expression (RE2).")] = False,
