@@ -14,12 +14,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from pyroute2 import IPRoute
 
 from support import Account, Wire
 
 _CLONE_NEWNS, _CLONE_NEWNET = 0x00020000, 0x40000000
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000  # linux/mount.h
+
+
+# A loaded machine decides no test; hypothesis drops its deadline by itself in CI only.
+settings.register_profile("patient", settings(), deadline=None)
+settings.load_profile("patient")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
