@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import random
 import struct
 import subprocess
 import sys
@@ -89,6 +90,21 @@ def test_a_compressed_file_that_was_cut_says_so_once(tmp_path: Path, kind: str) 
         f"the file is read up to packet {found.scanned}: its {kind} data ends in the middle"
     )
     assert page_of(cut).lacking == (ends.told(found.scanned, found.damage),)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_packet_of_a_file_that_was_cut_is_read_once(tmp_path: Path, kind: str) -> None:
+    """Cut anywhere near its end; what is in it is noise, so that all that is there is unpacked."""
+    noise = random.Random(7)
+    datas = [noise.randbytes(noise.randint(500, 1000)) for _ in range(500)]
+    records = (struct.pack("<IIII", at, 0, len(data), len(data)) + data for at, data in enumerate(datas))
+    packed = KINDS[kind](pcap(0) + b"".join(records))
+    for cut in range(1, 60_000, 1_777):
+        savefile = reader.open_file(written(tmp_path / "cut", packed[:-cut]), "")
+        found = [taken[0][4] for taken in iter(lambda: savefile.take(1), [])]  # noqa: B023
+        assert found == datas[: len(found)]
+        assert savefile.scanned == len(found) > 0
+        assert savefile.damage.startswith(f"its {kind} data ")
 
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])

@@ -47,6 +47,7 @@ cdef enum Fault:                # why a file is not read on
     INTERFACE_CLOCK
     INTERFACES_MANY
     PACKET_LENGTH               # captured: beyond its block or what its interface may have
+    NOT_REACHED                 # seeking fails
 
 cdef struct Record:
     uint32_t seconds

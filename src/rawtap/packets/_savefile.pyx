@@ -70,6 +70,7 @@ from rawtap.packets._blocks cimport (
     INTERFACE_UNKNOWN,
     INTERFACES_MANY,
     NO_FAULT,
+    NOT_REACHED,
     PACKET_LENGTH,
     SECTION_HEADER,
     SECTION_ORDER,
@@ -190,6 +191,7 @@ _FAULTS = {
     INTERFACE_CLOCK: "an interface has a clock that no time can be read by",
     INTERFACES_MANY: "there are more interfaces, or link types, than are read",
     PACKET_LENGTH: "a packet is longer than its block or its interface's snaplen",
+    NOT_REACHED: "the file cannot be read from there",
 }
 
 
@@ -279,7 +281,8 @@ cdef class Savefile(BasePcap):
     def __init__(self, int fd, str expression, *, bint live=False, unpacked=None):
         """Read `fd` (any format libpcap reads; it is this object's from now on) and compile `expression` for it.
 
-        `unpacked`, of a compressed file, is read in its place. `live`: it has frames that the kernel filtered, and a filter means now what it would have meant then.
+        `unpacked`, of a compressed file, is read in its place. `live`: it has frames that the kernel filtered, and a filter
+        means now what it would have meant then.
 
         Raises:
             SavefileError: Not a capture file.
@@ -673,7 +676,9 @@ cdef class Savefile(BasePcap):
         if self.format == PCAPNG:
             return self._next_block(record)
         if self.format != ODD:
-            fseeko(pcap_file_nogil(self.handler), self.buffer_offset + self.at, SEEK_SET)
+            if fseeko(pcap_file_nogil(self.handler), self.buffer_offset + self.at, SEEK_SET) != 0:
+                self.fault = NOT_REACHED
+                return DAMAGED
             self.format = ODD
         return self._next_by_libpcap(record)
 
@@ -916,10 +921,9 @@ cdef ssize_t _read_unpacked(void *cookie, char *to, size_t size) noexcept with g
 
 cdef int _seek_unpacked(void *cookie, off64_t *offset, int whence) noexcept with gil:
     unpacked = <object>cookie
-    if whence == SEEK_SET:
-        unpacked.place = offset[0]
-    elif whence != SEEK_CUR or offset[0] != 0:  # nobody asks for more
+    if whence not in (SEEK_SET, SEEK_CUR):  # nobody asks for the end
         return -1
+    unpacked.place = offset[0] + (unpacked.place if whence == SEEK_CUR else 0)
     offset[0] = unpacked.place
     return 0
 
