@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import subprocess
@@ -10,7 +11,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
+import lz4.frame
 import pytest
+from backports import zstd
 from scapy.layers.dns import DNS, DNSQR
 from scapy.layers.inet import ICMP, TCP, UDP
 from scapy.packet import Raw
@@ -148,6 +151,35 @@ def test_two_captures_are_compared_by_their_files(user: Account) -> None:
         assert found["rows"] == [["after.pcap", "ICMP", 1], ["after.pcap", "UDP", 1], ["before.pcap", "ICMP", 2]]
 
     asked(scenario, user, "--read-dir", before.parent)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstd.compress, lz4.frame.compress])
+def test_a_compressed_capture_is_asked_as_any_other(user: Account, compress: Callable[[bytes], bytes]) -> None:
+    path = put(user, "packed.pcap", [out(ICMP()), out(UDP(sport=1, dport=53) / DNS(qd=DNSQR(qname="a.example")))])
+    path.write_bytes(compress(path.read_bytes()))
+
+    async def scenario(session: Session) -> None:
+        found = await session.call("qemu_pcap_query", path=str(path), sql="SELECT number, info FROM packets")
+        assert [(number, bool(info)) for number, info in found["rows"]] == [(1, True), (2, True)]
+        found = await session.call("qemu_pcap_query", path=str(path), sql="SELECT name FROM dns")
+        assert found["rows"] == [["a.example"]]
+        assert "notes" not in found
+
+    asked(scenario, user, "--read-dir", path.parent)
+
+
+def test_what_is_no_capture_is_told_as_such(user: Account) -> None:
+    path = put(user, "no.pcap", [out(ICMP())])
+    path.write_bytes(b"no capture at all, really not one")
+
+    async def scenario(session: Session) -> None:
+        error = await session.refused("qemu_pcap_query", path=str(path), sql="SELECT 1")
+        assert (error.code, "unknown file format" in str(error)) == ("capture.unreadable", True)
+        for wanted in ({"stream": 0}, {"packet": 1}):
+            error = await session.refused("qemu_pcap_follow", path=str(path), **wanted)
+            assert (error.code, "unknown file format" in str(error)) == ("capture.unreadable", True)
+
+    asked(scenario, user, "--read-dir", path.parent)
 
 
 def test_an_answer_says_when_it_is_not_all(user: Account) -> None:

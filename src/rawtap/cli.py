@@ -198,9 +198,8 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _config(options: argparse.Namespace) -> int:
-    known = configuration.options_of(_parser()[1]["serve"])
     print(f"# {visible(str(configuration.file_of(os.environ)))}")
-    print(configuration.shown(known, options, configuration.chosen(known, os.environ)), end="")
+    print(configuration.shown(options.known, options, options.chosen), end="")
     return 0
 
 
@@ -282,7 +281,7 @@ def _export(options: argparse.Namespace) -> int:
         _complain(str(error))
         return 1
     print(f"{visible(str(options.to))}: {done.packets} packets, {done.size_bytes} bytes")
-    for each in done.lacking:
+    for each in (*done.notes, *done.lacking):
         _complain(each)
     return 1 if done.lacking else 0
 
@@ -335,8 +334,9 @@ def _complain(text: str) -> None:
 def _parse(given: list[str]) -> argparse.Namespace:
     """The arguments; argparse itself takes the words of a filter only where no option stands before them."""
     parser, commands = _parser()
-    options, left = parser.parse_known_args(_configured(commands, given))
-    options.left = left
+    words, chosen = _configured(commands, given)
+    options, left = parser.parse_known_args(words)
+    options.left, options.known, options.chosen = left, configuration.options_of(commands["serve"]), chosen
     if options.run is _setcap:
         return options
     if left and (options.run is not _read or any(word.startswith("-") for word in left)):
@@ -348,16 +348,19 @@ def _parse(given: list[str]) -> argparse.Namespace:
     return options
 
 
-def _configured(commands: Mapping[str, argparse.ArgumentParser], given: list[str]) -> list[str]:
+def _configured(
+    commands: Mapping[str, argparse.ArgumentParser], given: list[str]
+) -> tuple[list[str], list[configuration.Choice]]:
     """`given` with what the operator's file and environment say before it, where the command is the server's."""
     if not given or given[0] not in {"serve", "doctor", "config"} or {"-h", "--help"} & {*given}:
-        return given
+        return given, []
     known = configuration.options_of(commands[given[0]])
     chosen = configuration.chosen(configuration.options_of(commands["serve"]), os.environ)
-    if not any(each.key == "http" for each in chosen) and not any(word.startswith("--http") for word in given):
+    over_http = any(each.key == "http" for each in chosen) or any(word.startswith("--http") for word in given)
+    if given[0] == "serve" and not over_http:  # a file may be for both
         chosen = [each for each in chosen if each.key not in http_options.NEED_HTTP]
     words = configuration.as_arguments(known, [each for each in chosen if each.key in known])
-    return [given[0], *words, *given[1:]]
+    return [given[0], *words, *given[1:]], chosen
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

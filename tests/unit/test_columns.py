@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import lz4.frame
 import pytest
 import tangled
+from backports import zstd
 from frames import GUEST_MAC, HOST_MAC, back, out
 from scapy.layers.dns import DNS, DNSQR
 from scapy.layers.inet import ICMP, IP, TCP, UDP
@@ -243,6 +246,21 @@ def test_what_is_exported_is_read_by_duckdb_as_it_was(tmp_path: Path) -> None:
     assert parts == [("some.pcap", 5)]
 
 
+@pytest.mark.parametrize("compress", [gzip.compress, zstd.compress, lz4.frame.compress])
+def test_a_compressed_capture_is_exported_as_any_other(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "packed.pcap"
+    noise = random.Random(7)
+    wrpcap(str(path), [out(ICMP(seq=each) / Raw(noise.randbytes(1000))) for each in range(500)])
+    packed = compress(path.read_bytes())
+    path.write_bytes(packed)
+    done = export([path], tmp_path / "whole.csv", info=True)
+    assert (done.packets, done.lacking) == (500, ())
+    path.write_bytes(packed[:-1000])
+    done = export([path], tmp_path / "cut.csv", info=False)
+    assert 0 < done.packets < 500
+    assert f"is read up to packet {done.packets}: its " in done.lacking[0]
+
+
 def test_an_export_that_cannot_be_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "some.pcap"
     wrpcap(str(path), [out(ICMP())])
@@ -278,3 +296,12 @@ def test_the_command_says_what_it_wrote_and_what_is_missing(tmp_path: Path) -> N
     size = (tmp_path / "cut.csv").stat().st_size
     assert (done.returncode, done.stdout) == (1, f"{tmp_path}/cut.csv: 1 packets, {size} bytes\n")
     assert done.stderr == "rawtap: cut.pcap ends in the middle of packet 2\n"
+
+
+def test_the_command_says_of_which_packets_columns_hold_little(tmp_path: Path) -> None:
+    path = tmp_path / "other.pcap"
+    wrpcap(str(path), [Raw(b"x" * 40)] * 3, linktype=147)
+    command = [sys.executable, "-m", "rawtap", "export", path, "--to", tmp_path / "other.csv"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr == "rawtap: 3 packets are of link types of which only lengths, times and info are told\n"

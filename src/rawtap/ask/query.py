@@ -21,6 +21,7 @@ from rawtap.ask.explain import explain
 from rawtap.ask.packets import chosen
 from rawtap.blocking import on_disk
 from rawtap.errors import (
+    CaptureUnreadable,
     QueryFailed,
     QueryInvalid,
     QueryLimit,
@@ -33,7 +34,7 @@ from rawtap.host.landlock import Access
 from rawtap.lab.captures import Capture
 from rawtap.lab.lab import Lab
 from rawtap.packets import ends, reader
-from rawtap.packets.sql.tables import file_names, named_in
+from rawtap.packets.sql.tables import file_names, missing_told, named_in
 
 MAX_SQL = 20_000
 MAX_PATHS = 64
@@ -244,14 +245,12 @@ def _open(request: _Request, stack: ExitStack) -> None:
     there = []
     for each in request.files:
         try:
-            each.fd = reader.open_regular(Path(os.path.realpath(each.path)))
-        except FileNotFoundError as error:
-            if each is request.files[-1]:
-                raise reader.unreadable(each.path, "it is gone") from error
+            each.fd = reader.descriptor(Path(os.path.realpath(each.path)))
+        except CaptureUnreadable as error:
+            if each is request.files[-1] or not isinstance(error.__cause__, FileNotFoundError):
+                raise
             request.notes.append(f"{each.name} was overwritten by the ring meanwhile")
             continue
-        except OSError as error:
-            raise reader.unreadable(each.path, error.strerror or str(error)) from error
         stack.callback(os.close, each.fd)
         there.append(each)
     request.files = there
@@ -367,10 +366,7 @@ def _answered(request: _Request, answer: dict[str, Any]) -> Answered:
         saved = None if file.packets is not None else file.saved
         if told := ends.told(found, damage, saved, file.name):
             notes.append(told)
-    if answer["unread"]:
-        notes.append(f"{answer['unread']} packets are of link types of which only lengths, times and info are told")
-    if answer["unnumbered"]:
-        notes.append(f"{answer['unnumbered']} packets have no stream: there are more than are kept")
+    notes += missing_told(answer["unread"], answer["unnumbered"])
     if answer["cut"]:
         notes.append("values that end in ... were cut, and lists of more than 20")
     if answer["more"] and len(answer["rows"]) < request.question.limit:

@@ -53,7 +53,7 @@ from rawtap.packets._fields cimport (
 )
 from rawtap.packets._flows cimport Flows, flow_of
 
-from rawtap.packets import lines, transport
+from rawtap.packets import lines, transport, unpack
 from rawtap.packets._savefile import Savefile
 
 
@@ -134,7 +134,8 @@ class Source:
 
     def open(self):
         """A `Savefile` of its own, with a place of its own in the file."""
-        return Savefile(os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC), "", live=self.live)
+        fd = os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
+        return Savefile(fd, "", live=self.live, unpacked=unpack.unpacked(fd))
 
 
 cdef struct Scan

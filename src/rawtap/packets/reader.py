@@ -189,6 +189,19 @@ def open_file(path: Path, expression: str, *, live: bool = False) -> Savefile:
         raise unreadable(path, error.strerror or str(error)) from error
 
 
+def descriptor(path: Path) -> int:
+    """Open a capture file for who reads it by a descriptor, and whose complaint would come too late.
+
+    Raises:
+        CaptureUnreadable: Missing, or no capture file; libpcap's text is inside.
+    """
+    open_file(path, "")
+    try:
+        return open_regular(path)
+    except OSError as error:  # it was removed just now
+        raise unreadable(path, error.strerror or str(error)) from error
+
+
 def open_regular(path: Path) -> int:
     """Open a regular file; opening a FIFO or a device could wait for ever.
 

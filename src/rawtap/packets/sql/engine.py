@@ -44,6 +44,8 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     late = threading.Event()
     try:
         database = Database(sources, request["rows"], f"{request['memory_mib'] // 2}MiB")
+        for each in sources:
+            each.open()  # which loads what unpacks it
         _bound(request["memory_mib"], [each.fd for each in sources])
         _begin_time(request["seconds"], database.interrupt, late)
         root = database.check(request["sql"])

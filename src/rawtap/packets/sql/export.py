@@ -12,7 +12,7 @@ from pathlib import Path
 from rawtap.errors import OutputUnwritable, QueryUnavailable, RequestInvalid
 from rawtap.packets import ends, reader
 from rawtap.packets._columns import FORMATS, Packets, Source
-from rawtap.packets.sql.tables import file_names
+from rawtap.packets.sql.tables import file_names, missing_told
 
 _HIDDEN = {"frame", "info"}
 _FORMS = {
@@ -31,11 +31,12 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class Exported:
-    """How many packets were written, into how many bytes, and what the files lack."""
+    """How many packets were written, into how many bytes, what the files lack, and what some packets' columns lack."""
 
     packets: int
     size_bytes: int
     lacking: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def export(files: Sequence[Path], to: Path, *, info: bool) -> Exported:
@@ -65,14 +66,15 @@ def export(files: Sequence[Path], to: Path, *, info: bool) -> Exported:
             _remove(to)
             raise
     written = [to] if to.is_file() else [each for each in to.rglob("*") if each.is_file()]
-    return Exported(count, sum(each.stat().st_size for each in written), tuple(_lacking(packets)))
+    size_bytes = sum(each.stat().st_size for each in written)
+    notes = missing_told(packets.unread, packets.unnumbered)
+    return Exported(count, size_bytes, tuple(_lacking(packets)), tuple(notes))
 
 
 def _sources(files: Sequence[Path], stack: ExitStack) -> list[Source]:
     found = []
     for group, (path, name) in enumerate(zip(files, file_names(files), strict=True)):
-        reader.open_file(path, "")  # says why it is none of a capture
-        fd = reader.open_regular(path)
+        fd = reader.descriptor(path)
         stack.callback(os.close, fd)
         found.append(Source(fd, name, group=group))
     return found

@@ -96,6 +96,16 @@ def file_names(paths: Sequence[Path]) -> list[str]:
     return [name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
 
 
+def missing_told(unread: int, unnumbered: int) -> list[str]:
+    """What columns do not hold of some packets, in words; the two are as in `packets._columns.Packets`."""
+    found = []
+    if unread:
+        found.append(f"{unread} packets are of link types of which only lengths, times and info are told")
+    if unnumbered:
+        found.append(f"{unnumbered} packets have no stream: there are more than are kept")
+    return found
+
+
 def named_in(sql: str) -> set[str]:
     """The tables that a question can be about: a name that is not in its text is in none of its parts."""
     text = sql.lower()
