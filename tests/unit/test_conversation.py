@@ -15,7 +15,7 @@ from scapy.packet import Raw as Data
 
 from rawtap.guest.patterns import Pattern, compiled
 from rawtap.packets import headers
-from rawtap.packets.conversation import Conversation, End, Oddities, ends_of
+from rawtap.packets.conversation import Conversation, End, Oddities, Succession, ends_of
 from rawtap.packets.origin import Origin
 from rawtap.packets.reader import Raw
 from rawtap.packets.turns import Search, TurnPage, collect
@@ -130,6 +130,40 @@ def test_the_longest_of_what_waits_at_a_place_is_kept() -> None:
     assert (whole(page, 0), page.missing) == (b"abcdefgh", 0)
 
 
+def test_what_waits_is_counted_once_whatever_takes_its_place() -> None:
+    conversation = Conversation(End(bytes([10, 0, 2, 15]), PORT))
+    given = []
+    packets = [*OPEN, *(said(10, bytes(50000 + each)) for each in range(100)), said(0, bytes(10))]
+    for number, packet in enumerate(packets, 1):
+        data = bytes(packet)
+        raw = Raw(number, 0, len(data), len(data), data, Origin(headers.ETHERNET))
+        given += list(conversation.feed(raw, headers.parse(data, len(data), headers.ETHERNET)))
+    assert [(len(each.data), each.gap) for each in given] == [(10, 0), (50099, 0)]
+
+
+def test_a_syn_that_is_said_again_takes_nothing_back() -> None:
+    page, odd, _ = followed([*OPEN, said(0, b"abc"), OPEN[0], OPEN[1], said(3, b"def"), answered(0, b"x", ack=ISN + 7)])
+    assert (whole(page, 0), whole(page, 1), page.missing) == (b"abcdef", b"x", 0)
+    assert odd == Oddities()
+
+
+def test_what_follows_on_the_same_ports_is_told_apart_from_the_second_syn_on() -> None:
+    again = out(TCP(sport=PORT, dport=SERVER, seq=ISN + 70_000, flags="S"))
+    told = []
+    for packets in ([*OPEN, OPEN[0], again, again], [said(500, b"abc"), OPEN[0], again]):
+        succession = Succession()
+        told.append([succession.begins_next(headers.parse(bytes(each), 100, headers.ETHERNET)) for each in packets])
+    assert told == [[False, False, False, False, True, False], [False, False, True]]
+
+
+def test_a_beginning_in_the_middle_of_the_capture_is_no_gap_and_no_repetition() -> None:
+    isn = ISN + 70_000
+    opening = out(TCP(sport=PORT, dport=SERVER, seq=isn, flags="S"))
+    page, odd, _ = followed([said(0, b"abc"), said(5, b"f"), opening, said(0, b"XYZ", isn=isn)])
+    assert [(bytes(each.data), each.gap) for each in page.turns] == [(b"abc", 0), (b"", 2), (b"fXYZ", 0)]
+    assert (odd.differing, odd.repeated, odd.middle) == (None, 0, True)
+
+
 def test_an_end_takes_a_number_and_is_no_byte() -> None:
     closed = [said(0, b"abc", flags="FPA"), answered(0, b"x", ack=ISN + 5), answered(1, flags="FA", ack=ISN + 5)]
     page, odd, _ = followed([*OPEN, *closed, said(4, flags="A", ack=THEIRS + 3)])
@@ -192,6 +226,28 @@ def test_pages_are_the_whole_without_a_byte_twice(room: int) -> None:
             break
         offset = page.end
     assert told == b"abcdefghijklmnop"
+
+
+def test_a_capture_of_headers_alone_is_paged_to_its_end() -> None:
+    count = 450
+    packets = [*OPEN, *(part for each in range(count) for part in (said(each, b"x"), answered(each, b"y")))]
+    offset, turns, missing = 0, 0, 0
+    while True:
+        page, _, _ = followed(packets, offset=offset, room=100, snaplen=54)
+        turns, missing = turns + len(page.turns), missing + sum(each.gap for each in page.turns)
+        if not page.more:
+            break
+        assert page.end > offset
+        offset = page.end
+    assert (turns, missing, page.missing) == (2 * count, 2 * count, 2 * count)
+
+
+def test_an_offset_within_a_gap_begins_there() -> None:
+    packets = [*OPEN, said(0, b"abc"), said(10, b"k")]
+    page, _, _ = followed(packets, offset=6)
+    assert [(each.at, bytes(each.data), each.gap) for each in page.turns] == [(6, b"", 4), (10, b"k", 0)]
+    page, _, _ = followed([out(UDP(sport=PORT, dport=53)), out(UDP(sport=PORT, dport=53) / Data(b"ask"))], offset=1)
+    assert [(each.at, bytes(each.data)) for each in page.turns] == [(1, b"sk")]
 
 
 def test_a_text_is_found_across_segments_and_not_across_sides_or_gaps() -> None:

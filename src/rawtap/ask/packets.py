@@ -42,6 +42,7 @@ async def read(lab: Lab, capture_id: str | None, path: Path | None, question: Qu
     lab.require_open()
     await to_thread(filters.checked, question.expression)
     source, shown, place = await caught_up(lab, capture_id, path)
+    await lab.interfaces.learn()
     page = await reading(shown, read_page, source, question, lab.indexes)
     return page, shown, place
 
@@ -55,7 +56,6 @@ async def caught_up(lab: Lab, capture_id: str | None, path: Path | None) -> tupl
     capture, path = await chosen(lab, capture_id, path)
     if capture:
         await capture.notifier.caught_up()
-    await lab.interfaces.learn()
     return await on_disk(path or "the capture", _source_of, capture, path)
 
 

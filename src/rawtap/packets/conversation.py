@@ -60,8 +60,9 @@ class Oddities:
 
 @dataclass
 class _Way:
-    """One direction of TCP: the next byte to give out, on a count that does not wrap, and what waits for it."""
+    """One direction of TCP: its first byte and the next to give out, on a count that does not wrap, and what waits."""
 
+    first: int | None = None
     expected: int | None = None
     waiting: dict[int, _Segment] = field(default_factory=dict)
     held: int = 0
@@ -83,12 +84,19 @@ def ends_of(frame: Frame) -> tuple[int, End, End] | None:
     return ip.protocol, End(ip.source, carried.source_port), End(ip.destination, carried.destination_port)
 
 
-def begins(frame: Frame, began: int | None) -> int | None:
-    """The sequence number of a SYN that begins a conversation, another one than that which began with `began`."""
-    tcp = frame.transport
-    if isinstance(tcp, Tcp) and tcp.flags & (SYN | ACK) == SYN and tcp.sequence != began:
-        return tcp.sequence
-    return None
+class Succession:
+    """Where a conversation between two ends is followed by the next one, as streams are numbered: see _flows."""
+
+    def __init__(self) -> None:
+        self._began: int | None = None
+
+    def begins_next(self, frame: Frame) -> bool:
+        """Whether this packet, the next one between the two, begins another conversation than that before it."""
+        tcp = frame.transport
+        if not isinstance(tcp, Tcp) or tcp.flags & (SYN | ACK) != SYN:
+            return False
+        before, self._began = self._began, tcp.sequence
+        return before not in (None, self._began)
 
 
 class Conversation:
@@ -127,19 +135,20 @@ class Conversation:
 
     def rest(self) -> Iterator[Piece]:
         """What still waits, behind its gaps."""
-        for side, way in enumerate(self._ways):
-            while way.waiting:
-                yield from self._skip(side, min(way.waiting))
+        for side in range(2):
+            yield from self._emptied(side)
 
     def _segment(self, side: int, raw: Raw, data: bytes, tcp: Tcp) -> Iterator[Piece]:
         way = self._ways[side]
         if tcp.flags & RST and self.oddities.reset is None:
             self.oddities.reset = raw.number
-        if tcp.flags & SYN:
-            way.expected = way.place(tcp.sequence + 1) if way.expected is not None else tcp.sequence + 1
+        if tcp.flags & SYN and way.place(tcp.sequence + 1) != way.first:  # else it is said again, or late
+            yield from self._emptied(side)
+            way.recent.clear()
+            way.first = way.expected = way.place(tcp.sequence + 1)
         elif way.expected is None:
             self.oddities.middle = True
-            way.expected = tcp.sequence
+            way.first = way.expected = tcp.sequence
         at = way.place(tcp.sequence + bool(tcp.flags & SYN))
         ends = bool(tcp.flags & FIN) and not tcp.flags & RST
         segment = _Segment(raw.number, raw.time_ns, data[tcp.payload : tcp.end], tcp.size, ends)
@@ -150,9 +159,10 @@ class Conversation:
         way = self._ways[side]
         expected = way.expected or 0
         if at > expected:
-            if at not in way.waiting or way.waiting[at].size < segment.size:
+            known = way.waiting.get(at)
+            if known is None or known.size < segment.size:
                 way.waiting[at] = segment
-                way.held += len(segment.data)
+                way.held += len(segment.data) - (len(known.data) if known else 0)
             if way.held > _WAITING:
                 yield from self._skip(side, min(way.waiting))
             return
@@ -205,6 +215,12 @@ class Conversation:
             yield Piece(side, raw.number, raw.time_ns, b"", reached - way.expected)
             way.recent.clear()
             way.expected = reached
+
+    def _emptied(self, side: int) -> Iterator[Piece]:
+        """Give out all that waits."""
+        way = self._ways[side]
+        while way.waiting:
+            yield from self._skip(side, min(way.waiting))
 
     def _skip(self, side: int, to: int) -> Iterator[Piece]:
         """Give the gap up to the first of what waits, and what follows."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from rawtap.errors import CaptureUnreadable, RequestInvalid
 from rawtap.packets import ends, reader
@@ -12,6 +13,8 @@ from rawtap.packets._savefile import Savefile
 from rawtap.packets.index import Indexes, Survey
 from rawtap.packets.reader import MAX_LIMIT, Detail, Line, Raw
 from rawtap.packets.tail import Part
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def read_page(source: PacketFiles, question: Question, indexes: Indexes) -> Page
         RequestInvalid: What `Question.after` raises.
     """
     after = question.after(source.name)
-    surveys = _surveys(source.parts, question.expression, indexes)
+    surveys = [*there(source.parts, lambda part: indexes.survey(part.path, question.expression, live=part.live))]
     oldest, newest = surveys[0], surveys[-1]
     start_ns = source.start_ns if source.start_ns is not None else oldest[1].first_ns
     reading = _Reading(surveys, question, start_ns, after)
@@ -134,31 +137,34 @@ def read_page(source: PacketFiles, question: Question, indexes: Indexes) -> Page
         next_cursor=question.cursor_behind(reading.reached, source.name) if left or source.growing else None,
         overwritten=max(0, oldest[0].packets_before - after) if asked_for else 0,
         damage=damage,
-        lacking=tuple(_lacking(surveys, damage)),
+        lacking=tuple(filter(None, (lack(source, part, each.end.scanned, each.damage) for part, each in surveys))),
         cut=left and len(lines) < question.limit,
     )
 
 
-def _lacking(surveys: Sequence[tuple[Part, Survey]], damage: str) -> Iterator[str]:
-    for part, survey in surveys:
-        found = survey.end.scanned
-        is_last = part is surveys[-1][0]
-        # One that a ring has removed meanwhile is overwritten, not cut.
-        saved = part.packets if part.packets is None or found >= part.packets or part.path.exists() else None
-        if told := ends.told(found, damage if is_last else "", saved, "the file" if is_last else part.path.name):
-            yield told
+def lack(source: PacketFiles, part: Part, found: int, damage: str) -> str:
+    """What one of the files lacks, in words, in which `found` packets are whole and `damage` is behind them."""
+    is_last = part is source.parts[-1]
+    # One that a ring has removed meanwhile is overwritten, not cut.
+    saved = part.packets if part.packets is None or found >= part.packets or part.path.exists() else None
+    told = damage if is_last and not source.growing else ""
+    return ends.told(found, told, saved, "the file" if is_last else part.path.name)
 
 
-def _surveys(parts: Sequence[Part], expression: str, indexes: Indexes) -> list[tuple[Part, Survey]]:
-    """What is known of each file; of a ring's files some may have been removed just now."""
-    found = []
+def there(parts: Sequence[Part], look: Callable[[Part], Found]) -> Iterator[tuple[Part, Found]]:
+    """Each file with what `look` finds in it; but the newest, those of a ring may have been removed just now.
+
+    Raises:
+        CaptureUnreadable: What `look` raises, of a file that is there.
+    """
     for part in parts:
         try:
-            found.append((part, indexes.survey(part.path, expression, live=part.live)))
+            found = look(part)
         except CaptureUnreadable as error:
             if part is parts[-1] or not isinstance(error.__cause__, FileNotFoundError):
                 raise
-    return found
+            continue
+        yield part, found
 
 
 class _Reading:

@@ -17,7 +17,7 @@ Find = Callable[[bytearray, int], tuple[int, int] | None]
 class Turn:
     """What one side said until the other spoke, from byte `at` of the conversation on; or a gap of `gap` bytes.
 
-    Side 0 is who began. `number` is the first packet of it.
+    Side 0 is who began. `number` is the first packet of it. Bytes of gaps are counted as well.
     """
 
     side: int
@@ -56,23 +56,28 @@ class TurnPage:
     end: int = 0
     more: bool = False
 
+    @property
+    def length(self) -> int:
+        """Bytes of the conversation so far, gaps among them."""
+        return sum(self.sizes) + self.missing
+
     def add(self, piece: Piece) -> None:
         """The next piece."""
-        begin = sum(self.sizes)
+        at = max(self.length, self.offset)
+        known = at - self.length
         self.sizes[piece.side] += len(piece.data)
         self.missing += piece.gap
-        data = piece.data[max(0, self.offset - begin) :]
-        if self.more or (piece.data and not data) or (piece.gap and begin < self.offset):
+        if self.more or self.length <= at:  # all of it is before the page, or it says nothing
             return
         if not self._has_room(piece):
             self.more = True
             return
+        data = piece.data[known:]
         taken = data[: self.room]
         self.room -= len(taken)
         self.more = len(taken) < len(data)
-        at = max(begin, self.offset)
-        self.end = at + len(taken)
-        self._turn(piece, at).data.extend(taken)
+        self._turn(piece._replace(gap=max(0, piece.gap - known)), at).data.extend(taken)
+        self.end = at + len(taken) + self.turns[-1].gap
 
     def _has_room(self, piece: Piece) -> bool:
         return self.room > 0 and (len(self.turns) < MOST_TURNS or self._goes_on(piece))
@@ -101,6 +106,7 @@ class Search:
         window = self._before[piece.side]
         if piece.gap:
             window.clear()
+            self._begin += piece.gap
             return
         known = len(window)
         window += piece.data

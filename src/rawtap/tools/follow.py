@@ -35,7 +35,7 @@ class TurnRow(Answer):
     side: Literal["client", "server"]
     packet: int = Field(description="The first packet of it.")
     time: float = Field(description="Seconds, as of a page of packets.")
-    offset: int = Field(description="Of its first byte in the conversation, both sides counted together.")
+    offset: int = Field(description="Of its first byte in the conversation, both sides and gaps counted together.")
     data: Untrusted = Field(description="Text, with \\xNN for what is none and CR LF as a line's end; or hex digits.")
     gap: int | None = Field(None, exclude_if=is_none, description="Bytes that are not in the capture, here.")
 
@@ -157,6 +157,7 @@ def _notes(done: Followed) -> list[str]:
         f"{odd.fragments} fragments of IP: only what is in the first of each is followed" if odd.fragments else "",
         f"packet {odd.reset} resets it" if odd.reset else "",
         "the time was over before the capture's end" if done.cut else "",
+        *done.lacking,
     ]
     return [each for each in found if each]
 
