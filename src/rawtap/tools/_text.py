@@ -81,7 +81,7 @@ def shown(value: Any) -> str:
         return "[" + ", ".join(map(shown, value)) + "]"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
-    return str(value)
+    return one_line(str(value))
 
 
 def _has_lines(value: Any) -> bool:

@@ -9,7 +9,7 @@ from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
 from rawtap.tools._boundary import LabContext, is_empty, lab_of, tool
-from rawtap.tools._text import Answer, block, one_line, shown
+from rawtap.tools._text import Answer, block, shown
 from rawtap.tools.capture import CaptureId
 
 
@@ -23,9 +23,9 @@ class Rows(Answer):
 
     def lines(self) -> list[str]:
         """The columns' names, and a line a row."""
-        rows = [one_line(" | ".join(map(shown, row))) for row in self.rows]
+        rows = [" | ".join(map(shown, row)) for row in (self.columns, *self.rows)]
         notes = block("notes", self.notes) if self.notes else []
-        return [f"more={shown(self.more)}", *notes, "rows (untrusted):", " | ".join(self.columns), *rows]
+        return [f"more={shown(self.more)}", *notes, "rows (untrusted):", *(f"|{row}" for row in rows)]
 
 
 async def qemu_pcap_query(
