@@ -51,6 +51,12 @@ def test_what_is_shown_can_be_the_file(user: Account) -> None:
     assert (found["tools"], found["allow_interface"]) == ("capture", ["eth0"])
 
 
+def test_what_only_http_needs_is_shown_as_the_file_has_it(user: Account) -> None:
+    path = write(user, 'token_file = "/somewhere"\n')
+    found, origins = config(user)
+    assert (found["token_file"], origins["token_file"]) == ("/somewhere", str(path))
+
+
 def test_every_option_of_the_server_is_shown_once(user: Account) -> None:
     told = run(user, "serve", "--help").stdout
     options = set(re.findall(r"(?<![\w-])--([a-z][a-z-]*)", told)) - {"help"}

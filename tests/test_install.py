@@ -71,6 +71,12 @@ def test_wrong_usage_is_told(user: Account, argument: str) -> None:
     assert "emacs" not in argument or "known are claude-code" in done.stderr
 
 
+def test_options_that_no_shell_would_take_are_told(user: Account) -> None:
+    done = install(user, "codex", "--serve", '"')
+    assert (done.returncode, "No closing quotation" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
+    assert not (user.home / ".codex").exists()
+
+
 def test_a_file_that_may_not_be_written_is_told(user: Account) -> None:
     folder = user.home / ".gemini"
     folder.mkdir()

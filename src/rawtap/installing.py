@@ -24,17 +24,26 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--print", action="store_true", help="only print the entry, to be added by hand")
     parser.add_argument(
         "--serve",
-        default="",
+        type=_words,
+        default=[],
         metavar="OPTIONS",
         help="options for the server, all in one word",
     )
     parser.set_defaults(run=run)
 
 
-def run(options: argparse.Namespace) -> int:
-    """`rawtap install`; returns the exit code."""
+def _words(text: str) -> list[str]:
+    """As a shell would have them."""
     import shlex
 
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
+
+
+def run(options: argparse.Namespace) -> int:
+    """`rawtap install`; returns the exit code."""
     from rawtap import agents
 
     home = Path.home()
@@ -43,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     if (host := agents.HOSTS.get(options.host)) is None:
         print(f"rawtap: there is no host {options.host!r}; known are {', '.join(agents.HOSTS)}", file=sys.stderr)
         return 2
-    command = [_program(), "serve", *shlex.split(options.serve)]
+    command = [_program(), "serve", *options.serve]
     if options.print:
         print(agents.as_text(host, command), end="")
         return 0

@@ -45,22 +45,18 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="where capture files go (default: %(default)s)",
     )
-    parser.add_argument(
-        "--read-dir",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FOLDER",
-        help="a further folder whose capture files may be read; may be repeated",
-    )
-    parser.add_argument(
-        "--image-dir",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FOLDER",
-        help="a further folder whose kernels, firmware and drives guests may be given; may be repeated",
-    )
+    for option, what in (
+        ("--read-dir", "capture files may be read"),
+        ("--image-dir", "kernels, firmware and drives guests may be given"),
+    ):
+        parser.add_argument(
+            option,
+            type=Path,
+            action="append",
+            default=[],
+            metavar="FOLDER",
+            help=f"a further folder whose {what}; may be repeated",
+        )
     parser.add_argument(
         "--allow-interface",
         action="append",
