@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from support import Account, ToolFailed, serving
-from tiny_guest import fail
+from tiny_guest import fail, powering_off
 
 _ENOUGH = 120
 
@@ -200,11 +200,7 @@ def test_a_processor_without_semihosting_is_refused_it(user: Account) -> None:
 
 
 def test_a_guest_that_powers_off_by_psci_ends_well(user: Account) -> None:
-    root = user.home / "psci"
-    root.mkdir()
-    # movz w0, #0x8400, lsl #16; movk w0, #8: SYSTEM_OFF (Arm DEN 0022, 5.1.9); hvc #0
-    (root / "kernel").write_bytes(struct.pack("<3I", 0x52B08000, 0x72800100, 0xD4000002))
-    (root / "rawtap.toml").write_text('arch = "aarch64"\ncpu = "cortex-a53"\nkernel = "kernel"\n', encoding="utf-8")
+    root = powering_off(user, 'arch = "aarch64"\ncpu = "cortex-a53"\nkernel = "kernel"\n')
 
     async def scenario() -> None:
         async with serving(user) as session:

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from support import Account, serving
+from tiny_guest import powering_off
 
 _ENOUGH = 120
 
@@ -103,11 +104,7 @@ def test_a_watchdog_that_fires_does_what_is_said_be_it_the_boards_own(user: Acco
 
 
 def test_a_guest_that_powers_off_is_kept_where_it_is_wanted(user: Account) -> None:
-    root = user.home / "off"
-    root.mkdir()
-    # movz w0, #0x8400, lsl #16; movk w0, #8: SYSTEM_OFF (Arm DEN 0022, 5.1.9); hvc #0
-    (root / "kernel").write_bytes(struct.pack("<3I", 0x52B08000, 0x72800100, 0xD4000002))
-    (root / "rawtap.toml").write_text("", encoding="utf-8")
+    root = powering_off(user, "")
     line = "qemu-system-aarch64 -M virt -cpu cortex-a53 -nographic -no-shutdown -kernel kernel"
 
     async def scenario() -> None:

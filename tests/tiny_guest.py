@@ -115,3 +115,13 @@ def tree(user: Account, kernel: bytes, more: str = "", name: str = "tiny") -> st
     Path(root / "tiny.bin").write_bytes(kernel)
     os.chown(root, user.uid, user.gid)
     return str(root)
+
+
+def powering_off(user: Account, config: str) -> Path:
+    """A project whose guest, for QEMU's 64-bit Arm machine virt, powers off at once, with that configuration."""
+    root = user.home / "off"
+    root.mkdir()
+    # movz w0, #0x8400, lsl #16; movk w0, #8: SYSTEM_OFF (Arm DEN 0022, 5.1.9); hvc #0
+    (root / "kernel").write_bytes(struct.pack("<3I", 0x52B08000, 0x72800100, 0xD4000002))
+    (root / "rawtap.toml").write_text(config, encoding="utf-8")
+    return root
