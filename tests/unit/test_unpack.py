@@ -137,7 +137,9 @@ def test_what_unpacks_a_file_is_named_where_it_is_missing(
 
 
 @pytest.mark.parametrize(
-    "data", [bz2.compress(b"x"), gzip.compress(b"no capture"), b"\x1f\x8b", b"\x1f\x8b" + bytes(99)]
+    "data",
+    [bz2.compress(b"x"), gzip.compress(b"no capture"), b"\x1f\x8b", b"\x1f\x8b" + bytes(99)],
+    ids=["bzip2", "no capture inside", "two bytes", "not gzip"],
 )
 def test_what_unpacks_to_no_capture_is_none(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(CaptureUnreadable):
