@@ -189,6 +189,17 @@ async def serving(
         raise failure
 
 
+@contextmanager
+def not_installed(path: str | Path) -> Iterator[None]:
+    """Have what can neither be executed nor loaded in a file's place, in this run's mounts."""
+    real = str(Path(path).resolve())
+    subprocess.run(["mount", "--bind", "/dev/null", real], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", real], check=True)
+
+
 def children_of(pid: int) -> list[int]:
     """Direct children of a process, by /proc."""
     text = "".join(

@@ -6,8 +6,6 @@ import signal
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from support import (
     eventually_async,
     exists,
     link_names,
+    not_installed,
     serving,
     status_of,
 )
@@ -201,16 +200,6 @@ def test_a_flood_of_queries_does_not_drive_out_what_else_was_noted(root: Account
     anyio.run(scenario)
 
 
-@contextmanager
-def not_installed() -> Iterator[None]:
-    """Have what cannot be executed in dnsmasq's place, in this run's mounts."""
-    subprocess.run(["mount", "--bind", "/dev/null", DNSMASQ], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", DNSMASQ], check=True)
-
-
 def test_without_dnsmasq_the_boot_goes_on_and_names_the_package(each_way: Account) -> None:
     async def scenario() -> None:
         async with serving(each_way) as session:
@@ -222,9 +211,9 @@ def test_without_dnsmasq_the_boot_goes_on_and_names_the_package(each_way: Accoun
             row = await network_row(session)
             assert (row["services"], row["leases"]) == (None, [])
             checks = {each["name"]: each for each in (await session.call("qemu_doctor"))["checks"]}
-            assert "dnsmasq-base" in checks["dnsmasq"]["found"]
+            assert "dnsmasq-base" in checks["dnsmasq"]["cure"]
 
-    with not_installed():
+    with not_installed(DNSMASQ):
         anyio.run(scenario)
 
 

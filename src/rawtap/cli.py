@@ -10,6 +10,7 @@ import argparse
 import gc
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +38,7 @@ class _ShowVersion(argparse.Action):
         parser.exit()
 
 
-def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+def parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
     """The parser, and those of its commands."""
     parser = argparse.ArgumentParser(
         prog="rawtap", description="Boot an OS in QEMU, put it on a real wire, see every packet."
@@ -50,10 +51,19 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     for command, run in ((serve, _serve), (doctor, _doctor), (config, _config)):
         command.set_defaults(run=run)
         server_options.add_to(command)
+    doctor.add_argument(
+        "--fix",
+        action="store_true",
+        help="print the commands that bring what is missing; as root, have them carried out",
+    )
     for command in (serve, config):
         server_options.add_to_server(command)
         http_options.add_to(command, server_options.count)
-    setcap = commands.add_parser("setcap", add_help=False, help="give this environment its capabilities, as root, once")
+    setcap = commands.add_parser(
+        "setcap",
+        add_help=False,
+        help="give this environment its capabilities, as root, once; --check looks, --remove takes them back",
+    )
     setcap.set_defaults(run=_setcap)
     installing.add_to(commands.add_parser("install", help="enter rawtap into the configuration of an agent's host"))
     demo = commands.add_parser("demo", help="show the whole story on U-Boot, as an MCP client of this server")
@@ -187,6 +197,10 @@ def _open_door(options: argparse.Namespace) -> None:
 def _doctor(options: argparse.Namespace) -> int:
     import asyncio
 
+    if options.fix:
+        from rawtap import fixing
+
+        return fixing.run()
     from rawtap.doctor import examine
 
     findings = asyncio.run(examine(server_options.settings(options)))
@@ -215,6 +229,7 @@ def _setcap(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     import asyncio
 
+    import rawtap._bpf  # noqa: F401 - where libpcap is missing, say so before a server is started
     from rawtap.demo import run
 
     return asyncio.run(run(color=not options.no_color))
@@ -333,7 +348,7 @@ def _complain(text: str) -> None:
 
 def _parse(given: list[str]) -> argparse.Namespace:
     """The arguments; argparse itself takes the words of a filter only where no option stands before them."""
-    parser, commands = _parser()
+    parser, commands = parsers()
     words, chosen = _configured(commands, given)
     options, left = parser.parse_known_args(words)
     options.left, options.known, options.chosen = left, configuration.options_of(commands["serve"]), chosen
@@ -371,7 +386,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigurationInvalid as error:
         _complain(str(error))
         return 2
-    if options.run in {_serve, _doctor}:
+    if options.run is _serve or (options.run is _doctor and not options.fix):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # were it ignored, no child's end could be seen (waitpid(2))
         try:
             _prepare(options, given, partial(_open_door, options))
@@ -381,4 +396,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.run is _read and arguments is None:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # rawtap read FILE | head
     run: Callable[[argparse.Namespace], int] = options.run
-    return run(options)
+    try:
+        return run(options)
+    except (ImportError, BaseExceptionGroup) as error:
+        if not (lack := _lacks_libpcap(error)):
+            raise
+        _complain(lack)
+        return 1
+
+
+def _lacks_libpcap(error: BaseException) -> str | None:
+    """What to do about it, where an error came of libpcap, which this machine has or has not, and no wheel brings."""
+    if isinstance(error, BaseExceptionGroup):
+        return next((told for each in error.exceptions if (told := _lacks_libpcap(each))), None)
+    found = re.match(r"(?:.*/)?(libpcap\.so[\w.]*): (?:cannot open|file too short)", str(error))
+    if not isinstance(error, ImportError) or not found:
+        return None
+    from rawtap.host import distribution
+
+    system = distribution.here()
+    if system.family == "debian":
+        return f"{found[1]} is not on this machine. {system.cure('libpcap0.8')}"
+    return (
+        f"{found[1]} is not on this machine: what is installed was built for Debian and its kin. Build it here: "
+        "pip install --force-reinstall --no-binary rawtap,python-libpcap rawtap"
+    )

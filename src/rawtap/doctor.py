@@ -17,7 +17,7 @@ from rawtap.errors import RawtapError
 from rawtap.guest.accelerator import why_not_kvm
 from rawtap.guest.hardware import QEMU_PACKAGES, Arch
 from rawtap.guest.profile import UBOOT_KERNEL
-from rawtap.host import br_netfilter, landlock, pasta, privileges, programs, rootless
+from rawtap.host import br_netfilter, distribution, landlock, pasta, privileges, programs, rootless
 from rawtap.host.privileges import Capability
 from rawtap.lab import dnsmasq
 from rawtap.network import forwarding, taps
@@ -77,7 +77,7 @@ def _network(settings: Settings) -> Finding:
     """Which way this server goes."""
     way = way_of(settings)
     if way != "user":
-        return Finding("network", ok=True, found=f"{way}: {_SEES[way]}")
+        return Finding("network", ok=True, found=f"{way}, as the check way: {way} says")
     cure = privileges.cure_for_lack(Capability.NET_ADMIN)
     if any(_emulators().values()):
         found = f'user: {_SEES["user"]}; network=true has no way to make links, and network="user" needs none'
@@ -163,14 +163,15 @@ def _program(name: str, program: str, package: str) -> Finding:
     path = shutil.which(program)
     if path:
         return Finding(name, ok=True, found=path)
-    return Finding(name, ok=False, found=f"{program} is not on the PATH", cure=f"Install Debian's package {package}")
+    return Finding(name, ok=False, found=f"{program} is not on the PATH", cure=distribution.here().cure(package))
 
 
 def _dnsmasq() -> Finding:
     """Not needed: without it guests have a network with no DHCP and no DNS."""
     name, path = "dnsmasq", dnsmasq.find_dnsmasq()
     if path is None:
-        return Finding(name, ok=True, found=f"not installed: no DHCP and DNS; they need the package {dnsmasq.PACKAGE}")
+        cure = distribution.here().cure(dnsmasq.PACKAGE)
+        return Finding(name, ok=True, found="not installed: no DHCP and DNS", cure=cure)
     if not privileges.current().may(Capability.NET_BIND_SERVICE):
         lack = privileges.explain_lack(Capability.NET_BIND_SERVICE)
         found = f"{path}, which needs {Capability.NET_BIND_SERVICE} for DHCP and DNS: {lack}"
@@ -183,10 +184,11 @@ def _way_out(settings: Settings) -> Finding:
     needed = {"nft": (programs.find("nft"), forwarding.PACKAGE)}
     if settings.rootless:
         needed["pasta"] = (pasta.find(), pasta.PACKAGE)
-    missing = [f"{program} (package {package})" for program, (path, package) in needed.items() if path is None]
+    missing = {program: package for program, (path, package) in needed.items() if path is None}
     here = ", ".join(path for path, _ in needed.values() if path)
     if missing:
-        return Finding("way out", ok=True, found=f"guests cannot have one: not installed are {' and '.join(missing)}")
+        found = f"guests cannot have one: not installed are {' and '.join(missing)}"
+        return Finding("way out", ok=True, found=found, cure=distribution.here().cure(*missing.values()))
     wished = settings.outside if settings.outside is not None else settings.rootless
     how = (
         "guests with services have one"
@@ -196,20 +198,27 @@ def _way_out(settings: Settings) -> Finding:
     return Finding("way out", ok=True, found=f"{here}: {how}")
 
 
-_COMMON = {"riscv64", "x86_64", "aarch64", "arm"}  # which are told of where they are not installed, too
+_COMMON: tuple[Arch, ...] = (
+    "riscv64",
+    "x86_64",
+    "aarch64",
+    "arm",
+)  # told of where not installed, too
 
 
 def _qemu() -> Finding:
     """One emulator is enough: which one is needed depends on the guests."""
-    here = _emulators()
-    found = "; ".join(
-        f"{arch}: {path or f'install {QEMU_PACKAGES[arch]} for it'}"
-        for arch, path in here.items()
-        if path or arch in _COMMON
-    )
-    if any(here.values()):
+    here, system = _emulators(), distribution.here()
+    folders: dict[str, list[str]] = {}
+    for arch, path in here.items():
+        if path:
+            folders.setdefault(str(Path(path).parent), []).append(arch)
+    told = [f"{folder}: {' '.join(each)}" for folder, each in folders.items()]
+    lacking = [f"{arch} ({' '.join(system.packages([QEMU_PACKAGES[arch]]))})" for arch in _COMMON if here[arch] is None]
+    found = "; ".join([*told, *([f"not installed: {', '.join(lacking)}"] if lacking else [])])
+    if folders:
         return Finding("qemu", ok=True, found=found)
-    return Finding("qemu", ok=False, found=found, cure="Install the package for the guests' architecture")
+    return Finding("qemu", ok=False, found=found, cure=system.cure(QEMU_PACKAGES["riscv64"]))
 
 
 def _emulators() -> dict[Arch, str | None]:
@@ -223,7 +232,7 @@ def _demo_guest() -> Finding:
         "demo guest",
         ok=False,
         found=f"{UBOOT_KERNEL} is missing",
-        cure="Install Debian's package u-boot-qemu",
+        cure=distribution.here().cure("u-boot-qemu"),
     )
 
 

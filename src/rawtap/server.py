@@ -264,10 +264,19 @@ async def serve_stdio(settings: Settings, pasta: Pasta | None = None) -> None:
     shares = cache(partial(_shares, settings, pasta))
     greeted = anyio.Event()
     async with anyio.create_task_group() as group:
-        group.start_soon(prepare, settings, shares, greeted)
+        group.start_soon(_prepare_or_stop, stop, settings, shares, greeted)
         await RawtapServer(settings, shares).over_stdio(greeted)
         if not greeted.is_set():  # a client that only looked who is there needs nothing more
             group.cancel_scope.cancel()
+
+
+async def _prepare_or_stop(stop: Callable[[], None], settings: Settings, *rest: Any) -> None:
+    """`prepare`, which ends the input where a library is missing: what reads it would wait for the client's end."""
+    try:
+        await prepare(settings, *rest)
+    except ImportError:
+        stop()
+        raise
 
 
 def _shares(settings: Settings, pasta: Pasta | None) -> Shares:

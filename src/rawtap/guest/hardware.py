@@ -27,10 +27,10 @@ Arch = Literal[
     "sh4eb", "xtensa", "xtensaeb", "rx", "avr", "tricore", "nios2", "cris",
 ]  # fmt: skip
 
-# Debian's packages for the emulators; those of all others come with _OTHERS.
+# Debian 13's packages for the emulators; those of all others come with _OTHERS. host/distribution.py translates them.
 _PACKAGES: dict[Arch, str] = {
-    "riscv64": "qemu-system-misc (Debian 13 and later: qemu-system-riscv)",
-    "riscv32": "qemu-system-misc (Debian 13 and later: qemu-system-riscv)",
+    "riscv64": "qemu-system-riscv",
+    "riscv32": "qemu-system-riscv",
     "x86_64": "qemu-system-x86",
     "i386": "qemu-system-x86",
     "aarch64": "qemu-system-arm",

@@ -167,9 +167,20 @@ def setcap_script() -> Path:
 
 def setcap_command() -> str:
     """What an administrator runs to give this environment its capabilities."""
+    if own := setcap_of_the_package():
+        return f"sudo {own[0]}"
     return (
         f"sudo {setcap_script()}" if setcap_script().exists() else f"sudo ./setcap.sh {sys.prefix} (in rawtap's folder)"
     )
+
+
+def setcap_of_the_package() -> tuple[str, str] | None:
+    """The same where a package of the system's brought rawtap: for a person, and with no question asked."""
+    path = setcap_script().with_name("setcap-command")
+    if not path.exists():
+        return None
+    asking, unasked = path.read_text(encoding="utf-8").splitlines()
+    return asking, unasked
 
 
 # The way that is left where nothing is allowed.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 from rawtap.errors import RawtapError
+from rawtap.host import distribution
 
 # The PATH has no say in what is given capabilities; and that of Debian's users is without sbin.
 SYSTEM_FOLDERS = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -26,5 +27,5 @@ def require(
     path = find(program, folders)
     if path is None:
         missing = f"{program} is not installed"
-        raise refusal(f"{lack}: {missing}" if lack else missing, cure=f"Install Debian's package {package}")
+        raise refusal(f"{lack}: {missing}" if lack else missing, cure=distribution.here().cure(package))
     return path

@@ -139,10 +139,10 @@ def _explain(number: int) -> tuple[str, str]:
         return f"{_DEBIANS_SWITCH} is 0", "An administrator can allow it: sysctl kernel.unprivileged_userns_clone=1"
     if number == errno.ENOSPC:
         return f"as many namespaces as {_LIMIT} allows exist", "End some, or have an administrator raise the limit"
-    if _reads(_APPARMORS_SWITCH, "1"):
+    if is_kept_by_apparmor():
         return (
             f"{_APPARMORS_SWITCH} is 1: AppArmor keeps capabilities from user namespaces",
-            "An administrator can give rawtap's interpreter an AppArmor profile with userns, or set that sysctl to 0",
+            "rawtap doctor --fix shows an AppArmor profile for rawtap, which an administrator can install",
         )
     if _is_filtered():
         return (
@@ -150,6 +150,11 @@ def _explain(number: int) -> tuple[str, str]:
             "Start the container with a seccomp profile that allows unshare(2) with CLONE_NEWUSER",
         )
     return "the kernel does not say more", f"An administrator can run instead: {privileges.setcap_command()}"
+
+
+def is_kept_by_apparmor() -> bool:
+    """Whether AppArmor lets only those make user namespaces whose profile says so, as on Ubuntu from 24.04 on."""
+    return _reads(_APPARMORS_SWITCH, "1")
 
 
 def _reads(switch: Path, value: str) -> bool:

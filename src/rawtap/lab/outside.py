@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rawtap.blocking import in_thread
 from rawtap.errors import OutsideUnavailable
-from rawtap.host import pasta
+from rawtap.host import distribution, pasta
 from rawtap.host.pasta import Pasta
 from rawtap.network import forwarding, resolver
 from rawtap.network.forwarding import Inside, Way
@@ -45,7 +45,7 @@ def policy(settings: Settings, helper: Pasta | None = None) -> Policy:
     elif settings.outside is None and not settings.rootless:
         refused = "the operator has not allowed it; rawtap serve --outside would"
     elif settings.outside is None and helper is None:
-        refused = f"pasta is not installed: it takes Debian's package {pasta.PACKAGE}"
+        refused = f"pasta is not installed. {distribution.here().cure(pasta.PACKAGE)}"
     return Policy(refused, bool(settings.outside), settings.rootless, helper)
 
 
@@ -58,7 +58,7 @@ def reached_by_pasta(chosen: Policy, note: Note) -> AbstractAsyncContextManager[
     if chosen.pasta is None:
         raise OutsideUnavailable(
             "no port of this machine leads to the guest: pasta is not installed",
-            cure=f"Install Debian's package {pasta.PACKAGE}, or leave forward out",
+            cure=f"{distribution.here().cure(pasta.PACKAGE)}, or leave forward out",
         )
     return chosen.pasta.connected(note)
 
@@ -75,7 +75,7 @@ async def opened(inside: Inside, chosen: Policy, note: Note) -> AsyncIterator[Wa
         if chosen.rootless:
             if chosen.pasta is None:
                 raise OutsideUnavailable(
-                    "no way out: pasta is not installed", cure=f"Install Debian's package {pasta.PACKAGE}"
+                    "no way out: pasta is not installed", cure=distribution.here().cure(pasta.PACKAGE)
                 )
             await stack.enter_async_context(chosen.pasta.connected(note))
         way = await stack.enter_async_context(in_thread(forwarding.opened(inside)))

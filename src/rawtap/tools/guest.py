@@ -139,7 +139,7 @@ class Check(Answer):
     name: str
     ok: bool
     found: str
-    cure: str | None
+    cure: str | None = Field(None, exclude_if=is_none)
 
     def lines(self) -> list[str]:
         """Whether it is there, what was found, and what to do about it."""

@@ -13,7 +13,7 @@ from rawtap.tools._boundary import LabContext, lab_of, tool
 from rawtap.tools._text import Answer
 from rawtap.tools.guest import GuestName
 
-Percent = Annotated[float, Field(ge=0, le=100, description="Percent of the frames to the guest; needs netem.")]
+Percent = Annotated[float, Field(ge=0, le=100, description="Percent; needs netem.")]
 
 
 class LinkState(Answer):
@@ -37,13 +37,11 @@ async def qemu_link(
     context: LabContext,
     up: Annotated[bool, Field(description="false pulls the cable: the guest loses its carrier.")],
     name: GuestName = "guest",
-    delay: Annotated[float, Field(ge=0, le=60, description="Seconds that a frame to the guest takes; netem.")] = 0,
+    delay: Annotated[float, Field(ge=0, le=60, description="Seconds more on the way; netem.")] = 0,
     loss: Percent = 0,
     corrupt: Percent = 0,
     duplicate: Percent = 0,
-    rate: Annotated[
-        int | None, Field(ge=8000, le=10_000_000_000, description="Bits a second to the guest; needs tbf.")
-    ] = None,
+    rate: Annotated[int | None, Field(ge=8000, le=10_000_000_000, description="Bits a second; needs tbf.")] = None,
     interface: Annotated[str | None, Field(description="Which of several cards; the first if absent.")] = None,
 ) -> LinkState:
     """Pull a guest's cable or plug it in, and impair what goes to the guest (not what it sends).
