@@ -91,7 +91,7 @@ def test_a_file_that_may_not_be_written_is_told(user: Account) -> None:
 
 def test_a_serving_command_imports_none_of_it() -> None:
     unwanted = {"rawtap.agents", "difflib", "tomlkit", "tomllib"}
-    program = f"import sys, rawtap.cli; rawtap.cli._parser(); print({unwanted} & {{*sys.modules}})"
+    program = f"import sys, rawtap.cli; rawtap.cli.parsers(); print({unwanted} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
     assert Path(sys.prefix, "bin/rawtap").exists()
