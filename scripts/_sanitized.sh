@@ -8,7 +8,7 @@ build_sanitized() {
   [ "$(cat "$folder/rawtap-built" 2>/dev/null)" != "$wanted" ] || return 0
   say "building rawtap with sanitizers"
   source=$(mktemp -d)
-  (cd "$ROOT" && git ls-files -zco --exclude-standard pyproject.toml README.md LICENSE src | xargs -0 cp --parents -t "$source")
+  (cd "$ROOT" && git ls-files -zco --exclude-standard pyproject.toml README.md LICENSE setcap.sh packaging src | xargs -0 cp --parents -t "$source")
   rm -rf "$folder"
   CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined' \
     LDFLAGS='-fsanitize=address,undefined' \

@@ -13,6 +13,7 @@ readonly RUN_PACKAGES=(
   'qemu-system-riscv|qemu-system-misc' opensbi u-boot-qemu # the demo guest
 )
 readonly BUILD_PACKAGES=(python3-venv python3-dev gcc libc6-dev libpcap-dev) # the environment, its extension modules
+readonly DEB_PACKAGES=(dpkg-dev)                                             # a Debian package
 readonly OPTIONAL_PACKAGES=(dnsmasq-base)                                    # DHCP and DNS for guests
 readonly TEST_PACKAGES=(
   tcpdump tshark strace
@@ -24,7 +25,8 @@ readonly TEST_PACKAGES=(
   iproute2                        # an "internet" of the tests' own
   binutils                        # as and ld: a guest of the tests' own
   qemu-utils                      # qemu-img: a judge of what rawtap writes
-  debootstrap                     # a system to carry out the Containerfile in
+  debootstrap                     # systems to carry out the Containerfile in, and to install rawtap in
+  man-db                          # shows the manual page
 )
 
 say() { printf '\033[1m%s\033[0m\n' "$*"; }
@@ -76,8 +78,8 @@ install_packages() {
 
 # What the installed package was built from.
 source_hash() {
-  (cd "$ROOT" && find pyproject.toml README.md LICENSE src -type f \
-    \( -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name '*.toml' -o -name py.typed -o -name README.md \) -print0 |
+  (cd "$ROOT" && find pyproject.toml README.md LICENSE setcap.sh packaging/man packaging/completions src -type f \
+    ! -name '*.c' ! -name '*.so' ! -path '*/__pycache__/*' ! -path '*.egg-info/*' -print0 |
     sort -z | xargs -0 sha256sum | sha256sum | cut -c1-64)
 }
 

@@ -11,6 +11,20 @@ set -euo pipefail
 # shellcheck source=scripts/_sanitized.sh
 . "$ROOT/scripts/_sanitized.sh"
 
+# debian_root SUITE: the packages that every Debian has, in an archive that tests unpack.
+debian_root() {
+  local archive=$ENVIRONMENT/roots/$1.tar made
+  [ ! -e "$archive" ] || return 0
+  say "fetching Debian's $1"
+  made=$(mktemp -d)
+  debootstrap --variant=minbase "$1" "$made" >"$ENVIRONMENT/debootstrap.log" || { cat "$ENVIRONMENT/debootstrap.log"; exit 1; }
+  mkdir -p "${archive%/*}"
+  chmod 755 "$made"
+  tar -C "$made" --one-file-system -cf "$archive.part" .
+  mv "$archive.part" "$archive"
+  rm -rf --one-file-system "$made"
+}
+
 install_packages "${RUN_PACKAGES[@]}" "${BUILD_PACKAGES[@]}" "${OPTIONAL_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
 build_environment test
 make_account
@@ -19,6 +33,8 @@ build_linux_guest "$ENVIRONMENT/linux"
 case " $* " in
   *" --soak "*)
     build_sanitized "$ENVIRONMENT/sanitized"
+    debian_root bookworm
+    debian_root trixie
     export RAWTAP_SANITIZED=$ENVIRONMENT/sanitized
     ;;
 esac
@@ -31,6 +47,7 @@ npm_tool() {
 }
 npm_tool inspector mcp-inspector @modelcontextprotocol/inspector@2.12.0
 npm_tool conformance conformance @modelcontextprotocol/conformance@0.1.16
+npm_tool mcpb mcpb @anthropic-ai/mcpb@2.1.2
 
 cd "$ROOT"
 bin=$ENVIRONMENT/bin

@@ -12,6 +12,7 @@ import json
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,6 @@ DEFAULT_CAPABILITIES = frozenset(
 )
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")  # the way to the package index may need what is trusted here
-_MIRROR = "http://deb.debian.org/debian"
 _SUITES = {"debian:12-slim": "bookworm"}
 _PLAIN = {"ENV", "USER", "WORKDIR", "EXPOSE", "ENTRYPOINT", "CMD", "ARG"}
 
@@ -93,9 +93,7 @@ class Build:
     def _base(self, name: str) -> Path:
         root = self._folder / "base"
         if not root.exists():
-            make = ["debootstrap", "--variant=minbase", _SUITES[name], root, _MIRROR]
-            subprocess.run([*self._outside, *make], check=True)
-            shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
+            unpack(_SUITES[name], root)
         return root
 
     def _copy(self, rest: str) -> None:
@@ -111,17 +109,9 @@ class Build:
             subprocess.run(["cp", "-a", "--no-preserve=ownership", "-T", found, inside], check=True)
 
     def _run(self, rest: str) -> None:
-        root = self._image.root
-        environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-        with mounted(root):
-            if (
-                _CERTIFICATES.exists()
-            ):  # a copy: what runs in there may change its own, and must not change the machine's
-                shutil.copy(_CERTIFICATES, root / "dev/certificates")
-                environment |= dict.fromkeys(("PIP_CERT", "SSL_CERT_FILE"), "/dev/certificates")
-            environment |= self._arguments | self._image.environment
-            inside = ["/usr/bin/env", "-i", *_assignments(environment), "/bin/sh", "-c", rest]
-            subprocess.run([*self._outside, "chroot", root, *inside], check=True)
+        with mounted(self._image.root):
+            environment = self._arguments | self._image.environment
+            subprocess.run([*self._outside, *shell_in(self._image.root, rest, environment)], check=True)
 
     def _note(self, instruction: Instruction) -> None:
         image, rest = self._image, instruction.rest
@@ -137,6 +127,23 @@ class Build:
                 image.entrypoint = json.loads(rest)
             case "CMD":
                 image.command = json.loads(rest)
+
+
+def unpack(suite: str, root: Path) -> None:
+    """A system that has what every Debian of this suite has, and nothing more; test.sh made the archive."""
+    root.mkdir(parents=True)
+    subprocess.run(["tar", "-C", root, "-xf", Path(sys.prefix, "roots", f"{suite}.tar")], check=True)
+    shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
+
+
+def shell_in(root: Path, command: str, environment: Mapping[str, str]) -> list[str]:
+    """A command line that has root's shell in a `mounted` root run `command`, with this environment and no other."""
+    given = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    if _CERTIFICATES.exists():  # a copy: what runs in there may change its own, and must not change the machine's
+        shutil.copy(_CERTIFICATES, root / "dev/certificates")
+        given |= dict.fromkeys(("PIP_CERT", "SSL_CERT_FILE"), "/dev/certificates")
+    inside = ["/usr/bin/env", "-i", *_assignments(given | dict(environment)), "/bin/sh", "-c", command]
+    return ["chroot", str(root), *inside]
 
 
 def _assignments(environment: Mapping[str, str]) -> list[str]:

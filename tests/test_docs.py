@@ -47,6 +47,7 @@ BY_HAND = {
     "podman": "a container's engine",
     "scripts/test.sh": "these tests",
     "ruff": "scripts/test.sh runs it, and mypy, before these tests",
+    "scripts/release.sh": "some minutes: tests/test_release.py carries it out",
     "scripts/bench.py": "half an hour with the machine to itself",
     "systemctl": "systemd, which starts what is installed on the machine",
 }
@@ -83,7 +84,7 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path.name)
 def test_every_path_of_the_checkout_that_a_page_names_is_there(page: Page) -> None:
-    named = [each for each in page.code if re.fullmatch(r"(?:src|tests|scripts|docs|container|\.ci)/[\w./-]+", each)]
+    named = [each for each in page.code if re.fullmatch(r"(?:src|tests|scripts|docs|container|packaging|\.ci)/[\w./-]+", each)]
     assert [each for each in named if not (ROOT / each).exists()] == []
 
 
