@@ -1,5 +1,5 @@
 # A Debian package of rawtap with all that it needs of PyPI, for one CPython; sourced by release.sh.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2153
 
 readonly DEB_PLACE=usr/lib/rawtap # an environment, so that no Debian package of one of its parts is in its way
 

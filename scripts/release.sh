@@ -47,6 +47,7 @@ find_pythons() {
     [ -n "${FOUND[$version]:-}" ] || missing+=("$version")
   done
   [ ${#HERE[@]} -gt 0 ] || die "no CPython with its headers is here: ${VERSIONS[*]}"
+  FIRST=${HERE[0]}
 }
 
 make_environments() {
@@ -56,12 +57,12 @@ make_environments() {
     "${FOUND[$version]}" -m venv "$WORK/$version"
     pip "$version" install --upgrade pip
   done
-  mapfile -t tools < <(py "$HERE" -c '
+  mapfile -t tools < <(py "$FIRST" -c '
 import pathlib, sys, tomllib
 print(*tomllib.loads(pathlib.Path(sys.argv[1]).read_text())["project"]["optional-dependencies"]["release"], sep="\n")
 ' "$ROOT/pyproject.toml")
-  pip "$HERE" install "${tools[@]}"
-  TOOLS=$WORK/$HERE/bin
+  pip "$FIRST" install "${tools[@]}"
+  TOOLS=$WORK/$FIRST/bin
 }
 
 py() { "$WORK/$1/bin/python" "${@:2}"; }
@@ -104,7 +105,8 @@ make_bundle() {
   local folder=$WORK/bundle
   mkdir "$folder"
   cp -R "$ROOT/packaging/mcpb/." "$ROOT/LICENSE" "$OUT/wheels" "$folder"
-  (cd "$folder" && py "$HERE" -m zipfile -c "$OUT/rawtap-$VERSION.mcpb" ./*)
+  find "$folder" -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
+  (cd "$folder" && TZ=UTC py "$FIRST" -m zipfile -c "$OUT/rawtap-$VERSION.mcpb" ./*)
 }
 
 check() {
@@ -117,7 +119,7 @@ check() {
   done
 }
 
-unzip_names() { py "$HERE" -m zipfile -l "$1"; }
+unzip_names() { py "$FIRST" -m zipfile -l "$1"; }
 
 install_packages "${BUILD_PACKAGES[@]}" "${DEB_PACKAGES[@]}"
 find_pythons

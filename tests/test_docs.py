@@ -84,7 +84,8 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path.name)
 def test_every_path_of_the_checkout_that_a_page_names_is_there(page: Page) -> None:
-    named = [each for each in page.code if re.fullmatch(r"(?:src|tests|scripts|docs|container|packaging|\.ci)/[\w./-]+", each)]
+    folders = r"src|tests|scripts|docs|container|packaging|\.ci"
+    named = [each for each in page.code if re.fullmatch(rf"(?:{folders})/[\w./-]+", each)]
     assert [each for each in named if not (ROOT / each).exists()] == []
 
 

@@ -19,7 +19,6 @@ from rawtap.guest.profile import UBOOT_KERNEL
 from rawtap.host import distribution, privileges, rootless
 from rawtap.host.distribution import Distribution
 
-_TUN = Path("/dev/net/tun")
 _PROFILE = Path("/etc/apparmor.d/rawtap")
 # A program, and the packages of Debian's without which it is not there, or of no use.
 _PROGRAMS = {
@@ -38,13 +37,12 @@ class Lacks:
 
     Attributes:
         packages: By Debian's names.
-        tun: Whether there is no /dev/net/tun.
-        setcap: The command that gives this environment its capabilities, where it has none, or lost them.
+        setcap: The command that gives this environment its capabilities, where it has none or lost them, and opens
+            /dev/net/tun.
         userns: Whether AppArmor keeps user namespaces from this environment, and has no profile for it.
     """
 
     packages: tuple[str, ...] = ()
-    tun: bool = False
     setcap: str | None = None
     userns: bool = False
 
@@ -81,10 +79,8 @@ def _steps(lacks: Lacks, system: Distribution, prefix: Path) -> Iterator[Step]:
         if system.family == "debian":
             yield Step("which packages there are", "apt-get update")
         yield Step(f"packages of {system.name}", command)
-    if lacks.tun:
-        yield Step("the device that guests' cards are made with", "modprobe tun")
     if lacks.setcap:
-        yield Step("capabilities for this environment's users", lacks.setcap)
+        yield Step("capabilities for this environment's users, and the device that cards are made with", lacks.setcap)
     if lacks.userns:
         text = profile(prefix / "bin/rawtap")
         yield Step(
@@ -118,7 +114,6 @@ def look() -> Lacks:
         packages.append("u-boot-qemu")
     return Lacks(
         packages=tuple(packages),
-        tun=not _TUN.is_char_device(),
         setcap=_setcap(),
         userns=rootless.is_kept_by_apparmor() and not _PROFILE.exists(),
     )

@@ -39,7 +39,6 @@ SYSTEMS = {
 PREFIX = Path("/home/you/rawtap")
 EVERYTHING = Lacks(
     packages=("libcap2-bin", "qemu-system-riscv", "opensbi", "dnsmasq-base", "nftables", "passt", "u-boot-qemu"),
-    tun=True,
     setcap="bash /home/you/rawtap/share/rawtap/setcap.sh",
     userns=True,
 )
@@ -94,7 +93,6 @@ def test_the_steps_are_in_an_order_in_which_each_finds_what_it_needs(system: str
     commands = [each.command for each in plan(EVERYTHING, read(SYSTEMS[system]), PREFIX)]
     install = next(number for number, each in enumerate(commands) if " dnsmasq" in each)
     assert commands[install + 1 :] == [
-        "modprobe tun",
         EVERYTHING.setcap,  # needs setcap(8), of a package
         commands[-1],
     ]
@@ -104,7 +102,7 @@ def test_the_steps_are_in_an_order_in_which_each_finds_what_it_needs(system: str
 
 def test_an_unknown_distribution_gets_what_no_package_manager_does() -> None:
     steps = plan(EVERYTHING, read(ALPINE), PREFIX)
-    assert steps[0].command == "modprobe tun"
+    assert steps[0].command == EVERYTHING.setcap
     assert any("libcap2-bin and qemu-system-riscv" in each for each in notes(EVERYTHING, read(ALPINE), wsl=False))
 
 
