@@ -269,10 +269,7 @@ def test_with_wheels_two_commands_and_no_compiler_bring_the_first_packet(suite: 
     # LD_LIBRARY_PATH are not followed then.
     run(stranger, "/home/you/rawtap/bin/rawtap doctor --fix")
     serves(stranger, ["/home/you/rawtap/bin/rawtap", "serve", "--no-rootless"])
-    run(
-        stranger,
-        "/home/you/rawtap/bin/rawtap doctor --fix | grep '^# nothing is missing'; command -v dnsmasq nft pasta",
-    )
+    run(stranger, "command -v dnsmasq nft pasta; test -e /home/you/rawtap/bin/python-rawtap")
 
 
 @pytest.mark.soak
