@@ -90,9 +90,10 @@ def tool(
     destructive: bool = False,
     idempotent: bool = False,
 ) -> Tool:
-    """Make `function` a tool; its schema says that it takes no further arguments, and all four hints are said.
+    """Make `function` a tool.
 
-    `open_world` is always false: a tool touches this machine's guests and their network only.
+    It takes no further arguments (`refuse_unknown`). It is of an open world: what a guest prints and sends, and what
+    comes to it by a way out, is of anybody's making.
     """
     made = Tool.from_function(
         _told(function),
@@ -102,10 +103,9 @@ def tool(
             read_only_hint=read_only,
             destructive_hint=destructive,
             idempotent_hint=idempotent,
-            open_world_hint=False,
+            open_world_hint=True,
         ),
     )
-    made.parameters["additionalProperties"] = False
     made.fn_metadata.output_model = None  # else the SDK makes a model of each answer once more
     return made
 

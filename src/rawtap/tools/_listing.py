@@ -1,9 +1,9 @@
 """What tools/list tells of a tool: enough to call it and to check what comes back, in few bytes.
 
 An agent pays for that list in every conversation, so it holds no word twice. A field's title is its name again. Null is
-an argument's absence, and a default of null, false or "" is what anybody expects; so is that a number is not negative
-and a text not endless, and a choice shows its type. An answer's fields are told with their types, one level deep; what
-each of them means is read from `schema://TOOL` by whoever wants to know.
+an argument's absence, and a default of null, false or "" is what anybody expects; so is that a number is not negative,
+a text not endless, and an argument that is not listed refused. A choice shows its type. An answer's fields are told
+with their types, one level deep; what each of them means is read from `schema://TOOL` by whoever wants to know.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TEMPLATE = ResourceTemplate(
 
 _NULL = {"type": "null"}
 _EXPECTED = (None, False, "")  # as defaults
-_NEVER = {"title", "maxLength", "maxItems", "minLength"}
+_NEVER = {"title", "maxLength", "maxItems", "minLength", "additionalProperties"}
 _LEAST = {"minimum", "exclusiveMinimum"}
 _COUNTED = 1 << 40  # beyond it is beyond everything
 
@@ -41,7 +41,7 @@ def brief(tool: Tool) -> Tool:
             "description": cleandoc(tool.description or "").strip(),
             "input_schema": _argument(tool.input_schema),
             "output_schema": _answer(tool.output_schema) if tool.output_schema else None,
-            "annotations": _hints(tool.annotations) if tool.annotations else None,
+            "annotations": _hints(tool.annotations),
         }
     )
 
@@ -84,7 +84,10 @@ def _argument(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answer(schema: dict[str, Any]) -> dict[str, Any]:
-    """An answer's own fields and the type of each; pydantic's schema of a model has no type at `$ref` and `anyOf`."""
+    """An answer's own fields and the type of each; pydantic's schema of a model has no type at `$ref` and `anyOf`.
+
+    A list of types would be shorter than `anyOf`: clients that know one type a field refuse it.
+    """
     shared = schema.get("$defs", {})
 
     def types(field: dict[str, Any]) -> list[str]:
@@ -96,19 +99,20 @@ def _answer(schema: dict[str, Any]) -> dict[str, Any]:
 
     told: dict[str, Any] = {"type": "object", "properties": {}}
     for name, field in schema["properties"].items():
-        several = types(field)
-        kinds = [{"type": each} for each in several]
+        kinds = [{"type": each} for each in types(field)]
         told["properties"][name] = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
     return told
 
 
-def _hints(hints: ToolAnnotations) -> ToolAnnotations:
+def _hints(hints: ToolAnnotations | None) -> ToolAnnotations | None:
     """The hints that are not what the protocol takes for granted: a tool that writes, destroys, and reaches far.
 
     Of one that only reads it asks for no more.
     """
+    if hints is None:
+        return None
     granted = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=True)
     own = {name: value for name, value in hints if name != "title" and value != getattr(granted, name)}
     if hints.read_only_hint:
-        own = {name: value for name, value in own.items() if name in {"read_only_hint", "open_world_hint"}}
-    return ToolAnnotations(**own)
+        own = {"read_only_hint": True}
+    return ToolAnnotations(**own) if own else None
