@@ -163,6 +163,16 @@ class BadFilter(CaptureError):
             cure="The syntax is pcap-filter(7), for example: icmp, udp port 53, host 10.0.2.15 and tcp",
         )
 
+    @classmethod
+    def by_tshark(cls, expression: str, reason: str) -> Self:
+        """The error for a display filter, with tshark's own words."""
+        shown = expression if len(expression) <= _SHOWN_FILTER else expression[:_SHOWN_FILTER] + "..."
+        return cls(
+            f"the display filter {shown!r} cannot be used",
+            evidence=f"tshark: {reason}",
+            cure="The syntax is wireshark-filter(4), for example: dns.flags.rcode != 0, tcp.analysis.retransmission",
+        )
+
 
 class OutputUnwritable(CaptureError):
     code = "capture.output_unwritable"
@@ -202,6 +212,22 @@ class QueryUnavailable(QueryError):
 
 class QueryFailed(QueryError):
     code = "query.failed"
+
+
+class DissectorError(RawtapError):
+    """Any of `dissector.*`; never raised itself."""
+
+
+class DissectorUnavailable(DissectorError):
+    code = "dissector.unavailable"
+
+
+class DissectorLimit(DissectorError):
+    code = "dissector.limit"
+
+
+class DissectorFailed(DissectorError):
+    code = "dissector.failed"
 
 
 class NetworkError(RawtapError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rawtap.packets import decode
@@ -23,6 +23,7 @@ _LAYERS = 32
 _FIELDS = 120  # of one frame
 _CHARACTERS = 6000  # of all values of one frame
 _BYTES = 1600  # of one frame, shown in runs
+_CARRIERS = {"Ethernet", "802.1Q", "802.3", "LLC", "SNAP", "cooked linux", "IP", "IPv6", "UDP", "TCP", "GRE", "PPP"}
 DECODED = 16384  # bytes of one frame: some of scapy's layers take time that grows with the square of theirs
 
 
@@ -42,20 +43,29 @@ class Field:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer's header of `size` bytes from byte `offset` of the frame on; for a payload all of it."""
+    """One layer's header of `size` bytes from byte `offset` of the frame on; for a payload all of it.
+
+    `offset` is None where its bytes are not the frame's: they were put together of several frames, or decrypted.
+    """
 
     name: str
-    offset: int
+    offset: int | None
     size: int
     fields: tuple[Field, ...]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame's layers from the outermost. `stopped` says where and at what they end early, None if they do not."""
+    """A frame's layers from the outermost.
+
+    Attributes:
+        stopped: Where and at what they end early, None if they do not.
+        undecoded: From which byte on there is a protocol that is not read here, None if there is none.
+    """
 
     layers: tuple[Layer, ...]
     stopped: str | None
+    undecoded: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,8 +86,8 @@ def take_apart(data: bytes, link_type: int) -> Frame:
     data = data[:DECODED]
     packet, failure = decode.dissect(data, link_type)
     if packet is None:
-        return Frame((), failure)
-    found = []
+        return Frame((), failure, 0)
+    found: list[Layer] = []
     at = 0
     room = _Room()
     stopped = None
@@ -90,13 +100,34 @@ def take_apart(data: bytes, link_type: int) -> Frame:
         stopped = stopped or f"byte {at}: no layer takes the rest, {len(data) - at} bytes"
     if beyond > 0 and not room.full:  # what did not fit into the part is no layer that cannot be decoded
         stopped = f"byte {DECODED}: the last {beyond} bytes are not decoded, which would take too long"
-    return Frame(tuple(found), stopped)
+    return Frame(tuple(found), stopped, _undecoded(found))
+
+
+def _undecoded(found: list[Layer]) -> int | None:
+    """Where bytes begin that are left directly behind a carrier's header."""
+    if len(found) < 2 or found[-1].name != "Raw" or found[-2].name not in _CARRIERS:  # noqa: PLR2004 - it and another
+        return None
+    ip = next((layer for layer in found if layer.name == "IP"), None)
+    later = ip is not None and any(field.name == "frag" and field.value for field in ip.fields)
+    return None if later else found[-1].offset
+
+
+def bounded(frame: Frame) -> Frame:
+    """A frame whose fields are not too much for one answer."""
+    room = _Room()
+    layers = tuple(replace(layer, fields=tuple(room.takes(layer.fields))) for layer in frame.layers[:_LAYERS])
+    return Frame(layers, frame.stopped or room.full)
 
 
 def picked(frame: Frame, names: Iterable[str]) -> dict[str, Value]:
     """The values of the fields of those names, like ``IP.src``; of several layers of a name the outermost's."""
-    found = {f"{layer.name}.{field.name}": field.value for layer in reversed(frame.layers) for field in layer.fields}
+    found = {_whole_name(layer, field): field.value for layer in reversed(frame.layers) for field in layer.fields}
     return {name: found[name] for name in names if name in found}
+
+
+def _whole_name(layer: Layer, field: Field) -> str:
+    """tshark's names have the layer's in them."""
+    return field.name if "." in field.name else f"{layer.name}.{field.name}"
 
 
 class _Room:
@@ -138,13 +169,15 @@ def _spans(frame: Frame) -> Iterator[tuple[int, int, list[str]]]:
     names: list[str] = []
     for layer in frame.layers:
         for field in layer.fields:
+            if not field.bits or layer.offset is None:
+                continue
             first, last = field.bit // 8, -(-(field.bit + field.bits) // 8)
             if names and first >= end:
                 yield begin, end, names
                 names = []
             if not names:
                 begin = first
-            names.append(f"{layer.name}.{field.name}")
+            names.append(_whole_name(layer, field))
             end = last
         if names:
             yield begin, end, names

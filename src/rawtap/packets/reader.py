@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -44,7 +44,8 @@ class Raw(NamedTuple):
 class Line:
     """One packet: its number in the file or capture from 1, seconds from when time is counted, length on the wire in
     bytes, bytes that were captured of it, what it says, where it was seen, and where reading it stopped early. In a
-    detailed page also its layers, or its bytes by fields, or the fields that were asked for."""
+    detailed page also its layers, or its bytes by fields, or the fields that were asked for; `undecoded` as in
+    `layers.Frame`."""
 
     number: int
     time: float
@@ -56,6 +57,8 @@ class Line:
     runs: tuple[Run, ...] | None
     fields: dict[str, Value] | None
     stopped: str | None
+    data: bytes
+    undecoded: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,9 @@ class Selected:
     damage: str
 
 
-def fitting(all_lines: Iterator[Line], limit: int) -> list[Line]:
+def fitting(all_lines: Iterable[Line], limit: int) -> list[Line]:
     """Up to `limit` lines, the first of them in any case, and then until they say enough for one answer."""
+    all_lines = iter(all_lines)
     found: list[Line] = []
     room = _CHARACTERS * max(limit, _USUAL_LIMIT)
     while len(found) < limit and room > 0 and (line := next(all_lines, None)):
@@ -86,7 +90,7 @@ def fitting(all_lines: Iterator[Line], limit: int) -> list[Line]:
 def _weight(line: Line) -> int:
     """About how many characters it has in an answer, which leaves out what is None."""
     found = {name: value for name, value in dataclasses.asdict(line).items() if value is not None}
-    del found["summary"], found["origin"]
+    del found["summary"], found["origin"], found["data"]
     return _NAMES + len(str(line.summary)) + len(json.dumps(found))
 
 
@@ -106,6 +110,8 @@ def line_of(raw: Raw, start_ns: int, detail: Detail, fields: tuple[str, ...] = (
         runs=layers.runs(frame, raw.data) if frame and detail == "hex" else None,
         fields=layers.picked(frame, fields) if frame and fields else None,
         stopped=frame.stopped if frame and frame.stopped else summary.stopped,  # scapy takes much without a word
+        data=raw.data,
+        undecoded=frame.undecoded if frame else None,
     )
 
 

@@ -38,7 +38,7 @@ class LayerRow(Answer):
     """One layer of a packet."""
 
     layer: str
-    offset: int = Field(description="Of its first byte in the frame.")
+    offset: int | None = Field(description="Of its first byte in the frame; null if it is not in it (reassembled).")
     size: int = Field(description="Of its header; of a payload, all of it.")
     fields: dict[str, FieldValue] = Field(description="Untrusted data from the wire; bytes as hexadecimal digits.")
     names: dict[str, str] = Field(description="What some of these values stand for; untrusted as well.")
@@ -46,7 +46,8 @@ class LayerRow(Answer):
     def lines(self) -> list[str]:
         """One line: the layer, its place, and each field with what its value stands for."""
         told = (f"{name}={shown(value)}{self._name(name)}" for name, value in self.fields.items())
-        return [one_line(f"{self.layer} {self.offset}+{self.size}: {' '.join(told)}")]
+        place = f"{self.offset}+{self.size}" if self.offset is not None else f"{self.size} bytes reassembled"
+        return [one_line(f"{self.layer} {place}: {' '.join(told)}")]
 
     def _name(self, field: str) -> str:
         return f" ({self.names[field]})" if field in self.names else ""
@@ -158,14 +159,18 @@ async def qemu_pcap_read(
         list[str] | None,
         Field(max_length=16, description='Pick these fields of each packet, like "IP.src"; "layers" shows the names.'),
     ] = None,
+    display_filter: Annotated[str, Field(description="wireshark-filter(4), by tshark.")] = "",
+    dissector: Annotated[
+        Literal["rawtap", "tshark"] | None, Field(description="tshark also finishes layers unknown here.")
+    ] = None,
 ) -> PacketPage:
     """Read packets of a running or finished capture, a page at a time; qemu_pcap_explain says first what is wrong."""
     from rawtap.ask.packets import read
     from rawtap.packets.pages import Question
 
     lab = lab_of(context)
-    question = Question(filter, cursor, first, limit, detail, tuple(fields or ()))
-    page, shown, place = await read(lab, capture, Path(path) if path else None, question)
+    question = Question(filter, cursor, first, limit, detail, tuple(fields or ()), display_filter)
+    page, shown, place = await read(lab, capture, Path(path) if path else None, question, dissector)
     return PacketPage(
         path=str(shown),
         packets=[_packet_line(line, lab.scene) for line in page.packets],
@@ -178,7 +183,7 @@ async def qemu_pcap_read(
 
 def _page_warnings(page: Page, question: Question, place: RingFile | None) -> list[str]:
     """Warnings about a page. `place` is None unless a file was asked for by its path."""
-    found = list(page.lacking)
+    found = [*page.lacking, *page.notes]
     if page.overwritten:
         found.append(f"{page.overwritten} packets before these were overwritten by the ring meanwhile")
     found += tags_told(page.tagged, question.expression)
