@@ -13,6 +13,7 @@ from rawtap.errors import CaptureUnreadable, RequestInvalid
 from rawtap.packets import ends, reader
 from rawtap.packets._savefile import Savefile
 from rawtap.packets.index import Indexes, Survey
+from rawtap.packets.memory import MOST, Memory
 from rawtap.packets.reader import MAX_LIMIT, Detail, Line, Raw
 from rawtap.packets.tail import Part
 
@@ -199,6 +200,7 @@ class _Reading:
     def __init__(self, surveys: Sequence[tuple[Part, Survey]], question: Question, start_ns: int, after: int) -> None:
         self._surveys, self._question, self._start_ns = surveys, question, start_ns
         self.reached, self.passed = after, 0
+        self._memory = Memory()
         self.matched = sum(survey.end.matched for _, survey in surveys)
 
     @property
@@ -228,20 +230,27 @@ class _Reading:
             self.passed = passed + survey.end.matched
 
     def _lines_of(self, part: Part, survey: Survey, passed: int) -> Iterator[Line]:
-        savefile = self._placed(part, survey, self.reached)
+        behind = self.reached
+        savefile = self._placed(part, survey, behind - MOST)
         if savefile is None:
             return
-        self.passed = passed + savefile.matched
+        self._memory = Memory()
         while found := savefile.take(1):
             raw = Raw(*found[0])
             if raw.number > survey.end.scanned:  # it came since: the next page has it
                 return
-            self.reached, self.passed = part.packets_before + raw.number, passed + savefile.matched
+            number = part.packets_before + raw.number
+            if number <= behind:
+                self._memory.add(number, raw.data, raw.length, raw.origin.link_type, raw.origin.interface)
+                continue
+            self.reached, self.passed = number, passed + savefile.matched
             yield self._line(raw)
 
     def _line(self, raw: Raw) -> Line:
         question = self._question
-        return reader.line_of(raw._replace(number=self.reached), self._start_ns, question.detail, question.fields)
+        return reader.line_of(
+            raw._replace(number=self.reached), self._start_ns, question.detail, question.fields, self._memory
+        )
 
     def _placed(self, part: Part, survey: Survey, number: int) -> Savefile | None:
         """A file, opened behind packet `number`; None if the ring has removed it since it was surveyed."""

@@ -15,8 +15,10 @@ from typing import Literal, NamedTuple
 from rawtap.errors import BadFilter, CaptureError, CaptureUnreadable, NoSpace, OutputUnwritable
 from rawtap.packets import layers, lines, unpack
 from rawtap.packets._savefile import FilterError, Savefile, SavefileError
+from rawtap.packets.headers import parse
 from rawtap.packets.layers import Layer, Run, Value
 from rawtap.packets.lines import PacketSummary
+from rawtap.packets.memory import Memory
 from rawtap.packets.origin import Origin
 
 MAX_LIMIT = 200
@@ -94,10 +96,14 @@ def _weight(line: Line) -> int:
     return _NAMES + len(str(line.summary)) + len(json.dumps(found))
 
 
-def line_of(raw: Raw, start_ns: int, detail: Detail, fields: tuple[str, ...] = ()) -> Line:
-    """A packet as a line, its time counted from `start_ns`, nanoseconds since 1970."""
+def line_of(
+    raw: Raw, start_ns: int, detail: Detail, fields: tuple[str, ...] = (), memory: Memory | None = None
+) -> Line:
+    """A packet as a line, its time counted from `start_ns`, nanoseconds since 1970; `memory` has those before it."""
     link_type = raw.origin.link_type
-    summary = lines.describe(raw.data, raw.length, link_type)
+    parsed = parse(raw.data, raw.length, link_type)
+    mark = memory.mark(raw.number, parsed, raw.origin.interface) if memory else ""
+    summary = lines.summarize(parsed, mark)
     frame = layers.take_apart(raw.data, link_type) if detail != "summary" or fields else None
     return Line(
         raw.number,

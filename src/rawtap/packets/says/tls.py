@@ -142,7 +142,7 @@ def quic(payload: bytes) -> str | None:
     if len(payload) < 7 or not payload[0] & 0x80:
         return None
     version = number(payload, 1, 4)
-    is_draft = version >> 8 in {0xFF0000, 0xFACEB0} or version & 0x0F0F0F0F == 0x0A0A0A0A
+    is_draft = version >> 8 in {0xFF0000, 0xFACEB0, 0x543035, 0x513035} or version & 0x0F0F0F0F == 0x0A0A0A0A
     if not (version in _QUIC or is_draft) or payload[5] > 20 or (version and not payload[0] & 0x40):
         return None
     kinds = _QUIC.get(version, _QUIC[1])
@@ -151,14 +151,15 @@ def quic(payload: bytes) -> str | None:
     return f"{kinds[payload[0] >> 4 & 3]}{known}, to connection {destination or 'none'}"
 
 
-def quic_short(payload: bytes) -> str | None:
-    """A packet of a connection that stands, at the port of QUIC: of it nothing but one bit can be read."""
-    return f"protected, {len(payload)} bytes" if payload[0] >> 6 == 1 and len(payload) >= 21 else None
+def quic_short(payload: bytes) -> tuple[str, str] | None:
+    """What may be a packet of a connection that stands, at the port of QUIC: of that no more than two bits tell."""
+    return ("UDP", "perhaps QUIC, protected") if payload[0] >> 6 == 1 and len(payload) >= 21 else None
 
 
-def gquic(payload: bytes) -> str | None:
+def gquic(payload: bytes) -> str | tuple[str, str] | None:
     """Google's QUIC of before, at the port of QUIC; its packets have a version only where they begin."""
     for at in (9, 1):
         if payload[0] & 1 and payload[at : at + 1] == b"Q" and payload[at + 1 : at + 4].isdigit():
             return f"version {payload[at : at + 4].decode()}"
-    return "" if not payload[0] & 0xC0 and payload[0] & 8 else None
+    is_one = len(payload) > 21 and not payload[0] & 0xC0 and payload[0] & 8
+    return ("UDP", "perhaps GQUIC") if is_one else None
