@@ -50,7 +50,7 @@ def _line(line: Line, question: Question, told: dissect.Told) -> Line:
     return replace(
         line,
         layers=frame.layers if question.detail == "layers" else None,
-        runs=layers.runs(frame, line.data) if question.detail == "hex" else None,
+        runs=layers.runs(frame, line.data, reader.place_of(line.stopped)) if question.detail == "hex" else None,
         fields=layers.picked(frame, question.fields) if question.fields else None,
         stopped=frame.stopped or line.stopped,
     )

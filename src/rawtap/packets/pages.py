@@ -13,6 +13,7 @@ from rawtap.errors import CaptureUnreadable, RequestInvalid
 from rawtap.packets import ends, reader
 from rawtap.packets._savefile import Savefile
 from rawtap.packets.index import Indexes, Survey
+from rawtap.packets.layers import Budget
 from rawtap.packets.memory import MOST, Memory
 from rawtap.packets.reader import MAX_LIMIT, Detail, Line, Raw
 from rawtap.packets.tail import Part
@@ -201,6 +202,7 @@ class _Reading:
         self._surveys, self._question, self._start_ns = surveys, question, start_ns
         self.reached, self.passed = after, 0
         self._memory = Memory()
+        self._budget = Budget()
         self.matched = sum(survey.end.matched for _, survey in surveys)
 
     @property
@@ -247,10 +249,8 @@ class _Reading:
             yield self._line(raw)
 
     def _line(self, raw: Raw) -> Line:
-        question = self._question
-        return reader.line_of(
-            raw._replace(number=self.reached), self._start_ns, question.detail, question.fields, self._memory
-        )
+        question, raw = self._question, raw._replace(number=self.reached)
+        return reader.line_of(raw, self._start_ns, question.detail, question.fields, self._memory, self._budget)
 
     def _placed(self, part: Part, survey: Survey, number: int) -> Savefile | None:
         """A file, opened behind packet `number`; None if the ring has removed it since it was surveyed."""

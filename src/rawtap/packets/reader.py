@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from rawtap.errors import BadFilter, CaptureError, CaptureUnreadable, NoSpace, O
 from rawtap.packets import layers, lines, unpack
 from rawtap.packets._savefile import FilterError, Savefile, SavefileError
 from rawtap.packets.headers import parse
-from rawtap.packets.layers import Layer, Run, Value
+from rawtap.packets.layers import Budget, Layer, Run, Value
 from rawtap.packets.lines import PacketSummary
 from rawtap.packets.memory import Memory
 from rawtap.packets.origin import Origin
@@ -25,6 +26,7 @@ MAX_LIMIT = 200
 Detail = Literal["summary", "layers", "hex"]
 _USUAL_LIMIT = 20
 _NAMES = 60  # characters, of the fields of what a line says
+_PLACE = re.compile("byte ([0-9]{1,9}):")
 _SHOWN_FILTER = 80
 _LISTED = "qemu_pcap_status lists the captures and their files"
 _CHARACTERS = 400  # of an answer's JSON for each packet that is asked for
@@ -97,14 +99,22 @@ def _weight(line: Line) -> int:
 
 
 def line_of(
-    raw: Raw, start_ns: int, detail: Detail, fields: tuple[str, ...] = (), memory: Memory | None = None
+    raw: Raw,
+    start_ns: int,
+    detail: Detail,
+    fields: tuple[str, ...] = (),
+    memory: Memory | None = None,
+    budget: Budget | None = None,
 ) -> Line:
-    """A packet as a line, its time counted from `start_ns`, nanoseconds since 1970; `memory` has those before it."""
+    """A packet as a line, its time counted from `start_ns`, nanoseconds since 1970; `memory` has those before it, and
+    `budget` what may be decoded."""
     link_type = raw.origin.link_type
     parsed = parse(raw.data, raw.length, link_type)
     mark = memory.mark(raw.number, parsed, raw.origin.interface) if memory else ""
     summary = lines.summarize(parsed, mark)
-    frame = layers.take_apart(raw.data, link_type) if detail != "summary" or fields else None
+    frame = layers.take_apart(raw.data, link_type, budget) if detail != "summary" or fields else None
+    # scapy takes much without a word
+    stopped = frame.stopped if frame and frame.stopped else summary.stopped
     return Line(
         raw.number,
         round((raw.time_ns - start_ns) / 1e9, 6),
@@ -112,13 +122,19 @@ def line_of(
         raw.captured,
         summary,
         raw.origin,
-        layers=frame.layers if frame and detail == "layers" else None,
-        runs=layers.runs(frame, raw.data) if frame and detail == "hex" else None,
+        layers=tuple(layers.worth_telling(frame)) if frame and detail == "layers" else None,
+        runs=layers.runs(frame, raw.data, place_of(stopped)) if frame and detail == "hex" else None,
         fields=layers.picked(frame, fields) if frame and fields else None,
-        stopped=frame.stopped if frame and frame.stopped else summary.stopped,  # scapy takes much without a word
+        stopped=stopped,
         data=raw.data,
         undecoded=frame.undecoded if frame else None,
     )
+
+
+def place_of(stopped: str | None) -> int | None:
+    """The byte at which reading stopped."""
+    found = _PLACE.match(stopped or "")
+    return int(found[1]) if found else None
 
 
 def select(path: Path, expression: str, out: Path | None) -> Selected:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,11 +27,12 @@ if TYPE_CHECKING:
 
 _MAX_COUNT = 1000
 _SHOWN = 1600  # bytes
+_FOLDED = 2  # packets that repeat one, or more
 
 
 Detail = Annotated[
     Literal["summary", "layers", "hex"],
-    Field(description="A line a packet; all fields of all layers; bytes and whose field each is."),
+    Field(description="A line a packet; all fields of all layers; its bytes."),
 ]
 FieldValue = TypeAliasType("FieldValue", "int | float | str | list[FieldValue] | dict[str, FieldValue] | None")
 
@@ -58,7 +61,7 @@ class ByteRun(Answer):
 
     offset: int
     hex: str
-    fields: str = Field(description='Whose they are, like "IP.ttl".')
+    fields: str = Field(description='Whose they are, like "IP.ttl", where `stopped` is about them.')
 
     def lines(self) -> list[str]:
         """One line: where, which, whose."""
@@ -95,6 +98,29 @@ class PacketLine(Answer):
         return [head, *indented(rows)]
 
 
+class _Repeated(Answer):
+    """Packets that say what the one before them does."""
+
+    first: PacketLine
+    last: PacketLine
+    packets: int
+
+    def lines(self) -> list[str]:
+        """How many, and up to which."""
+        return [f"{self.first.number} to {self.last.number}: {self.packets} more like it, to {self.last.time:.6f}"]
+
+
+def _folded(packets: Sequence[PacketLine]) -> list[PacketLine | _Repeated]:
+    """Packets, with those that repeat the one before, twice at least, in one."""
+    found: list[PacketLine | _Repeated] = []
+    for _, group in groupby(packets, lambda line: line.model_copy(update={"number": 0, "time": 0.0})):
+        one, *more = group
+        found += (
+            [one, *more] if len(more) < _FOLDED else [one, _Repeated(first=more[0], last=more[-1], packets=len(more))]
+        )
+    return found
+
+
 class PacketPage(Answer):
     """A page of packets, and how many there are in all."""
 
@@ -104,6 +130,10 @@ class PacketPage(Answer):
     scanned: int = Field(description="Packets in all files.")
     next_cursor: str | None = Field(description="Give it back for the next page; null at the end.")
     warnings: list[str]
+
+    def lines(self) -> list[str]:
+        """As any answer's, but packets that say the same one after the other are told once."""
+        return Answer.lines(self.model_copy(update={"packets": _folded(self.packets)}))
 
 
 class OtherPackets(Answer):

@@ -18,7 +18,7 @@ from rawtap.untrusted import visible
 _GENERAL = "geninfo"
 _MALFORMED = "_ws.malformed"
 _PASSED_OVER = {_GENERAL, "frame", "fake-field-wrapper", _MALFORMED}  # what a packet's line tells already
-_UNSET = "Not set"
+_UNSET = ("Not set", ": Absent", ": False", ": Not present")
 _EXPERT = "_ws.expert"
 _LINE_END = r"\r\n"  # as tshark shows it
 _TEXT = 160  # characters of one value
