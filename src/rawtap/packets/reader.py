@@ -8,6 +8,7 @@ import json
 import os
 import re
 import stat
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ MAX_LIMIT = 200
 Detail = Literal["summary", "layers", "hex"]
 _USUAL_LIMIT = 20
 _NAMES = 60  # characters, of the fields of what a line says
+_EMPTY = "the capture file has no Interface Description Blocks"  # and no packet: else it would say so
 _PLACE = re.compile("byte ([0-9]{1,9}):")
 _SHOWN_FILTER = 80
 _LISTED = "qemu_pcap_status lists the captures and their files"
@@ -212,9 +214,19 @@ def open_file(path: Path, expression: str, *, live: bool = False) -> Savefile:
     except FilterError as error:
         raise BadFilter.because(expression, f"libpcap: {error}") from error
     except SavefileError as error:
+        if _EMPTY in str(error):
+            return Savefile(_nothing(), expression, live=live)
         raise unreadable(path, f"libpcap: {error}") from error
     except OSError as error:
         raise unreadable(path, error.strerror or str(error)) from error
+
+
+def _nothing() -> int:
+    """A capture without a packet, for libpcap, which takes a pcapng file without an interface for none."""
+    fd = os.memfd_create("rawtap-empty")
+    os.write(fd, struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1))
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
 
 
 def descriptor(path: Path) -> int:
@@ -225,9 +237,22 @@ def descriptor(path: Path) -> int:
     """
     open_file(path, "")
     try:
-        return open_regular(path)
+        fd = open_regular(path)
     except OSError as error:  # it was removed just now
         raise unreadable(path, error.strerror or str(error)) from error
+    if unpack.kind_of(fd) or not _is_empty(path):
+        return fd
+    os.close(fd)
+    raise unreadable(path, "it describes no interface, and has no packet")
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether libpcap refuses a file that was read, which it does for want of an interface alone."""
+    try:
+        Savefile(open_regular(path), "")
+    except SavefileError:
+        return True
+    return False
 
 
 def open_regular(path: Path) -> int:

@@ -235,6 +235,7 @@ def _netflow(payload: bytes) -> str | None:
     return f"version {version}, {number(payload, 2, 2)} records" if version in {1, 5, 7, 8, 9, 10} else None
 
 
+_GTP_USER = {1: "echo request", 2: "echo response", 26: "error indication", 254: "end marker", 255: "user data"}
 _SIGNED = (
     ("STUN", stun),
     ("DTLS", tls.dtls),
@@ -260,14 +261,14 @@ _PORTS: dict[int, Known] = {
     51820: ("WireGuard", _wireguard), 6696: ("Babel", begins(b"*")), 2055: ("CFLOW", _netflow),
     9996: ("CFLOW", _netflow), 4569: ("IAX2", None), 646: ("LDP", begins(b"\0\1")), 1701: ("L2TP", None),
     88: ("KRB5", services.kerberos),
-    2152: ("GTP", at_byte(1, {1: "echo request", 2: "echo response", 26: "error indication", 254: "end marker"})),
+    2152: ("GTP", lambda payload: _GTP_USER.get(payload[1])),
     5246: ("CAPWAP-Control", lambda payload: None if payload[0] & 1 else ""), 5247: ("CAPWAP-Data", None),
     25826: ("collectd", None), 7: ("ECHO", None),
     9600: ("OMRON", None), 5683: ("CoAP", lambda payload: "" if payload[0] >> 6 == 1 else None),
     1194: ("OpenVPN", None), 3544: ("Teredo", None), **dict.fromkeys(range(7000, 7006), ("RX", None)),
     44818: ("ENIP", None), 623: ("RMCP", begins(b"\6")), 389: ("CLDAP", None),
     17500: ("DB-LSP-DISC", None), 6081: ("Geneve", None), 4789: ("VXLAN", None),
-    **mobile.PORTS, **machines.UDP_PORTS,
+    2427: ("MGCP", text), 2727: ("MGCP", text), **mobile.PORTS, **machines.UDP_PORTS,
 }  # fmt: skip
 
 

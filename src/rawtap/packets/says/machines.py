@@ -98,6 +98,7 @@ def can(payload: bytes) -> str:
 
 TCP_PORTS: dict[int, Known] = {20000: ("DNP 3.0", dnp3), 48898: ("AMS", _ams), 13400: ("DoIP", doip)}
 UDP_PORTS: dict[int, Known] = {
-    20000: ("DNP 3.0", dnp3), 13400: ("DoIP", doip), 47808: ("BACnet", bacnet), 5094: ("HART_IP", _hart),
+    20000: ("DNP 3.0", dnp3), 13400: ("DoIP", doip), 47808: ("BACnet", bacnet),
+    5094: ("HART_IP", _hart), 5095: ("HART_IP", _hart),
     6060: ("ESIO", begins(b"ESIO")),
 }  # fmt: skip

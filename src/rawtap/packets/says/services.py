@@ -180,7 +180,8 @@ def _irc(payload: bytes) -> str | None:
 
 PORTS: dict[int, Known] = {
     20: ("FTP-DATA", None), 88: ("KRB5", _kerberos_stream), 513: ("Rlogin", None), 524: ("NCP", _ncp),
-    119: ("NNTP", text), 514: ("RSH", None), 1433: ("TDS", _tds), 1521: ("TNS", _tns), 1935: ("RTMP", _rtmp),
+    119: ("NNTP", text), 1863: ("MSNMS", text), 514: ("RSH", None), 1433: ("TDS", _tds), 1521: ("TNS", _tns),
+    1935: ("RTMP", _rtmp),
     2000: ("SKINNY", _skinny), 5222: ("XMPP", begins(b"<")), 5269: ("XMPP", begins(b"<")),
     8009: ("AJP13", begins(b"\x124", b"AB")),
     9092: ("Kafka", _kafka), 9418: ("Git", _git),

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 
 from rawtap.packets.says import datagrams, machines, rpc, services, tls
-from rawtap.packets.says.words import Found, Known, Words, at_byte, begins, first_line, named, number, surely, text
+from rawtap.packets.says.words import Found, Known, Words, begins, first_line, named, number, surely, text
 
 _METHODS = (
     b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"TRACE ", b"PATCH ", b"PROPFIND ",
@@ -79,7 +79,7 @@ def _smb2(payload: bytes) -> str | None:
     return f"{_SMB.get(payload[16], 'command')} {way}"
 
 
-_NBSS = {0x81: "session request", 0x82: "positive response", 0x83: "negative response", 0x85: "keepalive"}
+_NBSS = {0: "message", 0x81: "session request", 0x82: "positive response", 0x83: "negative response", 0x85: "keepalive"}
 
 
 _BGP = ("", "open", "update", "notification", "keepalive", "route refresh")
@@ -184,10 +184,10 @@ _PORTS: dict[int, Known] = {
     25: ("SMTP", _SMTP_WORDS), 465: ("SMTP", _SMTP_WORDS), 587: ("SMTP", _SMTP_WORDS),
     110: ("POP", _or_data(matched(_POP))),
     143: ("IMAP", _or_data(matched(_IMAP))), 53: ("DNS", dns), 5353: ("mDNS", dns), 179: ("BGP", _bgp),
-    502: ("Modbus/TCP", _modbus),
+    502: ("Modbus/TCP", surely(_modbus)),
     6633: ("OpenFlow", _openflow), 6653: ("OpenFlow", _openflow),
     5432: ("PGSQL", _pgsql), 1883: ("MQTT", _mqtt), 389: ("LDAP", _ldap), 3268: ("LDAP", _ldap),
-    2404: ("IEC 60870-5-104", begins(b"h")), 139: ("NBSS", at_byte(0, _NBSS)), 5672: ("AMQP", None),
+    2404: ("IEC 60870-5-104", begins(b"h")), 139: ("NBSS", lambda payload: _NBSS.get(payload[0])), 5672: ("AMQP", None),
     4712: ("SYNCHROPHASOR", begins(b"\xaa")), 43: ("WHOIS", text), 79: ("FINGER", text), 113: ("IDENT", text),
     5060: ("SIP", matched(_SIP)), 646: ("LDP", begins(b"\0\1")), 1720: ("H.225.0", _tpkt),
     4880: ("HiSLIP", begins(b"HS")), 44818: ("ENIP", None), 7: ("ECHO", None), 1723: ("PPTP", None),
