@@ -107,7 +107,7 @@ HOSTILE = {
     "another file": "-r /etc/passwd",
     "two lines": "dns\n-w /tmp/a",
     "a shell": "$(touch /tmp/a) || `id`",
-    "brackets": "(" * 2000 + "dns",
+    "brackets": "dns and ((http)",
     "a macro": "${private:a}",
 }
 

@@ -15,7 +15,7 @@
     │   ├── NoSuchInterface       capture.no_such_interface
     │   ├── InterfaceDown         capture.interface_down
     │   ├── InterfaceNotAllowed   capture.interface_not_allowed the operator's policy
-    │   ├── BadFilter             capture.bad_filter            libpcap's own words inside
+    │   ├── BadFilter             capture.bad_filter            libpcap's own words inside, or tshark's
     │   ├── OutputUnwritable      capture.output_unwritable
     │   ├── NoSpace               capture.no_space              at the start, or in the middle
     │   ├── CaptureUnknown        capture.unknown               no capture of that id
@@ -26,6 +26,10 @@
     │   ├── QueryLimit            query.limit                   it takes more time or memory than it may
     │   ├── QueryUnavailable      query.unavailable             no DuckDB
     │   └── QueryFailed           query.failed                  the process that answers ended without an answer
+    ├── DissectorError
+    │   ├── DissectorUnavailable  dissector.unavailable         no tshark
+    │   ├── DissectorLimit        dissector.limit               it takes more time than it may
+    │   └── DissectorFailed       dissector.failed              tshark ended without a whole answer; its words inside
     ├── NetworkError
     │   ├── NetworkPermission     network.permission            no CAP_NET_ADMIN
     │   ├── TunMissing            network.tun_missing           no /dev/net/tun

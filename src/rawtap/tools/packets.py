@@ -126,7 +126,7 @@ class PacketPage(Answer):
 
     path: str = Field(description="The file, or the newest of a ring, all of whose files are read.")
     packets: Annotated[list[PacketLine], UNTRUSTED]
-    matched: int = Field(description="Packets in all files that pass the filter.")
+    matched: int = Field(description="Packets that pass the filter, from `first` on.")
     scanned: int = Field(description="Packets in all files.")
     next_cursor: str | None = Field(description="Give it back for the next page; null at the end.")
     warnings: list[str]
