@@ -15,7 +15,7 @@
     │   ├── NoSuchInterface       capture.no_such_interface
     │   ├── InterfaceDown         capture.interface_down
     │   ├── InterfaceNotAllowed   capture.interface_not_allowed the operator's policy
-    │   ├── BadFilter             capture.bad_filter            libpcap's own words inside
+    │   ├── BadFilter             capture.bad_filter            libpcap's own words inside, or tshark's
     │   ├── OutputUnwritable      capture.output_unwritable
     │   ├── NoSpace               capture.no_space              at the start, or in the middle
     │   ├── CaptureUnknown        capture.unknown               no capture of that id
@@ -26,6 +26,10 @@
     │   ├── QueryLimit            query.limit                   it takes more time or memory than it may
     │   ├── QueryUnavailable      query.unavailable             no DuckDB
     │   └── QueryFailed           query.failed                  the process that answers ended without an answer
+    ├── DissectorError
+    │   ├── DissectorUnavailable  dissector.unavailable         no tshark
+    │   ├── DissectorLimit        dissector.limit               it takes more time than it may
+    │   └── DissectorFailed       dissector.failed              tshark ended without a whole answer; its words inside
     ├── NetworkError
     │   ├── NetworkPermission     network.permission            no CAP_NET_ADMIN
     │   ├── TunMissing            network.tun_missing           no /dev/net/tun
@@ -163,6 +167,16 @@ class BadFilter(CaptureError):
             cure="The syntax is pcap-filter(7), for example: icmp, udp port 53, host 10.0.2.15 and tcp",
         )
 
+    @classmethod
+    def by_tshark(cls, expression: str, reason: str) -> Self:
+        """The error for a display filter, with tshark's own words."""
+        shown = expression if len(expression) <= _SHOWN_FILTER else expression[:_SHOWN_FILTER] + "..."
+        return cls(
+            f"the display filter {shown!r} cannot be used",
+            evidence=f"tshark: {reason}",
+            cure="The syntax is wireshark-filter(4), for example: dns.flags.rcode != 0, tcp.analysis.retransmission",
+        )
+
 
 class OutputUnwritable(CaptureError):
     code = "capture.output_unwritable"
@@ -202,6 +216,22 @@ class QueryUnavailable(QueryError):
 
 class QueryFailed(QueryError):
     code = "query.failed"
+
+
+class DissectorError(RawtapError):
+    """Any of `dissector.*`; never raised itself."""
+
+
+class DissectorUnavailable(DissectorError):
+    code = "dissector.unavailable"
+
+
+class DissectorLimit(DissectorError):
+    code = "dissector.limit"
+
+
+class DissectorFailed(DissectorError):
+    code = "dissector.failed"
 
 
 class NetworkError(RawtapError):

@@ -95,7 +95,7 @@ LINKS: dict[str, tuple[int, bytes, str]] = {
     "PPP in HDLC's frame": (50, b"\xff\x03\x00\x21" + IP_BYTES, "PPP: "),
     "PPPoE": (51, struct.pack("!BBHHH", 0x11, 0, 1, len(IP_BYTES) + 2, 0x21) + IP_BYTES, "PPPoE 0x0001: "),
     "Cisco HDLC": (104, b"\x0f\x00\x08\x00" + IP_BYTES, "HDLC: "),
-    "Frame Relay": (107, bytes.fromhex("184103cc") + IP_BYTES, "DLCI 100: "),
+    "Frame Relay": (107, bytes.fromhex("184103cc") + IP_BYTES, "FR 100: "),
     "802.11": (105, WIFI + b"\x08\x00" + IP_BYTES, "802.11: "),
     "radiotap": (127, bytes.fromhex("0000 0800 00000000") + WIFI + b"\x08\x00" + IP_BYTES, "802.11: "),
     "PPI": (192, bytes.fromhex("0000 0800 69000000") + WIFI + b"\x08\x00" + IP_BYTES, "802.11: "),

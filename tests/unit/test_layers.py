@@ -47,7 +47,8 @@ def test_a_good_frame_is_taken_apart_to_its_last_byte(name: str) -> None:
     assert frame.stopped is None
     assert sum(layer.size for layer in frame.layers) == len(data)
     runs = layers.runs(frame, data)
-    assert all(run.fields != "not decoded" for run in runs)
+    assert [run.offset for run in runs] == list(range(0, len(data), 32))
+    assert {run.fields for run in runs} == {""}
     assert "".join(run.hex for run in runs) == data.hex()
 
 
@@ -81,11 +82,21 @@ def test_what_belongs_to_a_later_layer_is_not_counted_twice() -> None:
     ]
 
 
-def test_fields_that_share_bytes_are_one_run() -> None:
+@pytest.mark.parametrize(
+    ("wrong", "place", "fields"),
+    [
+        (14, slice(14, 15), "IP.version, IP.ihl"),
+        (21, slice(20, 22), "IP.flags, IP.frag"),
+        (0, slice(6), "Ethernet.dst"),
+    ],
+)
+def test_what_is_wrong_has_a_row_of_its_own_with_the_fields_that_share_it(
+    wrong: int, place: slice, fields: str
+) -> None:
     data = bytes(KNOWN["dns"])
-    runs = {run.offset: run for run in layers.runs(layers.take_apart(data, ETHERNET), data)}
-    assert runs[14] == layers.Run(14, "45", "IP.version, IP.ihl")
-    assert runs[20] == layers.Run(20, data[20:22].hex(), "IP.flags, IP.frag")
+    runs = layers.runs(layers.take_apart(data, ETHERNET), data, wrong)
+    assert [run for run in runs if run.fields] == [layers.Run(place.start or 0, data[place].hex(), fields)]
+    assert "".join(run.hex for run in runs) == data.hex()
 
 
 def test_where_decoding_stops_is_told() -> None:
@@ -109,10 +120,51 @@ def test_a_line_has_what_was_asked_for_and_no_more(detail: reader.Detail, fields
     assert has == (detail == "layers", detail == "hex", bool(fields))
 
 
+def told(packet: Packet) -> dict[str, layers.Field]:
+    frame = layers.take_apart(bytes(packet), ETHERNET)
+    return {f"{layer.name}.{field.name}": field for layer in layers.worth_telling(frame) for field in layer.fields}
+
+
+def test_what_tells_nothing_is_left_out_and_an_option_is_told_once() -> None:
+    options = [("NOP", None), ("NOP", None), ("Timestamp", (1, 2)), ("EOL", None)]
+    assert told(HEAD / IP(id=9) / TCP(options=options))["TCP.options"].value == [["Timestamp", [1, 2]]]
+    assert told(HEAD / IP(id=9) / TCP())["IP.id"].shown == "0x9"
+    assert not {"IP.options", "TCP.options"} & told(HEAD / IP() / TCP()).keys()
+    message = DHCP(options=[("message-type", "discover"), "end", "pad", "pad"])
+    found = told(HEAD / IP() / UDP(sport=68, dport=67) / BOOTP(xid=5) / message)
+    assert found["DHCP options.options"].value == [["message-type", 1]]
+    assert not {"BOOTP.options", "BOOTP.sname", "BOOTP.chaddr"} & found.keys()
+    assert "Padding.load" not in told(KNOWN["arp"])
+
+
+def test_fields_are_picked_by_the_names_of_layers_that_are_shown_and_that_are_sent() -> None:
+    frame = layers.take_apart(bytes(HEAD / IP(dst="10.0.0.9") / UDP()), ETHERNET)
+    assert layers.picked(frame, ("Ether.type", "Ethernet.type", "IP.dst", "IPv6.dst")) == {
+        "Ether.type": 2048, "Ethernet.type": 2048, "IP.dst": "10.0.0.9",
+    }  # fmt: skip
+
+
+def test_so_much_is_decoded_for_one_answer_and_what_is_not_says_so() -> None:
+    """A frame of 63 kB took scapy 4 s, and a page of them a minute."""
+    data = bytes(HEAD / IP() / UDP(sport=4000, dport=4000) / Raw(bytes(60000)))
+    budget = layers.Budget()
+    found = [layers.take_apart(data, ETHERNET, budget) for _ in range(40)]
+    assert [bool(frame.layers) for frame in found] == [True] * 32 + [False] * 8
+    assert found[31].stopped == "byte 16384: the last 43658 bytes are not decoded, which would take too long"
+    assert found[32].stopped is not None
+    assert found[32].stopped.startswith("byte 0: not decoded: ")
+
+
+@pytest.mark.parametrize("family", [24, 28, 30])
+def test_ipv6_on_a_loopback_is_read_whoever_wrote_the_file(family: int) -> None:
+    frame = layers.take_apart(family.to_bytes(4, "little") + bytes(IPv6() / TCP()), 0)
+    assert [layer.name for layer in frame.layers] == ["Loopback", "IPv6", "TCP"]
+
+
 def test_an_unknown_link_type_is_shown_as_bytes() -> None:
     frame = layers.take_apart(b"\x01\x02", 147)
-    assert frame == layers.Frame((), "link type 147, 2 bytes")
-    assert layers.runs(frame, b"\x01\x02") == (layers.Run(0, "0102", "not decoded"),)
+    assert frame == layers.Frame((), "link type 147, 2 bytes", 0)
+    assert layers.runs(frame, b"\x01\x02", 0) == (layers.Run(0, "0102", ""),)
 
 
 def test_a_frame_with_too_much_to_say_is_cut_and_says_so() -> None:

@@ -62,7 +62,7 @@ def line(packet: Any, link_type: int = 1) -> PacketSummary:
             "TCP",
             "SYN seq=5 win=99 MSS 1460",
         ),
-        (out(TCP(seq=5, ack=6, window=99, flags="PA") / b"abc"), "TCP", "PSH+ACK seq=5 ack=6 win=99 3 bytes"),
+        (out(TCP(sport=40, seq=5, ack=6, window=99, flags="PA") / b"abc"), "TCP", "PSH+ACK seq=5 ack=6 win=99 3 bytes"),
         (out(UDP(sport=1000, dport=2000) / b"hello"), "UDP", "5 bytes"),
         (
             dhcp([("message-type", "discover"), ("requested_addr", GUEST)]),

@@ -82,7 +82,10 @@ def test_a_page_from_any_packet_is_that_part_of_the_whole(
         found = page(source, indexes, expression=expression, first=first, limit=5)
         expected = [number for number in matching if number >= first]
         assert numbers(found) == expected[:5]
-        assert (found.matched, found.scanned) == (len(matching), 50)
+        assert (found.matched, found.scanned) == (len(expected), 50)
+        if found.next_cursor:
+            following = page(source, indexes, expression=expression, cursor=found.next_cursor, limit=5)
+            assert (numbers(following), following.matched) == (expected[5:10], len(expected))
         assert (found.next_cursor is None) == (len(expected) <= 5)
         assert [line.time for line in found.packets] == [float(number - 1) for number in expected[:5]]
 

@@ -109,7 +109,7 @@ SAID: dict[str, tuple[Packet, str, str]] = {
     ),
     "EAPOL start": (LINK / EAPOL(type=1), "EAPOL", "start"),
     "EAP": (
-        LINK / EAPOL(type=0) / EAP(code=2, id=3, type=1, identity=b"me"), "EAPOL", "EAP response id=3 identity 'me'"
+        LINK / EAPOL(type=0) / EAP(code=2, id=3, type=1, identity=b"me"), "EAP", "response id=3 identity 'me'"
     ),
     "SCTP": (LINK / HOSTS / SCTP(sport=5, dport=6) / SCTPChunkInit(), "SCTP", "5 > 6 INIT"),
     "OSPF": (
@@ -121,8 +121,8 @@ SAID: dict[str, tuple[Packet, str, str]] = {
         udp(struct.pack("!6I", 0x77, 0, 2, 100003, 3, 6) + bytes(20), 2049), "NFS",
         "call xid=0x00000077 NFS v3 READ, ",
     ),
-    "RPC": (
-        tcp(struct.pack("!7I", 0x80000018, 0x77, 0, 2, 100005, 3, 1)), "RPC",
+    "MOUNT": (
+        tcp(struct.pack("!7I", 0x80000018, 0x77, 0, 2, 100005, 3, 1)), "MOUNT",
         "call xid=0x00000077 MOUNT v3 procedure 1, ",
     ),
     "SIP": (udp(b"INVITE sip:a@b SIP/2.0\r\n\r\n", 5060), "SIP", "INVITE sip:a@b SIP/2.0, "),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from anyio.to_thread import run_sync as to_thread
 
+from rawtap.ask import by_tshark, dissect
+from rawtap.ask.dissect import Selected
 from rawtap.blocking import on_disk, reading
 from rawtap.capture import filters
 from rawtap.errors import CaptureUnreadable, RequestInvalid
@@ -16,6 +19,8 @@ from rawtap.lab.lab import Lab
 from rawtap.packets.pages import PacketFiles, Page, Question, read_page
 from rawtap.packets.tail import Part
 from rawtap.settings import Settings
+
+Dissector = Literal["rawtap", "tshark"] | None
 
 
 @dataclass(frozen=True)
@@ -26,16 +31,20 @@ class RingFile:
     files: int
 
 
-async def read(lab: Lab, capture_id: str | None, path: Path | None, question: Question) -> tuple[Page, Path, RingFile]:
+async def read(
+    lab: Lab, capture_id: str | None, path: Path | None, question: Question, dissector: Dissector = None
+) -> tuple[Page, Path, RingFile]:
     """A page of packets: of a capture, over all its files, or of one file. Returns the file's path and place as well.
 
-    A running capture's page has everything that was on the wire when it was asked for.
+    A running capture's page has everything that was on the wire when it was asked for. `dissector` "tshark" has the
+    packets read by it; None only those whose layers are asked for and not known here.
 
     Raises:
         CaptureUnknown: There is no such capture.
         CaptureUnreadable: No capture file, or not in a folder that may be read.
-        BadFilter: With libpcap's text.
+        BadFilter: With libpcap's text, or tshark's.
         RequestInvalid: Both, a capture and a path, are given, or what is asked for is out of range.
+        DissectorError: tshark was asked for, and there is no answer of it.
         CaptureFailed: The capture's thread does not answer.
         DiskStalled: The file's disk does not answer.
     """
@@ -43,8 +52,29 @@ async def read(lab: Lab, capture_id: str | None, path: Path | None, question: Qu
     await to_thread(filters.checked, question.expression)
     source, shown, place = await caught_up(lab, capture_id, path)
     await lab.interfaces.learn()
-    page = await reading(shown, read_page, source, question, lab.indexes)
+    if question.display_filter:
+        selected = await dissect.select(shown, source, question.display_filter, question.after(source.name))
+        question = replace(question, chosen=selected.numbers, chosen_up_to=selected.last)
+    ours = replace(question, detail="summary", fields=()) if dissector == "tshark" else question
+    page = await reading(shown, read_page, source, ours, lab.indexes)
+    if question.display_filter:
+        page = replace(page, notes=_part_told(selected, source.parts[0].packets_before, page.scanned))
+    if dissector == "tshark":
+        page = await by_tshark.read(shown, source, question, page)
+    elif dissector is None and question.detail == "layers":
+        page = await by_tshark.finish(shown, source, question, page)
     return page, shown, place
+
+
+def _part_told(selected: Selected, before: int, packets: int) -> tuple[str, ...]:
+    """That a display filter was asked of a part only, of packets of which `before` were removed."""
+    if selected.first == before + 1 and selected.last == before + packets:
+        return ()
+    counts = " Numbers in it count from the first of these." if selected.first > 1 else ""
+    return (
+        f"the display filter was asked of packets {selected.first} to {selected.last} of {before + packets}, which are "
+        f"what matched counts; next_cursor goes on.{counts}",
+    )
 
 
 async def caught_up(lab: Lab, capture_id: str | None, path: Path | None) -> tuple[PacketFiles, Path, RingFile]:

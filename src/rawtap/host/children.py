@@ -88,6 +88,15 @@ async def stream_of(pipe: IO[bytes] | None) -> asyncio.StreamReader:
     return reader
 
 
+async def whole(child: Child, most: int) -> bytes:
+    """All that a child writes until it closes its stdout, or the first `most` bytes of it."""
+    stream = await stream_of(child.stdout)
+    found = bytearray()
+    while len(found) < most and (more := await stream.read(most - len(found))):
+        found += more
+    return bytes(found)
+
+
 def start(
     command: Sequence[str | Path],
     access: Access | None,

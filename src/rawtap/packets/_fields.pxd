@@ -269,7 +269,7 @@ cdef inline void _read_ipv6(Fields *to, int64_t at) noexcept nogil:
 
 
 cdef inline bint _extends(int32_t number) noexcept nogil:
-    return number == 0 or number == 43 or number == 44 or number == 51 or number == 60 or number == 135
+    return number == 0 or number == 43 or number == 44 or number == 51 or number == 60
 
 
 cdef inline void _read_transport(Fields *to) noexcept nogil:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from rawtap.packets.bounds import Stopped, double_word, need, word
 
 IPV4, IPV6, MPLS, MPLS_GROUP, ETHERNET, PPP = 0x0800, 0x86DD, 0x8847, 0x8848, 0x6558, 0x880B
-PPPOE_DISCOVERY, PPPOE = 0x8863, 0x8864
+PPPOE_DISCOVERY, PPPOE, FABRIC_PATH = 0x8863, 0x8864, 0x8903
 _LABELS = 16
 
 
@@ -100,7 +100,9 @@ _KINDS = {0x0021: IPV4, 0x0057: IPV6, 0x0281: MPLS, 0x0283: MPLS_GROUP}
 
 
 def ppp(data: bytes, at: int, end: int) -> Carried:
-    """PPP (RFC 1661), with its address and control field or without."""
+    """PPP (RFC 1661), with its address and control field or without; what begins as Cisco's HDLC is that."""
+    if data[at : at + 2] in {b"\x0f\0", b"\x8f\0"}:
+        return _cisco_hdlc(data, at, end)
     need(data, at, 2, end, "PPP header", "ppp.header")
     if data[at : at + 2] == b"\xff\x03":
         at += 2
@@ -156,6 +158,8 @@ def _erspan(data: bytes, at: int, end: int, kind: int, *, has_sequence: bool) ->
         return Carried(f"ERSPAN {session}", ETHERNET, at + 8)
     if version == 2:
         need(data, at, 12, end, "ERSPAN header", "erspan.header")
+        if data[at + 10] >> 2 & 31:  # the type of a frame that is not Ethernet's
+            return Carried(f"session {session}", None, at, "ERSPAN")
         return Carried(f"ERSPAN {session}", ETHERNET, at + 12 + (8 if data[at + 11] & 1 else 0))
     return Carried(f"version {version}", None, at, "ERSPAN")
 
@@ -218,6 +222,12 @@ def _gtp(data: bytes, at: int, end: int) -> Carried | None:
     return None if kind is None else Carried(says, kind, at)
 
 
+def _lisp(data: bytes, at: int, end: int) -> Carried | None:
+    """A packet behind LISP's header (RFC 9300, 5.1)."""
+    kind = _of_version(data, at + 8) if at + 8 <= end else None
+    return None if kind is None else Carried("LISP", kind, at + 8)
+
+
 def _teredo(data: bytes, at: int, end: int) -> Carried | None:
     """IPv6 in UDP, perhaps behind an authentication and where the sender is (RFC 4380, 5.1.1)."""
     if data[at : at + 2] == b"\0\1" and at + 4 <= len(data):
@@ -228,10 +238,29 @@ def _teredo(data: bytes, at: int, end: int) -> Carried | None:
     return Carried("Teredo", IPV6, at) if is_ip else None
 
 
+def _ayiya(data: bytes, at: int, end: int) -> Carried | None:
+    """IPv6 behind an identity and a signature (draft-massar-v6ops-ayiya, 2)."""
+    if at + 8 > min(end, len(data)) or data[at + 3] not in {4, 41}:
+        return None
+    begin = at + 8 + (1 << (data[at] >> 4)) + (data[at + 1] >> 4) * 4
+    kind = {4: IPV4, 41: IPV6}[data[at + 3]]
+    return Carried("AYIYA", kind, begin) if _of_version(data, begin) == kind else None
+
+
 IN_UDP: dict[int, Reader] = {
     4789: _vxlan, 8472: _vxlan, 4790: _vxlan_gpe, 6081: _geneve, 2152: _gtp, 3544: _teredo, 6635: mpls, 4754: gre,
+    5072: _ayiya, 4341: _lisp,
 }  # fmt: skip
+
+
+def _fabric_path(data: bytes, at: int, end: int) -> Carried:
+    """Cisco's FabricPath: a tag of a tree's number and a time to live before a whole frame."""
+    need(data, at, 2, end, "FabricPath tag", "fabric_path.header")
+    return Carried(f"FabricPath {word(data, at) >> 6}", ETHERNET, at + 2)
+
+
 IN_FRAMES: dict[int, Reader] = {
+    FABRIC_PATH: _fabric_path,
     MPLS: mpls, MPLS_GROUP: mpls, PPPOE: pppoe, PPPOE_DISCOVERY: pppoe_discovery, PPP: ppp,
 }  # fmt: skip
 
@@ -256,7 +285,7 @@ def _frame_relay(data: bytes, at: int, end: int) -> Carried:
     need(data, at, 4, end, "Frame Relay header", "frame_relay.header")
     number = (data[at] >> 2) << 4 | data[at + 1] >> 4
     size = 2 if data[at + 1] & 1 else 4
-    says, at = f"DLCI {number}", at + size
+    says, at = f"FR {number}", at + size
     need(data, at, 2, end, "Frame Relay header", "frame_relay.header")
     if data[at] == 3:
         at += 1 if data[at + 1] else 2
@@ -372,8 +401,46 @@ def _nflog(data: bytes, at: int, end: int) -> Carried:
     return Carried(f"family {family}", None, at, "NFLOG")
 
 
+def _can(data: bytes, at: int, end: int) -> Carried:
+    """SocketCAN: the frame is told of in lines."""
+    need(data, at, 8, end, "CAN header", "can.header")
+    return Carried("CAN", CAN, at)
+
+
+def _personal(data: bytes, at: int, end: int) -> Carried:
+    """The kind of a frame of IEEE 802.15.4 (7.2.1)."""
+    need(data, at, 3, end, "802.15.4 header", "personal.header")
+    kinds = ("beacon", "data", "ack", "command", "reserved", "multipurpose", "fragment", "extended")
+    return Carried(f"{kinds[data[at] & 7]} seq={data[at + 2]}, {end - at} bytes", None, at, "IEEE 802.15.4")
+
+
+def _fddi(data: bytes, at: int, end: int) -> Carried:
+    """FDDI: a byte of control and both addresses before LLC (ANSI X3.139)."""
+    need(data, at, 21, end, "FDDI header", "fddi.header")
+    link = Station(data[at + 7 : at + 13], data[at + 1 : at + 7])
+    if data[at + 13 : at + 16] == _SNAP:
+        return Carried("FDDI", word(data, at + 19), at + 21, "", link)
+    return Carried(f"{end - at} bytes", None, at, "FDDI", link)
+
+
+def _infiniband(data: bytes, at: int, end: int) -> Carried:
+    """IP over InfiniBand (RFC 4391, 6): a type, and before it, in captures, the receiver's address."""
+    need(data, at, 44, end, "IPoIB header", "ipoib.header")
+    return Carried("IPoIB", word(data, at + 40), at + 44)
+
+
+def _ipnet(data: bytes, at: int, end: int) -> Carried:
+    """Solaris' IPNET: a header with the family of what follows (pcap's LINKTYPE_IPNET)."""
+    need(data, at, 24, end, "IPNET header", "ipnet.header")
+    kind = {2: IPV4, 26: IPV6}.get(data[at + 1])
+    return Carried("IPNET", kind, at + 24, "" if kind else "IPNET")
+
+
 PPI_LINK = 192
+CAN = 0x000C
 LINKS: dict[int, Reader] = {
+    10: _fddi, 195: _personal, 215: lambda data, at, end: _personal(data, at + 4, end), 226: _ipnet, 227: _can,
+    230: _personal, 242: _infiniband,
     9: ppp, 50: ppp, 51: pppoe, 104: _cisco_hdlc, 105: wireless, 107: _frame_relay, 127: _radiotap, 166: ppp,
     PPI_LINK: _ppi, 204: lambda data, at, end: ppp(data, at + 1, end), 239: _nflog, 219: mpls,
 }  # fmt: skip

@@ -8,6 +8,7 @@ import struct
 from functools import cache
 from typing import Any
 
+_IPV6_FAMILIES = (24, 28, 30)  # NetBSD and OpenBSD, FreeBSD, Darwin (pcap's LINKTYPE_NULL)
 _LAYERS = ("l2", "inet", "inet6", "dhcp", "dhcp6", "dns", "tftp")
 
 
@@ -22,7 +23,15 @@ def _link_layers() -> Any:
     logging.getLogger("scapy").setLevel(logging.ERROR)  # it warns of what packets hold, which is anybody's to choose
     for layer in _LAYERS:
         importlib.import_module(f"scapy.layers.{layer}")
+    _bind_loopback()
     return importlib.import_module("scapy.config").conf.l2types
+
+
+def _bind_loopback() -> None:
+    """scapy knows one of the numbers that systems have for IPv6, and files have that of who wrote them."""
+    below, above = (importlib.import_module(f"scapy.layers.{name}") for name in ("l2", "inet6"))
+    for family in _IPV6_FAMILIES:
+        importlib.import_module("scapy.packet").bind_bottom_up(below.Loopback, above.IPv6, type=family)
 
 
 # What scapy's dissectors raise for bytes that they did not expect.

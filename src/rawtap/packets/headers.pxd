@@ -5,7 +5,7 @@ from rawtap.packets cimport transport
 from rawtap.packets.bounds cimport need, word
 
 cdef int TCP, UDP, ICMP, ICMP6, IGMP, _LENGTHS, _TAGS, _EXTENSIONS
-cdef int _HOP_BY_HOP, _ROUTING, _FRAGMENT, _AH, _NONE, _DESTINATION, _MOBILITY
+cdef int _HOP_BY_HOP, _ROUTING, _FRAGMENT, _AH, _NONE, _DESTINATION
 
 
 cdef class Ethernet:

@@ -31,7 +31,7 @@ _TAGS = 4
 _EXTENSIONS = 16
 _ARP_KIND = struct.Struct("!HHBBH")
 _ARP = struct.Struct("!6s4s6s4s")
-_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AH, _NONE, _DESTINATION, _MOBILITY = 0, 43, 44, 51, 59, 60, 135
+_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AH, _NONE, _DESTINATION = 0, 43, 44, 51, 59, 60
 _HOME_ADDRESS = 201
 _SOURCE_ROUTES = {131, 137}  # loose, strict
 _SWAPPED = {mistakes.swapped(kind): kind for kind in (IPV4, ARP, IPV6)}
@@ -449,7 +449,7 @@ def _extended(frame: Frame, ip: Ip) -> None:
     first = ip.source
     last: bytes | None = ip.destination  # None for the end of a route of a kind that is not known
     for _ in range(_EXTENSIONS):
-        if following not in {_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AH, _DESTINATION, _MOBILITY}:
+        if following not in {_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AH, _DESTINATION}:
             break
         need(data, at, 8, end, "IPv6 extension header", "ip.extension")
         size = 8 if following == _FRAGMENT else (data[at + 1] + 2) * 4 if following == _AH else (data[at + 1] + 1) * 8

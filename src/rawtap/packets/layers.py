@@ -7,8 +7,10 @@ a field came from. It is found again by letting each field take its bytes from t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any
 
 from rawtap.packets import decode
@@ -22,7 +24,12 @@ _DEPTH = 4  # of packets in fields
 _LAYERS = 32
 _FIELDS = 120  # of one frame
 _CHARACTERS = 6000  # of all values of one frame
-_BYTES = 1600  # of one frame, shown in runs
+_BYTES = 1600  # of one frame, shown
+_ROW = 32
+_MARKS = {"pad", "end", "NOP", "EOL"}  # options that say nothing
+_ZEROS = re.compile("0{16,}")
+_IDS = {"id", "xid", "trid"}
+_WITH_BYTES = ("ICMP", "TFTP", "Raw", "Padding")  # layers whose payload is bytes
 DECODED = 16384  # bytes of one frame: some of scapy's layers take time that grows with the square of theirs
 
 
@@ -42,27 +49,39 @@ class Field:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer's header of `size` bytes from byte `offset` of the frame on; for a payload all of it."""
+    """One layer's header of `size` bytes from byte `offset` of the frame on; for a payload all of it.
+
+    `offset` is None where its bytes are not the frame's: they were put together of several frames, or decrypted.
+    `kind` is what sending calls it as well: ``Ether`` for Ethernet.
+    """
 
     name: str
-    offset: int
+    offset: int | None
     size: int
     fields: tuple[Field, ...]
+    kind: str = ""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame's layers from the outermost. `stopped` says where and at what they end early, None if they do not."""
+    """A frame's layers from the outermost.
+
+    Attributes:
+        stopped: Where and at what they end early, None if they do not.
+        undecoded: From which byte on there is a protocol that is not read here, None if there is none.
+    """
 
     layers: tuple[Layer, ...]
     stopped: str | None
+    undecoded: int | None = None
 
 
 @dataclass(frozen=True)
 class Run:
-    """Bytes of the frame that belong to one field, or to several that share them: ``IP.version, IP.ihl``.
+    """Bytes of the frame in a row. `fields` are whose they are, ``IP.version, IP.ihl``, where something is wrong with
+    them; else it is empty.
 
-    The runs end early for a frame of more than 1600 bytes.
+    The rows end early for a frame of more than 1600 bytes.
     """
 
     offset: int
@@ -70,33 +89,98 @@ class Run:
     fields: str
 
 
-def take_apart(data: bytes, link_type: int) -> Frame:
-    """Decode a frame of `link_type`, its first 16384 bytes; what cannot be decoded is shown as bytes."""
+class Budget:
+    """How many bytes of frames are decoded for one answer, since a few hostile ones could take minutes."""
+
+    def __init__(self, size: int = 32 * DECODED) -> None:
+        self._left = size
+
+    def takes(self, size: int) -> bool:
+        """Whether a frame of that size may be decoded yet."""
+        is_enough = self._left > 0
+        self._left -= size
+        return is_enough
+
+
+def take_apart(data: bytes, link_type: int, budget: Budget | None = None) -> Frame:
+    """Decode a frame of `link_type`, its first 16384 bytes; what cannot be decoded is shown as bytes.
+
+    With a `budget` that is used up nothing of it is.
+    """
     beyond = len(data) - DECODED
     data = data[:DECODED]
+    if budget is not None and not budget.takes(len(data)):
+        return Frame((), "byte 0: not decoded: the packets before it took what one answer may; begin a page at it")
     packet, failure = decode.dissect(data, link_type)
     if packet is None:
-        return Frame((), failure)
-    found = []
+        return Frame((), failure, 0)
+    found: list[Layer] = []
     at = 0
     room = _Room()
     stopped = None
     for layer in _chain(packet):
         fields, size = _replay(layer, at * 8)
-        found.append(Layer(layer.name, at, size, tuple(room.takes(fields))))
+        found.append(Layer(layer.name, at, size, tuple(room.takes(fields)), type(layer).__name__))
         at += size
         stopped = stopped or room.full or _gave_up(layer, at)
     if at < len(data):
         stopped = stopped or f"byte {at}: no layer takes the rest, {len(data) - at} bytes"
     if beyond > 0 and not room.full:  # what did not fit into the part is no layer that cannot be decoded
         stopped = f"byte {DECODED}: the last {beyond} bytes are not decoded, which would take too long"
-    return Frame(tuple(found), stopped)
+    return Frame(tuple(found), stopped, _undecoded(found))
+
+
+def _undecoded(found: list[Layer]) -> int | None:
+    """Where bytes begin that are left directly behind a carrier's header."""
+    if len(found) < 2 or found[-1].name != "Raw" or found[-2].kind.startswith(_WITH_BYTES):  # noqa: PLR2004
+        return None
+    ip = next((layer for layer in found if layer.name == "IP"), None)
+    later = ip is not None and any(field.name == "frag" and field.value for field in ip.fields)
+    return None if later else found[-1].offset
+
+
+def bounded(frame: Frame) -> Frame:
+    """A frame whose fields are not too much for one answer; those of inner layers come first."""
+    room = _Room()
+    kept = [replace(layer, fields=tuple(room.takes(layer.fields))) for layer in reversed(frame.layers[-_LAYERS:])]
+    return Frame(tuple(reversed(kept)), frame.stopped or room.full)
 
 
 def picked(frame: Frame, names: Iterable[str]) -> dict[str, Value]:
     """The values of the fields of those names, like ``IP.src``; of several layers of a name the outermost's."""
-    found = {f"{layer.name}.{field.name}": field.value for layer in reversed(frame.layers) for field in layer.fields}
+    found = {}
+    for layer in reversed(frame.layers):
+        for field in layer.fields:
+            found[_whole_name(layer, field)] = found[f"{layer.kind}.{field.name}"] = field.value
     return {name: found[name] for name in names if name in found}
+
+
+def worth_telling(frame: Frame) -> Iterator[Layer]:
+    """The layers without what tells nothing: padding of zeros, options that only fill, and options that a later layer
+    has in its fields."""
+    for layer, following in zip_longest(frame.layers, frame.layers[1:]):
+        is_elsewhere = following is not None and following.kind == "DHCP"
+        kept = (_without_marks(field) for field in layer.fields if not (is_elsewhere and field.name == "options"))
+        yield replace(layer, fields=tuple(field for field in kept if not _is_filling(field.value)))
+
+
+def _without_marks(field: Field) -> Field:
+    if field.name != "options" or not isinstance(field.value, list):
+        return field
+    return replace(field, value=[each for each in field.value if _first(each) not in _MARKS])
+
+
+def _first(option: Value) -> Value:
+    return option[0] if isinstance(option, list) and option else option
+
+
+def _is_filling(value: Value) -> bool:
+    return value in ("", []) or (isinstance(value, str) and bool(_ZEROS.fullmatch(value.removesuffix("..."))))
+
+
+def _whole_name(layer: Layer, field: Field) -> str:
+    """tshark's names have the layer's in them."""
+    return field.name if "." in field.name else f"{layer.name}.{field.name}"
 
 
 class _Room:
@@ -117,19 +201,19 @@ class _Room:
             yield field
 
 
-def runs(frame: Frame, data: bytes) -> tuple[Run, ...]:
-    """The frame's first bytes in order, each in one run, named by their fields; "not decoded" where there is none."""
-    found: list[Run] = []
-    at = 0
+def runs(frame: Frame, data: bytes, wrong: int | None = None) -> tuple[Run, ...]:
+    """The frame's first bytes in order, in rows; what the byte `wrong` belongs to has a row of its own, with names."""
     shown = data[:_BYTES]
-    for begin, end, names in [*_spans(frame), (len(shown), len(shown), [])]:
-        if begin > at:
-            found.append(Run(at, shown[at:begin].hex(), "not decoded"))
-            at = begin
-        if min(end, len(shown)) > at:
-            found.append(Run(at, shown[at:end].hex(), ", ".join(names)))
-            at = end
-    return tuple(found)
+    spans = (span for span in _spans(frame) if wrong is not None and span[0] <= wrong < span[1])
+    begin, end, names = next(spans, (len(shown), len(shown), []))
+    end = min(end, len(shown))
+    named = [Run(begin, shown[begin:end].hex(), ", ".join(names))] if begin < end else []
+    return (*_rows(shown, 0, min(begin, len(shown))), *named, *_rows(shown, end, len(shown)))
+
+
+def _rows(data: bytes, begin: int, end: int) -> Iterator[Run]:
+    for at in range(begin, end, _ROW):
+        yield Run(at, data[at : min(at + _ROW, end)].hex(), "")
 
 
 def _spans(frame: Frame) -> Iterator[tuple[int, int, list[str]]]:
@@ -138,13 +222,15 @@ def _spans(frame: Frame) -> Iterator[tuple[int, int, list[str]]]:
     names: list[str] = []
     for layer in frame.layers:
         for field in layer.fields:
+            if not field.bits or layer.offset is None:
+                continue
             first, last = field.bit // 8, -(-(field.bit + field.bits) // 8)
             if names and first >= end:
                 yield begin, end, names
                 names = []
             if not names:
                 begin = first
-            names.append(f"{layer.name}.{field.name}")
+            names.append(_whole_name(layer, field))
             end = last
         if names:
             yield begin, end, names
@@ -240,6 +326,8 @@ def _meaning(field: Any, layer: Any, value: Any) -> str | None:
         return _cut(visible(text)) if text.isprintable() and text.isascii() and text else None
     if value is None or isinstance(value, (str, list, tuple)) or hasattr(value, "fields_desc"):
         return None
+    if field.name in _IDS and isinstance(value, int):
+        return f"0x{value:x}"
     shown = visible(str(field.i2repr(layer, value)))
     return None if shown in {str(_scalar(value)), ""} else _cut(shown)
 

@@ -48,6 +48,7 @@ _ICMP6 = {
     131: "multicast report", 132: "multicast done", 133: "router solicitation", 134: "router advertisement",
     135: "neighbor solicitation", 136: "neighbor advertisement", 137: "redirect", 143: "multicast report v2",
 }  # fmt: skip
+_IN_IGMP = {0x13: "DVMRP", 0x14: "PIM"}
 _IGMP = {0x11: "query", 0x12: "report v1", 0x16: "report v2", 0x17: "leave", 0x22: "report v3"}
 
 
@@ -211,7 +212,7 @@ def _content(frame: Frame) -> tuple[str, str]:
     if said := says.said(frame):
         return said[0], said[1] or size
     if frame.link is None and frame.kind is None:
-        return "unknown", size
+        return "Ethernet" if frame.stop is not None and frame.stop.what == "ethernet.header" else "unknown", size
     if not isinstance(frame.link, Ethernet) or frame.kind is not None:
         kind = frame.kind or 0
         return _KINDS.get(kind) or (frame.carriers[-1].split()[0] if frame.carriers else f"0x{kind:04x}"), size
@@ -250,6 +251,7 @@ def _packet(frame: Frame, ip: Ip) -> tuple[str, str]:
         name = "ICMP" if header.version == 4 else "ICMPv6"
         text = _icmp(frame, header)
     elif isinstance(header, Igmp):
+        name = _IN_IGMP.get(header.type, name)
         text = _igmp(frame, header)
     else:
         text = f"{ip.end - ip.payload} bytes"
@@ -300,6 +302,8 @@ def _udp(frame: Frame, header: Udp) -> tuple[str, str]:
     if isinstance(said_by, Dns):
         return name or "DNS", dns.words(said_by)
     size = f"{max(header.length - 8, 0)} bytes"
+    if header.length <= 8:
+        return "UDP", size
     if said_by is not None:
         return said_by.name, size
     return name or "UDP", size

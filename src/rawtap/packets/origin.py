@@ -18,7 +18,13 @@ _LONGEST = 262144  # libpcap's MAXIMUM_SNAPLEN
 _TEXT = 200  # bytes of a name or a description
 # What files call otherwise than libpcap does on Linux: LINKTYPE_ATM_RFC1483, RAW, SLIP_BSDOS, PPP_BSDOS, ATM_CLIP.
 _LINK_TYPES = {100: 11, 101: 12, 102: 15, 103: 16, 106: 19}
+_IN_FILES = {ours: theirs for theirs, ours in _LINK_TYPES.items()}
 _OF_CARD = re.compile(r"(?P<guest>\S+) \((?P<mac>[0-9a-f]{2}(:[0-9a-f]{2}){5}) on (?P<name>\S+)\)")
+
+
+def number_in_files(link_type: int) -> int:
+    """libpcap's number of a link type as files have it."""
+    return _IN_FILES.get(link_type, link_type)
 
 
 class Origin(NamedTuple):

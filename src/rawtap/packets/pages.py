@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,17 +13,22 @@ from rawtap.errors import CaptureUnreadable, RequestInvalid
 from rawtap.packets import ends, reader
 from rawtap.packets._savefile import Savefile
 from rawtap.packets.index import Indexes, Survey
+from rawtap.packets.layers import Budget
+from rawtap.packets.memory import MOST, Memory
 from rawtap.packets.reader import MAX_LIMIT, Detail, Line, Raw
 from rawtap.packets.tail import Part
 
 Found = TypeVar("Found")
+_AT_ONCE = 1000
+_CURSOR = re.compile(r"([0-9]{1,15})(?:-([^-]*))?(?:-([0-9]{1,15}))?")
 
 
 @dataclass(frozen=True)
 class Question:
     """Which packets are asked for: up to `limit` that pass `expression`, from number `first` on, or behind `cursor`.
 
-    `fields` (like ``IP.src``) are picked from each packet.
+    `fields` (like ``IP.src``) are picked from each packet. With `chosen` only packets with these numbers are asked for,
+    which are all that there are up to the number `chosen_up_to`.
     """
 
     expression: str = ""
@@ -30,6 +37,9 @@ class Question:
     limit: int = 20
     detail: Detail = "summary"
     fields: tuple[str, ...] = ()
+    display_filter: str = ""
+    chosen: frozenset[int] | None = None
+    chosen_up_to: int = 0
 
     def after(self, name: str) -> int:
         """The number of the packet behind which the page begins. `name` tells whose packets they are.
@@ -43,22 +53,31 @@ class Question:
             return _checked_first(self.first)
         if self.first is not None:
             raise RequestInvalid("first and cursor are both given", cure="Give one of them")
-        number, _, key = self.cursor.partition("-")
-        if not (number.isascii() and number.isdecimal() and len(number) < 16):  # noqa: PLR2004 - and no longer
+        parts = _CURSOR.fullmatch(self.cursor)
+        if parts is None:
             raise RequestInvalid(f"{self.cursor[:80]!r} is no cursor", cure="Use next_cursor as it was given")
-        if key != self._key(name):
+        if parts[2] != self._key(name):
             raise RequestInvalid(
                 "the cursor belongs to another file or filter",
                 cure="Keep the filter while paging, or start again without a cursor",
             )
-        return int(number)
+        return int(parts[1])
+
+    @property
+    def counted_from(self) -> int:
+        """The number from which on packets count as matched: `first`, also of the page that a cursor is of."""
+        if self.cursor is None:
+            return self.first or 1
+        parts = _CURSOR.fullmatch(self.cursor)
+        return int(parts[3] or 1) if parts else 1
 
     def cursor_behind(self, number: int, name: str) -> str:
         """A cursor for the page that begins behind packet `number`."""
-        return f"{number}-{self._key(name)}"
+        begun = self.counted_from
+        return f"{number}-{self._key(name)}" + (f"-{begun}" if begun > 1 else "")
 
     def _key(self, name: str) -> str:
-        whose = f"{name}\0{self.expression}"
+        whose = f"{name}\0{self.expression}" + (f"\0{self.display_filter}" if self.display_filter else "")
         return f"{zlib.crc32(whose.encode()):08x}"
 
 
@@ -90,7 +109,7 @@ class Page:
     """A page of packets, and how many there are in all.
 
     Attributes:
-        matched: Of all packets that are there those that pass the filter.
+        matched: Of all packets that are there, from the one that was asked for first, those that pass the filter.
         scanned: All packets that are there.
         next_cursor: None where nothing follows and nothing more can come.
         tagged: Packets that do not pass, and would without their VLAN tag.
@@ -98,6 +117,7 @@ class Page:
         damage: libpcap's text where the last file ends in a broken record.
         lacking: What the files lack of what was saved in them, or of their last packet, in words.
         cut: There are fewer packets than were asked for, since more would have been too large an answer.
+        notes: What else is to be known of it, in words.
     """
 
     packets: tuple[Line, ...]
@@ -109,6 +129,7 @@ class Page:
     damage: str
     lacking: tuple[str, ...]
     cut: bool
+    notes: tuple[str, ...] = ()
 
 
 def read_page(source: PacketFiles, question: Question, indexes: Indexes) -> Page:
@@ -123,18 +144,19 @@ def read_page(source: PacketFiles, question: Question, indexes: Indexes) -> Page
     surveys = [*there(source.parts, lambda part: indexes.survey(part.path, question.expression, live=part.live))]
     oldest, newest = surveys[0], surveys[-1]
     start_ns = source.start_ns if source.start_ns is not None else oldest[1].first_ns
-    reading = _Reading(surveys, question, start_ns, after)
+    kind = _Reading if question.chosen is None else _Choosing
+    reading = kind(surveys, question, start_ns, after)
     lines = reader.fitting(reading.lines(), question.limit)
     damage = "" if source.growing else newest[1].damage
-    matched = sum(survey.end.matched for _, survey in surveys)
-    left = matched > reading.passed
+    left = reading.matched > reading.passed
+    goes_on = left or source.growing or not reading.is_of_all
     asked_for = question.cursor is not None or question.first is not None
     return Page(
         packets=tuple(lines),
-        matched=matched,
+        matched=reading.matched - reading.matching(question.counted_from - 1),
         scanned=sum(survey.end.scanned for _, survey in surveys),
         tagged=sum(survey.end.tagged for _, survey in surveys),
-        next_cursor=question.cursor_behind(reading.reached, source.name) if left or source.growing else None,
+        next_cursor=question.cursor_behind(reading.reached, source.name) if goes_on else None,
         overwritten=max(0, oldest[0].packets_before - after) if asked_for else 0,
         damage=damage,
         lacking=tuple(filter(None, (lack(source, part, each.end.scanned, each.damage) for part, each in surveys))),
@@ -173,11 +195,32 @@ class _Reading:
     Attributes:
         reached: The number of the last packet that was looked at.
         passed: Packets that match up to there.
+        matched: Packets that match.
     """
 
     def __init__(self, surveys: Sequence[tuple[Part, Survey]], question: Question, start_ns: int, after: int) -> None:
         self._surveys, self._question, self._start_ns = surveys, question, start_ns
         self.reached, self.passed = after, 0
+        self._memory = Memory()
+        self._budget = Budget()
+        self.matched = sum(survey.end.matched for _, survey in surveys)
+
+    @property
+    def is_of_all(self) -> bool:
+        """Whether `matched` is of all packets that are there."""
+        return True
+
+    def matching(self, number: int) -> int:
+        """How many packets match up to that number."""
+        found = 0
+        for part, survey in self._surveys:
+            if part.packets_before >= number:
+                break
+            if part.packets_before + survey.end.scanned <= number:
+                found += survey.end.matched
+            elif savefile := self._placed(part, survey, number):
+                found += savefile.matched
+        return found
 
     def lines(self) -> Iterator[Line]:
         """Each packet that matches, read when it is asked for."""
@@ -189,27 +232,78 @@ class _Reading:
             self.passed = passed + survey.end.matched
 
     def _lines_of(self, part: Part, survey: Survey, passed: int) -> Iterator[Line]:
-        try:
-            savefile = self._placed(part, survey)
-        except CaptureUnreadable as error:
-            if isinstance(error.__cause__, FileNotFoundError) and len(self._surveys) > 1:
-                return  # the ring has removed it since it was surveyed
-            raise
-        question = self._question
-        self.passed = passed + savefile.matched
+        behind = self.reached
+        savefile = self._placed(part, survey, behind - MOST)
+        if savefile is None:
+            return
+        self._memory = Memory()
         while found := savefile.take(1):
             raw = Raw(*found[0])
             if raw.number > survey.end.scanned:  # it came since: the next page has it
                 return
-            self.reached, self.passed = part.packets_before + raw.number, passed + savefile.matched
-            raw = raw._replace(number=self.reached)
-            yield reader.line_of(raw, self._start_ns, question.detail, question.fields)
+            number = part.packets_before + raw.number
+            if number <= behind:
+                self._memory.add(number, raw.data, raw.length, raw.origin.link_type, raw.origin.interface)
+                continue
+            self.reached, self.passed = number, passed + savefile.matched
+            yield self._line(raw)
 
-    def _placed(self, part: Part, survey: Survey) -> Savefile:
-        """The file, opened behind the last packet that was reached."""
-        savefile = reader.open_file(part.path, self._question.expression, live=part.live)
-        target = max(0, self.reached - part.packets_before)
+    def _line(self, raw: Raw) -> Line:
+        question, raw = self._question, raw._replace(number=self.reached)
+        return reader.line_of(raw, self._start_ns, question.detail, question.fields, self._memory, self._budget)
+
+    def _placed(self, part: Part, survey: Survey, number: int) -> Savefile | None:
+        """A file, opened behind packet `number`; None if the ring has removed it since it was surveyed."""
+        try:
+            savefile = reader.open_file(part.path, self._question.expression, live=part.live)
+        except CaptureUnreadable as error:
+            if isinstance(error.__cause__, FileNotFoundError) and len(self._surveys) > 1:
+                return None
+            raise
+        target = max(0, number - part.packets_before)
         if place := survey.before(target):
             savefile.seek(place.offset, survey.first_ns, place.scanned, place.matched, place.tagged)
         savefile.skip(target)
         return savefile
+
+
+class _Choosing(_Reading):
+    """The same of those packets alone whose numbers were chosen."""
+
+    def __init__(self, surveys: Sequence[tuple[Part, Survey]], question: Question, start_ns: int, after: int) -> None:
+        super().__init__(surveys, question, start_ns, after)
+        self._numbers = sorted(self._among(question.chosen or frozenset()))
+        self.passed, self.matched = self.matching(after), len(self._numbers)
+
+    @property
+    def is_of_all(self) -> bool:
+        part, survey = self._surveys[-1]
+        return self._question.chosen_up_to >= part.packets_before + survey.end.scanned
+
+    def matching(self, number: int) -> int:
+        return bisect_right(self._numbers, number)
+
+    def lines(self) -> Iterator[Line]:
+        for part, survey in self._surveys:
+            savefile = None
+            for number in self._numbers[self.passed : self.matching(part.packets_before + survey.end.scanned)]:
+                savefile = savefile or self._placed(part, survey, number - 1)
+                if savefile is None:
+                    break
+                savefile.skip(number - part.packets_before - 1)
+                self.reached, self.passed = number, self.passed + 1
+                yield from (self._line(Raw(*each)) for each in savefile.take(1))
+            self.passed = self.matching(part.packets_before + survey.end.scanned)
+        self.reached = max(self.reached, self._question.chosen_up_to)
+
+    def _among(self, chosen: frozenset[int]) -> Iterator[int]:
+        """Those that pass the filter as well."""
+        if not self._question.expression:
+            yield from chosen
+            return
+        for part, survey in self._surveys:
+            savefile = self._placed(part, survey, 0)
+            while savefile and (found := savefile.take(_AT_ONCE)):
+                yield from (number for each in found if (number := part.packets_before + each[0]) in chosen)
+                if part.packets_before + savefile.scanned > self._question.chosen_up_to:
+                    break

@@ -6,8 +6,10 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import stat
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,14 +17,18 @@ from typing import Literal, NamedTuple
 from rawtap.errors import BadFilter, CaptureError, CaptureUnreadable, NoSpace, OutputUnwritable
 from rawtap.packets import layers, lines, unpack
 from rawtap.packets._savefile import FilterError, Savefile, SavefileError
-from rawtap.packets.layers import Layer, Run, Value
+from rawtap.packets.headers import parse
+from rawtap.packets.layers import Budget, Layer, Run, Value
 from rawtap.packets.lines import PacketSummary
+from rawtap.packets.memory import Memory
 from rawtap.packets.origin import Origin
 
 MAX_LIMIT = 200
 Detail = Literal["summary", "layers", "hex"]
 _USUAL_LIMIT = 20
 _NAMES = 60  # characters, of the fields of what a line says
+_EMPTY = "the capture file has no Interface Description Blocks"  # and no packet: else it would say so
+_PLACE = re.compile("byte ([0-9]{1,9}):")
 _SHOWN_FILTER = 80
 _LISTED = "qemu_pcap_status lists the captures and their files"
 _CHARACTERS = 400  # of an answer's JSON for each packet that is asked for
@@ -44,7 +50,8 @@ class Raw(NamedTuple):
 class Line:
     """One packet: its number in the file or capture from 1, seconds from when time is counted, length on the wire in
     bytes, bytes that were captured of it, what it says, where it was seen, and where reading it stopped early. In a
-    detailed page also its layers, or its bytes by fields, or the fields that were asked for."""
+    detailed page also its layers, or its bytes by fields, or the fields that were asked for; `undecoded` as in
+    `layers.Frame`."""
 
     number: int
     time: float
@@ -56,6 +63,8 @@ class Line:
     runs: tuple[Run, ...] | None
     fields: dict[str, Value] | None
     stopped: str | None
+    data: bytes
+    undecoded: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,8 +82,9 @@ class Selected:
     damage: str
 
 
-def fitting(all_lines: Iterator[Line], limit: int) -> list[Line]:
+def fitting(all_lines: Iterable[Line], limit: int) -> list[Line]:
     """Up to `limit` lines, the first of them in any case, and then until they say enough for one answer."""
+    all_lines = iter(all_lines)
     found: list[Line] = []
     room = _CHARACTERS * max(limit, _USUAL_LIMIT)
     while len(found) < limit and room > 0 and (line := next(all_lines, None)):
@@ -86,15 +96,27 @@ def fitting(all_lines: Iterator[Line], limit: int) -> list[Line]:
 def _weight(line: Line) -> int:
     """About how many characters it has in an answer, which leaves out what is None."""
     found = {name: value for name, value in dataclasses.asdict(line).items() if value is not None}
-    del found["summary"], found["origin"]
+    del found["summary"], found["origin"], found["data"]
     return _NAMES + len(str(line.summary)) + len(json.dumps(found))
 
 
-def line_of(raw: Raw, start_ns: int, detail: Detail, fields: tuple[str, ...] = ()) -> Line:
-    """A packet as a line, its time counted from `start_ns`, nanoseconds since 1970."""
+def line_of(
+    raw: Raw,
+    start_ns: int,
+    detail: Detail,
+    fields: tuple[str, ...] = (),
+    memory: Memory | None = None,
+    budget: Budget | None = None,
+) -> Line:
+    """A packet as a line, its time counted from `start_ns`, nanoseconds since 1970; `memory` has those before it, and
+    `budget` what may be decoded."""
     link_type = raw.origin.link_type
-    summary = lines.describe(raw.data, raw.length, link_type)
-    frame = layers.take_apart(raw.data, link_type) if detail != "summary" or fields else None
+    parsed = parse(raw.data, raw.length, link_type)
+    mark = memory.mark(raw.number, parsed, raw.origin.interface) if memory else ""
+    summary = lines.summarize(parsed, mark)
+    frame = layers.take_apart(raw.data, link_type, budget) if detail != "summary" or fields else None
+    # scapy takes much without a word
+    stopped = frame.stopped if frame and frame.stopped else summary.stopped
     return Line(
         raw.number,
         round((raw.time_ns - start_ns) / 1e9, 6),
@@ -102,11 +124,19 @@ def line_of(raw: Raw, start_ns: int, detail: Detail, fields: tuple[str, ...] = (
         raw.captured,
         summary,
         raw.origin,
-        layers=frame.layers if frame and detail == "layers" else None,
-        runs=layers.runs(frame, raw.data) if frame and detail == "hex" else None,
+        layers=tuple(layers.worth_telling(frame)) if frame and detail == "layers" else None,
+        runs=layers.runs(frame, raw.data, place_of(stopped)) if frame and detail == "hex" else None,
         fields=layers.picked(frame, fields) if frame and fields else None,
-        stopped=frame.stopped if frame and frame.stopped else summary.stopped,  # scapy takes much without a word
+        stopped=stopped,
+        data=raw.data,
+        undecoded=frame.undecoded if frame else None,
     )
+
+
+def place_of(stopped: str | None) -> int | None:
+    """The byte at which reading stopped."""
+    found = _PLACE.match(stopped or "")
+    return int(found[1]) if found else None
 
 
 def select(path: Path, expression: str, out: Path | None) -> Selected:
@@ -184,9 +214,19 @@ def open_file(path: Path, expression: str, *, live: bool = False) -> Savefile:
     except FilterError as error:
         raise BadFilter.because(expression, f"libpcap: {error}") from error
     except SavefileError as error:
+        if _EMPTY in str(error):
+            return Savefile(_nothing(), expression, live=live)
         raise unreadable(path, f"libpcap: {error}") from error
     except OSError as error:
         raise unreadable(path, error.strerror or str(error)) from error
+
+
+def _nothing() -> int:
+    """A capture without a packet, for libpcap, which takes a pcapng file without an interface for none."""
+    fd = os.memfd_create("rawtap-empty")
+    os.write(fd, struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1))
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
 
 
 def descriptor(path: Path) -> int:
@@ -197,9 +237,22 @@ def descriptor(path: Path) -> int:
     """
     open_file(path, "")
     try:
-        return open_regular(path)
+        fd = open_regular(path)
     except OSError as error:  # it was removed just now
         raise unreadable(path, error.strerror or str(error)) from error
+    if unpack.kind_of(fd) or not _is_empty(path):
+        return fd
+    os.close(fd)
+    raise unreadable(path, "it describes no interface, and has no packet")
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether libpcap refuses a file that was read, which it does for want of an interface alone."""
+    try:
+        Savefile(open_regular(path), "")
+    except SavefileError:
+        return True
+    return False
 
 
 def open_regular(path: Path) -> int:

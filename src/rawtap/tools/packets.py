@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,11 +27,12 @@ if TYPE_CHECKING:
 
 _MAX_COUNT = 1000
 _SHOWN = 1600  # bytes
+_FOLDED = 2  # packets that repeat one, or more
 
 
 Detail = Annotated[
     Literal["summary", "layers", "hex"],
-    Field(description="A line a packet; all fields of all layers; bytes and whose field each is."),
+    Field(description="A line a packet; all fields of all layers; its bytes."),
 ]
 FieldValue = TypeAliasType("FieldValue", "int | float | str | list[FieldValue] | dict[str, FieldValue] | None")
 
@@ -38,7 +41,7 @@ class LayerRow(Answer):
     """One layer of a packet."""
 
     layer: str
-    offset: int = Field(description="Of its first byte in the frame.")
+    offset: int | None = Field(description="Of its first byte in the frame; null if it is not in it (reassembled).")
     size: int = Field(description="Of its header; of a payload, all of it.")
     fields: dict[str, FieldValue] = Field(description="Untrusted data from the wire; bytes as hexadecimal digits.")
     names: dict[str, str] = Field(description="What some of these values stand for; untrusted as well.")
@@ -46,7 +49,8 @@ class LayerRow(Answer):
     def lines(self) -> list[str]:
         """One line: the layer, its place, and each field with what its value stands for."""
         told = (f"{name}={shown(value)}{self._name(name)}" for name, value in self.fields.items())
-        return [one_line(f"{self.layer} {self.offset}+{self.size}: {' '.join(told)}")]
+        place = f"{self.offset}+{self.size}" if self.offset is not None else f"{self.size} bytes reassembled"
+        return [one_line(f"{self.layer} {place}: {' '.join(told)}")]
 
     def _name(self, field: str) -> str:
         return f" ({self.names[field]})" if field in self.names else ""
@@ -57,7 +61,7 @@ class ByteRun(Answer):
 
     offset: int
     hex: str
-    fields: str = Field(description='Whose they are, like "IP.ttl".')
+    fields: str = Field(description='Whose they are, like "IP.ttl", where `stopped` is about them.')
 
     def lines(self) -> list[str]:
         """One line: where, which, whose."""
@@ -94,15 +98,42 @@ class PacketLine(Answer):
         return [head, *indented(rows)]
 
 
+class _Repeated(Answer):
+    """Packets that say what the one before them does."""
+
+    first: PacketLine
+    last: PacketLine
+    packets: int
+
+    def lines(self) -> list[str]:
+        """How many, and up to which."""
+        return [f"{self.first.number} to {self.last.number}: {self.packets} more like it, to {self.last.time:.6f}"]
+
+
+def _folded(packets: Sequence[PacketLine]) -> list[PacketLine | _Repeated]:
+    """Packets, with those that repeat the one before, twice at least, in one."""
+    found: list[PacketLine | _Repeated] = []
+    for _, group in groupby(packets, lambda line: line.model_copy(update={"number": 0, "time": 0.0})):
+        one, *more = group
+        found += (
+            [one, *more] if len(more) < _FOLDED else [one, _Repeated(first=more[0], last=more[-1], packets=len(more))]
+        )
+    return found
+
+
 class PacketPage(Answer):
     """A page of packets, and how many there are in all."""
 
     path: str = Field(description="The file, or the newest of a ring, all of whose files are read.")
     packets: Annotated[list[PacketLine], UNTRUSTED]
-    matched: int = Field(description="Packets in all files that pass the filter.")
+    matched: int = Field(description="Packets that pass the filter, from `first` on.")
     scanned: int = Field(description="Packets in all files.")
     next_cursor: str | None = Field(description="Give it back for the next page; null at the end.")
     warnings: list[str]
+
+    def lines(self) -> list[str]:
+        """As any answer's, but packets that say the same one after the other are told once."""
+        return Answer.lines(self.model_copy(update={"packets": _folded(self.packets)}))
 
 
 class OtherPackets(Answer):
@@ -158,14 +189,18 @@ async def qemu_pcap_read(
         list[str] | None,
         Field(max_length=16, description='Pick these fields of each packet, like "IP.src"; "layers" shows the names.'),
     ] = None,
+    display_filter: Annotated[str, Field(description="wireshark-filter(4), by tshark.")] = "",
+    dissector: Annotated[
+        Literal["rawtap", "tshark"] | None, Field(description="tshark also finishes layers unknown here.")
+    ] = None,
 ) -> PacketPage:
     """Read packets of a running or finished capture, a page at a time; qemu_pcap_explain says first what is wrong."""
     from rawtap.ask.packets import read
     from rawtap.packets.pages import Question
 
     lab = lab_of(context)
-    question = Question(filter, cursor, first, limit, detail, tuple(fields or ()))
-    page, shown, place = await read(lab, capture, Path(path) if path else None, question)
+    question = Question(filter, cursor, first, limit, detail, tuple(fields or ()), display_filter)
+    page, shown, place = await read(lab, capture, Path(path) if path else None, question, dissector)
     return PacketPage(
         path=str(shown),
         packets=[_packet_line(line, lab.scene) for line in page.packets],
@@ -178,7 +213,7 @@ async def qemu_pcap_read(
 
 def _page_warnings(page: Page, question: Question, place: RingFile | None) -> list[str]:
     """Warnings about a page. `place` is None unless a file was asked for by its path."""
-    found = list(page.lacking)
+    found = [*page.lacking, *page.notes]
     if page.overwritten:
         found.append(f"{page.overwritten} packets before these were overwritten by the ring meanwhile")
     found += tags_told(page.tagged, question.expression)

@@ -1,21 +1,19 @@
 """What the protocols say that packets carry, in a few words: for lines alone, and only when one is asked for.
 
 Each module has tables from a port or number to a name and a function, which is given the bytes that were captured and
-returns its words, "" for none, or None where they are not of that protocol. It may raise IndexError, ValueError or
+returns its words, "" for none, or None where they are not of that protocol; or a name that is more exact, with its
+words. It may raise IndexError, ValueError or
 struct.error for bytes that end too early: then there are no words. What it returns is not made printable yet.
 """
 
 from __future__ import annotations
 
-import struct
-
 from rawtap.packets.headers import Ethernet, Frame
 from rawtap.packets.says import datagrams, frames, packets, streams
-from rawtap.packets.says.words import Known
+from rawtap.packets.says.words import ENDED, Known
 from rawtap.packets.transport import Tcp, Udp
 
 Said = tuple[str, str]
-_NOTHING = (IndexError, ValueError, struct.error)
 
 
 def said(frame: Frame) -> Said | None:
@@ -50,8 +48,8 @@ def _first(candidates: list[Known], payload: bytes) -> Said | None:
     for name, words in candidates:
         try:
             found = words(payload) if words else ""
-        except _NOTHING:
+        except ENDED:
             found = ""
         if found is not None:
-            return name, found
+            return found if isinstance(found, tuple) else (name, found)
     return None

@@ -8,8 +8,8 @@ import re
 
 from rawtap.packets import dns as dns_messages
 from rawtap.packets.bounds import Stopped
-from rawtap.packets.says import asn1, rpc, tls
-from rawtap.packets.says.words import Known, at_byte, begins, first_line, named, number, text
+from rawtap.packets.says import asn1, machines, mobile, rpc, services, tls
+from rawtap.packets.says.words import Found, Known, at_byte, begins, first_line, named, number, surely, text
 
 _HTTP = (b"NOTIFY * HTTP/1.", b"M-SEARCH * HTTP/1.", b"HTTP/1.1 ")
 _SIP = re.compile(rb"(SIP/2\.0 [0-9]{3}|[A-Z]{3,12} (sips?|tel|im):[^ \r\n]*)")
@@ -116,9 +116,9 @@ _RADIUS = {
 
 
 def radius(payload: bytes) -> str | None:
-    if number(payload, 2, 2) < 20:
+    if number(payload, 2, 2) < 20 or payload[0] not in _RADIUS:
         return None
-    said = f"{named(_RADIUS, payload[0], 'code')} id={payload[1]}"
+    said = f"{_RADIUS[payload[0]]} id={payload[1]}"
     at = 20
     while at + 2 <= len(payload) and payload[at + 1] >= 2:
         if payload[at] == 1:
@@ -152,7 +152,12 @@ def stun(payload: bytes) -> str | None:
     way = (kind >> 7 & 2) | (kind >> 4 & 1)
     method = (kind & 0xF) | (kind >> 1 & 0x70) | (kind >> 2 & 0xF80)
     names = {1: "binding", 3: "allocate", 4: "refresh", 6: "send", 7: "data", 8: "create permission", 9: "channel bind"}
-    return f"{named(names, method, 'method')} {_STUN[way]}"
+    return f"{names[method]} {_STUN[way]}" if method in names else None
+
+
+def _channel(payload: bytes) -> str | None:
+    """Data of a channel of TURN's (RFC 8656, 12.4)."""
+    return "channel data" if payload[0] >> 6 == 1 and number(payload, 2, 2) <= len(payload) - 4 else None
 
 
 _WIREGUARD = {1: ("handshake initiation", 148), 2: ("handshake response", 92), 3: ("cookie", 64)}
@@ -181,7 +186,12 @@ def _nat_keyed(payload: bytes) -> str | None:
     return _isakmp(payload[4:]) if payload[:4] == bytes(4) else None
 
 
-def _esp(payload: bytes) -> str | None:
+def _esp(payload: bytes) -> Found:
+    """ESP in UDP, and what keeps a translation alive (RFC 3948, 2)."""
+    if payload == b"\xff":
+        return "UDPENCAP", "keepalive of an address translation"
+    if len(payload) < 8:
+        return None
     return f"SPI 0x{number(payload, 0, 4):08x} seq={number(payload, 4, 4)}" if any(payload[:4]) else None
 
 
@@ -190,6 +200,19 @@ _SLP = (
     "attribute reply", "DA advertisement", "type request", "type reply", "SA advertisement",
 )  # fmt: skip
 _BFD = ("admin down", "down", "init", "up")
+
+
+def _bfd(payload: bytes) -> str | None:
+    """A session's state (RFC 5880, 4.1)."""
+    return named(_BFD, payload[1] >> 6) if payload[0] >> 5 == 1 else None
+
+
+def _mpls_echo(payload: bytes) -> str | None:
+    """A ping of a label switched path (RFC 8029, 3)."""
+    return {1: "echo request", 2: "echo reply"}.get(payload[4]) if number(payload, 0, 2) == 1 else None
+
+
+_DHT = (b"d1:ad2:id20:", b"d1:rd2:id20:", b"d1:el")
 _PTP = {
     0: "sync", 1: "delay request", 2: "peer delay request", 3: "peer delay response", 8: "follow up",
     9: "delay response", 10: "peer delay follow up", 11: "announce", 12: "signaling", 13: "management",
@@ -200,7 +223,7 @@ def ptp(payload: bytes) -> str | None:
     return f"{named(_PTP, payload[0] & 15)} seq={number(payload, 30, 2)}" if payload[1] & 15 == 2 else None
 
 
-def _hsrp(payload: bytes) -> str | None:
+def _hsrp(payload: bytes) -> Found:
     return at_byte(1, ("hello", "coup", "resign", "advertise"))(payload) if len(payload) >= 8 else None
 
 
@@ -212,27 +235,40 @@ def _netflow(payload: bytes) -> str | None:
     return f"version {version}, {number(payload, 2, 2)} records" if version in {1, 5, 7, 8, 9, 10} else None
 
 
-_ANYWHERE: tuple[Known, ...] = (("STUN", stun), ("DTLS", tls.dtls), ("QUIC", tls.quic), ("RPC", rpc.datagram))
+_GTP_USER = {1: "echo request", 2: "echo response", 26: "error indication", 254: "end marker", 255: "user data"}
+_SIGNED = (
+    ("STUN", stun),
+    ("DTLS", tls.dtls),
+    ("QUIC", tls.quic),
+    ("RPC", rpc.datagram),
+    ("BT-DHT", begins(*_DHT)),
+    ("RTPS", begins(b"RTPS")),
+    *mobile.SIGNED,
+)
+_ANYWHERE: tuple[Known, ...] = tuple((name, surely(words)) for name, words in _SIGNED)
 _PORTS: dict[int, Known] = {
     53: ("DNS", dns), 5353: ("mDNS", dns), 5355: ("LLMNR", dns), 69: ("TFTP", tftp), 123: ("NTP", ntp),
     137: ("NBNS", nbns), 138: ("NBDS", None), 161: ("SNMP", asn1.snmp), 162: ("SNMP", asn1.snmp),
     427: ("SRVLOC", at_byte(1, _SLP, "function")), 443: ("QUIC", tls.quic_short), 80: ("GQUIC", tls.gquic),
-    500: ("ISAKMP", _isakmp), 4500: ("ISAKMP", _nat_keyed), 514: ("syslog", syslog), 520: ("RIP", at_byte(0, _RIP)),
+    500: ("ISAKMP", _isakmp), 4500: ("ISAKMP", _nat_keyed), 514: ("syslog", syslog),
     521: ("RIPng", at_byte(0, _RIP)), 546: ("DHCPv6", dhcp6), 547: ("DHCPv6", dhcp6), 1812: ("RADIUS", radius),
     1813: ("RADIUS", radius), 1645: ("RADIUS", radius), 1646: ("RADIUS", radius), 3799: ("RADIUS", radius),
     1900: ("SSDP", _ssdp), 1985: ("HSRP", _hsrp), 319: ("PTPv2", ptp), 320: ("PTPv2", ptp),
-    3784: ("BFD Control", lambda payload: named(_BFD, payload[1] >> 6) if payload[0] >> 5 == 1 else None),
-    3785: ("BFD Echo", None), 4784: ("BFD Control", None), 5060: ("SIP", _sip),
-    51820: ("WireGuard", _wireguard), 6343: ("sFlow", None), 6696: ("Babel", begins(b"*")), 2055: ("CFLOW", _netflow),
+    3784: ("BFD Control", _bfd),
+    3785: ("BFD Echo", None), 6784: ("BFD Control", _bfd), 2029: ("HSRP", _hsrp), 3503: ("MPLS ECHO", _mpls_echo),
+    4712: ("SYNCHROPHASOR", begins(b"\xaa")), 4713: ("SYNCHROPHASOR", begins(b"\xaa")),
+    4784: ("BFD Control", _bfd), 7784: ("BFD Control", _bfd), 3478: ("STUN", _channel), 5060: ("SIP", _sip),
+    51820: ("WireGuard", _wireguard), 6696: ("Babel", begins(b"*")), 2055: ("CFLOW", _netflow),
     9996: ("CFLOW", _netflow), 4569: ("IAX2", None), 646: ("LDP", begins(b"\0\1")), 1701: ("L2TP", None),
-    2123: ("GTPv2", lambda payload: "" if payload[0] >> 5 == 2 else None), 88: ("KRB5", None),
-    2152: ("GTP", at_byte(1, {1: "echo request", 2: "echo response", 26: "error indication", 254: "end marker"})),
+    88: ("KRB5", services.kerberos),
+    2152: ("GTP", lambda payload: _GTP_USER.get(payload[1])),
     5246: ("CAPWAP-Control", lambda payload: None if payload[0] & 1 else ""), 5247: ("CAPWAP-Data", None),
     25826: ("collectd", None), 7: ("ECHO", None),
     9600: ("OMRON", None), 5683: ("CoAP", lambda payload: "" if payload[0] >> 6 == 1 else None),
-    1194: ("OpenVPN", None), 47808: ("BACnet", begins(b"\x81")), 3544: ("Teredo", None), 7001: ("RX", None),
-    7000: ("RX", None), 44818: ("ENIP", None), 623: ("RMCP", begins(b"\6")), 389: ("CLDAP", None),
-    17500: ("DB-LSP-DISC", begins(b"{")), 6081: ("Geneve", None), 4789: ("VXLAN", None),
+    1194: ("OpenVPN", None), 3544: ("Teredo", None), **dict.fromkeys(range(7000, 7006), ("RX", None)),
+    44818: ("ENIP", None), 623: ("RMCP", begins(b"\6")), 389: ("CLDAP", None),
+    17500: ("DB-LSP-DISC", None), 6081: ("Geneve", None), 4789: ("VXLAN", None),
+    2427: ("MGCP", text), 2727: ("MGCP", text), **mobile.PORTS, **machines.UDP_PORTS,
 }  # fmt: skip
 
 
@@ -240,7 +276,7 @@ _ALSO: dict[int, tuple[Known, ...]] = {
     443: (("GQUIC", tls.gquic),), 4500: (("ESP", _esp),),
     5246: (("DTLS", lambda payload: tls.dtls(payload[4:])),),
 }  # fmt: skip
-_FIRST: dict[int, Known] = {2049: ("NFS", rpc.datagram), 111: ("Portmap", rpc.datagram)}
+_FIRST: dict[int, Known] = {2049: rpc.at_port("NFS", rpc.datagram), 111: rpc.at_port("Portmap", rpc.datagram)}
 
 
 def known(payload: bytes, source: int, destination: int) -> list[Known]:
@@ -251,5 +287,5 @@ def known(payload: bytes, source: int, destination: int) -> list[Known]:
     found += [known for port in (destination, source) for known in _ALSO.get(port, ())]
     if payload.startswith((b"SIP/2.0 ", b"REGISTER ", b"INVITE ", b"OPTIONS ", b"ACK ", b"BYE ")):
         found.append(("SIP", _sip))
-    found.append(("WireGuard", lambda payload: _wireguard(payload) if len(payload) in {148, 92} else None))
+    found.append(("WireGuard", lambda payload: _wireguard(payload) if len(payload) in {148, 92, 32} else None))
     return found

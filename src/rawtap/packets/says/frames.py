@@ -5,16 +5,19 @@
 from __future__ import annotations
 
 from rawtap.packets.says.datagrams import ptp
-from rawtap.packets.says.words import Known, named, number
+from rawtap.packets.says.machines import bacnet_logical, can
+from rawtap.packets.says.words import Found, Known, at_byte, named, number
 
 
 def _bridge(payload: bytes, at: int) -> str:
     return f"{number(payload, at, 2)}/{payload[at + 2 : at + 8].hex(':')}"
 
 
-def _stp(payload: bytes) -> str | None:
-    """A bridge's message (IEEE 802.1D, 9.3)."""
+def _stp(payload: bytes) -> Found:
+    """A bridge's message (IEEE 802.1D, 9.3), or what registers attributes by the same (12.10)."""
     body = payload[3:] if payload[0] == 0x42 else payload[8:]
+    if body[:3] == b"\0\1\1":
+        return "GARP", ""
     if body[:2] != b"\0\0":
         return None
     kind = body[3]
@@ -52,15 +55,20 @@ _METHODS = {
 }  # fmt: skip
 
 
-def _eapol(payload: bytes) -> str:
+def _eapol(payload: bytes) -> str | tuple[str, str]:
     kind = payload[1]
     if kind == 0 and len(payload) > 7:
-        said = f"EAP {named(_EAP, payload[4], 'code')} id={payload[5]}"
-        if payload[4] not in {1, 2} or len(payload) < 9:
-            return said
-        name = f" {payload[9 : 4 + number(payload, 2, 2)][:60].decode('utf-8', 'replace')!r}"
-        return f"{said} {named(_METHODS, payload[8], 'method')}{name if payload[4:9:4] == bytes([2, 1]) else ''}"
+        return "EAP", _eap(payload)
     return f"{named(_EAPOL, kind)}{_handshake(payload) if kind == 3 else ''}"
+
+
+def _eap(payload: bytes) -> str:
+    """EAP in EAPOL (RFC 3748, 4)."""
+    said = f"{named(_EAP, payload[4], 'code')} id={payload[5]}"
+    if payload[4] not in {1, 2} or len(payload) < 9:
+        return said
+    name = f" {payload[9 : 4 + number(payload, 2, 2)][:60].decode('utf-8', 'replace')!r}"
+    return f"{said} {named(_METHODS, payload[8], 'method')}{name if payload[4:9:4] == bytes([2, 1]) else ''}"
 
 
 def _handshake(payload: bytes) -> str:
@@ -89,6 +97,18 @@ def _cdp(payload: bytes) -> str:
 
 
 _SLOW = {1: "LACP", 2: "marker", 3: "OAM", 10: "OSSP"}
+
+
+def _slow(payload: bytes) -> tuple[str, str]:
+    """A slow protocol's subtype (IEEE 802.3, annex 57A)."""
+    return _SLOW.get(payload[0], f"slow protocol {payload[0]}"), f"version {payload[1]}" if payload[0] == 1 else ""
+
+
+def _wake(payload: bytes) -> str | None:
+    """Wake-on-LAN's magic packet: six bytes, and the address sixteen times."""
+    return f"for {payload[6:12].hex(':')}" if payload[:6] == b"\xff" * 6 and len(payload) >= 12 else None
+
+
 _ISIS = {
     15: "L1 LAN hello", 16: "L2 LAN hello", 17: "hello", 18: "L1 link state", 20: "L2 link state",
     24: "L1 complete sequence numbers", 25: "L2 complete sequence numbers", 26: "L1 partial sequence numbers",
@@ -100,9 +120,16 @@ def isis(payload: bytes) -> str | None:
     return named(_ISIS, payload[7] & 31) if payload[3] == 0x83 else None
 
 
+# RFC 2332, 5.2
+_NHRP = (
+    "", "resolution request", "resolution reply", "registration request", "registration reply", "purge request",
+    "purge reply", "error",
+)  # fmt: skip
 KINDS: dict[int, Known] = {
     0x88CC: ("LLDP", _lldp), 0x888E: ("EAPOL", _eapol), 0x88F7: ("PTPv2", ptp), 0x88A2: ("AoE", None),
     0x6003: ("DEC DNA", None), 0x9000: ("loopback test", None), 0x8808: ("pause", None), 0x8947: ("GEONW", None),
+    0x88CA: ("TIPC", None), 0x8809: ("LACP", _slow), 0x0842: ("WOL", _wake), 0x000D: ("CANFD", can),
+    0x2001: ("NHRP", at_byte(17, _NHRP)), 0x000C: ("CAN", can),
 }  # fmt: skip
 _SNAP: dict[bytes, Known] = {
     bytes.fromhex("00000c2000"): ("CDP", _cdp), bytes.fromhex("00000c010b"): ("STP", _stp),
@@ -115,6 +142,8 @@ def logical(head: bytes) -> list[Known]:
     """What a frame with LLC in place of a type may be, by its first eight bytes (IEEE 802.2)."""
     if head[:3] == b"\x42\x42\x03":
         return [("STP", _stp)]
+    if head[:3] == b"\x82\x82\x03":
+        return [("BACnet", bacnet_logical)]
     if head[:3] == b"\xfe\xfe\x03":
         return [("ISIS", isis)]
     found = _SNAP.get(head[3:8]) if head[:3] == b"\xaa\xaa\x03" else None

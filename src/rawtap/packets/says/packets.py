@@ -34,17 +34,24 @@ _CHUNKS = {
     193: "ASCONF",
 }  # fmt: skip
 _SHOWN = 4
+# IANA's payload protocol identifiers for SCTP.
+_CARRIED = {
+    1: "IUA", 2: "M2UA", 3: "M3UA", 4: "SUA", 5: "M2PA", 18: "S1AP", 19: "RUA", 24: "SBc-AP", 25: "NBAP", 27: "X2AP",
+    46: "DIAMETER", 47: "DIAMETER", 60: "NGAP", 61: "XnAP", 62: "F1AP",
+}  # fmt: skip
 
 
-def _sctp(payload: bytes) -> str:
-    """The ports, and the chunks (RFC 9260, 3)."""
+def _sctp(payload: bytes) -> tuple[str, str]:
+    """The ports, the chunks, and what the data are (RFC 9260, 3)."""
     said: list[str] = []
-    at = 12
+    name, at = "SCTP", 12
     while at + 4 <= len(payload) and len(said) < _SHOWN:
         size = number(payload, at + 2, 2)
         said.append(named(_CHUNKS, payload[at], "chunk"))
+        if payload[at] == 0 and name == "SCTP" and at + 16 <= len(payload):
+            name = _CARRIED.get(number(payload, at + 12, 4), name)
         at += max(size + 3 & ~3, 4)
-    return f"{number(payload, 0, 2)} > {number(payload, 2, 2)} {' '.join(said)}"
+    return name, f"{number(payload, 0, 2)} > {number(payload, 2, 2)} {' '.join(said)}"
 
 
 _PIM = {
@@ -78,8 +85,30 @@ def _rsvp(payload: bytes) -> str:
     return named(names, payload[1])
 
 
+_PGM = {
+    0: "SPM", 1: "poll", 2: "poll response", 4: "original data", 5: "repair data", 8: "NAK", 9: "null NAK",
+    10: "NAK confirmation",
+}  # fmt: skip
+
+
+def _pgm(payload: bytes) -> str:
+    """Pragmatic general multicast (RFC 3208, 8)."""
+    return named(_PGM, payload[4])
+
+
+_MOBILITY = (
+    "binding refresh request", "home test init", "care-of test init", "home test", "care-of test", "binding update",
+    "binding acknowledgment", "binding error", "fast binding update", "fast binding acknowledgment",
+)  # fmt: skip
+
+
+def _mobile(payload: bytes) -> str:
+    """The kind of a mobility header (RFC 6275, 6.1)."""
+    return named(_MOBILITY, payload[2])
+
+
 KNOWN: dict[int, Known] = {
     33: ("DCCP", _dccp), 46: ("RSVP", _rsvp), 50: ("ESP", _esp),
     88: ("EIGRP", lambda payload: named(_EIGRP, payload[1], "operation")), 89: ("OSPF", _ospf), 103: ("PIM", _pim),
-    112: ("VRRP", _vrrp), 132: ("SCTP", _sctp),
+    112: ("VRRP", _vrrp), 113: ("PGM", _pgm), 132: ("SCTP", _sctp), 135: ("MIPv6", _mobile),
 }  # fmt: skip

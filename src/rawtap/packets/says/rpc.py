@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from rawtap.packets.says.words import named, number
+from rawtap.packets.says.words import Found, Known, Words, named, number, surely
 
 _PROGRAMS = {
     100000: "Portmap", 100003: "NFS", 100005: "MOUNT", 100021: "NLM", 100024: "STAT", 100004: "YPSERV",
@@ -17,8 +17,18 @@ _NFS3 = (
 _STATES = ("accepted", "denied")
 
 
-def datagram(payload: bytes) -> str | None:
-    """A call, with its program, or a reply."""
+def at_port(name: str, words: Words) -> Known:
+    """`words` at the port of the program `name`: replies are its own."""
+
+    def told(payload: bytes) -> Found:
+        found = words(payload)
+        return found[1] if isinstance(found, tuple) and found[0] == "RPC" else found
+
+    return name, surely(told)
+
+
+def datagram(payload: bytes) -> tuple[str, str] | None:
+    """A call, with its program, or a reply, which does not say whose it is."""
     if len(payload) < 24:
         return None
     xid, way = number(payload, 0, 4), number(payload, 4, 4)
@@ -27,13 +37,14 @@ def datagram(payload: bytes) -> str | None:
         if not 100000 <= program < 0x60000000:
             return None
         said = named(_NFS3, procedure, "procedure") if (program, version) == (100003, 3) else f"procedure {procedure}"
-        return f"call xid=0x{xid:08x} {named(_PROGRAMS, program, 'program')} v{version} {said}"
+        name = named(_PROGRAMS, program, "program")
+        return _PROGRAMS.get(program, "RPC"), f"call xid=0x{xid:08x} {name} v{version} {said}"
     if way == 1 and number(payload, 8, 4) <= 1 and number(payload, 12, 4) <= 8:
-        return f"reply xid=0x{xid:08x} {_STATES[payload[11]]}"
+        return "RPC", f"reply xid=0x{xid:08x} {_STATES[payload[11]]}"
     return None
 
 
-def stream(payload: bytes) -> str | None:
+def stream(payload: bytes) -> tuple[str, str] | None:
     """The same behind the mark of a record in TCP (RFC 5531, 11)."""
     if payload[0] & 0x80 == 0 or number(payload, 0, 4) & 0x7FFFFFFF > 1 << 21:
         return None

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import re
 
-from rawtap.packets.says import datagrams, rpc, tls
-from rawtap.packets.says.words import Known, Words, at_byte, begins, first_line, named, number, text
+from rawtap.packets.says import datagrams, machines, rpc, services, tls
+from rawtap.packets.says.words import Found, Known, Words, begins, first_line, named, number, surely, text
 
 _METHODS = (
     b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"TRACE ", b"PATCH ", b"PROPFIND ",
@@ -39,7 +39,6 @@ _POP = re.compile(
 _IMAP = re.compile(rb"([*+]|[A-Za-z]*[0-9]+) ")
 _SIP = re.compile(rb"(SIP/2\.0 [0-9]{3}|[A-Z]{3,12} (sips?|tel|im):[^ \r\n]* SIP/2\.0)")
 _RTSP = re.compile(rb"(RTSP/1\.0 [0-9]{3}|[A-Z_]{4,16} [^ \r\n]+ RTSP/1\.0)")
-_IRC = re.compile(rb"(:[^ ]+ )?([0-9]{3}|[A-Z]{3,10}) ")
 _OPC = re.compile(rb"(HEL|ACK|ERR|OPN|CLO|MSG)[FCA].{2}\0\0")
 _RFB = re.compile(rb"RFB [0-9]{3}\.[0-9]{3}\n")
 _SSH = re.compile(rb"SSH-[12]\.")
@@ -80,7 +79,7 @@ def _smb2(payload: bytes) -> str | None:
     return f"{_SMB.get(payload[16], 'command')} {way}"
 
 
-_NBSS = {0x81: "session request", 0x82: "positive response", 0x83: "negative response", 0x85: "keepalive"}
+_NBSS = {0: "message", 0x81: "session request", 0x82: "positive response", 0x83: "negative response", 0x85: "keepalive"}
 
 
 _BGP = ("", "open", "update", "notification", "keepalive", "route refresh")
@@ -152,38 +151,48 @@ def _dcerpc(payload: bytes) -> str | None:
 
 
 # By what it begins with, whatever the port.
-_ANYWHERE: tuple[Known, ...] = (
+_SIGNED: tuple[tuple[str, Words], ...] = (
     ("TLS", tls.tls), ("HTTP", http), ("SMB2", _smb2), ("SSH", matched(_SSH)), ("SIP", matched(_SIP)),
     ("RTSP", matched(_RTSP)), ("BGP", _bgp),
     ("SMB", lambda payload: "" if payload[4:8] == b"\xffSMB" and payload[0] == 0 else None),
     ("VNC", matched(_RFB)), ("BitTorrent", begins(b"\x13BitTorrent protocol")), ("FIX", begins(b"8=FIX")),
     ("HTTP2", lambda payload: "preface" if payload.startswith(b"PRI * HTTP/2.0") else None),
     ("Bitcoin", lambda payload: payload[4:16].rstrip(b"\0").decode() if payload[:4] == b"\xf9\xbe\xb4\xd9" else None),
-    ("RPC", rpc.stream), ("DCERPC", _dcerpc), ("OpcUa", matched(_OPC)),
+    ("RPC", rpc.stream), ("DCERPC", _dcerpc), ("OpcUa", matched(_OPC)), ("STUN", datagrams.stun),
 )  # fmt: skip
+_ANYWHERE: tuple[Known, ...] = tuple((name, surely(words)) for name, words in _SIGNED)
 
 
 def _or_data(words: Words) -> Words:
-    """What else goes over a connection of one protocol belongs to it: a mail, a long reply."""
-    return lambda payload: words(payload) or f"data, {len(payload)} bytes"
+    """What else is text on a connection of a protocol belongs to it: a mail, a long reply. Other bytes may be TLS's."""
+
+    def told(payload: bytes) -> Found:
+        is_text = payload[:_SEEN].translate(None, _TEXT) == b""
+        return words(payload) or (f"data, {len(payload)} bytes" if is_text else None)
+
+    return told
+
+
+_SEEN = 200
+_TEXT = bytes(range(32, 127)) + b"\t\r\n" + bytes(range(128, 256))  # of any encoding
 
 
 _SMTP_WORDS, _FTP_WORDS = _or_data(matched(_REPLY, _SMTP)), _or_data(matched(_REPLY, _FTP))
-_FIRST: dict[int, Known] = {2049: ("NFS", rpc.stream), 111: ("Portmap", rpc.stream)}
+_FIRST: dict[int, Known] = {2049: rpc.at_port("NFS", rpc.stream), 111: rpc.at_port("Portmap", rpc.stream)}
 _PORTS: dict[int, Known] = {
     21: ("FTP", _FTP_WORDS), 22: ("SSH", _ssh), 23: ("TELNET", _telnet),
     25: ("SMTP", _SMTP_WORDS), 465: ("SMTP", _SMTP_WORDS), 587: ("SMTP", _SMTP_WORDS),
     110: ("POP", _or_data(matched(_POP))),
     143: ("IMAP", _or_data(matched(_IMAP))), 53: ("DNS", dns), 5353: ("mDNS", dns), 179: ("BGP", _bgp),
-    194: ("IRC", matched(_IRC)), 6667: ("IRC", matched(_IRC)), 6660: ("IRC", matched(_IRC)),
-    502: ("Modbus/TCP", _modbus),
-    20000: ("DNP 3.0", begins(b"\x05\x64")), 6633: ("OpenFlow", _openflow), 6653: ("OpenFlow", _openflow),
+    502: ("Modbus/TCP", surely(_modbus)),
+    6633: ("OpenFlow", _openflow), 6653: ("OpenFlow", _openflow),
     5432: ("PGSQL", _pgsql), 1883: ("MQTT", _mqtt), 389: ("LDAP", _ldap), 3268: ("LDAP", _ldap),
-    2404: ("IEC 60870-5-104", begins(b"h")), 139: ("NBSS", at_byte(0, _NBSS)), 5672: ("AMQP", None),
+    2404: ("IEC 60870-5-104", begins(b"h")), 139: ("NBSS", lambda payload: _NBSS.get(payload[0])), 5672: ("AMQP", None),
     4712: ("SYNCHROPHASOR", begins(b"\xaa")), 43: ("WHOIS", text), 79: ("FINGER", text), 113: ("IDENT", text),
     5060: ("SIP", matched(_SIP)), 646: ("LDP", begins(b"\0\1")), 1720: ("H.225.0", _tpkt),
     4880: ("HiSLIP", begins(b"HS")), 44818: ("ENIP", None), 7: ("ECHO", None), 1723: ("PPTP", None),
     49: ("TACACS+", lambda payload: "" if payload[0] >> 4 == 12 else None),
+    **services.PORTS, **machines.TCP_PORTS, **dict.fromkeys(range(5900, 5904), ("VNC", matched(_RFB))),
 }  # fmt: skip
 _S7: tuple[Known, ...] = (("S7COMM", _s7), ("COTP", _cotp), ("TPKT", _tpkt))
 
@@ -201,4 +210,4 @@ def known(payload: bytes, source: int, destination: int) -> list[Known]:
 
 
 # The first bytes of what has a place in the table above; nearly all of what goes on in the middle has another.
-_OPENINGS = frozenset(b"\x05\x14\x15\x16\x17\x18\x00\xff\x138\xf9\x80" + bytes(range(ord("A"), ord("Z") + 1)))
+_OPENINGS = frozenset(b"\x01\x05\x14\x15\x16\x17\x18\x00\xff\x138\xf9\x80" + bytes(range(ord("A"), ord("Z") + 1)))

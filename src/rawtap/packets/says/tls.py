@@ -142,8 +142,9 @@ def quic(payload: bytes) -> str | None:
     if len(payload) < 7 or not payload[0] & 0x80:
         return None
     version = number(payload, 1, 4)
-    is_draft = version >> 8 in {0xFF0000, 0xFACEB0} or version & 0x0F0F0F0F == 0x0A0A0A0A
-    if not (version in _QUIC or is_draft) or payload[5] > 20 or (version and not payload[0] & 0x40):
+    if not (version == 0 or _is_version(version)) or payload[5] > 20 or (version and not payload[0] & 0x40):
+        return None
+    if version == 0 and not _negotiates(payload):
         return None
     kinds = _QUIC.get(version, _QUIC[1])
     known = {0: "", 1: " v1", 0x6B3343CF: " v2"}.get(version, f" version 0x{version:08x}")
@@ -151,14 +152,29 @@ def quic(payload: bytes) -> str | None:
     return f"{kinds[payload[0] >> 4 & 3]}{known}, to connection {destination or 'none'}"
 
 
-def quic_short(payload: bytes) -> str | None:
-    """A packet of a connection that stands, at the port of QUIC: of it nothing but one bit can be read."""
-    return f"protected, {len(payload)} bytes" if payload[0] >> 6 == 1 and len(payload) >= 21 else None
+def _negotiates(payload: bytes) -> bool:
+    """Whether versions follow both connections' names (RFC 9000, 17.2.1)."""
+    at = 6 + payload[5]
+    rest = len(payload) - at - 1 - payload[at] if at < len(payload) else 0
+    told = [number(payload, place, 4) for place in range(len(payload) - rest, len(payload) - 3, 4)]
+    return rest >= 4 and rest % 4 == 0 and any(map(_is_version, told))
 
 
-def gquic(payload: bytes) -> str | None:
+def _is_version(number_: int) -> bool:
+    """One that is known, a draft's, or one that is there to be passed over (RFC 9000, 15)."""
+    is_draft = number_ >> 8 in {0xFF0000, 0xFACEB0, 0x543035, 0x513035} or number_ & 0x0F0F0F0F == 0x0A0A0A0A
+    return number_ in {1, 0x6B3343CF} or is_draft
+
+
+def quic_short(payload: bytes) -> tuple[str, str] | None:
+    """What may be a packet of a connection that stands, at the port of QUIC: of that no more than two bits tell."""
+    return ("UDP", "perhaps QUIC, protected") if payload[0] >> 6 == 1 and len(payload) >= 21 else None
+
+
+def gquic(payload: bytes) -> str | tuple[str, str] | None:
     """Google's QUIC of before, at the port of QUIC; its packets have a version only where they begin."""
     for at in (9, 1):
         if payload[0] & 1 and payload[at : at + 1] == b"Q" and payload[at + 1 : at + 4].isdigit():
             return f"version {payload[at : at + 4].decode()}"
-    return "" if not payload[0] & 0xC0 and payload[0] & 8 else None
+    is_one = len(payload) > 21 and not payload[0] & 0xC0 and payload[0] & 8
+    return ("UDP", "perhaps GQUIC") if is_one else None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
-Words = Callable[[bytes], "str | None"]
+Found = str | tuple[str, str] | None  # its words, or another name and its words
+Words = Callable[[bytes], Found]
 Known = tuple[str, Words | None]
 
+ENDED = (IndexError, ValueError, struct.error)  # for bytes that end too early
 _LINE = 120
 
 
@@ -42,6 +45,18 @@ def named(names: dict[int, str] | tuple[str, ...], value: int, what: str = "type
 def at_byte(place: int, names: dict[int, str] | tuple[str, ...], what: str = "type") -> Words:
     """Words for the one byte that says what a message is."""
     return lambda payload: named(names, payload[place], what)
+
+
+def surely(words: Words) -> Words:
+    """The same, but None where the bytes end too early: for what only its bytes tell from others."""
+
+    def told(payload: bytes) -> Found:
+        try:
+            return words(payload)
+        except ENDED:
+            return None
+
+    return told
 
 
 def begins(*openings: bytes) -> Words:

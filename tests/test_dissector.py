@@ -1,0 +1,208 @@
+"""tshark's word on packets, from outside: a real server of an ordinary user, and what must not be possible."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio
+import lz4.frame
+import pytest
+from scapy.layers.dns import DNS, DNSQR
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.snmp import SNMP, SNMPget, SNMPvarbind
+from scapy.packet import Raw
+from scapy.utils import wrpcap, wrpcapng
+
+from rawtap.ask import dissect
+from rawtap.host import programs
+from support import Account, Session, ToolFailed, Wire, children_of, serving
+from unit.frames import back, out
+
+FOLDER = "dissected"
+FRAMES = [
+    out(UDP(sport=4000, dport=53) / DNS(id=7, qd=DNSQR(qname="one.example"))),
+    back(UDP(sport=53, dport=4000) / DNS(id=7, qr=1, rcode=3, qd=DNSQR(qname="one.example"))),
+    out(TCP(sport=5000, dport=80, flags="PA") / Raw(b"GET /index.html HTTP/1.1\r\nHost: www.example\r\n\r\n")),
+    out(UDP(sport=4000, dport=161) / SNMP(PDU=SNMPget(varbindlist=[SNMPvarbind(oid="1.3.6.1.2.1.1.1.0")]))),
+]
+
+
+def played(scenario: Callable[[Session], Awaitable[None]], account: Account, *options: str | Path) -> None:
+    async def whole() -> None:
+        async with serving(account, *options) as session:
+            await scenario(session)
+
+    anyio.run(whole)
+
+
+def put(account: Account, name: str, frames: list[object] | None = None) -> Path:
+    folder = account.home / FOLDER
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    (wrpcapng if name.endswith("ng") else wrpcap)(str(path), FRAMES if frames is None else frames)
+    shutil.chown(path, account.uid, account.gid)
+    return path
+
+
+def test_layers_fields_lines_and_filters_are_wiresharks_where_they_are_asked_for(user: Account) -> None:
+    path = put(user, "mixed.pcap")
+    packed = path.with_name("mixed.pcapng.lz4")
+    packed.write_bytes(lz4.frame.compress(put(user, "mixed.pcapng").read_bytes()))
+    shutil.chown(packed, user.uid, user.gid)
+
+    async def scenario(session: Session) -> None:
+        async def read(**what: object) -> dict[str, object]:
+            return dict(await session.call("qemu_pcap_read", **{"path": str(path), **what}))
+
+        page = await read(detail="layers", first=4)
+        names = [layer["layer"] for layer in page["packets"][0]["layers"]]
+        assert names == ["Ethernet", "IP", "UDP", "snmp"]  # the first three read here, the last by tshark
+        assert page["packets"][0]["layers"][-1]["fields"]["snmp.community"] == "public"
+        for file in (path, packed):
+            page = await read(path=str(file), display_filter="dns.flags.rcode == 3 or http.request")
+            assert ([row["number"] for row in page["packets"]], page["matched"], page["scanned"]) == ([2, 3], 2, 4)
+            assert (page["next_cursor"], page["warnings"]) == (None, [])
+        page = await read(display_filter="udp", filter="src host 10.0.2.15", limit=1)
+        assert ([row["number"] for row in page["packets"]], page["matched"]) == ([1], 2)
+        page = await read(display_filter="udp", filter="src host 10.0.2.15", limit=1, cursor=page["next_cursor"])
+        assert ([row["number"] for row in page["packets"]], page["next_cursor"]) == ([4], None)
+        page = await read(display_filter="http", fields=["http.host", "tcp.dstport"], dissector="tshark")
+        assert page["packets"][0]["fields"] == {"http.host": "www.example", "tcp.dstport": 80}
+        page = await read(display_filter="http", detail="hex", dissector="tshark")
+        assert "".join(row["hex"] for row in page["packets"][0]["runs"]) == bytes(FRAMES[2]).hex()
+        page = await read(dissector="tshark")
+        assert page["packets"][1]["summary"].startswith("Standard query response 0x0007 No such name")
+        assert (await read(detail="layers", dissector="rawtap", first=4))["packets"][0]["layers"][-1]["layer"] == "Raw"
+        assert (await read(display_filter="arp"))["packets"] == []
+        assert children_of(session.pid) == []
+
+    played(scenario, user, "--read-dir", path.parent)
+
+
+def test_a_running_ring_has_the_same_numbers_for_both(user: Account, wire: Wire) -> None:
+    async def scenario(session: Session) -> None:
+        await session.call("qemu_pcap_start", interface=wire.near, max_bytes=100_000, files=3)
+        wire.send(250, 1400)
+        await session.call("qemu_pcap_status")
+        plain = await session.call("qemu_pcap_read", limit=5)
+        page = await session.call("qemu_pcap_read", limit=5, display_filter="frame.len == 1400", dissector="tshark")
+        assert [row["number"] for row in page["packets"]] == [row["number"] for row in plain["packets"]]
+        assert page["next_cursor"]
+        further = await session.call(
+            "qemu_pcap_read", limit=5, display_filter="frame.len == 1400", cursor=page["next_cursor"]
+        )
+        assert further["packets"][0]["number"] == page["packets"][-1]["number"] + 1
+
+    played(scenario, user, "--allow-interface", wire.near)
+
+
+HOSTILE = {
+    "no filter": "dns.flags.rcode =",
+    "no field": "no.such.field == 1",
+    "a script": "-X lua_script:/tmp/a.lua",
+    "an option": "--version",
+    "another file": "-r /etc/passwd",
+    "two lines": "dns\n-w /tmp/a",
+    "a shell": "$(touch /tmp/a) || `id`",
+    "brackets": "dns and ((http)",
+    "a macro": "${private:a}",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_is_no_display_filter_is_refused_in_tsharks_words(user: Account, name: str) -> None:
+    path = put(user, "mixed.pcap")
+
+    async def scenario(session: Session) -> None:
+        with pytest.raises(ToolFailed, match=r"^capture\.bad_filter: the display filter .* \(tshark: "):
+            await session.call("qemu_pcap_read", path=str(path), display_filter=HOSTILE[name])
+        assert children_of(session.pid) == []
+
+    played(scenario, user, "--read-dir", path.parent)
+
+
+def test_a_display_filter_beyond_reason_is_refused_before(user: Account) -> None:
+    path = put(user, "mixed.pcap")
+
+    async def scenario(session: Session) -> None:
+        for text in ("x" * 5000, "dns\0"):
+            with pytest.raises(ToolFailed, match=r"request\.invalid: the display filter is no text"):
+                await session.call("qemu_pcap_read", path=str(path), display_filter=text)
+
+    played(scenario, user, "--read-dir", path.parent)
+
+
+def test_nothing_of_a_users_configuration_is_loaded(user: Account) -> None:
+    """A plug-in in Lua would be a program of whoever can write into the home that tshark is given."""
+    path = put(user, "mixed.pcap")
+    witness = user.home / "witness"
+    for folder in (".config/wireshark/plugins", ".local/lib/wireshark/plugins", ".local/lib/wireshark/plugins/4.0"):
+        place = user.home / folder
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "own.lua").write_text(f'io.open("{witness}", "w"):write("ran")')
+    (user.home / ".config/wireshark/preferences").write_text('gui.column.format: \n\t"No.", "%m"\n')
+    for folder, _, names in os.walk(user.home):
+        for each in (Path(folder), *(Path(folder, name) for name in names)):
+            os.chown(each, user.uid, user.gid, follow_symlinks=False)
+
+    async def scenario(session: Session) -> None:
+        page = await session.call("qemu_pcap_read", path=str(path), dissector="tshark", limit=1)
+        assert page["packets"][0]["summary"].startswith("Standard query 0x0007")
+
+    played(scenario, user, "--read-dir", path.parent)
+    assert not witness.exists()
+
+
+def test_without_tshark_what_it_would_do_is_said_with_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's part alone, as if the program were not there: to take it away would take it from all tests."""
+    from rawtap.ask import packets
+    from rawtap.errors import DissectorUnavailable
+    from rawtap.lab.lab import Lab
+    from rawtap.packets.pages import Question
+    from rawtap.settings import Settings
+
+    path = tmp_path / "f.pcap"
+    wrpcap(str(path), FRAMES)
+    found = programs.find
+    monkeypatch.setattr(programs, "find", lambda name, *where: None if name == "tshark" else found(name, *where))
+    assert not dissect.is_there()
+
+    async def scenario() -> None:
+        async with Lab(Settings(capture_dir=tmp_path)) as lab:
+            page, _, _ = await packets.read(lab, None, path, Question(first=3, limit=1, detail="layers"))
+            assert page.notes == (
+                "what 1 of these packets carry is not read here; tshark would (Debian's package tshark)",
+            )
+            for question, dissector in ((Question(), "tshark"), (Question(display_filter="dns"), None)):
+                with pytest.raises(DissectorUnavailable, match=r"tshark is not installed") as refused:
+                    await packets.read(lab, None, path, question, dissector)  # type: ignore[arg-type]
+                assert "Debian's package tshark" in str(refused.value)
+
+    anyio.run(scenario)
+
+
+def test_a_question_that_takes_too_long_ends_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rawtap.ask import packets
+    from rawtap.errors import DissectorLimit
+    from rawtap.lab.lab import Lab
+    from rawtap.packets.pages import Question
+    from rawtap.settings import Settings
+
+    path = tmp_path / "f.pcap"
+    wrpcap(str(path), [IP() / UDP()])
+    monkeypatch.setattr(dissect, "SECONDS", 0.01)
+
+    async def scenario() -> None:
+        async with Lab(Settings(capture_dir=tmp_path)) as lab:
+            with pytest.raises(DissectorLimit, match="tshark did not answer"):
+                await packets.read(lab, None, path, Question(display_filter="ip"))
+        assert children_of(os.getpid()) == []
+
+    anyio.run(scenario)

@@ -1,0 +1,183 @@
+"""Protocols that lines name by their first bytes at a port, with what they say, and never by a guess."""
+
+from __future__ import annotations
+
+import random
+import struct
+
+import pytest
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
+from scapy.layers.l2 import Dot3, Ether
+from scapy.packet import Packet, Raw
+
+from rawtap.packets.lines import PacketSummary, describe
+
+LINK = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+HOSTS = IP(src="10.0.0.1", dst="10.0.0.2")
+
+
+def line(packet: Packet, link_type: int = 1) -> PacketSummary:
+    data = bytes(packet)
+    return describe(data, len(data), link_type)
+
+
+def tcp(data: bytes, port: int, source: int = 40000) -> PacketSummary:
+    return line(LINK / HOSTS / TCP(sport=source, dport=port, flags="PA") / Raw(data))
+
+
+def udp(data: bytes, port: int, source: int = 40000) -> PacketSummary:
+    return line(LINK / HOSTS / UDP(sport=source, dport=port) / Raw(data))
+
+
+def mysql(sequence: int, body: bytes) -> bytes:
+    return len(body).to_bytes(3, "little") + bytes([sequence]) + body
+
+
+STREAMS: dict[str, tuple[int, bytes, str]] = {
+    "RESP": (6379, b"*2\r\n$3\r\nGET\r\n$4\r\nname\r\n", "GET name"),
+    "RESP answer": (6379, b"+OK\r\n", "+OK"),
+    "MySQL": (3306, mysql(0, b"\x03SELECT 1"), "query SELECT 1"),
+    "MySQL greeting": (3306, mysql(0, b"\x0a8.0.36\0" + bytes(60)), "greeting, server 8.0.36"),
+    "MySQL ok": (3306, mysql(1, b"\0\0\0\2\0\0\0"), "ok"),
+    "DRDA": (50000, b"\0\x26\xd0\x41\0\1\0\x20\x10\x41" + bytes(28), "exchange attributes"),
+    "KRB5": (88, b"\0\0\0\x40\x6a\x3e" + bytes(62), "AS request"),
+    "DIAMETER": (3868, b"\1\0\0\x14\x80\0\1\1" + bytes(12), "capabilities exchange request"),
+    "Socks": (1080, b"\5\1\0", "5 methods"),
+    "Socks connect": (1080, b"\5\1\0\1\x0a\0\0\2\0\x50", "5 connect"),
+    "RDP": (3389, b"\3\0\0\x13\x0e\xe0" + bytes(13), "connection request"),
+    "TDS": (1433, b"\x12\1\0\x2f\0\0\1\0" + bytes(39), "pre-login"),
+    "TNS": (1521, b"\0\x3a\0\0\1\0\0\0" + bytes(50), "connect"),
+    "Kafka": (9092, b"\0\0\0\x20\0\3\0\1" + bytes(24), "metadata or a response"),
+    "SKINNY": (2000, b"\4\0\0\0\0\0\0\0\x02\0\0\0" + bytes(4), "message 0x2"),
+    "Elasticsearch": (9300, b"ES\0\0\0\x20" + bytes(32), "PSH+ACK"),
+    "OpenWire": (61616, b"\0\0\1\4\1ActiveMQ\0\0\0\6", "wire format"),
+    "NCP": (524, b"DmdT\0\0\0\x20" + bytes(24), "request"),
+    "RMI": (1099, b"JRMI\0\2K", "PSH+ACK"),
+    "RSYNC": (873, b"@RSYNCD: 31.0\n", "@RSYNCD: 31.0"),
+    "NNTP": (119, b"200 ready\r\n", "200 ready"),
+    "IRC": (6667, b"NICK me\r\n", "NICK me"),
+    "XMPP": (5222, b"<?xml version='1.0'?>", "PSH+ACK"),
+    "RTMP": (1935, b"\3" + struct.pack("!II", 7, 0) + bytes(64), "handshake"),
+    "Git": (9418, b"0033git-upload-pack /a.git\0host=b\0", "git-upload-pack /a.git"),
+    "AJP13": (8009, b"\x12\x34\0\1\x0a", "PSH+ACK"),
+    "AMS": (48898, b"\0\0" + (32).to_bytes(4, "little") + bytes(16) + b"\4\0\4\0" + bytes(12), "read state request"),
+    "DoIP": (13400, b"\2\xfd\0\5\0\0\0\7" + bytes(7), "routing activation request"),
+    "DNP 3.0": (20000, b"\x05\x64\x05\xc4\x0a\0\x01\0ab", "1 > 10, function 4"),
+    "FTP-DATA": (20, b"anything", "PSH+ACK"),
+}
+DATAGRAMS: dict[str, tuple[int, bytes, str]] = {
+    "RTCP": (40001, b"\x80\xc8\0\6" + bytes(24) + b"\x81\xca\0\1abcd", "sender report, source description"),
+    "DCERPC": (40001, b"\4\0\0\0\x10\0" + bytes(68) + b"\4\0" + bytes(4) + b"abcd", "request"),
+    "GTP": (2123, b"\x32\x10\0\4" + bytes(12), "create PDP context request"),
+    "GTPv2": (2123, b"\x48\x20\0\4" + bytes(12), "create session request"),
+    "PFCP": (8805, b"\x21\x36\0\x0c" + bytes(12), "session deletion request"),
+    "LISP": (4342, b"\x30" + bytes(30), "map register"),
+    "BACnet-APDU": (47808, b"\x81\x0a\0\x0b\1\4\0\5\1\x0c\0", "confirmed request"),
+    "BACnet-NPDU": (47808, b"\x81\x0b\0\x08\1\x80\0\0", "network message 0"),
+    "BVLC": (47808, b"\x81\x05\0\x06\0\x3c", "function 5"),
+    "DoIP": (13400, b"\2\xfd\0\4\0\0\0\x20" + bytes(32), "vehicle identification"),
+    "DNP 3.0": (20000, b"\x05\x64\x05\xc4\x0a\0\x01\0ab", "1 > 10, function 4"),
+    "KRB5": (88, b"\x6a\x3e" + bytes(62), "AS request"),
+    "KRB4": (88, b"\4\2" + bytes(30), "32 bytes"),
+    "HSRP": (2029, b"\0\0\x10\3\x0a\x64\0\0", "hello"),
+    "BFD Control": (7784, b"\x20\xc0\3\x18" + bytes(20), "up"),
+    "MPLS ECHO": (3503, b"\0\1\0\0\1\2" + bytes(26), "echo request"),
+    "RTPS": (7410, b"RTPS\2\1" + bytes(20), "26 bytes"),
+    "BT-DHT": (40001, b"d1:ad2:id20:" + bytes(20), "32 bytes"),
+    "HART_IP": (5094, b"\1\0\0\0\0\2\0\x0d" + bytes(5), "initiate session request"),
+    "sFlow": (6343, b"\0\0\0\5\0\0\0\1\x0a\0\0\x09" + bytes(16), "version 5"),
+    "UDPENCAP": (4500, b"\xff", "keepalive of an address translation"),
+    "STUN": (3478, b"\x40\0\0\4abcd", "channel data"),
+    "WireGuard": (40001, b"\4\0\0\0" + bytes(28), "data"),
+}
+FRAMES: dict[str, tuple[Packet, int, str, str]] = {
+    "TIPC": (Ether(type=0x88CA) / Raw(bytes(46)), 1, "TIPC", ""),
+    "LACP": (Ether(type=0x8809) / Raw(b"\1\1" + bytes(50)), 1, "LACP", "version 1"),
+    "WOL": (Ether(type=0x0842) / Raw(b"\xff" * 6 + bytes.fromhex("020000000009") * 16), 1, "WOL", "for 02:00:00:00"),
+    "BACnet": (Dot3(len=11) / Raw(b"\x82\x82\x03\1\0\x10\x08ab"), 1, "BACnet-APDU", "unconfirmed request"),
+    "GARP": (Dot3(len=10) / Raw(b"\x42\x42\x03\0\1\1\2\0\0"), 1, "GARP", ""),
+    "NHRP": (LINK / IP(proto=47) / Raw(b"\0\0\x20\1" + bytes(17) + b"\1" + bytes(8)), 1, "NHRP", "GRE"),
+    "PGM": (LINK / IP(proto=113) / Raw(b"\0\7\0\x50\4" + bytes(20)), 1, "PGM", "original data"),
+    "MIPv6": (
+        LINK / IPv6(src="fe80::1", dst="fe80::2", nh=135) / Raw(b"\x3b\1\5\0" + bytes(12)), 1, "MIPv6",
+        "binding update",
+    ),
+    "M3UA": (
+        LINK / IP(proto=132) / Raw(bytes(12) + b"\0\3\0\x18" + bytes(8) + struct.pack("!I", 3) + bytes(8)), 1, "M3UA",
+        "0 > 0 DATA",
+    ),
+    "DVMRP": (LINK / IP(proto=2) / Raw(b"\x13\1" + bytes(6)), 1, "DVMRP", ""),
+    "FabricPath": (
+        Ether(type=0x8903) / Raw(b"\0\x60") / LINK / HOSTS / UDP(sport=4000, dport=4001) / Raw(b"ab"), 1, "UDP",
+        "FabricPath 1: 2 bytes",
+    ),
+    "AYIYA": (
+        LINK / HOSTS / UDP(sport=5072, dport=5072)
+        / Raw(b"\x45\x52\x11\x29" + bytes(4) + bytes(16) + bytes(20)) / IPv6(src="::1", dst="::2", nh=59),
+        1, "nothing", "AYIYA (10.0.0.1 > 10.0.0.2)",
+    ),
+    "FDDI": (
+        Raw(b"\x50" + bytes(12) + b"\xaa\xaa\3\0\0\0\x08\0") / HOSTS / UDP(sport=9, dport=4000) / b"a", 10, "UDP",
+        "FDDI: 1 bytes",
+    ),
+    "CAN": (Raw(b"\0\0\7\x10\2\0\0\0\x12\x34"), 227, "CAN", "CAN: 0x710, 2 bytes 1234"),
+    "802.15.4": (Raw(b"\x61\x88\x07" + bytes(9)), 195, "IEEE 802.15.4", "data seq=7"),
+    "IPNET": (Raw(b"\1\2" + bytes(22)) / HOSTS / UDP(sport=9, dport=4000) / b"a", 226, "UDP", "IPNET: 1 bytes"),
+    "IPoIB": (Raw(bytes(40) + b"\x08\0\0\0") / HOSTS / UDP(sport=9, dport=4000) / b"a", 242, "UDP", "IPoIB: 1 bytes"),
+    "Cisco HDLC as PPP": (Raw(b"\x0f\0\x08\0") / HOSTS / UDP(sport=9, dport=4000) / b"a", 50, "UDP", "HDLC: 1 bytes"),
+    "ERSPAN": (
+        LINK / IP(proto=47) / Raw(b"\x10\0\x22\xeb" + bytes(4) + b"\x20\0\0\x65" + bytes(6) + b"\x1c\0" + bytes(20)),
+        1, "ERSPAN", "session 101",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_segment_says(name: str) -> None:
+    port, data, says = STREAMS[name]
+    told = tcp(data, port)
+    assert told.protocol == ("DNP 3.0" if name == "DNP 3.0" else name.split(maxsplit=1)[0])
+    assert told.info.startswith(says)
+
+
+@pytest.mark.parametrize("name", DATAGRAMS)
+def test_a_datagram_says(name: str) -> None:
+    port, data, says = DATAGRAMS[name]
+    told = udp(data, port)
+    assert told.protocol == name
+    assert told.info.startswith(says)
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_frame_says(name: str) -> None:
+    packet, link_type, protocol, says = FRAMES[name]
+    told = line(packet, link_type)
+    assert told.protocol == protocol
+    assert told.info.startswith(says)
+
+
+def test_a_destination_option_before_mobility_is_passed() -> None:
+    packet = LINK / IPv6(src="fe80::1", dst="fe80::2") / IPv6ExtHdrDestOpt(nh=135) / Raw(b"\x3b\1\6\0" + bytes(12))
+    assert (line(packet).protocol, line(packet).info) == ("MIPv6", "binding acknowledgment, 16 bytes")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 9, 30, 100])
+def test_noise_has_no_name_but_of_its_port(size: int) -> None:
+    noise = random.Random(size)
+    for _ in range(300):
+        data = noise.randbytes(size)
+        assert tcp(data, 40001).protocol == "TCP"
+        assert udp(data, 40001).protocol == "UDP"
+
+
+def test_what_may_be_quic_is_called_what_it_surely_is() -> None:
+    told = udp(b"\x4a" + bytes(40), 443)
+    assert (told.protocol, told.info) == ("UDP", "perhaps QUIC, protected, 41 bytes")
+    assert udp(b"\x08" + bytes(40), 443).protocol == "UDP"
+    assert udp(b"", 53).protocol == "UDP"
+
+
+def test_bytes_of_tls_in_a_mail_connection_are_no_mail() -> None:
+    assert tcp(b"\x9a\x01\x02\x8b" * 40, 25).protocol == "TCP"
+    assert tcp("Grüße an alle\r\n".encode(), 25).protocol == "SMTP"
