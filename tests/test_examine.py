@@ -18,7 +18,7 @@ async def linux(session: Session, user: Account) -> None:
     """A Linux guest with that address, that listens on TCP port 7777."""
     await session.call("qemu_boot", project_root=linux_tree(user), network=True, services=False, timeout=PATIENCE)
     await session.typed(f"ip addr add {ADDRESS}/24 dev eth0; ip link set eth0 up")
-    await session.typed("nc -lk -p 7777 -e cat &")
+    await session.typed("nc -ll -p 7777 -e cat &")
 
 
 def test_linux(user: Account) -> None:
@@ -26,6 +26,10 @@ def test_linux(user: Account) -> None:
         async with serving(user, "--image-dir", IMAGES) as session:
             await linux(session, user)
             import time
+
+            print(await session.call("qemu_snapshot", action="save", tag="x"))
+            for _ in range(5):
+                print(await session.call("qemu_snapshot", action="restore", tag="x"))
 
             for what in ("arp", "all"):
                 t = time.time()

@@ -6,17 +6,24 @@ the frames before has come, and how fast the guest or the machine is does not ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from itertools import count
 from typing import Literal
 
 from rawtap.examine.rules import Frame
 from rawtap.examine.values import made
+from rawtap.packets import checks as sums
 
 _ETHERNET = 14
 _OPERATION = slice(20, 22)
 _ARP, _REQUEST = b"\x08\x06", b"\0\1"
+_ECHO, _IDENTIFIER = 8, 0x5259
+_HEADER = struct.Struct("!BBHHH")
+_TOKENS = 1_000_000
+_TOKEN = b"rawtap asks %06d"
 
 Kind = Literal["echo", "arp"]
 
@@ -46,14 +53,26 @@ def token_of(names: Mapping[str, str | int]) -> bytes:
     return IPv4Address(str(names["pulse"])).packed
 
 
-def check(kind: Kind, names: Mapping[str, str | int], number: int) -> Check:
-    """The health check of that number; `names` are those of a rule's frames."""
-    pulse = str(names["pulse"])
-    if kind == "arp":
-        asked = {"layer": "ARP", "op": 1, "psrc": pulse, "pdst": "$guest"}
-        frame = Frame(({"layer": "Ether", "dst": "ff:ff:ff:ff:ff:ff"}, asked))
-        return Check(kind, made(frame, names), token_of(names))
-    token = f"rawtap health {number}."
-    echo = {"layer": "ICMP", "type": 8, "id": 0x5259, "seq": number & 0xFFFF}
-    frame = Frame(({"layer": "IP", "src": pulse, "dst": "$guest"}, echo, {"layer": "Raw", "load": token}))
-    return Check(kind, made(frame, names), token.encode())
+def checks(kind: Kind, names: Mapping[str, str | int]) -> Iterator[Check]:
+    """Health checks without end, each to be told from the others; `names` are those of a rule's frames."""
+    pulse = {"layer": "IP", "src": "$pulse", "dst": "$guest"}
+    echo = {"layer": "ICMP", "type": _ECHO, "id": _IDENTIFIER}
+    asked = {"layer": "ARP", "op": 1, "psrc": "$pulse", "pdst": "$guest"}
+    token = _TOKEN % 0
+    layers = (pulse, echo, {"layer": "Raw", "load": token.decode()})
+    broadcast = {"layer": "Ether", "dst": "ff:ff:ff:ff:ff:ff"}
+    frame = made(Frame((broadcast, asked) if kind == "arp" else layers), names)
+    head = frame[: -len(token) - _HEADER.size]
+    for number in count(1):
+        if kind == "arp":
+            yield Check(kind, frame, token_of(names))
+        else:
+            token = _TOKEN % (number % _TOKENS)
+            yield Check(kind, head + _echo(number & 0xFFFF, token), token)
+
+
+def _echo(sequence: int, data: bytes) -> bytes:
+    """An echo request; the layers would take 5 ms for each."""
+    bare = _HEADER.pack(_ECHO, 0, 0, _IDENTIFIER, sequence) + data
+    total = 0xFFFF - sums.total(bare)
+    return _HEADER.pack(_ECHO, 0, total, _IDENTIFIER, sequence) + data

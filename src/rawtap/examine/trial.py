@@ -6,14 +6,14 @@ the question; and then the question is asked once more, after a rest, before it 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
 from rawtap.examine import health
 from rawtap.examine.rules import Ask, Fields, Frame, Quiet, Rule, Step, Tell
-from rawtap.examine.values import Names, Seen, filled, made, shown
+from rawtap.examine.values import Names, Seen, filled, made, own_bytes, shown
 
 _CHATTER = 500  # frames
 
@@ -101,10 +101,15 @@ class Examiner:
     patience: float
     rest: Callable[[], Awaitable[None]]
     number: int = 0
-    _checks: int = 0
+    _checks: Iterator[health.Check] = field(init=False)
     _last: bytes | None = None  # what was sent last, but for health checks
     _log: list[Passed] = field(default_factory=list)
     _read: int = 0  # frames of the wire that are in the log
+    _ours: tuple[bytes, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._checks = health.checks(self.kind, self.names)
+        self._ours = tuple(own_bytes(self.names))
 
     async def judge(self, rule: Rule, *, afresh: Callable[[], Awaitable[None]]) -> Outcome:
         """Try a rule; what is not kept is tried once more, after `afresh`, before it is said.
@@ -159,8 +164,7 @@ class Examiner:
             Deaf: It is not.
         """
         for _ in range(tries):
-            self._checks += 1
-            pulse = health.check(self.kind, self.names, self._checks)
+            pulse = next(self._checks)
             begin = len(self.wire.frames)
             await self.wire.send(pulse.frame)
             if await self._comes(begin, pulse.is_answered_by, patient * self.patience) is not None:
@@ -189,7 +193,7 @@ class Examiner:
 
     async def _ask(self, rule: Rule, step: Ask, begin: int, names: Names) -> None:
         def is_it(frame: bytes) -> bool:
-            return Seen(frame).has(step.comes, names)
+            return self._is_of_rules(frame) and Seen(frame).has(step.comes, names)
 
         found = await self._comes(begin, is_it, self.patience)
         if found is None:
@@ -222,7 +226,9 @@ class Examiner:
         await self.alive()
         if step.never is None:
             return
-        came = [each for each in self.wire.frames[begin:] if Seen(each).has(step.never, names)]
+        came = [
+            each for each in self.wire.frames[begin:] if self._is_of_rules(each) and Seen(each).has(step.never, names)
+        ]
         if len(came) > step.beyond:
             most = f"at most {step.beyond}" if step.beyond else "none"
             wanted = _words(step.never, names)
@@ -240,8 +246,12 @@ class Examiner:
 
     def _take_down(self) -> None:
         new, self._read = self.wire.frames[self._read :], len(self.wire.frames)
-        pulse = health.token_of(self.names)
-        self._log += [Passed(each, from_guest=True) for each in new if pulse not in each]
+        is_about_us = [each for each in new if self._is_of_rules(each) and any(own in each for own in self._ours)]
+        self._log += [Passed(each, from_guest=True) for each in is_about_us]
+
+    def _is_of_rules(self, frame: bytes) -> bool:
+        """Whether a frame is no answer to a health check, nor a question of the guest's for who sent it."""
+        return health.token_of(self.names) not in frame
 
     def _frames(self) -> tuple[Passed, ...]:
         self._take_down()

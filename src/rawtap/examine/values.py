@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cached_property
+from ipaddress import IPv4Address
 from typing import Any
 
 from rawtap.examine.rules import AtLeast, AtMost, Bits, Fields, Frame, Layers, Wanted
@@ -13,12 +14,22 @@ from rawtap.packets import checks, craft, decode, headers, lines
 from rawtap.untrusted import visible
 
 Names = dict[str, str | int]
+OURS = ("us", "stranger", "mover", "late", "nobody")
+"""Names of the addresses that rules' frames come from."""
 
 _NAME = re.compile(r"\$([a-z_]+)([+-]\d+)?")
 _NUMBERS = 1 << 32
 _PADDING = b"\xaa"
 _MORE = 1
 _SHOWN = 80
+
+
+def own_bytes(names: Mapping[str, str | int]) -> Iterator[bytes]:
+    """What every frame has in it that is about us: one of our addresses."""
+    for name in OURS:
+        yield IPv4Address(str(names[name])).packed
+    for name in ("us_mac", "other_mac"):
+        yield bytes.fromhex(str(names[name]).replace(":", ""))
 
 
 def filled(value: Any, names: Mapping[str, str | int]) -> Any:

@@ -292,7 +292,10 @@ def _died(rule: Rule, how: str, sent: bytes | None) -> Outcome:
 
 
 def _numbers(path: Path, outcomes: Sequence[Outcome]) -> tuple[tuple[int | None, ...], ...]:
-    """The numbers that the outcomes' frames have in the capture, each behind the one before."""
+    """The numbers that the outcomes' frames have in the capture: each behind what was sent last before it.
+
+    Of frames both ways, at nearly the same time, the capture may have another order than the neighbour saw.
+    """
     places: dict[bytes, list[int]] = {}
     file = reader.open_file(path, "")
     while packets := file.take(1000):
@@ -304,7 +307,7 @@ def _numbers(path: Path, outcomes: Sequence[Outcome]) -> tuple[tuple[int | None,
         own: list[int | None] = []
         for frame in outcome.frames:
             place = next((each for each in places.get(frame.data, ()) if each > at), None)
-            at = place or at
+            at = at if frame.from_guest else place or at
             own.append(place)
         found.append(tuple(own))
     return tuple(found)

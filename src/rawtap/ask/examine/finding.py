@@ -14,11 +14,11 @@ from rawtap.errors import GuestSilent, RequestInvalid
 from rawtap.examine import health
 from rawtap.examine.rules import Frame
 from rawtap.examine.trial import Deaf, Examiner
-from rawtap.examine.values import Names, made
+from rawtap.examine.values import OURS, Names, made
 from rawtap.lab.card import Card
 
 _US_MAC, _OTHER_MAC = "02:72:61:77:74:01", "02:72:61:77:74:02"  # locally administered, IEEE 802, 8.4
-_ROLES = ("us", "stranger", "mover", "late", "pulse", "nobody")
+_ROLES = ("pulse", *OURS)
 _SWEPT = 1024  # addresses; in a larger network the guest's has to be given
 _ANSWERS_WITHIN = 2.0  # seconds without any frame of the guest's
 _LEAST_PATIENCE, _MOST_PATIENCE, _TIMES = 0.5, 5.0, 20

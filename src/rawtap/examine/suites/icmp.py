@@ -67,7 +67,7 @@ RULES = (
     Rule("icmp.error_destination", "RFC 1122, 3.2.2", _MUST, "An error is sent to the source of what it is about.",
          (Ask((udp(),), _ERROR, {"IP.dst": "$us"}, given=True),)),
     Rule("icmp.error_unused", "RFC 792, Destination Unreachable", _MUST, "What an error does not use is 0.",
-         (Ask((udp(),), _ERROR, {"ICMP.unused": 0}, given=True),)),
+         (Ask((udp(),), _ERROR, {"ICMP.reserved": 0, "ICMP.nexthopmtu": 0}, given=True),)),
     Rule("icmp.error_service", "RFC 1122, 3.2.2", _SHOULD, "An error is sent with the type of service 0.",
          (Ask((udp(),), _ERROR, {"IP.tos": 0}, given=True),),
          linux="sends errors with precedence 6, as routers shall (RFC 1812, 4.3.2.5; icmp_send in net/ipv4/icmp.c)"),

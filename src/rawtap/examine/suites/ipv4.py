@@ -72,8 +72,13 @@ RULES = (
                  dst="127.0.0.1"),
     _passed_over("ipv4.source_broadcast", "RFC 1122, 3.2.1.3", "A broadcast address as the source is passed over.",
                  src="255.255.255.255"),
-    _passed_over("ipv4.source_subnet_broadcast", "RFC 1122, 3.2.1.3",
-                 "The subnet's broadcast address as the source is passed over.", src="$broadcast"),
+    Rule(
+        "ipv4.source_subnet_broadcast", "RFC 1122, 3.2.1.3", _MUST,
+        "The subnet's broadcast address as the source is passed over.",
+        (GIVEN_REPLY, Quiet((echo(src="$broadcast"),), REPLY)),
+        linux="looks a source up in its routes only with net.ipv4.conf.*.rp_filter (fib_validate_source, "
+              "net/ipv4/fib_frontend.c)",
+    ),
     _passed_over("ipv4.source_multicast", "RFC 1122, 3.2.1.3", "A group's address as the source is passed over.",
                  src="224.0.0.9"),
     _passed_over("ipv4.source_loopback", "RFC 1122, 3.2.1.3", "127.0.0.1 as the source is passed over.",

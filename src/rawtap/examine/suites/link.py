@@ -45,6 +45,8 @@ RULES = (
     Rule(
         "link.priority_tag", "IEEE 802.1Q, 6.9", _SHOULD, "A tag of VLAN 0 says a priority only: its frame is answered.",
         (Ask((Frame(({"layer": "Ether"}, {"layer": "Dot1Q", "vlan": 0, "prio": 3}, ip(), ECHO, DATA)),), REPLY),),
+        linux="lets its card drop tagged frames until the module 8021q adds VLAN 0 (vlan_device_event, "
+              "net/8021q/vlan.c)",
     ),
     Rule(
         "link.broadcast_unicast", "RFC 1122, 3.3.6", _SHOULD,
