@@ -1,39 +1,150 @@
-"""A guest's stack is asked for what the RFCs demand."""
+"""A guest's stack is asked for what the RFCs demand: what it breaks is named, and nothing else is.
+
+The stacks are Linux's, which is the control; U-Boot's, which reads its card only while a command runs; and one of the
+tests' own (examined_guest.c), with a defect by number.
+"""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
+from rawtap.examine import catalogue
 from support import PATIENCE, Account, Session, serving
-from test_linux_guest import IMAGES, linux_tree
+from test_broken_guests import tree_with
+from test_linux_guest import IMAGES, PROMPT, linux_tree
 
+SOURCE = Path(__file__).parent / "examined_guest.c"
 ADDRESS = "10.0.2.15"
+HEALTHY, OPTION_LOOP, FRAGMENTS_BEYOND, PANIC = 0, 23, 47, 57
+GROUPS = 3  # each has a guest of its own: several processes share them
+
+# By number: the rule that names it, its verdict, and the field that is wrong.
+DEFECTS: dict[int, tuple[str, str, str]] = {
+    1: ("arp.reply", "violated", "ARP.op"),
+    2: ("arp.reply_sender", "violated", "ARP.psrc"),
+    3: ("arp.reply_target", "violated", "ARP.hwdst"),
+    4: ("arp.reply_to_asker", "violated", "Ether.dst"),
+    5: ("arp.reply_kind", "violated", "ARP.hwlen"),
+    6: ("arp.other_address", "violated", "frames"),
+    7: ("arp.reply_not_answered", "violated", "frames"),
+    8: ("arp.operation_unknown", "violated", "frames"),
+    9: ("arp.probe", "silent", ""),
+    10: ("arp.unicast_request", "silent", ""),
+    11: ("arp.announcement", "violated", "Ether.dst"),
+    12: ("arp.question_broadcast", "violated", "Ether.dst"),
+    13: ("arp.question_rate", "violated", "frames"),
+    14: ("arp.packet_kept", "silent", ""),
+    15: ("arp.hardware_type", "violated", "frames"),
+    16: ("ipv4.checksum", "violated", "frames"),
+    17: ("ipv4.version", "violated", "frames"),
+    18: ("ipv4.header_short", "violated", "frames"),
+    19: ("ipv4.length_beyond", "violated", "frames"),
+    20: ("ipv4.ttl_one", "silent", ""),
+    21: ("ipv4.no_fragments", "silent", ""),
+    22: ("ipv4.options_ended", "silent", ""),
+    24: ("ipv4.source_loopback", "violated", "frames"),
+    25: ("ipv4.destination_other", "violated", "frames"),
+    26: ("ipv4.reply_ttl", "violated", "IP.ttl"),
+    27: ("ipv4.reply_length", "violated", "IP.len"),
+    28: ("ipv4.reply_checksum", "violated", "IPv4 checksum"),
+    29: ("link.padding", "silent", ""),
+    30: ("icmp.echo_sequence", "violated", "ICMP.seq"),
+    31: ("icmp.echo_identifier", "violated", "ICMP.id"),
+    32: ("icmp.echo_data", "violated", "Raw.load"),
+    33: ("icmp.checksum", "violated", "frames"),
+    34: ("icmp.error_quotes", "violated", "IPerror.src"),
+    35: ("icmp.unknown_type", "violated", "frames"),
+    36: ("icmp.reply_unasked", "violated", "frames"),
+    37: ("icmp.echo_odd", "violated", "ICMP checksum"),
+    38: ("icmp.error_for_broadcast", "violated", "frames"),
+    39: ("icmp.error_for_fragment", "violated", "frames"),
+    40: ("udp.checksum", "violated", "frames"),
+    41: ("udp.no_checksum", "silent", ""),
+    42: ("udp.length_beyond", "violated", "frames"),
+    43: ("udp.port_unreachable", "violated", "ICMP.code"),
+    44: ("fragments.reversed", "silent", ""),
+    45: ("fragments.hole", "violated", "frames"),
+    46: ("fragments.identification", "violated", "frames"),
+    48: ("fragments.source", "violated", "frames"),
+    49: ("tcp.closed", "violated", "TCP.ack"),
+    50: ("tcp.closed_reset", "violated", "frames"),
+    51: ("tcp.checksum", "violated", "frames"),
+    52: ("tcp.offset_short", "violated", "frames"),
+    53: ("link.other_station", "violated", "frames"),
+    54: ("ipv4.source_multicast", "violated", "frames"),
+    55: ("icmp.error_for_error", "violated", "frames"),
+}
 
 
-async def linux(session: Session, user: Account) -> None:
-    """A Linux guest with that address, that listens on TCP port 7777."""
-    await session.call("qemu_boot", project_root=linux_tree(user), network=True, services=False, timeout=PATIENCE)
-    await session.typed(f"ip addr add {ADDRESS}/24 dev eth0; ip link set eth0 up")
-    await session.typed("nc -ll -p 7777 -e cat &")
+def with_stack(
+    user: Account, tmp_path: Path, scenario: Callable[[Session], Awaitable[None]], *, snapshots: bool = False
+) -> None:
+    """A Linux guest with the tests' own stack in it; one that writes to an image of the user's has no snapshots."""
+
+    async def whole() -> None:
+        tree = tree_with(user, tmp_path, SOURCE)
+        if not snapshots:
+            (user.home / "disk.img").write_bytes(bytes(1 << 16))
+            with Path(tree, "rawtap.toml").open("a", encoding="utf-8") as settings:
+                settings.write('\ndrives = [{ path = "disk.img" }]\n')
+            for path in user.home.iterdir():
+                path.chmod(0o666 if path.is_file() else 0o777)
+        async with serving(user, "--image-dir", IMAGES, "--image-dir", user.home) as session:
+            await session.call("qemu_boot", project_root=tree, network=True, services=False, timeout=PATIENCE)
+            await session.typed("echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6; ip link set eth0 up")
+            await scenario(session)
+
+    anyio.run(whole)
 
 
-def test_linux(user: Account) -> None:
-    async def scenario() -> None:
-        async with serving(user, "--image-dir", IMAGES) as session:
-            await linux(session, user)
-            import time
+async def examined(session: Session, what: str, **more: Any) -> dict[str, Any]:
+    return await session.call("qemu_examine", what=what, address=ADDRESS, **more)
 
-            print(await session.call("qemu_snapshot", action="save", tag="x"))
-            for _ in range(5):
-                print(await session.call("qemu_snapshot", action="restore", tag="x"))
 
-            for what in ("arp", "all"):
-                t = time.time()
-                r = await session.client.call_tool("qemu_examine", {"what": what})
-                print(r.content[0].text, time.time() - t)
+@asynccontextmanager
+async def stack(session: Session, number: int) -> AsyncIterator[None]:
+    """The program with that defect; it is ended where it still runs."""
+    ready = await session.call("qemu_send", command=f"examined {number}", wait_for="ready", timeout=PATIENCE)
+    assert ready["matched"], ready
+    yield
+    ended = await session.call("qemu_send", command="\n", enter=False, wait_for=PROMPT, timeout=PATIENCE)
+    assert ended["matched"], ended
 
-    anyio.run(scenario)
+
+def verdicts(told: dict[str, Any]) -> dict[str, str]:
+    """By rule, of those that were not kept."""
+    return {row["rule"]: row["verdict"] for row in told["rules"]}
+
+
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_each_defect_is_named_by_its_rule(user: Account, tmp_path: Path, group: int) -> None:
+    wrong: dict[int, Any] = {}
+
+    async def scenario(session: Session) -> None:
+        for number in sorted(DEFECTS)[group::GROUPS]:
+            rule, verdict, field = DEFECTS[number]
+            async with stack(session, number):
+                told = await examined(session, rule)
+            (row,) = told["rules"]
+            if (row["rule"], row["verdict"], row.get("field", "")) != (rule, verdict, field):
+                wrong[number] = row
+
+    with_stack(user, tmp_path, scenario)
+    assert wrong == {}
+
+
+def test_a_stack_without_a_defect_keeps_every_rule(user: Account, tmp_path: Path) -> None:
+    async def scenario(session: Session) -> None:
+        async with stack(session, HEALTHY):
+            told = await examined(session, "all")
+        print([row for row in told["rules"] if not row["rule"].startswith("tcp")], told["elapsed"])
+        assert {name: each for name, each in verdicts(told).items() if not name.startswith("tcp.")} == {}
+        print(told["elapsed"])
+
+    with_stack(user, tmp_path, scenario)

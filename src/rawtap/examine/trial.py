@@ -6,7 +6,7 @@ the question; and then the question is asked once more, after a rest, before it 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
@@ -16,6 +16,7 @@ from rawtap.examine.rules import Ask, Fields, Frame, Quiet, Rule, Step, Tell
 from rawtap.examine.values import Names, Seen, filled, made, own_bytes, shown
 
 _CHATTER = 500  # frames
+_NEXT = 16
 
 
 class Verdict(StrEnum):
@@ -88,6 +89,7 @@ class Examiner:
 
     Attributes:
         names: What names in rules stand for, but those that are new for each try.
+        strangers: Addresses of ours that the guest has not heard of; each try has the next of them.
         kind: Which health check this guest answers.
         patience: Seconds that an answer may take, by what this guest needed.
         rest: Waits before a question is asked again: a stack may limit how many errors it sends a second (RFC 1812,
@@ -97,6 +99,7 @@ class Examiner:
 
     wire: Wire
     names: Names
+    strangers: Sequence[str]
     kind: health.Kind
     patience: float
     rest: Callable[[], Awaitable[None]]
@@ -105,11 +108,12 @@ class Examiner:
     _last: bytes | None = None  # what was sent last, but for health checks
     _log: list[Passed] = field(default_factory=list)
     _read: int = 0  # frames of the wire that are in the log
+    _place: int = 0  # in the wire's frames, behind the answer that came last
     _ours: tuple[bytes, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self._checks = health.checks(self.kind, self.names)
-        self._ours = tuple(own_bytes(self.names))
+        self._ours = tuple(own_bytes(self.names, self.strangers))
 
     async def judge(self, rule: Rule, *, afresh: Callable[[], Awaitable[None]]) -> Outcome:
         """Try a rule; what is not kept is tried once more, after `afresh`, before it is said.
@@ -125,6 +129,8 @@ class Examiner:
         second = await self.once(rule)
         if second.verdict == first.verdict:
             return second
+        if first.verdict is Verdict.VIOLATED and second.verdict is Verdict.CANNOT_TELL:  # the guest knows more by now
+            return first
         if first.verdict is Verdict.SILENT and second.verdict is Verdict.KEPT:
             return replace(second, reason="at the second try; nothing came at the first")
         if second.verdict is Verdict.VIOLATED:
@@ -140,7 +146,8 @@ class Examiner:
         """
         self.number += 1
         names = self.names | {
-            "id": 0x1000 + self.number % 0xE000,
+            "id": (self.number * _NEXT) % 0xFFF0,  # what is beside it is free: left over fragments meet no others
+            "stranger": self.strangers[self.number % len(self.strangers)],
             "data": f"rawtap {self.number:06}: as it was sent.",
             "sport": 20000 + self.number % 20000,
             "seq": (self.number * 64013) % (1 << 32),
@@ -172,7 +179,7 @@ class Examiner:
         raise Deaf(self._last)
 
     async def _take(self, rule: Rule, step: Step, names: Names, *, careful: bool) -> None:
-        begin = len(self.wire.frames)
+        begin = len(self.wire.frames) if step.send else self._place
         for frame in step.send:
             await self._send(frame, names)
             if careful:
@@ -241,6 +248,7 @@ class Examiner:
             if at >= len(self.wire.frames) and not await self.wire.more(at, patience):
                 break
             if is_it(self.wire.frames[at]):
+                self._place = at + 1
                 return self.wire.frames[at]
         return None
 

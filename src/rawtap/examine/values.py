@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cached_property
 from ipaddress import IPv4Address
@@ -14,8 +14,8 @@ from rawtap.packets import checks, craft, decode, headers, lines
 from rawtap.untrusted import visible
 
 Names = dict[str, str | int]
-OURS = ("us", "stranger", "mover", "late", "nobody")
-"""Names of the addresses that rules' frames come from."""
+OURS = ("us", "mover", "nobody")
+"""Names of the addresses that rules' frames come from; there are strangers as well, another for each try."""
 
 _NAME = re.compile(r"\$([a-z_]+)([+-]\d+)?")
 _NUMBERS = 1 << 32
@@ -24,10 +24,10 @@ _MORE = 1
 _SHOWN = 80
 
 
-def own_bytes(names: Mapping[str, str | int]) -> Iterator[bytes]:
+def own_bytes(names: Mapping[str, str | int], strangers: Sequence[str]) -> Iterator[bytes]:
     """What every frame has in it that is about us: one of our addresses."""
-    for name in OURS:
-        yield IPv4Address(str(names[name])).packed
+    for address in (*(str(names[name]) for name in OURS), *strangers):
+        yield IPv4Address(address).packed
     for name in ("us_mac", "other_mac"):
         yield bytes.fromhex(str(names[name]).replace(":", ""))
 

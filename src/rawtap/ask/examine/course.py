@@ -87,11 +87,12 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
     async with _alone(guest), _capturing(lab, card) as capture, neighbor(card.name) as wire:
         machine = guest.machine
         with_port = any("port" in names_in(rule.steps) for rule in rules)
-        names = await found(wire, card, place, with_port=with_port)
-        kind, slowest, patience = await health_of(wire, names)
+        seen = await found(wire, card, place, with_port=with_port)
+        names = seen.names
+        kind, slowest, patience = await health_of(wire, seen)
         port = names.get("port")
         async with _kept(machine) as kept:
-            examiner = Examiner(wire, names, kind, patience, kept.rest)
+            examiner = Examiner(wire, names, seen.strangers, kind, patience, kept.rest)
             outcomes = await _Course(examiner, machine, wire, kept, report).tried(rules)
     path = capture.session.path
     numbers = await reading(path, _numbers, path, outcomes)

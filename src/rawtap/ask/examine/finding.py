@@ -19,6 +19,7 @@ from rawtap.lab.card import Card
 
 _US_MAC, _OTHER_MAC = "02:72:61:77:74:01", "02:72:61:77:74:02"  # locally administered, IEEE 802, 8.4
 _ROLES = ("pulse", *OURS)
+_STRANGERS = range(2, 24)  # how many it takes, and how many are made use of
 _SWEPT = 1024  # addresses; in a larger network the guest's has to be given
 _ANSWERS_WITHIN = 2.0  # seconds without any frame of the guest's
 _LEAST_PATIENCE, _MOST_PATIENCE, _TIMES = 0.5, 5.0, 20
@@ -36,10 +37,18 @@ class Place:
     port: int | None = None
 
 
-async def found(wire: Neighbor, card: Card, place: Place, *, with_port: bool) -> Names:
+@dataclass(frozen=True)
+class Found:
+    """What names in rules stand for, and further addresses of the neighbour's; see `rawtap.examine.trial.Examiner`."""
+
+    names: Names
+    strangers: tuple[str, ...]
+
+
+async def found(wire: Neighbor, card: Card, place: Place, *, with_port: bool) -> Found:
     """Find the guest by ARP where its address is not given, and give its neighbour addresses that nobody has.
 
-    Returns what names in rules stand for; `with_port`: an open TCP port as well, if one is found or given.
+    `with_port`: find an open TCP port as well, unless it is given.
 
     Raises:
         RequestInvalid: The network has no room for both, or is too large to be asked through.
@@ -50,10 +59,11 @@ async def found(wire: Neighbor, card: Card, place: Place, *, with_port: bool) ->
     taken |= {IPv4Address(lease.address) for lease in card.state().leases if ":" not in lease.address}
     free = (each for each in _from_the_end(network) if each not in taken)
     ours = dict(zip(_ROLES, map(str, islice(free, len(_ROLES))), strict=False))
-    if len(ours) < len(_ROLES):
+    strangers = tuple(map(str, islice(free, _STRANGERS.stop)))
+    if len(strangers) < _STRANGERS.start:
         raise RequestInvalid(
             f"{network} has no room for a neighbour of the guest's",
-            evidence=f"it takes {len(_ROLES)} addresses that nobody has",
+            evidence=f"it takes {len(_ROLES) + _STRANGERS.start} addresses that nobody has",
             cure="Give the bridge a larger network: address in rawtap.toml",
         )
     names: Names = {
@@ -65,13 +75,13 @@ async def found(wire: Neighbor, card: Card, place: Place, *, with_port: bool) ->
         "broadcast": str(network.broadcast_address),
         "shut": _SHUT,
     }
-    for role in _ROLES[:-1]:
-        wire.lives_at(ours[role], _US_MAC)
+    for station in (*(ours[role] for role in _ROLES if role != "nobody"), *strangers):
+        wire.lives_at(station, _US_MAC)
     if not place.address:
-        names["guest"] = await _address(wire, card, names, network)
+        names["guest"] = await _address(wire, card, names, network, {*ours.values(), *strangers})
     if with_port and (port := place.port or await _open_port(wire, names)):
         names["port"] = port
-    return names
+    return Found(names, strangers)
 
 
 def _from_the_end(network: IPv4Network) -> list[IPv4Address]:
@@ -80,7 +90,7 @@ def _from_the_end(network: IPv4Network) -> list[IPv4Address]:
     return [IPv4Address(each) for each in range(last - 1, least - 1, -1)]
 
 
-async def _address(wire: Neighbor, card: Card, names: Names, network: IPv4Network) -> str:
+async def _address(wire: Neighbor, card: Card, names: Names, network: IPv4Network, ours: set[str]) -> str:
     """Whoever answers for its address is the guest: nobody else hears what is sent to its TAP."""
     if network.num_addresses > _SWEPT:
         raise RequestInvalid(
@@ -88,9 +98,8 @@ async def _address(wire: Neighbor, card: Card, names: Names, network: IPv4Networ
         )
     asks = Frame(({"layer": "Ether", "dst": "ff:ff:ff:ff:ff:ff"}, {"layer": "ARP", "op": 1, "pdst": "$nobody"}))
     question = made(asks, names)
-    ours = {str(names[role]) for role in _ROLES} | {str(card.address.ip)}
     for address in network.hosts():
-        if str(address) not in ours:
+        if str(address) not in ours and address != card.address.ip:
             await wire.send(question[: _TARGET.start] + address.packed + question[_TARGET.stop :])
     at = 0
     while at < len(wire.frames) or await wire.more(at, _ANSWERS_WITHIN):
@@ -128,7 +137,7 @@ async def _open_port(wire: Neighbor, names: Names) -> int | None:
     return min(opened, default=None)
 
 
-async def health_of(wire: Neighbor, names: Names) -> tuple[health.Kind, float, float]:
+async def health_of(wire: Neighbor, found: Found) -> tuple[health.Kind, float, float]:
     """Which health check the guest answers each time, how long that took at most, and what patience that makes.
 
     Raises:
@@ -136,7 +145,7 @@ async def health_of(wire: Neighbor, names: Names) -> tuple[health.Kind, float, f
     """
     for kind in ("echo", "arp"):
         slowest = 0.0
-        examiner = Examiner(wire, names, kind, _ANSWERS_WITHIN / 2, checkpoint)
+        examiner = Examiner(wire, found.names, found.strangers, kind, _ANSWERS_WITHIN / 2, checkpoint)
         try:
             for _ in range(_CHECKS):
                 began = current_time()
@@ -146,7 +155,7 @@ async def health_of(wire: Neighbor, names: Names) -> tuple[health.Kind, float, f
             continue
         return kind, slowest, min(_MOST_PATIENCE, max(_LEAST_PATIENCE, _TIMES * slowest))
     raise GuestSilent(
-        f"{names['guest']} answers neither echo requests nor ARP each time",
+        f"{found.names['guest']} answers neither echo requests nor ARP each time",
         evidence=f"asked {_CHECKS} times, with {_ANSWERS_WITHIN / 2:g} s without any frame for each",
         cure="The capture of this call shows what was asked and what came; a guest that reads its card only while a "
         "command runs needs one that runs",

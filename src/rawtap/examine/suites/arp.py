@@ -16,7 +16,7 @@ _QUESTION = Ask((echo(src="$stranger"),), _ASKS, given=True)
 RULES = (
     Rule(
         "arp.reply", _RECEPTION, _MUST, "A request for its address is answered with operation 2.",
-        (Ask((arp(),), {"Ether.type": 0x0806}, {"ARP.op": 2}),),
+        (Ask((arp(),), {"Ether.type": 0x0806, "ARP.hwdst": "$us_mac"}, {"ARP.op": 2}),),
     ),
     Rule(
         "arp.reply_sender", _RECEPTION, _MUST, "A reply has its own two addresses as the sender's.",
@@ -85,7 +85,7 @@ RULES = (
     ),
     Rule(
         "arp.question_broadcast", "RFC 826, Packet Generation", _MUST, "Whom it does not know it asks for by broadcast.",
-        (Ask(_QUESTION.send, _ASKS, {"Ether.dst": BROADCAST}, given=True),),
+        (Ask((echo(src="$stranger"),), {"ARP.op": 1, "ARP.pdst": "$stranger"}, {"Ether.dst": BROADCAST}, given=True),),
     ),
     Rule(
         "arp.question_rate", "RFC 1122, 2.3.2.1", _MUST, "It asks for an address once a second at most.",
@@ -93,7 +93,7 @@ RULES = (
     ),
     Rule(
         "arp.packet_kept", "RFC 1122, 2.3.2.2", _SHOULD, "What waits for a link address is sent when that is known.",
-        (Ask((echo(src="$late"),), {"ARP.op": 1, "ARP.pdst": "$late"}, given=True), Ask((), REPLY)),
+        (Ask((echo(src="$stranger"),), {"ARP.op": 1, "ARP.pdst": "$stranger"}, given=True), Ask((), REPLY)),
     ),
     Rule(
         "arp.announcement", "RFC 5227, 3", _MUST, "An announcement replaces the link address that it had for a host.",
