@@ -21,7 +21,7 @@ from test_linux_guest import IMAGES, PROMPT, linux_tree
 
 SOURCE = Path(__file__).parent / "examined_guest.c"
 ADDRESS = "10.0.2.15"
-HEALTHY, OPTION_LOOP, FRAGMENTS_BEYOND, PANIC = 0, 23, 47, 57
+HEALTHY, OPTION_LOOP, FRAGMENTS_BEYOND, KERNEL_DIES = 0, 23, 47, 56
 GROUPS = 3  # each has a guest of its own: several processes share them
 
 # By number: the rule that names it, its verdict, and the field that is wrong.
@@ -143,8 +143,115 @@ def test_a_stack_without_a_defect_keeps_every_rule(user: Account, tmp_path: Path
     async def scenario(session: Session) -> None:
         async with stack(session, HEALTHY):
             told = await examined(session, "all")
-        print([row for row in told["rules"] if not row["rule"].startswith("tcp")], told["elapsed"])
-        assert {name: each for name, each in verdicts(told).items() if not name.startswith("tcp.")} == {}
-        print(told["elapsed"])
+        assert not told["snapshots"]
+        assert "disk.img" in told["notes"][0]
+        assert told["port"] is None  # it listens nowhere
+        untried = [row for row in told["rules"] if row["verdict"] == "cannot tell"]
+        assert all(row["rule"].startswith("tcp.") and "give port=" in row["reason"] for row in untried)
+        others = {name: verdict for name, verdict in verdicts(told).items() if verdict != "cannot tell"}
+        assert others == {"link.priority_tag": "silent"}  # the card passes over what is tagged
+        total = sum(row[verdict] for row in told["suites"] for verdict in row if verdict != "suite")
+        assert total == len(list(catalogue.every()))
 
     with_stack(user, tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("number", "rule", "killer"),
+    [
+        (OPTION_LOOP, "ipv4.option_length", "ICMP echo request"),
+        (FRAGMENTS_BEYOND, "fragments.beyond", "bytes 65520-65720"),
+    ],
+    ids=["loop", "crash"],
+)
+def test_the_frame_that_a_stack_dies_of_is_named_and_the_guest_goes_back(
+    user: Account, tmp_path: Path, number: int, rule: str, killer: str
+) -> None:
+    async def scenario(session: Session) -> None:
+        async with stack(session, number):
+            told = await examined(session, rule)
+            assert told["snapshots"]
+            (row,) = told["rules"]
+            assert row["verdict"] == "died"
+            assert row["reason"].startswith("it answers nothing any more, after ")
+            assert killer in row["reason"]
+            (frame,) = row["frames"]
+            seen = await session.call(
+                "qemu_pcap_read", capture=told["capture"], first=int(frame.split()[0]), limit=1, detail="hex"
+            )
+            assert "".join(run["hex"] for run in seen["packets"][0]["runs"]) == row["hex"]
+            (row,) = (await examined(session, "icmp.echo"))["rules"]
+            assert row["verdict"] == "kept"  # it lives again
+            assert (await session.call("qemu_snapshot", action="list"))["snapshots"] == []
+
+    with_stack(user, tmp_path, scenario, snapshots=True)
+
+
+def test_a_kernel_that_panics_has_died_and_the_rest_is_not_judged(user: Account, tmp_path: Path) -> None:
+    async def scenario(session: Session) -> None:
+        async def lives() -> None:
+            told = await examined(session, "icmp")
+            died = [row for row in told["rules"] if row["verdict"] == "died"]
+            assert [row["rule"] for row in died] == ["icmp.unknown_type"]
+            assert "sysrq triggered crash" in died[0]["reason"]
+            assert "ICMP type 200" in died[0]["reason"]
+            (suite,) = told["suites"]
+            assert (suite["kept"], suite["died"], suite["violated"], suite["silent"]) == (9, 1, 0, 0)
+            assert told["rules"][-1]["reason"].startswith("the guest died in icmp.unknown_type")
+
+        ready = await session.call("qemu_send", command=f"examined {KERNEL_DIES}", wait_for="ready", timeout=PATIENCE)
+        assert ready["matched"]
+        await lives()
+
+    with_stack(user, tmp_path, scenario)
+
+
+def test_linux_keeps_every_rule_but_those_whose_reason_is_told(user: Account) -> None:
+    """From a snapshot, and with a listener."""
+
+    async def scenario() -> None:
+        async with serving(user, "--image-dir", IMAGES) as session:
+            await session.call(
+                "qemu_boot", project_root=linux_tree(user), network=True, services=False, timeout=PATIENCE
+            )
+            await session.typed(f"ip addr add {ADDRESS}/24 dev eth0; ip link set eth0 up; nc -ll -p 7777 -e cat &")
+            told = await session.call("qemu_examine", what="all")
+            assert (told["address"], told["port"], told["snapshots"]) == (ADDRESS, 7777, True)
+            documented = {rule.name for rule in catalogue.every() if rule.linux}
+            assert set(verdicts(told)) == documented
+            assert {row["rule"] for row in told["rules"] if row.get("linux")} == documented
+            assert session.progress
+
+    anyio.run(scenario)
+
+
+LOOP = "while true; do ping 10.0.2.99; done"
+
+
+def test_u_boot_is_examined_while_a_command_runs_that_reads_its_card(user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await session.boot()
+            error = await session.refused("qemu_examine", what="arp")
+            assert error.code == "guest.silent"
+            assert "while a command runs" in str(error)
+            await session.typed("setenv ipaddr 10.0.2.75")
+            print(await session.call("qemu_send", command=LOOP, wait_for="Using", timeout=20))
+            told = await session.call("qemu_examine", what="arp")
+            assert (told["address"], told["snapshots"]) == ("10.0.2.75", True)
+            print(told["rules"], told["suites"], told["elapsed"])
+            told = await session.call("qemu_examine", what="all")
+            print(told["rules"], told["suites"], told["elapsed"])
+
+    anyio.run(scenario)
+
+
+def test_what_cannot_be_examined_is_refused(user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            assert (await session.refused("qemu_examine", what="arp")).code == "guest.not_running"
+            await session.boot(network="user")
+            assert "arp.probe" in str(await session.refused("qemu_examine", what="arp.prob"))
+            assert "network=true" in str(await session.refused("qemu_examine", what="arp"))
+
+    anyio.run(scenario)

@@ -53,6 +53,15 @@ def token_of(names: Mapping[str, str | int]) -> bytes:
     return IPv4Address(str(names["pulse"])).packed
 
 
+def greeting(names: Mapping[str, str | int]) -> bytes:
+    """An ARP request from us, by which the guest learns where we are (RFC 826, Packet Reception).
+
+    Else what it sends us waits for that, and comes behind its answer to the health check.
+    """
+    broadcast = {"layer": "Ether", "dst": "ff:ff:ff:ff:ff:ff"}
+    return made(Frame((broadcast, {"layer": "ARP", "op": 1, "psrc": "$us", "pdst": "$guest"})), names)
+
+
 def checks(kind: Kind, names: Mapping[str, str | int]) -> Iterator[Check]:
     """Health checks without end, each to be told from the others; `names` are those of a rule's frames."""
     pulse = {"layer": "IP", "src": "$pulse", "dst": "$guest"}

@@ -104,12 +104,12 @@ class Quiet:
     """Send frames; until the guest has answered a health check that is sent behind them, it sends nothing of `never`.
 
     Attributes:
-        never: By what such a frame is known; None where it only has to answer the health check.
+        never: By what such frames are known, each by one of these; nothing where it only has to answer the health check.
         beyond: How many of them may come.
     """
 
     send: tuple[Frame, ...]
-    never: Fields | None
+    never: tuple[Fields, ...] = ()
     beyond: int = 0
 
 

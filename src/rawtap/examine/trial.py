@@ -6,14 +6,14 @@ the question; and then the question is asked once more, after a rest, before it 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
 from rawtap.examine import health
 from rawtap.examine.rules import Ask, Fields, Frame, Quiet, Rule, Step, Tell
-from rawtap.examine.values import Names, Seen, filled, made, own_bytes, shown
+from rawtap.examine.values import Crowd, Names, Seen, filled, made, own_bytes, shown
 
 _CHATTER = 500  # frames
 _NEXT = 16
@@ -89,17 +89,16 @@ class Examiner:
 
     Attributes:
         names: What names in rules stand for, but those that are new for each try.
-        strangers: Addresses of ours that the guest has not heard of; each try has the next of them.
+        crowd: Addresses that tries come from.
         kind: Which health check this guest answers.
         patience: Seconds that an answer may take, by what this guest needed.
-        rest: Waits before a question is asked again: a stack may limit how many errors it sends a second (RFC 1812,
-            4.3.2.8).
+        rest: Waits before a question is asked again: a stack may limit how often it asks, or tells errors.
         number: Of the last try; each has names of its own.
     """
 
     wire: Wire
     names: Names
-    strangers: Sequence[str]
+    crowd: Crowd
     kind: health.Kind
     patience: float
     rest: Callable[[], Awaitable[None]]
@@ -113,7 +112,7 @@ class Examiner:
 
     def __post_init__(self) -> None:
         self._checks = health.checks(self.kind, self.names)
-        self._ours = tuple(own_bytes(self.names, self.strangers))
+        self._ours = tuple(own_bytes(self.names, self.crowd))
 
     async def judge(self, rule: Rule, *, afresh: Callable[[], Awaitable[None]]) -> Outcome:
         """Try a rule; what is not kept is tried once more, after `afresh`, before it is said.
@@ -122,7 +121,7 @@ class Examiner:
             Deaf: The guest answers no health check, before or after.
         """
         first = await self.once(rule)
-        if first.verdict not in {Verdict.SILENT, Verdict.VIOLATED}:
+        if first.verdict is Verdict.KEPT:
             return first
         await self.rest()
         await afresh()
@@ -131,7 +130,7 @@ class Examiner:
             return second
         if first.verdict is Verdict.VIOLATED and second.verdict is Verdict.CANNOT_TELL:  # the guest knows more by now
             return first
-        if first.verdict is Verdict.SILENT and second.verdict is Verdict.KEPT:
+        if first.verdict is not Verdict.VIOLATED and second.verdict is Verdict.KEPT:
             return replace(second, reason="at the second try; nothing came at the first")
         if second.verdict is Verdict.VIOLATED:
             return replace(second, reason=f"{second.reason}; {first.verdict} at the first try".lstrip("; "))
@@ -145,14 +144,15 @@ class Examiner:
             Deaf: The guest answers no health check, before or after.
         """
         self.number += 1
-        names = self.names | {
+        names = self.names | self.crowd.of(self.number)
+        names |= {
             "id": (self.number * _NEXT) % 0xFFF0,  # what is beside it is free: left over fragments meet no others
-            "stranger": self.strangers[self.number % len(self.strangers)],
             "data": f"rawtap {self.number:06}: as it was sent.",
             "sport": 20000 + self.number % 20000,
             "seq": (self.number * 64013) % (1 << 32),
         }
         self._last = None
+        await self.wire.send(health.greeting(names))
         await self.alive()
         self._log, self._read = [], len(self.wire.frames)
         try:
@@ -231,14 +231,16 @@ class Examiner:
 
     async def _quiet(self, rule: Rule, step: Quiet, begin: int, names: Names) -> None:
         await self.alive()
-        if step.never is None:
+        if not step.never:
             return
         came = [
-            each for each in self.wire.frames[begin:] if self._is_of_rules(each) and Seen(each).has(step.never, names)
+            each
+            for each in self.wire.frames[begin:]
+            if self._is_of_rules(each) and any(Seen(each).has(never, names) for never in step.never)
         ]
         if len(came) > step.beyond:
             most = f"at most {step.beyond}" if step.beyond else "none"
-            wanted = _words(step.never, names)
+            wanted = " or ".join(_words(never, names) for never in step.never)
             reason = f"{len(came)} {'frame' if len(came) == 1 else 'frames'} came with {wanted}, and {most} may come"
             raise _Ended(Outcome(rule, Verdict.VIOLATED, reason, "frames", str(len(came)), most, self._frames()))
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from ipaddress import IPv4Address
 from typing import Any
@@ -14,8 +14,6 @@ from rawtap.packets import checks, craft, decode, headers, lines
 from rawtap.untrusted import visible
 
 Names = dict[str, str | int]
-OURS = ("us", "mover", "nobody")
-"""Names of the addresses that rules' frames come from; there are strangers as well, another for each try."""
 
 _NAME = re.compile(r"\$([a-z_]+)([+-]\d+)?")
 _NUMBERS = 1 << 32
@@ -24,9 +22,26 @@ _MORE = 1
 _SHOWN = 80
 
 
-def own_bytes(names: Mapping[str, str | int], strangers: Sequence[str]) -> Iterator[bytes]:
+@dataclass(frozen=True)
+class Crowd:
+    """Addresses of ours, of which each try takes the next: a stack may limit what it tells one host (RFC 1812, 4.3.2.8),
+    and knows after one question who is asked for. `strangers` are not introduced to the guest before.
+    """
+
+    friends: tuple[str, ...]
+    strangers: tuple[str, ...]
+
+    def of(self, number: int) -> Names:
+        """The names of a try."""
+        return {
+            "us": self.friends[number % len(self.friends)],
+            "stranger": self.strangers[number % len(self.strangers)],
+        }
+
+
+def own_bytes(names: Mapping[str, str | int], crowd: Crowd) -> Iterator[bytes]:
     """What every frame has in it that is about us: one of our addresses."""
-    for address in (*(str(names[name]) for name in OURS), *strangers):
+    for address in (str(names["mover"]), str(names["nobody"]), *crowd.friends, *crowd.strangers):
         yield IPv4Address(address).packed
     for name in ("us_mac", "other_mac"):
         yield bytes.fromhex(str(names[name]).replace(":", ""))

@@ -72,7 +72,7 @@ class Examined(Answer):
 
     name: str
     address: str = Field(description="The guest's.")
-    neighbor: str = Field(description="The address that asked.")
+    neighbor: str = Field(description="The first of the addresses that asked.")
     health: str = Field(description="By what it was seen that the guest lives.")
     answer_seconds: float = Field(description="The longest that a health check took.")
     port: int | None = Field(description="The TCP port that was taken for an open one.")

@@ -47,7 +47,7 @@ class Examination:
 
     Attributes:
         address: The guest's.
-        neighbor: The address that asked.
+        neighbor: The address that asked first.
         health: By what it was seen that the guest lives.
         answer_seconds: The longest that a health check took.
         port: The TCP port that was taken for an open one.
@@ -92,7 +92,7 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
         kind, slowest, patience = await health_of(wire, seen)
         port = names.get("port")
         async with _kept(machine) as kept:
-            examiner = Examiner(wire, names, seen.strangers, kind, patience, kept.rest)
+            examiner = Examiner(wire, names, seen.crowd, kind, patience, kept.rest)
             outcomes = await _Course(examiner, machine, wire, kept, report).tried(rules)
     path = capture.session.path
     numbers = await reading(path, _numbers, path, outcomes)
@@ -178,7 +178,7 @@ class _Kept:
             await snapshots.perform(self._machine, "delete", self._tag, _SNAPSHOT_SECONDS)
 
     async def rest(self) -> None:
-        """Let the guest forget how many errors it sent, which it does by a snapshot at once."""
+        """Let the guest forget how many errors it sent; by a snapshot it does so at once."""
         if not self._tag:
             await anyio.sleep(_REST)
 

@@ -14,12 +14,13 @@ from rawtap.errors import GuestSilent, RequestInvalid
 from rawtap.examine import health
 from rawtap.examine.rules import Frame
 from rawtap.examine.trial import Deaf, Examiner
-from rawtap.examine.values import OURS, Names, made
+from rawtap.examine.values import Crowd, Names, made
 from rawtap.lab.card import Card
 
 _US_MAC, _OTHER_MAC = "02:72:61:77:74:01", "02:72:61:77:74:02"  # locally administered, IEEE 802, 8.4
-_ROLES = ("pulse", *OURS)
-_STRANGERS = range(2, 24)  # how many it takes, and how many are made use of
+_ROLES = ("pulse", "mover", "nobody")
+_STRANGERS = 2  # and as many friends: it takes these
+_CROWD = 32  # and makes use of these
 _SWEPT = 1024  # addresses; in a larger network the guest's has to be given
 _ANSWERS_WITHIN = 2.0  # seconds without any frame of the guest's
 _LEAST_PATIENCE, _MOST_PATIENCE, _TIMES = 0.5, 5.0, 20
@@ -39,10 +40,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Found:
-    """What names in rules stand for, and further addresses of the neighbour's; see `rawtap.examine.trial.Examiner`."""
+    """What names in rules stand for, and the addresses that tries come from."""
 
     names: Names
-    strangers: tuple[str, ...]
+    crowd: Crowd
 
 
 async def found(wire: Neighbor, card: Card, place: Place, *, with_port: bool) -> Found:
@@ -59,15 +60,17 @@ async def found(wire: Neighbor, card: Card, place: Place, *, with_port: bool) ->
     taken |= {IPv4Address(lease.address) for lease in card.state().leases if ":" not in lease.address}
     free = (each for each in _from_the_end(network) if each not in taken)
     ours = dict(zip(_ROLES, map(str, islice(free, len(_ROLES))), strict=False))
-    strangers = tuple(map(str, islice(free, _STRANGERS.stop)))
-    if len(strangers) < _STRANGERS.start:
+    more = tuple(map(str, islice(free, _CROWD)))
+    crowd = Crowd(more[::2], more[1::2])
+    if len(crowd.strangers) < _STRANGERS:
         raise RequestInvalid(
             f"{network} has no room for a neighbour of the guest's",
-            evidence=f"it takes {len(_ROLES) + _STRANGERS.start} addresses that nobody has",
+            evidence=f"it takes {len(_ROLES) + 2 * _STRANGERS} addresses that nobody has",
             cure="Give the bridge a larger network: address in rawtap.toml",
         )
     names: Names = {
         **ours,
+        "us": crowd.friends[0],
         "us_mac": _US_MAC,
         "other_mac": _OTHER_MAC,
         "guest_mac": card.mac.lower(),
@@ -75,13 +78,13 @@ async def found(wire: Neighbor, card: Card, place: Place, *, with_port: bool) ->
         "broadcast": str(network.broadcast_address),
         "shut": _SHUT,
     }
-    for station in (*(ours[role] for role in _ROLES if role != "nobody"), *strangers):
+    for station in (*(ours[role] for role in _ROLES if role != "nobody"), *more):
         wire.lives_at(station, _US_MAC)
     if not place.address:
-        names["guest"] = await _address(wire, card, names, network, {*ours.values(), *strangers})
+        names["guest"] = await _address(wire, card, names, network, {*ours.values(), *more})
     if with_port and (port := place.port or await _open_port(wire, names)):
         names["port"] = port
-    return Found(names, strangers)
+    return Found(names, crowd)
 
 
 def _from_the_end(network: IPv4Network) -> list[IPv4Address]:
@@ -145,7 +148,7 @@ async def health_of(wire: Neighbor, found: Found) -> tuple[health.Kind, float, f
     """
     for kind in ("echo", "arp"):
         slowest = 0.0
-        examiner = Examiner(wire, found.names, found.strangers, kind, _ANSWERS_WITHIN / 2, checkpoint)
+        examiner = Examiner(wire, found.names, found.crowd, kind, _ANSWERS_WITHIN / 2, checkpoint)
         try:
             for _ in range(_CHECKS):
                 began = current_time()

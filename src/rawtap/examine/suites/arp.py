@@ -49,35 +49,35 @@ RULES = (
     ),
     Rule(
         "arp.other_address", _RECEPTION, _MUST, "A request for an address that is not its own is not answered.",
-        (_ANSWERED, Quiet((arp(pdst="$nobody"),), {"ARP.op": 2, "ARP.psrc": "$nobody"})),
+        (_ANSWERED, Quiet((arp(pdst="$nobody"),), ({"ARP.op": 2, "ARP.psrc": "$nobody"},))),
     ),
     Rule(
         "arp.reply_not_answered", _RECEPTION, _MUST, "A reply is not answered: only operation 1 asks.",
-        (_ANSWERED, Quiet((arp(op=2),), _REPLY)),
+        (_ANSWERED, Quiet((arp(op=2),), (_REPLY,))),
     ),
     Rule(
         "arp.operation_unknown", _RECEPTION, _MUST, "An operation that it does not know is not answered.",
-        (_ANSWERED, Quiet((arp(op=9),), _REPLY)),
+        (_ANSWERED, Quiet((arp(op=9),), (_REPLY,))),
     ),
     Rule(
         "arp.hardware_type", _RECEPTION, _MUST, "A request for another kind of hardware is not answered.",
-        (_ANSWERED, Quiet((arp(hwtype=15),), _REPLY)),
+        (_ANSWERED, Quiet((arp(hwtype=15),), (_REPLY,))),
     ),
     Rule(
         "arp.protocol_type", _RECEPTION, _MUST, "A request for an address of another protocol is not answered.",
-        (_ANSWERED, Quiet((arp(ptype=0x0801),), _REPLY)),
+        (_ANSWERED, Quiet((arp(ptype=0x0801),), (_REPLY,))),
     ),
     Rule(
         "arp.hardware_length", _RECEPTION, _SHOULD, "A request whose hardware addresses have 8 bytes is not answered.",
-        (_ANSWERED, Quiet((arp(hwlen=8),), _REPLY)),
+        (_ANSWERED, Quiet((arp(hwlen=8),), (_REPLY,))),
     ),
     Rule(
         "arp.protocol_length", _RECEPTION, _SHOULD, "A request whose protocol addresses have 16 bytes is not answered.",
-        (_ANSWERED, Quiet((arp(plen=16),), _REPLY)),
+        (_ANSWERED, Quiet((arp(plen=16),), (_REPLY,))),
     ),
     Rule(
         "arp.cut", _RECEPTION, _MUST, "A request that ends before its target's address is not answered.",
-        (_ANSWERED, Quiet((arp(cut=36),), _REPLY)),
+        (_ANSWERED, Quiet((arp(cut=36),), (_REPLY,))),
     ),
     Rule(
         "arp.question", "RFC 826, Packet Generation", _MUST, "What it asks has its own addresses as the sender's.",
@@ -89,7 +89,7 @@ RULES = (
     ),
     Rule(
         "arp.question_rate", "RFC 1122, 2.3.2.1", _MUST, "It asks for an address once a second at most.",
-        (Quiet(tuple(echo(src="$nobody") for _ in range(6)), {"ARP.op": 1, "ARP.pdst": "$nobody"}, beyond=2),),
+        (Quiet(tuple(echo(src="$nobody") for _ in range(6)), ({"ARP.op": 1, "ARP.pdst": "$nobody"},), beyond=2),),
     ),
     Rule(
         "arp.packet_kept", "RFC 1122, 2.3.2.2", _SHOULD, "What waits for a link address is sent when that is known.",

@@ -19,7 +19,8 @@ _FULL = {"layer": "Raw", "load": "0123456789abcdef" * 92}
 
 def _passed_over(name: str, source: str, says: str, **fields: Any) -> Rule:
     """An echo request that is not answered for what its IP header has, though one without that is."""
-    return Rule(name, source, _MUST, says, (GIVEN_REPLY, Quiet((echo(**fields),), REPLY)))
+    asks = {"ARP.op": 1, "ARP.pdst": fields.get("src", "0.0.0.0")}  # noqa: S104 - nobody asks for it
+    return Rule(name, source, _MUST, says, (GIVEN_REPLY, Quiet((echo(**fields),), (REPLY, asks))))
 
 
 def _taken(name: str, source: str, says: str, **fields: Any) -> Rule:
@@ -75,7 +76,7 @@ RULES = (
     Rule(
         "ipv4.source_subnet_broadcast", "RFC 1122, 3.2.1.3", _MUST,
         "The subnet's broadcast address as the source is passed over.",
-        (GIVEN_REPLY, Quiet((echo(src="$broadcast"),), REPLY)),
+        (GIVEN_REPLY, Quiet((echo(src="$broadcast"),), (REPLY,))),
         linux="looks a source up in its routes only with net.ipv4.conf.*.rp_filter (fib_validate_source, "
               "net/ipv4/fib_frontend.c)",
     ),
@@ -94,7 +95,7 @@ RULES = (
            options=[_UNKNOWN_OPTION]),
     Rule(
         "ipv4.option_length", "RFC 1122, 1.2.2", _MUST, "An option of a length that cannot be does it no harm.",
-        (Quiet((echo(options=[_LENGTH_ZERO]), echo(options=[_LENGTH_ONE]), echo(options=[_LENGTH_FAR])), None),),
+        (Quiet((echo(options=[_LENGTH_ZERO]), echo(options=[_LENGTH_ONE]), echo(options=[_LENGTH_FAR]))),),
     ),
     Rule(
         "ipv4.least_size", "RFC 1122, 3.3.2", _MUST, "A datagram of 576 bytes is taken.",

@@ -24,7 +24,7 @@ RULES = (
     ),
     Rule(
         "link.other_station", "IEEE 802.3, 3.2.3", _MUST, "A frame that is sent to another station is not answered.",
-        (GIVEN_REPLY, Quiet((echo(link={"dst": "$other_mac"}),), REPLY)),
+        (GIVEN_REPLY, Quiet((echo(link={"dst": "$other_mac"}),), (REPLY,))),
     ),
     Rule(
         "link.padding", "RFC 894, Frame Format", _MUST, "Padding is no part of the packet: it is not sent back.",
@@ -32,15 +32,15 @@ RULES = (
     ),
     Rule(
         "link.unknown_type", "RFC 1122, 2.3.3", _MUST, "A frame of a type that it does not know is passed over.",
-        (Quiet((Frame(({"layer": "Ether", "type": 0x88B5}, ip(), ECHO, DATA)),), {"ICMP.id": "$id"}),),
+        (Quiet((Frame(({"layer": "Ether", "type": 0x88B5}, ip(), ECHO, DATA)),), ({"ICMP.id": "$id"},)),),
     ),
     Rule(
         "link.header_alone", "IEEE 802.3, 3.2.7", _MUST, "A frame without any data does it no harm.",
-        (Quiet((Frame(({"layer": "Ether", "type": 0x0800},)), Frame(({"layer": "Ether", "type": 0x0806},))), None),),
+        (Quiet((Frame(({"layer": "Ether", "type": 0x0800},)), Frame(({"layer": "Ether", "type": 0x0806},)))),),
     ),
     Rule(
         "link.vlan", "IEEE 802.1Q, 8.6.2", _MUST, "A frame of a VLAN that it is no member of is not answered.",
-        (GIVEN_REPLY, Quiet((Frame(({"layer": "Ether"}, {"layer": "Dot1Q", "vlan": 100}, ip(), ECHO, DATA)),), REPLY)),
+        (GIVEN_REPLY, Quiet((Frame(({"layer": "Ether"}, {"layer": "Dot1Q", "vlan": 100}, ip(), ECHO, DATA)),), (REPLY,))),
     ),
     Rule(
         "link.priority_tag", "IEEE 802.1Q, 6.9", _SHOULD, "A tag of VLAN 0 says a priority only: its frame is answered.",
@@ -51,7 +51,7 @@ RULES = (
     Rule(
         "link.broadcast_unicast", "RFC 1122, 3.3.6", _SHOULD,
         "A packet to its address in a frame to everybody is passed over.",
-        (GIVEN_REPLY, Quiet((echo(link={"dst": BROADCAST}),), REPLY)),
+        (GIVEN_REPLY, Quiet((echo(link={"dst": BROADCAST}),), (REPLY,))),
         linux="answers unless net.ipv4.conf.*.drop_unicast_in_l2_multicast is set "
               "(Documentation/networking/ip-sysctl.rst)",
     ),
