@@ -17,6 +17,7 @@ from rawtap.examine.values import Crowd, Names, Seen, filled, made, own_bytes, s
 
 _CHATTER = 500  # frames
 _NEXT = 16
+_SOON = 5  # this part of the patience is enough for what comes at once
 
 
 class Verdict(StrEnum):
@@ -92,6 +93,7 @@ class Examiner:
         crowd: Addresses that tries come from.
         kind: Which health check this guest answers.
         patience: Seconds that an answer may take, by what this guest needed.
+        same_state: Each try begins in the same state of the guest's.
         rest: Waits before a question is asked again: a stack may limit how often it asks, or tells errors.
         number: Of the last try; each has names of its own.
     """
@@ -101,6 +103,7 @@ class Examiner:
     crowd: Crowd
     kind: health.Kind
     patience: float
+    same_state: bool
     rest: Callable[[], Awaitable[None]]
     number: int = 0
     _checks: Iterator[health.Check] = field(init=False)
@@ -121,7 +124,7 @@ class Examiner:
             Deaf: The guest answers no health check, before or after.
         """
         first = await self.once(rule)
-        if first.verdict is Verdict.KEPT:
+        if first.verdict is Verdict.KEPT or (first.verdict is Verdict.CANNOT_TELL and self.same_state):
             return first
         await self.rest()
         await afresh()
@@ -202,7 +205,7 @@ class Examiner:
         def is_it(frame: bytes) -> bool:
             return self._is_of_rules(frame) and Seen(frame).has(step.comes, names)
 
-        found = await self._comes(begin, is_it, self.patience)
+        found = await self._comes(begin, is_it, self.patience / _SOON)
         if found is None:
             await self.alive()
             found = await self._comes(begin, is_it, self.patience)

@@ -92,7 +92,7 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
         kind, slowest, patience = await health_of(wire, seen)
         port = names.get("port")
         async with _kept(machine) as kept:
-            examiner = Examiner(wire, names, seen.crowd, kind, patience, kept.rest)
+            examiner = Examiner(wire, names, seen.crowd, kind, patience, kept.is_there, kept.rest)
             outcomes = await _Course(examiner, machine, wire, kept, report).tried(rules)
     path = capture.session.path
     numbers = await reading(path, _numbers, path, outcomes)
