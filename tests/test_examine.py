@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import anyio
 import pytest
 
 from rawtap.examine import catalogue
-from support import PATIENCE, Account, Session, serving
+from support import PATIENCE, Account, Session, eventually_async, serving
 from test_broken_guests import tree_with
 from test_linux_guest import IMAGES, PROMPT, linux_tree
 
@@ -227,12 +228,26 @@ def test_linux_keeps_every_rule_but_those_whose_reason_is_told(user: Account) ->
     anyio.run(scenario)
 
 
+async def leaves_nothing_when_it_is_cancelled(session: Session) -> None:
+    """Nor does a second examination disturb one that is in progress."""
+    session.progress.clear()
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(session.call, "qemu_examine", what="all"))
+        assert await eventually_async(lambda: bool(session.progress))
+        assert (await session.refused("qemu_examine", what="arp")).code == "guest.busy"
+        group.cancel_scope.cancel()
+    await session.until(lambda told: not told["snapshots"], "qemu_snapshot", action="list")
+    await session.ended()
+
+
 LOOP = "while true; do ping 10.0.2.99; done"
 
 
-def test_u_boot_is_examined_while_a_command_runs_that_reads_its_card(user: Account) -> None:
+def test_u_boot_is_examined_while_a_command_runs_that_reads_its_card(outsider: Account) -> None:
+    """The rootless way."""
+
     async def scenario() -> None:
-        async with serving(user) as session:
+        async with serving(outsider) as session:
             await session.boot()
             error = await session.refused("qemu_examine", what="arp")
             assert error.code == "guest.silent"
@@ -250,6 +265,7 @@ def test_u_boot_is_examined_while_a_command_runs_that_reads_its_card(user: Accou
             assert verdicts(told) == dict.fromkeys(asks, "cannot tell")
             (row,) = (await session.call("qemu_examine", what="icmp.checksum"))["rules"]
             assert row["verdict"] == "violated"
+            await leaves_nothing_when_it_is_cancelled(session)
             stopped = await session.call("qemu_send", command="ctrl-c", enter=False, timeout=PATIENCE)
             assert stopped["matched"]
 

@@ -47,7 +47,7 @@
     │   ├── SnapshotRefused       guest.snapshot_refused        the guest's state cannot be kept whole
     │   ├── SnapshotUnknown       guest.snapshot_unknown        no snapshot of that tag
     │   ├── GuestFailed           guest.failed                  QEMU is there but does not answer, or refuses
-    │   ├── GuestSilent           guest.silent                  it answers nothing on its network that shows that it lives
+    │   ├── GuestSilent           guest.silent                  it answers nothing that shows that its stack lives
     │   ├── GuestBusy             guest.busy                    another call has its turn on the console
     │   ├── GuestPaused           guest.paused                  it takes no key and no click now
     │   ├── NoDisplay             guest.no_display              no screen, keyboard and pointer

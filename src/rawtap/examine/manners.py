@@ -1,4 +1,4 @@
-"""What a neighbour on the link does by itself, whatever is asked of the guest meanwhile: it says where it is (RFC 826)."""
+"""What a neighbour on the link does by itself, whatever is asked meanwhile: it says where it is (RFC 826). Pure."""
 
 from __future__ import annotations
 

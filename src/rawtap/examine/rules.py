@@ -1,6 +1,6 @@
 """What a rule is: what is sent to a guest, what must come and what must not.
 
-Values in frames and in what is compared may be names, like ``"$us"`` or ``"$seq+1"``; `values` says what they stand for.
+Values in frames and in what is compared may be names, like ``"$us"`` or ``"$seq+1"``; see `values`.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Quiet:
     """Send frames; until the guest has answered a health check that is sent behind them, it sends nothing of `never`.
 
     Attributes:
-        never: By what such frames are known, each by one of these; nothing where it only has to answer the health check.
+        never: By what such frames are known, each by one of these; nothing where it only has to live.
         beyond: How many of them may come.
     """
 

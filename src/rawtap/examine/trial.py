@@ -23,8 +23,8 @@ _SOON = 5  # this part of the patience is enough for what comes at once
 class Verdict(StrEnum):
     """What came of a rule.
 
-    KEPT, VIOLATED: by frames that were seen. SILENT: what must come did not, though the guest lives. CANNOT_TELL: it was
-    not tried, with the reason. DIED: the guest did.
+    KEPT, VIOLATED: by frames that were seen. SILENT: what must come did not, though the guest lives. CANNOT_TELL: it
+    was not tried, with the reason. DIED: the guest did.
     """
 
     KEPT = "kept"
@@ -141,7 +141,7 @@ class Examiner:
         return replace(first, verdict=Verdict.CANNOT_TELL, reason=reason)
 
     async def once(self, rule: Rule, *, careful: bool = False) -> Outcome:
-        """Try a rule. `careful`: with a health check behind each frame, so that it is known which one the guest died of.
+        """Try a rule. `careful`: with a health check behind each frame, to know which one the guest dies of.
 
         Raises:
             Deaf: The guest answers no health check, before or after.
@@ -167,7 +167,7 @@ class Examiner:
         await self.alive()
         return outcome
 
-    async def alive(self, patient: float = 8, tries: int = 3) -> None:
+    async def alive(self, patient: float = 4, tries: int = 2) -> None:
         """Have a health check answered, asked so often; each is given up after `patient` times the patience.
 
         Raises:

@@ -24,8 +24,8 @@ _SHOWN = 80
 
 @dataclass(frozen=True)
 class Crowd:
-    """Addresses of ours, of which each try takes the next: a stack may limit what it tells one host (RFC 1812, 4.3.2.8),
-    and knows after one question who is asked for. `strangers` are not introduced to the guest before.
+    """Addresses of ours, of which each try takes the next: a stack may limit what it tells one host (RFC 1812,
+    4.3.2.8), and knows after one question who is asked for. `strangers` are not introduced to the guest before.
     """
 
     friends: tuple[str, ...]
@@ -88,7 +88,7 @@ class Seen:
 
     @cached_property
     def fields(self) -> dict[str, Any]:
-        """By names like "IP.src"; of several layers of a name the outermost's. "Raw.load" is b"" where there is none."""
+        """By names like "IP.src"; of several layers of a name the outermost's. "Raw.load" is b"" if absent."""
         found: dict[str, Any] = {"Frame.size": len(self.data)}
         packet, _ = decode.dissect(self.data, headers.ETHERNET)
         while packet:

@@ -115,6 +115,7 @@ def _examined(name: str, done: Examination) -> Examined:
             break
         shown.append(row)
     notes = [f"without snapshots: {done.without}"] if done.without else []
+    notes += [done.trouble] if done.trouble else []
     return Examined(
         name=name,
         address=done.address,

@@ -28,6 +28,7 @@ from rawtap.guest import snapshots
 from rawtap.guest.machine import Machine
 from rawtap.lab.captures import Capture
 from rawtap.lab.card import Card
+from rawtap.lab.chronicle import Chronicle
 from rawtap.lab.guests import Guest
 from rawtap.lab.lab import Lab
 from rawtap.packets import decode, reader
@@ -52,6 +53,7 @@ class Examination:
         answer_seconds: The longest that a health check took.
         port: The TCP port that was taken for an open one.
         without: Why there was no snapshot; "" where each rule began from one.
+        trouble: Why the guest could not go back to it; "" where it could, or has ended.
         numbers: For each outcome the numbers of its frames in the capture; None for one that is not in it.
     """
 
@@ -64,6 +66,7 @@ class Examination:
     capture: Capture
     path: Path
     without: str
+    trouble: str
     elapsed: float
     numbers: tuple[tuple[int | None, ...], ...] = ()
 
@@ -91,7 +94,7 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
         names = seen.names
         kind, slowest, patience = await health_of(wire, seen)
         port = names.get("port")
-        async with _kept(machine) as kept:
+        async with _kept(machine, lab.chronicle) as kept:
             examiner = Examiner(wire, names, seen.crowd, kind, patience, kept.is_there, kept.rest)
             outcomes = await _Course(examiner, machine, wire, kept, report).tried(rules)
     path = capture.session.path
@@ -106,6 +109,7 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
         capture=capture,
         path=path,
         without=kept.without,
+        trouble=kept.trouble,
         elapsed=anyio.current_time() - started,
         numbers=numbers,
     )
@@ -140,12 +144,17 @@ async def _capturing(lab: Lab, card: Card) -> AsyncIterator[Capture]:
 
 
 class _Kept:
-    """A guest's state from before, if it could be kept; else `without` says why not."""
+    """A guest's state from before, if it could be kept; else `without` says why not.
 
-    def __init__(self, machine: Machine) -> None:
+    `trouble` says why the guest could not go back to it in the end; "" where it could, or has ended.
+    """
+
+    def __init__(self, machine: Machine, chronicle: Chronicle) -> None:
         self._machine = machine
+        self._chronicle = chronicle
         self._tag = ""
         self.without = ""
+        self.trouble = ""
 
     @property
     def is_there(self) -> bool:
@@ -172,9 +181,11 @@ class _Kept:
         if self._tag:
             await snapshots.perform(self._machine, "restore", self._tag, _SNAPSHOT_SECONDS)
 
-    async def forget(self) -> None:
-        """Remove it from among the guest's snapshots."""
-        if self._tag and self._machine.running:
+    async def go_back(self) -> None:
+        """Go back to it for good, and remove it from among the guest's snapshots. Raises as `restore`."""
+        if self._tag:
+            await self.restore()
+            self._chronicle.guest_restored(self._machine.name, self._tag)
             await snapshots.perform(self._machine, "delete", self._tag, _SNAPSHOT_SECONDS)
 
     async def rest(self) -> None:
@@ -184,8 +195,8 @@ class _Kept:
 
 
 @asynccontextmanager
-async def _kept(machine: Machine) -> AsyncIterator[_Kept]:
-    kept = _Kept(machine)
+async def _kept(machine: Machine, chronicle: Chronicle) -> AsyncIterator[_Kept]:
+    kept = _Kept(machine, chronicle)
     await kept.save()
     try:
         yield kept
@@ -193,10 +204,9 @@ async def _kept(machine: Machine) -> AsyncIterator[_Kept]:
         with anyio.CancelScope(shield=True):
             if machine.running:
                 try:
-                    await kept.restore()
-                    await kept.forget()
-                except GuestError as error:  # an outcome tells of its end, or the next call does
-                    kept.without = kept.without or f"the guest could not be put back: {error.problem}"
+                    await kept.go_back()
+                except GuestError as error:
+                    kept.trouble = f"the guest could not be put back: {error.problem}"
 
 
 @dataclass

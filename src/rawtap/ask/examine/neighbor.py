@@ -1,4 +1,4 @@
-"""A neighbour of the guest's that no host stands behind: frames go to the guest's TAP and come from it, by a packet socket.
+"""A neighbour of the guest's that no host stands behind: its frames go to the guest's TAP and come from it.
 
 The kernel's own stack sees these frames as any bridge does, and none of the neighbour's addresses are its.
 """
