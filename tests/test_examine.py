@@ -240,6 +240,20 @@ async def leaves_nothing_when_it_is_cancelled(session: Session) -> None:
     await session.ended()
 
 
+async def blames_no_frame_for_a_shutdown(session: Session) -> None:
+    session.progress.clear()
+    codes: list[str] = []
+
+    async def examine() -> None:
+        codes.append((await session.refused("qemu_examine", what="all")).code)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(examine)
+        assert await eventually_async(lambda: bool(session.progress))
+        await session.call("qemu_shutdown", timeout=0)
+    assert codes == ["guest.exited"]
+
+
 LOOP = "while true; do ping 10.0.2.99; done"
 
 
@@ -268,6 +282,8 @@ def test_u_boot_is_examined_while_a_command_runs_that_reads_its_card(outsider: A
             await leaves_nothing_when_it_is_cancelled(session)
             stopped = await session.call("qemu_send", command="ctrl-c", enter=False, timeout=PATIENCE)
             assert stopped["matched"]
+            await session.call("qemu_send", command=LOOP, wait_for="Using", timeout=PATIENCE)
+            await blames_no_frame_for_a_shutdown(session)
 
     anyio.run(scenario)
 

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+from anyio.lowlevel import checkpoint
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap.ask.examine.finding import Place, found, health_of
@@ -96,7 +97,7 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
         port = names.get("port")
         async with _kept(machine, lab.chronicle) as kept:
             examiner = Examiner(wire, names, seen.crowd, kind, patience, kept.is_there, kept.rest)
-            outcomes = await _Course(examiner, machine, wire, kept, report).tried(rules)
+            outcomes = await _Course(examiner, guest, wire, kept, report).tried(rules)
     path = capture.session.path
     numbers = await reading(path, _numbers, path, outcomes)
     return Examination(
@@ -214,12 +215,17 @@ class _Course:
     """The rules of one examination, one after the other."""
 
     examiner: Examiner
-    machine: Machine
+    guest: Guest
     wire: Neighbor
     kept: _Kept
     report: Report
     _lost: str = ""  # why nothing more can be tried
     _told: float = field(default=0.0, init=False)
+
+    @property
+    def machine(self) -> Machine:
+        """The guest's."""
+        return self.guest.machine
 
     async def tried(self, rules: Sequence[Rule]) -> list[Outcome]:
         """What came of each."""
@@ -243,6 +249,7 @@ class _Course:
         except Deaf as deaf:
             return await self._silenced(rule, deaf)
         except GuestError as error:
+            await self._death()
             self._lost = f"the guest could not be put back: {error.problem}"
             return Outcome(rule, Verdict.CANNOT_TELL, self._lost)
 
@@ -280,6 +287,7 @@ class _Course:
                 now = await self._death()
                 return _died(rule, now or how, again.sent)
         except GuestError as error:
+            await self._death()
             self._lost = f"the guest could not be put back: {error.problem}"
             return _died(rule, how, deaf.sent)
         if death:
@@ -288,9 +296,16 @@ class _Course:
         return replace(_died(rule, reason, deaf.sent), verdict=Verdict.CANNOT_TELL)
 
     async def _death(self) -> str:
-        """How the guest died, by QEMU or its console; "" where neither says so."""
+        """How the guest died, by QEMU or its console; "" where neither says so.
+
+        Raises:
+            GuestExited: It was shut down, and no frame is to blame.
+        """
         if self.wire.gone:
             await self.machine.settle()
+        await checkpoint()  # whoever shut it down goes on first
+        if self.guest.lock.locked() or self.guest.ended:
+            raise self.machine.exited()
         if self.machine.exit is not None:
             return f"QEMU ended: {self.machine.exit}"
         return self.machine.trouble() or ""
