@@ -120,11 +120,12 @@ def archive(name: str, content: bytes) -> bytes:
     return parts
 
 
-def tree_with(account: Account, tmp_path: Path) -> str:
-    """The Linux guest's project, with the program in its image."""
-    program = tmp_path / "broken"
-    subprocess.run(["gcc", "-static", "-O1", "-Wall", "-Werror", "-o", program, SOURCE], check=True)
-    image = (IMAGES / "initrd").read_bytes() + gzip.compress(archive("bin/broken", program.read_bytes()), 1)
+def tree_with(account: Account, tmp_path: Path, source: Path = SOURCE) -> str:
+    """The Linux guest's project, with a program in its image that is named after its source: NAME_guest.c."""
+    name = source.stem.removesuffix("_guest")
+    program = tmp_path / name
+    subprocess.run(["gcc", "-static", "-O1", "-Wall", "-Werror", "-o", program, source], check=True)
+    image = (IMAGES / "initrd").read_bytes() + gzip.compress(archive(f"bin/{name}", program.read_bytes()), 1)
     (account.home / "initrd").write_bytes(image)
     tree = linux_tree(account)
     settings = Path(tree, "rawtap.toml")

@@ -91,7 +91,7 @@ def test_every_path_of_the_checkout_that_a_page_names_is_there(page: Page) -> No
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path.name)
 def test_every_module_that_a_page_names_is_there(page: Page) -> None:
-    wings = "ask|lab|host|guest|capture|network|packets|tools|http"
+    wings = "ask|lab|examine|host|guest|capture|network|packets|tools|http"
     named = {each for each in re.findall(r"[\w./]+", page.text) if re.fullmatch(rf"(?:{wings})/[a-z\d_/]+\.pyx?", each)}
     assert [each for each in named if not (ROOT / "src/rawtap" / each).exists()] == []
 

@@ -33,6 +33,7 @@ TOOLS = {
     "qemu_pcap_stop",
     "qemu_pcap_read",
     "qemu_packet_send",
+    "qemu_examine",
     "qemu_pcap_explain",
     "qemu_pcap_query",
     "qemu_pcap_wait",

@@ -51,6 +51,7 @@
     │   ├── SnapshotRefused       guest.snapshot_refused        the guest's state cannot be kept whole
     │   ├── SnapshotUnknown       guest.snapshot_unknown        no snapshot of that tag
     │   ├── GuestFailed           guest.failed                  QEMU is there but does not answer, or refuses
+    │   ├── GuestSilent           guest.silent                  it answers nothing that shows that its stack lives
     │   ├── GuestBusy             guest.busy                    another call has its turn on the console
     │   ├── GuestPaused           guest.paused                  it takes no key and no click now
     │   ├── NoDisplay             guest.no_display              no screen, keyboard and pointer
@@ -316,6 +317,10 @@ class SnapshotUnknown(GuestError):
 
 class GuestFailed(GuestError):
     code = "guest.failed"
+
+
+class GuestSilent(GuestError):
+    code = "guest.silent"
 
 
 class GuestBusy(GuestError):

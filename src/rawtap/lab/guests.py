@@ -52,7 +52,8 @@ class Ended:
 class Guest:
     """A guest and what it holds. `stack` releases its boot's capture, and its cards with what these are on.
 
-    `ended` is set, under `lock`, by the first who releases it; whoever comes second gets the same.
+    `ended` is set, under `lock`, by the first who releases it; whoever comes second gets the same. `examination` is
+    held by who examines its stack: two at once would each see what the other asked for.
     """
 
     machine: Machine
@@ -61,6 +62,7 @@ class Guest:
     stack: AsyncExitStack
     lock: anyio.Lock = field(default_factory=anyio.Lock)
     ended: Ended | None = None
+    examination: anyio.Lock = field(default_factory=anyio.Lock)
 
     @property
     def card(self) -> Card | None:

@@ -1,4 +1,4 @@
-"""Frames put onto an interface by a packet socket, packet(7)."""
+"""Frames put onto an interface, and taken from it, by a packet socket, packet(7)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from dataclasses import dataclass
 
 from rawtap.errors import NetworkFailed, NetworkPermission, RequestInvalid, ServerExhausted
 from rawtap.host.privileges import Capability, raised
+
+_EVERY_PROTOCOL = 0x0003  # ETH_P_ALL, linux/if_ether.h
+_SOL_PACKET, _IGNORE_OUTGOING = 263, 23  # linux/socket.h, linux/if_packet.h; Linux 4.20
+_ROOM = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,21 @@ def transmitter(name: str) -> Iterator[Transmitter]:
         NetworkPermission: This process lacks CAP_NET_RAW.
         NetworkFailed: There is no such interface.
     """
+    with _opened(name, 0) as opened:
+        address: bytes = opened.getsockname()[4]
+        yield Transmitter(name, address.hex(":"), opened)
+
+
+@contextmanager
+def both_ways(name: str) -> Iterator[socket.socket]:
+    """Open a socket that sends on `name` and receives what comes in there, and never waits. Raises as `transmitter`."""
+    with _opened(name, _EVERY_PROTOCOL) as opened:
+        opened.setblocking(False)
+        yield opened
+
+
+@contextmanager
+def _opened(name: str, protocol: int) -> Iterator[socket.socket]:
     with raised(Capability.NET_RAW, f"send on {name}", NetworkPermission):
         try:
             opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
@@ -66,11 +85,12 @@ def transmitter(name: str) -> Iterator[Transmitter]:
             raise ServerExhausted.of(error) or _not_opened(name, error) from error
     with opened:
         try:
-            opened.bind((name, 0))
+            opened.setsockopt(_SOL_PACKET, _IGNORE_OUTGOING, 1)  # what the host and others send there
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _ROOM)
+            opened.bind((name, protocol))
         except OSError as error:
             raise _not_opened(name, error) from error
-        address: bytes = opened.getsockname()[4]
-        yield Transmitter(name, address.hex(":"), opened)
+        yield opened
 
 
 def _not_opened(name: str, error: OSError) -> NetworkFailed:

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from rawtap.tools import capture, display, explain, follow, guest, link, monitor, packets, query, snapshot, timeline
+from rawtap.tools import (
+    capture,
+    display,
+    examine,
+    explain,
+    follow,
+    guest,
+    link,
+    monitor,
+    packets,
+    query,
+    snapshot,
+    timeline,
+)
 
 TOOLS = (
     *guest.TOOLS,
@@ -12,6 +25,7 @@ TOOLS = (
     *snapshot.TOOLS,
     *capture.TOOLS,
     *packets.TOOLS,
+    *examine.TOOLS,
     *query.TOOLS,
     *explain.TOOLS,
     *follow.TOOLS,

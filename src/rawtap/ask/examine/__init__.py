@@ -1,0 +1,1 @@
+"""A guest's network stack, asked for what the RFCs demand."""

@@ -1,0 +1,339 @@
+"""The course of an examination: the guest is found and kept, each rule is tried, and what came is put together.
+
+From a snapshot each rule begins in the same state. Where the guest cannot be kept in one, rules are tried in their
+order, each with a health check before and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import anyio
+from anyio.lowlevel import checkpoint
+from anyio.to_thread import run_sync as to_thread
+
+from rawtap.ask.examine.finding import Place, found, health_of
+from rawtap.ask.examine.neighbor import Neighbor, neighbor
+from rawtap.blocking import reading
+from rawtap.capture.session import CaptureRequest
+from rawtap.errors import GuestBusy, GuestError, GuestFailed, RequestInvalid, SnapshotRefused
+from rawtap.examine import catalogue, health
+from rawtap.examine.rules import Rule
+from rawtap.examine.trial import Deaf, Examiner, Outcome, Passed, Verdict
+from rawtap.examine.values import names_in, told
+from rawtap.guest import snapshots
+from rawtap.guest.machine import Machine
+from rawtap.lab.captures import Capture
+from rawtap.lab.card import Card
+from rawtap.lab.chronicle import Chronicle
+from rawtap.lab.guests import Guest
+from rawtap.lab.lab import Lab
+from rawtap.packets import decode, reader
+
+Report = Callable[[float, float, str], Awaitable[None]]
+
+_REST = 1.1  # seconds; Linux lets an error more through each second
+_SNAPSHOT_SECONDS = 60.0
+_TELL_EVERY = 1.0
+_TAG = "examination"
+_NEEDED = {"port": "it needs a TCP port that the guest listens on: start a listener there, and give port="}
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What came of the rules that were asked for.
+
+    Attributes:
+        address: The guest's.
+        neighbor: The address that asked first.
+        health: By what it was seen that the guest lives.
+        answer_seconds: The longest that a health check took.
+        port: The TCP port that was taken for an open one.
+        without: Why there was no snapshot; "" where each rule began from one.
+        trouble: Why the guest could not go back to it; "" where it could, or has ended.
+        numbers: For each outcome the numbers of its frames in the capture; None for one that is not in it.
+    """
+
+    address: str
+    neighbor: str
+    health: health.Kind
+    answer_seconds: float
+    port: int | None
+    outcomes: tuple[Outcome, ...]
+    capture: Capture
+    path: Path
+    without: str
+    trouble: str
+    elapsed: float
+    numbers: tuple[tuple[int | None, ...], ...] = ()
+
+
+async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) -> Examination:
+    """Try the rules that `what` names on a guest: "all", a suite, or one rule.
+
+    The guest goes back to its state from before where that can be kept; all frames are in a capture of its card.
+
+    Raises:
+        RequestInvalid: No such rules; or the guest is on no bridge, or its network has no room for the neighbour.
+        GuestSilent: The guest was not found by ARP, or answers no health check.
+        GuestError: It has ended, or another examination of it is in progress.
+        CaptureError, NetworkError: What the frames need cannot be opened.
+    """
+    rules = catalogue.chosen(what)
+    card = _card(lab, name)
+    started = anyio.current_time()
+    await to_thread(decode.load)
+    guest = lab.guest(name)
+    async with _alone(guest), _capturing(lab, card) as capture, neighbor(card.name) as wire:
+        machine = guest.machine
+        with_port = any("port" in names_in(rule.steps) for rule in rules)
+        seen = await found(wire, card, place, with_port=with_port)
+        names = seen.names
+        kind, slowest, patience = await health_of(wire, seen)
+        port = names.get("port")
+        async with _kept(machine, lab.chronicle) as kept:
+            examiner = Examiner(wire, names, seen.crowd, kind, patience, kept.is_there, kept.rest)
+            outcomes = await _Course(examiner, guest, wire, kept, report).tried(rules)
+    path = capture.session.path
+    numbers = await reading(path, _numbers, path, outcomes)
+    return Examination(
+        address=str(names["guest"]),
+        neighbor=str(names["us"]),
+        health=kind,
+        answer_seconds=slowest,
+        port=int(port) if port else None,
+        outcomes=tuple(outcomes),
+        capture=capture,
+        path=path,
+        without=kept.without,
+        trouble=kept.trouble,
+        elapsed=anyio.current_time() - started,
+        numbers=numbers,
+    )
+
+
+def _card(lab: Lab, name: str) -> Card:
+    card = lab.card_of(name)
+    if card.tap is None:
+        raise RequestInvalid(
+            f"the guest {name} is on QEMU's own network, where nobody can be its neighbour",
+            cure="Boot it with network=true",
+        )
+    return card
+
+
+@asynccontextmanager
+async def _alone(guest: Guest) -> AsyncIterator[None]:
+    name = guest.machine.name
+    if guest.examination.locked():
+        raise GuestBusy(f"the guest {name} is being examined", evidence="by another call", cure="Wait for its answer")
+    async with guest.examination:
+        yield
+
+
+@asynccontextmanager
+async def _capturing(lab: Lab, card: Card) -> AsyncIterator[Capture]:
+    capture = await lab.start_capture(await to_thread(partial(CaptureRequest, card.name)))
+    try:
+        yield capture
+    finally:
+        await lab.captures.stop(capture)
+
+
+class _Kept:
+    """A guest's state from before, if it could be kept; else `without` says why not.
+
+    `trouble` says why the guest could not go back to it in the end; "" where it could, or has ended.
+    """
+
+    def __init__(self, machine: Machine, chronicle: Chronicle) -> None:
+        self._machine = machine
+        self._chronicle = chronicle
+        self._tag = ""
+        self.without = ""
+        self.trouble = ""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is one."""
+        return bool(self._tag)
+
+    async def save(self) -> None:
+        """Keep it."""
+        try:
+            tags = {each.tag for each in await snapshots.perform(self._machine, "list", "", _SNAPSHOT_SECONDS)}
+            tag = next(each for number in range(len(tags) + 1) if (each := f"{_TAG}-{number}") not in tags)
+            await snapshots.perform(self._machine, "save", tag, _SNAPSHOT_SECONDS)
+        except (SnapshotRefused, GuestFailed) as error:
+            self.without = f"{error.problem}: {error.evidence}" if error.evidence else error.problem
+            return
+        self._tag = tag
+
+    async def restore(self) -> None:
+        """Go back to it; nothing where there is none.
+
+        Raises:
+            GuestError: QEMU has ended, or cannot.
+        """
+        if self._tag:
+            await snapshots.perform(self._machine, "restore", self._tag, _SNAPSHOT_SECONDS)
+
+    async def go_back(self) -> None:
+        """Go back to it for good, and remove it from among the guest's snapshots. Raises as `restore`."""
+        if self._tag:
+            await self.restore()
+            self._chronicle.guest_restored(self._machine.name, self._tag)
+            await snapshots.perform(self._machine, "delete", self._tag, _SNAPSHOT_SECONDS)
+
+    async def rest(self) -> None:
+        """Let the guest forget how many errors it sent; by a snapshot it does so at once."""
+        if not self._tag:
+            await anyio.sleep(_REST)
+
+
+@asynccontextmanager
+async def _kept(machine: Machine, chronicle: Chronicle) -> AsyncIterator[_Kept]:
+    kept = _Kept(machine, chronicle)
+    await kept.save()
+    try:
+        yield kept
+    finally:
+        with anyio.CancelScope(shield=True):
+            if machine.running:
+                try:
+                    await kept.go_back()
+                except GuestError as error:
+                    kept.trouble = f"the guest could not be put back: {error.problem}"
+
+
+@dataclass
+class _Course:
+    """The rules of one examination, one after the other."""
+
+    examiner: Examiner
+    guest: Guest
+    wire: Neighbor
+    kept: _Kept
+    report: Report
+    _lost: str = ""  # why nothing more can be tried
+    _told: float = field(default=0.0, init=False)
+
+    @property
+    def machine(self) -> Machine:
+        """The guest's."""
+        return self.guest.machine
+
+    async def tried(self, rules: Sequence[Rule]) -> list[Outcome]:
+        """What came of each."""
+        outcomes = []
+        for number, rule in enumerate(rules):
+            if anyio.current_time() - self._told > _TELL_EVERY:
+                self._told = anyio.current_time()
+                await self.report(number, len(rules), rule.name)
+            outcomes.append(await self._try(rule))
+        return outcomes
+
+    async def _try(self, rule: Rule) -> Outcome:
+        lacking = names_in(rule.steps) & (_NEEDED.keys() - self.examiner.names.keys())
+        if lacking:
+            return Outcome(rule, Verdict.CANNOT_TELL, "; ".join(_NEEDED[each] for each in sorted(lacking)))
+        if self._lost:
+            return Outcome(rule, Verdict.CANNOT_TELL, self._lost)
+        try:
+            await self._afresh()
+            return await self.examiner.judge(rule, afresh=self._afresh)
+        except Deaf as deaf:
+            return await self._silenced(rule, deaf)
+        except GuestError as error:
+            await self._death()
+            self._lost = f"the guest could not be put back: {error.problem}"
+            return Outcome(rule, Verdict.CANNOT_TELL, self._lost)
+
+    async def _afresh(self) -> None:
+        await self.kept.restore()
+        self.wire.frames.clear()
+
+    async def _silenced(self, rule: Rule, deaf: Deaf) -> Outcome:
+        """The guest answers nothing any more: whether it died, and of which frame."""
+        death = await self._death()
+        if deaf.sent is None and not death:
+            self._lost = "the guest answers no health check" if not self.kept.is_there else ""
+            return Outcome(rule, Verdict.CANNOT_TELL, "the guest answered no health check before this rule")
+        if self.kept.is_there and self.machine.running:
+            return await self._again(rule, deaf, death)
+        if death:
+            self._lost = f"the guest died in {rule.name}: {death}"
+            return _died(rule, death, deaf.sent)
+        self._lost = f"the guest answers no health check since {rule.name}"
+        reason = (
+            "the guest answers no health check any more since this rule's frames. Its stack may hang; a program of its "
+            "that answered, and ended, looks the same"
+        )
+        return replace(_died(rule, reason, deaf.sent), verdict=Verdict.CANNOT_TELL)
+
+    async def _again(self, rule: Rule, deaf: Deaf, death: str) -> Outcome:
+        """Play the rule again, frame by frame: which one is the guest's death?"""
+        how = death or "it answers nothing any more"
+        try:
+            await self._afresh()
+            await self.examiner.alive()
+            await self.examiner.once(rule, careful=True)
+        except Deaf as again:
+            if again.sent is not None:
+                now = await self._death()
+                return _died(rule, now or how, again.sent)
+        except GuestError as error:
+            await self._death()
+            self._lost = f"the guest could not be put back: {error.problem}"
+            return _died(rule, how, deaf.sent)
+        if death:
+            return _died(rule, f"{death}; not when the frames came one by one", deaf.sent)
+        reason = "the guest stopped to answer health checks, and did not when the same was played again"
+        return replace(_died(rule, reason, deaf.sent), verdict=Verdict.CANNOT_TELL)
+
+    async def _death(self) -> str:
+        """How the guest died, by QEMU or its console; "" where neither says so.
+
+        Raises:
+            GuestExited: It was shut down, and no frame is to blame.
+        """
+        if self.wire.gone:
+            await self.machine.settle()
+        await checkpoint()  # whoever shut it down goes on first
+        if self.guest.lock.locked() or self.guest.ended:
+            raise self.machine.exited()
+        if self.machine.exit is not None:
+            return f"QEMU ended: {self.machine.exit}"
+        return self.machine.trouble() or ""
+
+
+def _died(rule: Rule, how: str, sent: bytes | None) -> Outcome:
+    frames = (Passed(sent, from_guest=False),) if sent else ()
+    behind = f", after {told(sent)}" if sent else ""
+    return Outcome(rule, Verdict.DIED, f"{how}{behind}", frames=frames)
+
+
+def _numbers(path: Path, outcomes: Sequence[Outcome]) -> tuple[tuple[int | None, ...], ...]:
+    """The numbers that the outcomes' frames have in the capture: each behind what was sent last before it.
+
+    Of frames both ways, at nearly the same time, the capture may have another order than the neighbour saw.
+    """
+    places: dict[bytes, list[int]] = {}
+    file = reader.open_file(path, "")
+    while packets := file.take(1000):
+        for number, _, _, _, data, _ in packets:
+            places.setdefault(data, []).append(number)
+    at = 0
+    found = []
+    for outcome in outcomes:
+        own: list[int | None] = []
+        for frame in outcome.frames:
+            place = next((each for each in places.get(frame.data, ()) if each > at), None)
+            at = at if frame.from_guest else place or at
+            own.append(place)
+        found.append(tuple(own))
+    return tuple(found)

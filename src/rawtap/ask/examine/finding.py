@@ -1,0 +1,174 @@
+"""Where the guest is on its network, who its neighbour can be there, and by what it is seen that it lives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from itertools import islice
+
+from anyio import current_time
+from anyio.lowlevel import checkpoint
+
+from rawtap.ask.examine.neighbor import Neighbor
+from rawtap.errors import GuestSilent, RequestInvalid
+from rawtap.examine import health
+from rawtap.examine.rules import Frame
+from rawtap.examine.trial import Deaf, Examiner
+from rawtap.examine.values import Crowd, Names, made
+from rawtap.lab.card import Card
+
+_US_MAC, _OTHER_MAC = "02:72:61:77:74:01", "02:72:61:77:74:02"  # locally administered, IEEE 802, 8.4
+_ROLES = ("pulse", "mover", "nobody")
+_STRANGERS = 2  # and as many friends: it takes these
+_CROWD = 32  # and makes use of these
+_SWEPT = 1024  # addresses; in a larger network the guest's has to be given
+_ANSWERS_WITHIN = 2.0  # seconds without any frame of the guest's
+_LEAST_PATIENCE, _MOST_PATIENCE, _TIMES = 0.5, 5.0, 20
+_AT_ONCE, _MOMENT = 16, 0.02  # so many addresses are asked for at once: few drivers have room for many frames
+_CHECKS = 4
+_SHUT = 47  # a port that hardly anybody listens on: NI FTP
+_PORTS = (7, 22, 23, 25, 53, 80, 443, 5000, 7777, 8000, 8080)
+_TARGET = slice(38, 42)  # of an ARP request
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the caller knows of the guest: its IPv4 address, and a TCP port that it listens on."""
+
+    address: str | None = None
+    port: int | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What names in rules stand for, and the addresses that tries come from."""
+
+    names: Names
+    crowd: Crowd
+
+
+async def found(wire: Neighbor, card: Card, place: Place, *, with_port: bool) -> Found:
+    """Find the guest by ARP where its address is not given, and give its neighbour addresses that nobody has.
+
+    `with_port`: find an open TCP port as well, unless it is given.
+
+    Raises:
+        RequestInvalid: The network has no room for both, or is too large to be asked through.
+        GuestSilent: It does not answer.
+    """
+    network = card.address.network
+    taken = {card.address.ip, *(IPv4Address(each) for each in ([place.address] if place.address else []))}
+    taken |= {IPv4Address(lease.address) for lease in card.state().leases if ":" not in lease.address}
+    free = (each for each in _from_the_end(network) if each not in taken)
+    ours = dict(zip(_ROLES, map(str, islice(free, len(_ROLES))), strict=False))
+    more = tuple(map(str, islice(free, _CROWD)))
+    crowd = Crowd(more[::2], more[1::2])
+    if len(crowd.strangers) < _STRANGERS:
+        raise RequestInvalid(
+            f"{network} has no room for a neighbour of the guest's",
+            evidence=f"it takes {len(_ROLES) + 2 * _STRANGERS} addresses that nobody has",
+            cure="Give the bridge a larger network: address in rawtap.toml",
+        )
+    names: Names = {
+        **ours,
+        "us": crowd.friends[0],
+        "us_mac": _US_MAC,
+        "other_mac": _OTHER_MAC,
+        "guest_mac": card.mac.lower(),
+        "guest": place.address or "",
+        "broadcast": str(network.broadcast_address),
+        "shut": _SHUT,
+    }
+    for station in (*(ours[role] for role in _ROLES if role != "nobody"), *more):
+        wire.lives_at(station, _US_MAC)
+    if not place.address:
+        names["guest"] = await _address(wire, card, names, network, {*ours.values(), *more})
+    if with_port and (port := place.port or await _open_port(wire, names)):
+        names["port"] = port
+    return Found(names, crowd)
+
+
+def _from_the_end(network: IPv4Network) -> list[IPv4Address]:
+    last = int(network.broadcast_address)
+    least = max(int(network.network_address) + 1, last - 64)
+    return [IPv4Address(each) for each in range(last - 1, least - 1, -1)]
+
+
+async def _address(wire: Neighbor, card: Card, names: Names, network: IPv4Network, ours: set[str]) -> str:
+    """Whoever answers for its address is the guest: nobody else hears what is sent to its TAP."""
+    if network.num_addresses > _SWEPT:
+        raise RequestInvalid(
+            f"{network} is too large to look for the guest", cure="Give address=, the guest's IPv4 address"
+        )
+    asks = Frame(({"layer": "Ether", "dst": "ff:ff:ff:ff:ff:ff"}, {"layer": "ARP", "op": 1, "pdst": "$nobody"}))
+    question = made(asks, names)
+    others = [each for each in network.hosts() if str(each) not in ours and each != card.address.ip]
+    at = 0
+    for begin in range(0, len(others), _AT_ONCE):
+        if trouble := (await card.counters()).trouble:
+            raise _silent(card, network, f"{trouble}; {begin} addresses had been asked for")
+        for address in others[begin : begin + _AT_ONCE]:
+            await wire.send(question[: _TARGET.start] + address.packed + question[_TARGET.stop :])
+        is_last = begin + _AT_ONCE >= len(others)
+        while await wire.more(at, _ANSWERS_WITHIN if is_last else _MOMENT):
+            frame = wire.frames[at]
+            at += 1
+            if frame[12:14] == b"\x08\x06" and frame[20:22] == b"\0\2":
+                return str(IPv4Address(frame[28:32]))
+    raise _silent(card, network, f"all {len(others)} were asked for on {card.name}; {at} frames came from the guest")
+
+
+def _silent(card: Card, network: IPv4Network, evidence: str) -> GuestSilent:
+    return GuestSilent(
+        f"the guest {card.guest} answers ARP for no address of {network}",
+        evidence=evidence,
+        cure="Give its card an address there (qemu_send), or give address=. A guest that reads its card only while a "
+        "command runs needs one that runs, like U-Boot's ping of an address that nobody has",
+    )
+
+
+async def _open_port(wire: Neighbor, names: Names) -> int | None:
+    """The first of some usual ports that a SYN is answered at by SYN and ACK."""
+    begin = len(wire.frames)
+    for port in _PORTS:
+        syn = {"layer": "TCP", "sport": 19999, "dport": port, "flags": "S", "seq": 1}
+        await wire.send(made(Frame(({"layer": "IP", "dst": "$guest"}, syn)), names))
+    opened = set()
+    at = begin
+    answered = 0
+    while answered < len(_PORTS) and await wire.more(at, _LEAST_PATIENCE):
+        frame = wire.frames[at]
+        at += 1
+        if frame[12:14] == b"\x08\0" and frame[23:24] == b"\x06" and len(frame) >= 54:  # noqa: PLR2004
+            answered += 1
+            if frame[47] & 0x3F == 0x12:  # noqa: PLR2004 - SYN and ACK
+                port = int.from_bytes(frame[34:36], "big")
+                opened.add(port)
+                reset = {"layer": "TCP", "sport": 19999, "dport": port, "flags": "R", "seq": 2}
+                await wire.send(made(Frame(({"layer": "IP", "dst": "$guest"}, reset)), names))
+    return min(opened, default=None)
+
+
+async def health_of(wire: Neighbor, found: Found) -> tuple[health.Kind, float, float]:
+    """Which health check the guest answers each time, how long that took at most, and what patience that makes.
+
+    Raises:
+        GuestSilent: None.
+    """
+    for kind in ("echo", "arp"):
+        slowest = 0.0
+        examiner = Examiner(wire, found.names, found.crowd, kind, _ANSWERS_WITHIN / 2, True, checkpoint)
+        try:
+            for _ in range(_CHECKS):
+                began = current_time()
+                await examiner.alive(1, tries=1)
+                slowest = max(slowest, current_time() - began)
+        except Deaf:
+            continue
+        return kind, slowest, min(_MOST_PATIENCE, max(_LEAST_PATIENCE, _TIMES * slowest))
+    raise GuestSilent(
+        f"{found.names['guest']} answers neither echo requests nor ARP each time",
+        evidence=f"asked {_CHECKS} times, with {_ANSWERS_WITHIN / 2:g} s without any frame for each",
+        cure="The capture of this call shows what was asked and what came; a guest that reads its card only while a "
+        "command runs needs one that runs",
+    )

@@ -1,0 +1,98 @@
+"""A neighbour of the guest's that no host stands behind: its frames go to the guest's TAP and come from it.
+
+The kernel's own stack sees these frames as any bridge does, and none of the neighbour's addresses are its.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Address
+
+from rawtap.blocking import in_thread
+from rawtap.examine import manners
+from rawtap.network import transmit
+
+_LARGEST = 65536
+
+
+class Neighbor:
+    """One on the link of a guest; see `rawtap.examine.trial.Wire`. It answers ARP for its `stations`.
+
+    Attributes:
+        frames: What the guest has sent.
+        gone: The guest's TAP went away, or down.
+    """
+
+    def __init__(self, opened: socket.socket) -> None:
+        self.frames: list[bytes] = []
+        self.stations: dict[bytes, bytes] = {}
+        self.gone = False
+        self._socket = opened
+        self._came = asyncio.Event()
+
+    def lives_at(self, address: str, mac: str) -> None:
+        """Have one more address."""
+        self.stations[IPv4Address(address).packed] = bytes.fromhex(mac.replace(":", ""))
+
+    async def send(self, frame: bytes) -> None:
+        """Send a frame to the guest; one that cannot be sent is noticed by what does not come."""
+        try:
+            await asyncio.get_running_loop().sock_sendall(self._socket, frame)
+        except OSError:
+            self._has_gone()
+
+    async def more(self, than: int, patience: float) -> bool:
+        """Wait until there are more frames than that."""
+        try:
+            async with asyncio.timeout(patience):
+                while len(self.frames) <= than and not self.gone:
+                    self._came.clear()
+                    await self._came.wait()
+        except TimeoutError:
+            pass
+        return len(self.frames) > than
+
+    def read(self) -> None:
+        """Take what has come; the event loop calls this."""
+        while True:
+            try:
+                frame = self._socket.recv(_LARGEST)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._has_gone()
+                return
+            self.frames.append(frame)
+            self._came.set()
+            if reply := manners.arp_reply(frame, self.stations):
+                try:
+                    self._socket.send(reply)
+                except OSError:
+                    self._has_gone()
+                    return
+
+    def _has_gone(self) -> None:
+        self.gone = True
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._came.set()
+
+
+@asynccontextmanager
+async def neighbor(interface: str) -> AsyncIterator[Neighbor]:
+    """Open one on a guest's TAP.
+
+    Raises:
+        NetworkPermission: This process lacks CAP_NET_RAW.
+        NetworkFailed: There is no such interface.
+    """
+    loop = asyncio.get_running_loop()
+    async with in_thread(transmit.both_ways(interface)) as opened:
+        made = Neighbor(opened)
+        loop.add_reader(opened, made.read)
+        try:
+            yield made
+        finally:
+            loop.remove_reader(opened)

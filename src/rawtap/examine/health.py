@@ -1,0 +1,87 @@
+"""Whether the guest's stack is alive: a question that nearly every stack answers, asked before and behind each rule's.
+
+A stack takes frames in their order. So once it has answered a health check, whatever it would have answered at once to
+the frames before has come, and how fast the guest or the machine is does not matter.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from itertools import count
+from typing import Literal
+
+from rawtap.examine.rules import Frame
+from rawtap.examine.values import made
+from rawtap.packets import checks as sums
+
+_ETHERNET = 14
+_OPERATION = slice(20, 22)
+_ARP, _REQUEST = b"\x08\x06", b"\0\1"
+_ECHO, _IDENTIFIER = 8, 0x5259
+_HEADER = struct.Struct("!BBHHH")
+_TOKENS = 1_000_000
+_TOKEN = b"rawtap asks %06d"
+
+Kind = Literal["echo", "arp"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One health check: a frame to send, and what an answer to it has in it.
+
+    Its sender has an address of its own, so no rule takes the answer for one of its own. It judges as little as can be:
+    an echo comes back, whatever else is wrong with it.
+    """
+
+    kind: Kind
+    frame: bytes
+    token: bytes
+
+    def is_answered_by(self, frame: bytes) -> bool:
+        """Whether a frame of the guest's is an answer."""
+        if self.token not in frame[_ETHERNET:]:
+            return False
+        is_arp = frame[12:_ETHERNET] == _ARP
+        return self.kind == "echo" or (is_arp and frame[_OPERATION] != _REQUEST)
+
+
+def token_of(names: Mapping[str, str | int]) -> bytes:
+    """What each frame of a health check has in it, and no other."""
+    return IPv4Address(str(names["pulse"])).packed
+
+
+def greeting(names: Mapping[str, str | int]) -> bytes:
+    """An ARP request from us, by which the guest learns where we are (RFC 826, Packet Reception).
+
+    Else what it sends us waits for that, and comes behind its answer to the health check.
+    """
+    broadcast = {"layer": "Ether", "dst": "ff:ff:ff:ff:ff:ff"}
+    return made(Frame((broadcast, {"layer": "ARP", "op": 1, "psrc": "$us", "pdst": "$guest"})), names)
+
+
+def checks(kind: Kind, names: Mapping[str, str | int]) -> Iterator[Check]:
+    """Health checks without end, each to be told from the others; `names` are those of a rule's frames."""
+    pulse = {"layer": "IP", "src": "$pulse", "dst": "$guest"}
+    echo = {"layer": "ICMP", "type": _ECHO, "id": _IDENTIFIER}
+    asked = {"layer": "ARP", "op": 1, "psrc": "$pulse", "pdst": "$guest"}
+    token = _TOKEN % 0
+    layers = (pulse, echo, {"layer": "Raw", "load": token.decode()})
+    broadcast = {"layer": "Ether", "dst": "ff:ff:ff:ff:ff:ff"}
+    frame = made(Frame((broadcast, asked) if kind == "arp" else layers), names)
+    head = frame[: -len(token) - _HEADER.size]
+    for number in count(1):
+        if kind == "arp":
+            yield Check(kind, frame, token_of(names))
+        else:
+            token = _TOKEN % (number % _TOKENS)
+            yield Check(kind, head + _echo(number & 0xFFFF, token), token)
+
+
+def _echo(sequence: int, data: bytes) -> bytes:
+    """An echo request; the layers would take 5 ms for each."""
+    bare = _HEADER.pack(_ECHO, 0, 0, _IDENTIFIER, sequence) + data
+    total = 0xFFFF - sums.total(bare)
+    return _HEADER.pack(_ECHO, 0, total, _IDENTIFIER, sequence) + data

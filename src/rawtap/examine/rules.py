@@ -1,0 +1,140 @@
+"""What a rule is: what is sent to a guest, what must come and what must not.
+
+Values in frames and in what is compared may be names, like ``"$us"`` or ``"$seq+1"``; see `values`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+Layers = tuple[dict[str, Any], ...]
+Fields = Mapping[str, Any]
+"""By names like ``"IP.src"``: a value, a name, None for a field that is not there, or a `Wanted`."""
+
+
+class Level(StrEnum):
+    """How an RFC asks for it (RFC 2119)."""
+
+    MUST = "MUST"
+    SHOULD = "SHOULD"
+
+
+class Wanted:
+    """More than one value that a field may have."""
+
+
+@dataclass(frozen=True)
+class AtLeast(Wanted):
+    """A number that is not less."""
+
+    least: int
+
+    def __str__(self) -> str:
+        return f"{self.least} at least"
+
+
+@dataclass(frozen=True)
+class AtMost(Wanted):
+    """A number that is not more."""
+
+    most: int
+
+    def __str__(self) -> str:
+        return f"{self.most} at most"
+
+
+@dataclass(frozen=True)
+class Bits(Wanted):
+    """A number that has these bits, and none of those."""
+
+    on: int
+    off: int = 0
+
+    def __str__(self) -> str:
+        return f"bits {self.on:#04x} set" + (f", {self.off:#04x} not" if self.off else "")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame to send, of layers as `packets.craft` takes them; what they leave out is from us to the guest.
+
+    Attributes:
+        pad: How long it is made, with bytes 0xaa behind it.
+        cut: How much of it is sent.
+        piece: Which part of the IP packet's data is sent as a fragment: from that byte on, how many (None: all the
+            rest), and whether it says that more follow.
+    """
+
+    layers: Layers
+    pad: int = 0
+    cut: int | None = None
+    piece: tuple[int, int | None, bool] | None = None
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Send frames."""
+
+    send: tuple[Frame, ...]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Send frames; a frame of the guest's comes that has the values of `comes`.
+
+    Attributes:
+        comes: By what the answer is known among the guest's frames.
+        must: What it has to have as well.
+        keep: Names for later frames, and the answer's fields that they stand for.
+        given: It is no part of the rule: if nothing comes, the rule cannot be tried.
+    """
+
+    send: tuple[Frame, ...]
+    comes: Fields
+    must: Fields = field(default_factory=dict)
+    keep: Mapping[str, str] = field(default_factory=dict)
+    given: bool = False
+
+
+@dataclass(frozen=True)
+class Quiet:
+    """Send frames; until the guest has answered a health check that is sent behind them, it sends nothing of `never`.
+
+    Attributes:
+        never: By what such frames are known, each by one of these; nothing where it only has to live.
+        beyond: How many of them may come.
+    """
+
+    send: tuple[Frame, ...]
+    never: tuple[Fields, ...] = ()
+    beyond: int = 0
+
+
+Step = Tell | Ask | Quiet
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One thing that is asked of a stack.
+
+    Attributes:
+        name: The suite and a word or two, like "arp.reply". It never changes.
+        source: Where it is written, like "RFC 826, Packet Reception".
+        says: It in our words.
+        linux: Why Linux does not keep it, and where that is written; "" where it does.
+    """
+
+    name: str
+    source: str
+    level: Level
+    says: str
+    steps: tuple[Step, ...]
+    linux: str = ""
+
+    @property
+    def suite(self) -> str:
+        """What it belongs to."""
+        return self.name.partition(".")[0]

@@ -1,0 +1,275 @@
+"""One rule tried on one guest: its steps are taken, and what comes is judged.
+
+No verdict is the clock's. That nothing came is believed when the guest has answered a health check that was sent behind
+the question; and then the question is asked once more, after a rest, before it is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Protocol
+
+from rawtap.examine import health
+from rawtap.examine.rules import Ask, Fields, Frame, Quiet, Rule, Step, Tell
+from rawtap.examine.values import Crowd, Names, Seen, filled, made, own_bytes, shown
+
+_CHATTER = 500  # frames
+_NEXT = 16
+_SOON = 5  # this part of the patience is enough for what comes at once
+
+
+class Verdict(StrEnum):
+    """What came of a rule.
+
+    KEPT, VIOLATED: by frames that were seen. SILENT: what must come did not, though the guest lives. CANNOT_TELL: it
+    was not tried, with the reason. DIED: the guest did.
+    """
+
+    KEPT = "kept"
+    VIOLATED = "violated"
+    SILENT = "silent"
+    CANNOT_TELL = "cannot tell"
+    DIED = "died"
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A frame of a trial, and whether the guest sent it."""
+
+    data: bytes
+    from_guest: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one rule. `field`, `found` and `expected` are "" where no field decided it."""
+
+    rule: Rule
+    verdict: Verdict
+    reason: str = ""
+    field: str = ""
+    found: str = ""
+    expected: str = ""
+    frames: tuple[Passed, ...] = ()
+
+
+class Wire(Protocol):
+    """Where a guest's frames come from, and where ours go."""
+
+    frames: list[bytes]
+    """What the guest has sent, in its order."""
+
+    async def send(self, frame: bytes) -> None:
+        """Send one to the guest."""
+
+    async def more(self, than: int, patience: float) -> bool:
+        """Wait until there are more `frames` than that; False if none comes for `patience` seconds."""
+
+
+class Deaf(Exception):
+    """The guest answers no health check; `sent` is what went before it."""
+
+    def __init__(self, sent: bytes | None) -> None:
+        super().__init__(sent)
+        self.sent = sent
+
+
+class _Ended(Exception):
+    """A trial came to its verdict before its last step."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+
+
+@dataclass
+class Examiner:
+    """Tries rules on one guest.
+
+    Attributes:
+        names: What names in rules stand for, but those that are new for each try.
+        crowd: Addresses that tries come from.
+        kind: Which health check this guest answers.
+        patience: Seconds that an answer may take, by what this guest needed.
+        same_state: Each try begins in the same state of the guest's.
+        rest: Waits before a question is asked again: a stack may limit how often it asks, or tells errors.
+        number: Of the last try; each has names of its own.
+    """
+
+    wire: Wire
+    names: Names
+    crowd: Crowd
+    kind: health.Kind
+    patience: float
+    same_state: bool
+    rest: Callable[[], Awaitable[None]]
+    number: int = 0
+    _checks: Iterator[health.Check] = field(init=False)
+    _last: bytes | None = None  # what was sent last, but for health checks
+    _log: list[Passed] = field(default_factory=list)
+    _read: int = 0  # frames of the wire that are in the log
+    _place: int = 0  # in the wire's frames, behind the answer that came last
+    _ours: tuple[bytes, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._checks = health.checks(self.kind, self.names)
+        self._ours = tuple(own_bytes(self.names, self.crowd))
+
+    async def judge(self, rule: Rule, *, afresh: Callable[[], Awaitable[None]]) -> Outcome:
+        """Try a rule; what is not kept is tried once more, after `afresh`, before it is said.
+
+        Raises:
+            Deaf: The guest answers no health check, before or after.
+        """
+        first = await self.once(rule)
+        if first.verdict is Verdict.KEPT or (first.verdict is Verdict.CANNOT_TELL and self.same_state):
+            return first
+        await self.rest()
+        await afresh()
+        second = await self.once(rule)
+        if second.verdict == first.verdict:
+            return second
+        if first.verdict is Verdict.VIOLATED and second.verdict is Verdict.CANNOT_TELL:  # the guest knows more by now
+            return first
+        if first.verdict is not Verdict.VIOLATED and second.verdict is Verdict.KEPT:
+            return replace(second, reason="at the second try; nothing came at the first")
+        if second.verdict is Verdict.VIOLATED:
+            return replace(second, reason=f"{second.reason}; {first.verdict} at the first try".lstrip("; "))
+        reason = f"{first.verdict} at the first try, {second.verdict} at the second: {first.reason}"
+        return replace(first, verdict=Verdict.CANNOT_TELL, reason=reason)
+
+    async def once(self, rule: Rule, *, careful: bool = False) -> Outcome:
+        """Try a rule. `careful`: with a health check behind each frame, to know which one the guest dies of.
+
+        Raises:
+            Deaf: The guest answers no health check, before or after.
+        """
+        self.number += 1
+        names = self.names | self.crowd.of(self.number)
+        names |= {
+            "id": (self.number * _NEXT) % 0xFFF0,  # what is beside it is free: left over fragments meet no others
+            "data": f"rawtap {self.number:06}: as it was sent.",
+            "sport": 20000 + self.number % 20000,
+            "seq": (self.number * 64013) % (1 << 32),
+        }
+        self._last = None
+        await self.wire.send(health.greeting(names))
+        await self.alive()
+        self._log, self._read = [], len(self.wire.frames)
+        try:
+            for step in rule.steps:
+                await self._take(rule, step, names, careful=careful)
+            outcome = Outcome(rule, Verdict.KEPT, frames=self._frames())
+        except _Ended as ended:
+            outcome = ended.outcome
+        await self.alive()
+        return outcome
+
+    async def alive(self, patient: float = 4, tries: int = 2) -> None:
+        """Have a health check answered, asked so often; each is given up after `patient` times the patience.
+
+        Raises:
+            Deaf: It is not.
+        """
+        for _ in range(tries):
+            pulse = next(self._checks)
+            begin = len(self.wire.frames)
+            await self.wire.send(pulse.frame)
+            if await self._comes(begin, pulse.is_answered_by, patient * self.patience) is not None:
+                return
+        raise Deaf(self._last)
+
+    async def _take(self, rule: Rule, step: Step, names: Names, *, careful: bool) -> None:
+        begin = len(self.wire.frames) if step.send else self._place
+        for frame in step.send:
+            await self._send(frame, names)
+            if careful:
+                await self.alive()
+        if isinstance(step, Ask):
+            await self._ask(rule, step, begin, names)
+        elif isinstance(step, Quiet):
+            await self._quiet(rule, step, begin, names)
+        elif not isinstance(step, Tell):
+            raise TypeError(f"no such step: {step}")
+
+    async def _send(self, frame: Frame, names: Names) -> None:
+        data = made(frame, names)
+        self._take_down()
+        self._log.append(Passed(data, from_guest=False))
+        self._last = data
+        await self.wire.send(data)
+
+    async def _ask(self, rule: Rule, step: Ask, begin: int, names: Names) -> None:
+        def is_it(frame: bytes) -> bool:
+            return self._is_of_rules(frame) and Seen(frame).has(step.comes, names)
+
+        found = await self._comes(begin, is_it, self.patience / _SOON)
+        if found is None:
+            await self.alive()
+            found = await self._comes(begin, is_it, self.patience)
+        if found is None:
+            raise _Ended(self._missing(rule, step, names))
+        seen = Seen(found)
+        if wrong := seen.lacks(step.must, names):
+            name, was, should = wrong
+            reason = f"{name} is {was}, and should be {should}"
+            raise _Ended(Outcome(rule, Verdict.VIOLATED, reason, name, was, should, self._frames()))
+        if (sums := seen.wrong_sums) and not step.given:
+            bad = sums[0]
+            was, should = f"{bad.found:#06x}", f"{bad.expected:#06x}"
+            reason = f"the {bad.name} checksum is {was}, and should be {should}"
+            raise _Ended(Outcome(rule, Verdict.VIOLATED, reason, f"{bad.name} checksum", was, should, self._frames()))
+        for name, source in step.keep.items():
+            names[name] = seen.fields[source]
+
+    def _missing(self, rule: Rule, step: Ask, names: Names) -> Outcome:
+        wanted = _words(step.comes, names)
+        if step.given:
+            reason = f"it needs a frame of the guest's with {wanted}, and none came"
+            return Outcome(rule, Verdict.CANNOT_TELL, reason, frames=self._frames())
+        reason = f"no frame with {wanted} came, while the guest answered health checks before and after"
+        return Outcome(rule, Verdict.SILENT, reason, frames=self._frames())
+
+    async def _quiet(self, rule: Rule, step: Quiet, begin: int, names: Names) -> None:
+        await self.alive()
+        if not step.never:
+            return
+        came = [
+            each
+            for each in self.wire.frames[begin:]
+            if self._is_of_rules(each) and any(Seen(each).has(never, names) for never in step.never)
+        ]
+        if len(came) > step.beyond:
+            most = f"at most {step.beyond}" if step.beyond else "none"
+            wanted = " or ".join(_words(never, names) for never in step.never)
+            reason = f"{len(came)} {'frame' if len(came) == 1 else 'frames'} came with {wanted}, and {most} may come"
+            raise _Ended(Outcome(rule, Verdict.VIOLATED, reason, "frames", str(len(came)), most, self._frames()))
+
+    async def _comes(self, begin: int, is_it: Callable[[bytes], bool], patience: float) -> bytes | None:
+        """The first such frame behind the first `begin`; None if nothing more comes for so long, or much else does."""
+        for at in range(begin, begin + _CHATTER):
+            if at >= len(self.wire.frames) and not await self.wire.more(at, patience):
+                break
+            if is_it(self.wire.frames[at]):
+                self._place = at + 1
+                return self.wire.frames[at]
+        return None
+
+    def _take_down(self) -> None:
+        new, self._read = self.wire.frames[self._read :], len(self.wire.frames)
+        is_about_us = [each for each in new if self._is_of_rules(each) and any(own in each for own in self._ours)]
+        self._log += [Passed(each, from_guest=True) for each in is_about_us]
+
+    def _is_of_rules(self, frame: bytes) -> bool:
+        """Whether a frame is no answer to a health check, nor a question of the guest's for who sent it."""
+        return health.token_of(self.names) not in frame
+
+    def _frames(self) -> tuple[Passed, ...]:
+        self._take_down()
+        return tuple(self._log)
+
+
+def _words(wanted: Fields, names: Names) -> str:
+    return ", ".join(f"{name} {shown(filled(value, names))}" for name, value in wanted.items())

@@ -1,0 +1,181 @@
+"""Names in rules and what they stand for, frames made of layers, and the fields of frames that came."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
+from ipaddress import IPv4Address
+from typing import Any
+
+from rawtap.examine.rules import AtLeast, AtMost, Bits, Fields, Frame, Layers, Wanted
+from rawtap.packets import checks, craft, decode, headers, lines
+from rawtap.untrusted import visible
+
+Names = dict[str, str | int]
+
+_NAME = re.compile(r"\$([a-z_]+)([+-]\d+)?")
+_NUMBERS = 1 << 32
+_PADDING = b"\xaa"
+_MORE = 1
+_SHOWN = 80
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Addresses of ours, of which each try takes the next: a stack may limit what it tells one host (RFC 1812,
+    4.3.2.8), and knows after one question who is asked for. `strangers` are not introduced to the guest before.
+    """
+
+    friends: tuple[str, ...]
+    strangers: tuple[str, ...]
+
+    def of(self, number: int) -> Names:
+        """The names of a try."""
+        return {
+            "us": self.friends[number % len(self.friends)],
+            "stranger": self.strangers[number % len(self.strangers)],
+        }
+
+
+def own_bytes(names: Mapping[str, str | int], crowd: Crowd) -> Iterator[bytes]:
+    """What every frame has in it that is about us: one of our addresses."""
+    for address in (str(names["mover"]), str(names["nobody"]), *crowd.friends, *crowd.strangers):
+        yield IPv4Address(address).packed
+    for name in ("us_mac", "other_mac"):
+        yield bytes.fromhex(str(names[name]).replace(":", ""))
+
+
+def filled(value: Any, names: Mapping[str, str | int]) -> Any:
+    """A value with what its names stand for; sums are modulo 2**32, as TCP's numbers are."""
+    if isinstance(value, str) and (found := _NAME.fullmatch(value)):
+        known = names[found[1]]
+        return (int(known) + int(found[2])) % _NUMBERS if found[2] else known
+    if isinstance(value, Mapping):
+        return {key: filled(each, names) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [filled(each, names) for each in value]
+    return value
+
+
+def made(frame: Frame, names: Mapping[str, str | int]) -> bytes:
+    """The bytes of a frame."""
+    defaults = craft.Defaults(str(names["us_mac"]), str(names["guest_mac"]), str(names["us"]))
+    layers = tuple(filled(each, names) for each in frame.layers)
+    data = craft.from_layers(_piece(layers, frame.piece, defaults) if frame.piece else layers, defaults)
+    return data[: frame.cut].ljust(frame.pad, _PADDING)
+
+
+def _piece(layers: Layers, piece: tuple[int, int | None, bool], defaults: craft.Defaults) -> Layers:
+    """The layers of one fragment of the packet that `layers` make."""
+    at, size, more = piece
+    index = next(number for number, each in enumerate(layers) if each["layer"] == "IP")
+    whole = headers.parse(data := craft.from_layers(layers, defaults), len(data), headers.ETHERNET).ip
+    if whole is None:
+        raise ValueError("a fragment of what is no IP packet")
+    inside = data[whole.payload :]
+    part = inside[at : None if size is None else at + size]
+    head = {"proto": whole.protocol} | layers[index] | {"frag": at // 8, "flags": _MORE if more else 0}
+    return (*layers[:index], head, {"layer": "Raw", "load": {"hex": part.hex()}})
+
+
+class Seen:
+    """A frame that the guest sent."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        """By names like "IP.src"; of several layers of a name the outermost's. "Raw.load" is b"" if absent."""
+        found: dict[str, Any] = {"Frame.size": len(self.data)}
+        packet, _ = decode.dissect(self.data, headers.ETHERNET)
+        while packet:
+            for name, value in packet.fields.items():
+                found.setdefault(f"{type(packet).__name__}.{name}", _plain(value))
+            packet = packet.payload
+        for option in found.get("TCP.options") or ():
+            found.setdefault(f"TCP.option.{option[0]}", option[1])
+        found.setdefault("Raw.load", b"")
+        return found
+
+    @cached_property
+    def wrong_sums(self) -> list[checks.Checksum]:
+        """Checksums that are not right."""
+        parsed = headers.parse(self.data, len(self.data), headers.ETHERNET)
+        bad = {checks.Verdict.WRONG, checks.Verdict.FORBIDDEN, checks.Verdict.LEFT_TO_HARDWARE}
+        return [each for each in checks.checksums(parsed) if each.verdict in bad]
+
+    def has(self, wanted: Fields, names: Mapping[str, str | int]) -> bool:
+        """Whether all of its fields are such."""
+        return self.lacks(wanted, names) is None
+
+    def lacks(self, wanted: Fields, names: Mapping[str, str | int]) -> tuple[str, str, str] | None:
+        """The first field that is not such, what it is and what it should be; None where all are."""
+        for name, value in wanted.items():
+            expected = filled(value, names)
+            found = self.fields.get(name)
+            if not _fits(found, expected):
+                return name, shown(found), shown(expected)
+        return None
+
+    def __str__(self) -> str:
+        return told(self.data)
+
+
+def told(data: bytes) -> str:
+    """A frame in one line."""
+    return str(lines.describe(data, len(data), headers.ETHERNET))
+
+
+def _plain(value: Any) -> Any:
+    """Numbers as such, MAC addresses in small letters."""
+    if isinstance(value, (bytes, list, tuple)) or value is None:
+        return value
+    if isinstance(value, str):
+        return value.lower()
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return value
+
+
+def _fits(found: Any, expected: Any) -> bool:
+    if isinstance(expected, Wanted):
+        return isinstance(found, int) and _is_wanted(found, expected)
+    if isinstance(expected, str) and isinstance(found, bytes):
+        return found == expected.encode()
+    return bool(found == expected)
+
+
+def _is_wanted(found: int, wanted: Wanted) -> bool:
+    match wanted:
+        case AtLeast(least):
+            return found >= least
+        case AtMost(most):
+            return found <= most
+        case Bits(on, off):
+            return found & on == on and not found & off
+    raise ValueError(f"no such wish: {wanted}")
+
+
+def shown(value: Any) -> str:
+    """A value in words; bytes from the wire as hexadecimal digits, cut."""
+    if value is None:
+        return "absent"
+    text = value.hex() if isinstance(value, bytes) else visible(str(value))
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def names_in(value: Any) -> set[str]:
+    """The names that values, frames or steps use."""
+    if isinstance(value, str):
+        return {found[1]} if (found := _NAME.fullmatch(value)) else set()
+    if isinstance(value, Mapping):
+        return names_in(tuple(value.values()))
+    if isinstance(value, (list, tuple)):
+        return set().union(*map(names_in, value))
+    if is_dataclass(value):
+        return names_in(tuple(getattr(value, each.name) for each in fields(value)))
+    return set()

@@ -1,0 +1,299 @@
+"""A guest's stack is asked for what the RFCs demand: what it breaks is named, and nothing else is.
+
+The stacks are Linux's, which is the control; U-Boot's, which reads its card only while a command runs; and one of the
+tests' own (examined_guest.c), with a defect by number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from rawtap.examine import catalogue
+from support import PATIENCE, Account, Session, eventually_async, serving
+from test_broken_guests import tree_with
+from test_linux_guest import IMAGES, PROMPT, linux_tree
+
+SOURCE = Path(__file__).parent / "examined_guest.c"
+ADDRESS = "10.0.2.15"
+HEALTHY, OPTION_LOOP, FRAGMENTS_BEYOND, KERNEL_DIES = 0, 23, 47, 56
+GROUPS = 3  # each has a guest of its own: several processes share them
+
+# By number: the rule that names it, its verdict, and the field that is wrong.
+DEFECTS: dict[int, tuple[str, str, str]] = {
+    1: ("arp.reply", "violated", "ARP.op"),
+    2: ("arp.reply_sender", "violated", "ARP.psrc"),
+    3: ("arp.reply_target", "violated", "ARP.hwdst"),
+    4: ("arp.reply_to_asker", "violated", "Ether.dst"),
+    5: ("arp.reply_kind", "violated", "ARP.hwlen"),
+    6: ("arp.other_address", "violated", "frames"),
+    7: ("arp.reply_not_answered", "violated", "frames"),
+    8: ("arp.operation_unknown", "violated", "frames"),
+    9: ("arp.probe", "silent", ""),
+    10: ("arp.unicast_request", "silent", ""),
+    11: ("arp.announcement", "violated", "Ether.dst"),
+    12: ("arp.question_broadcast", "violated", "Ether.dst"),
+    13: ("arp.question_rate", "violated", "frames"),
+    14: ("arp.packet_kept", "silent", ""),
+    15: ("arp.hardware_type", "violated", "frames"),
+    16: ("ipv4.checksum", "violated", "frames"),
+    17: ("ipv4.version", "violated", "frames"),
+    18: ("ipv4.header_short", "violated", "frames"),
+    19: ("ipv4.length_beyond", "violated", "frames"),
+    20: ("ipv4.ttl_one", "silent", ""),
+    21: ("ipv4.no_fragments", "silent", ""),
+    22: ("ipv4.options_ended", "silent", ""),
+    24: ("ipv4.source_loopback", "violated", "frames"),
+    25: ("ipv4.destination_other", "violated", "frames"),
+    26: ("ipv4.reply_ttl", "violated", "IP.ttl"),
+    27: ("ipv4.reply_length", "violated", "IP.len"),
+    28: ("ipv4.reply_checksum", "violated", "IPv4 checksum"),
+    29: ("link.padding", "silent", ""),
+    30: ("icmp.echo_sequence", "violated", "ICMP.seq"),
+    31: ("icmp.echo_identifier", "violated", "ICMP.id"),
+    32: ("icmp.echo_data", "violated", "Raw.load"),
+    33: ("icmp.checksum", "violated", "frames"),
+    34: ("icmp.error_quotes", "violated", "IPerror.src"),
+    35: ("icmp.unknown_type", "violated", "frames"),
+    36: ("icmp.reply_unasked", "violated", "frames"),
+    37: ("icmp.echo_odd", "violated", "ICMP checksum"),
+    38: ("icmp.error_for_broadcast", "violated", "frames"),
+    39: ("icmp.error_for_fragment", "violated", "frames"),
+    40: ("udp.checksum", "violated", "frames"),
+    41: ("udp.no_checksum", "silent", ""),
+    42: ("udp.length_beyond", "violated", "frames"),
+    43: ("udp.port_unreachable", "violated", "ICMP.code"),
+    44: ("fragments.reversed", "silent", ""),
+    45: ("fragments.hole", "violated", "frames"),
+    46: ("fragments.identification", "violated", "frames"),
+    48: ("fragments.source", "violated", "frames"),
+    49: ("tcp.closed", "violated", "TCP.ack"),
+    50: ("tcp.closed_reset", "violated", "frames"),
+    51: ("tcp.checksum", "violated", "frames"),
+    52: ("tcp.offset_short", "violated", "frames"),
+    53: ("link.other_station", "violated", "frames"),
+    54: ("ipv4.source_multicast", "violated", "frames"),
+    55: ("icmp.error_for_error", "violated", "frames"),
+}
+
+
+def with_stack(
+    user: Account, tmp_path: Path, scenario: Callable[[Session], Awaitable[None]], *, snapshots: bool = False
+) -> None:
+    """A Linux guest with the tests' own stack in it; one that writes to an image of the user's has no snapshots."""
+
+    async def whole() -> None:
+        tree = tree_with(user, tmp_path, SOURCE)
+        if not snapshots:
+            (user.home / "disk.img").write_bytes(bytes(1 << 16))
+            with Path(tree, "rawtap.toml").open("a", encoding="utf-8") as settings:
+                settings.write('\ndrives = [{ path = "disk.img" }]\n')
+            for path in user.home.iterdir():
+                path.chmod(0o666 if path.is_file() else 0o777)
+        async with serving(user, "--image-dir", IMAGES, "--image-dir", user.home) as session:
+            await session.call("qemu_boot", project_root=tree, network=True, services=False, timeout=PATIENCE)
+            await session.typed("echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6; ip link set eth0 up")
+            await scenario(session)
+
+    anyio.run(whole)
+
+
+async def examined(session: Session, what: str, **more: Any) -> dict[str, Any]:
+    return await session.call("qemu_examine", what=what, address=ADDRESS, **more)
+
+
+@asynccontextmanager
+async def stack(session: Session, number: int) -> AsyncIterator[None]:
+    """The program with that defect; it is ended where it still runs."""
+    ready = await session.call("qemu_send", command=f"examined {number}", wait_for="ready", timeout=PATIENCE)
+    assert ready["matched"], ready
+    yield
+    ended = await session.call("qemu_send", command="\n", enter=False, wait_for=PROMPT, timeout=PATIENCE)
+    assert ended["matched"], ended
+
+
+def verdicts(told: dict[str, Any]) -> dict[str, str]:
+    """By rule, of those that were not kept."""
+    return {row["rule"]: row["verdict"] for row in told["rules"]}
+
+
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_each_defect_is_named_by_its_rule(user: Account, tmp_path: Path, group: int) -> None:
+    wrong: dict[int, Any] = {}
+
+    async def scenario(session: Session) -> None:
+        for number in sorted(DEFECTS)[group::GROUPS]:
+            rule, verdict, field = DEFECTS[number]
+            async with stack(session, number):
+                told = await examined(session, rule)
+            (row,) = told["rules"]
+            if (row["rule"], row["verdict"], row.get("field", "")) != (rule, verdict, field):
+                wrong[number] = row
+
+    with_stack(user, tmp_path, scenario)
+    assert wrong == {}
+
+
+def test_a_stack_without_a_defect_keeps_every_rule(user: Account, tmp_path: Path) -> None:
+    async def scenario(session: Session) -> None:
+        async with stack(session, HEALTHY):
+            told = await examined(session, "all")
+        assert not told["snapshots"]
+        assert "disk.img" in told["notes"][0]
+        assert told["port"] is None  # it listens nowhere
+        untried = [row for row in told["rules"] if row["verdict"] == "cannot tell"]
+        assert all(row["rule"].startswith("tcp.") and "give port=" in row["reason"] for row in untried)
+        others = {name: verdict for name, verdict in verdicts(told).items() if verdict != "cannot tell"}
+        assert others == {"link.priority_tag": "silent"}  # the card passes over what is tagged
+        total = sum(row[verdict] for row in told["suites"] for verdict in row if verdict != "suite")
+        assert total == len(list(catalogue.every()))
+
+    with_stack(user, tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("number", "rule", "killer"),
+    [
+        (OPTION_LOOP, "ipv4.option_length", "ICMP echo request"),
+        (FRAGMENTS_BEYOND, "fragments.beyond", "bytes 65520-65720"),
+    ],
+    ids=["loop", "crash"],
+)
+def test_the_frame_that_a_stack_dies_of_is_named_and_the_guest_goes_back(
+    user: Account, tmp_path: Path, number: int, rule: str, killer: str
+) -> None:
+    async def scenario(session: Session) -> None:
+        async with stack(session, number):
+            told = await examined(session, rule)
+            assert told["snapshots"]
+            (row,) = told["rules"]
+            assert row["verdict"] == "died"
+            assert row["reason"].startswith("it answers nothing any more, after ")
+            assert killer in row["reason"]
+            (frame,) = row["frames"]
+            seen = await session.call(
+                "qemu_pcap_read", capture=told["capture"], first=int(frame.split()[0]), limit=1, detail="hex"
+            )
+            assert "".join(run["hex"] for run in seen["packets"][0]["runs"]) == row["hex"]
+            (row,) = (await examined(session, "icmp.echo"))["rules"]
+            assert row["verdict"] == "kept"  # it lives again
+            assert (await session.call("qemu_snapshot", action="list"))["snapshots"] == []
+
+    with_stack(user, tmp_path, scenario, snapshots=True)
+
+
+def test_a_kernel_that_panics_has_died_and_the_rest_is_not_judged(user: Account, tmp_path: Path) -> None:
+    async def scenario(session: Session) -> None:
+        async def lives() -> None:
+            told = await examined(session, "icmp")
+            died = [row for row in told["rules"] if row["verdict"] == "died"]
+            assert [row["rule"] for row in died] == ["icmp.unknown_type"]
+            assert "sysrq triggered crash" in died[0]["reason"]
+            assert "ICMP type 200" in died[0]["reason"]
+            (suite,) = told["suites"]
+            assert (suite["kept"], suite["died"], suite["violated"], suite["silent"]) == (9, 1, 0, 0)
+            assert told["rules"][-1]["reason"].startswith("the guest died in icmp.unknown_type")
+
+        ready = await session.call("qemu_send", command=f"examined {KERNEL_DIES}", wait_for="ready", timeout=PATIENCE)
+        assert ready["matched"]
+        await lives()
+
+    with_stack(user, tmp_path, scenario)
+
+
+def test_linux_keeps_every_rule_but_those_whose_reason_is_told(user: Account) -> None:
+    """From a snapshot, and with a listener."""
+
+    async def scenario() -> None:
+        async with serving(user, "--image-dir", IMAGES) as session:
+            tree = linux_tree(user)
+            settings = Path(tree, "rawtap.toml")
+            # What was freed and is zero needs no place in a snapshot, and no time.
+            settings.write_text(settings.read_text().replace(' quiet"', ' quiet init_on_free=1"'))
+            await session.call("qemu_boot", project_root=tree, network=True, services=False, timeout=PATIENCE)
+            await session.typed(f"ip addr add {ADDRESS}/24 dev eth0; ip link set eth0 up; nc -ll -p 7777 -e cat &")
+            told = await session.call("qemu_examine", what="all")
+            assert (told["address"], told["port"], told["snapshots"]) == (ADDRESS, 7777, True)
+            documented = {rule.name for rule in catalogue.every() if rule.linux}
+            assert set(verdicts(told)) == documented
+            assert {row["rule"] for row in told["rules"] if row.get("linux")} == documented
+            assert session.progress
+
+    anyio.run(scenario)
+
+
+async def leaves_nothing_when_it_is_cancelled(session: Session) -> None:
+    """Nor does a second examination disturb one that is in progress."""
+    session.progress.clear()
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(session.call, "qemu_examine", what="all"))
+        assert await eventually_async(lambda: bool(session.progress))
+        assert (await session.refused("qemu_examine", what="arp")).code == "guest.busy"
+        group.cancel_scope.cancel()
+    await session.until(lambda told: not told["snapshots"], "qemu_snapshot", action="list")
+    await session.ended()
+
+
+async def blames_no_frame_for_a_shutdown(session: Session) -> None:
+    session.progress.clear()
+    codes: list[str] = []
+
+    async def examine() -> None:
+        codes.append((await session.refused("qemu_examine", what="all")).code)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(examine)
+        assert await eventually_async(lambda: bool(session.progress))
+        await session.call("qemu_shutdown", timeout=0)
+    assert codes == ["guest.exited"]
+
+
+LOOP = "while true; do ping 10.0.2.99; done"
+
+
+def test_u_boot_is_examined_while_a_command_runs_that_reads_its_card(outsider: Account) -> None:
+    """The rootless way."""
+
+    async def scenario() -> None:
+        async with serving(outsider) as session:
+            await session.boot()
+            error = await session.refused("qemu_examine", what="arp")
+            assert error.code == "guest.silent"
+            assert "its card no buffer" in str(error)
+            assert "while a command runs" in str(error)
+            assert "alive" in await session.ping()
+            assert "buffer that the guest's driver gave its card is full" in str(
+                await session.refused("qemu_examine", what="arp")
+            )
+            await session.call("qemu_send", command=LOOP, wait_for="Using", timeout=PATIENCE)
+            told = await session.call("qemu_examine", what="arp")
+            assert (told["address"], told["snapshots"], told["notes"]) == ("10.0.2.75", True, [])
+            # It answers whoever sent it a packet, and asks for nobody.
+            asks = {"arp.question", "arp.question_broadcast", "arp.packet_kept"}
+            assert verdicts(told) == dict.fromkeys(asks, "cannot tell")
+            (row,) = (await session.call("qemu_examine", what="icmp.checksum"))["rules"]
+            assert row["verdict"] == "violated"
+            await leaves_nothing_when_it_is_cancelled(session)
+            stopped = await session.call("qemu_send", command="ctrl-c", enter=False, timeout=PATIENCE)
+            assert stopped["matched"]
+            await session.call("qemu_send", command=LOOP, wait_for="Using", timeout=PATIENCE)
+            await blames_no_frame_for_a_shutdown(session)
+
+    anyio.run(scenario)
+
+
+def test_what_cannot_be_examined_is_refused(user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            assert (await session.refused("qemu_examine", what="arp")).code == "guest.not_running"
+            await session.boot(network="user")
+            assert "arp.probe" in str(await session.refused("qemu_examine", what="arp.prob"))
+            assert "network=true" in str(await session.refused("qemu_examine", what="arp"))
+
+    anyio.run(scenario)

@@ -1,0 +1,125 @@
+"""The rules that stacks are examined by: each can be sent, is told in its page, and has a source."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+
+from pages import ROOT
+from rawtap.errors import RequestInvalid
+from rawtap.examine import catalogue, health, manners
+from rawtap.examine.rules import Ask, AtLeast, AtMost, Bits, Quiet, Rule
+from rawtap.examine.values import Names, Seen, filled, made, names_in
+
+PAGE = ROOT / "docs/examine.md"
+NAMES: Names = {
+    "us": "10.0.2.250",
+    "us_mac": "02:00:00:00:00:fa",
+    "other_mac": "02:00:00:00:00:fb",
+    "guest": "10.0.2.15",
+    "guest_mac": "52:54:00:00:00:01",
+    "stranger": "10.0.2.251",
+    "mover": "10.0.2.252",
+    "nobody": "10.0.2.253",
+    "pulse": "10.0.2.254",
+    "broadcast": "10.0.2.255",
+    "shut": 47,
+    "port": 7777,
+    "id": 0x1010,
+    "data": "rawtap 000001: as it was sent.",
+    "sport": 20001,
+    "seq": 0xFFFFFFF0,
+    "theirs": 55,
+}
+RULES = list(catalogue.every())
+
+
+def rows(suite: str) -> list[str]:
+    """The table of a suite as the page has it."""
+    head = ["| rule | asks | source |", "| --- | --- | --- |"]
+    return head + [
+        f"| `{rule.name}` | {rule.level}: {rule.says}{f' Linux {rule.linux}.' if rule.linux else ''} | {rule.source} |"
+        for rule in catalogue.SUITES[suite]
+    ]
+
+
+def test_every_rule_has_a_name_of_its_own_that_begins_with_its_suite() -> None:
+    assert [name for name, count in Counter(rule.name for rule in RULES).items() if count > 1] == []
+    assert [rule.name for suite, rules in catalogue.SUITES.items() for rule in rules if rule.suite != suite] == []
+    assert all(re.fullmatch(r"[a-z\d]+\.[a-z_]+", rule.name) for rule in RULES)
+
+
+@pytest.mark.parametrize("suite", catalogue.SUITES)
+def test_the_page_lists_every_rule_of_a_suite_as_it_is(suite: str) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert "\n".join(rows(suite)) + "\n\n" in text + "\n"
+
+
+def test_the_page_lists_no_other_rule() -> None:
+    listed = re.findall(r"^\| `([a-z\d]+\.[a-z_]+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(rule.name for rule in RULES)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_every_frame_of_a_rule_can_be_made_and_every_name_in_it_is_known(rule: Rule) -> None:
+    assert names_in(rule.steps) <= NAMES.keys()
+    assert re.match(r"(RFC|IEEE) [\d.]+", rule.source)
+    frames = [made(frame, NAMES) for step in rule.steps for frame in step.send]
+    assert all(14 <= len(frame) <= 1514 for frame in frames)
+    assert any(isinstance(step, (Ask, Quiet)) for step in rule.steps)  # it asks for something
+
+
+def test_a_name_that_is_none_is_answered_by_the_nearest() -> None:
+    assert [rule.name for rule in catalogue.chosen("arp.probe")] == ["arp.probe"]
+    assert catalogue.chosen("arp") == catalogue.SUITES["arp"]
+    with pytest.raises(RequestInvalid, match=r"arp\.probe"):
+        catalogue.chosen("arp.prob")
+
+
+def test_sums_of_names_go_around_as_sequence_numbers_do() -> None:
+    assert filled({"ack": ["$seq+16", "$theirs-1"]}, NAMES) == {"ack": [0, 54]}
+
+
+def test_a_field_that_is_not_as_it_should_be_is_named_with_both_values() -> None:
+    from scapy.all import ARP, Ether
+
+    seen = Seen(bytes(Ether(src="52:54:00:00:00:01") / ARP(op=2, psrc="10.0.2.15", pdst="10.0.2.250")))
+    assert seen.lacks({"ARP.op": 2, "ARP.psrc": "$guest", "IP.src": None}, NAMES) is None
+    assert seen.lacks({"ARP.psrc": "$us"}, NAMES) == ("ARP.psrc", "10.0.2.15", "10.0.2.250")
+    assert seen.lacks({"IP.src": "$us"}, NAMES) == ("IP.src", "absent", "10.0.2.250")
+    assert seen.lacks({"ARP.op": AtLeast(3)}, NAMES) == ("ARP.op", "2", "3 at least")
+    assert seen.lacks({"ARP.op": AtMost(1)}, NAMES) == ("ARP.op", "2", "1 at most")
+    assert seen.lacks({"ARP.op": Bits(2, 1)}, NAMES) is None
+    assert seen.lacks({"ARP.op": Bits(0, 2)}, NAMES) is not None
+
+
+@pytest.mark.parametrize("kind", ["echo", "arp"])
+def test_a_health_check_knows_its_answer_whatever_else_is_wrong_with_it(kind: health.Kind) -> None:
+    from scapy.all import ARP, ICMP, IP, Ether
+
+    first, second, *_ = (check for check, _ in zip(health.checks(kind, NAMES), range(2), strict=False))
+    if kind == "arp":
+        asks = Ether() / ARP(op=1, psrc="10.0.2.15", pdst="10.0.2.254")
+        assert not first.is_answered_by(bytes(asks))
+        assert first.is_answered_by(bytes(Ether() / ARP(op=512, psrc="10.0.2.15", pdst="10.0.2.254")))
+        return
+    assert not Seen(first.frame).wrong_sums
+    answer = bytes(Ether() / IP(src="10.0.2.15") / ICMP(type=8, chksum=1) / first.token)
+    assert first.is_answered_by(answer)
+    assert not second.is_answered_by(answer)
+
+
+def test_a_neighbor_says_where_it_is_to_whom_asks_for_it_and_to_nobody_else() -> None:
+    from scapy.all import ARP, Ether
+
+    stations = {bytes([10, 0, 2, 250]): bytes.fromhex("0200000000fa")}
+    asks = Ether(src="52:54:00:00:00:01") / ARP(op=1, hwsrc="52:54:00:00:00:01", psrc="10.0.2.15", pdst="10.0.2.250")
+    reply = manners.arp_reply(bytes(asks), stations)
+    assert reply is not None
+    wanted = {"Ether.dst": "$guest_mac", "Ether.src": "$us_mac", "ARP.op": 2, "ARP.hwlen": 6, "ARP.plen": 4}
+    wanted |= {"ARP.hwsrc": "$us_mac", "ARP.psrc": "$us", "ARP.hwdst": "$guest_mac", "ARP.pdst": "$guest"}
+    assert Seen(reply).lacks(wanted, NAMES) is None
+    for frame in (bytes(asks)[:41], reply, bytes(Ether() / ARP(op=1, pdst="10.0.2.249"))):
+        assert manners.arp_reply(frame, stations) is None
