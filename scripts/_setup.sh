@@ -25,6 +25,7 @@ readonly TEST_PACKAGES=(
   binutils                        # as and ld: a guest of the tests' own
   qemu-utils                      # qemu-img: a judge of what rawtap writes
   debootstrap                     # a system to carry out the Containerfile in
+  gdb-multiarch clang lld         # a debugger, and guests of the tests' own for it, for four architectures
 )
 
 say() { printf '\033[1m%s\033[0m\n' "$*"; }

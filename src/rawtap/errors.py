@@ -26,6 +26,11 @@
     │   ├── QueryLimit            query.limit                   it takes more time or memory than it may
     │   ├── QueryUnavailable      query.unavailable             no DuckDB
     │   └── QueryFailed           query.failed                  the process that answers ended without an answer
+    ├── DebugError
+    │   ├── DebugUnavailable      debug.unavailable             no gdb, or nothing to confine it by
+    │   ├── DebugNotAttached      debug.not_attached            no debugger looks into that guest
+    │   ├── DebugRefused          debug.refused                 gdb's own words inside
+    │   └── DebugFailed           debug.failed                  gdb ended, or did not answer
     ├── NetworkError
     │   ├── NetworkPermission     network.permission            no CAP_NET_ADMIN
     │   ├── TunMissing            network.tun_missing           no /dev/net/tun
@@ -48,7 +53,7 @@
     │   ├── SnapshotUnknown       guest.snapshot_unknown        no snapshot of that tag
     │   ├── GuestFailed           guest.failed                  QEMU is there but does not answer, or refuses
     │   ├── GuestBusy             guest.busy                    another call has its turn on the console
-    │   ├── GuestPaused           guest.paused                  it takes no key and no click now
+    │   ├── GuestPaused           guest.paused                  it stands still, and takes no input now
     │   ├── NoDisplay             guest.no_display              no screen, keyboard and pointer
     │   ├── ScreenTooLarge        guest.screen_too_large        a picture that no answer can hold
     │   └── CommandRefused        guest.command_refused         a QMP command that reaches beyond the guest
@@ -202,6 +207,26 @@ class QueryUnavailable(QueryError):
 
 class QueryFailed(QueryError):
     code = "query.failed"
+
+
+class DebugError(RawtapError):
+    """Any of `debug.*`; never raised itself."""
+
+
+class DebugUnavailable(DebugError):
+    code = "debug.unavailable"
+
+
+class DebugNotAttached(DebugError):
+    code = "debug.not_attached"
+
+
+class DebugRefused(DebugError):
+    code = "debug.refused"
+
+
+class DebugFailed(DebugError):
+    code = "debug.failed"
 
 
 class NetworkError(RawtapError):

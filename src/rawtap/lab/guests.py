@@ -16,6 +16,7 @@ from rawtap.guest.profile import BootOptions
 from rawtap.guest.qemu_line import Line
 from rawtap.lab.captures import Capture, CaptureReport
 from rawtap.lab.card import Card
+from rawtap.lab.debugging import Debugging
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Ended:
 class Guest:
     """A guest and what it holds. `stack` releases its boot's capture, and its cards with what these are on.
 
-    `ended` is set, under `lock`, by the first who releases it; whoever comes second gets the same.
+    `ended` is set, under `lock`, by the first who releases it; whoever comes second gets the same. `debugging` is its
+    debugger, where there is one.
     """
 
     machine: Machine
@@ -61,6 +63,7 @@ class Guest:
     stack: AsyncExitStack
     lock: anyio.Lock = field(default_factory=anyio.Lock)
     ended: Ended | None = None
+    debugging: Debugging = field(default_factory=Debugging)
 
     @property
     def card(self) -> Card | None:

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from rawtap.tools import capture, display, explain, follow, guest, link, monitor, packets, query, snapshot, timeline
+from rawtap.tools import (
+    capture,
+    debug,
+    display,
+    explain,
+    follow,
+    guest,
+    link,
+    monitor,
+    packets,
+    query,
+    snapshot,
+    timeline,
+)
 
 TOOLS = (
     *guest.TOOLS,
@@ -10,6 +23,7 @@ TOOLS = (
     *display.TOOLS,
     *monitor.TOOLS,
     *snapshot.TOOLS,
+    *debug.TOOLS,
     *capture.TOOLS,
     *packets.TOOLS,
     *query.TOOLS,
