@@ -246,6 +246,16 @@ def test_a_grant_is_for_that_file_and_that_use(tmp_path: Path) -> None:
     assert (tmp_path / "written").read_bytes() == b""
 
 
+@pytest.mark.parametrize("alone", [False, True], ids=["with others", "alone"])
+def test_a_program_that_is_alone_starts_no_other(alone: bool) -> None:
+    shell = Path("/bin/sh").resolve()
+    script = "/usr/bin/id -u; /usr/bin/env true; echo over"
+    done = children.run([shell, "-c", script], "", Access(programs=(shell,), alone=alone))
+    assert done.out.splitlines()[-1] == "over"
+    assert (str(os.geteuid()) in done.out.split()) is not alone
+    assert ("Permission denied" in done.complaint) is alone
+
+
 def test_a_path_that_means_another_file_by_now_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "file")

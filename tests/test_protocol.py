@@ -38,6 +38,7 @@ TOOLS = {
     "qemu_pcap_query",
     "qemu_pcap_wait",
     "qemu_snapshot",
+    "qemu_debug",
     "qemu_timeline",
     "qemu_doctor",
     "qemu_link",

@@ -30,6 +30,11 @@
     │   ├── DissectorUnavailable  dissector.unavailable         no tshark
     │   ├── DissectorLimit        dissector.limit               it takes more time than it may
     │   └── DissectorFailed       dissector.failed              tshark ended without a whole answer; its words inside
+    ├── DebugError
+    │   ├── DebugUnavailable      debug.unavailable             no gdb, or nothing to confine it by
+    │   ├── DebugNotAttached      debug.not_attached            no debugger looks into that guest
+    │   ├── DebugRefused          debug.refused                 gdb's own words inside
+    │   └── DebugFailed           debug.failed                  gdb ended, or did not answer
     ├── NetworkError
     │   ├── NetworkPermission     network.permission            no CAP_NET_ADMIN
     │   ├── TunMissing            network.tun_missing           no /dev/net/tun
@@ -53,7 +58,7 @@
     │   ├── GuestFailed           guest.failed                  QEMU is there but does not answer, or refuses
     │   ├── GuestSilent           guest.silent                  it answers nothing that shows that its stack lives
     │   ├── GuestBusy             guest.busy                    another call has its turn on the console
-    │   ├── GuestPaused           guest.paused                  it takes no key and no click now
+    │   ├── GuestPaused           guest.paused                  it stands still, and takes no input now
     │   ├── NoDisplay             guest.no_display              no screen, keyboard and pointer
     │   ├── ScreenTooLarge        guest.screen_too_large        a picture that no answer can hold
     │   └── CommandRefused        guest.command_refused         a QMP command that reaches beyond the guest
@@ -233,6 +238,26 @@ class DissectorLimit(DissectorError):
 
 class DissectorFailed(DissectorError):
     code = "dissector.failed"
+
+
+class DebugError(RawtapError):
+    """Any of `debug.*`; never raised itself."""
+
+
+class DebugUnavailable(DebugError):
+    code = "debug.unavailable"
+
+
+class DebugNotAttached(DebugError):
+    code = "debug.not_attached"
+
+
+class DebugRefused(DebugError):
+    code = "debug.refused"
+
+
+class DebugFailed(DebugError):
+    code = "debug.failed"
 
 
 class NetworkError(RawtapError):

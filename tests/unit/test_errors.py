@@ -44,7 +44,15 @@ def test_every_concrete_error_has_a_code_that_no_other_has() -> None:
 
 def test_an_error_that_is_only_a_family_has_no_code() -> None:
     families = [thing for thing in ALL.values() if thing.__subclasses__()]
-    names = {"RawtapError", "CaptureError", "NetworkError", "GuestError", "QueryError", "DissectorError"}
+    names = {
+        "RawtapError",
+        "CaptureError",
+        "DebugError",
+        "NetworkError",
+        "GuestError",
+        "QueryError",
+        "DissectorError",
+    }
     assert {family.__name__ for family in families} == names
     assert not any(hasattr(family, "code") for family in families)
 

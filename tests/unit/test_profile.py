@@ -363,7 +363,7 @@ def test_the_calls_options_win_over_the_profile(tmp_path: Path) -> None:
 def test_what_the_call_leaves_out_stays_as_the_profile_has_it(tmp_path: Path) -> None:
     (tmp_path / "k").write_bytes(b"")
     profile = Profile(kernel="k", memory="1G", bootargs="quiet")
-    assert resolve(tmp_path, profile, BootOptions()) == MachineSpec(profile, tmp_path / "k")
+    assert resolve(tmp_path, profile, BootOptions()) == MachineSpec(profile, tmp_path / "k", source=tmp_path)
 
 
 def test_a_kernel_that_is_missing_is_told_with_its_path(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ between is what is judged, be it in the file at once or some milliseconds later.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -18,6 +18,7 @@ from anyio.to_thread import run_sync as to_thread
 from rawtap.blocking import reading
 from rawtap.capture import filters
 from rawtap.errors import RequestInvalid
+from rawtap.lab import halts
 from rawtap.lab.captures import Capture
 from rawtap.lab.lab import Lab
 from rawtap.packets import lines, reader
@@ -39,7 +40,8 @@ _SHOWN_NUMBERS = 5
 class Wish:
     """What is waited for: `count` packets that pass `expression`, for `timeout` seconds; `absent`: that there is none.
 
-    `since` says from where on: this call, the capture's first packet, or behind the packet of that number.
+    `since` says from where on: this call, the capture's first packet, or behind the packet of that number. `stop`: the
+    guest is stopped when they are there.
     """
 
     expression: str
@@ -47,6 +49,7 @@ class Wish:
     timeout: float
     absent: bool
     since: Since
+    stop: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Evidence:
         whole: It had ended before the wait began: there is nothing to wait for.
         earlier: The numbers of packets that match and came before this call, where it was in vain; not all of many.
         lacking: What files lack of what was saved in them, in words.
+        halted: That a debugger holds the guest, in words, where the wait ended for it.
     """
 
     matched: int
@@ -81,6 +85,7 @@ class Evidence:
     whole: bool
     earlier: tuple[int, ...] = ()
     lacking: tuple[str, ...] = ()
+    halted: str | None = None
 
     @property
     def told_earlier(self) -> str:
@@ -107,6 +112,7 @@ class Waited:
 
     `packets` are the first of the `matched` ones that fit into an answer; `others` is what came instead, by protocol,
     the commonest first. `reached` is the number of the last packet that was looked at, or shown, if not all fitted.
+    `stopped_after` are seconds from the last of the packets to the guest's standing still, None where it runs.
     """
 
     capture: Capture
@@ -118,6 +124,7 @@ class Waited:
     reached: int
     others: tuple[Others, ...]
     elapsed: float
+    stopped_after: float | None = None
 
 
 def _packets(number: int) -> str:
@@ -130,6 +137,8 @@ def judge(wish: Wish, seen: Evidence) -> tuple[bool, str]:
     when = "in the capture" if seen.whole else f"within {wish.timeout:g} s"
     if seen.ended and not seen.whole:
         when = f"before the capture ended ({seen.ended})"
+    elif seen.halted:
+        when = f"by now, and {seen.halted}"
     if not wish.absent:
         done = seen.matched >= wish.count
         doubt = "" if done else ": what was waited for may be among them"
@@ -138,7 +147,7 @@ def judge(wish: Wish, seen: Evidence) -> tuple[bool, str]:
         return False, f"{told}: what should be absent came"
     if seen.lost:
         return False, f"{told} {when}, but {seen.lost}: what should be absent may be among them{seen.told_earlier}"
-    if seen.ended and not seen.whole:
+    if (seen.ended and not seen.whole) or seen.halted:
         return False, f"{told} {when}, and that was not the whole time{seen.told_earlier}"
     return True, f"{told} {when}{seen.told_earlier}"
 
@@ -157,24 +166,44 @@ async def wait(lab: Lab, capture_id: str | None, wish: Wish, detail: Detail, tel
     lab.require_open()
     await to_thread(filters.checked, wish.expression)
     capture = lab.captures.get(capture_id, running=wish.since == "now")
-    watch = _Watch(capture, wish)
+    if wish.stop:
+        require_stoppable(lab, capture, wish)
+    watch = _Watch(capture, wish, lambda: halts.halted_on(lab, capture.interface))
+    stopped_after = None
     with capture.notifier.listening():
         await watch.begin()
         await tell(0.0, "armed")
         with anyio.move_on_after(wish.timeout):
             await watch.follow(tell)
+        if wish.stop and (last := watch.last) is not None:
+            stood_ns = await halts.halt_at(lab, capture.interface, last.number)
+            stopped_after = round((stood_ns - last.time_ns) / 1e9, 6)
         seen = await watch.end()
     satisfied, reason = judge(wish, seen)
     if not seen.looked_at and (diagnosis := (await lab.captures.report(capture, at_once=True)).diagnosis):
         reason += f": {diagnosis}"
-    return await reading(capture.session.path, watch.shown, satisfied, reason, detail)
+    waited = await reading(capture.session.path, watch.shown, satisfied, reason, detail)
+    return replace(waited, stopped_after=stopped_after)
+
+
+def require_stoppable(lab: Lab, capture: Capture, wish: Wish) -> None:
+    """Refuse to stop a guest where that could mean none, or several, or nothing that comes.
+
+    Raises:
+        RequestInvalid: With what is wrong.
+    """
+    if wish.absent or wish.since != "now":
+        raise RequestInvalid("stop=true is for packets to come", cure="Leave absent and since away")
+    halts.require_one(lab, capture.interface)
 
 
 class _Watch:
     """One wait for packets of a capture."""
 
-    def __init__(self, capture: Capture, wish: Wish) -> None:
+    def __init__(self, capture: Capture, wish: Wish, halted: Callable[[], str | None]) -> None:
         self._capture, self._session, self._wish = capture, capture.session, wish
+        self._halted = halted
+        self._cut_short: str | None = None
         self._enough = 1 if wish.absent else wish.count
         self._started = anyio.current_time()
         self._whole = not self._session.running
@@ -216,11 +245,19 @@ class _Watch:
             await self._look()
             if len(self._found) >= self._enough or not running:
                 return
+            self._cut_short = self._halted()
+            if self._cut_short:
+                return
             with anyio.move_on_at(due):
                 await changed.wait()
             if anyio.current_time() >= due:
                 await tell(due - self._started, f"{len(self._found)} of {self._enough}; {self._looked_at} looked at")
                 due += _PROGRESS_SECONDS
+
+    @property
+    def last(self) -> Raw | None:
+        """The packet with which the wish came true; None while it has not."""
+        return self._found[-1] if len(self._found) >= self._enough else None
 
     async def _look(self) -> None:
         # A thread that has begun is not left alone by a cancellation: what it took is kept.
@@ -249,6 +286,7 @@ class _Watch:
             whole=self._whole,
             earlier=await reading(self._session.path, self._earlier),
             lacking=self._tail.lacking,
+            halted=self._cut_short,
         )
 
     def _earlier(self) -> tuple[int, ...]:

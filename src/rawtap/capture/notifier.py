@@ -47,6 +47,10 @@ class Notifier:
 
     def _wake(self, fd: int) -> None:
         os.eventfd_read(fd)
+        self.look()
+
+    def look(self) -> None:
+        """Have everybody who waits look again."""
         self.changed.set()
         self.changed = asyncio.Event()
 

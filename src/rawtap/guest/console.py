@@ -79,6 +79,7 @@ class Console:
     Attributes:
         plain: What takes the control sequences out, and finds the frames' signs.
         signs: What the lines tell of trouble.
+        halted: Why the guest stands still, in words, where somebody holds it; None where it runs.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -88,6 +89,7 @@ class Console:
         self.plain = Plain()
         self.signs = Signs()
         self.closed = False
+        self.halted: str | None = None
         self._secret = b""  # what of a password may come back yet
         self._waiting: list[_Waiting[object]] = []
         self.unread = 0

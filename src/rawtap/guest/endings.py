@@ -25,6 +25,7 @@ How = Literal[
     "silence",
     "nothing",
     "hidden",
+    "halted",
 ]
 
 _PANIC_SILENCE = 0.5  # a kernel's last words are followed by a dump, and by nothing; by a prompt where they were a text
@@ -72,6 +73,8 @@ class Troubles:
         """What has happened, or when to look again."""
         if self._console.closed:
             return Ending("gone")
+        if self._console.halted:
+            return Ending("halted", words=self._console.halted)
         happened = self._reboots.count > self._before
         if happened and (loop := self._reboots.loop):
             return Ending("loop", words=loop)

@@ -42,6 +42,12 @@ class Consoles:
             cure='Name further ones in rawtap.toml, like serial = ["main", "log"], or leave console out',
         )
 
+    def halt(self, words: str | None) -> None:
+        """The guest stands still for the reason in `words`, or runs again: whoever waits for it is told."""
+        for talk in (self._main, *self.further.values()):
+            talk.console.halted = words
+            talk.console.look()
+
     def drain(self) -> None:
         """Read all that the further ones have shown by now."""
         for each in self.further.values():

@@ -48,6 +48,12 @@ def listening() -> Iterator[Listening]:
         yield Listening(sock, path)
 
 
+def backend(name: str) -> dict[str, object]:
+    """The arguments of QMP's chardev-add for the device `gdb`: a listening socket that QEMU knows by that name."""
+    address = {"type": "fd", "data": {"str": name}}
+    return {"id": "gdb", "backend": {"type": "socket", "data": {"addr": address, "server": True, "wait": False}}}
+
+
 @contextmanager
 def _folder() -> Iterator[Path]:
     """A new folder, locked."""

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import anyio
 
 from rawtap.blocking import on_disk
-from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, NoDisplay, RequestInvalid
+from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, GuestPaused, NoDisplay, RequestInvalid
 from rawtap.guest import gdb, images, postmortem
 from rawtap.guest.accelerator import kvm_is_open
 from rawtap.guest.booting import Boot, Report, words_for
@@ -283,11 +283,17 @@ class Machine:
         Raises:
             RequestInvalid: It has no such console.
             GuestBusy: Another call has its turn.
+            GuestPaused: A debugger has stopped it.
             GuestExited: The guest is gone, or went before the text came.
             GuestFailed: It does not read its console.
         """
         talk = self.consoles.talk(console)
         self._require_running()
+        if halted := talk.console.halted:
+            raise GuestPaused(
+                f"the guest {self.name} is {halted}, and nothing was typed",
+                cure='qemu_debug(action="continue", timeout=0) lets it run; then type',
+            )
         typed = command if enter else typed_bytes(command)
         try:
             output = await talk.send(Ask(typed, timeout, wanted, enter))
@@ -321,6 +327,10 @@ class Machine:
         """Wait for an exit that has begun: a killed QEMU loses console and TAP before the kernel reports its end."""
         if self.console.closed:
             await self._wait_exit(_QUIT_SECONDS)
+
+    async def over(self) -> None:
+        """Wait for its end, whatever for."""
+        await self._wait_exit(None)
 
     async def confirm(self) -> None:
         """Have QEMU itself say that it is there.
@@ -396,6 +406,17 @@ class Machine:
         """
         await self.execute("set_link", {"name": netdev(card), "up": up})
 
+    async def debugger_socket(self) -> Path:
+        """The socket of its gdb stub, which is opened if the boot did not ask for one; raises as `execute`."""
+        if self.gdb is None:
+            listening = self._stack.enter_context(gdb.listening())
+            await self.get_fd(listening.socket.fileno(), "gdb")
+            await self.execute("chardev-add", gdb.backend("gdb"))
+            listening.socket.close()  # QEMU has its own
+            await self.execute("human-monitor-command", {"command-line": "gdbserver chardev:gdb"})
+            self.gdb = listening.path
+        return self.gdb
+
     @contextlib.asynccontextmanager
     async def _asking(self) -> AsyncIterator[Monitor]:
         if self._monitor is None:
@@ -436,6 +457,8 @@ class Machine:
         command = self.spec.profile.shutdown_command
         if not self.running or not command or timeout <= 0:
             return None
+        if halted := self.console.halted:
+            return f"{command!r} was not typed: the guest was {halted}"
         self._ending = f"console command {command!r}"
         start = self.console.history.end
         with contextlib.suppress(TimeoutError):

@@ -76,6 +76,14 @@ class FixedHost:
 
 
 @validated_dataclass(frozen=True, config=CLOSED)
+class SymbolFile:
+    """An ELF file with symbols, for a debugger; `offset` is how far from its own addresses it is loaded, in bytes."""
+
+    file: Text
+    offset: Annotated[int, Field(strict=True, ge=-(1 << 63), lt=1 << 64)] = 0
+
+
+@validated_dataclass(frozen=True, config=CLOSED)
 class Profile(Hardware):
     """A machine, its software and how to speak to it.
 
@@ -96,6 +104,7 @@ class Profile(Hardware):
         services: Whether the host answers DHCP and DNS on a bridge that it made.
         hosts: Who always gets the same address there.
         overlay: Whether what the guest writes to its drives goes to a layer that is thrown away at its end.
+        symbols: For a debugger; none for the kernel's own, or those of the ELF file beside it.
     """
 
     name: Word = "custom"
@@ -123,6 +132,7 @@ class Profile(Hardware):
     services: Flag = False
     hosts: tuple[FixedHost, ...] = ()
     overlay: Flag = False
+    symbols: Annotated[tuple[SymbolFile, ...], Field(max_length=16)] = ()
 
     @property
     def virtio_bus(self) -> Bus:
@@ -175,6 +185,7 @@ class MachineSpec:
 
     `project` tells it from those of other trees. `reach` are folders that QEMU may read and write besides: what the
     operator opened with the monitor. In `folder` QEMU runs, where something is passed on to it that may name files.
+    `symbols` are files for a debugger, `source` is the folder of the project's source, None where there is no project.
     """
 
     profile: Profile
@@ -187,6 +198,8 @@ class MachineSpec:
     reach: tuple[Path, ...] = ()
     project: str = ""
     folder: Path | None = None
+    symbols: tuple[tuple[Path, int], ...] = ()
+    source: Path | None = None
 
     @property
     def overlay(self) -> bool:
@@ -245,7 +258,7 @@ def _drives_over(below: Iterable[Mapping[str, Any]], table: Mapping[str, Any]) -
 _TABLES: Mapping[str, type[Any]] = {
     "": Profile, "drives": Drive, "login": Login, "hosts": FixedHost, "interrupt": Interrupt, "cards": FurtherCard,
     "numa": NumaNode, "loaders": Loader, "fw_cfg": FirmwareFile, "shares": Share, "memory_slots": MemorySlots,
-    "forward": Forward,
+    "forward": Forward, "symbols": SymbolFile,
 }  # fmt: skip
 
 

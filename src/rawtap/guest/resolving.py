@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
-from rawtap.guest import files, models
+from rawtap.guest import files, models, symbols
 from rawtap.guest.folders import require_no_way_out
 from rawtap.guest.hardware import SEMIHOSTING, Drive
 from rawtap.guest.paths import (
@@ -73,6 +73,8 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
         firmware=firmware,
         gdb=options.gdb,
         initrd=_found_initrd(allowed, root, profile.initrd) if profile.initrd else None,
+        symbols=symbols.found(profile.symbols, find, kernel or firmware),
+        source=next((folder for folder in allowed.folders if folder == root.resolve()), None),
     )
 
 

@@ -506,7 +506,9 @@ class Talk:
 
         def judge(quiet: float) -> Ending | float | None:
             if not wanted:
-                return Ending("text") if console.history.end > start else None
+                if console.history.end > start:
+                    return Ending("text")
+                return Ending("halted", words=console.halted) if console.halted else None
             if (text := searched.look(console, start)) is not None:
                 return text
             return troubles.look(quiet, now())

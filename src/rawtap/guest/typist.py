@@ -104,6 +104,8 @@ class Typist:
         began = asyncio.get_running_loop().time()
 
         def judge(quiet: float) -> Echo | float | None:
+            if self._console.halted:
+                return self._seen(start, text)
             stood = min(quiet, asyncio.get_running_loop().time() - began)
             if history.end - start < len(text) and stood < _PAUSE:  # a line that is scrolled shows less than was typed
                 return _PAUSE - stood
@@ -128,6 +130,8 @@ class Typist:
         """Take the line back; type it slowly, unless the line editor said that it is full."""
         is_full = _BELL in self._console.history.since(start)
         short = self._short(start, text)
+        if halted := self._console.halted:
+            return start, echo, f"{halted}: {short}; Enter was not typed, and the line stands there still"
         if not await self._take_back():
             return start, echo, f"{short}; Enter was not typed, and the line stands there still"
         if is_full:

@@ -39,6 +39,8 @@ _OF_FILES = _EXECUTE | _WRITE | _READ | _TRUNCATE | _IOCTL  # the others are of 
 _LOOK = _READ | _READ_FOLDER
 _BIND, _CONNECT = 1, 2
 
+_PT_INTERP = 3  # elf(5)
+
 # What each version added: bits of the file system, of TCP, of what a domain keeps to itself.
 _FIRST = 1 << 13
 _FILES_SINCE = {2: 1 << 14, 3: 1 << 15, 5: 1 << 16}  # all bits below
@@ -66,6 +68,7 @@ class Access:
         devices: Read, written and given their own commands (ioctl(2)).
         listen: TCP ports that it may listen on.
         connect: TCP ports that it may connect to, wherever they are.
+        alone: Whether it may start no further program: of `programs` and their loaders alone anything is executed.
     """
 
     programs: tuple[Path, ...] = ()
@@ -74,6 +77,7 @@ class Access:
     devices: tuple[Path, ...] = ()
     listen: tuple[int, ...] = ()
     connect: tuple[int, ...] = ()
+    alone: bool = False
 
 
 class PathMoved(OSError):
@@ -172,7 +176,11 @@ def _created(files: int, tcp: int, scope: int) -> int:
 def _system(access: Access) -> Iterator[tuple[Path, int]]:
     """What every program needs, with its rights."""
     for path in (*map(Path, _SYSTEM), *homes_of(access.programs)):
-        yield path, _LOOK | _EXECUTE
+        yield path, _LOOK if access.alone else _LOOK | _EXECUTE
+    if access.alone:
+        for program in access.programs:
+            yield program, _LOOK | _EXECUTE
+            yield _loader_of(program), _LOOK | _EXECUTE
     for name in _SYSTEM_FILES:
         yield Path(name), _LOOK
     for name in _DEVICES:
@@ -206,6 +214,33 @@ def homes_of(found: Iterable[Path]) -> Iterator[Path]:
             elif not home.is_relative_to(folder):
                 yield from (folder, base / "pc-bios")
     yield from (Path(each) for each in os.environ.get("LD_LIBRARY_PATH", "").split(":") if each.startswith("/"))
+
+
+def _loader_of(program: Path) -> Path:
+    """What the kernel starts in a program's place to load its libraries, as an ELF file names it (elf(5), PT_INTERP).
+
+    The program itself where it names none.
+    """
+    with program.open("rb") as file:
+        head = file.read(64)
+        is_wide = head[4:5] == b"\x02"
+        table, size, count = (
+            (*struct.unpack_from("=Q", head, 32), *struct.unpack_from("=HH", head, 54))
+            if is_wide
+            else (*struct.unpack_from("=I", head, 28), *struct.unpack_from("=HH", head, 42))
+        )
+        for number in range(count):
+            file.seek(table + number * size)
+            entry = file.read(size)
+            if struct.unpack_from("=I", entry)[0] == _PT_INTERP:
+                place, length = (
+                    (struct.unpack_from("=Q", entry, 8)[0], struct.unpack_from("=Q", entry, 32)[0])
+                    if is_wide
+                    else (struct.unpack_from("=I", entry, 4)[0], struct.unpack_from("=I", entry, 16)[0])
+                )
+                file.seek(place)
+                return Path(os.fsdecode(file.read(length).rstrip(b"\0")))
+    return program
 
 
 def _allow(ruleset_fd: int, path: Path, rights: int, *, exactly: bool) -> None:

@@ -55,6 +55,10 @@ class Chronicle:
         """It is again what it was when that snapshot was saved; what it said since was said all the same."""
         self.journal.note("guest_restored", f"guest {name} went back to its snapshot {tag!r}", guest=name)
 
+    def guest_halted(self, name: str, words: str) -> None:
+        """It is stopped by a debugger, where `words` say."""
+        self.journal.note("guest_halted", _bounded(f"guest {name} is {words}"), guest=name)
+
     def guest_ended(self, name: str, how: Exit) -> None:
         """Its QEMU is gone."""
         self.journal.note("guest_ended", _bounded(f"guest {name} ended: {how}"), guest=name)

@@ -16,6 +16,7 @@ from rawtap.guest.profile import BootOptions
 from rawtap.guest.qemu_line import Line
 from rawtap.lab.captures import Capture, CaptureReport
 from rawtap.lab.card import Card
+from rawtap.lab.debugging import Debugging
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Guest:
     """A guest and what it holds. `stack` releases its boot's capture, and its cards with what these are on.
 
     `ended` is set, under `lock`, by the first who releases it; whoever comes second gets the same. `examination` is
-    held by who examines its stack: two at once would each see what the other asked for.
+    held by who examines its stack: two at once would each see what the other asked for. `debugging` is its debugger,
+    where there is one.
     """
 
     machine: Machine
@@ -63,6 +65,7 @@ class Guest:
     lock: anyio.Lock = field(default_factory=anyio.Lock)
     ended: Ended | None = None
     examination: anyio.Lock = field(default_factory=anyio.Lock)
+    debugging: Debugging = field(default_factory=Debugging)
 
     @property
     def card(self) -> Card | None:

@@ -23,6 +23,7 @@ from anyio.to_thread import run_sync as to_thread
 
 from rawtap.blocking import in_turn, on_disk, to_their_end
 from rawtap.capture.session import CaptureRequest
+from rawtap.debug.debugger import Debugger
 from rawtap.errors import (
     GuestAlreadyRunning,
     GuestExited,
@@ -365,6 +366,7 @@ class Lab:
         async def stop_captures() -> None:
             stopped.extend(await self._stop_captures_of(guest))
 
+        await guest.debugging.close()
         try:
             exit_ = await guest.machine.end()
         except GuestFailed:  # it has its TAP, which keeps the bridge: a later call may release them
@@ -393,6 +395,24 @@ class Lab:
         served = {part for card in guest.cards for part in card.held().served}
         released += [part for each in held for part in each.served if part not in served]
         return tuple(released), tuple(what for what, name in interfaces.items() if name in there)
+
+    async def attach(self, name: str) -> Debugger:
+        """A debugger on a guest, which stands from then on; the one that is there already, where there is one.
+
+        Raises:
+            GuestNotRunning: There is no such guest.
+            DebugError: One of its kinds; the guest runs on.
+            GuestExited, GuestFailed: It has ended, or QEMU does not answer.
+        """
+        guest = self.guest(name)
+
+        def on_halt(words: str | None) -> None:
+            if words:
+                self.chronicle.guest_halted(name, words)
+            for capture in self.captures.all():
+                capture.notifier.look()
+
+        return await guest.debugging.attach(guest.machine, on_halt)
 
     def booting_tail(self, name: str) -> str:
         """The last line on the console of a guest that boots; "" where there is none."""

@@ -18,7 +18,7 @@ _MEMBERS = {
     "capture": _EVERYWHERE | _READING | _LOOKING,
     "guest": _EVERYWHERE
     | _GUEST
-    | {"qemu_link", "qemu_snapshot", "qemu_monitor", "qemu_timeline"}
+    | {"qemu_link", "qemu_snapshot", "qemu_monitor", "qemu_timeline", "qemu_debug"}
     | {"qemu_screenshot", "qemu_type", "qemu_send_key", "qemu_mouse"},
 }
 

@@ -99,8 +99,8 @@ async def qemu_pcap_start(
     ] = None,
     filter: Filter = "",  # noqa: A002 - the interface's name for it
     snaplen: Annotated[int, Field(ge=1, le=MAX_SNAPLEN, description="Bytes kept of each packet.")] = MAX_SNAPLEN,
-    max_bytes: Annotated[int, Field(ge=4096, description="A file's greatest size, in bytes.")] = DEFAULT_MAX_BYTES,
-    max_seconds: Annotated[float | None, Field(gt=0, description="Seconds until it ends by itself.")] = None,
+    max_bytes: Annotated[int, Field(ge=4096, description="Of a file, in bytes.")] = DEFAULT_MAX_BYTES,
+    max_seconds: Annotated[float | None, Field(gt=0, description="Seconds, then it ends.")] = None,
     files: Annotated[
         int, Field(ge=1, le=MAX_FILES, description="Above 1: a ring that keeps the newest files of max_bytes each.")
     ] = 1,
@@ -108,8 +108,8 @@ async def qemu_pcap_start(
         Literal["pcap", "pcapng"] | None,
         Field(description="pcapng also holds interface, direction, filter, drops and comment. pcap if absent."),
     ] = None,
-    comment: Annotated[str, Field(max_length=MAX_COMMENT, description="A remark that goes into a pcapng file.")] = "",
-    max_packets: Annotated[int | None, Field(ge=1, description="Packets until it ends by itself.")] = None,
+    comment: Annotated[str, Field(max_length=MAX_COMMENT, description="Goes into a pcapng file.")] = "",
+    max_packets: Annotated[int | None, Field(ge=1, description="Packets, then it ends.")] = None,
     name: Annotated[str, Field(description="The guest whose card is meant.")] = "guest",
     points: Annotated[
         Literal["card", "bridge", "all"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rawtap.tools import (
     capture,
+    debug,
     display,
     examine,
     explain,
@@ -23,6 +24,7 @@ TOOLS = (
     *display.TOOLS,
     *monitor.TOOLS,
     *snapshot.TOOLS,
+    *debug.TOOLS,
     *capture.TOOLS,
     *packets.TOOLS,
     *examine.TOOLS,

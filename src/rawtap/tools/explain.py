@@ -95,7 +95,7 @@ class Explanation(Answer):
 async def qemu_pcap_explain(
     context: LabContext,
     capture: CaptureId = None,
-    path: Annotated[str | None, Field(description="A capture file instead of a capture.")] = None,
+    path: Annotated[str | None, Field(description="Or a capture file.")] = None,
     filter: Filter = "",  # noqa: A002 - the interface's name for it
     limit: Annotated[int, Field(ge=1, le=100, description="Findings a page.")] = 20,
     cursor: Annotated[str | None, Field(description="next_cursor of the page before.")] = None,

@@ -84,7 +84,7 @@ async def qemu_pcap_follow(
     ] = None,
     packet: Annotated[int | None, Field(ge=1, le=_MOST, description="Or that of any packet of it.")] = None,
     capture: CaptureId = None,
-    path: Annotated[str | None, Field(description="A capture file instead of a capture.")] = None,
+    path: Annotated[str | None, Field(description="Or a capture file.")] = None,
     format: Annotated[Format, Field(description="Of the data.")] = "text",  # noqa: A002 - the interface's name for it
     offset: Annotated[int, Field(ge=0, le=_MOST, description="next_offset of the page before.")] = 0,
     limit: Annotated[int, Field(ge=1, le=16000, description="Bytes a page.")] = 4000,

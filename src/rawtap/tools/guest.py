@@ -95,6 +95,9 @@ class GuestRow(Answer):
     exit: str | None = Field(description="How it ended, with its stderr.")
     consoles: list[str] = Field(default=[], exclude_if=is_empty, description="Further consoles, by name.")
     resets: int = Field(description="How often the guest reset itself since it was booted.")
+    halted: Annotated[str | None, UNTRUSTED] = Field(
+        None, exclude_if=is_none, description="Where a debugger has stopped it."
+    )
     trouble: Annotated[str | None, UNTRUSTED] = Field(
         description=f"A panic, a fault of the kernel's, a watchdog or a reboot loop, as it is now. {_UNTRUSTED}"
     )
@@ -416,6 +419,7 @@ async def _guest_row(name: str, guest: Guest, lab: Lab) -> GuestRow:
         exit=str(machine.exit) if machine.exit else None,
         consoles=list(machine.consoles.further),
         resets=machine.talk.reboots.count,
+        halted=machine.console.halted,
         trouble=machine.trouble(),
         network=network_of(guest.card),
         card=await card_row(guest.card, lab),

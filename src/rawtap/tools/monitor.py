@@ -43,7 +43,11 @@ async def qemu_monitor(
     commands.check_arguments(arguments or {})
     if offset and not commands.is_query(command):
         raise RequestInvalid(f"{command} is no query", cure="offset would give it again; leave it out")
+    if command == "cont":
+        lab.guest(name).debugging.require_released(name)
     text = json.dumps(await machine.execute(command, arguments, timeout))
+    if command == "cont":
+        machine.consoles.halt(None)
     end = offset + ANSWER_CHARACTERS
     cut = len(text) > end
     # Only a query can be asked again; nothing else that may be given answers at such length.

@@ -163,6 +163,11 @@ class Waited(Answer):
         description="What came instead, by protocol; of the last 2000 packets."
     )
     elapsed: float = Field(description="Seconds.")
+    stopped_after: float | None = Field(
+        None,
+        exclude_if=is_none,
+        description="Seconds from the last packet's time until the guest stood still; it may have done more by then.",
+    )
     since: int = Field(description="Number of the last packet looked at or shown: give it as since to go on behind it.")
 
 
@@ -179,10 +184,10 @@ class SentPacket(Answer):
 async def qemu_pcap_read(
     context: LabContext,
     capture: CaptureId = None,
-    path: Annotated[str | None, Field(description="A capture file instead of a capture.")] = None,
+    path: Annotated[str | None, Field(description="Or a capture file.")] = None,
     filter: Filter = "",  # noqa: A002 - the interface's name for it
     cursor: Annotated[str | None, Field(description="next_cursor of the page before.")] = None,
-    first: Annotated[int | None, Field(ge=1, description="Begin at this number instead of at a cursor.")] = None,
+    first: Annotated[int | None, Field(ge=1, description="Or begin at this number.")] = None,
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT, description="Packets a page.")] = 20,
     detail: Detail = "summary",
     fields: Annotated[
@@ -259,15 +264,16 @@ def _layer_row(layer: Layer) -> LayerRow:
 async def qemu_pcap_wait(
     context: LabContext,
     filter: Filter = "",  # noqa: A002 - the interface's name for it
-    count: Annotated[int, Field(ge=1, le=MAX_LIMIT, description="How many packets to wait for.")] = 1,
+    count: Annotated[int, Field(ge=1, le=MAX_LIMIT, description="How many packets.")] = 1,
     timeout: Annotated[float, Field(ge=0, le=3600, description="Seconds.")] = 10,
-    absent: Annotated[bool, Field(description="Wait the whole time, to see that no packet matches.")] = False,
+    absent: Annotated[bool, Field(description="See for the whole time that none matches.")] = False,
     since: Annotated[
         Literal["now", "start"] | Annotated[int, Field(ge=0)],
         Field(description="Count packets from this call on, from the capture's first, or behind that number."),
     ] = "now",
     capture: CaptureId = None,
     detail: Detail = "summary",
+    stop: Annotated[bool, Field(description="Stop the guest then.")] = False,
 ) -> Waited:
     """Wait for packets of a running capture; return the moment they are there. A time-out says what came instead."""
     from rawtap.ask.wait import Wish, wait
@@ -275,7 +281,7 @@ async def qemu_pcap_wait(
     async def tell(elapsed: float, message: str) -> None:
         await context.report_progress(elapsed, timeout, message)
 
-    wish = Wish(filter, count, timeout, absent, since)
+    wish = Wish(filter, count, timeout, absent, since, stop)
     lab = lab_of(context)
     done = await wait(lab, capture, wish, detail, tell)
     await lab.interfaces.learn()
@@ -291,6 +297,7 @@ async def qemu_pcap_wait(
             for each in done.others
         ],
         elapsed=round(done.elapsed, 3),
+        stopped_after=done.stopped_after,
         since=done.reached,
     )
 

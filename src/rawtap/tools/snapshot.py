@@ -38,9 +38,7 @@ class SnapshotState(Answer):
 async def qemu_snapshot(
     context: LabContext,
     action: Annotated[Literal["save", "restore", "list", "delete"], Field(description="What to do.")],
-    tag: Annotated[
-        str | None, Field(pattern=_TAG, description="The snapshot's name; for all actions but list.")
-    ] = None,
+    tag: Annotated[str | None, Field(pattern=_TAG, description="For all actions but list.")] = None,
     name: GuestName = "guest",
     timeout: Annotated[float, Field(gt=0, le=600, description="Seconds.")] = 60,
 ) -> SnapshotState:

@@ -1,0 +1,197 @@
+"""A guest looked into: its debugger's actions, and at each stop where it is and what happened before."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from rawtap.ask.happened import since_last
+from rawtap.debug import looking
+from rawtap.debug.debugger import Debugger
+from rawtap.debug.stops import Stop
+from rawtap.errors import CaptureUnreadable, DiskStalled, RequestInvalid
+from rawtap.lab.guests import Guest
+from rawtap.lab.lab import Lab
+
+Action = Literal[
+    "attach", "detach", "break", "watch", "delete", "continue", "step", "next", "stepi", "finish", "until",
+    "interrupt", "reset", "where", "locals", "print", "registers", "memory", "disassemble", "symbols", "threads",
+]  # fmt: skip
+
+_GOING = {"step": "exec-step", "next": "exec-next", "stepi": "exec-step-instruction"}
+_FOUND = 6000  # characters
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for; see the tool for the meaning of each."""
+
+    action: Action
+    at: str = ""
+    expression: str = ""
+    count: int | None = None
+    frame: int = 0
+    timeout: float = 10.0
+
+
+@dataclass(frozen=True)
+class Told:
+    """What came of it.
+
+    Attributes:
+        stop: Where the guest stands, None where it runs.
+        attached: Whether its debugger is there still.
+        again: Whether an answer has told of that stop before.
+        source: The lines around the place.
+        found: What was asked for, in lines; `cut` of them did not fit.
+        console: What it showed since the last stop.
+        packets: What its captures saw since then.
+        notes: What else is to be known.
+    """
+
+    stop: Stop | None
+    attached: bool
+    again: bool = False
+    source: tuple[str, ...] = ()
+    found: tuple[str, ...] = ()
+    cut: int = 0
+    console: str = ""
+    packets: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+
+async def debug(lab: Lab, name: str, wish: Wish) -> Told:
+    """Do that.
+
+    Raises:
+        GuestNotRunning: There is no such guest.
+        DebugError: One of its kinds; gdb's own words are inside.
+        RequestInvalid: Something that the action needs is missing, or is not taken.
+        GuestExited, GuestFailed: It has ended, or QEMU does not answer.
+    """
+    guest = lab.guest(name)
+    if wish.action == "attach":
+        debugger = await lab.attach(name)
+        return await _stopped(lab, guest, debugger, [*debugger.notes, *await _fault(debugger)])
+    debugger = guest.debugging.debugger(name)
+    if wish.action == "detach":
+        await guest.debugging.close()
+        return Told(None, attached=False)
+    if wish.action in {"continue", "finish", "until", "reset", "interrupt", *_GOING}:
+        await _set_going(guest, debugger, wish)
+        await debugger.wait(wish.timeout)
+        return await _stopped(lab, guest, debugger, await _fault(debugger) if wish.action == "interrupt" else [])
+    found = await _LOOKS[wish.action](debugger, wish)
+    shown, cut = _fitting(found)
+    if debugger.stop is not None and debugger.stop is not guest.debugging.told:  # it stopped while another call ran
+        return replace(await _stopped(lab, guest, debugger), found=shown, cut=cut)
+    source: list[str] = []
+    if wish.action in {"where", "locals"}:
+        source, _ = await looking.source(debugger, wish.frame)
+    return Told(debugger.stop, attached=True, again=True, source=tuple(source), found=shown, cut=cut)
+
+
+async def _fault(debugger: Debugger) -> list[str]:
+    told = await looking.fault(debugger)
+    return [told] if told else []
+
+
+async def _set_going(guest: Guest, debugger: Debugger, wish: Wish) -> None:
+    """Let it run, or have it stand."""
+    action = wish.action
+    if action == "interrupt":
+        await debugger.interrupt()
+    elif action == "reset":
+        await debugger.interrupt()
+        await guest.machine.execute("system_reset")
+        await debugger.refresh()
+    elif action == "continue":
+        if debugger.stop is not None:
+            await debugger.go("exec-continue")
+    elif action == "finish":
+        stop = debugger.require_stop()
+        await debugger.go("exec-finish", "--thread", stop.thread, "--frame", str(wish.frame))
+    elif action == "until":
+        await debugger.go_until(_needed(wish.at, "until", "at"))
+    else:
+        await debugger.go(_GOING[action], str(wish.count or 1))
+
+
+async def _stopped(lab: Lab, guest: Guest, debugger: Debugger, notes: list[str] | None = None) -> Told:
+    """Where it stands now, and what happened before; or that it runs."""
+    said = list(notes or ())
+    if (stop := debugger.stop) is None:
+        return Told(None, attached=not debugger.gone, notes=(*said, debugger.gone) if debugger.gone else tuple(said))
+    source, note = await looking.source(debugger)
+    guest.debugging.told = stop
+    said += [note] if note else []
+    try:
+        console, packets = await since_last(lab, guest)
+    except (CaptureUnreadable, DiskStalled) as error:
+        console, packets = "", []
+        said.append(f"its packets are not told: {error}")
+    return Told(stop, attached=True, source=tuple(source), console=console, packets=tuple(packets), notes=tuple(said))
+
+
+def _fitting(lines: list[str]) -> tuple[tuple[str, ...], int]:
+    """Those that fit into an answer, and how many do not."""
+    room, kept = _FOUND, 0
+    for line in lines:
+        room -= len(line) + 1
+        if room < 0:
+            break
+        kept += 1
+    return tuple(lines[:kept]), len(lines) - kept
+
+
+def _needed(text: str, action: str, parameter: str) -> str:
+    if not text:
+        raise RequestInvalid(f"action={action!r} needs {parameter}", cure=_LIKE[parameter])
+    return text
+
+
+_LIKE = {
+    "at": 'Like at="net.c:120", at="net_send" or at="0x80000000"',
+    "expression": 'Like expression="packet->length"',
+}
+
+
+async def _break(debugger: Debugger, wish: Wish) -> list[str]:
+    if wish.at:
+        return [looking.breakpoint_line(await debugger.break_at(wish.at, wish.expression))]
+    return [looking.breakpoint_line(each) for each in await debugger.breakpoints()] or ["there is no breakpoint"]
+
+
+async def _watch(debugger: Debugger, wish: Wish) -> list[str]:
+    return [looking.breakpoint_line(await debugger.watch(_needed(wish.expression, "watch", "expression"), wish.frame))]
+
+
+async def _delete(debugger: Debugger, wish: Wish) -> list[str]:
+    await debugger.delete(wish.at)
+    return [looking.breakpoint_line(each) for each in await debugger.breakpoints()] or ["there is no breakpoint"]
+
+
+async def _symbols(debugger: Debugger, wish: Wish) -> list[str]:
+    if not wish.at:
+        _needed(wish.expression, "symbols", "expression")
+    return await looking.symbols(debugger, wish.expression, wish.at) or ["there is no such name"]
+
+
+_LOOKS: dict[str, Callable[[Debugger, Wish], Awaitable[list[str]]]] = {
+    "break": _break,
+    "watch": _watch,
+    "delete": _delete,
+    "symbols": _symbols,
+    "where": lambda debugger, _: looking.where(debugger),
+    "locals": lambda debugger, wish: looking.variables(debugger, wish.frame),
+    "print": lambda debugger, wish: looking.value(
+        debugger, _needed(wish.expression, "print", "expression"), wish.frame
+    ),
+    "registers": lambda debugger, wish: looking.registers(debugger, wish.expression),
+    "memory": lambda debugger, wish: looking.memory(
+        debugger, _needed(wish.expression or wish.at, "memory", "expression"), wish.count or 64, wish.frame
+    ),
+    "disassemble": lambda debugger, wish: looking.code(debugger, wish.at, wish.count or 10),
+    "threads": lambda debugger, _: looking.processors(debugger),
+}

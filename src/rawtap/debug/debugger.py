@@ -1,0 +1,381 @@
+"""A debugger on one guest: whether the guest runs or stands, breakpoints, and steps.
+
+Theory of operation. gdb tells by itself when the guest goes and when it stands ("*running", "*stopped"); `stop` is what
+it told last. A guest that stands by the will of the debugger is told to `on_stop`, so that nobody else waits for it.
+gdb takes breakpoints only while the guest stands: to set one in a guest that runs it is held for a moment, which is
+told to nobody.
+
+However it ends, the guest goes on: gdb lets go of it, or, where gdb is gone, this asks QEMU to (`stub`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import anyio
+
+from rawtap.debug import expressions, stub
+from rawtap.debug import gdb as gdbs
+from rawtap.debug.gdb import LOAD_SECONDS, Gdb
+from rawtap.debug.records import Record, Results, rows_at, text_at
+from rawtap.debug.stops import Stop, shortened, stop_of
+from rawtap.errors import DebugError, DebugFailed, DebugRefused, RequestInvalid
+
+_HALT_SECONDS = 10.0
+_INTERRUPT_SECONDS = 0.05
+_NAME = re.compile(r"[A-Za-z_]\w*")
+_LOADED = re.compile(r"(?i)no symbol|not in executable format|no such file|permission denied|can't open")
+MOST_BREAKPOINTS = 50
+
+OnStop = Callable[[Stop | None], None]
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """A file with symbols, and how far from its own addresses it was loaded."""
+
+    file: Path
+    offset: int = 0
+
+
+class Debugger:
+    """One, from `attached` to `close`.
+
+    Attributes:
+        stop: Where the guest stands; None while it runs.
+        gone: Why there is nothing to debug any more, "" while there is.
+    """
+
+    def __init__(self, stub_path: Path, on_stop: OnStop) -> None:
+        self.stop: Stop | None = None
+        self.gone = ""
+        self.registers: tuple[str, ...] = ()
+        self.notes: list[str] = []  # on its symbols
+        self._stub, self._on_stop = stub_path, on_stop
+        self._gdb: Gdb | None = None
+        self._changed = asyncio.Event()
+        self._holding = False
+        self._held: Stop | None = None
+        self._connected = False
+        self._lock = asyncio.Lock()
+        self._watch: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def attached(
+        cls, stub_path: Path, symbols: Sequence[Symbols], source: Path | None, on_stop: OnStop
+    ) -> Debugger:
+        """A debugger on the guest behind that socket, which stands from then on.
+
+        `source` is the folder in which gdb finds source files, None for none.
+
+        Raises:
+            DebugError: One of its kinds; the guest runs on.
+        """
+        self = cls(stub_path, on_stop)
+        files = tuple(each.file for each in symbols)
+        self._gdb = await gdbs.start((*files, source) if source else files, source or Path("/"), self._take)
+        self._watch = asyncio.create_task(self._clean_up(self._gdb))
+        try:
+            await self._begin(self._gdb, symbols, source)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.close()
+            raise
+        return self
+
+    async def _begin(self, gdb: Gdb, symbols: Sequence[Symbols], source: Path | None) -> None:
+        await gdb.command("gdb-set", "mi-async", "on", timeout=LOAD_SECONDS)  # it is still being started
+        if source:
+            await gdb.command("environment-directory", str(source))
+        for number, each in enumerate(symbols):
+            await self._load(gdb, each, first=number == 0)
+        self._connected = True
+        try:
+            await gdb.say(f"target remote {self._stub}")
+        except DebugRefused as error:
+            raise DebugRefused(
+                "gdb cannot be connected to the guest",
+                evidence=error.evidence,
+                cure="Is another debugger connected? qemu_status shows the guest",
+            ) from error
+        names = (await gdb.command("data-list-register-names")).results.get("register-names")
+        self.registers = (
+            tuple(each for each in names if isinstance(each, str) and each) if isinstance(names, list) else ()
+        )
+
+    async def _load(self, gdb: Gdb, symbols: Symbols, *, first: bool) -> None:
+        """Load a file's symbols; one that gdb cannot read leaves a note, and what it can of the rest."""
+        path = str(symbols.file)
+        try:
+            if first and not symbols.offset:
+                await gdb.command("file-exec-and-symbols", path, timeout=LOAD_SECONDS)
+            else:
+                word = "symbol-file" if first else "add-symbol-file"
+                quoted = path.replace("\\", "\\\\").replace('"', '\\"')
+                await gdb.say(f'{word} -o {symbols.offset:#x} "{quoted}"', timeout=LOAD_SECONDS)
+        except DebugRefused as error:
+            self.notes.append(f"no symbols of {symbols.file.name}: {shortened(error.evidence)}")
+        except ValueError:
+            self.notes.append(f"no symbols of {symbols.file.name!r}: its path has a control character")
+
+    # ------------------------------------------------------------------ what gdb tells
+
+    def _take(self, record: Record) -> None:
+        if record.word == "running":
+            if not self._holding:
+                self._set(None)
+        elif record.word == "stopped" and "frame" in record.results:
+            stop = stop_of(record.results)
+            if self._holding and stop.why == "an interrupt":
+                self._held = stop
+                self._tell()
+            else:
+                self._set(stop)
+        elif record.word in {"thread-group-exited", "stopped"} and not self.gone:
+            self.gone = "the guest has ended, or QEMU closed its debugger's socket"
+            self._set(None)
+            if self._gdb is not None:
+                self._gdb.kill()
+
+    def _set(self, stop: Stop | None) -> None:
+        self.stop = stop
+        self._on_stop(stop)
+        self._tell()
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def _clean_up(self, gdb: Gdb) -> None:
+        """When gdb has ended, whatever for, the guest goes on."""
+        how = await asyncio.shield(gdb.ended)
+        self.gone = self.gone or f"gdb ended: {how}"
+        if self._connected:
+            await stub.let_go(self._stub)
+        self._set(None)
+
+    # ------------------------------------------------------------------ run control
+
+    @property
+    def gdb(self) -> Gdb:
+        """The gdb.
+
+        Raises:
+            DebugFailed: It, or the guest, has ended.
+        """
+        if self._gdb is None or self.gone:
+            raise DebugFailed(
+                "there is nothing to debug any more",
+                evidence=self.gone,
+                cure='qemu_status shows the guest; qemu_debug(action="attach") starts another gdb',
+            )
+        return self._gdb
+
+    def require_stop(self) -> Stop:
+        """Where it stands.
+
+        Raises:
+            DebugRefused: It runs.
+            DebugFailed: It, or gdb, has ended.
+        """
+        _ = self.gdb
+        if self.stop is None:
+            raise DebugRefused(
+                "the guest runs", cure='qemu_debug(action="interrupt") stops it; or wait for a breakpoint'
+            )
+        return self.stop
+
+    async def go(self, command: str, *words: str) -> None:
+        """Have the guest go on by a command of the machine interface, like "exec-next". Raises as `require_stop`."""
+        async with self._lock:
+            before, self.stop = self.require_stop(), None  # not when gdb has told: it may stand again by then
+            try:
+                await self.gdb.command(command, *words)
+            except DebugRefused:
+                self.stop = before
+                raise
+
+    async def go_until(self, place: str) -> None:
+        """Have it go on to a place. Raises as `break_at`."""
+        words = expressions.place(place)
+        self.require_stop()
+        async with self._held_still() as gdb:
+            await self._require_room(gdb)
+            await gdb.command("break-insert", "-t", *words)
+        await self.go("exec-continue")
+
+    async def wait(self, timeout: float) -> Stop | None:
+        """Where it stands, as soon as it does; None where it runs on for so long, or is gone."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self.stop is None and not self.gone:
+                    await self._changed.wait()
+        return self.stop
+
+    async def interrupt(self) -> Stop:
+        """Stop it here and now; harmless where it stands.
+
+        Raises:
+            DebugFailed: It does not stop.
+        """
+        async with self._lock:
+            await self._halt()
+        return self.require_stop()
+
+    async def stopped_at(self, at: str) -> bool:
+        """Somebody else has stopped the guest, which QEMU tells as an interrupt; whether it stands."""
+        stop = await self.wait(_HALT_SECONDS)
+        if stop is not None and stop.why == "an interrupt":
+            self._set(replace(stop, why=at))
+        return self.stop is not None
+
+    async def _halt(self) -> None:
+        """Stop it, by as many interrupts as it takes: one that comes while gdb looks at a stop of its own is lost."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_HALT_SECONDS):
+                while not self._is_still():
+                    changed = self._changed
+                    await self.gdb.interrupt()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_INTERRUPT_SECONDS):
+                            await changed.wait()
+        if not self._is_still() or self.gone:
+            raise self._not_halted()
+
+    def _not_halted(self) -> DebugFailed:
+        return DebugFailed(
+            "the guest does not stop",
+            evidence=self.gone or f"nothing came within {_HALT_SECONDS:g} s",
+            cure="qemu_status shows it; qemu_shutdown ends it",
+        )
+
+    @asynccontextmanager
+    async def _held_still(self) -> AsyncIterator[Gdb]:
+        """Hold a guest that runs for this block; one that stands stays as it is."""
+        async with self._lock:
+            gdb = self.gdb
+            if self.stop is not None:
+                yield gdb
+                return
+            self._holding, self._held = True, None
+            try:
+                await self._halt()
+                try:
+                    yield gdb
+                finally:
+                    if self.stop is None and not self.gone:
+                        await gdb.command("exec-continue")
+            finally:
+                self._holding, self._held = False, None
+
+    def _is_still(self) -> bool:
+        """Whether it stands, be it held for a moment, or nothing of it will come."""
+        return self._held is not None or self.stop is not None or bool(self.gone)
+
+    # ------------------------------------------------------------------ its breakpoints
+
+    async def break_at(self, place: str, condition: str) -> Results:
+        """Set a breakpoint; gdb's row of it.
+
+        Raises:
+            RequestInvalid: No place, or an expression that is not taken.
+            DebugRefused: gdb knows no such place.
+        """
+        words = expressions.place(place)
+        given = ("-c", expressions.expression(condition, self.registers)) if condition else ()
+        async with self._held_still() as gdb:
+            await self._require_room(gdb)
+            found = (await gdb.command("break-insert", *given, *words)).results.get("bkpt")
+        return found if isinstance(found, dict) else {}
+
+    async def watch(self, text: str, frame: int) -> Results:
+        """Stop whenever that changes; gdb's row of it. Raises as `break_at`."""
+        what = expressions.expression(text, self.registers)
+        stop = self.stop
+        async with self._held_still() as gdb:
+            await self._require_room(gdb)
+            where = () if stop is None else ("--thread", stop.thread, "--frame", str(frame))
+            line = f"watch {'' if _NAME.fullmatch(what.strip()) else '-location '}{what}"
+            await gdb.command("interpreter-exec", *where, "console", line)
+            row = (await self._listed(gdb))[-1]
+            if text_at(row, "type") == "watchpoint":
+                await gdb.command("break-delete", text_at(row, "number"))
+                raise DebugRefused(
+                    f"{shortened(what)} cannot be watched at full speed",
+                    evidence="gdb would run the guest a step at a time",
+                    cure="Watch what is in memory and of at most 8 bytes, like packet->bytes[8]",
+                )
+        return row
+
+    async def breakpoints(self) -> list[Results]:
+        """gdb's rows of all."""
+        async with self._held_still() as gdb:
+            return await self._listed(gdb)
+
+    async def delete(self, number: str) -> None:
+        """Delete that breakpoint, or all for "".
+
+        Raises:
+            RequestInvalid: No number.
+            DebugRefused: There is none of that number.
+        """
+        if number and not re.fullmatch(r"[0-9]{1,6}", number):
+            raise RequestInvalid(f"at={number[:100]!r} is no breakpoint's number", cure='action="break" lists them')
+        async with self._held_still() as gdb:
+            known = [text_at(each, "number") for each in await self._listed(gdb)]
+            if number and number not in known:
+                raise DebugRefused(
+                    f"there is no breakpoint {number}",
+                    evidence=f"there are: {', '.join(known) or 'none'}",
+                    cure="Name one",
+                )
+            if known:
+                await gdb.command("break-delete", *([number] if number else known))
+
+    @staticmethod
+    async def _listed(gdb: Gdb) -> list[Results]:
+        return rows_at((await gdb.command("break-list")).results, "BreakpointTable", "body")
+
+    async def _require_room(self, gdb: Gdb) -> None:
+        if len(await self._listed(gdb)) >= MOST_BREAKPOINTS:
+            raise DebugRefused(f"there are {MOST_BREAKPOINTS} breakpoints already", cure='action="delete" removes them')
+
+    async def refresh(self) -> None:
+        """Have gdb read again what it knows of the guest's state, which something else has changed."""
+        await self.gdb.say("maintenance flush register-cache")
+        frame = (await self.gdb.command("stack-info-frame")).results
+        if self.stop is not None:
+            self._set(stop_of({**frame, "reason": "a reset", "thread-id": self.stop.thread}))
+
+    # ------------------------------------------------------------------ end
+
+    async def close(self) -> None:
+        """End gdb; the guest goes on without breakpoints. Harmless where it has ended; not to be cancelled."""
+        with anyio.CancelScope(shield=True):
+            gdb = self._gdb
+            if gdb is None:
+                return
+            if not self.gone:
+                with contextlib.suppress(DebugError):
+                    async with self._held_still():
+                        await self._let_go(gdb)
+            await gdb.close()
+            if self._watch is not None:
+                await asyncio.wait({self._watch})
+
+    async def abandon(self, why: str) -> None:
+        """End gdb for a guest that is no more."""
+        self.gone, self._connected = why, False
+        await self.close()
+
+    async def _let_go(self, gdb: Gdb) -> None:
+        self.gone = "the debugger has left"
+        await gdb.command("target-detach")
+        self._connected = False
+        self._set(None)

@@ -1,0 +1,235 @@
+"""What a guest that stands shows: frames, variables, memory, code, as lines that are bounded.
+
+All of it is gdb's reading of the guest's memory by the symbols that it was given: untrusted data, made visible here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from rawtap.debug import expressions, faults
+from rawtap.debug.debugger import Debugger
+from rawtap.debug.gdb import Gdb
+from rawtap.debug.records import Results, rows_at, text_at
+from rawtap.debug.stops import Place, Stop, arguments_of, place_of, shortened
+from rawtap.errors import DebugRefused, RequestInvalid
+from rawtap.untrusted import visible
+
+_MOST_LINES = 100
+_MOST_BYTES = 1024
+_MOST_FRAMES = 40
+_LONGEST = 400  # characters of a line
+_NUMBERED = re.compile(r"([0-9]+)\t(.*)")
+_FORMAT = re.compile(r"/([xduotacz]) ")
+_ADDRESS = re.compile(r"0x[0-9a-f]+")
+_LINE = re.compile(r'Line ([0-9]+) of "([^"]*)"')
+_STALE = "more recent than executable"
+
+
+def lines_of(text: str) -> list[str]:
+    """gdb's words, line by line, each within bounds."""
+    return [bounded(line.expandtabs(4)) for line in text.splitlines()][:_MOST_LINES]
+
+
+def bounded(line: str) -> str:
+    """A line that fits into an answer, and can be read."""
+    line = visible(line.rstrip())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
+
+
+async def source(debugger: Debugger, frame: int = 0) -> tuple[list[str], str]:
+    """The lines around a frame's place, which is marked; and what is to be known of them, "" for nothing."""
+    stop = debugger.require_stop()
+    found = await _frame(debugger.gdb, stop, frame)
+    number, name = text_at(found, "line"), text_at(found, "file")
+    if not number:
+        return [], ""
+    answer = await debugger.gdb.command(
+        "interpreter-exec",
+        *_where(stop, frame),
+        "console",
+        f"list *({text_at(found, 'addr')}{' - 1' if frame else ''})",
+    )
+    told = [match for line in answer.text.splitlines() if (match := _NUMBERED.fullmatch(line))]
+    if not told or told[0][2] in {f"in {name}", f"in {text_at(found, 'fullname')}"}:  # gdb's words for no file
+        return [], f"{name} is not there to be shown, or outside of the project"
+    note = f"{name} is newer than the program" if _STALE in answer.log else ""
+    return [bounded(f"{'>' if each[1] == number else ' '}{each[1]} {each[2].expandtabs(4)}") for each in told], note
+
+
+def _where(stop: Stop, frame: int) -> tuple[str, ...]:
+    return ("--thread", stop.thread, "--frame", str(frame))
+
+
+async def fault(debugger: Debugger) -> str:
+    """The last exception that the processor took, with its place; "" where its registers tell of none."""
+    stop = debugger.require_stop()
+    known = [each for each in faults.NAMES if each in debugger.registers]
+    if not known:
+        return ""
+    line = " ".join(("info registers", *known))
+    answer = await debugger.gdb.command("interpreter-exec", "--thread", stop.thread, "console", line)
+    told = [each.split() for each in answer.text.splitlines()]
+    values = {each[0]: int(each[1], 16) for each in told if len(each) > 1 and _ADDRESS.fullmatch(each[1])}
+    found = faults.fault_of(values)
+    if found is None:
+        return ""
+    if found.at is None:
+        return f"the processor's last exception: {found}"
+    place = await debugger.gdb.say(f"info line *{found.at:#x}")
+    match = _LINE.match(place)
+    symbol = (await debugger.gdb.say(f"info symbol {found.at:#x}")).partition(" in section")[0]
+    name = symbol.partition(" + ")[0] if " " not in symbol.partition(" + ")[0] else ""
+    at = Place(f"{found.at:#x}", name, *((match[2].rpartition("/")[2], match[1]) if match else ()))
+    return bounded(f"the processor's last exception: {found}, at {at}")
+
+
+async def _frame(gdb: Gdb, stop: Stop, frame: int) -> Results:
+    found = (await gdb.command("stack-info-frame", *_where(stop, frame))).results.get("frame")
+    return found if isinstance(found, dict) else {}
+
+
+async def where(debugger: Debugger) -> list[str]:
+    """The calls that led here, the newest first."""
+    stop = debugger.require_stop()
+    thread = ("--thread", stop.thread)
+    last = str(_MOST_FRAMES - 1)
+    frames = rows_at((await debugger.gdb.command("stack-list-frames", *thread, "0", last)).results, "stack")
+    given = rows_at(
+        (await debugger.gdb.command("stack-list-arguments", *thread, "--all-values", "0", last)).results, "stack-args"
+    )
+    lines = []
+    for number, frame in enumerate(frames):
+        arguments = ", ".join(arguments_of(given[number])) if number < len(given) else ""
+        lines.append(bounded(f"#{number} {place_of(frame)}{f' {arguments}' if arguments else ''}"))
+    return lines
+
+
+async def variables(debugger: Debugger, frame: int) -> list[str]:
+    """A frame's arguments and variables."""
+    stop = debugger.require_stop()
+    answer = await debugger.gdb.command("stack-list-variables", *_where(stop, frame), "--all-values")
+    rows = rows_at(answer.results, "variables")
+    return [
+        bounded(f"{text_at(each, 'name')} = {text_at(each, 'value')}{' (argument)' if 'arg' in each else ''}")
+        for each in rows[:_MOST_LINES]
+    ]
+
+
+async def value(debugger: Debugger, text: str, frame: int) -> list[str]:
+    """What an expression is; behind "/x " and the like in that format of gdb's, and its type."""
+    stop = debugger.require_stop()
+    form = _FORMAT.match(text)
+    what = expressions.expression(text[form.end() :] if form else text, debugger.registers)
+    ask = ("interpreter-exec", *_where(stop, frame), "console")
+    shown = (await debugger.gdb.command(*ask, f"output{f'/{form[1]}' if form else ''} {what}")).text
+    kind = (await debugger.gdb.command(*ask, f"whatis {what}")).text
+    return [bounded(f"{what} = {shown}"), bounded(kind.strip())]
+
+
+async def registers(debugger: Debugger, names: str) -> list[str]:
+    """A processor's registers: those that are named, or the general ones."""
+    stop = debugger.require_stop()
+    wanted = names.replace("$", " ").replace(",", " ").split()
+    known = {*debugger.registers, "pc", "sp", "fp"}
+    if unknown := [each for each in wanted if each not in known]:
+        raise RequestInvalid(
+            f"{unknown[0][:100]!r} is no register of this processor",
+            evidence=f"there are {', '.join(debugger.registers[:60])}",
+            cure="Name some of them, or none for the general ones",
+        )
+    line = " ".join(("info registers", *(wanted or ["general"])))
+    answer = await debugger.gdb.command("interpreter-exec", "--thread", stop.thread, "console", line)
+    return [" ".join(each.split()) for each in lines_of(answer.text)]
+
+
+async def memory(debugger: Debugger, text: str, count: int, frame: int) -> list[str]:
+    """Bytes from an address on, 16 a line, with the characters that they would be."""
+    stop = debugger.require_stop()
+    what = expressions.expression(text, debugger.registers)
+    if count > _MOST_BYTES:
+        raise RequestInvalid(f"count={count} bytes are too many", cure=f"At most {_MOST_BYTES}")
+    answer = await debugger.gdb.command("data-read-memory-bytes", *_where(stop, frame), "--", what, str(count))
+    lines = []
+    for block in rows_at(answer.results, "memory"):
+        begin, data = int(text_at(block, "begin"), 16), bytes.fromhex(text_at(block, "contents"))
+        for at in range(0, len(data), 16):
+            part = data[at : at + 16]
+            seen = "".join(chr(each) if chr(each).isascii() and chr(each).isprintable() else "." for each in part)
+            lines.append(f"{begin + at:#x}: {part.hex(' '):<47} {seen}")
+    return lines
+
+
+async def code(debugger: Debugger, place: str, count: int) -> list[str]:
+    """Instructions at a place, or from where it stands."""
+    stop = debugger.require_stop()
+    start = await _address(debugger, place) if place else "$pc"
+    line = f"x/{min(count, _MOST_LINES)}i {start}"
+    answer = await debugger.gdb.command("interpreter-exec", *_where(stop, 0), "console", line)
+    return lines_of(answer.text)
+
+
+async def _address(debugger: Debugger, place: str) -> str:
+    match expressions.place(place):
+        case (address,):
+            return address[1:]
+        case ("--function", name):
+            line = f"info line -function {name}"
+        case ("--source", file, "--line", number):
+            line = f"info line -source {file} -line {number}"
+        case _:
+            raise RuntimeError("a place of another kind")
+    said = await debugger.gdb.say(line)
+    if (found := _ADDRESS.search(said)) is None:
+        raise DebugRefused(f"there is no code at {place[:200]!r}", evidence=bounded(said), cure="Name another place")
+    return found[0]
+
+
+async def symbols(debugger: Debugger, pattern: str, place: str) -> list[str]:
+    """Functions, variables and types whose names fit a pattern; or what is at a place.
+
+    It needs no guest that stands.
+    """
+    gdb = debugger.gdb
+    if place:
+        address = await _address(debugger, place)
+        return [*lines_of(await gdb.say(f"info symbol {address}")), *lines_of(await gdb.say(f"info line *{address}"))]
+    name = expressions.pattern(pattern)
+    lines: list[str] = []
+    for kind in ("functions", "variables", "types"):
+        bare = () if kind == "types" else ("--include-nondebug",)
+        answer = await gdb.command(f"symbol-info-{kind}", *bare, "--name", name, "--max-results", str(_MOST_LINES))
+        for file in rows_at(answer.results, "symbols", "debug"):
+            where = text_at(file, "filename").rpartition("/")[2]
+            lines += (f"{where}:{text_at(each, 'line')} {_described(each)}" for each in rows_at(file, "symbols"))
+        lines += (f"{text_at(each, 'address')} {text_at(each, 'name')}" for each in _bare(answer.results))
+    return [bounded(each) for each in lines[:_MOST_LINES]]
+
+
+def _described(symbol: Results) -> str:
+    return text_at(symbol, "description") or text_at(symbol, "name")
+
+
+def _bare(results: Results) -> Iterable[Results]:
+    return rows_at(results, "symbols", "nondebug")
+
+
+async def processors(debugger: Debugger) -> list[str]:
+    """The processors, and where each stands."""
+    stop = debugger.require_stop()
+    rows = rows_at((await debugger.gdb.command("thread-info")).results, "threads")
+    lines = []
+    for each in rows[:_MOST_LINES]:
+        frame = each.get("frame")
+        mark = ">" if text_at(each, "id") == stop.thread else " "
+        place = place_of(frame) if isinstance(frame, dict) else "runs"
+        lines.append(bounded(f"{mark}{text_at(each, 'id')} {text_at(each, 'details')} {place}"))
+    return lines
+
+
+def breakpoint_line(row: Results) -> str:
+    """A breakpoint in a line."""
+    what = f"watches {text_at(row, 'what')}" if "what" in row else str(place_of(row))
+    condition = f" if {shortened(text_at(row, 'cond'))}" if "cond" in row else ""
+    return bounded(f"{text_at(row, 'number')}: {what}{condition}, hit {text_at(row, 'times') or '0'} times")

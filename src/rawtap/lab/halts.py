@@ -1,0 +1,56 @@
+"""Guests that stand still, by their interfaces: who they are, why, and how one is stopped at a packet."""
+
+from __future__ import annotations
+
+import time
+
+from rawtap.errors import RequestInvalid
+from rawtap.lab.guests import Guest
+from rawtap.lab.lab import Lab
+
+
+def halted_on(lab: Lab, interface: str) -> str | None:
+    """Why nothing comes from the guests that are on an interface, in words; None where one of them may send."""
+    halts = [guest.machine.console.halted for guest in _running(lab, interface)]
+    return f"the guest is {halts[0]}" if halts and all(halts) else None
+
+
+def require_one(lab: Lab, interface: str) -> Guest:
+    """The one guest that runs on an interface.
+
+    Raises:
+        RequestInvalid: There is none, or several.
+    """
+    there = _running(lab, interface)
+    if len(there) != 1:
+        names = ", ".join(guest.machine.name for guest in there) or "none"
+        raise RequestInvalid(
+            f"there is not one guest on {interface}", evidence=f"there: {names}", cure="Capture a guest's own card"
+        )
+    return there[0]
+
+
+async def halt_at(lab: Lab, interface: str, number: int) -> int:
+    """Stop the guest on an interface, at the packet of that number; when it stood, nanoseconds since 1970.
+
+    QEMU is asked itself, which is quicker than gdb; gdb is told by QEMU, where there is one.
+
+    Raises:
+        RequestInvalid: There is none, or several.
+        GuestExited, GuestFailed: It has ended, or QEMU does not answer.
+    """
+    guest = require_one(lab, interface)
+    await guest.machine.execute("stop")
+    stood_ns = time.time_ns()
+    if not await guest.debugging.note_stop(f"packet {number}"):
+        cure = 'qemu_debug looks into it, qemu_monitor(command="cont") lets it run on'
+        guest.machine.consoles.halt(f"stopped at packet {number}: {cure}")
+    return stood_ns
+
+
+def _running(lab: Lab, interface: str) -> list[Guest]:
+    return [
+        guest
+        for guest in lab.guests.values()
+        if guest.machine.running and any(card.is_on(interface) for card in guest.cards)
+    ]

@@ -1,0 +1,115 @@
+/* Where a processor begins: a stack, and then C. */
+
+    .section .start, "ax"
+    .globl _start
+
+#if defined(__riscv)
+_start:
+    la sp, stack_end
+    la t0, trap
+    csrw mtvec, t0
+    call kernel
+    .balign 4
+trap:
+    j trap
+
+#elif defined(__aarch64__)
+_start:
+    mrs x0, cpacr_el1           /* compilers use the registers of floating point to copy */
+    orr x0, x0, #(3 << 20)
+    msr cpacr_el1, x0
+    isb
+    adrp x0, stack_end
+    add x0, x0, :lo12:stack_end
+    mov sp, x0
+    ldr x0, =vectors
+    msr vbar_el1, x0
+    bl kernel
+1:  b 1b
+    .balign 2048
+vectors:
+    .rept 16
+    b .
+    .balign 128
+    .endr
+
+#elif defined(__arm__)
+_start:
+    ldr sp, =stack_end
+    ldr r0, =vectors
+    mcr p15, 0, r0, c12, c0, 0
+    bl kernel
+1:  b 1b
+    .ltorg
+    .balign 32
+vectors:
+    .rept 8
+    b .
+    .endr
+
+#else /* x86_64: entered in 32 bits, by the note of Xen's PVH (xen/docs/misc/pvh.pandoc) */
+    .code32
+_start:
+    movl $stack_end, %esp
+    lgdt descriptor             /* page tables: the first 4 GiB as they are, in pages of 2 MiB */
+    movl $level4, %edi
+    movl $level3 + 3, (%edi)
+    movl $level3, %edi
+    movl $level2 + 3, %eax
+    movl $4, %ecx
+1:  movl %eax, (%edi)
+    addl $8, %edi
+    addl $4096, %eax
+    loop 1b
+    movl $level2, %edi
+    movl $0x83, %eax
+    movl $2048, %ecx
+1:  movl %eax, (%edi)
+    addl $8, %edi
+    addl $0x200000, %eax
+    loop 1b
+    movl $level4, %eax
+    movl %eax, %cr3
+    movl $0x6a0, %eax           /* PAE, and SSE for compilers */
+    movl %eax, %cr4
+    movl $0xc0000080, %ecx
+    rdmsr
+    orl $0x100, %eax
+    wrmsr
+    movl $0x80000011, %eax
+    movl %eax, %cr0
+    ljmp $8, $2f
+    .code64
+2:  movl $16, %eax
+    movl %eax, %ss
+    movl %eax, %ds
+    movl %eax, %es
+    movq $stack_end, %rsp
+    call kernel
+3:  hlt
+    jmp 3b
+
+    .balign 8
+segments:
+    .quad 0, 0x00af9a000000ffff, 0x00cf92000000ffff
+descriptor:
+    .word 23
+    .long segments
+
+    .section .note, "a", @note
+    .long 4, 4, 18              /* XEN_ELFNOTE_PHYS32_ENTRY */
+    .asciz "Xen"
+    .long _start
+
+    .bss
+    .balign 4096
+level4: .skip 4096
+level3: .skip 4096
+level2: .skip 4 * 4096
+#endif
+
+    .bss
+    .balign 16
+stack:
+    .skip 16384
+stack_end:

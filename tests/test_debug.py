@@ -1,0 +1,367 @@
+"""A guest is looked into by calls only: break by line, locals, steps, watch; from a packet to the call stack."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from debugged import TARGETS, line_of, project
+from support import (
+    PATIENCE,
+    Account,
+    Session,
+    command_of,
+    descendants_of,
+    eventually_async,
+    exists,
+    guests_of,
+    next_start,
+    serving,
+)
+from test_endings import raw_client
+
+
+async def boot(session: Session, root: Path, **more: Any) -> dict[str, Any]:
+    return await session.call("qemu_boot", **{"project_root": str(root), "network": "user", "timeout": PATIENCE} | more)
+
+
+async def debug(session: Session, action: str, **more: Any) -> dict[str, Any]:
+    return await session.call("qemu_debug", action=action, **{"timeout": PATIENCE} | more)
+
+
+async def found(session: Session, action: str, **more: Any) -> list[str]:
+    return str((await debug(session, action, **more))["found"]).splitlines()
+
+
+async def goes_on(session: Session) -> None:
+    """Let it run, and return at once."""
+    assert (await debug(session, "continue", timeout=0))["state"] == "running"
+
+
+def at(text: str) -> str:
+    return f"guest.c:{line_of(text)}"
+
+
+def gdbs_of(pid: int) -> list[int]:
+    return [each for each in descendants_of(pid) if "gdb-multiarch" in command_of(each)]
+
+
+@pytest.fixture
+def root_of(user: Account) -> Path:
+    return project(user)
+
+
+async def follow_a_sum(session: Session) -> None:
+    came = await debug(session, "attach")
+    assert (came["state"], came["why"]) == ("stopped", "the debugger came")
+    (told,) = await found(session, "break", at="add")
+    assert told == f"1: add ({at('int sum = a + b')}), hit 0 times"
+    await goes_on(session)
+    output = await session.call("qemu_send", command="sum", timeout=PATIENCE)
+    assert not output["matched"]
+    assert output["next_step"] == f"stopped by the debugger at add ({at('int sum = a + b')}): breakpoint 1"
+    stopped = await debug(session, "where")
+    assert stopped["place"] == f"add ({at('int sum = a + b')})"
+    assert stopped["arguments"] == ["a=0", "b=1"]
+    assert f">{line_of('int sum = a + b')}     int sum = a + b;" in stopped["source"].splitlines()
+    assert stopped["console"].startswith("sum\n")
+    calls = [each.partition(" (")[0] for each in stopped["found"].splitlines()]
+    assert calls == ["#0 add", "#1 sum_up", "#2 run", "#3 kernel", "#4 _start"]
+    assert (await found(session, "where"))[1].endswith("count=5")
+    assert (await found(session, "locals"))[:2] == ["a = 0 (argument)", "b = 1 (argument)"]
+    assert "count = 5 (argument)" in await found(session, "locals", frame=1)
+    assert await found(session, "print", expression="/x count + 10", frame=1) == [
+        "count + 10 = 0xf",
+        "type = int",
+    ]
+    finished = await debug(session, "finish")
+    assert (finished["place"], finished["returned"]) == (f"sum_up ({at('total = add(')})", "1")
+    assert await found(session, "watch", expression="total") == ["2: watches total, hit 0 times"]
+    await debug(session, "delete", at="1")
+    changes = [(await debug(session, "continue"))["why"] for _ in range(3)]
+    assert changes == [f"watchpoint 2, total: was {a}, is {b}" for a, b in ((0, 1), (1, 3), (3, 6))]
+    assert await found(session, "delete") == ["there is no breakpoint"]
+    condition = {"at": at("return sum;"), "expression": "sum == 15"}
+    assert (await found(session, "break", **condition))[0].endswith("if sum == 15, hit 0 times")
+    assert (await debug(session, "continue"))["arguments"] == ["a=10", "b=5"]
+    assert await found(session, "print", expression="sum") == ["sum = 15", "type = int"]
+    await debug(session, "delete")
+    assert (await debug(session, "next"))["place"] == f"sum_up (guest.c:{line_of('return total;')})"
+    pc = (await found(session, "registers", expression="pc"))[0].split()[1]
+    assert (await debug(session, "stepi"))["state"] == "stopped"
+    assert (await found(session, "registers", expression="pc"))[0].split()[1] != pc
+    until = await debug(session, "until", at="say")
+    assert (until["why"], until["place"].partition(" ")[0]) == ("the place was reached", "say")
+    assert any("15" in each for each in until["arguments"])
+    assert (await debug(session, "step", count=2))["why"] == "the step's end"
+    gone = await debug(session, "detach")
+    assert gone["state"] == "detached"
+    assert (await session.call("qemu_read", wait_for="> ", timeout=PATIENCE))["matched"]
+    assert "15" in await session.typed("sum")
+
+
+async def follow_a_packet(session: Session) -> None:
+    """To the calls that sent it, and to the line that wrote its byte 22, the time to live."""
+    await debug(session, "attach")
+    await debug(session, "break", at=at("packets_sent++"))
+    await goes_on(session)
+    await session.call("qemu_send", command="send", timeout=PATIENCE)
+    sent = await debug(session, "where")
+    assert sent["why"] == "breakpoint 1"
+    assert "10.0.2.15:9 > 10.0.2.2:7777 UDP 5 bytes" in sent["packets"]
+    calls = [each.partition(" (")[0] for each in sent["found"].splitlines()]
+    assert calls[:4] == ["#0 ip_output", "#1 udp_output", "#2 send_hello", "#3 run"]
+    (line,) = await found(session, "memory", expression="packet->bytes", count=16)
+    assert line.split(": ")[1].startswith("ff ff ff ff ff ff 52 54 00 12 34 56 08 00 45 00")
+    # The same once more, with a look at that byte.
+    await debug(session, "delete")
+    await debug(session, "break", at=at("header[0] = 0x45"))
+    await goes_on(session)
+    await session.until_said("> send\n> ", read=lambda text: text.replace("\n\n", "\n"))
+    await session.call("qemu_send", command="send", timeout=PATIENCE)
+    assert (await debug(session, "where"))["why"] == "breakpoint 2"
+    assert await found(session, "watch", expression="packet->bytes[22]") == [
+        "3: watches -location packet->bytes[22], hit 0 times"
+    ]
+    writers = [await debug(session, "continue") for _ in range(2)]
+    assert [each["place"].partition(" ")[0] for each in writers] == ["ip_output", "set_time_to_live"]
+    assert "is 7 " in writers[1]["why"]
+    assert writers[1]["place"].endswith(f"({at('planted: who wrote this byte')})")
+
+
+@pytest.mark.parametrize("arch", TARGETS)
+def test_code_is_followed_line_by_line_and_from_a_packet(user: Account, arch: str) -> None:
+    root = project(user, arch)
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root, capture=True)
+            await follow_a_sum(session)
+            await follow_a_packet(session)
+
+    anyio.run(scenario)
+
+
+def test_a_guest_that_stands_is_no_hang_to_other_tools(root_of: Path, user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root_of, capture=True)
+            await debug(session, "attach")
+            await debug(session, "break", at="send_hello")
+            place = "stopped by the debugger at "
+            refused = await session.refused("qemu_send", command="sum", timeout=PATIENCE)
+            assert refused.code == "guest.paused"
+            assert place in str(refused)
+            assert place in (await session.call("qemu_read", wait_for="never", timeout=PATIENCE))["next_step"]
+            await session.call("qemu_read", timeout=PATIENCE)
+            (row,) = (await session.call("qemu_status"))["guests"]
+            assert row["halted"].startswith(place)
+            waited = await session.call("qemu_pcap_wait", timeout=PATIENCE)
+            assert not waited["satisfied"]
+            assert place in waited["reason"]
+            absent = await session.call("qemu_pcap_wait", timeout=PATIENCE, absent=True)
+            assert not absent["satisfied"]
+            await goes_on(session)
+            # One that waits already is told when it stops.
+            reasons: list[str] = []
+
+            async def wait() -> None:
+                reasons.append((await session.call("qemu_pcap_wait", filter="tcp", timeout=PATIENCE))["reason"])
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(wait)
+                await session.call("qemu_send", command="send", timeout=PATIENCE)
+            assert f"{place}send_hello" in reasons[0]
+            # The capture goes on, though nobody answers.
+            before = (await session.call("qemu_pcap_status"))["captures"][0]["packets"]
+            await session.call("qemu_packet_send", layers=[{"layer": "ARP", "op": "who-has", "pdst": "10.0.2.15"}])
+            after = await session.until(lambda answer: answer["captures"][0]["packets"] > before, "qemu_pcap_status")
+            assert after["captures"][0]["state"] == "running"
+            assert "ARP" in (await debug(session, "next"))["packets"]
+            # Nor does its end take longer.
+            ended = await session.call("qemu_shutdown", timeout=PATIENCE)
+            assert ended["exit_code"] == 0
+            assert await eventually_async(lambda: not gdbs_of(session.pid))
+
+    anyio.run(scenario)
+
+
+def test_a_guest_that_runs_is_given_breakpoints_and_is_interrupted(root_of: Path, user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root_of, gdb=True)
+            assert (await session.refused("qemu_debug", action="where")).code == "debug.not_attached"
+            await debug(session, "attach")
+            await goes_on(session)
+            assert (await session.refused("qemu_debug", action="locals")).code == "debug.refused"
+            assert (await found(session, "break", at="send_hello"))[0].startswith("1: send_hello")
+            assert (await debug(session, "break"))["state"] == "running"
+            assert "15" in await session.typed("sum")  # it never noticed
+            assert (await found(session, "symbols", expression="^card_"))[0].startswith("guest.c:")
+            interrupted = await debug(session, "interrupt")
+            assert (interrupted["state"], interrupted["why"]) == ("stopped", "an interrupt")
+            reset = await debug(session, "reset")
+            assert reset["why"] == "a reset"
+            assert (await debug(session, "break", at="kernel"))["found"].startswith("2: kernel")
+            assert (await debug(session, "continue"))["place"].startswith("kernel (")
+            assert (await debug(session, "attach"))["place"].startswith("kernel (")  # the one that is there
+            assert len(gdbs_of(session.pid)) == 1
+            await debug(session, "detach")
+            assert "15" in await session.typed("sum")
+
+    anyio.run(scenario)
+
+
+def test_what_is_asked_for_wrongly_is_told(root_of: Path, user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root_of)
+            await debug(session, "attach")
+            for code, arguments in {
+                "debug.refused": {"action": "break", "at": "no_such_function"},
+                "debug.refused ": {"action": "delete", "at": "7"},
+                "debug.refused  ": {"action": "print", "expression": "no_such_name"},
+                "debug.refused   ": {"action": "watch", "expression": "$pc + 1"},
+                "debug.refused    ": {"action": "memory", "expression": "0xdead00000000"},
+                "request.invalid": {"action": "watch"},
+                "request.invalid ": {"action": "until"},
+                "request.invalid  ": {"action": "delete", "at": "all"},
+                "request.invalid   ": {"action": "break", "at": "-probe x"},
+                "request.invalid    ": {"action": "print", "expression": '$_shell("id")'},
+                "request.invalid     ": {"action": "memory", "expression": "$sp", "count": 5000},
+                "request.invalid      ": {"action": "registers", "expression": "nosuch"},
+            }.items():
+                refused = await session.refused("qemu_debug", **arguments)
+                assert refused.code == code.strip(), arguments
+            assert await found(session, "break") == ["there is no breakpoint"]
+
+    anyio.run(scenario)
+
+
+def test_where_gdb_ends_the_guest_goes_on(root_of: Path, user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root_of)
+            await debug(session, "attach")
+            await debug(session, "break", at="add")
+            (gdb,) = gdbs_of(session.pid)
+            os.kill(gdb, signal.SIGKILL)
+            assert await eventually_async(lambda: not exists(gdb))
+            await session.until(lambda answer: "halted" not in answer["guests"][0], "qemu_status")
+            refused = await session.refused("qemu_debug", action="where")
+            assert refused.code == "debug.failed"
+            assert "the signal 9" in str(refused)
+            assert "15" in await session.typed("sum")  # with no breakpoint left
+            assert (await debug(session, "attach"))["state"] == "stopped"
+
+    anyio.run(scenario)
+
+
+def test_where_the_guest_ends_so_does_gdb(root_of: Path, user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            booted = await boot(session, root_of)
+            await debug(session, "attach")
+            assert gdbs_of(session.pid)
+            os.kill(booted["pid"], signal.SIGKILL)
+            assert await eventually_async(lambda: not gdbs_of(session.pid))
+            assert (await session.refused("qemu_debug", action="where")).code in {"debug.failed", "guest.exited"}
+            assert not (await boot(session, root_of))["gdb"]
+
+    anyio.run(scenario)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_of_a_servers_debugger(root_of: Path, user: Account, how: signal.Signals) -> None:
+    with raw_client(user) as client:
+        client.call("qemu_boot", project_root=str(root_of), network="user")
+        client.call("qemu_debug", action="attach")
+        (status,) = client.call("qemu_status")["guests"]
+        socket = Path(status["gdb"].removeprefix("unix:"))
+        ours = [*gdbs_of(client.process.pid), *guests_of(client.process.pid)]
+        assert len(ours) == 2
+        assert socket.is_socket()
+        client.process.send_signal(how)
+        client.process.wait(timeout=PATIENCE)
+    assert anyio.run(eventually_async, lambda: not any(map(exists, ours)))
+    next_start(user, lambda: not socket.parent.exists())
+
+
+@pytest.mark.parametrize("looked_into", [False, True], ids=["alone", "with a debugger"])
+def test_a_guest_is_stopped_by_a_packet(root_of: Path, user: Account, looked_into: bool) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root_of, capture=True)
+            wish = {"filter": "udp port 7777", "stop": True, "timeout": PATIENCE}
+            for wrong in ({"absent": True}, {"since": "start"}):
+                assert (await session.refused("qemu_pcap_wait", **wish | wrong)).code == "request.invalid"
+            if looked_into:
+                await debug(session, "attach")
+                await goes_on(session)
+            told: list[dict[str, Any]] = []
+
+            async def wait() -> None:
+                told.append(await session.call("qemu_pcap_wait", **wish))
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(wait)
+                await session.until(lambda _: "armed" in session.progress, "qemu_status")
+                await session.call("qemu_send", command="send", timeout=0)
+            (waited,) = told
+            assert waited["satisfied"]
+            assert waited["stopped_after"] > 0
+            (row,) = (await session.call("qemu_status"))["guests"]
+            number = waited["packets"][0]["number"]
+            assert f"packet {number}" in row["halted"]
+            assert (await session.refused("qemu_send", command="sum")).code == "guest.paused"
+            state = await session.call("qemu_monitor", command="query-status")
+            assert '"running": false' in state["answer"]
+            if looked_into:
+                assert (await session.refused("qemu_monitor", command="cont")).code == "guest.paused"
+            else:
+                await session.call("qemu_monitor", command="cont")
+                assert "15" in await session.typed("sum")
+            came = await debug(session, "attach")
+            assert came["state"] == "stopped"
+            if looked_into:
+                assert came["why"] == f"packet {number}"
+                assert "7777 UDP" in came["packets"]
+            await debug(session, "detach")
+            assert "15" in await session.typed("sum")
+
+    anyio.run(scenario)
+
+
+@pytest.mark.parametrize("arch", ["riscv64", "aarch64", "arm"])
+def test_a_crash_is_explained_with_the_line_that_made_it(user: Account, arch: str) -> None:
+    root = project(user, arch)
+    wrong = {
+        "load": ("load access fault", "data abort, external abort (", "*(const char **)"),
+        "store": ("store access fault", "data abort, external abort, a write", "*(volatile u32 *)0xdead"),
+        "jump": ("instruction access fault", " abort, external abort", None),
+    }
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root)
+            assert "warnings" not in await debug(session, "attach")
+            await debug(session, "reset")
+            for command, (on_riscv, on_arm, line) in wrong.items():
+                await goes_on(session)
+                await session.call("qemu_read", wait_for="> ", timeout=PATIENCE)
+                await session.call("qemu_send", command=command, timeout=0)
+                while "warnings" not in (came := await debug(session, "interrupt")):  # it has not come so far
+                    await goes_on(session)
+                (told,) = came["warnings"]
+                assert told.startswith("the processor's last exception: ")
+                assert (on_riscv if arch == "riscv64" else on_arm) in told
+                assert "ead0000" in told
+                assert told.endswith(f", at run ({at(line)})" if line else "ead00008"), told
+                assert (await debug(session, "reset"))["why"] == "a reset"
+
+    anyio.run(scenario)
