@@ -12,7 +12,8 @@ cut back to the last of them.
 
 *Under load* the page cache costs more CPU time than all else: each fresh page must be found, on a virtual machine even the
 host must find it, and filled. So DIRECT_MIN and more goes to the disk directly (O_DIRECT, open(2)), in whole
-blocks; the rest of the last block waits for the next batch, or for SETTLE_NS. Where a file system refuses, or the disk is
+blocks. The larger such a write, the cheaper: where FLOOD comes at once, it waits until a chunk is full, or for SETTLE_NS, and
+so does the rest of the last block. Where a file system refuses, or the disk is
 slower than DIRECT_FLOOR, the page cache it is: for good, or for the next DIRECT_PAUSE bytes. *Pressed*, when half of the
 memory is full, whatever was faster of late is taken, and now and then the other is tried.
 

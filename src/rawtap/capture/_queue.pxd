@@ -32,7 +32,8 @@ cdef enum Reason:
 
 cdef enum:
     BLOCK = 4096                # what direct I/O is aligned to: memory, offset and length
-    CHUNK = 252 * BLOCK         # bytes of memory that are taken and given back at once; more than the largest record
+    CHUNK = 252 * BLOCK         # bytes of memory that are taken, given back and written at once: more than the largest
+                                # record, and no more blocks than a virtual disk takes in one request (254, virtio_blk)
     OWN_CHUNKS = 2              # that a capture has whatever the others take
     FLAGS_BYTES = 12            # epb_flags and the end of the options, draft-ietf-opsawg-pcapng, 4.3.1
 
