@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import signal
 import stat
 import struct
@@ -122,8 +123,15 @@ class _Server:
         self._held: list[bytes] = []
 
     def serve(self) -> None:
+        """Answer until it is unmounted. A signal ends the wait for a request, also one that comes just before it."""
+        signals, wakes = os.pipe()
+        for each in (wakes, self._fuse):
+            os.set_blocking(each, False)
+        signal.set_wakeup_fd(wakes)
         while True:
-            with contextlib.suppress(InterruptedError):
+            if signals in select.select([self._fuse, signals], [], [])[0]:
+                os.read(signals, 1 << 10)
+            with contextlib.suppress(BlockingIOError):
                 try:
                     message = os.read(self._fuse, 1 << 20)
                 except OSError as error:
