@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import signal
 import stat
 import struct
@@ -59,6 +60,12 @@ class Disk:
     def run_full(self) -> None:
         """Take no more bytes (ENOSPC), from when it answers again on."""
         self.process.send_signal(signal.SIGHUP)
+
+    def hold_cuts(self) -> None:
+        """Answer all but whoever makes a file shorter, from when this returns on."""
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"holds cuts\n"
 
     def resume(self) -> None:
         """Answer all that was asked meanwhile."""
@@ -112,18 +119,26 @@ class _Server:
         self._nodes = {_ROOT: _Node(stat.S_IFDIR | 0o755, uid, gid)}
         self._deaf = False
         self._full = False
+        self._holds_cuts = False
         self._held: list[bytes] = []
 
     def serve(self) -> None:
+        """Answer until it is unmounted. A signal ends the wait for a request, also one that comes just before it."""
+        signals, wakes = os.pipe()
+        for each in (wakes, self._fuse):
+            os.set_blocking(each, False)
+        signal.set_wakeup_fd(wakes)
         while True:
-            with contextlib.suppress(InterruptedError):
+            if signals in select.select([self._fuse, signals], [], [])[0]:
+                os.read(signals, 1 << 10)
+            with contextlib.suppress(BlockingIOError):
                 try:
                     message = os.read(self._fuse, 1 << 20)
                 except OSError as error:
                     if error.errno == errno.ENODEV:  # it was unmounted
                         return
                     raise
-                if self._deaf:
+                if self._deaf or (self._holds_cuts and self._cuts(message)):
                     if not self._held:
                         os.write(1, b"asked\n")
                     self._held.append(message)
@@ -137,11 +152,20 @@ class _Server:
     def run_full(self, *_: object) -> None:
         self._full = True
 
+    def hold_cuts(self, *_: object) -> None:
+        self._holds_cuts = True
+        os.write(1, b"holds cuts\n")
+
     def hear(self, *_: object) -> None:
-        self._deaf = False
+        self._deaf = self._holds_cuts = False
         held, self._held = self._held, []
         for message in held:
             self._take(message)
+
+    def _cuts(self, message: bytes) -> bool:
+        _, opcode, _, number, *_ = _IN.unpack_from(message)
+        valid, size = struct.unpack_from("<I12xQ", message, _IN.size) if opcode == SETATTR else (0, 0)
+        return bool(valid & 8) and size < len(self._nodes[number].data)
 
     def _take(self, message: bytes) -> None:
         _, opcode, unique, node, uid, gid, _ = _IN.unpack_from(message)
@@ -214,7 +238,8 @@ class _Server:
     def _attr(self, number: int) -> bytes:
         node = self._nodes[number]
         size = len(node.data)
-        return _ATTR.pack(number, size, size // 512, 0, 0, 0, 0, 0, 0, node.mode, 1, node.uid, node.gid, 0, 4096, 0)
+        links = int(number == _ROOT) + sum(number in each.names.values() for each in self._nodes.values())
+        return _ATTR.pack(number, size, size // 512, 0, 0, 0, 0, 0, 0, node.mode, links, node.uid, node.gid, 0, 4096, 0)
 
     def _entry(self, number: int) -> bytes:
         return struct.pack("<4QII", number, 0, 0, 0, 0, 0) + self._attr(number)
@@ -249,6 +274,7 @@ def main() -> None:
     signal.signal(signal.SIGUSR1, server.go_deaf)
     signal.signal(signal.SIGUSR2, server.hear)
     signal.signal(signal.SIGHUP, server.run_full)
+    signal.signal(signal.SIGINT, server.hold_cuts)
     server.serve()
 
 

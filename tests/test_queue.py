@@ -181,10 +181,10 @@ def test_the_server_ends_with_a_full_queue_and_a_disk_that_does_not_answer(
     assert link_names() <= {wire.near, wire.far}
 
 
-def mirrored(folder: Path, number: int, granted: int) -> tuple[CaptureSession, socket.socket]:
+def mirrored(folder: Path, number: int, granted: int, **more: int) -> tuple[CaptureSession, socket.socket]:
     """A capture of a guest's own network, and the test's end of its socket: what it does not take waits there."""
     near, far = socket.socketpair()
-    request, source = CaptureRequest(f"user:{number}"), MirrorSource(near, "52:54:00:00:00:01")
+    request, source = CaptureRequest(f"user:{number}", **more), MirrorSource(near, "52:54:00:00:00:01")
     return CaptureSession.start(request, source, folder, str(number), buffer_bytes=granted), far
 
 
@@ -222,6 +222,25 @@ def test_one_capture_that_is_flooded_leaves_memory_to_seven_others(tmp_path: Pat
             far.close()
         for session in sessions:
             session.close()
+
+
+def test_a_ring_goes_on_while_the_disk_gives_a_removed_file_back(tmp_path: Path) -> None:
+    """The third file is filled while the first is on its way out; nobody but the fourth waits for that."""
+    in_a_file = (2 * MIB - PCAP_HEADER) // RECORD
+    count = 5 * in_a_file
+    with stalling_disk.mounted(tmp_path, 0, 0) as disk:
+        session, far = mirrored(tmp_path, 0, 64 * MIB, max_bytes=2 * MIB, files=2)
+        disk.hold_cuts()
+        assert flooded(far, count) == count
+        disk.until_asked()
+        assert eventually(lambda: session.saved == 3 * in_a_file)
+        disk.resume()
+        row = session.stop()
+        assert (row.packets + row.packets_overwritten, row.in_flight, row.dropped_kernel) == (count, 0, 0)
+        assert [segment.number for segment in session.segments] == [4, 5]
+        assert len(list(tmp_path.glob("*.pcap"))) == 2
+        far.close()
+        session.close()
 
 
 @pytest.mark.parametrize("format_", ["pcap", "pcapng"])

@@ -512,7 +512,7 @@ cdef class LiveCapture(Worker):
                     stats_due = now() + STATS_INTERVAL_NS
             fds[0].revents = fds[1].revents = fds[2].revents = 0
             fds[2].fd = self.unfiltered_fd if look_due == 0 else -1
-            poll(fds, 3, 0 if n > 0 else self._patience(sooner(stats_due, look_due)))
+            poll(fds, 3, 0 if n == BATCH else self._patience(sooner(stats_due, look_due)))
             if fds[0].revents & POLLERR:
                 # The interface went down or is gone. libpcap would say so at once, before what is in the
                 # unfinished block: let the kernel's timer retire that first.

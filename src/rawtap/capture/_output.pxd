@@ -1,6 +1,10 @@
 from libc.stdint cimport int64_t, uint64_t
 from rawtap.capture._queue cimport Mark, Piece, Reason
 
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_t:
+        pass
+
 cdef struct Speed:              # of one way of writing
     uint64_t trial_bytes
     int64_t trial_ns
@@ -23,15 +27,16 @@ cdef struct Output:
     bint pcapng
     bint flagged                # records of pcapng say in which direction a frame went
     bint direct                 # O_DIRECT is on
-    int64_t unwritten_since     # when a direct write left a rest
-    int retired_fd              # a removed file, given back bit by bit
-    uint64_t retired_bytes
+    int64_t unwritten_since     # since when something waits for more; 0: nothing does
+    int retired_fd              # a removed file that is being given back, by
+    pthread_t retiring          # this thread
     Reason broken               # why it takes no more; RUNNING while it does
     int error                   # errno of the first failed write
 
 cdef void init(Output *out, bint pcapng) noexcept nogil
 cdef void attach(Output *out, int fd, size_t size) noexcept nogil
-cdef int64_t due(const Output *out, const Piece *piece, bint urgent) noexcept nogil
+cdef int64_t due(Output *out, const Piece *piece, bint urgent) noexcept nogil
 cdef void write_piece(Output *out, const Piece *piece, bint pressed) noexcept nogil
 cdef void append_bytes(Output *out, const unsigned char *data, size_t size) noexcept nogil
-cdef void give_back(Output *out) noexcept nogil
+cdef void retire(Output *out, int fd) noexcept nogil
+cdef void await_retired(Output *out) noexcept nogil

@@ -12,12 +12,13 @@ cut back to the last of them.
 
 *Under load* the page cache costs more CPU time than all else: each fresh page must be found, on a virtual machine even the
 host must find it, and filled. So DIRECT_MIN and more goes to the disk directly (O_DIRECT, open(2)), in whole
-blocks; the rest of the last block waits for the next batch, or for SETTLE_NS. Where a file system refuses, or the disk is
+blocks. The larger such a write, the cheaper: where FLOOD comes at once, it waits until a chunk is full, or for SETTLE_NS, and
+so does the rest of the last block. Where a file system refuses, or the disk is
 slower than DIRECT_FLOOR, the page cache it is: for good, or for the next DIRECT_PAUSE bytes. *Pressed*, when half of the
 memory is full, whatever was faster of late is taken, and now and then the other is tried.
 
-*A ring of files* removes its oldest when it begins a new one. What is removed is cut away bit by bit as the new file
-grows: freeing it all at once would take long.
+*A ring of files* removes its oldest when it begins a new one. To free its blocks takes the disk tens of milliseconds, so
+a thread of its own does it; the next change of files waits for that, so no more than one file is there beyond the ring's.
 """
 
 from libc.errno cimport EDQUOT, EINTR, ENOSPC, errno
@@ -50,6 +51,11 @@ cdef extern from "<fcntl.h>" nogil:
     int O_DIRECT
 
 
+cdef extern from "<pthread.h>" nogil:
+    int pthread_create(pthread_t *, const void *, void *(*)(void *) noexcept nogil, void *)
+    int pthread_join(pthread_t, void **)
+
+
 cdef extern from "<sys/statvfs.h>" nogil:
     struct c_statvfs "statvfs":
         unsigned long f_frsize
@@ -65,12 +71,14 @@ cdef extern from "<sys/stat.h>" nogil:
 
 cdef enum:
     DIRECT_MIN = 192 << 10          # the least that is worth a write to the disk
+    FLOOD = 64 << 10                # at once, from which on it is worth to wait for more
     DIRECT_FLOOR = 200              # bytes in a microsecond
     TRIAL_NS = 8_000_000            # of writing, after which a way's speed is judged
     DIRECT_PAUSE = 64 << 20
     SETTLE_NS = 10_000_000
     SPACE_CHECK_BYTES = 4 << 20     # written between two looks at the free space, at the most
     SPACE_STEP = 16 << 10           # and at the least
+    WORTH_A_THREAD = 1 << 20        # bytes that take longer to give back than a thread to start
 
 cdef uint64_t NEVER = <uint64_t>-1
 
@@ -94,20 +102,25 @@ cdef void attach(Output *out, int fd, size_t size) noexcept nogil:
         out.direct_from = 0
 
 
-cdef int64_t due(const Output *out, const Piece *piece, bint urgent) noexcept nogil:
+cdef int64_t due(Output *out, const Piece *piece, bint urgent) noexcept nogil:
     """When what was handed over of `piece` is to be written: 0 for now, NEVER where there is nothing."""
     cdef size_t waiting = piece.used - out.written
     if waiting == 0:
         return <int64_t>NEVER
-    if urgent or piece.done or not out.direct or waiting >= DIRECT_MIN or out.broken != RUNNING:
+    if urgent or piece.done or out.broken != RUNNING or (waiting < FLOOD and not out.direct):
         return 0
+    if out.unwritten_since == 0:
+        out.unwritten_since = now()
     return out.unwritten_since + SETTLE_NS
 
 
 cdef void write_piece(Output *out, const Piece *piece, bint pressed) noexcept nogil:
     """Write what was handed over of `piece`, a copy of which the caller has; a rest may stay for later."""
+    cdef int64_t begun = now()
     if _goes_direct(out, piece, pressed) and _write_direct(out, piece) and not piece.done:
+        out.unwritten_since = begun
         return
+    out.unwritten_since = 0
     if out.written < piece.used:
         _write_cached(out, piece)
 
@@ -132,11 +145,28 @@ cdef void append_bytes(Output *out, const unsigned char *data, size_t size) noex
     _note(out)
 
 
-cdef void give_back(Output *out) noexcept nogil:
-    """Give back what is left of the removed file."""
-    if out.retired_fd >= 0:
-        close(out.retired_fd)
+cdef void retire(Output *out, int fd) noexcept nogil:
+    """Give back `fd`, a removed file, and close it; nobody waits for that but the next one's turn, or a full disk."""
+    cdef c_stat status
+    await_retired(out)
+    out.retired_fd = fd
+    if fstat(fd, &status) != 0 or status.st_size < WORTH_A_THREAD or pthread_create(&out.retiring, NULL, _retire, out):
+        _retire(out)
         out.retired_fd = -1
+
+
+cdef void await_retired(Output *out) noexcept nogil:
+    """Wait until the removed file is given back, if there is one."""
+    if out.retired_fd >= 0:
+        pthread_join(out.retiring, NULL)
+        out.retired_fd = -1
+
+
+cdef void *_retire(void *out) noexcept nogil:
+    """Free a removed file's blocks, though another process may have it open."""
+    ftruncate((<Output *>out).retired_fd, 0)
+    close((<Output *>out).retired_fd)
+    return NULL
 
 
 cdef uint64_t _room(Output *out) noexcept nogil:
@@ -144,17 +174,27 @@ cdef uint64_t _room(Output *out) noexcept nogil:
 
     The nearer the floor, the sooner that is: a small disk must not be full between two looks.
     """
-    cdef c_statvfs fs
     cdef uint64_t free_bytes
     if out.allowance == 0:
         out.allowance = SPACE_CHECK_BYTES
-        if fstatvfs(out.fd, &fs) == 0:
-            free_bytes = <uint64_t>fs.f_bavail * fs.f_frsize
+        if _look_at_space(out, &free_bytes):
+            if free_bytes < out.free_floor and out.retired_fd >= 0:
+                await_retired(out)
+                _look_at_space(out, &free_bytes)
             if free_bytes < out.free_floor:
                 out.allowance = 0
             else:
                 out.allowance = min(max((free_bytes - out.free_floor) // 4, SPACE_STEP), SPACE_CHECK_BYTES)
     return out.allowance
+
+
+cdef bint _look_at_space(const Output *out, uint64_t *free_bytes) noexcept nogil:
+    """The free space of the file's disk; whether it is known."""
+    cdef c_statvfs fs
+    if fstatvfs(out.fd, &fs) != 0:
+        return False
+    free_bytes[0] = <uint64_t>fs.f_bavail * fs.f_frsize
+    return True
 
 
 cdef bint _was_cut(Output *out, const Piece *piece) noexcept nogil:
@@ -192,7 +232,6 @@ cdef void _write_cached(Output *out, const Piece *piece) noexcept nogil:
         out.written += n
         out.allowance -= min(out.allowance, <uint64_t>n)
     _judge(&out.cached, out.written - start, now() - begun)
-    _recycle(out, out.written - start)
     if out.broken != RUNNING:
         _keep_whole_records(out, piece)
     else:
@@ -223,9 +262,7 @@ cdef bint _write_direct(Output *out, const Piece *piece) noexcept nogil:
         out.straight.speed = 0
     out.allowance -= size
     out.written = start + size
-    out.unwritten_since = begun
     _count(out, piece)
-    _recycle(out, size)
     return True
 
 
@@ -308,13 +345,3 @@ cdef void _whole(Output *out, uint64_t wire, uint64_t place) noexcept nogil:
     out.packets += 1
     out.wire_bytes += wire
     out.file_bytes = place
-
-
-cdef void _recycle(Output *out, size_t size) noexcept nogil:
-    """Give back as much of the removed file as was written of the new one."""
-    if out.retired_fd < 0:
-        return
-    out.retired_bytes -= min(out.retired_bytes, <uint64_t>size)
-    if out.retired_bytes == 0 or ftruncate(out.retired_fd, <int64_t>out.retired_bytes) != 0:
-        close(out.retired_fd)
-        out.retired_fd = -1

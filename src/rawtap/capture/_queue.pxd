@@ -32,7 +32,8 @@ cdef enum Reason:
 
 cdef enum:
     BLOCK = 4096                # what direct I/O is aligned to: memory, offset and length
-    CHUNK = 1 << 19             # bytes of memory that are taken and given back at once; more than the largest record
+    CHUNK = 252 * BLOCK         # bytes of memory that are taken, given back and written at once: more than the largest
+                                # record, and no more blocks than a virtual disk takes in one request (254, virtio_blk)
     OWN_CHUNKS = 2              # that a capture has whatever the others take
     FLAGS_BYTES = 12            # epb_flags and the end of the options, draft-ietf-opsawg-pcapng, 4.3.1
 
@@ -92,6 +93,7 @@ cdef struct Queue:
     uint64_t handed             # bytes handed over so far
     uint64_t taken              # of them written, or given up
     uint64_t most               # that waited at once
+    uint64_t wake_at            # so many are waiting when the writer wants to be woken
     bint writing                # the writer is at the head
     bint over                   # nothing more will be handed over
     Reason broken               # why the writer takes no more; RUNNING while it does
@@ -105,8 +107,8 @@ cdef void hand_over(Queue *queue) noexcept nogil
 cdef void rewind(Queue *queue, size_t *written) noexcept nogil
 cdef void pop(Queue *queue) noexcept nogil
 cdef void give_back_spare(Queue *queue) noexcept nogil
-cdef void wait_for_more(Queue *queue, int64_t until) noexcept nogil
-cdef void signal_more(Queue *queue) noexcept nogil
+cdef void wait_for_more(Queue *queue, int64_t until, uint64_t waiting) noexcept nogil
+cdef void signal_more(Queue *queue, bint urgent) noexcept nogil
 cdef void span(Queue *queue, size_t size, uint64_t seconds, uint32_t nanoseconds, uint32_t kept, uint32_t length,
                const unsigned char *data, uint32_t interface, uint32_t direction) noexcept nogil
 cdef uint64_t pool_used() noexcept nogil

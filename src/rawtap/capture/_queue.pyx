@@ -282,16 +282,19 @@ cdef void give_back_spare(Queue *queue) noexcept nogil:
         _free_chunk(queue)
 
 
-cdef void wait_for_more(Queue *queue, int64_t until) noexcept nogil:
-    """Under the lock: wait until something happens, or for that moment, 0 for none."""
+cdef void wait_for_more(Queue *queue, int64_t until, uint64_t waiting) noexcept nogil:
+    """Under the lock: wait until something happens, or for that moment, 0 for none; nothing is less than `waiting` bytes."""
+    queue.wake_at = waiting
     if until == 0:
         pthread_cond_wait(&queue.more, &queue.lock)
     else:
         _wait(queue, &queue.more, until)
 
 
-cdef void signal_more(Queue *queue) noexcept nogil:
-    pthread_cond_signal(&queue.more)
+cdef void signal_more(Queue *queue, bint urgent) noexcept nogil:
+    """Under the lock: wake the writer, if that is of use. A turn of its own costs more than to write what is in a batch."""
+    if urgent or queue.handed - queue.taken >= queue.wake_at:
+        pthread_cond_signal(&queue.more)
 
 
 cdef void _wait(Queue *queue, pthread_cond_t *condition, int64_t until) noexcept nogil:

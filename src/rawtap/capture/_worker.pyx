@@ -35,9 +35,11 @@ from rawtap.capture._account cimport (
     publish,
     store,
 )
-from rawtap.capture._output cimport append_bytes, attach, due, give_back, write_piece
+from rawtap.capture._output cimport append_bytes, attach, await_retired, due, retire, write_piece
 from rawtap.capture._output cimport init as init_output
+from rawtap.capture._output cimport pthread_t
 from rawtap.capture._queue cimport (
+    CHUNK,
     FILE_CUT,
     INTERFACE_REMOVED,
     MAX_BYTES,
@@ -80,15 +82,7 @@ cdef extern from "<sys/eventfd.h>" nogil:
     int EFD_NONBLOCK
 
 
-cdef extern from "<sys/stat.h>" nogil:
-    struct c_stat "stat":
-        int64_t st_size
-    int fstat(int, c_stat *)
-
-
 cdef extern from "<pthread.h>" nogil:
-    ctypedef struct pthread_t:
-        pass
     int pthread_create(pthread_t *, const void *, void *(*)(void *) noexcept nogil, void *)
     int pthread_join(pthread_t, void **)
 
@@ -223,18 +217,16 @@ cdef class Worker:
         """Save from now on into `fd`, a file with its header and nothing else, which stays the caller's.
 
         `max_bytes` is where a file is full; it and the header are those of the first file. `files` is what `account`
-        tells of the files from then on. `retired_fd` is a removed file, given back as this one grows, and closed.
+        tells of the files from then on. `retired_fd` is a removed file, given back meanwhile, and closed.
 
         Raises:
             ValueError: The header is larger than any capture's is.
         """
-        cdef c_stat status
         cdef const unsigned char *data = header
         cdef size_t size = len(header)
-        if retired_fd >= 0 and fstat(retired_fd, &status) == 0:
-            give_back(&self.out)
-            self.out.retired_fd = retired_fd
-            self.out.retired_bytes = status.st_size - min(size, <uint64_t>status.st_size)  # the new one has so much already
+        if retired_fd >= 0:
+            with nogil:  # the disk may not answer for long
+                retire(&self.out, retired_fd)
         if self.out.files == 0 and not start(&self.sink.queue, data, size, max_bytes):
             raise ValueError(f"a header of {size} bytes")
         lock(&self.sink.queue)
@@ -284,7 +276,6 @@ cdef class Worker:
         with nogil:
             self._write_on()
             pthread_join(reader, NULL)
-            give_back(&self.out)
         self.on_full = None
         if self.sink.queue.reason == PCAP_FAILED:
             self.failure = self._failure()
@@ -323,7 +314,9 @@ cdef class Worker:
                 if queue.chunks > OWN_CHUNKS and now() >= idle_since + SPARE_NS:
                     give_back_spare(queue)
                 moment = idle_since + SPARE_NS if queue.chunks > OWN_CHUNKS else 0
-            wait_for_more(queue, moment)
+                wait_for_more(queue, moment, 1)
+            else:
+                wait_for_more(queue, moment, CHUNK)  # whole pieces are told of in any case
         unlock(queue)
         return queue.writing
 
@@ -509,8 +502,8 @@ cdef class Worker:
         self._look_at_input(False)
         if question.answered != question.heard and question.due == 0 and progress >= question.goal:
             question.due = queue.mark.packets + 1
+        signal_more(queue, question.due != 0)
         self._settle()
-        signal_more(queue)
         unlock(queue)
 
     cdef void _look_at_input(self, bint over) noexcept nogil:
@@ -530,7 +523,7 @@ cdef class Worker:
         self._look_at_input(True)
         queue.over = True
         self._settle()
-        signal_more(queue)
+        signal_more(queue, True)
         unlock(queue)
 
     cdef bint _hear(self) noexcept nogil:
@@ -570,7 +563,8 @@ cdef class Worker:
             c_close(self.ask_fd)
             self.ask_fd = -1
         release(&self.sink.queue)
-        give_back(&self.out)
+        with nogil:
+            await_retired(&self.out)
 
 
 cdef void *_read_on(Worker worker) noexcept nogil:
