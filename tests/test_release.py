@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import tomllib
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -254,6 +255,10 @@ def test_the_source_distribution_is_the_whole_checkout(suite: str, release: Path
         files = {name.partition("/")[2] for name in archive.getnames()}
     listed = subprocess.run(["git", "-C", ROOT, "ls-files"], capture_output=True, text=True, check=True)
     assert set(listed.stdout.splitlines()) - files == set()
+    for wheel in release.glob("wheels/rawtap-*.whl"):
+        names = zipfile.ZipFile(wheel).namelist()
+        assert [each for each in names if each.endswith((".c", ".pyx"))] == []
+        assert any(each.endswith("share/rawtap/setcap.sh") for each in names)
     assert (release / "SHA256SUMS").read_text().count("\n") == len(
         [each for each in release.rglob("*.*") if each.is_file()]
     )
