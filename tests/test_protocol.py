@@ -34,6 +34,7 @@ TOOLS = {
     "qemu_packet_send",
     "qemu_pcap_explain",
     "qemu_pcap_query",
+    "qemu_pcap_picture",
     "qemu_pcap_wait",
     "qemu_snapshot",
     "qemu_timeline",

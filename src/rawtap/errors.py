@@ -26,6 +26,9 @@
     │   ├── QueryLimit            query.limit                   it takes more time or memory than it may
     │   ├── QueryUnavailable      query.unavailable             no DuckDB
     │   └── QueryFailed           query.failed                  the process that answers ended without an answer
+    ├── PictureError
+    │   ├── PictureUnavailable    picture.unavailable           no matplotlib
+    │   └── PictureFailed         picture.failed                the process that draws ended without a picture
     ├── NetworkError
     │   ├── NetworkPermission     network.permission            no CAP_NET_ADMIN
     │   ├── TunMissing            network.tun_missing           no /dev/net/tun
@@ -202,6 +205,18 @@ class QueryUnavailable(QueryError):
 
 class QueryFailed(QueryError):
     code = "query.failed"
+
+
+class PictureError(RawtapError):
+    """Any of `picture.*`; never raised itself."""
+
+
+class PictureUnavailable(PictureError):
+    code = "picture.unavailable"
+
+
+class PictureFailed(PictureError):
+    code = "picture.failed"
 
 
 class NetworkError(RawtapError):

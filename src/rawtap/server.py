@@ -250,7 +250,7 @@ def _tools() -> list[sdk.Tool]:
 
 def _load() -> None:
     """Import what the tools import when they are called."""
-    for module in ("packets", "send", "wait", "timeline.gather", "explain", "follow", "query"):
+    for module in ("packets", "send", "wait", "timeline.gather", "explain", "follow", "query", "compare", "picture"):
         importlib.import_module(f"rawtap.ask.{module}")
     decode.load()
 

@@ -19,7 +19,7 @@ from rawtap.tools._text import Answer
 _ANSWER_CHARACTERS = 8000
 
 Filter = Annotated[str, Field(description='pcap-filter(7), like "udp port 53".')]
-CaptureId = Annotated[str | None, Field(description="Its id; absent: the newest that runs, or else the newest.")]
+CaptureId = Annotated[str | None, Field(description="Its id; else the newest that runs, or the newest.")]
 
 
 class Limits(Answer):

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from rawtap.tools import capture, display, explain, follow, guest, link, monitor, packets, query, snapshot, timeline
+from rawtap.tools import (
+    capture,
+    display,
+    explain,
+    follow,
+    guest,
+    link,
+    monitor,
+    packets,
+    picture,
+    query,
+    snapshot,
+    timeline,
+)
 
 TOOLS = (
     *guest.TOOLS,
@@ -13,6 +26,7 @@ TOOLS = (
     *capture.TOOLS,
     *packets.TOOLS,
     *query.TOOLS,
+    *picture.TOOLS,
     *explain.TOOLS,
     *follow.TOOLS,
     *timeline.TOOLS,
