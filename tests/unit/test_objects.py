@@ -224,3 +224,10 @@ def test_blocks_are_counted_beyond_their_last_number() -> None:
     blocks = [block(number % 65536, b"12345678") for number in range(1, 65540)]
     ((_, data, lacks, _),) = sent(asks(), (ANSWERS, CLIENT, b"\0\6blksize\x008\0"), *blocks, block(65540 % 65536, b""))
     assert (len(data), lacks) == (65539 * 8, "")
+
+
+def test_blocks_that_are_all_said_again_are_no_later_ones() -> None:
+    blocks = [block(number, b"12345678") for number in range(1, 101)]
+    options = (ANSWERS, CLIENT, b"\0\6blksize\x008\0")
+    ((_, data, lacks, _),) = sent(asks(), options, *blocks, *blocks, block(101, b"end"))
+    assert (data, lacks) == (b"12345678" * 100 + b"end", "")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
 
+from anyio import CancelScope
+
 from rawtap.ask.decrypt import decrypted
 from rawtap.ask.packets import caught_up
 from rawtap.ask.saving import MOST_BYTES, MOST_OBJECTS, Folder, Saved
-from rawtap.blocking import reading
+from rawtap.blocking import on_disk, reading
 from rawtap.errors import RequestInvalid
 from rawtap.lab.lab import Lab
 from rawtap.packets import carriers, headers, reader
@@ -102,21 +104,28 @@ async def follow(
     if packet is None:
         packet = await reading(shown, _first_of, source, wish.stream or 0)
     keys, until = lab.settings.tls_keys, time.monotonic() + SECONDS
-    with Folder(lab.settings.capture_dir) if wish.save else nullcontext() as folder:
-        asked = _Asked(source, packet, page, search, until, Copy() if keys else None, folder)
-        try:
-            done = await reading(shown, _follow, asked)
-            if keys and asked.copy and asked.copy.seen:
-                done = await _decrypted(shown, asked, keys, done)
-        finally:
-            asked.until = 0.0  # of a thread that goes on where this was cancelled
-        if folder and folder.left:
-            left = f"{folder.left} objects more are not saved: one call saves {MOST_OBJECTS}, or {MOST_BYTES >> 20} MiB"
-            done = replace(done, notes=(*done.notes, left))
-        page = done.page
-        if page.offset > page.length and not asked.late:
-            raise RequestInvalid(f"offset={page.offset}: there are {page.length} bytes", cure="Use next_offset")
-        return done
+    folder = Folder(lab.settings.capture_dir) if wish.save else None
+    asked = _Asked(source, packet, page, search, until, Copy() if keys else None, folder)
+    try:
+        done = await reading(shown, _follow, asked)
+        if keys and asked.copy and asked.copy.seen:
+            done = await _decrypted(shown, asked, keys, done)
+        _require_offset(done.page, asked)
+    except BaseException:
+        asked.until = 0.0  # of a thread that is left behind where this was cancelled
+        if folder:
+            with CancelScope(shield=True):
+                await on_disk(lab.settings.capture_dir, folder.abandon)
+        raise
+    if folder and folder.left:
+        left = f"{folder.left} objects more are not saved: one call saves {MOST_OBJECTS}, or {MOST_BYTES >> 20} MiB"
+        done = replace(done, notes=(*done.notes, left))
+    return done
+
+
+def _require_offset(page: TurnPage, asked: _Asked) -> None:
+    if page.offset > page.length and not asked.late:
+        raise RequestInvalid(f"offset={page.offset}: there are {page.length} bytes", cure="Use next_offset")
 
 
 async def _decrypted(shown: Path, asked: _Asked, keys: Path, done: Followed) -> Followed:
@@ -136,9 +145,10 @@ def _collected(asked: _Asked, pieces: Iterable[Piece], page: TurnPage, search: S
     if asked.folder is None:
         collect(pieces, watchers)
         return ()
-    objects = HttpObjects(asked.folder)
-    collect(pieces, [*watchers, objects])
-    objects.end()
+    with asked.folder:
+        objects = HttpObjects(asked.folder)
+        collect(pieces, [*watchers, objects])
+        objects.end()
     return tuple(asked.folder.saved)
 
 
@@ -209,12 +219,13 @@ def _transferred(asked: _Asked, folder: Folder, target: Frame, ends: set[End]) -
     objects, addresses = TftpObjects(folder, ends), {each.address for each in ends}
     hosts = _hosts(*ends)
     expression = _expression(target, f"udp and {hosts}" if target.ip and target.ip.version == _IPV4 else hosts)
-    for raw, frame in _between(asked, addresses, expression):
-        found, udp = ends_of(frame), frame.transport
-        if found and isinstance(udp, Udp):
-            data = frame.data[udp.payload : udp.end]
-            objects.add(Datagram(raw.number, found[1], found[2], data, udp.end - udp.payload))
-    objects.end()
+    with folder:
+        for raw, frame in _between(asked, addresses, expression):
+            found, udp = ends_of(frame), frame.transport
+            if found and isinstance(udp, Udp):
+                data = frame.data[udp.payload : udp.end]
+                objects.add(Datagram(raw.number, found[1], found[2], data, udp.end - udp.payload))
+        objects.end()
     return tuple(folder.saved)
 
 

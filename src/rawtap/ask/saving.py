@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,10 @@ class Saved:
 
 
 class Folder:
-    """Saves objects; a context manager that takes away again what it saved if its block fails.
+    """Saves objects. Whatever saves does so within a block of it, in any thread: if the block fails, or nobody waits
+    for it any more (`abandon`), everything that was saved is taken away again.
+
+    A call that is cancelled leaves its thread behind (`blocking.reading`): so the files are closed by that one alone.
 
     Attributes:
         saved: Objects, in the order of their ends.
@@ -48,18 +52,30 @@ class Folder:
         self.room = MOST_BYTES
         self.saved: list[Saved] = []
         self.left = 0
+        self._lock = threading.Lock()
+        self._is_used = self._is_abandoned = False
 
     def __enter__(self) -> Self:
+        with self._lock:
+            self._is_used = True
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
-        for each in list(self._open):
-            each.end("it was not read to its end")
-        if kind is not None:
-            self.forget()
+        with self._lock:
+            self._is_used = False
+            if kind is not None or self._is_abandoned:
+                self._drop()
 
-    def forget(self) -> None:
-        """Take the files away."""
+    def abandon(self) -> None:
+        """Nobody wants the files: they are taken away now, or when the block that saves is over."""
+        with self._lock:
+            self._is_abandoned = True
+            if not self._is_used:
+                self._drop()
+
+    def _drop(self) -> None:
+        for file in list(self._open):
+            file.end("it was not read to its end")
         for each in self.saved:
             each.path.unlink(missing_ok=True)
         self.saved.clear()
