@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import shutil
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +20,12 @@ from typing import Any
 import anyio
 import pytest
 from anyio.to_thread import run_sync as in_thread
+from scapy.contrib.mpls import MPLS
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
-from scapy.layers.l2 import Dot1Q, Ether
+from scapy.layers.l2 import GRE, LLC, SNAP, Dot1Q, Dot3, Ether
 from scapy.layers.ppp import PPP, PPPoE
+from scapy.layers.vxlan import VXLAN
 from scapy.packet import Raw
 from scapy.utils import wrpcap
 
@@ -197,7 +202,9 @@ def behind(*layers: Any) -> list[Any]:
     """The same conversation in frames of each kind."""
     frames = []
     for at, layer in enumerate(layers):
-        frames.append(Ether() / layer / said(1 + 3 * at, b"abc" if at % 2 == 0 else b"def"))
+        data = b"abc" if at % 2 == 0 else b"def"
+        link = Dot3() if layer.name == "LLC" else Ether(type=0x8847) if layer.name == "MPLS" else Ether()
+        frames.append(link / layer / said(1 + 3 * at, data))
     return frames
 
 
@@ -209,6 +216,10 @@ PLAIN, SIX = IP(src=GUEST, dst=HOST), IPv6(src="fd00::1", dst="fd00::2")
     [
         (PPPoE(sessionid=1) / PPP(proto=0x21) / PLAIN, PPPoE(sessionid=1) / PPP(proto=0x21) / PLAIN),
         (PLAIN, Dot1Q(vlan=5) / PLAIN),
+        (LLC() / SNAP() / PLAIN, PLAIN),
+        (PLAIN, LLC() / SNAP() / PLAIN),
+        (PLAIN, MPLS(label=9, ttl=64) / PLAIN),
+        (PLAIN, IP(src="192.0.2.1", dst="192.0.2.2") / GRE() / PLAIN),
         (Dot1Q(vlan=5) / PLAIN, PLAIN),
         (SIX, SIX / IPv6ExtHdrDestOpt()),
         (SIX / IPv6ExtHdrDestOpt(), SIX),
@@ -266,5 +277,173 @@ def test_a_packet_that_a_ring_has_overwritten_is_no_damage_of_its_files(user: Ac
             assert row["packets_overwritten"] > 0
             told = str(await session.refused("qemu_pcap_follow", packet=1))
             assert told == "request.invalid: there is no packet 1. qemu_pcap_read shows which there are"
+
+    anyio.run(scenario)
+
+
+PAGE = gzip.compress(b"a page " * 3000, mtime=0)
+CHUNKS = b"".join(b"%x\r\n%s\r\n" % (len(each), each) for each in (PAGE[:10], PAGE[10:])) + b"0\r\n\r\n"
+TYPED = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_objects_are_saved_under_names_of_our_own_and_none_is_overwritten(user: Account) -> None:
+    path = user.home / "web.pcap"
+    asks = b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n"
+    answer = TYPED + CHUNKS
+    wrpcap(str(path), [out(said(1, asks)), back(TCP(sport=80, dport=40000, seq=1, ack=1, flags="PA") / Raw(answer))])
+
+    async def scenario(session: Session) -> None:
+        paths = set()
+        for _ in range(2):
+            page = await session.call("qemu_pcap_follow", path=str(path), packet=1, limit=1, save=True)
+            (saved,) = page["saved"]
+            file = Path(saved["path"])
+            assert (file.parent, file.suffix, file.stat().st_mode & 0o777) == (user.captures, ".gz", 0o600)
+            assert (file.read_bytes(), file.stat().st_uid) == (PAGE, user.uid)
+            assert (saved["size_bytes"], saved["sha256"]) == (len(PAGE), hashlib.sha256(PAGE).hexdigest())
+            assert (saved["asked"], saved["kind"], saved["encoding"]) == (
+                "GET /../../etc/passwd 200",
+                "text/html",
+                "gzip",
+            )
+            assert (saved["side"], saved["packet"]) == ("server", 2)
+            assert "lacks" not in saved
+            paths.add(file)
+        assert set(user.captures.iterdir()) == paths
+        assert len(paths) == 2
+        page = await session.call("qemu_pcap_follow", path=str(path), packet=1, limit=1)
+        assert "saved" not in page
+
+    followed(user, path, scenario)
+
+
+def test_a_file_that_tftp_brought_is_saved_from_either_port(user: Account) -> None:
+    path = user.home / "tftp.pcap"
+    frames = [
+        out(UDP(sport=4000, dport=69) / Raw(b"\0\1kernel.img\0octet\0")),
+        back(UDP(sport=3333, dport=4000) / Raw(b"\0\3\0\1" + b"k" * 512)),
+        out(UDP(sport=4000, dport=3333) / Raw(b"\0\4\0\1")),
+        back(UDP(sport=3333, dport=4000) / Raw(b"\0\3\0\2end")),
+    ]
+    wrpcap(str(path), frames)
+
+    async def scenario(session: Session) -> None:
+        for number in (1, 4):
+            page = await session.call("qemu_pcap_follow", path=str(path), packet=number, save=True)
+            (saved,) = page["saved"]
+            assert Path(saved["path"]).read_bytes() == b"k" * 512 + b"end"
+            assert saved["asked"] == "RRQ kernel.img"
+        page = await session.call("qemu_pcap_follow", path=str(path), packet=1)
+        assert page["notes"] == []
+
+    followed(user, path, scenario)
+
+
+def test_objects_that_find_no_place_leave_nothing(user: Account) -> None:
+    path = user.home / "web.pcap"
+    wrpcap(str(path), [back(TCP(sport=80, dport=40000, seq=1, ack=1, flags="PA") / Raw(TYPED + CHUNKS))])
+
+    async def scenario(session: Session) -> None:
+        user.captures.mkdir(parents=True, exist_ok=True)
+        user.captures.chmod(0o500)
+        error = await session.refused("qemu_pcap_follow", path=str(path), packet=1, save=True)
+        assert error.code == "capture.output_unwritable"
+        user.captures.chmod(0o700)
+        assert list(user.captures.iterdir()) == []
+
+    shutil.chown(path, user.uid, user.gid)
+    followed(user, path, scenario)
+
+
+def test_what_a_tunnel_carries_is_followed_as_lines_and_columns_have_it(user: Account) -> None:
+    path = user.home / "tunnel.pcap"
+    inner = Ether() / IP(src="192.0.2.1", dst="192.0.2.2") / said(1, b"abc")
+    wrpcap(str(path), [out(UDP(sport=5000, dport=4789) / VXLAN(vni=7) / inner), out(GRE() / IP(bytes(inner[IP])))])
+
+    async def scenario(session: Session) -> None:
+        shown = await session.call("qemu_pcap_read", path=str(path))
+        sql = "SELECT source || ':' || source_port, stream, carrier, outer_source FROM packets ORDER BY number"
+        rows = (await session.call("qemu_pcap_query", path=str(path), sql=sql))["rows"]
+        assert [row[0] for row in rows] == [each["source"] for each in shown["packets"]] == ["192.0.2.1:40000"] * 2
+        assert [row[1:] for row in rows] == [[0, "VXLAN 7", GUEST], [0, "GRE", GUEST]]
+        page = await session.call("qemu_pcap_follow", path=str(path), stream=0)
+        assert (page["client"], page["packets"], page["turns"][0]["data"]) == ("192.0.2.1:40000", 2, "abc")
+
+    followed(user, path, scenario)
+
+
+@contextmanager
+def secret_server(folder: Path) -> Iterator[int]:
+    """It speaks TLS, and answers every connection with the same."""
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    own = [folder / "key.pem", folder / "cert.pem"]
+    command = [*made, "-keyout", own[0], "-out", own[1], "-subj", "/CN=x", "-days", "2"]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own[1], own[0])
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            taken, _ = listening.accept()
+            with context.wrap_socket(taken, server_side=True) as encrypted:
+                encrypted.recv(1000)
+                encrypted.sendall(TYPED + CHUNKS)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listening.getsockname()[1]
+        thread.join()
+
+
+def ask_in_secret(port: int, keys: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.keylog_filename = str(keys)
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", port))) as client:
+        client.sendall(REQUEST)
+        while client.recv(65536):
+            pass
+
+
+def test_tls_is_decrypted_with_the_operators_keys_and_told(user: Account, tmp_path: Path) -> None:
+    keys, early = user.home / "keys.log", user.home / "early.log"
+
+    async def scenario() -> None:
+        with secret_server(tmp_path) as port:
+            async with serving(user, "--allow-interface", "lo", "--tls-keys", keys) as session:
+                await session.call("qemu_pcap_start", interface="lo", filter=f"tcp port {port}")
+                await in_thread(ask_in_secret, port, early)
+                await session.call("qemu_pcap_stop")
+                lacking = await session.call("qemu_pcap_follow", stream=0, limit=1)
+                assert f"TLS is not decrypted: {keys} cannot be read: No such file or directory" in lacking["notes"]
+                keys.write_text("CLIENT_RANDOM 00 00\n")
+                shutil.chown(keys, user.uid, user.gid)
+                others = await session.call("qemu_pcap_follow", stream=0, limit=1)
+                assert f"TLS is not decrypted: no secret in {keys} is of this conversation" in others["notes"]
+                assert others["client_bytes"] > len(REQUEST)
+                keys.write_bytes(early.read_bytes())
+                page = await session.call("qemu_pcap_follow", stream=0, save=True, search="HTTP/1.1 200")
+                assert (page["client_bytes"], page["server_bytes"]) == (len(REQUEST), len(TYPED + CHUNKS))
+                assert page["turns"][0]["data"] == "GET /a HTTP/1.0\nHost: x\n\n"
+                assert page["found"][0]["offset"] == len(REQUEST)
+                assert "decrypted with the operator's keys" in page["notes"][0]
+                (saved,) = page["saved"]
+                assert Path(saved["path"]).read_bytes() == PAGE
+                rest = await session.call("qemu_pcap_follow", stream=0, format="hex", offset=len(REQUEST), limit=8)
+                assert rest["turns"][0]["data"] == TYPED[:8].hex()
+
+    anyio.run(scenario)
+
+
+def test_without_keys_nothing_is_decrypted(user: Account, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with secret_server(tmp_path) as port:
+            async with serving(user, "--allow-interface", "lo") as session:
+                await session.call("qemu_pcap_start", interface="lo", filter=f"tcp port {port}")
+                await in_thread(ask_in_secret, port, user.home / "keys.log")
+                await session.call("qemu_pcap_stop")
+                page = await session.call("qemu_pcap_follow", stream=0, limit=3, format="hex")
+                assert page["turns"][0]["data"] == "160301"
+                assert not any("TLS" in note for note in page["notes"])
 
     anyio.run(scenario)

@@ -36,6 +36,7 @@ TOOLS = {
     "qemu_examine",
     "qemu_pcap_explain",
     "qemu_pcap_query",
+    "qemu_pcap_picture",
     "qemu_pcap_wait",
     "qemu_snapshot",
     "qemu_debug",

@@ -138,6 +138,23 @@ def test_findings_names_and_messages_are_tables(user: Account) -> None:
     asked(scenario, user, "--read-dir", path.parent)
 
 
+def test_text_that_must_be_escaped_is_told_as_any_other(user: Account) -> None:
+    path = put(
+        user, "odd.pcap", [out(TCP(dport=80, flags="PA") / Raw(b"GET /\xe2\x80\xaex HTTP/1.1\r\nHost: x\r\n\r\n"))]
+    )
+
+    async def scenario(session: Session) -> None:
+        for sql in (
+            "SELECT info FROM packets",
+            "SELECT info FROM packets WHERE info LIKE 'GET%'",
+            "SELECT target FROM http",
+        ):
+            found = await session.call("qemu_pcap_query", path=str(path), sql=sql)
+            assert "\\u202ex" in found["rows"][0][0]
+
+    asked(scenario, user, "--read-dir", path.parent)
+
+
 def test_two_captures_are_compared_by_their_files(user: Account) -> None:
     before = put(user, "before.pcap", [out(ICMP()), back(ICMP(type=0))])
     after = put(user, "after.pcap", [out(ICMP()), out(UDP(sport=1, dport=9))])

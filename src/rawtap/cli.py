@@ -72,7 +72,7 @@ def parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     read = commands.add_parser("read", help="show, count or copy the packets of a capture file")
     read.set_defaults(run=_read)
     _add_selection(read)
-    export = commands.add_parser("export", help="write the packets of capture files as Parquet or CSV")
+    export = commands.add_parser("export", help="write the packets of capture files as Parquet, CSV or Arrow")
     export.set_defaults(run=_export)
     export.add_argument("files", type=Path, nargs="+", metavar="FILE", help="pcap or pcapng files")
     export.add_argument(
@@ -80,7 +80,7 @@ def parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
         type=Path,
         required=True,
         metavar="OUT",
-        help="the new file, .parquet or .csv; without a suffix a new folder of Parquet files, by file and hour",
+        help="a new .parquet, .csv or .arrows; without a suffix a new folder of Parquet files, by file and hour",
     )
     export.add_argument("--info", action="store_true", help="with what each packet says, which takes longer")
     import_ = commands.add_parser("import", help="show a QEMU command line as a rawtap.toml")

@@ -35,6 +35,9 @@
     │   ├── DebugNotAttached      debug.not_attached            no debugger looks into that guest
     │   ├── DebugRefused          debug.refused                 gdb's own words inside
     │   └── DebugFailed           debug.failed                  gdb ended, or did not answer
+    ├── PictureError
+    │   ├── PictureUnavailable    picture.unavailable           no matplotlib
+    │   └── PictureFailed         picture.failed                the process that draws ended without a picture
     ├── NetworkError
     │   ├── NetworkPermission     network.permission            no CAP_NET_ADMIN
     │   ├── TunMissing            network.tun_missing           no /dev/net/tun
@@ -258,6 +261,18 @@ class DebugRefused(DebugError):
 
 class DebugFailed(DebugError):
     code = "debug.failed"
+
+
+class PictureError(RawtapError):
+    """Any of `picture.*`; never raised itself."""
+
+
+class PictureUnavailable(PictureError):
+    code = "picture.unavailable"
+
+
+class PictureFailed(PictureError):
+    code = "picture.failed"
 
 
 class NetworkError(RawtapError):

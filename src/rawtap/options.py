@@ -107,6 +107,13 @@ def add_to_server(serve: argparse.ArgumentParser) -> None:
         "be given",
     )
     serve.add_argument(
+        "--tls-keys",
+        type=Path,
+        metavar="FILE",
+        help="secrets of TLS that a program writes which is given SSLKEYLOGFILE: with them, and tshark, agents read "
+        "what is encrypted",
+    )
+    serve.add_argument(
         "--allow-forward",
         type=_ports,
         metavar="FIRST-LAST",
@@ -140,6 +147,7 @@ def settings(options: argparse.Namespace) -> Settings:
         outside=options.outside,
         open_monitor=getattr(options, "open_monitor", False),  # the doctor asks for none of these
         tools=getattr(options, "tools", "all"),
+        tls_keys=options.tls_keys.absolute() if getattr(options, "tls_keys", None) else None,
         forward_ports=getattr(options, "allow_forward", None),
         qemu_args=getattr(options, "allow_qemu_args", False),
     )

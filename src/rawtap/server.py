@@ -250,7 +250,8 @@ def _tools() -> list[sdk.Tool]:
 
 def _load() -> None:
     """Import what the tools import when they are called."""
-    for module in ("packets", "send", "wait", "timeline.gather", "explain", "follow", "query", "examine.course"):
+    later = ("packets", "send", "wait", "timeline.gather", "explain", "follow", "query", "compare", "picture")
+    for module in (*later, "examine.course"):
         importlib.import_module(f"rawtap.ask.{module}")
     decode.load()
 

@@ -48,6 +48,7 @@ class Settings:
         tools: Which tools are shown.
         qemu_args: Whether options of QEMU's that no key says may be passed on to it, unread. They reach what
             `open_monitor` reaches.
+        tls_keys: A file of TLS secrets, as programs write it that are given SSLKEYLOGFILE; it need not be there yet.
         forward_ports: The first and the last port of this machine's loopback that may lead to guests' ports.
     """
 
@@ -66,4 +67,5 @@ class Settings:
     open_monitor: bool = False
     tools: ToolGroup = "all"
     qemu_args: bool = False
+    tls_keys: Path | None = None
     forward_ports: tuple[int, int] | None = None

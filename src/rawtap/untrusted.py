@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 
+# Asked for once, and at once: some processes that show text may open no file any more when they come to it.
+_escape = codecs.getencoder("unicode_escape")
 _BEYOND_ASCII_TEXT = re.compile(r"[^ -~]")
 # Letters and marks to Python, and nothing to the eye (Unicode's Default_Ignorable_Code_Point): a text could be hidden
 # in them.
@@ -23,6 +26,6 @@ def visible(text: str, keep: str = "") -> str:
     def show(match: re.Match[str]) -> str:
         char = match[0]
         is_seen = char.isprintable() and char not in _INVISIBLE
-        return char if char in keep or is_seen else char.encode("unicode_escape").decode()
+        return char if char in keep or is_seen else _escape(char)[0].decode()
 
     return _BEYOND_ASCII_TEXT.sub(show, text)

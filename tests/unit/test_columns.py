@@ -16,18 +16,23 @@ import lz4.frame
 import pytest
 import tangled
 from backports import zstd
-from frames import GUEST_MAC, HOST_MAC, back, out
+from frames import GUEST, GUEST_MAC, HOST_MAC, back, out
+from nanoarrow import ArrayStream, ipc
+from scapy.contrib.mpls import MPLS
 from scapy.layers.dns import DNS, DNSQR
+from scapy.layers.dot11 import Dot11
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6ND_NS, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
-from scapy.layers.l2 import ARP, Dot1Q, Ether
+from scapy.layers.l2 import ARP, GRE, LLC, SNAP, Dot1Q, Ether
+from scapy.layers.ppp import PPP, PPPoE
+from scapy.layers.vxlan import VXLAN
 from scapy.packet import Raw
 from scapy.utils import PcapNgWriter, wrpcap
 
 from rawtap.errors import OutputUnwritable, RequestInvalid
 from rawtap.packets import checks, lines, reader
 from rawtap.packets._columns import FORMATS, Packets, Source
-from rawtap.packets.headers import Frame, parse
+from rawtap.packets.headers import Frame, innermost, parse
 from rawtap.packets.sql.database import Database
 from rawtap.packets.sql.export import export
 from rawtap.packets.transport import Icmp, Tcp, Udp
@@ -123,6 +128,45 @@ def test_columns_hold_what_the_headers_reader_says_of_whole_damaged_and_cut_fram
             assert row[name] == JUDGED.get(each.verdict), (each, frame.hex())
             judged += 1
     assert judged > 500
+
+
+@pytest.mark.parametrize(
+    ("link_type", "around", "carrier", "outer"),
+    [
+        (1, lambda ip: out(UDP(sport=9, dport=4789) / VXLAN(vni=7) / Ether() / ip), "VXLAN 7", GUEST),
+        (1, lambda ip: out(GRE() / ip), "GRE", GUEST),
+        (1, out, "IP in IP", GUEST),
+        (1, lambda ip: out(UDP(sport=9, dport=4789) / VXLAN(vni=7) / Ether() / IP(src="192.0.2.9") / ip), None, GUEST),
+        (1, lambda ip: Ether(type=0x8847) / MPLS(label=9, ttl=64) / ip, None, None),
+        (1, lambda ip: Ether() / Dot1Q(vlan=3) / PPPoE(sessionid=1) / PPP(proto=0x21) / ip, "PPPoE 0x0001", None),
+        (9, lambda ip: PPP(proto=0x21) / ip, None, None),
+        (105, lambda ip: Dot11(type=2, addr2=GUEST_MAC) / LLC() / SNAP() / ip, None, None),
+    ],
+    ids=["VXLAN", "GRE", "IP in IP", "deep", "MPLS", "PPPoE", "PPP", "802.11"],
+)
+def test_columns_are_of_what_is_carried_at_last(
+    tmp_path: Path, opened: Any, link_type: int, around: Callable[[Any], Any], carrier: str | None, outer: str | None
+) -> None:
+    inner = IP(src="198.51.100.1", dst="198.51.100.2") / TCP(sport=1, dport=2, flags="S", seq=5)
+    made = [bytes(around(inner))]
+    made += [made[0][:size] for size in range(0, len(made[0]), 5)]
+    path = tmp_path / "carried.pcap"
+    wrpcap(str(path), [Raw(each) for each in made], linktype=link_type)
+    packets = Packets([opened(path)], FORMATS)
+    connection = duckdb.connect()
+    connection.register("packets", packets)
+    names = ("source", "destination", "source_port", "checksum_ok", "stream", "carrier", "outer_source")
+    rows = connection.execute(f"SELECT {', '.join(names)} FROM packets ORDER BY number").fetchall()  # noqa: S608
+    assert rows[0][:5] == ("198.51.100.1", "198.51.100.2", 1, True, 0)
+    assert carrier is None or rows[0][5] == carrier
+    assert (rows[0][6], packets.unread) == (outer, 0)
+    for row, frame in zip(rows, made, strict=True):
+        read = parse(frame, len(frame), link_type)
+        last = innermost(read) if innermost(read).ip else read  # what carries a packet that was cut off stands for it
+        ports = last.transport.source_port if isinstance(last.transport, (Tcp, Udp)) else None
+        assert row[2] == ports
+        assert not last.ip or row[0] == lines.ip_text(last.ip.source)
+    assert packets.first_of(0) == 1
 
 
 def test_checksums_and_protocols_are_as_the_lines_have_them(tmp_path: Path, opened: Any) -> None:
@@ -246,6 +290,20 @@ def test_what_is_exported_is_read_by_duckdb_as_it_was(tmp_path: Path) -> None:
     assert parts == [("some.pcap", 5)]
 
 
+def test_arrow_files_are_read_by_another_engine_as_parquet_is(tmp_path: Path) -> None:
+    path = tmp_path / "some.pcap"
+    wrpcap(str(path), [out(ICMP(seq=each)) for each in range(3000)])
+    done = export([path], tmp_path / "all.arrows", info=True)
+    assert (done.packets, done.size_bytes) == (3000, (tmp_path / "all.arrows").stat().st_size)
+    export([path], tmp_path / "all.parquet", info=True)
+    sql = "SELECT number, time_ns, source, protocol, checksum_ok, info FROM {} ORDER BY number"
+    with duckdb.connect() as connection, ipc.InputStream.from_path(tmp_path / "all.arrows") as stream:
+        connection.register("arrows", ArrayStream(stream))
+        rows = connection.execute(sql.format("arrows")).fetchall()
+        assert rows == connection.execute(sql.format(f"'{tmp_path}/all.parquet'")).fetchall()
+        assert len(rows) == 3000
+
+
 @pytest.mark.parametrize("compress", [gzip.compress, zstd.compress, lz4.frame.compress])
 def test_a_compressed_capture_is_exported_as_any_other(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
     path = tmp_path / "packed.pcap"
@@ -270,13 +328,14 @@ def test_an_export_that_cannot_be_is_refused_and_leaves_nothing(tmp_path: Path) 
         export([path], there, info=False)
     with pytest.raises(RequestInvalid):
         export([path], tmp_path / "x.xml", info=False)
-    with pytest.raises(OutputUnwritable):
-        export([path], tmp_path / "nowhere/x.csv", info=False)
+    for name in ("x.csv", "x.arrows"):
+        with pytest.raises(OutputUnwritable):
+            export([path], tmp_path / "nowhere" / name, info=False)
     assert there.read_text() == "mine"
     assert sorted(tmp_path.iterdir()) == [path, there]
 
 
-@pytest.mark.parametrize("to", ["some.csv", "folder"])
+@pytest.mark.parametrize("to", ["some.csv", "some.arrows", "folder"])
 def test_an_export_that_breaks_off_leaves_nothing(tmp_path: Path, to: str) -> None:
     path = tmp_path / "some.pcap"
     wrpcap(str(path), [out(ICMP(seq=each)) for each in range(5000)])

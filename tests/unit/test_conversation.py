@@ -56,7 +56,7 @@ def followed(packets: Iterable[Any], *, offset: int = 0, room: int = 1 << 20, sn
         pieces += list(conversation.feed(raw, frame))
     assert conversation is not None
     pieces += list(conversation.rest())
-    collect(pieces, page, None)
+    collect(pieces, [page])
     return page, conversation.oddities, pieces
 
 
@@ -262,7 +262,7 @@ def test_a_text_is_found_across_segments_and_not_across_sides_or_gaps() -> None:
     _, _, pieces = followed(packets)
     for wanted in (compiled("needle"), compiled(Pattern("ne+dle"))):
         search = Search(wanted.find, wanted.reach)
-        collect(pieces, TurnPage(0, 10), search)
+        collect(pieces, [TurnPage(0, 10), search])
         assert [(each.side, each.number, each.at, each.text) for each in search.found] == [
             (1, 5, 6, b"needle"),
             (0, 6, 12, b"needle"),

@@ -1,4 +1,4 @@
-"""One conversation of a capture: found by a packet of it, and put together."""
+"""One conversation of a capture: found by a packet of it, and put together; its objects saved, if that is wanted."""
 
 from __future__ import annotations
 
@@ -6,29 +6,36 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
 
+from anyio import CancelScope
+
+from rawtap.ask.decrypt import decrypted
 from rawtap.ask.packets import caught_up
-from rawtap.blocking import reading
+from rawtap.ask.saving import MOST_BYTES, MOST_OBJECTS, Folder, Saved
+from rawtap.blocking import on_disk, reading
 from rawtap.errors import RequestInvalid
 from rawtap.lab.lab import Lab
-from rawtap.packets import headers, reader
+from rawtap.packets import carriers, headers, reader
 from rawtap.packets._columns import Packets, Source
 from rawtap.packets._savefile import Savefile
 from rawtap.packets.conversation import Conversation, End, Piece, Succession, ends_of
+from rawtap.packets.decrypted import Copy, opens
 from rawtap.packets.headers import Frame
+from rawtap.packets.objects.http import HttpObjects
+from rawtap.packets.objects.tftp import Datagram, TftpObjects
 from rawtap.packets.pages import PacketFiles, lack, there
 from rawtap.packets.reader import Raw
 from rawtap.packets.sql.tables import missing_told
 from rawtap.packets.tail import Part
-from rawtap.packets.transport import TCP
-from rawtap.packets.turns import Find, Search, TurnPage, collect
+from rawtap.packets.transport import TCP, UDP, Udp
+from rawtap.packets.turns import Find, Search, TurnPage, Watcher, collect
 
 SECONDS = 20.0  # of one call
 _NAMES = {TCP: "tcp"}
-_IPV4_BYTES = 4
+_IPV4, _IPV4_BYTES = 4, 4
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class Followed:
     """A page of a conversation between `client`, who began it, and `server`.
 
     `start_ns` is when time is counted from. `cut` tells that the time was over before the capture's end, and `lacking`
-    what the files lack.
+    what the files lack. `is_decrypted`: the page is of what was encrypted. `notes` are of TLS and of what was `saved`.
     """
 
     source: str
@@ -49,17 +56,23 @@ class Followed:
     search: Search | None
     cut: bool
     lacking: list[str]
+    is_decrypted: bool = False
+    saved: tuple[Saved, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
 class _Asked:
-    """What is looked for, and until when: then it is `late`. What the files lack that were read to their ends."""
+    """What is looked for, and until when: then it is `late`, or at once where nobody waits any more. What the files
+    lack that were read to their ends. `copy` takes the packets for a decryption, and objects go to `folder`."""
 
     source: PacketFiles
     packet: int
     page: TurnPage
     search: Search | None
     until: float
+    copy: Copy | None
+    folder: Folder | None
     late: bool = False
     lacking: dict[Path, str] = field(default_factory=dict)
 
@@ -70,15 +83,18 @@ class Wish:
 
     packet: int | None = None
     stream: int | None = None
+    save: bool = False
 
 
 async def follow(
     lab: Lab, capture: str | None, path: Path | None, wish: Wish, page: TurnPage, find: tuple[Find, int] | None
 ) -> Followed:
-    """Fill `page` with the conversation that is wished for.
+    """Fill `page` with the conversation that is wished for: with what is encrypted in it, where the operator gave the
+    secrets. With `save`, objects that it carries become files in the capture folder.
 
     Raises:
         RequestInvalid: There is no such packet, stream or offset, the packet is of no conversation, or too far.
+        OutputUnwritable, NoSpace: Objects cannot be saved; then none is left.
         CaptureUnknown, CaptureUnreadable, CaptureFailed, DiskStalled: As for a page of packets.
     """
     lab.require_open()
@@ -87,8 +103,57 @@ async def follow(
     packet = wish.packet
     if packet is None:
         packet = await reading(shown, _first_of, source, wish.stream or 0)
-    asked = _Asked(source, packet, page, search, time.monotonic() + SECONDS)
-    return await reading(shown, _follow, asked)
+    keys, until = lab.settings.tls_keys, time.monotonic() + SECONDS
+    folder = Folder(lab.settings.capture_dir) if wish.save else None
+    asked = _Asked(source, packet, page, search, until, Copy() if keys else None, folder)
+    try:
+        done = await reading(shown, _follow, asked)
+        if keys and asked.copy and asked.copy.seen:
+            done = await _decrypted(shown, asked, keys, done)
+        _require_offset(done.page, asked)
+    except BaseException:
+        asked.until = 0.0  # of a thread that is left behind where this was cancelled
+        if folder:
+            with CancelScope(shield=True):
+                await on_disk(lab.settings.capture_dir, folder.abandon)
+        raise
+    if folder and folder.left:
+        left = f"{folder.left} objects more are not saved: one call saves {MOST_OBJECTS}, or {MOST_BYTES >> 20} MiB"
+        done = replace(done, notes=(*done.notes, left))
+    return done
+
+
+def _require_offset(page: TurnPage, asked: _Asked) -> None:
+    if page.offset > page.length and not asked.late:
+        raise RequestInvalid(f"offset={page.offset}: there are {page.length} bytes", cure="Use next_offset")
+
+
+async def _decrypted(shown: Path, asked: _Asked, keys: Path, done: Followed) -> Followed:
+    """The same of what was encrypted in it, if the secrets are of it."""
+    pieces, why = await decrypted(asked.copy or Copy(), keys)
+    if not pieces:
+        return replace(done, notes=(*done.notes, why))
+    page = TurnPage(done.page.offset, done.page.asked)
+    search = done.search.anew() if done.search else None
+    saved = await reading(shown, _collected, asked, pieces, page, search)
+    return replace(done, page=page, search=search, is_decrypted=True, saved=saved)
+
+
+def _collected(asked: _Asked, pieces: Iterable[Piece], page: TurnPage, search: Search | None) -> tuple[Saved, ...]:
+    """Go through pieces; what of them was saved."""
+    watchers = _watchers(page, search)
+    if asked.folder is None:
+        collect(pieces, watchers)
+        return ()
+    with asked.folder:
+        objects = HttpObjects(asked.folder)
+        collect(pieces, [*watchers, objects])
+        objects.end()
+    return tuple(asked.folder.saved)
+
+
+def _watchers(page: TurnPage, search: Search | None) -> list[Watcher]:
+    return [page, search] if search else [page]
 
 
 def _first_of(source: PacketFiles, stream: int) -> int:
@@ -124,14 +189,16 @@ def _follow(asked: _Asked) -> Followed:
         )
     protocol, one, other = found
     known = {(protocol, one, other), (protocol, other, one)}
-    expression = _expression(target, protocol, one, other)
+    expression = _expression(target, _plain(protocol, one, other))
     from_number, client = _beginning(asked, known, expression)
     conversation = Conversation(client)
-    collect(_pieces(asked, conversation, known, expression, from_number), asked.page, asked.search)
+    pieces = _pieces(asked, conversation, known, expression, from_number)
+    if asked.folder and protocol == UDP:
+        collect(pieces, _watchers(asked.page, asked.search))
+        saved = _transferred(asked, asked.folder, target, {one, other})
+    else:
+        saved = _collected(asked, pieces, asked.page, asked.search)
     start_ns = asked.source.start_ns if asked.source.start_ns is not None else first_ns
-    page = asked.page
-    if page.offset > page.length and not asked.late:
-        raise RequestInvalid(f"offset={page.offset}: there are {page.length} bytes", cure="Use next_offset")
     return Followed(
         source=asked.source.name,
         protocol=_NAMES.get(protocol, "udp"),
@@ -139,11 +206,40 @@ def _follow(asked: _Asked) -> Followed:
         server=other if client == one else one,
         start_ns=start_ns,
         conversation=conversation,
-        page=page,
+        page=asked.page,
         search=asked.search,
         cut=asked.late,
         lacking=[each for each in asked.lacking.values() if each],
+        saved=saved,
     )
+
+
+def _transferred(asked: _Asked, folder: Folder, target: Frame, ends: set[End]) -> tuple[Saved, ...]:
+    """Save the files that TFTP brought between these two hosts, to a client that is one of these ends."""
+    objects, addresses = TftpObjects(folder, ends), {each.address for each in ends}
+    hosts = _hosts(*ends)
+    expression = _expression(target, f"udp and {hosts}" if target.ip and target.ip.version == _IPV4 else hosts)
+    with folder:
+        for raw, frame in _between(asked, addresses, expression):
+            found, udp = ends_of(frame), frame.transport
+            if found and isinstance(udp, Udp):
+                data = frame.data[udp.payload : udp.end]
+                objects.add(Datagram(raw.number, found[1], found[2], data, udp.end - udp.payload))
+        objects.end()
+    return tuple(folder.saved)
+
+
+def _between(asked: _Asked, addresses: set[bytes], expression: str) -> Iterator[tuple[Raw, Frame]]:
+    """All packets between these hosts, while there is time."""
+    for part, file in _files(asked.source, expression):
+        while found := file.take(1):
+            if time.monotonic() > asked.until:
+                asked.late = True
+                return
+            raw = Raw(*found[0])
+            frame = _frame(raw)
+            if frame.ip and {frame.ip.source, frame.ip.destination} == addresses:
+                yield raw._replace(number=raw.number + part.packets_before), frame
 
 
 def _target(asked: _Asked) -> tuple[int, Frame]:
@@ -158,8 +254,7 @@ def _target(asked: _Asked) -> tuple[int, Frame]:
         if asked.packet <= part.packets_before:
             continue  # a ring has removed it
         if found:
-            raw = Raw(*found[0])
-            return first_ns or 0, headers.parse(raw.data, raw.length, raw.origin.link_type)
+            return first_ns or 0, _frame(Raw(*found[0]))
         asked.lacking[part.path] = lack(asked.source, part, file.scanned, file.damage)
     raise _missing(asked)
 
@@ -177,16 +272,33 @@ def _files(source: PacketFiles, expression: str) -> Iterator[tuple[Part, Savefil
     return there(source.parts, lambda part: reader.open_file(part.path, expression, live=part.live))
 
 
-def _expression(target: Frame, protocol: int, one: End, other: End) -> str:
-    """A filter that no packet of the conversation fails: "" where libpcap does not look behind what carries it."""
+def _frame(raw: Raw) -> Frame:
+    """What a packet is of, as the columns have it: where it carries another one, that one."""
+    return headers.innermost(headers.parse(raw.data, raw.length, raw.origin.link_type))
+
+
+def _expression(target: Frame, plain: str) -> str:
+    """A filter that no packet of the conversation fails: `plain` and what may carry it, "" where libpcap does not look
+    behind what carries it."""
     link = target.link
-    if target.carriers or (isinstance(link, headers.Ethernet) and link.tags):
+    if target.carriers or (isinstance(link, headers.Ethernet) and (link.tags or link.stated is not None)):
         return ""
-    hosts = " and ".join(f"host {ip_address(each.address)}" for each in (one, other))
+    carried = [f"proto {each}" for each in carriers.IN_IP] + [f"udp port {each}" for each in carriers.IN_UDP]
+    if isinstance(link, headers.Ethernet):  # libpcap sees no IP behind a length, and "vlan" must be the last word
+        carried += [*(f"ether proto {each}" for each in carriers.IN_FRAMES), "ether[12:2] < 0x600", "vlan"]
+    return " or ".join([f"({plain})", *carried])
+
+
+def _plain(protocol: int, one: End, other: End) -> str:
+    """A filter for it where nothing carries it."""
+    hosts = _hosts(one, other)
     if len(one.address) > _IPV4_BYTES:  # any of them may have extension headers, behind which libpcap sees no port
         return hosts
-    plain = f"{_NAMES.get(protocol, 'udp')} and {hosts} and port {one.port} and port {other.port}"
-    return f"({plain}) or vlan" if isinstance(link, headers.Ethernet) else plain
+    return f"{_NAMES.get(protocol, 'udp')} and {hosts} and port {one.port} and port {other.port}"
+
+
+def _hosts(*ends: End) -> str:
+    return " and ".join(f"host {ip_address(each.address)}" for each in ends)
 
 
 def _packets(asked: _Asked, known: set[tuple[int, End, End]], expression: str) -> Iterator[tuple[Raw, Frame]]:
@@ -197,7 +309,7 @@ def _packets(asked: _Asked, known: set[tuple[int, End, End]], expression: str) -
                 asked.late = True
                 return
             raw = Raw(*found[0])
-            frame = headers.parse(raw.data, raw.length, raw.origin.link_type)
+            frame = _frame(raw)
             if ends_of(frame) in known:
                 yield raw._replace(number=raw.number + part.packets_before), frame
         asked.lacking[part.path] = lack(asked.source, part, file.scanned, file.damage)
@@ -227,5 +339,11 @@ def _pieces(
             continue
         if succession.begins_next(frame):
             break
-        yield from conversation.feed(raw, frame)
+        found = ends_of(frame)
+        if asked.copy and found:
+            asked.copy.add(0 if found[1] == conversation.client else 1, raw)
+        for piece in conversation.feed(raw, frame):
+            if asked.copy and opens(piece.data):
+                asked.copy.seen = True
+            yield piece
     yield from conversation.rest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import json
 import os
@@ -10,13 +9,13 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 from anyio.lowlevel import RunVar
 
+from rawtap.ask import aside
 from rawtap.ask.explain import explain
 from rawtap.ask.packets import chosen
 from rawtap.blocking import on_disk
@@ -29,7 +28,6 @@ from rawtap.errors import (
     RequestInvalid,
 )
 from rawtap.guest import log
-from rawtap.host import children
 from rawtap.host.landlock import Access
 from rawtap.lab.captures import Capture
 from rawtap.lab.lab import Lab
@@ -46,7 +44,6 @@ _ANSWER = 4 << 20  # bytes
 _CHARACTERS = 400  # of an answer's JSON for each row that is asked for
 _USUAL_LIMIT = 20
 _MOST_CHARACTERS = 40_000
-_STDERR = 2000
 _LINES = 100_000  # of a console
 _NANOSECONDS = 1_000_000_000
 _ENGINE = "rawtap.packets.sql.engine"
@@ -56,12 +53,16 @@ _turn: RunVar[anyio.CapacityLimiter] = RunVar("_turn")
 
 @dataclass(frozen=True)
 class Question:
-    """One SELECT, up to how many rows of its answer, and what it is about: files, or a capture."""
+    """One SELECT, up to how many rows of its answer, and what it is about: files, or a capture; or `named` subjects,
+    each a capture or a file, by which names the column `file` tells them apart. `characters` of JSON are taken of the
+    rows, where another program reads them."""
 
     sql: str
     limit: int
     capture: str | None = None
     paths: tuple[Path, ...] = ()
+    named: tuple[tuple[str, str | None, Path | None], ...] = ()
+    characters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,9 @@ async def _add_files(lab: Lab, request: _Request) -> list[tuple[Capture | None, 
         raise RequestInvalid("a capture and paths are both given", cure="Give one of them")
     if len(question.paths) > MAX_PATHS:
         raise RequestInvalid(f"{len(question.paths)} paths are given", cure=f"Give at most {MAX_PATHS}")
-    wanted = [await chosen(lab, question.capture, path) for path in question.paths or (None,)]
+    asked = [(capture, path) for _, capture, path in question.named]
+    asked = asked or [(question.capture, path) for path in question.paths or (None,)]
+    wanted = [await chosen(lab, *each) for each in asked]
     for group, (capture, path) in enumerate(wanted):
         if capture:
             await capture.notifier.caught_up()
@@ -164,6 +167,9 @@ async def _add_files(lab: Lab, request: _Request) -> list[tuple[Capture | None, 
     if question.paths:
         for each, name in zip(request.files, file_names([each.path for each in request.files]), strict=True):
             each.name = name
+    if question.named:
+        for each in request.files:
+            each.name = question.named[each.group][0]
     starts = {each.start_ns for each in request.files}
     request.start_ns = starts.pop() if len(starts) == 1 else None
     return wanted
@@ -260,45 +266,22 @@ def _open(request: _Request, stack: ExitStack) -> None:
 
 
 async def _ask(request: _Request) -> dict[str, Any]:
-    """Let a process of its own answer; it is gone when this returns, however it does."""
-    with ExitStack() as stack:
-        given, complaint = (os.memfd_create("rawtap-query") for _ in range(2))
-        stack.callback(os.close, given)
-        stack.callback(os.close, complaint)
-        await anyio.to_thread.run_sync(partial(_write, given, _message(request)))
-        child = children.start(
-            [sys.executable, "-I", "-m", _ENGINE],
-            _access(request),
-            streams=(given, "pipe", complaint),
-            passed=tuple(each.fd for each in request.files),
-            environment=children.PLAIN,
-            session=True,
-        )
-        try:
-            output = b""
-            with anyio.move_on_after(SECONDS + _GRACE) as scope:
-                output = await _whole(await children.stream_of(child.stdout))
-        finally:
-            child.kill()
-            with anyio.CancelScope(shield=True):
-                code = await child.ended()
-        if scope.cancelled_caught:
-            raise _too_long()
-        return _read(output, code, os.pread(complaint, _STDERR, max(0, os.fstat(complaint).st_size - _STDERR)))
+    """Let a process of its own answer."""
+    captures = await on_disk("the captures", _resolved, request)
+    ended = await aside.run(
+        aside.python(_ENGINE),
+        Access(programs=(Path(sys.executable),), read=(*aside.own_files(), *captures)),
+        _message(request),
+        aside.Bounds(SECONDS + _GRACE, _ANSWER),
+        passed=[each.fd for each in request.files],
+    )
+    if ended.is_late:
+        raise _too_long()
+    return _read(ended)
 
 
-async def _whole(stream: asyncio.StreamReader) -> bytes:
-    """All that comes, up to a bound: then the rest is missing, and no answer."""
-    found = b""
-    while len(found) < _ANSWER and (more := await stream.read(_ANSWER - len(found))):
-        found += more
-    return found
-
-
-def _write(memory: int, message: bytes) -> None:
-    with os.fdopen(os.dup(memory), "wb") as file:
-        file.write(message)
-    os.lseek(memory, 0, os.SEEK_SET)
+def _resolved(request: _Request) -> tuple[Path, ...]:
+    return tuple(Path(os.path.realpath(each.path)) for each in request.files)
 
 
 def _message(request: _Request) -> bytes:
@@ -308,7 +291,7 @@ def _message(request: _Request) -> bytes:
         {
             "sql": question.sql,
             "limit": question.limit,
-            "characters": min(_CHARACTERS * max(question.limit, _USUAL_LIMIT), _MOST_CHARACTERS),
+            "characters": question.characters or min(_CHARACTERS * max(question.limit, _USUAL_LIMIT), _MOST_CHARACTERS),
             "seconds": SECONDS,
             "memory_mib": MEMORY_MIB,
             "sources": [{name: getattr(each, name) for name in names} for each in request.files],
@@ -317,23 +300,14 @@ def _message(request: _Request) -> bytes:
     ).encode()
 
 
-def _access(request: _Request) -> Access:
-    """What it reads until it is loaded: the program, and where DuckDB looks for what it may have of the machine, which
-    must not be refused to it; then the captures alone."""
-    program = (Path(sys.prefix) / "pyvenv.cfg", *(Path(os.path.realpath(each)) for each in sys.path if each))
-    captures = (Path(os.path.realpath(each.path)) for each in request.files)
-    return Access(programs=(Path(sys.executable),), read=(*program, Path("/proc"), Path("/sys/fs/cgroup"), *captures))
-
-
-def _read(output: bytes, code: int, complaint: bytes) -> dict[str, Any]:
+def _read(ended: aside.Ended) -> dict[str, Any]:
     """The answer that is no error."""
     try:
-        answer: dict[str, Any] = json.loads(output)
+        answer: dict[str, Any] = json.loads(ended.output)
     except ValueError as error:
-        ended = f"signal {-code}" if code < 0 else f"exit code {code}"
         raise QueryFailed(
             "the process that answers ended without an answer",
-            evidence=f"{ended}: {complaint.decode('utf-8', 'replace').strip()[-300:]}",
+            evidence=f"{ended.how}: {ended.complaint[-300:]}",
             cure="Ask for less at once; other calls are not concerned",
         ) from error
     kind, text = answer.get("error"), str(answer.get("text", ""))

@@ -66,7 +66,7 @@ class Series:
             OutputUnwritable: The folder or the file cannot be made.
             NoSpace: The file system is below its free-space floor already.
         """
-        path, fd = _create(self._directory, self._name(), header)
+        path, fd = create(self._directory, self._name(), header)
         self.end()
         self._fd = fd
         self._made += 1
@@ -133,8 +133,8 @@ def trouble_of(segment: Segment, size: int) -> str | None:
     return None
 
 
-def _create(directory: Path, name: str, header: bytes) -> tuple[Path, int]:
-    """Create a new capture file, mode 0600, that begins with `header`, and return its path and descriptor.
+def create(directory: Path, name: str, header: bytes) -> tuple[Path, int]:
+    """Create a new file, mode 0600, that begins with `header`, and return its path and descriptor.
 
     Raises:
         OutputUnwritable: The folder or the file cannot be made.

@@ -5,8 +5,9 @@ Theory of operation
 -------------------
 A `Packets` is a table that can be read any number of times, also at once: each reader opens the files anew (`Source`) and
 goes through them in batches, so that no more than a batch is in memory, however large a capture is. One pass in C, without
-the GIL: a packet costs no Python object. The GIL is taken where a file begins or ends, where a new interface is met, and for
-each packet whose line is asked for (`info`), which is the line that a page shows.
+the GIL: a packet costs no Python object. The GIL is taken where a file begins or ends, where a new interface is met, for
+each packet whose line is asked for (`info`), which is the line that a page shows, and for each packet that is carried by
+another or is of an odder link: where what it carries begins is found by the one reader of headers that there is.
 
 Only columns that are `wanted` are filled; the others are there, and hold nothing.
 
@@ -46,14 +47,17 @@ from rawtap.packets._fields cimport (
     IP_TCP,
     IP_UDP,
     TYPE_ARP,
+    TYPE_IPV4,
+    TYPE_IPV6,
     Fields,
     header_sum,
     read_fields,
+    read_inside,
     transport_sum,
 )
 from rawtap.packets._flows cimport Flows, flow_of
 
-from rawtap.packets import lines, transport, unpack
+from rawtap.packets import carriers, headers, lines, transport, unpack
 from rawtap.packets._savefile import Savefile
 
 
@@ -76,6 +80,9 @@ cdef enum:                      # the columns, in their order
     DESTINATION_MAC
     VLAN
     ETHER_TYPE
+    CARRIER
+    OUTER_SOURCE
+    OUTER_DESTINATION
     ARP_OPERATION
     SOURCE
     DESTINATION
@@ -104,14 +111,20 @@ cdef enum:                      # the columns, in their order
 FORMATS = {
     "number": "l", "time": "g", "time_ns": "l", "file": "u", "interface": "u", "direction": "u", "link_type": "i",
     "length": "i", "captured": "i", "source_mac": "u", "destination_mac": "u", "vlan": "i", "ether_type": "i",
-    "arp_operation": "i", "source": "u", "destination": "u", "ttl": "i", "ip_id": "i", "ip_protocol": "i",
+    "carrier": "u", "outer_source": "u", "outer_destination": "u", "arp_operation": "i", "source": "u", "destination": "u", "ttl": "i", "ip_id": "i", "ip_protocol": "i",
     "fragment": "b", "source_port": "i", "destination_port": "i", "protocol": "u", "flags": "u", "seq": "l", "ack": "l",
     "win": "i", "payload": "i", "icmp_type": "i", "icmp_code": "i", "stream": "l", "ip_checksum_ok": "b",
     "checksum_ok": "b", "frame": "z", "info": "u",
 }
 
+# Columns that no header says.
+_OF_THE_RECORD = frozenset(
+    ("number", "time", "time_ns", "file", "interface", "direction", "link_type", "length", "captured", "frame", "info")
+)
+
 cdef enum:
     PORTS = 65536
+    STATION = 8                 # bytes of a link address, at most
     ADDRESS_TEXT = 46           # INET6_ADDRSTRLEN
     PLACE_TEXT = 64
     ERROR_TEXT = 256
@@ -159,6 +172,7 @@ cdef struct Scan:               # one reader's
     uint32_t known
     uint64_t unread
     Flows flows
+    uint8_t stations[2][STATION]    # addresses of a link that only Python reads
     Column columns[COLUMNS]
     char error[ERROR_TEXT]
 
@@ -184,6 +198,11 @@ cdef class Packets:
     cdef Text by_ip[256]
     cdef Text named[256]        # protocols that are told by UDP's port
     cdef uint8_t by_port[PORTS]
+    cdef bint looks_inside      # a column is wanted that another packet's, carried in this one, may have
+    cdef bint carries[256]      # IP's protocols that carry packets
+    cdef bint carries_at[PORTS] # UDP's ports likewise
+    cdef bint carries_as[PORTS] # EtherTypes of what stands between the link and IP
+    cdef bint reads[PORTS]      # links that only Python reads
 
     def __init__(self, sources, wanted, late=False):
         self.sources, self.wanted, self.late = list(sources), frozenset(wanted), late
@@ -195,6 +214,15 @@ cdef class Packets:
                 self.flags[number] = self._text(lines.flags_text(number))
         if self.wants[PROTOCOL]:
             self._name_protocols()
+        self.looks_inside = bool(self.wanted - _OF_THE_RECORD)
+        for number in carriers.IN_IP:
+            self.carries[number] = True
+        for number in carriers.IN_UDP:
+            self.carries_at[number] = True
+        for number in carriers.IN_FRAMES:
+            self.carries_as[number] = True
+        for number in carriers.LINKS:
+            self.reads[number] = True
 
     def _name_protocols(self):
         names = [""]
@@ -269,7 +297,9 @@ cdef class Packets:
                         status = _turned(self, scan)
                         continue
                     scan.most -= scan.most > 0
-                    read_fields(&fields, seen.record.data, seen.record.captured, seen.record.length, seen.link_type)
+                    if _read(self, scan, &fields, &seen, -1) != 0:
+                        status = -1
+                        break
                     if flow_of(&scan.flows, &fields, scan.group) == stream:
                         found = scan.before + <int64_t>seen.number
             if status < 0:
@@ -336,6 +366,30 @@ cdef class Packets:
         scan.known = room
         return 0
 
+    cdef int _look(self, Scan *scan, Fields *of, const Seen *seen, int64_t row) except -1:
+        """Read what a packet carries, or one of a link that is read here alone."""
+        data = seen.record.data[:seen.record.captured]
+        frame = headers.parse(data, seen.record.length, seen.link_type)
+        last = headers.innermost(frame)
+        if isinstance(frame.link, carriers.Station):
+            of.source_mac, of.source_mac_size = scan.stations[0], _kept(scan.stations[0], frame.link.source)
+            of.destination_mac, of.destination_mac_size = (
+                scan.stations[1], _kept(scan.stations[1], frame.link.destination)
+            )
+        if last is frame and of.network >= 0:
+            pass  # it looked as if
+        elif last.ip is not None:
+            read_inside(of, TYPE_IPV4 if last.ip.version == 4 else TYPE_IPV6, last.ip.offset, last.length)
+        elif last.arp is not None:
+            read_inside(of, TYPE_ARP, last.arp.offset, last.length)
+        if row >= 0 and scan.columns[CARRIER].wanted and last.carriers:
+            text = ", ".join(filter(None, last.carriers)).encode("utf-8", "replace")
+            if not put_text(&scan.columns[CARRIER], row, <const char *>text, len(text)):
+                raise MemoryError
+        elif row >= 0 and scan.columns[CARRIER].wanted:
+            put_null(&scan.columns[CARRIER], row)
+        return 0
+
     cdef int _say(self, Scan *scan, int64_t row, const Seen *seen) except -1:
         """Put a packet's line into its column."""
         cdef Column *column = &scan.columns[INFO]
@@ -367,7 +421,9 @@ cdef int _fill(Packets table, Scan *scan, ArrowArray *to) noexcept nogil:
         scan.most -= scan.most > 0
         if not scan.counts_time:
             scan.counts_time, scan.start_ns = True, seen.time_ns
-        read_fields(&fields, seen.record.data, seen.record.captured, seen.record.length, seen.link_type)
+        status = _read(table, scan, &fields, &seen, row)
+        if status != 0:
+            return status
         scan.unread += not fields.read
         status = _put(table, scan, row, &seen, &fields)
         if status != 0:
@@ -382,6 +438,43 @@ cdef int _fill(Packets table, Scan *scan, ArrowArray *to) noexcept nogil:
         if not end_column(&scan.columns[number], row, to.children[number]):
             return ENOMEM
     return 0
+
+
+cdef inline int _read(Packets table, Scan *scan, Fields *to, const Seen *seen, int64_t row) noexcept nogil:
+    """Read a packet's headers, the innermost ones; its carrier goes into that column, of a row from 0 on."""
+    cdef bint odd
+    read_fields(to, seen.record.data, seen.record.captured, seen.record.length, seen.link_type)
+    odd = not to.read and 0 <= seen.link_type < PORTS and table.reads[seen.link_type]
+    to.read = to.read or odd
+    if table.looks_inside and (odd or _carries(table, to)):
+        return 0 if _inside(table, scan, to, seen, row) == 0 else EIO
+    if row >= 0 and scan.columns[CARRIER].wanted:
+        put_null(&scan.columns[CARRIER], row)
+    return 0
+
+
+cdef inline bint _carries(Packets table, const Fields *of) noexcept nogil:
+    """Whether there may be a packet in it, or between the link and IP something that is not read here."""
+    if of.protocol < 0:
+        return of.ether_type >= 0 and table.carries_as[of.ether_type]
+    if of.protocol == IP_UDP:
+        return of.source_port >= 0 and (table.carries_at[of.destination_port] or table.carries_at[of.source_port])
+    return table.carries[of.protocol]
+
+
+cdef int _inside(Packets table, Scan *scan, Fields *to, const Seen *seen, int64_t row) noexcept with gil:
+    try:
+        return table._look(scan, to, seen, row)
+    except Exception as error:  # noqa: BLE001
+        _note(scan, error)
+        return -1
+
+
+cdef int _kept(uint8_t *to, bytes address) except -1:
+    """How many bytes of an address were kept."""
+    cdef int size = min(len(address), STATION)
+    memcpy(to, <const uint8_t *>address, size)
+    return size
 
 
 cdef inline bint _advanced(Door *door, Seen *seen) noexcept nogil:
@@ -466,11 +559,15 @@ cdef inline int _put_texts(Packets table, Scan *scan, int64_t row, const Seen *s
     if columns[SOURCE_MAC].wanted:
         done = done and _put_mac(&columns[SOURCE_MAC], row, of.source_mac, of.source_mac_size)
     if columns[DESTINATION_MAC].wanted:
-        done = done and _put_mac(&columns[DESTINATION_MAC], row, of.destination_mac, 6)
+        done = done and _put_mac(&columns[DESTINATION_MAC], row, of.destination_mac, of.destination_mac_size)
     if columns[SOURCE].wanted:
         done = done and _put_address(&columns[SOURCE], row, of.source, of.version)
     if columns[DESTINATION].wanted:
         done = done and _put_address(&columns[DESTINATION], row, of.destination, of.version)
+    if columns[OUTER_SOURCE].wanted:
+        done = done and _put_address(&columns[OUTER_SOURCE], row, of.outer_source, of.outer_version)
+    if columns[OUTER_DESTINATION].wanted:
+        done = done and _put_address(&columns[OUTER_DESTINATION], row, of.outer_destination, of.outer_version)
     if columns[INTERFACE].wanted or columns[DIRECTION].wanted:
         done = done and _put_point(table, scan, row, seen)
     if columns[FRAME].wanted:

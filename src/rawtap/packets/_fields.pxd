@@ -1,5 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""What the columns of a packet are made of: its headers read in C, from the outermost to the first TCP, UDP or ICMP.
+"""What the columns of a packet are made of: its headers read in C, from the outermost to the first TCP, UDP or ICMP; and
+from what a carrier carries, where others found that (`read_inside`).
 
 Only bytes that were captured are read. What is cut off, malformed or of no protocol known here leaves its fields absent
 (-1, or a null pointer): lines and explanations say why, the columns do not.
@@ -48,12 +49,16 @@ cdef struct Fields:
     const uint8_t *source_mac
     int32_t source_mac_size
     const uint8_t *destination_mac
+    int32_t destination_mac_size
     int32_t vlan
     int32_t ether_type
     int32_t arp
     int32_t version             # of IP
     const uint8_t *source
     const uint8_t *destination
+    const uint8_t *outer_source     # of the IP header that carries this one
+    const uint8_t *outer_destination
+    int32_t outer_version
     int32_t ttl
     int32_t identification
     int32_t protocol
@@ -108,13 +113,11 @@ cdef inline int64_t word32(const uint8_t *at) noexcept nogil:
 cdef inline void read_fields(Fields *to, const uint8_t *data, int64_t captured, int64_t length, int link) noexcept nogil:
     """Read a frame of which `length` bytes were on the wire."""
     to.data, to.captured, to.end = data, captured, max(captured, length)
-    to.source_mac = to.destination_mac = to.source = to.destination = NULL
-    to.source_mac_size = 6
-    to.vlan = to.ether_type = to.arp = to.version = to.ttl = to.identification = to.protocol = to.fragment = -1
-    to.source_port = to.destination_port = to.flags = to.window = to.kind = to.code = -1
-    to.sequence = to.acknowledgment = to.payload = to.size = to.network = to.transport = -1
-    to.whole = to.routed = False
+    to.source_mac = to.destination_mac = to.outer_source = to.outer_destination = NULL
+    to.source_mac_size = to.destination_mac_size = 6
+    to.vlan = to.ether_type = to.outer_version = -1
     to.read = True
+    _forget_network(to)
     if link == LINK_ETHERNET:
         _read_ethernet(to)
     elif link == LINK_RAW or link == LINK_RAW_BSD or link == LINK_RAW_IPV4 or link == LINK_RAW_IPV6:
@@ -133,6 +136,22 @@ cdef inline void read_fields(Fields *to, const uint8_t *data, int64_t captured, 
             _read_network(to, _family(data), 4)
     else:
         to.read = False
+
+
+cdef inline void read_inside(Fields *to, int32_t kind, int64_t at, int64_t end) noexcept nogil:
+    """Read what is carried: of the EtherType `kind`, at byte `at`, up to `end` on the wire. The link stays what it was."""
+    to.outer_source, to.outer_destination, to.outer_version = to.source, to.destination, to.version
+    to.end = end
+    _forget_network(to)
+    _read_network(to, kind, at)
+
+
+cdef inline void _forget_network(Fields *to) noexcept nogil:
+    to.source = to.destination = NULL
+    to.arp = to.version = to.ttl = to.identification = to.protocol = to.fragment = -1
+    to.source_port = to.destination_port = to.flags = to.window = to.kind = to.code = -1
+    to.sequence = to.acknowledgment = to.payload = to.size = to.network = to.transport = -1
+    to.whole = to.routed = False
 
 
 cdef inline int32_t _family(const uint8_t *data) noexcept nogil:

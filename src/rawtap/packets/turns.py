@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from rawtap.packets.conversation import Piece
 
@@ -11,6 +12,13 @@ MOST_TURNS = 200
 _MOST_FOUND = 20
 
 Find = Callable[[bytearray, int], tuple[int, int] | None]
+
+
+class Watcher(Protocol):
+    """What goes through a conversation."""
+
+    def add(self, piece: Piece) -> None:
+        """The next piece."""
 
 
 @dataclass
@@ -43,6 +51,7 @@ class TurnPage:
     """Turns from byte `offset` on, up to `room` bytes, while the whole conversation is counted.
 
     Attributes:
+        asked: The room that there was.
         sizes: Bytes that each side said, gaps apart.
         missing: Bytes of gaps.
         end: The byte behind the last one of the page.
@@ -55,6 +64,10 @@ class TurnPage:
     missing: int = 0
     end: int = 0
     more: bool = False
+    asked: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.asked = self.room
 
     @property
     def length(self) -> int:
@@ -101,6 +114,10 @@ class Search:
         self._begin = 0
         self.found: list[Match] = []
 
+    def anew(self) -> Search:
+        """One for the same, in other bytes."""
+        return Search(self._find, self._reach)
+
     def add(self, piece: Piece) -> None:
         """The next piece."""
         window = self._before[piece.side]
@@ -119,9 +136,8 @@ class Search:
         self._begin += len(piece.data)
 
 
-def collect(pieces: Iterable[Piece], page: TurnPage, search: Search | None) -> None:
+def collect(pieces: Iterable[Piece], watchers: Sequence[Watcher]) -> None:
     """Go through a whole conversation."""
     for piece in pieces:
-        page.add(piece)
-        if search:
-            search.add(piece)
+        for each in watchers:
+            each.add(piece)

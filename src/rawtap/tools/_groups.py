@@ -8,7 +8,7 @@ from mcp.server.mcpserver.tools import Tool
 
 from rawtap.settings import ToolGroup
 
-_LOOKING = {"qemu_pcap_status", "qemu_pcap_wait", "qemu_pcap_query", "qemu_pcap_follow"}
+_LOOKING = {"qemu_pcap_status", "qemu_pcap_wait", "qemu_pcap_query", "qemu_pcap_follow", "qemu_pcap_picture"}
 _LOOKING |= {"qemu_packet_send", "qemu_examine", "qemu_timeline"}
 _READING = {"qemu_pcap_start", "qemu_pcap_stop", "qemu_pcap_read", "qemu_pcap_explain"}
 _GUEST = {"qemu_boot", "qemu_send", "qemu_read", "qemu_shutdown"}

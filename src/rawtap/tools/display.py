@@ -104,18 +104,18 @@ async def qemu_type(
 
 async def qemu_mouse(
     context: LabContext,
-    x: Annotated[Coordinate, Field(description="From 0, the left edge, to 32767, the right one.")],
-    y: Annotated[Coordinate, Field(description="From 0, the top, to 32767, the bottom.")],
+    x: Annotated[Coordinate, Field(description="0 is the left edge, 32767 the right one.")],
+    y: Annotated[Coordinate, Field(description="0 is the top, 32767 the bottom.")],
     buttons: Annotated[
         list[Button] | None,
-        Field(max_length=16, description='Used there in this order; ["left", "left"] is a double click. None: move.'),
+        Field(max_length=16, description='Used in this order; ["left", "left"] is a double click. None: move.'),
     ] = None,
     name: GuestName = "guest",
     action: Annotated[Action, Field(description="press holds the buttons until a release.")] = "click",
-    to_x: Annotated[Coordinate | None, Field(description="Drag from x, y to here, with one button.")] = None,
+    to_x: Annotated[Coordinate | None, Field(description="Drag from x, y to here.")] = None,
     to_y: Annotated[Coordinate | None, Field(description="With to_x.")] = None,
 ) -> Pointed:
-    """Move the guest's pointer to a place on its screen, and click, hold, drag or turn the wheel there (gpu=true)."""
+    """Move the guest's pointer, and click, hold, drag or turn the wheel there (gpu=true)."""
     if to_x is None and to_y is None:
         steps = pointer.clicks(x, y, buttons or [], action)
     elif to_x is None or to_y is None or action != "click":

@@ -6,6 +6,7 @@ import dataclasses
 import re
 import zlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -14,16 +15,18 @@ from pydantic import Field
 
 from rawtap.errors import RequestInvalid
 from rawtap.packets.reader import tags_told
-from rawtap.tools._boundary import LabContext, lab_of, tool
+from rawtap.tools._boundary import LabContext, is_none, lab_of, tool
 from rawtap.tools._text import UNTRUSTED, Answer, indented, one_line
 from rawtap.tools.capture import CaptureId, Filter
 
 if TYPE_CHECKING:
+    from rawtap.ask.compare import Compared
     from rawtap.ask.explain import Explained
     from rawtap.packets.explain import Exchange, Verdict
 
 _ANSWER_CHARACTERS = 6000  # of findings
 _EXCHANGES = 12
+_CHANGES = 60
 _TOLD = 4  # exchanges whose single requests are told
 _NOTES = 12
 _NAMES = 8  # of the overview
@@ -79,13 +82,33 @@ class ExchangeRow(Answer):
         return [one_line(head), *indented(map(one_line, self.told))]
 
 
+class ChangeRow(Answer):
+    """One difference between two captures."""
+
+    what: str = Field(description="finding, unanswered, delay, protocol, name, conversation or endpoint.")
+    name: str
+    how: str = Field(description="new, gone, more, less, slower or faster.")
+    before: float | None = Field(description="Packets, of names and unanswered their count, of delays median seconds.")
+    after: float | None
+
+    def lines(self) -> list[str]:
+        """One line."""
+        unit = " s" if self.what == "delay" else ""
+        return [one_line(f"{self.how} {self.what} {self.name}: {_number(self.before)} -> {_number(self.after)}{unit}")]
+
+
 class Explanation(Answer):
     """What is wrong on the wire. No finding in packets that were examined: nothing wrong was found in them."""
 
     overview: str = Field(description="All findings, by code and by host.")
     source: str
     examined: int = Field(description="Packets.")
-    findings: Annotated[list[FindingRow], UNTRUSTED] = Field(description="What is proven first, consequences last.")
+    changes: Annotated[list[ChangeRow], UNTRUSTED] | None = Field(
+        None, exclude_if=is_none, description="With compare: since that capture, causes first."
+    )
+    findings: Annotated[list[FindingRow], UNTRUSTED] = Field(
+        description="What is proven first, consequences last. With compare: those that are new."
+    )
     left: int = Field(description="Findings that follow with next_cursor.")
     exchanges: Annotated[list[ExchangeRow], UNTRUSTED] = Field(description="The busiest.")
     notes: list[str] = Field(description="What could not be judged, or is worth knowing and no fault.")
@@ -95,17 +118,26 @@ class Explanation(Answer):
 async def qemu_pcap_explain(
     context: LabContext,
     capture: CaptureId = None,
-    path: Annotated[str | None, Field(description="Or a capture file.")] = None,
+    path: Annotated[str | None, Field(description="A file instead.")] = None,
     filter: Filter = "",  # noqa: A002 - the interface's name for it
     limit: Annotated[int, Field(ge=1, le=100, description="Findings a page.")] = 20,
     cursor: Annotated[str | None, Field(description="next_cursor of the page before.")] = None,
+    compare: Annotated[
+        str | None, Field(description="An earlier capture's id or path: what is new, gone, slower.")
+    ] = None,
 ) -> Explanation:
-    """Find what is wrong on the wire: checksums, lengths, addresses, and exchanges that were not completed."""
+    """Find what is wrong on the wire: checksums, lengths, addresses, exchanges not completed; compare two captures."""
+    from rawtap.ask.compare import compare as compared
     from rawtap.ask.explain import explain
 
     async def tell(examined: float, message: str) -> None:
         await context.report_progress(examined, message=message)
 
+    if compare:
+        if cursor:
+            raise RequestInvalid("compare and cursor are both given", cure="A comparison has one page")
+        file = Path(path) if path else None
+        return _comparison(await compared(lab_of(context), compare, capture, file, filter, tell), limit, filter)
     place = _Cursor.parse(cursor) if cursor else None
     before = (place.examined, place.until_ns) if place else None
     done = await explain(lab_of(context), capture, Path(path) if path else None, filter, before, tell)
@@ -160,12 +192,45 @@ def _explanation(done: Explained, before: int, limit: int, key: str, expression:
         overview=_overview(verdict),
         source=done.source,
         examined=verdict.examined,
+        changes=None,
         findings=shown,
         left=max(0, len(verdict.findings) - end),
         exchanges=[_exchange(each, told=place < _TOLD) for place, each in enumerate(busiest[:_EXCHANGES])],
         notes=notes,
         next_cursor=f"{end}-{verdict.examined}-{given.until_ns}-{key}" if end < len(verdict.findings) else None,
     )
+
+
+def _comparison(done: Compared, limit: int, expression: str) -> Explanation:
+    """The newer capture's explanation, of its findings those that are new, and what has changed."""
+    verdict = done.explained.given.verdict
+    explained = replace(
+        done.explained, given=done.explained.given._replace(verdict=replace(verdict, findings=done.fresh))
+    )
+    told = _explanation(explained, 0, limit, "", expression)
+    rows: list[ChangeRow] = []
+    for each in done.changes[:_CHANGES]:
+        row = ChangeRow(
+            what=each.what, name=each.name, how=each.how, before=_rounded(each.before), after=_rounded(each.after)
+        )
+        rows.append(row)
+        if sum(len(known.model_dump_json()) for known in rows) > _ANSWER_CHARACTERS:
+            break
+    left = len(done.changes) - len(rows)
+    before = done.earlier.given.verdict
+    line = f"{len(done.changes)} changes; before: {_overview(before)}; after: {_overview(verdict)}"
+    notes = [*done.notes, *([f"and {left} changes more"] if left else []), *told.notes]
+    return told.model_copy(
+        update={"overview": line, "changes": rows, "exchanges": [], "notes": notes, "next_cursor": None}
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:g}"
 
 
 def _exchange(exchange: Exchange, *, told: bool) -> ExchangeRow:

@@ -11,13 +11,14 @@ from pydantic import Field
 
 from rawtap.errors import RequestInvalid
 from rawtap.guest.patterns import Pattern, compiled
-from rawtap.tools._boundary import LabContext, is_none, lab_of, tool
+from rawtap.tools._boundary import LabContext, is_empty, is_none, lab_of, tool
 from rawtap.tools._text import UNTRUSTED, Answer, Untrusted, one_line
 from rawtap.tools.capture import CaptureId
 from rawtap.untrusted import visible
 
 if TYPE_CHECKING:
     from rawtap.ask.follow import Followed
+    from rawtap.ask.saving import Saved
     from rawtap.packets.conversation import End, Oddities
     from rawtap.packets.turns import Match, Turn
 
@@ -60,6 +61,26 @@ class MatchRow(Answer):
         return [f"{self.side} packet {self.packet}, offset {self.offset}: {one_line(self.text)}"]
 
 
+class ObjectRow(Answer):
+    """Something that was fetched or sent as a whole, in a file of its own."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+    side: Literal["client", "server"] = Field(description="Who sent it.")
+    packet: int = Field(description="In which it begins.")
+    asked: str = Field(description="Request and status.")
+    kind: str = Field("", exclude_if=is_empty, description="Its media type.")
+    encoding: str = Field("", exclude_if=is_empty, description="Of the file's bytes, as sent; chunks are joined.")
+    lacks: str = Field("", exclude_if=is_empty, description="Why it is not whole.")
+
+    def lines(self) -> list[str]:
+        """What it is, and below it the file."""
+        about = [self.kind, self.encoding, self.lacks and f"not whole: {self.lacks}"]
+        said = "; ".join(filter(None, [f"{self.side} packet {self.packet}: {one_line(self.asked)}", *about]))
+        return [one_line(said), f"  {self.path} {self.size_bytes} bytes sha256 {self.sha256}"]
+
+
 class FollowedPage(Answer):
     """A page of a conversation."""
 
@@ -74,24 +95,25 @@ class FollowedPage(Answer):
     turns: Annotated[list[TurnRow], UNTRUSTED]
     next_offset: int | None = Field(description="Give it back as offset for what follows; null at the end.")
     found: Annotated[list[MatchRow], UNTRUSTED] = Field(description="The first places of search, in all of it.")
+    saved: Annotated[list[ObjectRow], UNTRUSTED] = Field([], exclude_if=is_empty, description="Objects, in new files.")
     notes: list[str] = Field(description="What was not as it should be.")
 
 
 async def qemu_pcap_follow(
     context: LabContext,
-    stream: Annotated[
-        int | None, Field(ge=0, le=_MOST, description="Its number, the column stream of qemu_pcap_query.")
-    ] = None,
-    packet: Annotated[int | None, Field(ge=1, le=_MOST, description="Or that of any packet of it.")] = None,
+    stream: Annotated[int | None, Field(ge=0, le=_MOST, description="Its number in qemu_pcap_query.")] = None,
+    packet: Annotated[int | None, Field(ge=1, le=_MOST, description="Or any packet of it.")] = None,
     capture: CaptureId = None,
-    path: Annotated[str | None, Field(description="Or a capture file.")] = None,
+    path: Annotated[str | None, Field(description="A file instead.")] = None,
     format: Annotated[Format, Field(description="Of the data.")] = "text",  # noqa: A002 - the interface's name for it
     offset: Annotated[int, Field(ge=0, le=_MOST, description="next_offset of the page before.")] = 0,
     limit: Annotated[int, Field(ge=1, le=16000, description="Bytes a page.")] = 4000,
     search: Annotated[str | None, Field(description="Text to find in all of it.")] = None,
-    regex: Annotated[bool, Field(description="search is a regular expression (RE2).")] = False,
+    regex: Annotated[bool, Field(description="search is a pattern of RE2.")] = False,
+    save: Annotated[bool, Field(description="Objects of HTTP and TFTP into new files.")] = False,
 ) -> FollowedPage:
-    """Show what both ends of a TCP or UDP conversation said: bytes in order, put together, gaps told."""
+    """Show what both ends of a TCP or UDP conversation said: bytes in order, put together, gaps told;
+    TLS by the operator's keys."""
     from rawtap.ask.follow import Wish, follow
     from rawtap.packets.turns import TurnPage
 
@@ -102,7 +124,7 @@ async def qemu_pcap_follow(
         wanted = compiled(Pattern(search) if regex else search)
         find = (wanted.find, wanted.reach)
     place = Path(path) if path else None
-    done = await follow(lab_of(context), capture, place, Wish(packet, stream), TurnPage(offset, limit), find)
+    done = await follow(lab_of(context), capture, place, Wish(packet, stream, save), TurnPage(offset, limit), find)
     page = done.page
     return FollowedPage(
         source=done.source,
@@ -116,7 +138,12 @@ async def qemu_pcap_follow(
         turns=[_turn(each, done.start_ns, format) for each in page.turns],
         next_offset=page.end if page.more else None,
         found=[_match(each) for each in done.search.found] if done.search else [],
-        notes=[*_notes(done), *(["search was not found"] if done.search and not done.search.found else [])],
+        saved=[_object(each) for each in done.saved],
+        notes=[
+            *_notes(done),
+            *(["search was not found"] if done.search and not done.search.found else []),
+            *(["no object of HTTP/1 or TFTP is in it"] if save and not done.saved else []),
+        ],
     )
 
 
@@ -140,6 +167,21 @@ def _text(data: bytes) -> str:
     return visible(data.replace(b"\r\n", b"\n").decode(errors="backslashreplace"), keep="\n\t")
 
 
+def _object(saved: Saved) -> ObjectRow:
+    about = saved.about
+    return ObjectRow(
+        path=str(saved.path),
+        size_bytes=saved.size,
+        sha256=saved.sha256,
+        side=_SIDES[about.side],
+        packet=about.packet,
+        asked=about.asked,
+        kind=about.kind,
+        encoding=about.encoding,
+        lacks=saved.lacks,
+    )
+
+
 def _match(match: Match) -> MatchRow:
     return MatchRow(
         side=_SIDES[match.side], packet=match.number, offset=match.at, text=one_line(_text(match.text[:_SHOWN]))
@@ -149,6 +191,9 @@ def _match(match: Match) -> MatchRow:
 def _notes(done: Followed) -> list[str]:
     odd: Oddities = done.conversation.oddities
     found = [
+        "it is TLS, decrypted with the operator's keys by tshark: bytes and offsets are of what was encrypted"
+        if done.is_decrypted
+        else "",
         "it began before the capture did" if odd.middle else "",
         f"{done.page.missing} bytes are not in the capture" if done.page.missing else "",
         f"{odd.repeated} segments say again what was there" if odd.repeated else "",
@@ -157,9 +202,10 @@ def _notes(done: Followed) -> list[str]:
         f"{odd.fragments} fragments of IP: only what is in the first of each is followed" if odd.fragments else "",
         f"packet {odd.reset} resets it" if odd.reset else "",
         "the time was over before the capture's end" if done.cut else "",
+        *done.notes,
         *done.lacking,
     ]
     return [each for each in found if each]
 
 
-TOOLS: tuple[Tool, ...] = (tool(qemu_pcap_follow, "Follow a conversation", read_only=True, idempotent=True),)
+TOOLS: tuple[Tool, ...] = (tool(qemu_pcap_follow, "Follow a conversation"),)

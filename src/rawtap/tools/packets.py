@@ -184,7 +184,7 @@ class SentPacket(Answer):
 async def qemu_pcap_read(
     context: LabContext,
     capture: CaptureId = None,
-    path: Annotated[str | None, Field(description="Or a capture file.")] = None,
+    path: Annotated[str | None, Field(description="A file instead.")] = None,
     filter: Filter = "",  # noqa: A002 - the interface's name for it
     cursor: Annotated[str | None, Field(description="next_cursor of the page before.")] = None,
     first: Annotated[int | None, Field(ge=1, description="Or begin at this number.")] = None,

@@ -30,9 +30,9 @@ class Rows(Answer):
 
 async def qemu_pcap_query(
     context: LabContext,
-    sql: Annotated[str, Field(description="One SELECT, in DuckDB's words.")],
+    sql: Annotated[str, Field(description="One SELECT.")],
     capture: CaptureId = None,
-    path: Annotated[str | None, Field(description="Or a capture file.")] = None,
+    path: Annotated[str | None, Field(description="A file instead.")] = None,
     paths: Annotated[list[str] | None, Field(max_length=64, description="Several, told apart by file.")] = None,
     limit: Annotated[int, Field(ge=1, le=1000, description="Rows.")] = 50,
 ) -> Rows:

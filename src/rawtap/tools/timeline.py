@@ -67,7 +67,7 @@ class Timeline(Answer):
 
 async def qemu_timeline(
     context: LabContext,
-    since: Annotated[str | None, Field(description="next_cursor of the page before; everything if absent.")] = None,
+    since: Annotated[str | None, Field(description="next_cursor of the page before.")] = None,
     limit: Annotated[int, Field(ge=1, le=200, description="Events a page.")] = 50,
     sources: Annotated[list[SourceName] | None, Field(description="All if absent.")] = None,
     filter: Filter = "",  # noqa: A002 - the interface's name for it

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from rawtap.packets import dns
 from rawtap.packets.bounds import Stopped
-from rawtap.packets.headers import parse
+from rawtap.packets.headers import innermost, parse
 from rawtap.packets.transport import Tcp, Udp
 from rawtap.untrusted import visible
 
@@ -67,7 +67,7 @@ def read_dns(messages: Iterator[Message]) -> Iterator[Row]:
 
 
 def _dns_of(each: Message) -> dns.Dns | None:
-    frame = parse(each.frame, each.length, each.link_type)
+    frame = innermost(parse(each.frame, each.length, each.link_type))
     if isinstance(frame.application, dns.Dns):
         return frame.application
     header = frame.transport
@@ -83,7 +83,7 @@ def _dns_of(each: Message) -> dns.Dns | None:
 def read_http(messages: Iterator[Message]) -> Iterator[Row]:
     """A row for each segment that begins a message of HTTP/1 (RFC 9112, 2 to 4), as far as its head is in it."""
     for each in messages:
-        header = parse(each.frame, each.length, each.link_type).transport
+        header = innermost(parse(each.frame, each.length, each.link_type)).transport
         if not isinstance(header, Tcp):
             continue
         data = each.frame[header.payload : min(header.end, header.payload + _HEAD)]

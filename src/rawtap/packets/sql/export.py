@@ -1,4 +1,4 @@
-"""The packets of capture files as files of other engines: Parquet and CSV, written by DuckDB."""
+"""Packets of capture files as files of other engines: Parquet and CSV by DuckDB, and the stream format of Arrow."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rawtap.errors import OutputUnwritable, QueryUnavailable, RequestInvalid
 from rawtap.packets import ends, reader
 from rawtap.packets._columns import FORMATS, Packets, Source
 from rawtap.packets.sql.tables import file_names, missing_told
 
+if TYPE_CHECKING:
+    import duckdb
+
 _HIDDEN = {"frame", "info"}
+_ARROW = ".arrows"  # Arrow's own name for its stream format, which has no end that must be known first
 _FORMS = {
     ".parquet": "FORMAT parquet, COMPRESSION zstd",
     ".csv": "FORMAT csv, HEADER",
@@ -40,7 +45,7 @@ class Exported:
 
 
 def export(files: Sequence[Path], to: Path, *, info: bool) -> Exported:
-    """Write the packets of `files` to `to`: a .parquet or a .csv, or else a folder of Parquet by file and hour (UTC).
+    """Write packets of `files` to `to`: .parquet, .csv or .arrows, or else a folder of Parquet by file and hour (UTC).
 
     What is written has mode 0600, and is removed where this fails. `info`: with what each packet says.
 
@@ -50,9 +55,10 @@ def export(files: Sequence[Path], to: Path, *, info: bool) -> Exported:
         QueryUnavailable: DuckDB is not installed.
         RequestInvalid: No such form is known.
     """
-    if to.suffix not in _FORMS:
+    if to.suffix not in {*_FORMS, _ARROW}:
         raise RequestInvalid(
-            f"{to} has a suffix of no known form", cure="Use .parquet or .csv, or none for a folder of Parquet files"
+            f"{to} has a suffix of no known form",
+            cure="Use .parquet, .csv or .arrows, or none for a folder of Parquet files",
         )
     if os.path.lexists(to):
         raise OutputUnwritable(f"{to} cannot be written", evidence="it is there", cure="Give the path of a new file")
@@ -61,7 +67,7 @@ def export(files: Sequence[Path], to: Path, *, info: bool) -> Exported:
         before = os.umask(0o077)
         stack.callback(os.umask, before)
         try:
-            count = _copy(packets, to)
+            count = _streamed(packets, to) if to.suffix == _ARROW else _copy(packets, to)
         except BaseException:
             _remove(to)
             raise
@@ -80,7 +86,8 @@ def _sources(files: Sequence[Path], stack: ExitStack) -> list[Source]:
     return found
 
 
-def _copy(packets: Packets, to: Path) -> int:
+def _database(packets: Packets) -> duckdb.DuckDBPyConnection:
+    """DuckDB with the packets in it."""
     try:
         import duckdb
     except ImportError as error:
@@ -91,7 +98,32 @@ def _copy(packets: Packets, to: Path) -> int:
         ) from error
     connection = duckdb.connect(":memory:", config=dict(_SETTINGS))
     connection.register("packets", packets)
-    columns = ", ".join(name for name in FORMATS if name in packets.wanted) + (f", {_HOUR}" if not to.suffix else "")
+    return connection
+
+
+def _columns(packets: Packets) -> str:
+    return ", ".join(name for name in FORMATS if name in packets.wanted)
+
+
+def _streamed(packets: Packets, to: Path) -> int:
+    connection = _database(packets)
+    from nanoarrow import ipc
+
+    try:
+        with to.open("xb") as file, ipc.StreamWriter.from_writable(file) as writer:
+            writer.write_stream(connection.sql(f"SELECT {_columns(packets)} FROM packets"))  # noqa: S608 - our own
+    except (OSError, RuntimeError) as error:
+        raise OutputUnwritable(
+            f"{to} cannot be written", evidence=str(error)[:500], cure="Give the path of a new file"
+        ) from error
+    return sum(found for found, _ in packets.lacking.values())
+
+
+def _copy(packets: Packets, to: Path) -> int:
+    connection = _database(packets)
+    import duckdb
+
+    columns = _columns(packets) + (f", {_HOUR}" if not to.suffix else "")
     path = str(to).replace("'", "''")
     try:
         found = connection.execute(

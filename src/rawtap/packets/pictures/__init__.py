@@ -1,0 +1,1 @@
+"""Pictures of packets: what they show, and the program that draws them."""
