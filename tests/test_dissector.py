@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -197,7 +198,7 @@ def test_a_question_that_takes_too_long_ends_and_leaves_nothing(
 
     path = tmp_path / "f.pcap"
     wrpcap(str(path), [IP() / UDP()])
-    monkeypatch.setattr(dissect, "SECONDS", 0.01)
+    monkeypatch.setattr(dissect, "BOUNDS", replace(dissect.BOUNDS, seconds=0.01))
 
     async def scenario() -> None:
         async with Lab(Settings(capture_dir=tmp_path)) as lab:

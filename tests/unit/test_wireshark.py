@@ -155,9 +155,9 @@ def test_what_a_caller_wrote_is_the_value_of_an_option() -> None:
 
 def test_tsharks_complaint_is_told_in_its_words() -> None:
     said = (
-        b'Running as user "root"\n'
-        b'tshark: You don\'t have permission to read the file "/usr/share/wireshark/init.lua".\n'
-        b'tshark: "a" is no name.\n    a == 1\n    ^\n'
+        'Running as user "root"\n'
+        'tshark: You don\'t have permission to read the file "/usr/share/wireshark/init.lua".\n'
+        'tshark: "a" is no name.\n    a == 1\n    ^\n'
     )
     assert asked.complaint(said) == '"a" is no name.; a == 1'
 

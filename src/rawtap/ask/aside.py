@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -21,8 +20,13 @@ import anyio
 from rawtap.host import children
 from rawtap.host.landlock import Access
 
-_STDERR = 2000  # bytes
+_NOWHERE = "/nonexistent"  # Debian's own name for the home of who has none
+_STDERR = 4000  # bytes
 _COMPLAINTS = 1 << 20
+
+
+# No configuration, no plug-in and no script of anybody's.
+IMPERSONAL = {**children.PLAIN, "LC_ALL": "C.UTF-8", "HOME": _NOWHERE, "XDG_CONFIG_HOME": _NOWHERE}
 
 
 @dataclass(frozen=True)
@@ -64,22 +68,23 @@ def own_files() -> tuple[Path, ...]:
 async def run(
     command: Sequence[str | Path],
     access: Access,
-    given: bytes,
+    given: bytes | int,
     bounds: Bounds,
     *,
     passed: Iterable[int] = (),
     environment: Mapping[str, str] = children.PLAIN,
 ) -> Ended:
-    """Run it with `given` as its input; `passed` are descriptors that it has as well.
+    """Run it with `given` as its input, bytes or a descriptor at their begin; `passed` are those that it has as well.
 
     Raises:
         OSError: It cannot be started.
     """
     with ExitStack() as stack:
-        memory, complaint = (os.memfd_create("rawtap-aside") for _ in range(2))
-        stack.callback(os.close, memory)
-        stack.callback(os.close, complaint)
-        await anyio.to_thread.run_sync(partial(_write, memory, given))
+        complaint = _memory(stack)
+        if isinstance(given, bytes):
+            await anyio.to_thread.run_sync(_write, memory := _memory(stack), given)
+        else:
+            memory = given
         child = children.start(
             command,
             access,
@@ -91,24 +96,22 @@ async def run(
         )
         try:
             _bound(child.pid, bounds)
-            output = bytearray()
+            output = b""
             with anyio.move_on_after(bounds.seconds) as scope:
-                await _read(child, output, bounds.answer)
+                output = await children.whole(child, bounds.answer)
+                if len(output) < bounds.answer:  # one that writes on is not waited for
+                    await child.ended()
         finally:
             child.kill()
             with anyio.CancelScope(shield=True):
                 code = await child.ended()
         said = os.pread(complaint, _STDERR, max(0, os.fstat(complaint).st_size - _STDERR))
-        return Ended(bytes(output), code, said.decode("utf-8", "replace").strip(), scope.cancelled_caught)
+        return Ended(output, code, said.decode("utf-8", "replace").strip(), scope.cancelled_caught)
 
 
-async def _read(child: children.Child, output: bytearray, most: int) -> None:
-    """All that comes, up to a bound, and then its end; one that writes on is not waited for."""
-    stream = await children.stream_of(child.stdout)
-    while len(output) < most and (more := await stream.read(most - len(output))):
-        output += more
-    if len(output) < most:
-        await child.ended()
+def _memory(stack: ExitStack) -> int:
+    stack.callback(os.close, memory := os.memfd_create("rawtap-aside"))
+    return memory
 
 
 def _write(memory: int, given: bytes) -> None:

@@ -14,14 +14,12 @@ from anyio.to_thread import run_sync as to_thread
 
 from rawtap.ask import aside
 from rawtap.blocking import on_disk
-from rawtap.host import children, programs
+from rawtap.host import programs
 from rawtap.host.landlock import Access
 from rawtap.packets.conversation import Piece
 from rawtap.packets.decrypted import MOST_BYTES, Copy
 
 _BOUNDS = aside.Bounds(seconds=20.0, answer=2 * MOST_BYTES, memory_mib=1536)  # the answer has it in base64
-_NOWHERE = "/nonexistent"  # Debian's own name for the home of who has none
-_ENVIRONMENT = {**children.PLAIN, "HOME": _NOWHERE, "XDG_CONFIG_HOME": _NOWHERE}
 
 
 async def decrypted(copy: Copy, keys: Path) -> tuple[list[Piece], str]:
@@ -59,7 +57,7 @@ async def _asked(program: str, copy: Copy, keys: Path) -> tuple[bytes, str]:
         Access(programs=(Path(program),), read=(keys,)),
         await to_thread(copy.file),
         _BOUNDS,
-        environment=_ENVIRONMENT,
+        environment=aside.IMPERSONAL,
     )
     if ended.is_late:
         return b"", f"tshark did not answer in {_BOUNDS.seconds:g} s"

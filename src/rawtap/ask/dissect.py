@@ -10,9 +10,7 @@ value of an option, never one itself.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import resource
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -22,22 +20,19 @@ from pathlib import Path
 import anyio
 from anyio.lowlevel import RunVar
 
+from rawtap.ask import aside
+from rawtap.ask.aside import Bounds, Ended
 from rawtap.blocking import reading
 from rawtap.errors import BadFilter, DissectorFailed, DissectorLimit, DissectorUnavailable, RequestInvalid
-from rawtap.host import children, programs
+from rawtap.host import programs
 from rawtap.host.landlock import Access
 from rawtap.packets.layers import Frame
 from rawtap.packets.pages import PacketFiles
 from rawtap.packets.wireshark import asked, pdml
 from rawtap.packets.wireshark.given import MOST_PACKETS, Given, give
 
-SECONDS = 20.0  # of one question
-MEMORY_MIB = 1536
 _AT_ONCE = 2  # questions
-_ANSWER = 16 << 20  # bytes
-_STDERR = 4000
-_NOWHERE = "/nonexistent"  # Debian's own name for the home of who has none
-_ENVIRONMENT = {**children.PLAIN, "LC_ALL": "C.UTF-8", "HOME": _NOWHERE, "XDG_CONFIG_HOME": _NOWHERE}
+BOUNDS = Bounds(seconds=20.0, answer=16 << 20, memory_mib=1536)  # of one question
 
 _turn: RunVar[anyio.CapacityLimiter] = RunVar("_turn")
 
@@ -110,9 +105,9 @@ async def tell(
         file,
         lambda given: question(map(given.nth, numbers)),
     )
-    if not ended.is_full:
+    if not _is_full(ended):
         _require_end(ended)
-    lacking = "its answer is too long" if ended.is_full else ""
+    lacking = "its answer is too long" if _is_full(ended) else ""
     if in_columns:
         found = {given.number(nth): (protocol, words) for nth, protocol, words in asked.columns_in(ended.output)}
         return Told(found, {}, lacking, given.first)
@@ -128,40 +123,30 @@ def _is_text(text: str) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class _Ended:
-    code: int
-    output: bytes
-    complaint: bytes
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the answer was too long, so that its end is missing."""
-        return len(self.output) >= _ANSWER
+def _is_full(ended: Ended) -> bool:
+    """Whether the answer was too long, so that its end is missing."""
+    return len(ended.output) >= BOUNDS.answer
 
 
-def _require_end(ended: _Ended) -> None:
-    if ended.code == 0 and not ended.is_full:
+def _require_end(ended: Ended) -> None:
+    if ended.code == 0 and not _is_full(ended):
         return
-    how = f"signal {-ended.code}" if ended.code < 0 else f"exit code {ended.code}"
     raise DissectorFailed(
         "tshark ended without a whole answer",
-        evidence=f"{how}: {asked.complaint(ended.complaint)[-300:]}",
+        evidence=f"{ended.how}: {asked.complaint(ended.complaint)[-300:]}",
         cure="Ask for fewer packets; other calls are not concerned",
     )
 
 
 async def _asked(
     giving: Callable[[int], Given], file: Path, arguments: Callable[[Given], tuple[str, ...]]
-) -> tuple[Given, _Ended]:
+) -> tuple[Given, Ended]:
     program = programs.require("tshark", "tshark", DissectorUnavailable, "Wireshark's dissectors cannot be asked")
     with ExitStack() as stack:
-        packets, complaint = (os.memfd_create("rawtap-tshark") for _ in range(2))
-        for memory in (packets, complaint):
-            stack.callback(os.close, memory)
+        stack.callback(os.close, packets := os.memfd_create("rawtap-tshark"))
         async with _in_turn():
             given = await reading(file, giving, packets)
-            ended = await _ended([program, *arguments(given)], packets, complaint)
+            ended = await _ended([program, *arguments(given)], packets)
         return given, ended
 
 
@@ -175,39 +160,12 @@ async def _in_turn() -> AsyncIterator[None]:
         yield
 
 
-async def _ended(command: list[str], packets: int, complaint: int) -> _Ended:
-    """Run tshark to its end, which comes when this returns, however it does."""
-    child = children.start(
-        command,
-        Access(programs=(Path(command[0]),)),
-        streams=(packets, "pipe", complaint),
-        environment=_ENVIRONMENT,
-        folder="/",
-        session=True,
-    )
-    code, output = 0, b""
-    try:
-        _bound(child.pid)
-        with anyio.move_on_after(SECONDS) as scope:
-            output = await children.whole(child, _ANSWER)
-            code = 0 if len(output) >= _ANSWER else await child.ended()
-    finally:
-        child.kill()
-        with anyio.CancelScope(shield=True):
-            await child.ended()
-    if scope.cancelled_caught:
+async def _ended(command: list[str], packets: int) -> Ended:
+    access = Access(programs=(Path(command[0]),))
+    ended = await aside.run(command, access, packets, BOUNDS, environment=aside.IMPERSONAL)
+    if ended.is_late:
         raise DissectorLimit(
-            f"tshark did not answer in {SECONDS:g} s", cure="Ask for fewer packets: another first, a smaller limit"
+            f"tshark did not answer in {BOUNDS.seconds:g} s",
+            cure="Ask for fewer packets: another first, a smaller limit",
         )
-    return _Ended(code, output, os.pread(complaint, _STDERR, 0))
-
-
-def _bound(pid: int) -> None:
-    """No more memory and processor time for it than this, no core, no file written."""
-    with contextlib.suppress(ProcessLookupError):  # it has ended
-        for what, most in (
-            (resource.RLIMIT_DATA, MEMORY_MIB << 20),
-            (resource.RLIMIT_CPU, int(SECONDS) + 1),
-            (resource.RLIMIT_CORE, 0),
-        ):
-            resource.prlimit(pid, what, (most, most))
+    return ended

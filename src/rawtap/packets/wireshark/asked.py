@@ -49,9 +49,9 @@ def columns_in(output: bytes) -> Iterator[tuple[int, str, str]]:
             yield int(number), rest[0], rest[1]
 
 
-def complaint(stderr: bytes) -> str:
+def complaint(stderr: str) -> str:
     """What tshark says is wrong, in its own words; the line in which it points at the place is left out."""
-    lines = stderr.decode("utf-8", "replace").split("\n")
+    lines = stderr.split("\n")
     begin = next((at for at, line in enumerate(lines) if line.startswith(_OWN_WORDS) and _SCRIPT not in line), 0)
     said = [line.strip() for line in lines[begin:] if line.strip() and not _ENDS.match(line)]
     return "; ".join(said).removeprefix(_OWN_WORDS)
