@@ -50,6 +50,8 @@ BY_HAND = {
     "scripts/bench.py": "half an hour with the machine to itself",
     "systemctl": "systemd, which starts what is installed on the machine",
 }
+# What a person does at a terminal.
+VERBS = ("boot", "capture", "wait", "explain", "query", "follow")
 # Codes that no class of errors has: what rawtap does not expect.
 UNEXPECTED = {"server.bug"}
 
@@ -241,7 +243,7 @@ def test_the_troubleshooting_page_lists_every_error_and_no_other() -> None:
     assert sorted(Page(ROOT / "docs/troubleshooting.md").listed("code")) == sorted(codes | UNEXPECTED)
 
 
-@pytest.mark.parametrize("command", ["serve", "doctor", "demo", "install", "read", "export", "init"])
+@pytest.mark.parametrize("command", ["serve", "doctor", "demo", "install", "read", "export", "init", *VERBS])
 def test_every_option_is_documented_and_no_other(user: Account, command: str) -> None:
     told = subprocess.run(user.command(RAWTAP, command, "--help"), capture_output=True, text=True, check=True)
     there = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", told.stdout)) - {"--help"}

@@ -79,6 +79,7 @@ class Console:
     Attributes:
         plain: What takes the control sequences out, and finds the frames' signs.
         signs: What the lines tell of trouble.
+        watcher: Is given what the guest says as it comes, with its control sequences.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -88,6 +89,7 @@ class Console:
         self.plain = Plain()
         self.signs = Signs()
         self.closed = False
+        self.watcher: Callable[[bytes], object] | None = None
         self._secret = b""  # what of a password may come back yet
         self._waiting: list[_Waiting[object]] = []
         self.unread = 0
@@ -108,6 +110,8 @@ class Console:
             data = b""  # QEMU was killed: as good as end of file
         if data:
             self._last_at = asyncio.get_running_loop().time()
+            if self.watcher:
+                self.watcher(data)
             self._keep(self.plain.feed(data))
         else:
             self._end()
