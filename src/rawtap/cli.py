@@ -24,8 +24,8 @@ from rawtap.http import options as http_options
 from rawtap.verbs import arguments
 from rawtap.verbs.output import FAILED, MISUSED, WELL, complain
 
-_FOR_LINKS = {"serve", "doctor", "capture", "wait"}  # and a boot on a bridge
-_OPERATED = {"serve", "doctor", "config", "boot", "capture", "wait"}  # take what the operator chose once and for all
+_FOR_LINKS = {"serve", "record", "doctor", "capture", "wait"}  # and a boot on a bridge
+_OPERATED = _FOR_LINKS | {"config", "boot"}  # take what the operator chose once and for all
 _FILTERED = {"read", "explain", "capture", "wait"}  # end in the words of a filter
 
 
@@ -39,8 +39,11 @@ class _ShowVersion(argparse.Action):
         parser.exit()
 
 
-def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
-    """The parser, and those of its commands."""
+def _parser(command: str | None = None) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """The parser, and those of its commands: of all of them, unless `command` says that the server is meant.
+
+    An agent waits for the server's start, and for no other command's.
+    """
     parser = argparse.ArgumentParser(
         prog="rawtap", description="Boot an OS in QEMU, put it on a real wire, see every packet."
     )
@@ -51,16 +54,21 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     doctor = commands.add_parser("doctor", help="check what rawtap needs on this machine")
     config = commands.add_parser("config", help="show the server's options as rawtap.conf.toml, and who chose them")
     of_operator = ((serve, _serve), (doctor, arguments.runs("setup.doctor")), (config, arguments.runs("setup.config")))
-    for command, run in of_operator:
-        command.set_defaults(run=run)
-        server_options.add_to(command)
-    for command in (serve, config):
-        server_options.add_to_server(command)
-        http_options.add_to(command, server_options.count)
+    for each, run in of_operator:
+        each.set_defaults(run=run)
+        server_options.add_to(each)
+    for each in (serve, config):
+        server_options.add_to_server(each)
+        http_options.add_to(each, server_options.count)
+    if command == "serve":
+        return parser, commands.choices
     setcap = commands.add_parser("setcap", add_help=False, help="give this environment its capabilities, as root, once")
     setcap.set_defaults(run=arguments.runs("setup.setcap"))
     installing.add_to(commands.add_parser("install", help="enter rawtap into the configuration of an agent's host"))
     arguments.add_to(commands)
+    record = commands.choices["record"]
+    server_options.add_to(record)
+    server_options.add_to_server(record)
     return parser, commands.choices
 
 
@@ -87,7 +95,7 @@ def _prepare(options: argparse.Namespace, given: list[str], meanwhile: Callable[
 
     # What is left behind in the host's namespaces, to start pasta there.
     forward = getattr(options, "allow_forward", None)
-    wanted_outside = options.command in {"serve", "boot"} and (options.outside is not False or forward)
+    wanted_outside = options.command in {"serve", "record", "boot"} and (options.outside is not False or forward)
     helper = pasta.wait(forward) if wanted_outside else None
     try:
         rootless.enter()
@@ -146,7 +154,7 @@ def _open_door(options: argparse.Namespace) -> None:
 
 def _parse(given: list[str]) -> argparse.Namespace:
     """The arguments; argparse itself takes the words of a filter only where no option stands before them."""
-    parser, commands = _parser()
+    parser, commands = _parser(given[0] if given else None)
     words, chosen = _configured(commands, given)
     options, left = parser.parse_known_args(words)
     options.left, options.known, options.chosen = left, configuration.options_of(commands["serve"]), chosen

@@ -255,8 +255,12 @@ def _load() -> None:
     decode.load()
 
 
-async def serve_stdio(settings: Settings, pasta: Pasta | None = None) -> None:
-    """Serve until stdin ends or a signal says so; everything is released when this returns."""
+async def serve_stdio(
+    settings: Settings,
+    pasta: Pasta | None = None,
+    make: Callable[[Settings, Callable[[], Shares]], RawtapServer] = RawtapServer,
+) -> None:
+    """Serve until stdin ends or a signal says so; everything is released when this returns. `make` makes the server."""
     stop = _divert_stdin()
     loop = asyncio.get_running_loop()
     for number in ENDING_SIGNALS:
@@ -265,7 +269,7 @@ async def serve_stdio(settings: Settings, pasta: Pasta | None = None) -> None:
     greeted = anyio.Event()
     async with anyio.create_task_group() as group:
         group.start_soon(prepare, settings, shares, greeted)
-        await RawtapServer(settings, shares).over_stdio(greeted)
+        await make(settings, shares).over_stdio(greeted)
         if not greeted.is_set():  # a client that only looked who is there needs nothing more
             group.cancel_scope.cancel()
 

@@ -34,6 +34,8 @@ def add_to(commands: Commands) -> None:
     _add_import(_verb(commands, "import", "projects.show", "show a QEMU command line as a rawtap.toml"))
     what = "write a project's rawtap.toml: of its layout, or of a QEMU command line"
     _add_init(_verb(commands, "init", "projects.write", what))
+    record = _verb(commands, "record", "record.run", "serve, and write what the agent does as a test")
+    record.add_argument("--as-pytest", type=Path, required=True, metavar="FILE", help="the new file with the test")
     demo = _verb(commands, "demo", "setup.demo", "show the whole story on U-Boot, as an MCP client of this server")
     demo.add_argument("--no-color", action="store_true", help="plain text")
 
