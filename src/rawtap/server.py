@@ -166,6 +166,14 @@ class RawtapServer(MCPServer[Held]):
         """Whether a guest or a capture is there that has ended."""
         return self._held.is_made and bool(self._held.lab.guests or self._held.lab.captures.all())
 
+    def capture(self, capture_id: str) -> Capture:
+        """A capture of this server's client.
+
+        Raises:
+            CaptureUnknown: There is none of that id.
+        """
+        return self._held.lab.captures.get(capture_id)
+
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: Context[Held, Any] | None = None
     ) -> GetPromptResult | InputRequiredResult:
