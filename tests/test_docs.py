@@ -51,6 +51,8 @@ BY_HAND = {
     "scripts/bench.py": "half an hour with the machine to itself",
     "systemctl": "systemd, which starts what is installed on the machine",
 }
+# What a person does at a terminal.
+VERBS = ("boot", "capture", "wait", "explain", "query", "follow", "record")
 # Codes that no class of errors has: what rawtap does not expect.
 UNEXPECTED = {"server.bug"}
 
@@ -101,7 +103,7 @@ def test_every_module_that_a_page_names_is_there(page: Page) -> None:
 
 def test_every_block_says_what_it_is() -> None:
     known = {("sh",), ("sh", "run"), ("sh", "run", "root"), ("sh", "run", "root", "soak")}
-    known |= {("json",), ("toml",), ("text",)}
+    known |= {("json",), ("toml",), ("text",), ("python",), ("python", "run")}
     assert [block.place for block in BLOCKS if block.info not in known] == []
 
 
@@ -166,6 +168,21 @@ def test_the_long_commands_of_a_page_run(root: Account, checkout: Path, block: B
     (programs / "sudo").chmod(0o755)
     reader = replace(root, path=f"{programs}:/usr/sbin:/usr/bin:/sbin:/bin")
     run(block, reader, checkout, within=("nsenter", f"--net={os.environ['RAWTAP_TEST_OUTSIDE']}", "--"))
+
+
+@pytest.mark.parametrize(
+    "block", [each for each in BLOCKS if each.info == ("python", "run")], ids=lambda block: block.place
+)
+def test_the_programs_of_a_page_run(user: Account, checkout: Path, block: Block) -> None:
+    program = block._replace(text=f"python3 - <<'END'\n{block.text}\nEND")
+    run(program, reader_of(user), checkout)
+
+
+def test_what_is_shown_of_the_example_is_in_it() -> None:
+    example = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/example").glob("*.py"))
+    shown = [block.text for block in BLOCKS if block.info == ("python",)]
+    assert shown
+    assert [text for text in shown if text not in example] == []
 
 
 # --------------------------------------------------------------------- calls
@@ -243,7 +260,7 @@ def test_the_troubleshooting_page_lists_every_error_and_no_other() -> None:
     assert sorted(Page(ROOT / "docs/troubleshooting.md").listed("code")) == sorted(codes | UNEXPECTED)
 
 
-@pytest.mark.parametrize("command", ["serve", "doctor", "demo", "install", "read", "export", "init"])
+@pytest.mark.parametrize("command", ["serve", "doctor", "demo", "install", "read", "export", "init", *VERBS])
 def test_every_option_is_documented_and_no_other(user: Account, command: str) -> None:
     told = subprocess.run(user.command(RAWTAP, command, "--help"), capture_output=True, text=True, check=True)
     there = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", told.stdout)) - {"--help"}

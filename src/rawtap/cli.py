@@ -15,7 +15,6 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NoReturn
 
 from rawtap import configuration, installing
@@ -23,9 +22,12 @@ from rawtap import options as server_options
 from rawtap.errors import ConfigurationInvalid, RawtapError, RootlessUnavailable
 from rawtap.host import privileges, rootless
 from rawtap.http import options as http_options
-from rawtap.untrusted import visible
+from rawtap.verbs import arguments
+from rawtap.verbs.output import FAILED, MISUSED, WELL, complain
 
-_MAX_SHOWN = 999_999_999
+_FOR_LINKS = {"serve", "record", "doctor", "capture", "wait"}  # and a boot on a bridge
+_OPERATED = _FOR_LINKS | {"config", "boot"}  # take what the operator chose once and for all
+_FILTERED = {"read", "explain", "capture", "wait"}  # end in the words of a filter
 
 
 class _ShowVersion(argparse.Action):
@@ -38,80 +40,46 @@ class _ShowVersion(argparse.Action):
         parser.exit()
 
 
-def parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
-    """The parser, and those of its commands."""
+def parsers(command: str | None = None) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """The parser, and those of its commands: of all of them, unless `command` says that the server is meant.
+
+    An agent waits for the server's start, and for no other command's.
+    """
     parser = argparse.ArgumentParser(
         prog="rawtap", description="Boot an OS in QEMU, put it on a real wire, see every packet."
     )
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser.set_defaults(run=arguments.runs("first.run"))
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     serve = commands.add_parser("serve", help="serve MCP over stdin and stdout, or over HTTP")
     doctor = commands.add_parser("doctor", help="check what rawtap needs on this machine")
     config = commands.add_parser("config", help="show the server's options as rawtap.conf.toml, and who chose them")
-    for command, run in ((serve, _serve), (doctor, _doctor), (config, _config)):
-        command.set_defaults(run=run)
-        server_options.add_to(command)
+    of_operator = ((serve, _serve), (doctor, arguments.runs("setup.doctor")), (config, arguments.runs("setup.config")))
+    for each, run in of_operator:
+        each.set_defaults(run=run)
+        server_options.add_to(each)
     doctor.add_argument(
         "--fix",
         action="store_true",
         help="print the commands that bring what is missing; as root, have them carried out",
     )
-    for command in (serve, config):
-        server_options.add_to_server(command)
-        http_options.add_to(command, server_options.count)
+    for each in (serve, config):
+        server_options.add_to_server(each)
+        http_options.add_to(each, server_options.count)
+    if command == "serve":
+        return parser, commands.choices
     setcap = commands.add_parser(
         "setcap",
         add_help=False,
         help="give this environment its capabilities, as root, once; --check looks, --remove takes them back",
     )
-    setcap.set_defaults(run=_setcap)
+    setcap.set_defaults(run=arguments.runs("setup.setcap"))
     installing.add_to(commands.add_parser("install", help="enter rawtap into the configuration of an agent's host"))
-    demo = commands.add_parser("demo", help="show the whole story on U-Boot, as an MCP client of this server")
-    demo.set_defaults(run=_demo)
-    demo.add_argument("--no-color", action="store_true", help="plain text")
-    read = commands.add_parser("read", help="show, count or copy the packets of a capture file")
-    read.set_defaults(run=_read)
-    _add_selection(read)
-    export = commands.add_parser("export", help="write the packets of capture files as Parquet, CSV or Arrow")
-    export.set_defaults(run=_export)
-    export.add_argument("files", type=Path, nargs="+", metavar="FILE", help="pcap or pcapng files")
-    export.add_argument(
-        "--to",
-        type=Path,
-        required=True,
-        metavar="OUT",
-        help="a new .parquet, .csv or .arrows; without a suffix a new folder of Parquet files, by file and hour",
-    )
-    export.add_argument("--info", action="store_true", help="with what each packet says, which takes longer")
-    import_ = commands.add_parser("import", help="show a QEMU command line as a rawtap.toml")
-    import_.set_defaults(run=_import)
-    import_.add_argument(
-        "line",
-        metavar="LINE",
-        help="the line in quotes, or - for standard input: make -n qemu | rawtap import -",
-    )
-    init = commands.add_parser("init", help="write a project's rawtap.toml: of its layout, or of a QEMU command line")
-    init.set_defaults(run=_init)
-    init.add_argument("folder", type=Path, metavar="FOLDER", help="the project's folder")
-    init.add_argument("--line", metavar="LINE", help="what its Makefile says; - for standard input")
+    arguments.add_to(commands)
+    record = commands.choices["record"]
+    server_options.add_to(record)
+    server_options.add_to_server(record)
     return parser, commands.choices
-
-
-def _add_selection(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="a pcap or pcapng file")
-    parser.add_argument(
-        "filter", nargs="*", metavar="FILTER", help="which packets: a pcap-filter(7) expression, like udp port 53"
-    )
-    parser.add_argument(
-        "--limit",
-        type=server_options.count(1, _MAX_SHOWN),
-        default=20,
-        metavar="N",
-        help="show at most N packets (default: %(default)s)",
-    )
-    instead = parser.add_mutually_exclusive_group()
-    instead.add_argument("--count", action="store_true", help="only count them")
-    instead.add_argument("--write", type=Path, metavar="OUT", help="copy them to the new file OUT, in pcap format")
 
 
 def _prepare(options: argparse.Namespace, given: list[str], meanwhile: Callable[[], None]) -> None:
@@ -137,7 +105,7 @@ def _prepare(options: argparse.Namespace, given: list[str], meanwhile: Callable[
 
     # What is left behind in the host's namespaces, to start pasta there.
     forward = getattr(options, "allow_forward", None)
-    wanted_outside = options.run is _serve and (options.outside is not False or forward)
+    wanted_outside = options.command in {"serve", "record", "boot"} and (options.outside is not False or forward)
     helper = pasta.wait(forward) if wanted_outside else None
     try:
         rootless.enter()
@@ -186,188 +154,38 @@ def _serve(options: argparse.Namespace) -> int:
         if options.pasta:
             options.pasta.close()
     leave_threads_behind()
-    return 0
+    return WELL
 
 
 def _open_door(options: argparse.Namespace) -> None:
-    if options.run is _serve and options.http:
+    if options.command == "serve" and options.http:
         options.door = http_options.open_door(options)
-
-
-def _doctor(options: argparse.Namespace) -> int:
-    import asyncio
-
-    if options.fix:
-        from rawtap import fixing
-
-        return fixing.run()
-    from rawtap.doctor import examine
-
-    findings = asyncio.run(examine(server_options.settings(options)))
-    for finding in findings:
-        print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.found}")
-        if finding.cure:
-            print(f"      {finding.cure}")
-    return 0 if all(finding.ok for finding in findings) else 1
-
-
-def _config(options: argparse.Namespace) -> int:
-    print(f"# {visible(str(configuration.file_of(os.environ)))}")
-    print(configuration.shown(options.known, options, options.chosen), end="")
-    return 0
-
-
-def _setcap(options: argparse.Namespace) -> int:
-    """Become setcap.sh of this environment. What it needs root for, it refuses without, and says the whole command."""
-    script = privileges.setcap_script()
-    if script.exists():
-        os.execv("/bin/bash", ["bash", str(script), *options.left])
-    _complain(f"{script} is missing: use setcap.sh of the checkout that rawtap is installed from")
-    return 1
-
-
-def _demo(options: argparse.Namespace) -> int:
-    import asyncio
-
-    import rawtap._bpf  # noqa: F401 - where libpcap is missing, say so before a server is started
-    from rawtap.demo import run
-
-    return asyncio.run(run(color=not options.no_color))
-
-
-def _import(options: argparse.Namespace) -> int:
-    try:
-        print(_toml_of(options.line), end="")
-    except RawtapError as error:
-        _complain(str(error))
-        return 1
-    return 0
-
-
-def _init(options: argparse.Namespace) -> int:
-    from rawtap.guest.choosing import of_layout
-    from rawtap.guest.paths import CONFIG_FILE
-
-    path = options.folder / CONFIG_FILE
-    try:
-        text = of_layout(options.folder) if options.line is None else _toml_of(options.line)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except (RawtapError, OSError) as error:
-        _complain(str(error))
-        return 1
-    print(f"{visible(str(path))} is written; docs/profiles.md has every key")
-    return 0
-
-
-def _toml_of(line: str) -> str:
-    """A line's keys; what is not carried is told on stderr."""
-    from rawtap.guest.choosing import as_toml
-    from rawtap.guest.qemu_line import read
-
-    found = read(sys.stdin.read() if line == "-" else line)
-    for each in found.left:
-        _complain(f"not carried: {each}")
-    return as_toml(found.table)
-
-
-def _read(options: argparse.Namespace) -> int:
-    from rawtap.capture import filters
-
-    try:
-        expression = filters.checked(" ".join(options.filter))
-        path = options.file.resolve()
-        run = _select if options.count or options.write else _show
-        lacking = run(options, path, expression)
-    except (RawtapError, RuntimeError) as error:  # resolve() raises the latter for a loop of links
-        _complain(str(error))
-        return 1
-    if lacking:
-        _complain(lacking)
-    return 1 if lacking else 0
-
-
-def _export(options: argparse.Namespace) -> int:
-    from rawtap.packets.sql.export import export
-
-    try:
-        done = export([each.resolve() for each in options.files], options.to, info=options.info)
-    except (RawtapError, RuntimeError) as error:
-        _complain(str(error))
-        return 1
-    print(f"{visible(str(options.to))}: {done.packets} packets, {done.size_bytes} bytes")
-    for each in (*done.notes, *done.lacking):
-        _complain(each)
-    return 1 if done.lacking else 0
-
-
-def _select(options: argparse.Namespace, path: Path, expression: str) -> str:
-    """Count or copy what passes the filter; returns what the file lacks."""
-    from rawtap.packets import ends, reader
-
-    selected = reader.select(path, expression, options.write)
-    told = f"{selected.matched} of {selected.scanned} packets"
-    _tell_tags(selected.tagged, expression)
-    print(f"{visible(str(options.write))}: {told}, {selected.size_bytes} bytes" if options.write else told)
-    return ends.told(selected.scanned, selected.damage)
-
-
-def _show(options: argparse.Namespace, path: Path, expression: str) -> str:
-    """Print what passes the filter, a line a packet; returns what the file lacks."""
-    from rawtap.packets import pages, reader
-    from rawtap.packets.index import Indexes
-    from rawtap.packets.tail import Part
-
-    cursor, left = None, options.limit
-    source, indexes = pages.PacketFiles(str(path), [Part(1, path, 0)]), Indexes()
-    while True:
-        question = pages.Question(expression, cursor, limit=min(left, reader.MAX_LIMIT))
-        page = pages.read_page(source, question, indexes)
-        for line in page.packets:
-            print(f"{line.number:>7} {line.time:>12.6f} {line.length:>6}  {line.summary}")
-        cursor, left = page.next_cursor, left - len(page.packets)
-        if cursor is None or left <= 0:
-            _tell_tags(page.tagged, expression)
-        if cursor is None:
-            return " ".join(page.lacking)
-        if left <= 0:
-            _complain(f"{options.limit} of {page.matched} packets are shown; --limit shows more")
-            return " ".join(page.lacking)
-
-
-def _tell_tags(tagged: int, expression: str) -> None:
-    from rawtap.packets import reader
-
-    for text in reader.tags_told(tagged, expression):
-        _complain(text)
-
-
-def _complain(text: str) -> None:
-    print(f"rawtap: {visible(text)}", file=sys.stderr)
 
 
 def _parse(given: list[str]) -> argparse.Namespace:
     """The arguments; argparse itself takes the words of a filter only where no option stands before them."""
-    parser, commands = parsers()
+    parser, commands = parsers(given[0] if given else None)
     words, chosen = _configured(commands, given)
     options, left = parser.parse_known_args(words)
     options.left, options.known, options.chosen = left, configuration.options_of(commands["serve"]), chosen
-    if options.run is _setcap:
+    if options.command == "setcap":
         return options
-    if left and (options.run is not _read or any(word.startswith("-") for word in left)):
+    if left and (options.command not in _FILTERED or any(word.startswith("-") for word in left)):
         parser.error(f"unrecognized arguments: {' '.join(left)}")
     if left:
         options.filter += left
-    if options.run is _serve and (wrong := http_options.misused(options)):
+    if options.command == "serve" and (wrong := http_options.misused(options)):
         parser.error(f"{wrong} needs --http")
+    if options.command in {"capture", "wait"}:  # a host's own interface is named to be captured
+        options.allow_interface, options.rootless, options.outside = [options.interface], False, False
     return options
 
 
 def _configured(
     commands: Mapping[str, argparse.ArgumentParser], given: list[str]
 ) -> tuple[list[str], list[configuration.Choice]]:
-    """`given` with what the operator's file and environment say before it, where the command is the server's."""
-    if not given or given[0] not in {"serve", "doctor", "config"} or {"-h", "--help"} & {*given}:
+    """`given` with what the operator's file and environment say before it, where the command takes that."""
+    if not given or given[0] not in _OPERATED or {"-h", "--help"} & {*given}:
         return given, []
     known = configuration.options_of(commands[given[0]])
     chosen = configuration.chosen(configuration.options_of(commands["serve"]), os.environ)
@@ -378,22 +196,23 @@ def _configured(
     return [given[0], *words, *given[1:]], chosen
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 well, 1 not well, 2 wrong usage."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+def main(given: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: see `rawtap.verbs.output`."""
+    words = list(sys.argv[1:] if given is None else given)
     try:
-        options = _parse(given)
+        options = _parse(words)
     except ConfigurationInvalid as error:
-        _complain(str(error))
-        return 2
-    if options.run is _serve or (options.run is _doctor and not options.fix):
+        complain(str(error))
+        return MISUSED
+    for_links = options.command in _FOR_LINKS or getattr(options, "network", None) == "bridge"
+    if for_links and not getattr(options, "fix", False):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # were it ignored, no child's end could be seen (waitpid(2))
         try:
-            _prepare(options, given, partial(_open_door, options))
+            _prepare(options, words, partial(_open_door, options))
         except RawtapError as error:
-            _complain(str(error))
-            return 1
-    if options.run is _read and arguments is None:
+            complain(str(error))
+            return FAILED
+    if options.command in {"read", "explain", "query", "follow"} and given is None:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # rawtap read FILE | head
     run: Callable[[argparse.Namespace], int] = options.run
     try:
@@ -401,8 +220,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ImportError, BaseExceptionGroup) as error:
         if not (lack := _lacks_libpcap(error)):
             raise
-        _complain(lack)
-        return 1
+        complain(lack)
+        return FAILED
 
 
 def _lacks_libpcap(error: BaseException) -> str | None:

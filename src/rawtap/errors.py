@@ -8,6 +8,7 @@
     ├── ServerExhausted           server.exhausted              no more file descriptors
     ├── ServerLimit               server.limit                  a client's share is used up, or too many clients
     ├── ServerCannotStart         server.cannot_start           no address to listen on, or no token
+    ├── ServerGone                server.gone                   a program's own server ended before its Lab did
     ├── ConfigurationInvalid      server.configuration_invalid  the operator's file or environment
     ├── DiskStalled               server.disk_stalled           a file system does not answer
     ├── CaptureError
@@ -133,6 +134,10 @@ class ServerLimit(RawtapError):
 
 class ServerCannotStart(RawtapError):
     code = "server.cannot_start"
+
+
+class ServerGone(RawtapError):
+    code = "server.gone"
 
 
 class ConfigurationInvalid(RawtapError):

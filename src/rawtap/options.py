@@ -78,6 +78,11 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         help="let guests with services out to what this machine reaches, by NAT (default: only with --rootless, where "
         "pasta is installed)",
     )
+    add_to_captures(parser)
+
+
+def add_to_captures(parser: argparse.ArgumentParser) -> None:
+    """Add what captures take."""
     parser.add_argument(
         "--ring-mib",
         type=count(1, _MAX_RING_MIB),

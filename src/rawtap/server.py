@@ -166,6 +166,14 @@ class RawtapServer(MCPServer[Held]):
         """Whether a guest or a capture is there that has ended."""
         return self._held.is_made and bool(self._held.lab.guests or self._held.lab.captures.all())
 
+    def capture(self, capture_id: str) -> Capture:
+        """A capture of this server's client.
+
+        Raises:
+            CaptureUnknown: There is none of that id.
+        """
+        return self._held.lab.captures.get(capture_id)
+
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: Context[Held, Any] | None = None
     ) -> GetPromptResult | InputRequiredResult:
@@ -256,8 +264,12 @@ def _load() -> None:
     decode.load()
 
 
-async def serve_stdio(settings: Settings, pasta: Pasta | None = None) -> None:
-    """Serve until stdin ends or a signal says so; everything is released when this returns."""
+async def serve_stdio(
+    settings: Settings,
+    pasta: Pasta | None = None,
+    make: Callable[[Settings, Callable[[], Shares]], RawtapServer] = RawtapServer,
+) -> None:
+    """Serve until stdin ends or a signal says so; everything is released when this returns. `make` makes the server."""
     stop = _divert_stdin()
     loop = asyncio.get_running_loop()
     for number in ENDING_SIGNALS:
@@ -266,7 +278,7 @@ async def serve_stdio(settings: Settings, pasta: Pasta | None = None) -> None:
     greeted = anyio.Event()
     async with anyio.create_task_group() as group:
         group.start_soon(_prepare_or_stop, stop, settings, shares, greeted)
-        await RawtapServer(settings, shares).over_stdio(greeted)
+        await make(settings, shares).over_stdio(greeted)
         if not greeted.is_set():  # a client that only looked who is there needs nothing more
             group.cancel_scope.cancel()
 

@@ -43,14 +43,16 @@ class Segment:
 class Series:
     """The files of one capture: one, or a ring of the newest `keep`. The capture's worker thread owns it.
 
+    Their names tell time, `stem` and process, unless one is given: `named`.
+
     Attributes:
         segments: The files that are there, oldest first; replaced as a whole, so any thread may read it.
     """
 
-    def __init__(self, directory: Path, stem: str, suffix: str, keep: int) -> None:
+    def __init__(self, directory: Path, stem: str, suffix: str, keep: int, named: Path | None = None) -> None:
         self._directory = directory
-        self._stem = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{_UNSAFE.sub('_', stem)}-{os.getpid()}"
-        self._suffix = suffix
+        told = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{_UNSAFE.sub('_', stem)}-{os.getpid()}"
+        self._stem, self._suffix = (named.stem, named.suffix) if named else (told, suffix)
         self._keep = keep
         self._made = 0
         self._fd = -1

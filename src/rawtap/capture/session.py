@@ -53,6 +53,7 @@ class CaptureRequest:
         of_card: The interface is a guest's own card, which goes when its guest ends.
         more: Further interfaces that are captured with the first, into one pcapng file: names, and what `guest` says.
         comment: A remark of the user's, for a pcapng file.
+        file_name: Of its file in the folder for captures, which must be new; "" for one of time, interface and process.
         max_packets: 0 for no limit.
         max_seconds: 0 for no limit; counted from arming on the monotonic clock.
     """
@@ -69,6 +70,7 @@ class CaptureRequest:
     comment: str = ""
     of_card: bool = False
     more: tuple[tuple[str, str], ...] = ()
+    file_name: str = ""
 
     def __post_init__(self) -> None:
         if self.more and self.format == "pcap":
@@ -446,7 +448,8 @@ class CaptureSession:
         self.source.open(request.interface, filtered=bool(request.filter))
         self._header = self._make_header()
         self.link_type = self.source.worker.link_type_name
-        self._series = files.Series(self.directory, self.stem, f".{self.request.format}", self.request.files)
+        named = Path(request.file_name) if request.file_name else None
+        self._series = files.Series(self.directory, self.stem, f".{request.format}", request.files, named)
         stack.callback(self._series.end)
         try:
             self._begin_file()

@@ -80,6 +80,7 @@ class Console:
         plain: What takes the control sequences out, and finds the frames' signs.
         signs: What the lines tell of trouble.
         halted: Why the guest stands still, in words, where somebody holds it; None where it runs.
+        watcher: Is given what the guest says as it comes, with its control sequences.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -90,6 +91,7 @@ class Console:
         self.signs = Signs()
         self.closed = False
         self.halted: str | None = None
+        self.watcher: Callable[[bytes], object] | None = None
         self._secret = b""  # what of a password may come back yet
         self._waiting: list[_Waiting[object]] = []
         self.unread = 0
@@ -110,6 +112,8 @@ class Console:
             data = b""  # QEMU was killed: as good as end of file
         if data:
             self._last_at = asyncio.get_running_loop().time()
+            if self.watcher:
+                self.watcher(data)
             self._keep(self.plain.feed(data))
         else:
             self._end()

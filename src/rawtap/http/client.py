@@ -29,7 +29,7 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.shared.inbound import MCP_METHOD_HEADER, MCP_PROTOCOL_VERSION_HEADER
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.datastructures import Headers
-from starlette.types import Message, Receive, Scope
+from starlette.types import ASGIApp, Message, Receive, Scope
 
 from rawtap.errors import RawtapError, ServerLimit, ServerStopping
 from rawtap.http.answers import Heard, Watched, refusal
@@ -130,11 +130,11 @@ class Client:
             return None
         return self._use.streams > 0, self.server.has_past, self._use.since
 
-    async def serve(self, scope: Scope, receive: Receive, send: Watched) -> bool:
+    async def serve(self, scope: Scope, receive: Receive, send: Watched, instead: ASGIApp | None = None) -> bool:
         """Answer a request; it counts as in progress until its answer is sent. A client's end cuts it short.
 
         Returns:
-            Whether the answer is the MCP server's, not a refusal of ours.
+            Whether the answer is the MCP server's, or that of what answers `instead`, not a refusal of ours.
         """
         session, stream = session_of(scope), is_stream(scope)
         send.on_start = partial(self._learn, session, scope["method"])
@@ -151,11 +151,12 @@ class Client:
             self._requests.add(cut)
             self._tell()
             try:
-                await self._answer(session, scope, Heard(receive, cut.cancel), send)
+                heard = Heard(receive, cut.cancel)
+                await (instead(scope, heard, send) if instead else self._answer(session, scope, heard, send))
             finally:
                 self._requests.discard(cut)
                 self._tell()
-        if cut.cancelled_caught:
+        if cut.cancelled_caught and not (instead and send.status):  # what is broken off must not look whole
             await send.cut_short(refusal(stopping()))
         return not cut.cancelled_caught
 

@@ -130,6 +130,11 @@ class Clients:
             (each for each in self._all if session_id in each.sessions and each.name is None and not each.over), None
         )
 
+    def there(self, name: str) -> Client | None:
+        """The client of that name, None where there is none, or it is over."""
+        client = self._of_name(name)
+        return None if client is None or client.over else client
+
     async def close(self) -> None:
         """End all, at once; returns when everything is released."""
         self._stopping = True

@@ -17,6 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from rawtap.errors import RawtapError, ServerLimit
+from rawtap.http import downloads
 from rawtap.http.answers import Held, Watched, refusal, rpc_error
 from rawtap.http.client import SESSION_HEADER, Client, is_stream, knows_sessions, session_of
 from rawtap.http.clients import Clients
@@ -44,6 +45,9 @@ class Gateway:
             return
         try:
             connection_of(scope).let_in(stream=is_stream(scope))
+            if wanted := downloads.wanted(scope):
+                await self._download(wanted, request, send)
+                return
             path = _PATH.fullmatch(scope["raw_path"])
             if path is None:
                 await PlainTextResponse("MCP is at /mcp\n", status_code=404)(scope, receive, send)
@@ -75,6 +79,20 @@ class Gateway:
             await self._to_client(client, request, send)
         else:
             await rpc_error(404, "Session not found", INVALID_REQUEST)(request.scope, request.receive, send)
+
+    async def _download(self, wanted: downloads.Wanted, request: Request, send: Send) -> None:
+        """A capture of a Lab that is there: that of all, that of the name in the path, or the session's."""
+        session = session_of(request.scope)
+        if self._settings.shared:
+            client = self._clients.there(_SHARED)
+        elif wanted.lab:
+            client = self._clients.there(wanted.lab)
+        else:
+            client = self._clients.with_session(session) if session else None
+        if client is None:
+            await downloads.NO_LAB(request.scope, request.receive, send)
+            return
+        await client.serve(request.scope, request.receive, Watched(send), downloads.answer(client.server, wanted))
 
     async def _to_lab(self, name: str, folder: str | None, request: Request, send: Send) -> None:
         client = await self._clients.named(name, folder, lasting=self._settings.shared)

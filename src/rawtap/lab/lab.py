@@ -86,11 +86,13 @@ class Lab:
     Attributes:
         verdicts: What was said of captures and files to be wrong.
         shares: The bridges that all Labs of this process use; None where it is the only one.
+        on_console: Is given a guest's name and what its main console says, as it comes.
     """
 
     settings: Settings
     verdicts: Verdicts = field(default_factory=Verdicts)
     shares: Shares | None = None
+    on_console: Callable[[str, bytes], object] | None = None
     guests: dict[str, Guest] = field(default_factory=dict)
     chronicle: Chronicle = field(default_factory=Chronicle)
     captures: Captures = field(init=False)
@@ -250,6 +252,8 @@ class Lab:
             request.name, spec, nics[0] if nics else None, self.settings.scratch_dir, on_exit, tuple(nics[1:])
         )
         stack.push_async_callback(machine.end)
+        if self.on_console:
+            machine.console.watcher = partial(self.on_console, request.name)
         self._booting[request.name].machines.append(machine)
         self.chronicle.guest_started(machine)
         # All that follows, up to the greeting, is done while QEMU comes up.

@@ -1,0 +1,132 @@
+"""A capture as one stream of bytes: all its files one after the other, also those that are still to come.
+
+Theory of operation. A stream is one file to whoever reads it: of a pcap ring the headers of all files but the first are
+left out, and a pcapng file may hold sections (draft-ietf-opsawg-pcapng 3.2), so those are sent as they are. What is
+sent of a running capture ends with a whole packet, where its thread says that it is. Where a ring is faster than the
+reader, the stream is broken off, since nobody could see the gap in it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import AsyncGenerator
+
+from anyio.to_thread import run_sync as to_thread
+
+from rawtap.blocking import reading
+from rawtap.capture.files import Segment
+from rawtap.errors import CaptureUnreadable
+from rawtap.lab.captures import Capture
+
+_CHUNK = 1 << 18  # bytes
+_PCAP_HEADER = 24
+
+
+class _Files:
+    """The files of a capture as one, read by one thread at a time."""
+
+    def __init__(self, capture: Capture) -> None:
+        self._session = capture.session
+        self._skips = _PCAP_HEADER if self._session.request.format == "pcap" else 0
+        self._sizes: dict[int, int] = {}  # of the files that were seen to be full
+        first = self._session.segments[0]
+        self._number, self._at = first.number, 0
+        self._fd = self._open(first)
+        self._lock = threading.Lock()
+        self._is_read = self._is_over = False
+
+    def _open(self, segment: Segment) -> int:
+        try:
+            fd = os.open(segment.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise self._lost(segment.number) from error
+        if not segment.is_that(os.fstat(fd)):
+            os.close(fd)
+            raise self._lost(segment.number)
+        return fd
+
+    def take(self) -> bytes:
+        """The next bytes that are there, a chunk at most; none at the end of what is saved."""
+        with self._lock:
+            self._is_read = True
+        try:
+            return self._take()
+        finally:
+            self._let_go(is_read=False)
+
+    def close(self) -> None:
+        """Let go of the file, or have a read that was given up do so when it comes back."""
+        self._is_over = True
+        self._let_go()
+
+    def _let_go(self, *, is_read: bool | None = None) -> None:
+        with self._lock:
+            self._is_read = self._is_read if is_read is None else is_read
+            if self._is_over and not self._is_read and self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+
+    def _take(self) -> bytes:
+        running = self._session.running  # asked first: one that has ended by then is whole
+        account = self._session.source.worker.account
+        self._sizes |= {each.number: each.size for each in account.files[:-1]}
+        newest = account.files[-1]
+        while True:
+            end = self._sizes.get(self._number) if self._number < newest.number else account.file_bytes
+            if self._number == newest.number and not running:
+                end = os.fstat(self._fd).st_size  # with what stands behind its packets
+            if end is None:
+                raise self._lost(self._number)
+            if self._at < end:
+                return self._read(end)
+            if self._number >= newest.number:
+                return b""
+            self._go_on(account.files)
+
+    def _read(self, end: int) -> bytes:
+        data = os.pread(self._fd, min(_CHUNK, end - self._at), self._at)
+        if not data:
+            raise self._lost(self._number)
+        self._at += len(data)
+        return data
+
+    def _go_on(self, files: tuple[Segment, ...]) -> None:
+        """Open the next file, and leave this one."""
+        following = next((each for each in files if each.number == self._number + 1), None)
+        if following is None:
+            raise self._lost(self._number + 1)
+        fd = self._open(following)
+        os.close(self._fd)
+        self._fd, self._number, self._at = fd, following.number, self._skips
+
+    def _lost(self, number: int) -> CaptureUnreadable:
+        return CaptureUnreadable(
+            "what comes next in this capture is not there any more",
+            evidence=f"file {number} was overwritten by its ring, or removed",
+            cure="Read faster, or give the ring more or larger files",
+        )
+
+
+async def stream(capture: Capture, *, follow: bool) -> AsyncGenerator[bytes, None]:
+    """What a capture has saved by now, from the oldest file that is there; with `follow` all that comes until it ends.
+
+    Raises:
+        CaptureUnreadable: The ring has overwritten what was next, or a file is gone.
+        CaptureFailed: The capture's thread does not answer.
+        DiskStalled: The disk of its files does not answer.
+    """
+    session, notifier = capture.session, capture.notifier
+    await notifier.caught_up()  # all that was on the wire before this call
+    files = await to_thread(_Files, capture)
+    try:
+        with notifier.listening():
+            while True:
+                changed, running = notifier.changed, session.running
+                while data := await reading(session.path, files.take):
+                    yield data
+                if not (follow and running):
+                    return
+                await changed.wait()
+    finally:
+        files.close()

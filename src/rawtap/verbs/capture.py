@@ -1,0 +1,157 @@
+"""`rawtap capture` and `rawtap wait`: an interface's packets, without an agent."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+from anyio.to_thread import run_sync as to_thread
+
+from rawtap.blocking import reading
+from rawtap.capture.session import CaptureRequest
+from rawtap.errors import NoSuchInterface
+from rawtap.lab.captures import Capture
+from rawtap.packets import reader
+from rawtap.packets.tail import Start, Tail, behind
+from rawtap.settings import Settings
+from rawtap.tools import packets
+from rawtap.tools.capture import row_of
+from rawtap.verbs import local, progress
+from rawtap.verbs.local import Here
+from rawtap.verbs.output import BAD_NEWS, FAILED, MISUSED, WELL, complain, packet_line, show, told
+
+_BATCH = 200
+_BEHIND = 5000  # packets; more than that are not shown, but told
+_KEPT_BYTES = 64 << 20  # of each file where nobody wants one
+
+
+def run(options: argparse.Namespace) -> int:
+    """Capture until Ctrl-C, or a limit; returns the exit code."""
+    with _place(options) as settings:
+        return local.play(settings, partial(_capture, options), options, patient=True)
+
+
+def wait(options: argparse.Namespace) -> int:
+    """Wait for packets; returns the exit code."""
+    if options.absent and options.count > 1:
+        complain("--absent and --count are not for one wait")
+        return MISUSED
+    with _place(options) as settings:
+        return local.play(settings, partial(_wait, options), options)
+
+
+@contextmanager
+def _place(options: argparse.Namespace) -> Iterator[Settings]:
+    """Settings that let that interface be captured, into the folder of the file, or into one that goes."""
+    settings = Settings(
+        allowed_interfaces=frozenset({options.interface}),
+        ring_bytes=options.ring_mib << 20 if options.ring_mib else None,
+        buffer_bytes=options.buffer_mib << 20 if options.buffer_mib else None,
+    )
+    if options.write:
+        yield replace(settings, capture_dir=options.write.absolute().parent)
+        return
+    with TemporaryDirectory(prefix="rawtap-") as folder:
+        yield replace(settings, capture_dir=Path(folder))
+
+
+async def _start(options: argparse.Namespace, here: Here, **chosen: Any) -> Capture:
+    if options.interface not in (there := [name for _, name in socket.if_nameindex()]):
+        found = f"there are: {', '.join(there)}"
+        raise NoSuchInterface(f"there is no interface {options.interface!r}", evidence=found, cure="Name one of them")
+    form: Literal["pcap", "pcapng"] = "pcapng" if options.write and options.write.suffix == ".pcapng" else "pcap"
+    if options.write:
+        chosen["file_name"] = options.write.name
+    else:
+        chosen |= {"files": 2, "max_bytes": _KEPT_BYTES}  # a ring: it goes on for as long as somebody looks
+    return await here.lab.start_capture(
+        await to_thread(partial(CaptureRequest, options.interface, format=form, **chosen))
+    )
+
+
+def _chosen(options: argparse.Namespace) -> dict[str, Any]:
+    """What of a capture was chosen; the rest is as the tool has it."""
+    given = {
+        "snaplen": options.snaplen,
+        "max_seconds": options.seconds,
+        "max_packets": options.count,
+        "max_bytes": options.max_bytes,
+        "files": options.files,
+    }
+    return {"filter": " ".join(options.filter)} | {name: value for name, value in given.items() if value is not None}
+
+
+async def _capture(options: argparse.Namespace, here: Here) -> int:
+    capture = await _start(options, here, **_chosen(options))
+    complain(f"capturing on {options.interface} ({capture.session.link_type}); Ctrl-C ends it")
+    showing = asyncio.ensure_future(_show(capture, here, quiet=options.quiet or options.json))
+    stopping = asyncio.ensure_future(here.stopping.wait())
+    await asyncio.wait((showing, stopping), return_when=asyncio.FIRST_COMPLETED)
+    row = row_of(await here.lab.captures.stop(capture))
+    stopping.cancel()
+    await showing
+    if options.json:
+        show(row, as_json=True)
+    else:
+        for each in told(row, is_kept=bool(options.write)):
+            complain(each)
+    if row.error:
+        return FAILED
+    return BAD_NEWS if row.dropped_kernel or not row.packets else WELL
+
+
+async def _show(capture: Capture, here: Here, *, quiet: bool) -> None:
+    """Print packets as they are saved, until the capture has ended; where they are too many, some are only counted."""
+    session = capture.session
+    tail = Tail(capture.parts, "", Start(1, None, 0, 0))
+    with capture.notifier.listening():
+        while True:
+            changed, running = capture.notifier.changed, session.running
+            passed = session.saved - tail.reached
+            if not quiet and passed > _BEHIND:
+                print(f"        ({passed} packets came too fast to be shown)")
+                tail = Tail(capture.parts, "", behind(capture.parts(), session.saved, None))
+            found = [] if quiet else await reading(session.path, tail.take, _BATCH)
+            if not _print([packet_line(reader.line_of(raw, session.started_ns, "summary")) for raw in found]):
+                here.stopping.set()
+                return
+            if not found and not running:
+                return
+            if not found:
+                await changed.wait()
+
+
+def _print(lines: list[str]) -> bool:
+    """Whether somebody still reads."""
+    try:
+        print("".join(f"{line}\n" for line in lines), end="", flush=True)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - else its end complains once more
+        return False
+    return True
+
+
+async def _wait(options: argparse.Namespace, here: Here) -> int:
+    capture = await _start(options, here)  # of everything: what came instead is told
+    with progress.shown(f"waiting on {options.interface}") as tell:
+        answer = await packets.qemu_pcap_wait(
+            here.context(tell),
+            " ".join(options.filter),
+            options.count,
+            options.timeout,
+            absent=options.absent,
+            since="start",
+            capture=capture.id,
+        )
+    show(answer, as_json=options.json)
+    return WELL if answer.satisfied else BAD_NEWS

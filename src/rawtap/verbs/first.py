@@ -1,0 +1,30 @@
+"""`rawtap` alone: what to do first."""
+
+from __future__ import annotations
+
+import argparse
+
+from rawtap.host import privileges
+from rawtap.verbs.output import WELL
+
+_STEPS = (
+    ("rawtap doctor", "what works on this machine, and what to do about the rest"),
+    ("rawtap demo", "the whole story on U-Boot: boot, capture, ping, packets"),
+    ("rawtap install", "let an agent have the tools: lists the hosts that it knows"),
+    ("rawtap boot PROJECT", "a guest's console in this terminal; rawtap init PROJECT writes its rawtap.toml"),
+    ("rawtap capture IF udp port 53", "what tcpdump does, with all that was lost told"),
+    ("rawtap explain FILE", "what is wrong in a capture"),
+    ("rawtap --help", "every command"),
+)
+
+
+def run(_: argparse.Namespace) -> int:
+    """Print it."""
+    steps = list(_STEPS)
+    if not privileges.private_interpreter().exists():
+        steps.insert(1, (privileges.setcap_command(), "let rawtap capture and make links; once, optional"))
+    width = max(len(command) for command, _ in steps)
+    print("rawtap boots an OS in QEMU, puts it on a real wire and shows every packet. First:\n")
+    for command, what in steps:
+        print(f"  {command:{width}}  {what}")
+    return WELL

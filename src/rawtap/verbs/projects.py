@@ -1,0 +1,48 @@
+"""`rawtap import` and `rawtap init`: a project's rawtap.toml."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from rawtap.errors import RawtapError
+from rawtap.untrusted import visible
+from rawtap.verbs.output import FAILED, WELL, complain
+
+
+def show(options: argparse.Namespace) -> int:
+    """Show a line of QEMU's as one; returns the exit code."""
+    try:
+        print(_toml_of(options.line), end="")
+    except RawtapError as error:
+        complain(str(error))
+        return FAILED
+    return WELL
+
+
+def write(options: argparse.Namespace) -> int:
+    """Write one into a project's folder; returns the exit code."""
+    from rawtap.guest.choosing import of_layout
+    from rawtap.guest.paths import CONFIG_FILE
+
+    path = options.folder / CONFIG_FILE
+    try:
+        text = of_layout(options.folder) if options.line is None else _toml_of(options.line)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except (RawtapError, OSError) as error:
+        complain(str(error))
+        return FAILED
+    print(f"{visible(str(path))} is written; docs/profiles.md has every key")
+    return WELL
+
+
+def _toml_of(line: str) -> str:
+    """A line's keys; what is not carried is told on stderr."""
+    from rawtap.guest.choosing import as_toml
+    from rawtap.guest.qemu_line import read
+
+    found = read(sys.stdin.read() if line == "-" else line)
+    for each in found.left:
+        complain(f"not carried: {each}")
+    return as_toml(found.table)

@@ -1,0 +1,118 @@
+"""An agent's session, written as a test that passes, and fails once the guest is broken."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client, StdioServerParameters, stdio_client
+
+from rawtap.verbs.recording import Call, as_test, patterns
+from support import PATIENCE, RAWTAP, Account
+from test_pytest_plugin import run_tests
+
+KERNEL = Path("/usr/lib/u-boot/qemu-riscv64_smode/u-boot.bin")
+SESSION: list[tuple[str, dict[str, Any]]] = [
+    ("qemu_boot", {"network": "user", "timeout": PATIENCE}),
+    ("qemu_pcap_start", {"filter": "icmp or arp"}),
+    ("qemu_send", {"command": "version"}),
+    ("qemu_send", {"command": "setenv ipaddr 10.0.2.15; ping 10.0.2.2"}),
+    ("qemu_pcap_wait", {"filter": "icmp", "count": 2, "since": "start"}),
+    ("qemu_pcap_stop", {}),
+    ("qemu_pcap_read", {"filter": "icmp", "limit": 1}),
+    ("qemu_pcap_read", {"filter": "udp prot 53"}),
+    ("qemu_pcap_explain", {"filter": "icmp"}),
+    ("qemu_status", {}),
+    ("qemu_timeline", {"limit": 5}),
+    ("qemu_shutdown", {}),
+]
+
+
+@pytest.fixture
+def tree(user: Account) -> Path:
+    """A project of the user's, whose kernel is U-Boot."""
+    root = user.home / "project"
+    root.mkdir()
+    shutil.copy(KERNEL, root / "kernel.bin")
+    keys = ['arch = "riscv64"', 'machine = "virt"', 'kernel = "kernel.bin"', 'prompt = "=> "']
+    keys += ['interrupt = { wait_for = "Hit any key to stop autoboot", send = " " }']
+    (root / "rawtap.toml").write_text("\n".join(keys), encoding="utf-8")
+    (root / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\n", encoding="utf-8")
+    for path in (root, *root.rglob("*")):
+        os.chown(path, user.uid, user.gid)
+    return root
+
+
+def test_twelve_calls_become_a_test_that_passes_until_the_guest_is_broken(user: Account, tree: Path) -> None:
+    written = tree / "test_session.py"
+
+    async def session() -> None:
+        command = user.command(RAWTAP, "record", "--as-pytest", written)
+        async with Client(stdio_client(StdioServerParameters(command=command[0], args=command[1:]))) as client:
+            for number, (tool, arguments) in enumerate(SESSION, 1):
+                root = {"project_root": str(tree)} if tool == "qemu_boot" else {}
+                await client.call_tool(tool, root | arguments)
+                assert written.read_text(encoding="utf-8").count("lab.call(") == number
+
+    anyio.run(session)
+    source = written.read_text(encoding="utf-8")
+    assert r"host\ 10\.0\.2\.2\ is\ alive" in source.replace("\\\\", "\\"), source
+    done = run_tests(user, tree)
+    assert done.returncode == 0, source + done.stdout
+    broken = (tree / "kernel.bin").read_bytes().replace(b"is alive\n", b"is  dead\n")
+    (tree / "kernel.bin").write_bytes(broken)
+    done = run_tests(user, tree)
+    assert done.returncode == 1, done.stdout
+    assert "1 failed" in done.stdout
+
+
+def test_nothing_is_written_over(user: Account, tree: Path) -> None:
+    (tree / "kept.py").write_text("mine", encoding="utf-8")
+    done = subprocess.run(
+        user.command(RAWTAP, "record", "--as-pytest", tree / "kept.py"),
+        input="",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 1
+    assert "File exists" in done.stderr
+    assert (tree / "kept.py").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize(
+    ("line", "others", "none"),
+    [
+        ("64 bytes from 10.0.2.2: ttl=64 time=0.512 ms", "64 bytes from 10.0.2.2: ttl=64 time=13.1 ms", "bytes from"),
+        ("loaded at 0x80200000 in 12 ms", "loaded at 0x9f in 3 ms", "loaded at  in"),
+        ("1 packets transmitted, 1 received", "1 packets transmitted, 1 received", "1 packets transmitted, 0 received"),
+        ("HWaddr 52:54:00:12:34:56 up", "HWaddr 52:54:00:00:00:01 up", "HWaddr none down"),
+        ("a (b) [c] \\ x", "a (b) [c] \\ x", "a b c x"),
+    ],
+    ids=["ping", "memory", "counts", "link address", "signs"],
+)
+def test_what_varies_may_vary_and_nothing_else(line: str, others: str, none: str) -> None:
+    (pattern,) = patterns(f"a command\n{line}\n=> ", "a command")
+    assert re.search(pattern, line)
+    assert re.search(pattern, others)
+    assert not re.search(pattern, none)
+
+
+def test_what_others_wrote_is_a_literal_only() -> None:
+    """Neither a guest nor an agent gets a statement into the test."""
+    evil = '"); import os; os.abort() #\n\'\'\'"""\\'
+    answer = {"matched": True, "output": f"x\n{evil}\n=> ", "exit_status": None}
+    calls = [Call("qemu_send", {"command": evil}, answer), Call(evil, {evil: evil, "class": 1}, None, evil)]
+    names = {each.id for each in ast.walk(ast.parse(as_test(calls))) if isinstance(each, ast.Name)}
+    assert names == {"lab", "answer", "re", "pytest", "CallFailed", "Lab"}
+    statements = ast.parse(as_test(calls)).body[-1]
+    assert isinstance(statements, ast.FunctionDef)
+    assert not any(isinstance(each, ast.Import) for each in ast.walk(statements))
