@@ -61,7 +61,9 @@ def arguments(spec: MachineSpec, inherited: Inherited) -> list[str]:
     out = [spec.qemu, "-nodefaults", "-no-user-config", "-S", "-display", "none"]
     out += devices.board(spec)
     out += [*(["-accel", "kvm"] if inherited.kvm and profile.icount is None else []), "-accel", "tcg"]
-    out += ["-d", "cpu_reset"] if profile.arch in {"x86_64", "i386"} else []  # which tells a triple fault
+    # The first tells a triple fault.
+    logged = [*(["cpu_reset"] if profile.arch in {"x86_64", "i386"} else []), *dict.fromkeys(profile.log)]
+    out += ["-d", ",".join(logged)] if logged else []
     out += devices.actions(profile)
     out += [*_software(spec), *devices.contents(profile)]
     out += devices.consoles(profile, inherited.console, inherited.consoles)

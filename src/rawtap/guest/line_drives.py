@@ -102,7 +102,7 @@ def add_blockdev(parts: Parts, value: str) -> None:
 
 
 def finished(parts: Parts) -> None:
-    """Settle what the devices said of the drives, put them in order, and the devices behind them."""
+    """Settle where the drives go, put them in order, and the devices behind them."""
     for each in parts.drives:
         each["interface"] = each["interface"] or parts.interfaces.get(each.get("-id", ""), "")
         if each.get("media") == "cdrom":
@@ -118,8 +118,16 @@ def finished(parts: Parts) -> None:
     used = [each for each in used if each["interface"] in known]
     used.sort(key=lambda each: 99 if each["-index"] is None else each["-index"])
     _places(parts, used)
+    _buses(parts, used)
     parts.table["drives"] = [{key: said for key, said in each.items() if key[0] != "-"} for each in used]
     parts.table["devices"] = parts.devices
+
+
+def _buses(parts: Parts, drives: list[dict[str, Any]]) -> None:
+    """A virtio drive that is elsewhere than the other virtio devices has it said."""
+    for each in drives:
+        if each["interface"] == "virtio" and (bus := each.get("-bus")) and parts.table.setdefault("bus", bus) != bus:
+            each["interface"] = f"virtio-{bus}"
 
 
 def _places(parts: Parts, drives: list[dict[str, Any]]) -> None:
