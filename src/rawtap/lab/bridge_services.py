@@ -16,7 +16,6 @@ from rawtap.lab.dnsmasq import Services
 from rawtap.lab.outside import Note, Policy
 from rawtap.lab.succession import succeeded
 from rawtap.network import forwarding, ipv6
-from rawtap.network.addressing import Owner
 from rawtap.network.dnsmasq_config import ServicesSpec, check
 from rawtap.network.forwarding import Inside, Way
 from rawtap.network.network import Bridge
@@ -93,11 +92,11 @@ class BridgeServices:
         if owner is None or not owner.is_near:
             return ""
         if self._heir is None:
-            self._heir = asyncio.create_task(self._inherit(spec, owner))
+            self._heir = asyncio.create_task(self._inherit(spec))
             self.stack.push_async_callback(self._disinherit)
         return f"; the server that did has the pid {owner.pid}, and this one serves when that has no guest there"
 
-    async def _inherit(self, spec: ServicesSpec, owner: Owner) -> None:
+    async def _inherit(self, spec: ServicesSpec) -> None:
         try:
             found = await succeeded(self.bridge)
             if found is None:
@@ -108,8 +107,7 @@ class BridgeServices:
             told = await self._provide_soon(spec)
         except RawtapError as error:
             told = (str(error),)
-        why = "ended" if owner.gone() else "has no guest there any more"
-        said = f"{self.bridge.name} is this server's, as its maker {why}"
+        said = f"{self.bridge.name} is this server's, as its maker has no guest there any more"
         self.note("services_inherited", "; ".join([said, *told]))
 
     async def _provide_soon(self, spec: ServicesSpec) -> tuple[str, ...]:

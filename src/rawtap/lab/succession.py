@@ -11,21 +11,15 @@ and wait for that one.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap.network import network
+from rawtap.network import network, watch
 from rawtap.network.addressing import Owner
 from rawtap.network.network import Bridge
-
-_LINKS = 1  # RTMGRP_LINK of linux/rtnetlink.h
-_MOST = 65536
 
 
 async def succeeded(bridge: Bridge) -> Bridge | None:
@@ -46,24 +40,17 @@ async def succeeded(bridge: Bridge) -> Bridge | None:
 def _told() -> Iterator[asyncio.Event]:
     """An event that is set when any link of this network namespace changes."""
     loop, changed = asyncio.get_running_loop(), asyncio.Event()
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE) as messages:
-        messages.bind((0, _LINKS))
+    with watch.stirred() as (descriptor, take):
 
         def read() -> None:
-            with contextlib.suppress(BlockingIOError):
-                while True:
-                    try:
-                        messages.recv(_MOST)
-                    except OSError as error:
-                        if error.errno != errno.ENOBUFS:  # some were lost, and tell of a change as well
-                            raise
+            take()
             changed.set()
 
-        loop.add_reader(messages, read)
+        loop.add_reader(descriptor, read)
         try:
             yield changed
         finally:
-            loop.remove_reader(messages)
+            loop.remove_reader(descriptor)
 
 
 async def _ended(owner: Owner, changed: asyncio.Event) -> bool:
