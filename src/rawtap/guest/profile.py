@@ -81,7 +81,8 @@ class Profile(Hardware):
 
     Attributes:
         kernel: A path, relative to the project's root; "" for none, where there is firmware.
-        initrd: A path likewise, to what a Linux kernel takes its first programs from; "" for none.
+        initrd: A path likewise, to what a Linux kernel takes its first programs from; "busybox" for one that is made of
+            this machine's; "" for none.
         firmware: A path likewise, to a boot loader that the machine starts by itself; it wins over `bios`.
         prompt: What the console shows when it waits for a command, as text or as a pattern; "" to have it learned.
         prompts: Further ones by their names: a loader's, a debugger's.
@@ -173,6 +174,7 @@ class BootOptions:
 class MachineSpec:
     """A profile with every path resolved and every call option applied: ready to run.
 
+    With `busybox` its initrd is made of this machine's busybox when it starts.
     `project` tells it from those of other trees. `reach` are folders that QEMU may read and write besides: what the
     operator opened with the monitor. In `folder` QEMU runs, where something is passed on to it that may name files.
     """
@@ -184,6 +186,7 @@ class MachineSpec:
     firmware: Path | None = None
     gdb: bool = False
     initrd: Path | None = None
+    busybox: bool = False
     reach: tuple[Path, ...] = ()
     project: str = ""
     folder: Path | None = None

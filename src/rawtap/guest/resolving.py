@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
-from rawtap.guest import files, models
+from rawtap.guest import busybox, files, models
 from rawtap.guest.folders import require_no_way_out
 from rawtap.guest.hardware import SEMIHOSTING, Drive
 from rawtap.guest.paths import (
@@ -65,6 +65,9 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
             evidence="and no firmware, disk, loader or network boot either",
             cure=f'Give kernel="PATH", or set it in {CONFIG_FILE}',
         )
+    is_made = profile.initrd == busybox.NAME and not holds(root / busybox.NAME, Path.is_file)
+    if is_made:
+        busybox.require(profile.arch)
     return MachineSpec(
         profile=_with_files(profile, find),
         kernel=kernel,
@@ -72,7 +75,8 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
         gpu=options.gpu or profile.screen not in {"", "none"},
         firmware=firmware,
         gdb=options.gdb,
-        initrd=_found_initrd(allowed, root, profile.initrd) if profile.initrd else None,
+        initrd=_found_initrd(allowed, root, profile.initrd) if profile.initrd and not is_made else None,
+        busybox=is_made,
     )
 
 
