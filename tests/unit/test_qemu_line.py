@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from rawtap.errors import ProfileInvalid, RequestInvalid
 from rawtap.guest.choosing import as_toml, chosen
+from rawtap.guest.devices import board
+from rawtap.guest.profile import MachineSpec
 from rawtap.guest.qemu_line import Line, read
 
 
@@ -196,7 +198,8 @@ def test_a_number_is_read_as_qemu_reads_it_or_is_none(number: str) -> None:
 
 def test_a_makefiles_words_around_it_are_passed_over() -> None:
     text = "gcc -o k k.c\nsudo timeout -s KILL 9 qemu-system-riscv64 -M virt \\\n  -kernel k 2>&1 | tee log\n"
-    assert table_of(text) == {"arch": "riscv64", "machine": "virt", "kernel": "k", "nic": "virtio-net"}
+    said = {"arch": "riscv64", "machine": "virt", "kernel": "k", "nic": "virtio-net", "memory": "", "smp": 0}
+    assert table_of(text) == said  # what the line leaves to the machine is left to it
 
 
 @pytest.mark.parametrize(
@@ -257,6 +260,18 @@ def test_overrides_win_over_the_line_and_the_line_over_the_projects_machine(tmp_
     line = read("qemu-system-riscv64 -M virt -m 64M -kernel k")
     _, profile = chosen(tmp_path, None, line, {"smp": 4})
     assert (profile.memory, profile.prompt, profile.cpu, profile.smp) == ("64M", "$ ", None, 4)
+
+
+def test_memory_and_processors_that_a_line_does_not_say_are_the_machines_own() -> None:
+    line = read("qemu-system-arm -M mps2-an385 -kernel k")
+    _, profile = chosen(Path("/"), None, line, {})
+    words = board(MachineSpec(profile, None))
+    assert not {"-m", "-smp"} & set(words)
+    topology = read("qemu-system-x86_64 -smp cores=2,threads=2 -m slots=2,maxmem=1G")
+    _, profile = chosen(Path("/"), None, topology, {})
+    words = board(MachineSpec(profile, None))
+    assert words[words.index("-m") + 1] == "slots=2,maxmem=1G"
+    assert words[words.index("-smp") + 1] == "4,cores=2,threads=2"
 
 
 @pytest.mark.parametrize(
@@ -428,6 +443,33 @@ def test_a_virtio_console_is_one_and_the_main_one_where_linux_is_told_so(words: 
 )  # fmt: skip
 def test_older_spellings_and_places_are_carried(words: str, key: str, value: object) -> None:
     assert table_of(f"qemu-system-aarch64 -M virt -kernel k {words}")[key] == value
+
+
+def test_an_ide_drive_without_a_number_gets_the_first_that_is_free() -> None:
+    drives = table_of("qemu-system-x86_64 -M q35 -hda a.img -cdrom c.iso -drive file=b.img,format=raw")["drives"]
+    assert [(each["path"], each.get("options")) for each in drives] == [
+        ("a.img", None), ("b.img", None), ("c.iso", None),
+    ]  # fmt: skip
+    drives = table_of("qemu-system-x86_64 -M q35 -cdrom c.iso -drive file=b.img,format=raw")["drives"]
+    assert [(each["path"], each.get("options")) for each in drives] == [("b.img", None), ("c.iso", {"bus": "ide.2"})]
+
+
+@pytest.mark.parametrize(
+    ("line", "interface", "devices"),
+    [
+        ("qemu-system-riscv64 -hda a -machine virt", "virtio", None),
+        ("qemu-system-aarch64 -drive file=a,format=raw -M virt", "virtio", None),
+        ("qemu-system-arm -M versatilepb -hda a", "scsi", [{"driver": "lsi53c895a"}]),
+        ("qemu-system-aarch64 -M raspi3 -hda a", "sd", None),
+        ("qemu-system-mips -hda a", "ide", None),
+    ],
+)
+def test_a_disk_is_where_the_machine_has_it_whichever_comes_first(
+    line: str, interface: str, devices: list[dict[str, str]] | None
+) -> None:
+    table = table_of(f"{line} -kernel k")
+    assert (table["drives"][0]["interface"], table.get("devices")) == (interface, devices)
+    assert "raspi3b" in table["machine"] or "raspi" not in line
 
 
 def test_packets_that_the_line_writes_down_are_a_capture_of_ours() -> None:

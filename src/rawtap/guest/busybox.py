@@ -17,13 +17,13 @@ from rawtap.guest.hardware import Arch
 from rawtap.guest.kernels import arch_of_file
 
 NAME = "busybox"  # as `initrd` in a profile
-PROMPT = "/ # "
+PROMPT = "linux# "
 PROGRAM = Path("/bin/busybox")
 _PACKAGE = "busybox-static"
 
 _INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
-export PATH=/bin HOME=/ TERM=vt102 PS1='\\w # '
+export PATH=/bin HOME=/ TERM=vt102 PS1='linux# '
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
@@ -40,7 +40,8 @@ ip addr add "$ip/$mask" dev "$interface"
 : >/etc/resolv.conf
 for each in $dns; do echo "nameserver $each" >>/etc/resolv.conf; done
 """
-_FOLDERS = ("bin", "dev", "etc", "proc", "sys", "tmp", "usr", "usr/share", "usr/share/udhcpc")
+_FOLDERS = ("bin", "dev", "etc", "etc/udhcpc", "proc", "sys", "tmp", "usr", "usr/share", "usr/share/udhcpc")
+_DHCP_AT = ("usr/share/udhcpc/default.script", "etc/udhcpc/default.script")  # busybox's own place, and Debian's
 
 
 def lack(arch: Arch) -> str:
@@ -84,7 +85,7 @@ def archive(program: bytes) -> bytes:
     """The whole archive. Pure."""
     out = [_entry(folder, stat.S_IFDIR | 0o755) for folder in _FOLDERS]
     out.append(_entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)))  # which the kernel opens for /init
-    files = {"bin/busybox": program, "init": _INIT.encode(), "usr/share/udhcpc/default.script": _DHCP.encode()}
+    files = {"bin/busybox": program, "init": _INIT.encode(), **dict.fromkeys(_DHCP_AT, _DHCP.encode())}
     out += [_entry(name, stat.S_IFREG | 0o755, data) for name, data in files.items()]
     return b"".join([*out, _entry("TRAILER!!!", 0)])
 

@@ -48,8 +48,10 @@ def tap_nic(fd: int, mac: str) -> Nic:
 def board(spec: MachineSpec) -> list[str]:
     """The machine, its memory, processors and clock."""
     profile = spec.profile
-    cpus = [str(profile.smp), *(f"{key}={value}" for key, value in profile.topology.items())]
-    out = ["-machine", _machine(spec), "-m", _memory(profile), "-smp", ",".join(cpus)]
+    cpus = [*([str(profile.smp)] if profile.smp else []), *(f"{key}={n}" for key, n in profile.topology.items())]
+    out = ["-machine", _machine(spec)]
+    out += ["-m", memory] if (memory := _memory(profile)) else []
+    out += ["-smp", ",".join(cpus)] if cpus else []
     if profile.cpu:
         out += ["-cpu", profile.cpu]
     for number, node in enumerate(profile.numa):
@@ -75,7 +77,8 @@ def board(spec: MachineSpec) -> list[str]:
 
 def _memory(profile: Profile) -> str:
     slots = profile.memory_slots
-    return f"{profile.memory},slots={slots.count},maxmem={slots.most}" if slots else profile.memory
+    places = (f"slots={slots.count}", f"maxmem={slots.most}") if slots else ()
+    return ",".join(filter(None, (profile.memory, *places)))
 
 
 def actions(profile: Profile) -> list[str]:

@@ -441,7 +441,7 @@ class Machine:
         start = self.console.history.end
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                await self._type((command + self.spec.profile.enter).encode())
+                await self._type((command + self.spec.profile.ends_command).encode())
                 await self._wait_exit(None)
         if self.exit is not None:
             return None

@@ -103,8 +103,8 @@ class Profile(Hardware):
     arch: Arch = "riscv64"
     machine: Machine = "virt"
     cpu: Processor | None = None
-    memory: _Size = "128M"
-    smp: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
+    memory: _Size | Literal[""] = "128M"
+    smp: Annotated[int, Field(strict=True, ge=0, le=64)] = 1
     bios: Literal["default", "none"] | None = None
     kernel: str = ""
     initrd: str = ""
@@ -117,7 +117,7 @@ class Profile(Hardware):
     framing: Flag = True
     on_reset: OnReset = "reboot"
     interrupt: Interrupt | None = None
-    enter: Literal["\n", "\r", "\r\n"] = "\n"
+    enter: Literal["\n", "\r", "\r\n"] | None = None
     shutdown_command: Text | None = None
     bridge: str = USUAL_BRIDGE
     address: str = "10.0.2.2/24"
@@ -144,6 +144,11 @@ class Profile(Hardware):
         if card.bridge is None or card.address is None:
             return one
         return replace(one, bridge=card.bridge, address=card.address, hosts=())
+
+    @property
+    def ends_command(self) -> str:
+        """What is typed behind a command: UEFI's shell wants a CR, and everything else takes an LF."""
+        return self.enter or ("\r" if self.uefi else "\n")
 
     @property
     def all_prompts(self) -> dict[str, str | Pattern]:

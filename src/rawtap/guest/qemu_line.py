@@ -17,7 +17,7 @@ from rawtap.errors import RequestInvalid
 from rawtap.guest import line_consoles, line_network, models
 from rawtap.guest.hardware import Arch, LogItem, WatchdogAction
 from rawtap.guest.line_devices import add_device, add_virtfs, join_disks
-from rawtap.guest.line_drives import add_blockdev, add_drive, finished, image
+from rawtap.guest.line_drives import DEFAULT, add_blockdev, add_drive, finished, image
 from rawtap.guest.line_state import Parts
 from rawtap.guest.line_words import options, pairs, program_and_words, whole_number
 
@@ -89,14 +89,15 @@ def read(text: str) -> Line:
     arch, words = program_and_words(text)
     if arch not in get_args(Arch):
         raise RequestInvalid(f"there is no emulator qemu-system-{arch}", cure=f"Known: {', '.join(get_args(Arch))}")
-    parts = Parts({"arch": arch})
+    # Boards whose memory and processors are fixed refuse what is another's default.
+    parts = Parts({"arch": arch, "memory": "", "smp": 0})
     for name, value in options(words):
         _one(parts, name, value)
     join_disks(parts)
     line_consoles.settle(parts)
     finished(parts)
     _cards_default(parts)
-    table = {key: value for key, value in parts.table.items() if value not in ((), [], {}, "")}
+    table = {key: value for key, value in parts.table.items() if key == "memory" or value not in ((), [], {}, "")}
     left, forward = tuple(dict.fromkeys(parts.left)), tuple(parts.forward)
     return Line(table, left, parts.network, parts.gdb, parts.dumped, parts.past, forward)
 
@@ -128,7 +129,7 @@ def _flag(key: str, value: Any) -> Callable[[Parts, str], None]:
 def _machine(parts: Parts, value: str) -> None:
     said = pairs(value, "type")
     if (name := said.pop("type", None)) is not None:
-        parts.machine = name
+        parts.machine = {"raspi2": "raspi2b", "raspi3": "raspi3b"}.get(name, name)  # as they were until QEMU 6.2
     for written, option in said.items():
         key = written.replace("_", "-")  # they are the same to QEMU (softmmu/vl.c, keyval_dashify)
         if key in {"accel", "kernel-irqchip", "dump-guest-core", "mem-merge", "pcspk-audiodev"}:
@@ -323,7 +324,8 @@ def _object(parts: Parts, value: str) -> None:
 
 def _legacy_disk(parts: Parts, value: str, interface: str, index: int | None, media: str) -> None:
     if value.startswith("fat:"):
-        add_drive(parts, f"file={value.replace(',', ',,')},if={interface},index={index}")
+        where = "" if interface == DEFAULT else f",if={interface}"
+        add_drive(parts, f"file={value.replace(',', ',,')}{where},index={index}")
     else:
         parts.drives.append(image(value, interface, index, media))
 
@@ -389,8 +391,8 @@ _HANDLERS: Mapping[str, Callable[[Parts, str], None]] = {
     "snapshot": _flag("overlay", True),
     "drive": add_drive,
     "blockdev": add_blockdev,
-    **{f"hd{letter}": _disk("ide", number) for number, letter in enumerate("abcd")},
-    "cdrom": _disk("ide", 2, "cdrom"),
+    **{f"hd{letter}": _disk(DEFAULT, number) for number, letter in enumerate("abcd")},
+    "cdrom": _disk(DEFAULT, 2, "cdrom"),
     "fda": _disk("floppy", 0),
     "fdb": _disk("floppy", 1),
     "sd": _disk("sd"),

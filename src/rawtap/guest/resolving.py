@@ -59,7 +59,9 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
     if not (kernel or firmware) and models.is_pc(profile.arch, profile.machine):
         named = tuple(map(_as_cd, named))
     drives = [found for drive in named if (found := _found_drive(allowed, root, drive)) is not None]
-    if not (kernel or firmware or drives or profile.is_startable):
+    # A debugger may load what there is to run.
+    has_more = profile.is_startable or profile.bios == "default" or options.gdb
+    if not (kernel or firmware or drives or has_more):
         raise GuestNotFound(
             "no kernel is named",
             evidence="and no firmware, disk, loader or network boot either",
