@@ -155,7 +155,7 @@ def test_a_line_says_which_port_is_the_console_and_a_guest_that_ends_by_its_own_
 def test_a_line_on_the_bridge_has_the_card_that_it_names_and_what_is_not_carried_is_told(user: Account) -> None:
     root = project(user, 'bridge = "lines-br0"\n')
     line = (
-        "qemu-system-x86_64 -M q35 -drive file=disk.img,format=raw,if=virtio -snapshot -nographic -D log.txt "
+        "qemu-system-x86_64 -M q35 -drive file=disk.img,format=raw,if=virtio -snapshot -nographic -trace e1000x "
         "-netdev user,id=n -device rtl8139,netdev=n,mac=52:54:00:aa:bb:cc"
     )
 
@@ -164,7 +164,7 @@ def test_a_line_on_the_bridge_has_the_card_that_it_names_and_what_is_not_carried
             booted = await session.call("qemu_boot", project_root=str(root), qemu_command=line, network=True, timeout=0)
             assert booted["network"]["mac"] == "52:54:00:aa:bb:cc"
             assert booted["network"]["bridge"] == "lines-br0"
-            assert booted["warnings"] == ["not carried: -D log.txt: QEMU's own log would be a file of the host's"]
+            assert booted["warnings"] == ["not carried: -trace e1000x: QEMU's own trace would be a file of the host's"]
             assert '"driver": "rtl8139"' in command_of(booted["pid"])
             (row,) = (await session.call("qemu_status"))["guests"]
             assert "only a virtio card" in row["card"]["unknown"]["free"]

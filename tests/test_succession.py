@@ -8,8 +8,8 @@ import signal
 import anyio
 import pytest
 
-from support import Account, eventually_async, link_names, serving
-from test_endings import raw_client
+from support import PATIENCE, Account, eventually_async, link_names, serving
+from test_endings import RawClient, raw_client
 
 _BRIDGE = "rawtap-br0"
 
@@ -39,7 +39,7 @@ def test_guests_keep_dhcp_and_dns_when_the_server_that_made_the_bridge_ends(user
             (lease,) = network["leases"]
             assert lease["mac"] == booted["network"]["mac"]
             events = (await session.call("qemu_timeline", sources=["event"], limit=200))["events"]
-            assert any("is this server's, as its maker ended" in str(each) for each in events)
+            assert any("is this server's, as its maker has no guest there any more" in str(each) for each in events)
             ended = await session.call("qemu_shutdown")
             assert f"bridge {_BRIDGE}" in ended["released"]
             assert await eventually_async(lambda: link_names() == set())
@@ -48,3 +48,44 @@ def test_guests_keep_dhcp_and_dns_when_the_server_that_made_the_bridge_ends(user
         client.call("qemu_boot", profile="u-boot-riscv64", network=True, services=True)
         anyio.run(scenario, client.process.pid)
         client.process.wait()
+
+
+def test_guests_keep_dhcp_and_dns_when_the_last_guest_of_the_server_that_made_the_bridge_ends(user: Account) -> None:
+    async def scenario(first: RawClient) -> None:
+        async with serving(user) as session:
+            booted = await session.boot(services=True)
+            told = " ".join(booted["warnings"])
+            assert f"the server that did has the pid {first.process.pid}" in told
+            ended = await anyio.to_thread.run_sync(lambda: first.call("qemu_shutdown"))
+            assert f"bridge {_BRIDGE}" in ended["left_standing"]
+
+            async def served() -> bool:
+                (network,) = (await session.call("qemu_status"))["networks"]
+                return "running" in str(network["services"])
+
+            with anyio.fail_after(PATIENCE):
+                while not await served():
+                    await anyio.sleep(0.1)
+            assert "DHCP client bound to address" in await session.typed("setenv autoload no; dhcp", timeout=60)
+            events = (await session.call("qemu_timeline", sources=["event"], limit=200))["events"]
+            assert any("is this server's, as its maker has no guest there any more" in str(each) for each in events)
+            # The first one is a guest there now, as the second was.
+            boot = {"profile": "u-boot-riscv64", "network": True, "services": True}
+            again = await anyio.to_thread.run_sync(lambda: first.call("qemu_boot", **boot))
+            assert "also on rawtap-br0: 1 card of others' guests" in " ".join(again["warnings"])
+            await session.call("qemu_shutdown")
+
+            async def back() -> bool:
+                status = await anyio.to_thread.run_sync(lambda: first.call("qemu_status"))
+                return "running" in str(status["networks"][0]["services"])
+
+            with anyio.fail_after(PATIENCE):
+                while not await back():
+                    await anyio.sleep(0.1)
+            ended = await anyio.to_thread.run_sync(lambda: first.call("qemu_shutdown"))
+            assert f"bridge {_BRIDGE}" in ended["released"]
+            assert await eventually_async(lambda: link_names() == set())
+
+    with raw_client(user) as client:
+        client.call("qemu_boot", profile="u-boot-riscv64", network=True, services=True)
+        anyio.run(scenario, client)

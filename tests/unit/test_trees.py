@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from rawtap.errors import ProfileInvalid
+from rawtap.errors import GuestNotFound, ProfileInvalid
+from rawtap.guest import busybox
 from rawtap.guest.choosing import of_layout
-from rawtap.guest.kernels import arch_of, machine_for
+from rawtap.guest.hardware import Drive
+from rawtap.guest.kernels import arch_of, arch_of_file, machine_for
 from rawtap.guest.profile import laid
 from rawtap.guest.projects import choose, overlay
 
@@ -70,6 +74,38 @@ def written(root: Path, files: dict[str, bytes | str]) -> Path:
     return root
 
 
+# Made as those systems' own builds make them, cut down to what is read.
+_START_QEMU = """#!/bin/sh
+cd "${BINARIES_DIR}"
+if ${mode_serial}; then
+    EXTRA_ARGS='-nographic'
+fi
+exec qemu-system-aarch64 -M virt -cpu cortex-a53 -smp 1 -kernel Image -append "rootwait root=/dev/vda console=ttyAMA0" \
+ -netdev user,id=eth0 -device virtio-net-device,netdev=eth0 -drive file=rootfs.ext4,if=none,format=raw,id=hd0 \
+ -device virtio-blk-device,drive=hd0  ${EXTRA_ARGS} "$@"
+"""
+_QEMUBOOT = """[config_bsp]
+qb_system_name = qemu-system-aarch64
+qb_machine = -machine virt
+qb_cpu = -cpu cortex-a57
+qb_smp = -smp 4
+qb_mem = -m 256
+qb_default_kernel = Image--6.6-r0-qemuarm64.bin/../Image
+qb_kernel_cmdline_append = swiotlb=0
+qb_network_device = -device virtio-net-pci,netdev=net0,mac=@MAC@
+qb_rootfs_opt = -drive id=disk0,file=@ROOTFS@,if=none,format=raw -device virtio-blk-pci,drive=disk0
+qb_serial_opt = -device virtio-serial-pci -chardev null,id=virtcon -device virtconsole,chardev=virtcon
+qb_opt_append = -device qemu-xhci -device usb-tablet -device usb-kbd -device virtio-gpu-pci
+qb_rng = -object rng-random,filename=/dev/urandom,id=rng0 -device virtio-rng-pci,rng=rng0
+serial_consoles = 115200;ttyAMA0 115200;hvc0
+"""
+_NINJA = """build zephyr/CMakeFiles/run_qemu: CUSTOM_COMMAND
+  COMMAND = cd /w/build && /opt/bin/qemu-system-arm -cpu cortex-m3 -machine lm3s6965evb -nographic -vga none -net none $
+-pidfile qemu.pid -chardev stdio,id=con,mux=on -serial chardev$:con -mon chardev=con,mode=readline -icount shift=6 $
+-rtc clock=vm -kernel /w/build/zephyr/zephyr.elf
+  DESC = Booting
+"""
+
 _TREES: list[tuple[dict[str, bytes | str], dict[str, object]]] = [
     (
         {"build-qemu-virt-riscv64-test/lk.elf": elf(243), "engine.mk": ""},
@@ -81,7 +117,7 @@ _TREES: list[tuple[dict[str, bytes | str], dict[str, object]]] = [
     ),
     (
         {"arch/x86/boot/bzImage": image(x202=b"HdrS", x206=b"\x0f\x02", x236=b"\x01"), "Kbuild": ""},
-        {"name": "linux", "arch": "x86_64", "machine": "pc", "kernel": "arch/x86/boot/bzImage", "initrd": ""},
+        {"name": "linux", "arch": "x86_64", "machine": "pc", "kernel": "arch/x86/boot/bzImage", "initrd": "busybox"},
     ),
     (
         {"arch/arm64/boot/Image": image(x38=b"ARM\x64"), "Kbuild": "", "initramfs.cpio.gz": "x"},
@@ -98,6 +134,76 @@ _TREES: list[tuple[dict[str, bytes | str], dict[str, object]]] = [
     (
         {"build/zephyr/zephyr.elf": elf(243), "build/zephyr/.config": 'CONFIG_BOARD="qemu_riscv64"\n'},
         {"name": "zephyr", "arch": "riscv64", "machine": "virt", "bios": "none"},
+    ),
+    (
+        {"build-pc-x86-64-test/lk.elf": elf(62), "engine.mk": ""},
+        {"name": "littlekernel", "arch": "x86_64", "machine": "q35", "bus": None},
+    ),
+    (
+        {"build-qemu-virt-riscv64-supervisor-test/lk.elf": elf(243), "engine.mk": ""},
+        {"name": "littlekernel", "arch": "riscv64", "bios": "default"},
+    ),
+    (
+        {"output/images/start-qemu.sh": _START_QEMU, "output/images/Image": "x", "output/images/rootfs.ext4": "x"},
+        {
+            "name": "buildroot",
+            "arch": "aarch64",
+            "cpu": "cortex-a53",
+            "kernel": "output/images/Image",
+            "bus": "mmio",
+            "overlay": True,
+            "bootargs": "rootwait root=/dev/vda console=ttyAMA0",
+            "drives": (Drive("output/images/rootfs.ext4", interface="virtio"),),
+        },
+    ),
+    (
+        {"a-b.qemuboot.conf": _QEMUBOOT, "Image": "x", "a-b.ext4": "x", "a-b.manifest": "x"},
+        {
+            "name": "yocto",
+            "arch": "aarch64",
+            "machine": "virt",
+            "cpu": "cortex-a57",
+            "kernel": "Image",
+            "smp": 4,
+            "memory": "256",
+            "screen": "virtio-gpu-pci",
+            "bus": "pci",
+            "console": "serial0",
+            "bootargs": "root=/dev/vda rw console=hvc0,115200 console=ttyAMA0,115200 swiotlb=0",
+            "drives": (Drive("a-b.ext4", interface="virtio"),),
+        },
+    ),
+    (
+        {
+            "tmp/deploy/images/m/c.qemuboot.conf": _QEMUBOOT,
+            "tmp/deploy/images/m/Image": "x",
+            "tmp/deploy/images/m/c.cpio.gz": "x",
+        },
+        {"name": "yocto", "initrd": "tmp/deploy/images/m/c.cpio.gz", "kernel": "tmp/deploy/images/m/Image"},
+    ),
+    (
+        {"build/zephyr/zephyr.elf": elf(40, wide=False), "build/zephyr/.config": "", "build/build.ninja": _NINJA},
+        {
+            "name": "zephyr",
+            "arch": "arm",
+            "machine": "lm3s6965evb",
+            "cpu": "cortex-m3",
+            "icount": 6,
+            "kernel": "build/zephyr/zephyr.elf",
+            "prompt": "uart:~$ ",
+        },
+    ),
+    (
+        {"nuttx": elf(183), ".config": 'CONFIG_ARCH_BOARD="qemu-armv8a"\n', "Make.defs": ""},
+        {"name": "nuttx", "machine": "virt,virtualization=on,gic-version=3", "cpu": "cortex-a53"},
+    ),
+    (
+        {"nuttx": elf(243), ".config": "CONFIG_ARCH_USE_S_MODE=y\nCONFIG_SMP_NCPUS=4\n", "Make.defs": ""},
+        {"name": "nuttx", "bios": "default", "smp": 4, "globals": {"virtio-mmio.force-legacy": False}},
+    ),
+    (
+        {".unikraft/build/hello_qemu-x86_64": elf(62), "Kraftfile": ""},
+        {"name": "unikraft", "arch": "x86_64", "machine": "q35", "kernel": ".unikraft/build/hello_qemu-x86_64"},
     ),
     (
         {"nuttx": elf(243), ".config": 'CONFIG_ARCH_BOARD="rv-virt"\n', "Make.defs": ""},
@@ -153,3 +259,23 @@ def test_a_copy_of_xv6_is_known_by_its_kernels_words(tmp_path: Path) -> None:
 def test_each_architecture_has_a_machine() -> None:
     assert machine_for("riscv64") == ("virt", None)
     assert machine_for("aarch64") == ("virt", "max")
+
+
+def test_an_initrd_is_made_of_a_busybox_that_is_for_the_guest() -> None:
+    assert busybox.lack(arch_of_file(busybox.PROGRAM) or "x86_64") == ""
+    assert "the guest is riscv32" in busybox.lack("riscv32")
+    with pytest.raises(GuestNotFound, match="cannot be made"):
+        busybox.require("riscv32")
+    whole = busybox.archive(b"program")
+    listed = subprocess.run(
+        [busybox.PROGRAM, "cpio", "-t"], input=whole, capture_output=True, check=True
+    ).stdout.decode()
+    assert {"bin/busybox", "init", "dev/console", "usr/share/udhcpc/default.script"} <= set(listed.split())
+    with busybox.opened() as made:
+        assert os.fstat(made).st_size == len(busybox.archive(busybox.PROGRAM.read_bytes()))
+
+
+def test_a_build_whose_line_cannot_be_read_is_told(tmp_path: Path) -> None:
+    root = written(tmp_path, {"start-qemu.sh": "exec true"})
+    with pytest.raises(ProfileInvalid, match="no line for QEMU"):
+        choose(root, None)

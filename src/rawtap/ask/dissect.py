@@ -167,6 +167,5 @@ async def _ended(command: list[str], packets: int) -> Ended:
         raise DissectorLimit(
             f"tshark did not answer in {BOUNDS.seconds:g} s",
             cure="Ask for fewer packets: another first, a smaller limit",
-            cure="Ask for fewer packets: another first, a smaller limit",
         )
     return ended

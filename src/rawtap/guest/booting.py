@@ -116,7 +116,7 @@ class Boot:
         await report(f"trying whether {line.decode('utf-8', 'replace')!r} is a prompt")
         for _ in range(2):
             start = console.history.end
-            await console.write(self._profile.enter.encode())
+            await console.write(self._profile.ends_command.encode())
 
             def again(quiet: float, start: int = start) -> bool | float | None:
                 last = last_line(console.history.tail(LONGEST))
@@ -138,7 +138,7 @@ class Boot:
         self._logins += 1
         talk, console = self._talk, self._talk.console
         await report(f"logging in as {login.user}")
-        enter = self._profile.enter
+        enter = self._profile.ends_command
         self._from = console.history.end
         await console.write((login.user + enter).encode())
         if await self._asks("password") == "password":

@@ -26,6 +26,7 @@ class Inherited:
         further: The other ones.
         gdb: Descriptor of a listening socket for a debugger, None for none.
         layers: Descriptors of the files that drives are written to, by the drives' numbers.
+        initrd: Descriptor of an initrd that was made for it.
         kvm: Whether to try KVM; QEMU emulates where that fails.
     """
 
@@ -37,6 +38,7 @@ class Inherited:
     kvm: bool = False
     further: tuple[Nic, ...] = ()
     consoles: Mapping[str, int] = field(default_factory=dict)
+    initrd: int | None = None
 
     @property
     def nics(self) -> tuple[Nic, ...]:
@@ -51,7 +53,7 @@ class Inherited:
     @property
     def descriptors(self) -> tuple[int, ...]:
         """All of them."""
-        single = (self.console, self.monitor, *(nic.fd for nic in self.nics), self.gdb)
+        single = (self.console, self.monitor, *(nic.fd for nic in self.nics), self.gdb, self.initrd)
         return (*(each for each in single if each is not None), *self.consoles.values(), *self.layers.values())
 
 
@@ -61,9 +63,11 @@ def arguments(spec: MachineSpec, inherited: Inherited) -> list[str]:
     out = [spec.qemu, "-nodefaults", "-no-user-config", "-S", "-display", "none"]
     out += devices.board(spec)
     out += [*(["-accel", "kvm"] if inherited.kvm and profile.icount is None else []), "-accel", "tcg"]
-    out += ["-d", "cpu_reset"] if profile.arch in {"x86_64", "i386"} else []  # which tells a triple fault
+    # The first tells a triple fault.
+    logged = [*(["cpu_reset"] if profile.arch in {"x86_64", "i386"} else []), *dict.fromkeys(profile.log)]
+    out += ["-d", ",".join(logged)] if logged else []
     out += devices.actions(profile)
-    out += [*_software(spec), *devices.contents(profile)]
+    out += [*_software(spec, inherited.initrd), *devices.contents(profile)]
     out += devices.consoles(profile, inherited.console, inherited.consoles)
     out += ["-chardev", f"socket,id=monitor,fd={inherited.monitor}", "-mon", "chardev=monitor,mode=control"]
     if inherited.gdb is not None:
@@ -83,9 +87,10 @@ def _network(profile: Profile, nic: Nic, number: int) -> list[str]:
     return ["-netdev", json.dumps({"id": devices.netdev(number), **nic.backend}), *devices.card(profile, nic, number)]
 
 
-def _software(spec: MachineSpec) -> list[str]:
+def _software(spec: MachineSpec, made: int | None) -> list[str]:
     firmware = str(spec.firmware) if spec.firmware else spec.profile.bios
     out = ["-bios", firmware] if firmware else []
     out += ["-kernel", str(spec.kernel)] if spec.kernel else []
-    out += ["-initrd", str(spec.initrd)] if spec.initrd else []
+    initrd = str(spec.initrd) if spec.initrd else f"/proc/self/fd/{made}" if made is not None else ""
+    out += ["-initrd", initrd] if initrd else []
     return out + (["-append", spec.profile.bootargs] if spec.profile.bootargs else [])

@@ -48,8 +48,10 @@ def tap_nic(fd: int, mac: str) -> Nic:
 def board(spec: MachineSpec) -> list[str]:
     """The machine, its memory, processors and clock."""
     profile = spec.profile
-    cpus = [str(profile.smp), *(f"{key}={value}" for key, value in profile.topology.items())]
-    out = ["-machine", _machine(spec), "-m", _memory(profile), "-smp", ",".join(cpus)]
+    cpus = [*([str(profile.smp)] if profile.smp else []), *(f"{key}={n}" for key, n in profile.topology.items())]
+    out = ["-machine", _machine(spec)]
+    out += ["-m", memory] if (memory := _memory(profile)) else []
+    out += ["-smp", ",".join(cpus)] if cpus else []
     if profile.cpu:
         out += ["-cpu", profile.cpu]
     for number, node in enumerate(profile.numa):
@@ -75,7 +77,8 @@ def board(spec: MachineSpec) -> list[str]:
 
 def _memory(profile: Profile) -> str:
     slots = profile.memory_slots
-    return f"{profile.memory},slots={slots.count},maxmem={slots.most}" if slots else profile.memory
+    places = (f"slots={slots.count}", f"maxmem={slots.most}") if slots else ()
+    return ",".join(filter(None, (profile.memory, *places)))
 
 
 def actions(profile: Profile) -> list[str]:
@@ -96,10 +99,9 @@ def _machine(spec: MachineSpec) -> str:
 def consoles(profile: Profile, main: int, further: Mapping[str, int]) -> list[str]:
     """The ports that are spoken to, each on a socket of that descriptor; serial ports between them go nowhere."""
     out = ["-chardev", f"socket,id=console,fd={main}"]
-    at: dict[str, str] = {profile.console: "console"}
-    for number, (name, port) in enumerate(profile.ports.items()):
+    for number, name in enumerate(profile.ports):
         out += ["-chardev", f"socket,id=port{number},fd={further[name]}"]
-        at[port] = f"port{number}"
+    at = _ends(profile)
     serial = [int(port.removeprefix("serial")) for port in at if port.startswith("serial")]
     for number in range(max(serial, default=-1) + 1):
         out += ["-serial", f"chardev:{at[f'serial{number}']}" if f"serial{number}" in at else "null"]
@@ -107,6 +109,26 @@ def consoles(profile: Profile, main: int, further: Mapping[str, int]) -> list[st
         out += device({"driver": "isa-debugcon", "chardev": at["debugcon"]})
     if "semihosting" in at:
         out += ["-semihosting-config", f"enable=on,target=native,chardev={at['semihosting']}"]
+    return out
+
+
+def _ends(profile: Profile) -> dict[str, str]:
+    """The names of the chardevs that are spoken to, by their ports."""
+    return {profile.console: "console"} | {port: f"port{n}" for n, port in enumerate(profile.ports.values())}
+
+
+def _virtio_consoles(profile: Profile) -> list[str]:
+    """Those before the last one that is spoken to are there as well: a kernel numbers them by their order."""
+    at = {port: end for port, end in _ends(profile).items() if port.startswith("hvc")}
+    if not at:
+        return []
+    drivers = {str(each["driver"]).removesuffix(f"-{virtio_suffix(profile)}") for each in profile.devices}
+    out = [] if "virtio-serial" in drivers else _virtio(profile, "serial")
+    for number in range(max(int(port.removeprefix("hvc")) for port in at) + 1):
+        if (end := at.get(f"hvc{number}")) is None:
+            end = f"hvc{number}"
+            out += ["-chardev", f"null,id={end}"]
+        out += device({"driver": "virtconsole", "chardev": end})
     return out
 
 
@@ -146,12 +168,13 @@ def further(profile: Profile) -> list[str]:
         named = {key: value for key, value in each.items() if key != "driver"}
         silenced: dict[str, models.Value] = {"audiodev": _SILENT} if each in sounds else {}
         out += device({"driver": each["driver"]} | silenced, named)
-    return out
+    return out + _virtio_consoles(profile)
 
 
 def contents(profile: Profile) -> list[str]:
     """Files and folders that the guest has by other ways than a drive; their paths are resolved."""
     out = ["-dtb", profile.dtb] if profile.dtb else []
+    out += ["-L", profile.firmware_folder] if profile.firmware_folder else []
     for loader in profile.loaders:
         said = [f"file={_doubled(loader.path)}"] if loader.path is not None else []
         said += [f"addr={loader.address:#x}"] if loader.address is not None else []

@@ -44,7 +44,7 @@ def resolved(profile: Profile, find: Find) -> Profile:
         PathNotAllowed: As `find` does; or a folder, of which nothing keeps what links lead to from the guest, or whose
             name dnsmasq would take for two.
     """
-    if profile.shares or profile.tftp:
+    if profile.shares or profile.tftp or profile.firmware_folder:
         require_landlock()
     return replace(
         profile,
@@ -59,6 +59,9 @@ def resolved(profile: Profile, find: Find) -> Profile:
         ),
         shares=tuple(replace(each, path=str(find(each.path, "shared folder", folder=True))) for each in profile.shares),
         tftp=_without_comma(find(profile.tftp, "tftp folder", folder=True)) if profile.tftp else "",
+        firmware_folder=str(find(profile.firmware_folder, "firmware folder", folder=True))
+        if profile.firmware_folder
+        else "",
     )
 
 
@@ -86,7 +89,7 @@ def _without_comma(folder: Path) -> str:
 
 def of(profile: Profile) -> Iterator[Path]:
     """What QEMU reads of that; the profile is a resolved one."""
-    named = [profile.dtb, profile.tftp, *(each.path or "" for each in profile.loaders)]
+    named = [profile.dtb, profile.tftp, profile.firmware_folder, *(each.path or "" for each in profile.loaders)]
     named += [each.path or "" for each in profile.fw_cfg]
     named += [each.path for each in profile.shares]
     return (Path(name) for name in named if name)

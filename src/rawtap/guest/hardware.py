@@ -48,11 +48,15 @@ _OTHERS = "qemu-system-misc"
 QEMU_PACKAGES: dict[Arch, str] = {arch: _PACKAGES.get(arch, _OTHERS) for arch in get_args(Arch)}
 
 Bus = Literal["mmio", "pci", "ccw"]
-Interface = Literal["virtio", "ide", "ahci", "nvme", "scsi", "sd", "floppy", "usb", "pflash", "mtd"]
+Interface = Literal[
+    "virtio", "virtio-mmio", "virtio-pci", "ide", "ahci", "nvme", "scsi", "sd", "floppy", "usb", "pflash", "mtd"
+]
 ConsoleAt = Literal[
     "serial0", "serial1", "serial2", "serial3", "serial4", "serial5", "serial6", "serial7", "debugcon", "semihosting",
+    "hvc0", "hvc1", "hvc2", "hvc3",
 ]  # fmt: skip
 MOST_PORTS = 8
+MOST_VIRTIO_PORTS = 4
 # Emulators whose processors have semihosting (qemu/docs/about/emulation.rst).
 SEMIHOSTING: tuple[Arch, ...] = ("arm", "aarch64", "m68k", "mips", "mipsel", "mips64", "mips64el", "nios2", "riscv32",
                                  "riscv64", "xtensa", "xtensaeb")  # fmt: skip
@@ -67,6 +71,8 @@ def _of_ports(names: tuple[str, ...]) -> tuple[str, ...]:
 
 _Port = Annotated[str, StringConstraints(pattern=r"^([A-Za-z][A-Za-z0-9_.-]{0,31})?$")]
 Ports = Annotated[tuple[_Port, ...], Field(max_length=MOST_PORTS), AfterValidator(_of_ports)]
+VirtioPorts = Annotated[tuple[_Port, ...], Field(max_length=MOST_VIRTIO_PORTS), AfterValidator(_of_ports)]
+LogItem = Literal["guest_errors", "unimp"]
 
 # Kinds of network boot's clients, by their numbers (RFC 4578 2.1, and IANA's "Processor Architecture Types"): those of
 # PXE, those of UEFI's HTTP boot, which take a URL, and iPXE whatever it runs on, which has none of its own.
@@ -238,6 +244,7 @@ class Hardware:
         devices: Further devices: the model as `driver`, and its properties.
         console: Which port is the console where a call names none.
         serial: Names of the serial ports, in order: each is a console of that name; "" goes nowhere.
+        hvc: Names of the virtio consoles, in order, in the same way (Linux has them as hvc0 and so on).
         debugcon: Whether a PC's debug port is a console of that name.
         semihosting: Whether what a program says by semihosting is a console of that name.
         boot: In which order PC firmware tries: letters of QEMU's -boot order.
@@ -249,8 +256,10 @@ class Hardware:
         watchdog_action: What QEMU does when a watchdog fires.
         on_shutdown: Whether QEMU ends when the guest powers off, or keeps it as it was.
         uuid: What its firmware says that it is.
+        log: What QEMU notes of it on stderr: what of a device it used wrongly, and what QEMU does not have of one.
         icount: Instructions for a tick of the guest's clock, as a power of 2, or "auto".
         rtc: Where the guest's clock starts.
+        firmware_folder: Where QEMU looks for firmware and option ROMs by their names, before its own.
         tftp: A folder whose files the guest may have by TFTP.
         forward: Ports of this machine's that lead to the guest's, with network="user" or a rootless server.
         qemu_args: Further words of QEMU's command line, where the operator lets them past.
@@ -268,6 +277,7 @@ class Hardware:
     devices: tuple[Device, ...] = ()
     console: ConsoleAt = "serial0"
     serial: Ports = ()
+    hvc: VirtioPorts = ()
     debugcon: Flag = False
     semihosting: Flag = False
     boot: Annotated[str, StringConstraints(pattern=r"^[a-dn-p]{0,8}$")] = ""
@@ -279,9 +289,11 @@ class Hardware:
     watchdog_action: WatchdogAction = "reset"
     on_shutdown: Literal["end", "pause"] = "end"
     uuid: Annotated[str, StringConstraints(pattern=_UUID)] = ""
+    log: tuple[LogItem, ...] = ()
     icount: Annotated[int, Field(strict=True, ge=0, le=10)] | Literal["auto"] | None = None
     rtc: Annotated[str, StringConstraints(pattern=r"^(utc|localtime|[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:]{8})?)$")] = "utc"
     dtb: str = ""
+    firmware_folder: str = ""
     loaders: tuple[Loader, ...] = ()
     fw_cfg: tuple[FirmwareFile, ...] = ()
     shares: tuple[Share, ...] = ()
@@ -294,6 +306,7 @@ class Hardware:
     def ports(self) -> dict[str, str]:
         """The consoles besides the main one, by their names: which port each is."""
         found = {name: f"serial{number}" for number, name in enumerate(self.serial) if name}
+        found |= {name: f"hvc{number}" for number, name in enumerate(self.hvc) if name}
         found |= {port: port for port in ("debugcon", "semihosting") if getattr(self, port)}
         return {name: port for name, port in found.items() if port != self.console}
 
@@ -301,6 +314,7 @@ class Hardware:
     def main_names(self) -> set[str]:
         """What the main console is called."""
         named = {name for number, name in enumerate(self.serial) if name and self.console == f"serial{number}"}
+        named |= {name for number, name in enumerate(self.hvc) if name and self.console == f"hvc{number}"}
         return {self.console, *named} - set(self.ports)
 
     @property

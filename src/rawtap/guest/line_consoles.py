@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from rawtap.guest import models
-from rawtap.guest.hardware import MOST_PORTS, SEMIHOSTING
+from rawtap.guest.hardware import MOST_PORTS, MOST_VIRTIO_PORTS, SEMIHOSTING
 from rawtap.guest.line_state import Parts
 from rawtap.guest.line_words import pairs
 
@@ -25,12 +25,21 @@ def add_chardev(parts: Parts, value: str) -> None:
     parts.ends[f"chardev={said.get('id', '')}"] = parts.option
 
 
+def add_port(parts: Parts, model: str, said: dict[str, str]) -> None:
+    """-device isa-serial, which is the next serial port of a PC, virtconsole, isa-debugcon."""
+    if model == "isa-debugcon":
+        _add_debugcon_device(parts, said)
+        return
+    end = f"chardev:{said.get('chardev', '')}"
+    (parts.ports.virtual if model == "virtconsole" else parts.ports.serial).append(end)
+
+
 def add_debugcon(parts: Parts, value: str) -> None:
     """-debugcon."""
     parts.ports.debugcon = value
 
 
-def add_debugcon_device(parts: Parts, said: dict[str, str]) -> None:
+def _add_debugcon_device(parts: Parts, said: dict[str, str]) -> None:
     """-device isa-debugcon, with the port of the processor's that it is on."""
     parts.ports.debugcon = f"chardev:{said.get('chardev', '')}"
     if (port := said.get("iobase", _DEFAULT_DEBUGCON)) != _DEFAULT_DEBUGCON:
@@ -55,8 +64,9 @@ def add_semihosting(parts: Parts, value: str) -> None:
 def settle(parts: Parts) -> None:
     """Which port is the main console, and the names of the others; on a PC, whether its firmware draws on the screen.
 
-    The main one is what the line has on its own terminal, and what it has nothing of, a board's first serial port. A
-    program that speaks by semihosting, on a board of which the line says no port, is heard there.
+    The main one is what the line has on its own terminal, and what it has nothing of, a board's first serial port; a
+    virtio console where Linux is told to speak there, or where no serial port is on the terminal. A program that speaks
+    by semihosting, on a board of which the line says no port, is heard there.
     """
     ports = parts.ports
     ends = [parts.chardevs.get(port.removeprefix("chardev:"), port) for port in ports.serial]
@@ -68,8 +78,25 @@ def settle(parts: Parts) -> None:
             _main(parts, "debugcon")
     elif parts.table.get("semihosting") and not ports.serial:
         _main(parts, "semihosting")
+    _virtual(parts, on_terminal=bool(spoken or ports.nographic))
     _name(parts, heard, next(iter([*spoken, *heard]), 0))
     _screen(parts)
+
+
+def _virtual(parts: Parts, *, on_terminal: bool) -> None:
+    """Name the virtio consoles that go somewhere; one may be the main one."""
+    ends = [parts.chardevs.get(port.removeprefix("chardev:"), port) for port in parts.ports.virtual]
+    for number in range(MOST_VIRTIO_PORTS, len(ends)):
+        parts.leave(f"-device virtconsole {number}", f"a guest has {MOST_VIRTIO_PORTS} virtio consoles at most")
+    ends = ends[:MOST_VIRTIO_PORTS]
+    names = ["" if end in _NOWHERE else f"hvc{number}" for number, end in enumerate(ends)]
+    told = re.search(r"(?:^|\s)console=(hvc[0-3])\b", str(parts.table.get("bootargs", "")))
+    spoken = next((name for name, end in zip(names, ends, strict=True) if "stdio" in end and not on_terminal), "")
+    main = told[1] if told and told[1] in names else spoken
+    if main and "console" not in parts.table:
+        parts.table["console"] = main
+    if set(names) - {"", main}:
+        parts.table["hvc"] = names
 
 
 def _main(parts: Parts, port: str) -> None:

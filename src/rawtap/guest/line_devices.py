@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 from rawtap.guest import models
-from rawtap.guest.line_consoles import add_debugcon_device
-from rawtap.guest.line_state import Parts
+from rawtap.guest.line_consoles import add_port
+from rawtap.guest.line_state import Parts, bus_of
 from rawtap.guest.line_words import pairs, whole_number
 
 _DISKS = {
@@ -22,8 +22,8 @@ _DISKS = {
 _WHY_NOT = {
     r"vhost-.*|vfio.*|virtio-input-host.*|usb-host|.*-passthru|.*passthrough": "it lends the guest what is the host's",
     r"usb-redir|ivshmem.*|tpm-.*|ccid-card.*|ipmi-bmc-extern|virtio-crypto.*": "it needs a part of the host's",
-    r"virtconsole|virtserialport|isa-serial|pci-serial.*|usb-serial|usb-braille|isa-parallel": (
-        "the console is the machine's own serial port"
+    r"virtserialport|pci-serial.*|usb-serial|usb-braille|isa-parallel": (
+        "a console is a serial port of the machine's own, or a virtio console"
     ),
     r"pc-dimm|nvdimm|virtio-(mem|pmem).*": "memory is what `memory` says",
     r"qxl.*|.*-gl.*": "this screen needs the host's; VGA or virtio-gpu-pci does not",
@@ -39,7 +39,7 @@ def add_device(parts: Parts, value: str) -> None:
         named = {key: each for key, each in said.items() if key not in {"netdev", "mac", "id", "vlan"}}
         parts.card(model, said.get("mac"), named)
     elif (interface := _first(_DISKS, model)) is not None and "drive" in said:
-        _disk(parts, model, interface, said)
+        parts.disks.append((model, interface, said))
     elif model == "loader":
         _loader(parts, said)
     elif model.startswith("virtio-9p"):
@@ -47,8 +47,8 @@ def add_device(parts: Parts, value: str) -> None:
         parts.virtio(model)
     elif model in models.SCREENS or model == "virtio-gpu":
         parts.screen = {"virtio-gpu": "virtio-gpu-pci"}.get(model, model)
-    elif model == "isa-debugcon":
-        add_debugcon_device(parts, said)
+    elif model == "isa-debugcon" or (model in {"isa-serial", "virtconsole"} and not {"iobase", "index"} & set(said)):
+        add_port(parts, model, said)
     elif model.startswith("vhost-vsock-") and (cid := whole_number(said.get("guest-cid", ""))) is not None:
         parts.table["vsock"] = cid
         parts.virtio(model)
@@ -67,18 +67,24 @@ def _first(known: dict[str, str], model: str) -> str | None:
     return next((found for pattern, found in known.items() if re.fullmatch(pattern, model)), None)
 
 
-def _disk(parts: Parts, model: str, interface: str, said: dict[str, str]) -> None:
-    drive = next((each for each in parts.drives if each.get("-id") == said["drive"]), None)
-    if drive is None:
-        parts.interfaces[said["drive"]] = interface
-        return
+def join_disks(parts: Parts) -> None:
+    """Give each drive what the devices say of it, in whichever order the line names the two."""
+    for model, interface, said in parts.disks:
+        drive = next((each for each in parts.drives if each.get("-id") == said["drive"]), None)
+        if drive is None:
+            parts.leave(f"-device {model},drive={said['drive']}", "no drive of the line that is carried has that name")
+        else:
+            _disk(parts, drive, model, interface, said)
+
+
+def _disk(parts: Parts, drive: dict[str, Any], model: str, interface: str, said: dict[str, str]) -> None:
     drive["interface"] = interface
     if model.endswith("-cd"):
         drive["media"] = "cdrom"
     if said.get("serial"):
         drive["serial"] = said["serial"]
     if interface == "virtio":
-        parts.virtio(model if "-" in model.removeprefix("virtio-") else "virtio-blk-pci")
+        drive["-bus"] = bus_of(model if "-" in model.removeprefix("virtio-") else "virtio-blk-pci")
     options: dict[str, Any] = {}
     if model.endswith("-non-transitional"):
         options["disable-legacy"] = "on"
@@ -117,8 +123,6 @@ def _share(parts: Parts, path: str, tag: str) -> None:
 
 
 def _further(parts: Parts, model: str, said: dict[str, str]) -> None:
-    if model.startswith("virtio-") and model.endswith(("-device", "-pci", "-ccw")):
-        parts.virtio(model)
     entry: dict[str, Any] = {"driver": model}
     for key, each in said.items():
         if key not in _IGNORED:

@@ -13,6 +13,7 @@ _OURS = {"cache", "aio", "discard", "detect-zeroes", "werror", "rerror", "copy-o
          "index", "media", "readonly", "read-only", "snapshot", "serial", "node-name", "driver", "bus", "unit", "addr",
          "file.driver", "file.filename", "auto-read-only", "file.locking", "locking", "cyls", "heads", "secs", "trans",
          "cache.direct", "cache.no-flush", "file.read-only", "boot"}  # fmt: skip
+DEFAULT = "default"  # the machine's own interface, which is known at the line's end
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+_-]{1,15}:")
 
 
@@ -41,7 +42,7 @@ def add_drive(parts: Parts, value: str) -> None:
     if _ELSEWHERE.match(path):
         parts.leave(f"-drive {value}", "a disk is a file of the project's")
         return
-    interface = {"none": "", "ide": "ide"}.get(said.get("if", _default(parts)), said.get("if", _default(parts)))
+    interface = said.get("if", DEFAULT).replace("none", "")
     index = whole_number(said.get("index", ""))
     found = image(path, interface, index, said.get("media", "disk"))
     if (kind := said.get("format", said.get("driver", found.get("format", "raw")))) in {"raw", "qcow2"}:
@@ -62,7 +63,7 @@ def _folder(parts: Parts, value: str, path: str) -> None:
     """QEMU's "fat:[rw:][floppy:][32:]FOLDER": a disk made of a folder."""
     said = pairs(value)
     words = path.removeprefix("fat:").split(":")
-    found = image(words[-1], {"none": ""}.get(said.get("if", _default(parts)), said.get("if", _default(parts))))
+    found = image(words[-1], said.get("if", DEFAULT).replace("none", ""))
     found["-index"] = whole_number(said.get("index", ""))
     found |= {"format": "folder", "-id": said.get("id", "")}
     if "rw" in words[:-1]:
@@ -74,10 +75,13 @@ def _folder(parts: Parts, value: str, path: str) -> None:
 
 
 def _default(parts: Parts) -> str:
+    """Where a machine has a drive of which the line says no more (hw/*/, mc->block_default_type)."""
     name = parts.machine_name
+    if name.startswith(("versatile", "realview", "pseries")):
+        return "scsi"
     if models.is_pc(parts.arch, name) or parts.arch.startswith("mips"):
         return "ide"
-    if name.startswith(("virt", "pseries", "s390", "microvm", "spike")):
+    if name.startswith(("virt", "s390", "microvm", "spike")):
         return "virtio"
     return "sd"
 
@@ -102,7 +106,8 @@ def add_blockdev(parts: Parts, value: str) -> None:
 
 
 def finished(parts: Parts) -> None:
-    """Settle what the devices said of the drives, put them in order, and the devices behind them."""
+    """Settle where the drives go, put them in order, and the devices behind them."""
+    _settle_default(parts)
     for each in parts.drives:
         each["interface"] = each["interface"] or parts.interfaces.get(each.get("-id", ""), "")
         if each.get("media") == "cdrom":
@@ -116,10 +121,40 @@ def finished(parts: Parts) -> None:
         if each["interface"] not in known:
             parts.leave(f"the drive {each['path']}", f"rawtap has no interface {each['interface']!r}")
     used = [each for each in used if each["interface"] in known]
+    _number([each for each in used if each["interface"] == "ide"])
     used.sort(key=lambda each: 99 if each["-index"] is None else each["-index"])
     _places(parts, used)
+    _buses(parts, used)
     parts.table["drives"] = [{key: said for key, said in each.items() if key[0] != "-"} for each in used]
     parts.table["devices"] = parts.devices
+
+
+def _number(on_ide: list[dict[str, Any]]) -> None:
+    """A drive without a number gets the first that is free, as QEMU does it (blockdev.c, drive_new)."""
+    taken = {each["-index"] for each in on_ide}
+    if taken == {None}:
+        return
+    for each in on_ide:
+        if each["-index"] is None:
+            each["-index"] = next(number for number in range(len(on_ide) + 1) if number not in taken)
+            taken.add(each["-index"])
+
+
+def _settle_default(parts: Parts) -> None:
+    """Whatever the line says of the machine is known by now."""
+    usual = _default(parts)
+    found = [each for each in parts.drives if each["interface"] == DEFAULT]
+    for each in found:
+        each["interface"] = usual
+    if found and usual == "scsi" and not {each["driver"] for each in parts.devices} & models.SCSI:
+        parts.devices.append({"driver": "spapr-vscsi" if parts.machine_name == "pseries" else "lsi53c895a"})
+
+
+def _buses(parts: Parts, drives: list[dict[str, Any]]) -> None:
+    """A virtio drive that is elsewhere than the other virtio devices has it said."""
+    for each in drives:
+        if each["interface"] == "virtio" and (bus := each.get("-bus")) and parts.table.setdefault("bus", bus) != bus:
+            each["interface"] = f"virtio-{bus}"
 
 
 def _places(parts: Parts, drives: list[dict[str, Any]]) -> None:

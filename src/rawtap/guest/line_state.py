@@ -23,11 +23,18 @@ _ALIASES = {"virtio": "virtio-net", "virtio-net-pci": "virtio-net", "virtio-net-
             "virtio-net-pci-transitional": "virtio-net"}  # fmt: skip
 
 
+def bus_of(model: str) -> str:
+    """Where a virtio model goes, by its ending."""
+    ending = model.removesuffix("-non-transitional").removesuffix("-transitional").rpartition("-")[2]
+    return {"device": "mmio", "pci": "pci", "ccw": "ccw"}.get(ending, "pci")
+
+
 @dataclass
 class Ports:
     """What a line says of consoles: the ends of its serial ports, and of a debug port's."""
 
     serial: list[str] = field(default_factory=list)
+    virtual: list[str] = field(default_factory=list)
     debugcon: str | None = None
     nographic: bool = False
     semihosting: bool = False
@@ -43,6 +50,7 @@ class Parts:
     past: dict[str, tuple[str, ...]] = field(default_factory=dict)  # what was left, as words for QEMU
     drives: list[dict[str, Any]] = field(default_factory=list)
     devices: list[dict[str, Any]] = field(default_factory=list)
+    disks: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)  # devices that have a drive: their words
     ends: dict[str, tuple[str, ...]] = field(default_factory=dict)  # chardevs as words, by how they are named
     nodes: dict[str, dict[str, str]] = field(default_factory=dict)
     memories: dict[str, str] = field(default_factory=dict)
@@ -53,6 +61,7 @@ class Parts:
     screen: str = ""
     forward: list[dict[str, Any]] = field(default_factory=list)
     network: bool = False
+    dumped: bool = False
     no_card: bool = False
     gdb: bool = False
 
@@ -101,6 +110,7 @@ class Parts:
     ) -> None:
         """Put properties where they belong, if they may be set; else name them."""
         try:
+            models.values(given)
             into.update(check(given))
         except ValueError as error:
             self.leave(option, str(error))
@@ -149,8 +159,7 @@ class Parts:
 
     def virtio(self, model: str) -> None:
         """Take a virtio model's ending for where virtio devices go; the first one says it."""
-        ending = model.removesuffix("-non-transitional").removesuffix("-transitional").rpartition("-")[2]
-        bus = {"device": "mmio", "pci": "pci", "ccw": "ccw"}.get(ending, "pci")
+        bus = bus_of(model)
         there = self.table.setdefault("bus", bus)
         if there != bus:
             self.leave(model, f'virtio devices are on one bus, here "{there}"')

@@ -21,7 +21,7 @@ import anyio
 
 from rawtap.blocking import on_disk
 from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, GuestPaused, NoDisplay, RequestInvalid
-from rawtap.guest import gdb, images, postmortem
+from rawtap.guest import busybox, gdb, images, postmortem
 from rawtap.guest.accelerator import kvm_is_open
 from rawtap.guest.booting import Boot, Report, words_for
 from rawtap.guest.command_line import Inherited, arguments
@@ -153,6 +153,7 @@ class Machine:
                 kvm_is_open(spec.profile.arch),
                 further,
                 {each: theirs.fileno() for each, (_, theirs) in consoles.items()},
+                far.enter_context(busybox.opened()) if spec.busybox else None,
             )
             command = [qemu, *arguments(spec, inherited)[1:]]
             process = start(
@@ -463,7 +464,7 @@ class Machine:
         start = self.console.history.end
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                await self._type((command + self.spec.profile.enter).encode())
+                await self._type((command + self.spec.profile.ends_command).encode())
                 await self._wait_exit(None)
         if self.exit is not None:
             return None

@@ -14,9 +14,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Strict, StringConstraints
 
-Value = Annotated[bool, Strict()] | Annotated[int, Strict()] | Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9_.:+-]{1,64}$")
-]  # fmt: skip
+_VALUE = r"^[A-Za-z0-9_.:+()-]{1,64}$"
+Value = Annotated[bool, Strict()] | Annotated[int, Strict()] | Annotated[str, StringConstraints(pattern=_VALUE)]
 
 Nic = Literal[
     "virtio-net", "board", "e1000", "e1000-82544gc", "e1000-82545em", "e1000e", "igb", "rtl8139", "ne2k_pci",
@@ -42,7 +41,7 @@ _VIRTIO = ("virtio-rng", "virtio-balloon", "virtio-keyboard", "virtio-mouse", "v
            "virtio-serial", "virtio-iommu")  # fmt: skip
 _KINDS = ("", "-device", "-pci", "-ccw", "-pci-transitional", "-pci-non-transitional")
 SOUNDS = frozenset({"hda-duplex", "hda-micro", "hda-output", "AC97", "ES1370", "sb16", "cs4231a", "adlib", "gus",
-                    "usb-audio", "virtio-sound-pci"})  # fmt: skip
+                    "usb-audio", "virtio-sound-device", "virtio-sound-pci"})  # fmt: skip
 SCSI = frozenset({"lsi53c810", "lsi53c895a", "lsi", "megasas", "megasas-gen2", "mptsas1068", "pvscsi", "am53c974",
                   "dc390", "spapr-vscsi", *(f"virtio-scsi{kind}" for kind in _KINDS)})  # fmt: skip
 DEVICES = frozenset(
@@ -56,7 +55,7 @@ DEVICES = frozenset(
         "xio3130-downstream", "pxb", "pxb-pcie",
         "isa-debug-exit", "pvpanic", "pvpanic-pci", "edu", "pc-testdev", "pci-testdev", "intel-iommu", "amd-iommu",
         "riscv-iommu-pci", "vmcoreinfo", "vmgenid", "i6300esb", "ib700", "mc146818rtc", "i8042", "vmmouse",
-        "isa-applesmc", "tmp105", "tmp421", "ds1338", "cpu-cluster",
+        "isa-applesmc", "ipmi-bmc-sim", "isa-ipmi-bt", "isa-ipmi-kcs", "tmp105", "tmp421", "ds1338", "cpu-cluster",
     }
 )  # fmt: skip
 USB_CONTROLLERS = frozenset(_USB)
@@ -68,7 +67,7 @@ _NOT_HERS = frozenset(
         "tpmdev", "cryptodev", "iothread", "host", "hostbus", "hostaddr", "hostdevice", "hostport", "sysfsdev", "evdev",
         "rootdir", "kernel", "initrd", "bootargs", "append", "fd", "fds", "path", "shm", "failover_pair_id", "vhost",
         "vhostfd", "vhostfds", "vhostforce", "secret", "tls-creds", "socket", "mac", "macaddr", "canbus0", "canbus1",
-        "hostmem", "display", "logfile",
+        "hostmem", "display", "logfile", "sdrfile", "frudatafile",
     }
 )  # fmt: skip
 _SHORTEST = 3  # of a beginning that tells what was meant
@@ -86,6 +85,7 @@ MACHINE_OPTIONS = frozenset(
         "nvdimm", "option-roms", "pcie", "pic", "pit", "ras", "rtc", "sata", "secure", "serial", "smbus", "smm",
         "start-in-flash", "suppress-vmdesc", "usb", "via", "virtualization", "vmport", "x-oem-id", "x-oem-table-id",
         "endianness", "x-vof", "execute-in-place", "g3beige-cuda", "vsmt", "xics", "secure-boot", "boot-mode",
+        "hb-mode", "revb",
     }
 )  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
@@ -141,6 +141,13 @@ def properties(given: Mapping[str, Value]) -> Mapping[str, Value]:
         if not _PROPERTY.fullmatch(key) or key in _NOT_HERS or _DESCRIPTORS.fullmatch(key):
             raise ValueError(f"the property {key!r} may not be set here")
     return given
+
+
+def values(given: Mapping[str, Value]) -> None:
+    """Refuse values that no profile takes."""
+    for key, value in given.items():
+        if isinstance(value, str) and not re.match(_VALUE, value):
+            raise ValueError(f"{value!r} is no value of {key} that is carried")
 
 
 # By these QEMU would not be the server's any more: its life, its monitor, what confines it, what it inherits.

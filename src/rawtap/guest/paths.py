@@ -30,13 +30,22 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
     "xv6-riscv": ("kernel/kernel", "fs.img", "kernel/virtio_disk.c"),
     "xv6-x86": ("xv6.img", "fs.img", "bootmain.c"),
     **{
-        f"littlekernel@{target}": (f"build-qemu-virt-{target}-test/lk.elf", "engine.mk")
-        for target in ("riscv64", "arm64", "arm32", "riscv32")
+        f"littlekernel@{target}": (f"build-{target}-test/lk.elf", "engine.mk")
+        for target in (
+            *("qemu-virt-riscv64", "qemu-virt-arm64", "qemu-virt-arm32", "qemu-virt-riscv32", "qemu-virt-m68k"),
+            *("qemu-virt-riscv64-supervisor", "pc-x86-64", "pc-x86"),
+        )
     },
     "linux@x86": ("arch/x86/boot/bzImage", "Kbuild"),
     "linux@arm64": ("arch/arm64/boot/Image", "Kbuild"),
     "linux@riscv": ("arch/riscv/boot/Image", "Kbuild"),
     "linux@arm": ("arch/arm/boot/zImage", "Kbuild"),
+    "buildroot@line": ("output/images/start-qemu.sh",),
+    "buildroot@line-images": ("images/start-qemu.sh",),
+    "buildroot@line-here": ("start-qemu.sh",),
+    "yocto": ("*.qemuboot.conf",),
+    "yocto@build": ("tmp/deploy/images/*/*.qemuboot.conf",),
+    "yocto@top": ("build/tmp/deploy/images/*/*.qemuboot.conf",),
     "buildroot@x86": ("output/images/bzImage", "output/images/rootfs.ext2"),
     "buildroot": ("output/images/Image", "output/images/rootfs.ext2"),
     "buildroot@x86-images": ("images/bzImage", "images/rootfs.ext2"),
@@ -44,6 +53,11 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
     "zephyr": ("zephyr/zephyr.elf", "zephyr/.config"),
     "zephyr@build": ("build/zephyr/zephyr.elf", "build/zephyr/.config"),
     "nuttx": ("nuttx", ".config", "Make.defs"),
+    "nuttx@cmake": ("build/nuttx", "build/.config", "build/Make.defs"),
+    "unikraft@x86_64": ("build/*_qemu-x86_64", "build/libkvmplat.o"),
+    "unikraft@arm64": ("build/*_qemu-arm64", "build/libkvmplat.o"),
+    "unikraft@kraft-x86_64": (".unikraft/build/*_qemu-x86_64",),
+    "unikraft@kraft-arm64": (".unikraft/build/*_qemu-arm64",),
     "u-boot": ("u-boot", "u-boot.bin", ".config"),
 }
 # Their names, as an error tells them.
@@ -130,8 +144,16 @@ def lack_of_project(root: Path) -> str:
 
 def layout_of(root: Path, is_there: Callable[[Path], bool] = Path.is_file) -> str | None:
     """The profile that fits a tree by its files; None where none does."""
-    found = (name for name, files in LAYOUTS.items() if all(holds(root / file, is_there) for file in files))
+    found = (name for name, files in LAYOUTS.items() if all(holds(matching(root, file), is_there) for file in files))
     return next(found, None)
+
+
+def matching(root: Path, name: str) -> Path:
+    """The file that a name of a layout means; where it has a "*", the first that fits."""
+    try:
+        return next(iter(sorted(root.glob(name))), root / name) if "*" in name else root / name
+    except OSError:
+        return root / name
 
 
 def _is_ours(root: Path, path: Path) -> bool:

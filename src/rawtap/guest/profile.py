@@ -89,7 +89,8 @@ class Profile(Hardware):
 
     Attributes:
         kernel: A path, relative to the project's root; "" for none, where there is firmware.
-        initrd: A path likewise, to what a Linux kernel takes its first programs from; "" for none.
+        initrd: A path likewise, to what a Linux kernel takes its first programs from; "busybox" for one that is made of
+            this machine's; "" for none.
         firmware: A path likewise, to a boot loader that the machine starts by itself; it wins over `bios`.
         prompt: What the console shows when it waits for a command, as text or as a pattern; "" to have it learned.
         prompts: Further ones by their names: a loader's, a debugger's.
@@ -111,8 +112,8 @@ class Profile(Hardware):
     arch: Arch = "riscv64"
     machine: Machine = "virt"
     cpu: Processor | None = None
-    memory: _Size = "128M"
-    smp: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
+    memory: _Size | Literal[""] = "128M"
+    smp: Annotated[int, Field(strict=True, ge=0, le=64)] = 1
     bios: Literal["default", "none"] | None = None
     kernel: str = ""
     initrd: str = ""
@@ -125,7 +126,7 @@ class Profile(Hardware):
     framing: Flag = True
     on_reset: OnReset = "reboot"
     interrupt: Interrupt | None = None
-    enter: Literal["\n", "\r", "\r\n"] = "\n"
+    enter: Literal["\n", "\r", "\r\n"] | None = None
     shutdown_command: Text | None = None
     bridge: str = USUAL_BRIDGE
     address: str = "10.0.2.2/24"
@@ -153,6 +154,11 @@ class Profile(Hardware):
         if card.bridge is None or card.address is None:
             return one
         return replace(one, bridge=card.bridge, address=card.address, hosts=())
+
+    @property
+    def ends_command(self) -> str:
+        """What is typed behind a command: UEFI's shell wants a CR, and everything else takes an LF."""
+        return self.enter or ("\r" if self.uefi else "\n")
 
     @property
     def all_prompts(self) -> dict[str, str | Pattern]:
@@ -183,6 +189,7 @@ class BootOptions:
 class MachineSpec:
     """A profile with every path resolved and every call option applied: ready to run.
 
+    With `busybox` its initrd is made of this machine's busybox when it starts.
     `project` tells it from those of other trees. `reach` are folders that QEMU may read and write besides: what the
     operator opened with the monitor. In `folder` QEMU runs, where something is passed on to it that may name files.
     `symbols` are files for a debugger, `source` is the folder of the project's source, None where there is no project.
@@ -195,6 +202,7 @@ class MachineSpec:
     firmware: Path | None = None
     gdb: bool = False
     initrd: Path | None = None
+    busybox: bool = False
     reach: tuple[Path, ...] = ()
     project: str = ""
     folder: Path | None = None

@@ -8,7 +8,7 @@ from typing import Any
 
 from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
 from rawtap.guest.kernels import arch_of_file, machine_for
-from rawtap.guest.paths import CONFIG_FILE, LAYOUTS, RVOS_KERNEL, SYSTEMS, holds, is_public, layout_of
+from rawtap.guest.paths import CONFIG_FILE, LAYOUTS, RVOS_KERNEL, SYSTEMS, holds, is_public, layout_of, matching
 from rawtap.guest.profile import Profile, laid
 from rawtap.guest.trees import machine_of
 
@@ -92,7 +92,9 @@ def of_tree(root: Path) -> Profile | None:
 
     if (layout := layout_of(root)) is None:
         return BUILTIN["xv6-riscv"] if _has_xv6(root) else None
-    return BUILTIN[layout] if layout in BUILTIN else machine_of(layout, root, LAYOUTS[layout])
+    if layout in BUILTIN:
+        return BUILTIN[layout]
+    return machine_of(layout, root, tuple(str(matching(root, file).relative_to(root)) for file in LAYOUTS[layout]))
 
 
 def _has_xv6(root: Path) -> bool:

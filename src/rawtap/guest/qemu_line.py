@@ -15,9 +15,9 @@ from typing import Any, get_args
 
 from rawtap.errors import RequestInvalid
 from rawtap.guest import line_consoles, line_network, models
-from rawtap.guest.hardware import Arch, WatchdogAction
-from rawtap.guest.line_devices import add_device, add_virtfs
-from rawtap.guest.line_drives import add_blockdev, add_drive, finished, image
+from rawtap.guest.hardware import Arch, LogItem, WatchdogAction
+from rawtap.guest.line_devices import add_device, add_virtfs, join_disks
+from rawtap.guest.line_drives import DEFAULT, add_blockdev, add_drive, finished, image
 from rawtap.guest.line_state import Parts
 from rawtap.guest.line_words import options, pairs, program_and_words, whole_number
 
@@ -31,6 +31,7 @@ class Line:
         left: What is not carried: the option, and why.
         network: Whether it has a network card on a network.
         gdb: Whether it opens a debugger's stub.
+        dumped: Whether it writes down what its card sends and gets.
         forward: Ports of this machine's that lead to the guest's, in a profile's words.
         past: Of `left`, what is a whole option: its words, for QEMU.
     """
@@ -39,6 +40,7 @@ class Line:
     left: tuple[str, ...] = ()
     network: bool = False
     gdb: bool = False
+    dumped: bool = False
     past: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     forward: tuple[Mapping[str, Any], ...] = ()
 
@@ -68,12 +70,12 @@ _OURS = frozenset(
     }
 )  # fmt: skip
 _WHY_NOT = {
-    **dict.fromkeys(("d", "D", "trace", "dfilter"), "QEMU's own log would be a file of the host's"),
+    **dict.fromkeys(("trace", "dfilter"), "QEMU's own trace would be a file of the host's"),
     "plugin": "it loads a program into QEMU",
     **dict.fromkeys(("incoming", "loadvm"), "a state from elsewhere is not loaded; qemu_snapshot has rawtap's own"),
     "tpmdev": "it is a part of the host's or of QEMU's that no profile names",
     **dict.fromkeys(("mem-path", "acpitable", "smbios", "compat", "set", "readconfig", "writeconfig",
-                     "L", "option-rom", "prom-env", "set", "add-fd"), "no key of a profile says it"),
+                     "option-rom", "prom-env", "set", "add-fd"), "no key of a profile says it"),
     "iscsi": "a disk elsewhere is not reached",
 }  # fmt: skip
 
@@ -87,14 +89,17 @@ def read(text: str) -> Line:
     arch, words = program_and_words(text)
     if arch not in get_args(Arch):
         raise RequestInvalid(f"there is no emulator qemu-system-{arch}", cure=f"Known: {', '.join(get_args(Arch))}")
-    parts = Parts({"arch": arch})
+    # Boards whose memory and processors are fixed refuse what is another's default.
+    parts = Parts({"arch": arch, "memory": "", "smp": 0})
     for name, value in options(words):
         _one(parts, name, value)
+    join_disks(parts)
     line_consoles.settle(parts)
     finished(parts)
     _cards_default(parts)
-    table = {key: value for key, value in parts.table.items() if value not in ((), [], {}, "")}
-    return Line(table, tuple(dict.fromkeys(parts.left)), parts.network, parts.gdb, parts.past, tuple(parts.forward))
+    table = {key: value for key, value in parts.table.items() if key == "memory" or value not in ((), [], {}, "")}
+    left, forward = tuple(dict.fromkeys(parts.left)), tuple(parts.forward)
+    return Line(table, left, parts.network, parts.gdb, parts.dumped, parts.past, forward)
 
 
 def _one(parts: Parts, name: str, value: str) -> None:
@@ -124,9 +129,10 @@ def _flag(key: str, value: Any) -> Callable[[Parts, str], None]:
 def _machine(parts: Parts, value: str) -> None:
     said = pairs(value, "type")
     if (name := said.pop("type", None)) is not None:
-        parts.machine = name
-    for key, option in said.items():
-        if key in {"accel", "kernel_irqchip", "kernel-irqchip", "dump-guest-core", "mem-merge"}:
+        parts.machine = {"raspi2": "raspi2b", "raspi3": "raspi3b"}.get(name, name)  # as they were until QEMU 6.2
+    for written, option in said.items():
+        key = written.replace("_", "-")  # they are the same to QEMU (softmmu/vl.c, keyval_dashify)
+        if key in {"accel", "kernel-irqchip", "dump-guest-core", "mem-merge", "pcspk-audiodev"}:
             continue
         if re.fullmatch(r"pflash[01]", key):
             parts.interfaces[option] = "pflash"
@@ -230,6 +236,8 @@ def _usbdevice(parts: Parts, value: str) -> None:
     parts.machine_option("usb", "on")
     if value in known:
         parts.devices.append({"driver": known[value]})
+    elif match := re.fullmatch(r"disk:(?:format=(raw|qcow2):)?([^:]+)", value):
+        parts.drives.append(image(match[2], "usb") | ({"format": match[1]} if match[1] else {}))
     else:
         parts.leave(f"-usbdevice {value}", "what is the host's is not lent")
 
@@ -259,6 +267,15 @@ def _actions(parts: Parts, value: str) -> None:
             parts.table[keys[key]] = found
         else:
             parts.leave(f"-action {key}={said}", "no key of a profile says it")
+
+
+def _log(parts: Parts, value: str) -> None:
+    """-d. What the processor does has a tool of its own, and is too much for a log that an answer could hold."""
+    said = [each for each in value.split(",") if each != "cpu_reset"]
+    carried = [each for each in said if each in get_args(LogItem)]
+    parts.table.setdefault("log", []).extend(each for each in carried if each not in parts.table["log"])
+    if rest := [each for each in said if each not in carried]:
+        parts.leave(f"-d {','.join(rest)}", "there would be too much of it; qemu_debug tells what the guest runs")
 
 
 def _gdb(parts: Parts, _: str) -> None:
@@ -299,13 +316,16 @@ def _object(parts: Parts, value: str) -> None:
     if said.get("qom-type") == "memory-backend-ram":
         size = said.get("size", "")
         parts.memories[said.get("id", "")] = f"{int(size) >> 20}" if size.isdigit() else size
+    elif pairs(value, "qom-type").get("qom-type") == "filter-dump":
+        parts.dumped = True
     elif pairs(value, "qom-type").get("qom-type") not in {"rng-random", "rng-builtin", "iothread"}:
         parts.leave(f"-object {value}", "it is a part of the host's or of QEMU's that no profile names", whole=True)
 
 
 def _legacy_disk(parts: Parts, value: str, interface: str, index: int | None, media: str) -> None:
     if value.startswith("fat:"):
-        add_drive(parts, f"file={value.replace(',', ',,')},if={interface},index={index}")
+        where = "" if interface == DEFAULT else f",if={interface}"
+        add_drive(parts, f"file={value.replace(',', ',,')}{where},index={index}")
     else:
         parts.drives.append(image(value, interface, index, media))
 
@@ -333,6 +353,11 @@ _HANDLERS: Mapping[str, Callable[[Parts, str], None]] = {
     "numa": _numa,
     "uuid": _text("uuid"),
     "redir": line_network.add_redir,
+    "tftp": _text("tftp"),
+    "bootp": _text("bootfile"),
+    "L": _text("firmware_folder"),
+    "d": _log,
+    "D": lambda _parts, _value: None,
     "localtime": _flag("rtc", "localtime"),
     "icount": _icount,
     "fw_cfg": _fw_cfg,
@@ -366,8 +391,8 @@ _HANDLERS: Mapping[str, Callable[[Parts, str], None]] = {
     "snapshot": _flag("overlay", True),
     "drive": add_drive,
     "blockdev": add_blockdev,
-    **{f"hd{letter}": _disk("ide", number) for number, letter in enumerate("abcd")},
-    "cdrom": _disk("ide", 2, "cdrom"),
+    **{f"hd{letter}": _disk(DEFAULT, number) for number, letter in enumerate("abcd")},
+    "cdrom": _disk(DEFAULT, 2, "cdrom"),
     "fda": _disk("floppy", 0),
     "fdb": _disk("floppy", 1),
     "sd": _disk("sd"),

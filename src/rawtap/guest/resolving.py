@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
-from rawtap.guest import files, models, symbols
+from rawtap.guest import busybox, files, models, symbols
 from rawtap.guest.folders import require_no_way_out
 from rawtap.guest.hardware import SEMIHOSTING, Drive
 from rawtap.guest.paths import (
@@ -59,12 +59,17 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
     if not (kernel or firmware) and models.is_pc(profile.arch, profile.machine):
         named = tuple(map(_as_cd, named))
     drives = [found for drive in named if (found := _found_drive(allowed, root, drive)) is not None]
-    if not (kernel or firmware or drives or profile.is_startable):
+    # A debugger may load what there is to run.
+    has_more = profile.is_startable or profile.bios == "default" or options.gdb
+    if not (kernel or firmware or drives or has_more):
         raise GuestNotFound(
             "no kernel is named",
             evidence="and no firmware, disk, loader or network boot either",
             cure=f'Give kernel="PATH", or set it in {CONFIG_FILE}',
         )
+    is_made = profile.initrd == busybox.NAME and not holds(root / busybox.NAME, Path.is_file)
+    if is_made:
+        busybox.require(profile.arch)
     return MachineSpec(
         profile=_with_files(profile, find),
         kernel=kernel,
@@ -72,7 +77,8 @@ def resolve(root: Path, profile: Profile, options: BootOptions, allowed: Allowed
         gpu=options.gpu or profile.screen not in {"", "none"},
         firmware=firmware,
         gdb=options.gdb,
-        initrd=_found_initrd(allowed, root, profile.initrd) if profile.initrd else None,
+        initrd=_found_initrd(allowed, root, profile.initrd) if profile.initrd and not is_made else None,
+        busybox=is_made,
         symbols=symbols.found(profile.symbols, find, kernel or firmware),
         source=next((folder for folder in allowed.folders if folder == root.resolve()), None),
     )

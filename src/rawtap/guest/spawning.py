@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from pathlib import Path
 
@@ -68,6 +69,7 @@ def start(command: list[str], access: Access, descriptors: tuple[int, ...], fold
             access,
             streams=("null", "pipe", "stdout"),
             passed=descriptors,
+            environment={**os.environ, "QEMU_AUDIO_DRV": "none"},  # a board's own sound looks for the host's
             folder=str(folder) if folder else None,
         )
     except OSError as error:

@@ -96,6 +96,8 @@ def _device(profile: Profile, drive: Drive, number: int, place: int) -> dict[str
     kind = "cd" if drive.media == "cdrom" else "hd"
     models_of = {
         "virtio": f"virtio-blk-{virtio_suffix(profile)}",
+        "virtio-mmio": "virtio-blk-device",
+        "virtio-pci": "virtio-blk-pci",
         "ide": f"ide-{kind}",
         "ahci": f"ide-{kind}",
         "scsi": f"scsi-{kind}",

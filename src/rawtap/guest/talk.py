@@ -65,7 +65,7 @@ class Talk:
         self._shell: bool | None = None if profile.framing else False
         self._asked = False  # whether it was tried if there is a shell
         self._marked: bool | None = None  # whether the shell's prompt has control sequences
-        self._enter = profile.enter.encode()
+        self._enter = profile.ends_command.encode()
         self._turn = asyncio.Lock()
         self._whose = ""
         self._stood = 0  # where the prompt ended that was believed last

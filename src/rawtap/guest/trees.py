@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from rawtap.errors import ProfileInvalid
+from rawtap.guest import busybox, tree_lines
 from rawtap.guest.hardware import Arch, Drive
 from rawtap.guest.kernels import arch_of_file, machine_for
 from rawtap.guest.paths import holds
@@ -33,11 +35,21 @@ def _bios(arch: Arch) -> Literal["none"] | None:
 
 def _littlekernel(root: Path, files: tuple[str, ...]) -> Profile:
     arch = arch_of_file(root / files[0]) or "riscv64"
-    found = _for_arch(arch, "littlekernel", files[0])
-    return replace(found, prompt="] ", bios=_bios(arch), bus="mmio")
+    found = replace(_for_arch(arch, "littlekernel", files[0]), prompt="] ")
+    if arch in {"x86_64", "i386"}:
+        return replace(found, machine="q35")
+    bios = "default" if "supervisor" in files[0] else _bios(arch)
+    return replace(found, bios=bios, bus="mmio")
 
 
 def _linux(root: Path, files: tuple[str, ...]) -> Profile:
+    found = _linux_kernel(root, files)
+    if found.initrd or busybox.lack(found.arch):
+        return found
+    return replace(found, initrd=busybox.NAME, prompt=busybox.PROMPT, shutdown_command="poweroff -f")
+
+
+def _linux_kernel(root: Path, files: tuple[str, ...]) -> Profile:
     arch = arch_of_file(root / files[0]) or "x86_64"
     found = _for_arch(arch, "linux", files[0])
     initrd = next((name for name in _INITRDS if holds(root / name, Path.is_file)), "")
@@ -46,8 +58,10 @@ def _linux(root: Path, files: tuple[str, ...]) -> Profile:
 
 
 def _buildroot(root: Path, files: tuple[str, ...]) -> Profile:
+    if files[0].endswith(".sh"):
+        return _said_by(tree_lines.buildroot(root, files[0]), files[0])
     kernel, disk = files
-    found = _linux(root, files)
+    found = _linux_kernel(root, files)
     return replace(
         found,
         name="buildroot",
@@ -59,8 +73,30 @@ def _buildroot(root: Path, files: tuple[str, ...]) -> Profile:
     )
 
 
+def _said_by(found: Profile | None, file: str) -> Profile:
+    if found is None:
+        raise ProfileInvalid(f"{file} has no line for QEMU that can be read", cure="Give it as qemu_command")
+    return found
+
+
+def _yocto(root: Path, files: tuple[str, ...]) -> Profile:
+    return _said_by(tree_lines.yocto(root, files[0]), files[0])
+
+
+def _unikraft(_: Path, files: tuple[str, ...]) -> Profile:
+    """As its own support/scripts/qemu-guest has it."""
+    arch: Arch = "x86_64" if files[0].endswith("x86_64") else "aarch64"
+    found = replace(_for_arch(arch, "unikraft", files[0]), framing=False)
+    if arch == "x86_64":
+        return replace(found, machine="q35", cpu="qemu64,-vmx,-svm,+x2apic,+pdpe1gb,+rdrand,+rdseed")
+    return replace(found, cpu="cortex-a53", bus="mmio")
+
+
 def _zephyr(root: Path, files: tuple[str, ...]) -> Profile:
-    """By the board that it was built for: its names are those of Zephyr's boards/qemu."""
+    """As its build's own rules say; else by the board that it was built for: names of Zephyr's boards/qemu."""
+    ninja = f"{files[0].removesuffix('zephyr/zephyr.elf')}build.ninja"
+    if (said := tree_lines.zephyr(root, ninja, files[0])) is not None:
+        return said
     board = _setting(root / files[1], "CONFIG_BOARD")
     arch = arch_of_file(root / files[0]) or "riscv32"
     found = _for_arch(arch, "zephyr", files[0])
@@ -78,8 +114,26 @@ def _zephyr(root: Path, files: tuple[str, ...]) -> Profile:
 def _nuttx(root: Path, files: tuple[str, ...]) -> Profile:
     arch = arch_of_file(root / files[0]) or "riscv64"
     found = _for_arch(arch, "nuttx", files[0])
-    cpu = {"aarch64": "cortex-a53", "arm": "cortex-a7"}.get(arch, found.cpu)
-    return replace(found, bios=_bios(arch), cpu=cpu, prompt="nsh> ", framing=False, shutdown_command="poweroff")
+    found = replace(found, prompt="nsh> ", framing=False, shutdown_command="poweroff")
+    board = _setting(root / files[1], "CONFIG_ARCH_BOARD")
+    machine, cpu = {
+        "qemu-armv8a": ("virt,virtualization=on,gic-version=3", "cortex-a53"),
+        "qemu-armv7a": ("virt,highmem=off", "cortex-a7"),
+        "lm3s6965-ek": ("lm3s6965evb", None),
+        "mps2-an500": ("mps2-an500", None),
+        "mps2-an521": ("mps2-an521", None),
+        "mps3-an547": ("mps3-an547", None),
+        "qemu-intel64": ("q35", "max"),
+    }.get(board, (found.machine, found.cpu))
+    if not arch.startswith("riscv"):
+        return replace(found, machine=machine, cpu=cpu)
+    # In supervisor mode OpenSBI starts it, or what it has itself for that.
+    is_started = _setting(root / files[1], "CONFIG_ARCH_USE_S_MODE") == "y"
+    has_own = _setting(root / files[1], "CONFIG_NUTTSBI") == "y"
+    bios: Literal["default", "none"] = "default" if is_started and not has_own else "none"
+    cpus = _setting(root / files[1], "CONFIG_SMP_NCPUS")
+    found = replace(found, machine="virt,aclint=on", bios=bios, smp=int(cpus) if cpus.isdigit() and int(cpus) else 1)
+    return replace(found, bus="mmio", globals={"virtio-mmio.force-legacy": False})  # its drivers know no other
 
 
 def _u_boot(root: Path, files: tuple[str, ...]) -> Profile:
@@ -95,6 +149,8 @@ _MAKERS: Mapping[str, Callable[[Path, tuple[str, ...]], Profile]] = {
     "littlekernel": _littlekernel,
     "linux": _linux,
     "buildroot": _buildroot,
+    "yocto": _yocto,
+    "unikraft": _unikraft,
     "zephyr": _zephyr,
     "nuttx": _nuttx,
     "u-boot": _u_boot,

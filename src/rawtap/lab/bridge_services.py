@@ -87,14 +87,14 @@ class BridgeServices:
         return tuple(filter(None, (self._no_ipv6, no_way, await self._serve(spec))))
 
     async def _wait_for_the_owner(self, spec: ServicesSpec) -> str:
-        """Serve once the server that made the bridge has ended; say so."""
+        """Serve once the server that made the bridge has left it; say so."""
         owner = self.bridge.link.owner
         if owner is None or not owner.is_near:
             return ""
         if self._heir is None:
             self._heir = asyncio.create_task(self._inherit(spec))
             self.stack.push_async_callback(self._disinherit)
-        return f"; the server that did has the pid {owner.pid}, and this one serves when that has ended"
+        return f"; the server that did has the pid {owner.pid}, and this one serves when that has no guest there"
 
     async def _inherit(self, spec: ServicesSpec) -> None:
         try:
@@ -107,7 +107,8 @@ class BridgeServices:
             told = await self._provide_soon(spec)
         except RawtapError as error:
             told = (str(error),)
-        self.note("services_inherited", "; ".join([f"{self.bridge.name} is this server's, as its maker ended", *told]))
+        said = f"{self.bridge.name} is this server's, as its maker has no guest there any more"
+        self.note("services_inherited", "; ".join([said, *told]))
 
     async def _provide_soon(self, spec: ServicesSpec) -> tuple[str, ...]:
         """Begin to serve. The ended server's dnsmasq ends with it, but nobody tells when its ports are free."""

@@ -114,6 +114,11 @@ class Owner:
         return cls(os.getpid(), start, _pid_namespace())
 
     @classmethod
+    def nobody(cls) -> Owner:
+        """Stands for an owner that has left what it made to whoever is still on it."""
+        return cls(0, 0, 0)
+
+    @classmethod
     def of(cls, alias: str | None) -> Owner | None:
         """The owner that a link's alias names, None where it names none."""
         match = _MARK.fullmatch(alias or "")
@@ -134,6 +139,8 @@ class Owner:
 
         It cannot from another pid namespace, nor where /proc hides other users' processes (hidepid, proc(5)).
         """
+        if self == Owner.nobody():
+            return True
         if self.pidns != _pid_namespace():
             return False
         if not _exists(self.pid):

@@ -1,8 +1,9 @@
 """A bridge and its TAPs: made, shared, given back.
 
 Theory of operation. A bridge that rawtap makes carries its owner in its alias. It lives until the last TAP on it is
-gone: whoever takes that away removes the bridge, unless its owner is another process that still runs. So two
-servers can share one bridge by name and neither cuts the other off: who looks whether a bridge is there or empty, and
+gone: whoever takes that away removes the bridge, unless its owner is another process that still runs. An owner whose
+last guest leaves while others' stay marks the bridge as nobody's, and the next one takes it over. So two servers can
+share one bridge by name and neither cuts the other off: who looks whether a bridge is there or empty, and
 acts on it, holds a lock of this network namespace meanwhile. A bridge that nobody of ours made is used and left
 standing. A TAP ends with the last descriptor of it, which is QEMU's. Only for a moment after it was made, within the
 lock, it would outlive this process: its name has our pid, by which a later start knows it.
@@ -217,13 +218,15 @@ def _address_of(link: Link) -> IPv4Interface | None:
 
 
 def _give_back(link: Link) -> None:
-    """Remove the bridge if it is rawtap's, nobody else's and empty."""
+    """Remove the bridge if it is rawtap's, nobody else's and empty; leave it to the others if it is not."""
     now = links.find(link.name)
     if now is None or now.index != link.index or now.owner is None:
         return
     empty = all(other.master != now.index for other in links.all_links())
     if empty and (now.owner == Owner.me() or now.owner.gone()):
         links.delete(now)
+    elif now.owner == Owner.me():
+        links.claim(now, Owner.nobody())
 
 
 @dataclass(frozen=True)

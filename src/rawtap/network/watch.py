@@ -38,6 +38,8 @@ from rawtap.errors import NetworkError, NetworkFailed
 from rawtap.network import links
 from rawtap.network.links import Link
 
+_MOST = 65536  # bytes of a message
+
 logger = logging.getLogger(__name__)
 
 What = Literal["added", "removed", "renamed", "up", "down", "carrier", "no_carrier", "missed"]
@@ -293,6 +295,28 @@ def watch(on_change: Callable[[Change], None] | None = None) -> Iterator[Watcher
         watcher = Watcher(subscribed, on_change)
         with watcher.running():
             yield watcher
+
+
+@contextmanager
+def stirred() -> Iterator[tuple[int, Callable[[], None]]]:
+    """A descriptor that can be read when any link has changed, and what takes all of it away again.
+
+    Raises:
+        NetworkFailed: The interfaces cannot be watched.
+    """
+    with _subscribed() as subscribed:
+        yield subscribed.fileno(), lambda: _drain(subscribed.socket)
+
+
+def _drain(messages: socket.socket) -> None:
+    while True:
+        try:
+            messages.recv(_MOST)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:  # some were lost, which tells of changes as well
+                raise
 
 
 @contextmanager

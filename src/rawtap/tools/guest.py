@@ -233,7 +233,7 @@ async def qemu_boot(
                 options=options,
                 wait_for_prompt=wait_for_prompt,
                 timeout=timeout,
-                capture=capture,
+                capture=capture or bool(network and line and line.dumped),
                 capture_filter=capture_filter,
                 services=services,
                 line=line,
@@ -274,6 +274,9 @@ def _of_line(line: Line | None, *, network: bool) -> list[str]:
     if line is None:
         return []
     unused = ["the line has a network: network=true puts the guest on it"] if line.network and not network else []
+    unused += (
+        ["the line writes packets down: with network=true they are captured"] if line.dumped and not network else []
+    )
     return [*(f"not carried: {each}" for each in line.left), *unused]
 
 

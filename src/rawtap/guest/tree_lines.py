@@ -1,0 +1,119 @@
+"""Machines of trees that say themselves how QEMU starts them: Buildroot, Yocto, Zephyr. Looks at files of the tree.
+
+Each build leaves a line, or the parts of one, beside its images. It is read like any other (`qemu_line`), so it can ask
+for no more than a ``rawtap.toml`` can.
+"""
+
+from __future__ import annotations
+
+import configparser
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from rawtap.errors import ProfileInvalid, RequestInvalid
+from rawtap.guest.paths import holds
+from rawtap.guest.profile import Login, Profile, laid
+from rawtap.guest.qemu_line import read
+
+_MOST = 4 << 20  # bytes of a build's script
+_NAMED = ("kernel", "initrd", "dtb", "firmware")
+# What a root file system can be that is read as it is, the best first (openembedded-core, QB_DEFAULT_FSTYPE).
+_ROOTS = ("ext4", "ext3", "ext2", "wic", "wic.qcow2", "squashfs")
+_INITRDS = ("cpio.gz", "cpio")
+
+
+def buildroot(root: Path, script: str) -> Profile | None:
+    """As its ``start-qemu.sh`` says with --serial-only (buildroot/board/qemu/start-qemu.sh.in); None for no such."""
+    text = _text(root / script).replace("${EXTRA_ARGS}", "-nographic").replace('"$@"', "")
+    return _logged_in(_machine(root, str(PurePosixPath(script).parent), text, "buildroot"))
+
+
+def zephyr(root: Path, ninja: str, kernel: str) -> Profile | None:
+    """As `west build -t run` starts it, which the rules of its build have (zephyr/cmake/emu/qemu.cmake)."""
+    text = _text(root / ninja).replace("$\n", "").replace("$:", ":").replace("$ ", " ")
+    lines = [line for line in text.splitlines() if "qemu-system-" in line and " -kernel " in line]
+    found = _machine(root, ".", lines[0], "zephyr") if lines else None
+    return replace(found, kernel=kernel, prompt="uart:~$ ", framing=False) if found else None
+
+
+def yocto(root: Path, file: str) -> Profile | None:
+    """As its ``*.qemuboot.conf`` says (openembedded-core, scripts/runqemu)."""
+    parser = configparser.RawConfigParser(strict=False)
+    try:
+        parser.read_string(_text(root / file))
+        said = dict(parser["config_bsp"])
+    except (configparser.Error, KeyError):
+        return None
+    folder = root / PurePosixPath(file).parent
+    name = PurePosixPath(file).name.removesuffix(".qemuboot.conf")
+    line = _of_parts(said, *_root_of(said, folder, name))
+    return _logged_in(_machine(root, str(PurePosixPath(file).parent), line, "yocto"))
+
+
+def _root_of(said: Mapping[str, str], folder: Path, name: str) -> tuple[str, str]:
+    """The options for the root file system, and where the kernel finds it."""
+    there = [f"{name}.{kind}" for kind in (*_ROOTS, *_INITRDS) if holds(folder / f"{name}.{kind}", Path.is_file)]
+    image = there[0] if there else f"{name}.{_ROOTS[0]}"
+    if image.endswith(_INITRDS):
+        return f"-initrd {image}", "/dev/ram0 rw"
+    where = said.get("qb_kernel_root", "/dev/vda")
+    options = said.get("qb_rootfs_opt") or f"-drive file=@ROOTFS@,if=virtio,format={_format(image)}"
+    return options.replace("@ROOTFS@", image), where if {"ro", "rw"} & set(where.split()) else f"{where} rw"
+
+
+def _format(image: str) -> str:
+    return "qcow2" if image.endswith(".qcow2") else "raw"
+
+
+def _of_parts(said: Mapping[str, str], disk: str, where: str) -> str:
+    keys = ("qb_system_name", "qb_machine", "qb_cpu", "qb_smp", "qb_mem", "qb_rng", "qb_opt_append", "qb_serial_opt")
+    words = [said.get(key, "") for key in keys]
+    card = said.get("qb_network_device", "-device virtio-net-pci,netdev=net0").replace(",mac=@MAC@", "")
+    # The last one is what Linux takes for the console, and the main one is the first.
+    consoles = [f"console={port},{speed}" for speed, _, port in _ports(said)]
+    line = " ".join([f"root={where}", *reversed(consoles), said.get("qb_kernel_cmdline_append", "")])
+    kernel = PurePosixPath(said.get("qb_default_kernel", "")).name
+    bios = [f"-bios {PurePosixPath(said['qb_default_bios']).name}"] if said.get("qb_default_bios") else []
+    dtb = [f"-dtb {PurePosixPath(said['qb_dtb']).name}"] if said.get("qb_dtb") else []
+    return " ".join([*words, card, disk, *bios, *dtb, "-kernel", kernel, "-append", shlex.quote(line.strip())])
+
+
+def _ports(said: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    return [each.partition(";") for each in said.get("serial_consoles", "").split()]
+
+
+def _text(file: Path) -> str:
+    try:
+        with file.open(encoding="utf-8", errors="replace") as stream:
+            return stream.read(_MOST)
+    except OSError:
+        return ""
+
+
+def _machine(root: Path, folder: str, text: str, name: str) -> Profile | None:
+    """What the line says, with the paths of what is in its folder seen from the tree's root; None for no line."""
+    try:
+        table = dict(read(text).table)
+        return laid(Profile(name=name), _seen_from(root, folder, table), f"the line of that {name}'s")
+    except (RequestInvalid, ProfileInvalid):
+        return None
+
+
+def _seen_from(root: Path, folder: str, table: dict[str, Any]) -> dict[str, Any]:
+    def found(path: str) -> str:
+        inside = path if PurePosixPath(path).is_absolute() or folder == "." else f"{folder}/{path}"
+        return inside if holds(root / inside, Path.exists) or "/" in path else path
+
+    table |= {key: found(table[key]) for key in _NAMED if key in table}
+    drives = [each | {"path": found(each["path"])} for each in table.get("drives", ())]
+    return table | ({"drives": drives} if drives else {})
+
+
+def _logged_in(profile: Profile | None) -> Profile | None:
+    """For an image whose superuser has no password; what the guest writes is thrown away."""
+    if profile is None:
+        return None
+    return replace(profile, overlay=True, login=Login(user="root"), shutdown_command="poweroff")
