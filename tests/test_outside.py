@@ -332,7 +332,7 @@ def boots_without(account: Account, *options: str) -> tuple[list[str], str, str]
             found = await outside_of(session)
             assert (found["reachable"], found["ipv4"], found["ipv6"]) == (False, None, None)
             checks = {each["name"]: each for each in (await session.call("qemu_doctor"))["checks"]}
-            return list(warnings), str(found["reason"]), str(checks["way out"]["cure"])
+            return list(warnings), str(found["reason"]), str(checks["way out"].get("cure"))
 
     return anyio.run(scenario)
 

@@ -52,6 +52,7 @@ def test_an_error_that_is_only_a_family_has_no_code() -> None:
         "GuestError",
         "QueryError",
         "DissectorError",
+        "PictureError",
     }
     assert {family.__name__ for family in families} == names
     assert not any(hasattr(family, "code") for family in families)

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,13 +124,17 @@ async def _sequence(lab: Lab, wish: Wish) -> Picture:
 
 
 async def _console(lab: Lab, wish: Wish, first: float, last: float) -> tuple[list[list[Any]], list[str]]:
-    """What guests printed between these packets, or a little before the first; of a stranger's file nothing."""
+    """What guests printed beside these packets, or just before the first; of a stranger's file nothing.
+
+    A guest that has just booted has said more before its first packet than there is room for.
+    """
     if not lab.chronicle.logs.all():
         return [], []
     sql = f"""SELECT time, guest, text FROM console WHERE time BETWEEN {first:.9f} - 1 AND {last:.9f} + 1
-        AND trim(text) <> '' ORDER BY time"""  # noqa: S608 - numbers
+        AND trim(text) <> '' ORDER BY time < {first:.9f}, abs(time - {first:.9f})"""  # noqa: S608 - numbers
     found = await _asked(lab, wish, sql, _LINES)
-    return found.rows, [*found.notes, *([f"only the first {_LINES} console lines are drawn"] if found.more else [])]
+    lines = sorted(found.rows, key=itemgetter(0))
+    return lines, [*found.notes, *([f"only {_LINES} console lines are drawn"] if found.more else [])]
 
 
 def _steps(diagram: Diagram) -> dict[str, Any]:

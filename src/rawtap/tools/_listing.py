@@ -2,8 +2,9 @@
 
 An agent pays for that list in every conversation, so it holds no word twice. A field's title is its name again. Null is
 an argument's absence, and a default of null, false or "" is what anybody expects; so is that a number is not negative,
-a text not endless, and an argument that is not listed refused. A choice shows its type. An answer's fields are told
-with their types, one level deep; what each of them means is read from `schema://TOOL` by whoever wants to know.
+a text not endless, and an argument that is not listed refused. A choice shows its type. Of an answer those fields are
+told that are never null, with their types, one level deep; all of them, and what each means, are read from
+`schema://TOOL` by whoever wants to know.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _NULL = {"type": "null"}
 _EXPECTED = (None, False, "")  # as defaults
 _NEVER = {"title", "maxLength", "maxItems", "minLength", "additionalProperties"}
 _LEAST = {"minimum", "exclusiveMinimum"}
-_COUNTED = 1 << 40  # beyond it is beyond everything
+_REACHED = 200  # a maximum from here on is hardly ever met, and then its refusal tells it
 
 
 def brief(tool: Tool) -> Tool:
@@ -39,7 +40,7 @@ def brief(tool: Tool) -> Tool:
     return tool.model_copy(
         update={
             "description": cleandoc(tool.description or "").strip(),
-            "input_schema": _argument(tool.input_schema),
+            "input_schema": _arguments(tool.input_schema),
             "output_schema": _answer(tool.output_schema) if tool.output_schema else None,
             "annotations": _hints(tool.annotations),
         }
@@ -58,6 +59,14 @@ def meaning(tools: Iterable[Tool], uri: str) -> ReadResourceContents:
     return ReadResourceContents(content=json.dumps(whole[uri]), mime_type=TEMPLATE.mime_type)
 
 
+def _arguments(schema: dict[str, Any]) -> dict[str, Any]:
+    """What a tool takes; what is said of a part that stands apart is said where it is referred to."""
+    told = _argument(schema)
+    for part in told.get("$defs", {}).values():
+        part.pop("description", None)
+    return told
+
+
 def _argument(schema: dict[str, Any]) -> dict[str, Any]:
     """What an argument, or an object of arguments, may be."""
     told = {name: value for name, value in schema.items() if name not in _NEVER}
@@ -65,7 +74,7 @@ def _argument(schema: dict[str, Any]) -> dict[str, Any]:
         told.pop("default", None)
     if any(told.get(name, 2) <= 1 for name in _LEAST):
         told = {name: value for name, value in told.items() if name not in _LEAST}
-    if told.get("maximum", 0) > _COUNTED:
+    if told.get("maximum", 0) >= _REACHED:
         del told["maximum"]
     if "enum" in told:
         told.pop("type", None)
@@ -84,9 +93,9 @@ def _argument(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answer(schema: dict[str, Any]) -> dict[str, Any]:
-    """An answer's own fields and the type of each; pydantic's schema of a model has no type at `$ref` and `anyOf`.
+    """The fields that an answer has in any case, and their types; in pydantic's schema `$ref` and `anyOf` have none.
 
-    A list of types would be shorter than `anyOf`: clients that know one type a field refuse it.
+    What may be null has two types. Some clients refuse a list of them, and all others would pay for the longer `anyOf`.
     """
     shared = schema.get("$defs", {})
 
@@ -97,11 +106,8 @@ def _answer(schema: dict[str, Any]) -> dict[str, Any]:
             return list(dict.fromkeys(each for kind in field["anyOf"] for each in types(kind)))
         return [field["type"]]
 
-    told: dict[str, Any] = {"type": "object", "properties": {}}
-    for name, field in schema["properties"].items():
-        kinds = [{"type": each} for each in types(field)]
-        told["properties"][name] = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
-    return told
+    told = {name: types(field) for name, field in schema["properties"].items()}
+    return {"type": "object", "properties": {name: {"type": each[0]} for name, each in told.items() if len(each) == 1}}
 
 
 def _hints(hints: ToolAnnotations | None) -> ToolAnnotations | None:

@@ -19,7 +19,7 @@ from rawtap.tools._text import Answer
 _ANSWER_CHARACTERS = 8000
 
 Filter = Annotated[str, Field(description='pcap-filter(7), like "udp port 53".')]
-CaptureId = Annotated[str | None, Field(description="Its id; absent: the newest running, else the newest.")]
+CaptureId = Annotated[str | None, Field(description="Its id; absent: the newest, running first.")]
 
 
 class Limits(Answer):
@@ -110,12 +110,12 @@ async def qemu_pcap_start(
     ] = None,
     comment: Annotated[str, Field(max_length=MAX_COMMENT, description="Goes into a pcapng file.")] = "",
     max_packets: Annotated[int | None, Field(ge=1, description="Packets, then it ends.")] = None,
-    name: Annotated[str, Field(description="The guest whose card is meant.")] = "guest",
+    name: Annotated[str, Field(description="Whose card.")] = "guest",
     points: Annotated[
         Literal["card", "bridge", "all"],
         Field(
-            description="Where, if no interface is named. all: the bridge and every guest's card on it, in one pcapng "
-            "file; explain then follows each frame."
+            description="If no interface is named. all: the bridge and each card on it, in one pcapng; explain then "
+            "follows each frame."
         ),
     ] = "card",
 ) -> StartedCapture:

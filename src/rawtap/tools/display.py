@@ -78,7 +78,7 @@ async def qemu_screenshot(
 async def qemu_send_key(
     context: LabContext,
     keys: Annotated[
-        str, Field(max_length=200, description='QEMU\'s names joined by "-": "ctrl-alt-delete", "shift-f10", "ret".')
+        str, Field(max_length=200, description='QEMU\'s names joined by "-": "shift-f10", "ret".')
     ] = "ctrl-alt-delete",
     hold_time: Annotated[int, Field(ge=20, le=10000, description="Milliseconds.")] = 100,
     name: GuestName = "guest",

@@ -37,7 +37,7 @@ _SHOWN_AWAITED = 200
 _SHOWN = 2000  # characters of a console where something went wrong
 _SHOWN_READY = 600
 
-GuestName = Annotated[str, Field(description="The guest's name.")]
+GuestName = Annotated[str, Field(description="Which guest.")]
 Accelerator = Annotated[Literal["kvm", "tcg"] | None, Field(description="What runs its processors, as QEMU says it.")]
 GdbAddress = Annotated[
     str | None, Field(description="Address of the debugger's stub, for gdb's `target remote ADDRESS`.")
@@ -46,7 +46,7 @@ Timeout = Annotated[float, Field(ge=0, le=3600, description="Seconds.")]
 WaitFor = Annotated[
     str | list[str] | None, Field(description="Text that ends the wait, or several; the prompt if absent.")
 ]
-ConsoleName = Annotated[str | None, Field(description="A further console's name; the main one if absent.")]
+ConsoleName = Annotated[str | None, Field(description="A further console; the main one if absent.")]
 Regex = Annotated[bool, Field(description="wait_for is a regular expression (RE2).")]
 
 
@@ -161,7 +161,7 @@ class ExtraDrive(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    path: str = Field(description="Image file, absolute or relative to project_root.")
+    path: str = Field(description="Image, absolute or in project_root.")
     format: Annotated[Literal["raw", "qcow2"], Field(description="Of the image.")] = "raw"
     readonly: Annotated[bool, Field(description="Refuse the guest's writes.")] = False
 
@@ -170,43 +170,40 @@ async def qemu_boot(
     context: LabContext,
     project_root: Annotated[
         str | None,
-        Field(
-            description="Folder with a rawtap.toml, or a build that is known by its files, which the guest may have; "
-            "absent: the server's own."
-        ),
+        Field(description="Folder with a rawtap.toml, or a build known by its files; absent: the server's."),
     ] = None,
     profile: Annotated[str | None, Field(description=f"One of: {', '.join(BUILTIN)}.")] = None,
     name: GuestName = "guest",
     network: Annotated[
         bool | Literal["user"],
         Field(
-            description="true: on the profile's bridge by a TAP, with the host. "
-            '"user": a network inside QEMU, with DHCP and no way out, which needs no privilege.'
+            description="true: by a TAP on the profile's bridge, with the host. "
+            '"user": a network inside QEMU, with DHCP, no way out; needs no privilege.'
         ),
     ] = False,
     gpu: Annotated[bool, Field(description="Add a screen, a keyboard and a pointer.")] = False,
     memory: Annotated[str | None, Field(description='Like "256M".')] = None,
     bootargs: Annotated[str | None, Field(description="The kernel's command line.")] = None,
-    kernel: Annotated[str | None, Field(description="Kernel image, absolute or relative to project_root.")] = None,
+    kernel: Annotated[str | None, Field(description="Kernel image, absolute or in project_root.")] = None,
     extra_drives: Annotated[list[ExtraDrive] | None, Field(description="Further virtio disks.")] = None,
     wait_for_prompt: Annotated[bool, Field(description="false: return as soon as QEMU runs.")] = True,
-    timeout: Annotated[float, Field(ge=0, le=3600, description="Seconds to wait for the prompt.")] = 50,
+    timeout: Annotated[float, Field(ge=0, le=3600, description="Seconds.")] = 50,
     capture: Annotated[
         bool, Field(description="Capture its card, armed before the guest's first instruction.")
     ] = False,
-    capture_filter: Annotated[str, Field(description="pcap-filter(7) expression for that capture.")] = "",
+    capture_filter: Annotated[str, Field(description="pcap-filter(7) of that capture.")] = "",
     overlay: Annotated[
         bool | None,
         Field(description="Throw away at its end what it writes to its drives."),
     ] = None,
-    gdb: Annotated[bool, Field(description="Open a gdb stub on a Unix socket of the server's user.")] = False,
+    gdb: Annotated[bool, Field(description="A gdb stub on a Unix socket.")] = False,
     on_reset: Annotated[OnReset | None, Field(description='On its own reset; "stop" ends QEMU.')] = None,
     services: Annotated[
         bool | None, Field(description="DHCP and DNS on the bridge; absent: as the profile says.")
     ] = None,
     qemu_command: Annotated[
         str | None,
-        Field(description="A line with qemu-system-..., as `make -n` prints it: the machine is as it says."),
+        Field(description="A qemu-system-... line, as `make -n` prints it."),
     ] = None,
     overrides: Annotated[
         dict[str, Any] | None, Field(description='Keys of rawtap.toml for this boot, like {"prompt": "$ "}.')
@@ -317,7 +314,7 @@ async def qemu_read(
     name: GuestName = "guest",
     position: Annotated[
         int | None,
-        Field(ge=0, description="Show what is kept from here on in the console's stream, at once; 0 for the oldest."),
+        Field(ge=0, description="Show what is kept from this place in the stream on; 0: the oldest."),
     ] = None,
     regex: Regex = False,
     console: ConsoleName = None,
@@ -381,7 +378,7 @@ async def qemu_shutdown(
     name: GuestName = "guest",
     timeout: Annotated[
         float,
-        Field(ge=0, le=600, description="Seconds for the guest's own shutdown before it is ended by force."),
+        Field(ge=0, le=600, description="Seconds for its own shutdown, before force."),
     ] = 5,
 ) -> Shutdown:
     """End a guest, by its own shutdown command if it has one, and release its TAP, bridge and captures."""

@@ -319,7 +319,7 @@ async def qemu_packet_send(
         ),
     ] = None,
     count: Annotated[int, Field(ge=1, le=_MAX_COUNT, description="How often; 1000 a second at most.")] = 1,
-    name: Annotated[str, Field(description="The guest whose network is meant.")] = "guest",
+    name: Annotated[str, Field(description="Whose network.")] = "guest",
 ) -> SentPacket:
     """Send a packet to a guest, from hexadecimal digits or from layers. A capture that runs there sees it."""
     from rawtap.ask.send import send

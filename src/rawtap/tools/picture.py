@@ -43,7 +43,7 @@ async def qemu_pcap_picture(
     where: Annotated[str, Field(max_length=2000, description="In SQL, like protocol = 'DNS'.")] = "",
     limit: Annotated[int, Field(ge=1, le=100, description="Arrows.")] = 30,
 ) -> Annotated[CallToolResult, PictureMade]:
-    """Draw packets."""
+    """Draw packets for a person: who said what to whom, traffic over time, or how a TCP stream went."""
     from rawtap.ask.picture import Wish, picture
 
     wish = Wish(of, format, capture, Path(path) if path else None, stream, where, limit)

@@ -42,7 +42,7 @@ async def qemu_snapshot(
     name: GuestName = "guest",
     timeout: Annotated[float, Field(gt=0, le=600, description="Seconds.")] = 60,
 ) -> SnapshotState:
-    """Save a running guest's whole state (memory, devices, layers of its drives), or return to it in a moment.
+    """Save a running guest's whole state (memory, devices, layers of drives), or return to it.
 
     Snapshots end with the guest. A guest that writes to an image of the user's must be booted with overlay=true.
     """

@@ -74,8 +74,8 @@ async def qemu_timeline(
     name: Annotated[str | None, Field(description="Only this guest's console, QMP and own events.")] = None,
     capture: Annotated[str | None, Field(description="Only this capture's packets and own events.")] = None,
 ) -> Timeline:
-    """Show what happened in order, on one clock: console lines, QMP events, captured packets that pass the filter, and
-    the server's own events (guests, captures, links, drops). A page after the last one gives what came since."""
+    """Show what happened, on one clock: console lines, QMP events, packets that pass the filter, and the server's own
+    events (guests, captures, links, drops). A page after the last one gives what came since."""
     from rawtap.ask.timeline import gather
 
     lab = lab_of(context)
