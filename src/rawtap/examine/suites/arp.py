@@ -143,7 +143,7 @@ RULES = (
     Rule(
         "arp.question_rate",
         "RFC 1122, 2.3.2.1",
-        _MUST,
+        _SHOULD,
         "It asks for an address once a second at most.",
         (Quiet(tuple(echo(src="$nobody") for _ in range(6)), ({"ARP.op": 1, "ARP.pdst": "$nobody"},), beyond=2),),
     ),

@@ -12,7 +12,7 @@ _SNAP = raw(bytes.fromhex("aaaa03000000") + b"\x08\x00")
 RULES = (
     Rule(
         "link.source",
-        "IEEE 802.3, 3.2.4",
+        "IEEE 802.3, 3.2.5",
         _MUST,
         "Its frames come from the address of its own card.",
         (Ask((echo(),), REPLY, {"Ether.src": "$guest_mac"}),),
@@ -33,7 +33,7 @@ RULES = (
     ),
     Rule(
         "link.other_station",
-        "IEEE 802.3, 3.2.3",
+        "IEEE 802.3, 3.2.4",
         _MUST,
         "A frame that is sent to another station is not answered.",
         (GIVEN_REPLY, Quiet((echo(link={"dst": "$other_mac"}),), (REPLY,))),

@@ -20,7 +20,7 @@ RULES = (
     ),
     Rule(
         "udp.error_ports",
-        "RFC 1122, 4.1.3.3",
+        "RFC 1122, 3.2.2",
         _MUST,
         "The error has the ports as they came, not exchanged.",
         (Ask((udp(),), _ERROR, {"UDPerror.sport": "$sport", "UDPerror.dport": "$shut"}, given=True),),
