@@ -316,8 +316,8 @@ def test_waiting_and_the_timeline_see_such_packets(nowhere: Account) -> None:
             page = await session.call("qemu_timeline", sources=["packet"])
             assert [each["text"].split(":")[0] for each in page["events"]] == ["from guest", "to guest"] * 2
             told = await session.call("qemu_pcap_explain")
-            # QEMU pads its own answers to ARP to 64 bytes, which is more than Ethernet needs.
-            assert (told["examined"], [each["what"] for each in told["findings"]]) == (4, ["ethernet.trailer"])
+            # QEMU pads its own answers to ARP to 64 bytes, which is more than Ethernet needs and harms nobody.
+            assert (told["examined"], told["findings"]) == (4, [])
 
     anyio.run(scenario)
 

@@ -39,6 +39,12 @@ def test_four_other_bytes_are_a_trailer() -> None:
         "ethernet.trailer", GUEST_MAC, "146 bytes", "142 bytes")  # fmt: skip
 
 
+@pytest.mark.parametrize(("padded", "found"), [
+    (bytes(22), []), (bytes(23), ["ethernet.trailer"]), (bytes(21) + b"x", ["ethernet.trailer"])])  # fmt: skip
+def test_zeros_up_to_the_least_size_with_its_fcs_are_padding(padded: bytes, found: list[str]) -> None:
+    assert [each.what for each in examine([bytes(SHORT) + padded]).findings] == found
+
+
 def test_what_is_behind_a_packet_is_told_without_the_fcs() -> None:
     found = only(examine([with_fcs(bytes(LONG) + b"12345678")]))
     assert found.evidence == "8 bytes from byte 142 on"

@@ -72,6 +72,7 @@ _OURS = frozenset(
 _WHY_NOT = {
     **dict.fromkeys(("trace", "dfilter"), "QEMU's own trace would be a file of the host's"),
     "plugin": "it loads a program into QEMU",
+    "D": "QEMU's log is in `stderr` at the guest's end",
     **dict.fromkeys(("incoming", "loadvm"), "a state from elsewhere is not loaded; qemu_snapshot has rawtap's own"),
     "tpmdev": "it is a part of the host's or of QEMU's that no profile names",
     **dict.fromkeys(("mem-path", "acpitable", "smbios", "compat", "set", "readconfig", "writeconfig",
@@ -357,7 +358,6 @@ _HANDLERS: Mapping[str, Callable[[Parts, str], None]] = {
     "bootp": _text("bootfile"),
     "L": _text("firmware_folder"),
     "d": _log,
-    "D": lambda _parts, _value: None,
     "localtime": _flag("rtc", "localtime"),
     "icount": _icount,
     "fw_cfg": _fw_cfg,
