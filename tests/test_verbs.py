@@ -370,13 +370,13 @@ def test_rawtap_alone_says_what_to_do_first(user: Account) -> None:
 
 
 def test_the_way_to_serve_makes_the_arguments_of_no_verb() -> None:
-    program = "import rawtap.cli; print(*rawtap.cli._parser('serve')[1])"
+    program = "import rawtap.cli; print(*rawtap.cli.parsers('serve')[1])"
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["serve", "doctor", "config"]
 
 
 def test_the_way_to_serve_imports_no_verb() -> None:
     unwanted = {"rich", "rawtap.verbs.local", "rawtap.verbs.boot", "rawtap.verbs.progress", "termios", "json"}
-    program = f"import sys, rawtap.cli; rawtap.cli._parser(); print({unwanted!r} & {{*sys.modules}})"
+    program = f"import sys, rawtap.cli; rawtap.cli.parsers(); print({unwanted!r} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
