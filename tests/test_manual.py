@@ -73,7 +73,7 @@ def test_bash_completes_every_command_and_every_option() -> None:
     assert completed("rawtap ") >= set(commands()), HINT
     for name, parser in commands().items():
         if name != "setcap":  # which gives all to setcap.sh
-            assert completed(f"rawtap {name} --") >= {option for option, _ in options(parser)}, f"{name}: {HINT}"
+            assert completed(f"rawtap {name} -") >= {option for option, _ in options(parser)}, f"{name}: {HINT}"
     assert completed("rawtap serve --tools c") == {"core", "capture"}
     assert "claude-code" in completed("rawtap install ")
 

@@ -167,11 +167,12 @@ def worth_telling(frame: Frame) -> Iterator[Layer]:
 def _without_marks(field: Field) -> Field:
     if field.name != "options" or not isinstance(field.value, list):
         return field
-    return replace(field, value=[each for each in field.value if _first(each) not in _MARKS])
+    return replace(field, value=[each for each in field.value if not _is_mark(each)])
 
 
-def _first(option: Value) -> Value:
-    return option[0] if isinstance(option, list) and option else option
+def _is_mark(option: Value) -> bool:
+    first = option[0] if isinstance(option, list) and option else option
+    return isinstance(first, str) and first in _MARKS
 
 
 def _is_filling(value: Value) -> bool:
