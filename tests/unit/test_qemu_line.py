@@ -430,7 +430,7 @@ def test_a_virtio_console_is_one_and_the_main_one_where_linux_is_told_so(words: 
         ("-L pc-bios -bios a.bin", "firmware_folder", "pc-bios"),
         ("-tftp boot", "tftp", "boot"),
         ("-bootp pxelinux.0", "bootfile", "pxelinux.0"),
-        ("-d unimp,guest_errors,cpu_reset -D log", "log", ["unimp", "guest_errors"]),
+        ("-d unimp,guest_errors,cpu_reset", "log", ["unimp", "guest_errors"]),
         ("-usbdevice disk:a.img", "drives", [{"path": "a.img", "interface": "usb"}]),
         ("-usbdevice disk:format=qcow2:a", "drives", [{"path": "a", "interface": "usb", "format": "qcow2"}]),
         ("-device ipmi-bmc-sim,id=b -device isa-ipmi-bt,bmc=b", "devices", [
