@@ -273,10 +273,12 @@ def test_u_boot_is_examined_while_a_command_runs_that_reads_its_card(outsider: A
             )
             await session.call("qemu_send", command=LOOP, wait_for="Using", timeout=PATIENCE)
             told = await session.call("qemu_examine", what="arp")
-            assert (told["address"], told["snapshots"], told["notes"]) == ("10.0.2.75", True, [])
-            # It answers whoever sent it a packet, and asks for nobody.
-            asks = {"arp.question", "arp.question_broadcast", "arp.packet_kept"}
-            assert verdicts(told) == dict.fromkeys(asks, "cannot tell")
+            assert (told["address"], told["snapshots"]) == ("10.0.2.75", True)
+            # It answers whoever sent it a packet, and asks for nobody. Of a guest that has little of a busy machine two
+            # tries may not agree, which is no verdict either.
+            found = verdicts(told)
+            assert {"arp.question", "arp.question_broadcast", "arp.packet_kept"} <= set(found)
+            assert set(found.values()) == {"cannot tell"}
             (row,) = (await session.call("qemu_examine", what="icmp.checksum"))["rules"]
             assert row["verdict"] == "violated"
             await leaves_nothing_when_it_is_cancelled(session)
