@@ -16,7 +16,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
-from support import RAWTAP, Account, Session
+from support import PATIENCE, RAWTAP, Account, Session
 
 TOKEN = "a-token-of-the-tests-own"  # noqa: S105
 VERSION = "2025-06-18"
@@ -179,7 +179,7 @@ def started(command: list[str]) -> Iterator[HttpServer]:
             if process.poll() is None:
                 process.terminate()
             try:
-                process.wait(timeout=15)
+                process.wait(timeout=PATIENCE)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -172,7 +172,7 @@ async def serving(
     """A server run by `account` and a client of it over stdio. `before` goes in front of the command (strace, say)."""
     command = [*before, *account.command(RAWTAP, "serve", *options)]
     parameters = StdioServerParameters(command=command[0], args=command[1:])
-    known = set(children_of(os.getpid()))
+    known = children_of(os.getpid())
     failure = None
     notices: list[str] = []
 
@@ -180,7 +180,7 @@ async def serving(
         notices.append(str(getattr(message, "method", message)))
 
     async with Client(stdio_client(parameters), mode=mode, message_handler=on_message) as client:
-        (pid,) = set(children_of(os.getpid())) - known
+        (pid,) = new_children(known)
         try:
             yield Session(client, pid, notices=notices)
         except Exception as error:  # noqa: BLE001 - any of a test's: raised again outside of the client's task groups
@@ -202,10 +202,25 @@ def not_installed(path: str | Path) -> Iterator[None]:
 
 def children_of(pid: int) -> list[int]:
     """Direct children of a process, by /proc."""
-    text = "".join(
-        path.read_text(encoding="ascii") for path in Path(f"/proc/{pid}/task").glob("*/children") if path.exists()
-    )
-    return [int(word) for word in text.split()]
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # of a thread that ended meanwhile
+            found += map(int, path.read_text(encoding="ascii").split())
+    return found
+
+
+def new_children(known: Iterable[int]) -> set[int]:
+    """This process's children but those that it had before.
+
+    Those may go meanwhile: a child that compiled a filter is reaped in a thread of its own, after its answer, so that
+    one of an earlier test may be there for a moment.
+    """
+    return set(children_of(os.getpid())) - set(known)
+
+
+def has_child(pid: int, word: str) -> bool:
+    """Whether a child of a process has `word` in its command line."""
+    return any(word in command_of(child) for child in children_of(pid))
 
 
 def descendants_of(pid: int) -> list[int]:

@@ -16,7 +16,7 @@ from pyroute2 import IPRoute
 
 from engine import Build, Image, command_in, instructions_of
 from http_support import TOKEN, HttpServer, connected, started
-from support import Session, children_of, eventually, exists, link_names, status_of
+from support import PATIENCE, Session, children_of, eventually, exists, link_names, status_of
 
 ROOT = Path(__file__).parents[1]
 CONTAINERFILE = ROOT / "container/Containerfile"
@@ -127,7 +127,7 @@ def test_the_story_over_http(image: Image, added: frozenset[str]) -> None:
         anyio.run(scenario_over_http, server)
         # As an engine's stop does it: to the first process of the container.
         subprocess.run(["kill", str(inside)], check=True)
-        assert server.process.wait(timeout=10) == 0
+        assert server.process.wait(timeout=PATIENCE) == 0
         assert not exists(inside)
     assert eventually(lambda: link_names() == set())
 

@@ -19,7 +19,7 @@ from scapy.utils import wrpcap, wrpcapng
 
 from rawtap.ask import dissect
 from rawtap.host import programs
-from support import Account, Session, ToolFailed, Wire, children_of, serving
+from support import Account, Session, ToolFailed, Wire, children_of, eventually_async, new_children, serving
 from unit.frames import back, out
 
 FOLDER = "dissected"
@@ -78,7 +78,7 @@ def test_layers_fields_lines_and_filters_are_wiresharks_where_they_are_asked_for
         assert page["packets"][1]["summary"].startswith("Standard query response 0x0007 No such name")
         assert (await read(detail="layers", dissector="rawtap", first=4))["packets"][0]["layers"][-1]["layer"] == "Raw"
         assert (await read(display_filter="arp"))["packets"] == []
-        assert children_of(session.pid) == []
+        assert await eventually_async(lambda: children_of(session.pid) == [])
 
     played(scenario, user, "--read-dir", path.parent)
 
@@ -120,7 +120,7 @@ def test_what_is_no_display_filter_is_refused_in_tsharks_words(user: Account, na
     async def scenario(session: Session) -> None:
         with pytest.raises(ToolFailed, match=r"^capture\.bad_filter: the display filter .* \(tshark: "):
             await session.call("qemu_pcap_read", path=str(path), display_filter=HOSTILE[name])
-        assert children_of(session.pid) == []
+        assert await eventually_async(lambda: children_of(session.pid) == [])
 
     played(scenario, user, "--read-dir", path.parent)
 
@@ -200,11 +200,12 @@ def test_a_question_that_takes_too_long_ends_and_leaves_nothing(
     path = tmp_path / "f.pcap"
     wrpcap(str(path), [IP() / UDP()])
     monkeypatch.setattr(dissect, "BOUNDS", replace(dissect.BOUNDS, seconds=0.01))
+    known = children_of(os.getpid())
 
     async def scenario() -> None:
         async with Lab(Settings(capture_dir=tmp_path)) as lab:
             with pytest.raises(DissectorLimit, match="tshark did not answer"):
                 await packets.read(lab, None, path, Question(display_filter="ip"))
-        assert children_of(os.getpid()) == []
+        assert not new_children(known)
 
     anyio.run(scenario)

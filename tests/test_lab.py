@@ -23,7 +23,7 @@ from rawtap.lab.captures import InterfaceFeed
 from rawtap.lab.guests import BootRequest
 from rawtap.lab.lab import Lab
 from rawtap.settings import Settings
-from support import Account, Wire, children_of, command_of, eventually_async, link_names
+from support import Account, Wire, children_of, command_of, eventually_async, link_names, new_children
 
 
 def capture_threads() -> list[threading.Thread]:
@@ -120,6 +120,8 @@ class Stuck(InterfaceFeed):
 
 
 def test_captures_that_cannot_be_ended_keep_no_other_one_and_all_are_told_of(wire: Wire, tmp_path: Path) -> None:
+    known = children_of(os.getpid())
+
     async def scenario() -> None:
         settings = Settings(capture_dir=tmp_path, allowed_interfaces=frozenset({wire.near}))
         async with Lab(settings) as lab:
@@ -133,7 +135,7 @@ def test_captures_that_cannot_be_ended_keep_no_other_one_and_all_are_told_of(wir
             assert not captures[2].session.running
             with pytest.raises(BaseExceptionGroup):
                 await lab.captures.close()
-            assert (capture_threads(), children_of(os.getpid())) == ([], [])
+            assert (capture_threads(), new_children(known)) == ([], set())
 
     anyio.run(scenario)
 

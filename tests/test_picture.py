@@ -25,7 +25,7 @@ from rawtap.ask import picture
 from rawtap.errors import PictureUnavailable
 from rawtap.lab.lab import Lab
 from rawtap.settings import Settings
-from support import Account, Session, children_of, require_sound, serving
+from support import Account, Session, eventually_async, has_child, require_sound, serving
 from unit.frames import back, out
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -89,9 +89,7 @@ def test_a_picture_is_an_image_and_a_file(user: Account, of: str) -> None:
             assert root.tag == f"{SVG}svg"
             assert root.find(f".//{SVG}script") is None
             assert not any(name.lower().startswith("on") for each in root.iter() for name in each.attrib)
-            assert [
-                each for each in children_of(session.pid) if "draw" in Path(f"/proc/{each}/cmdline").read_text()
-            ] == []
+            assert await eventually_async(lambda: not has_child(session.pid, "draw"))
 
     anyio.run(scenario)
 

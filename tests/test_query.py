@@ -23,7 +23,7 @@ from rawtap.ask import query
 from rawtap.errors import QueryError
 from rawtap.lab.lab import Lab
 from rawtap.settings import Settings
-from support import Account, Session, Wire, children_of, serving
+from support import Account, Session, Wire, children_of, eventually_async, has_child, new_children, serving
 from unit.frames import back, out
 
 FOLDER = "asked"
@@ -323,7 +323,7 @@ def test_a_hostile_question_is_refused_and_touches_nothing(user: Account) -> Non
             assert "hunter2" not in str(error)
         found = await session.call("qemu_pcap_query", path=str(path), sql="SELECT count(*) FROM packets")
         assert found["rows"] == [[1]]
-        assert not [each for each in children_of(session.pid) if "engine" in Path(f"/proc/{each}/cmdline").read_text()]
+        assert await eventually_async(lambda: not has_child(session.pid, "engine"))
 
     asked(scenario, user, "--read-dir", path.parent)
     assert there() == before
@@ -346,6 +346,7 @@ def test_a_question_without_an_end_is_ended_and_the_server_goes_on(
     monkeypatch.setattr(query, "MEMORY_MIB", 1024)
     path = tmp_path / "one.pcap"
     wrpcap(str(path), [out(ICMP())])
+    known = children_of(os.getpid())
 
     async def scenario() -> None:
         async with Lab(Settings(capture_dir=tmp_path)) as lab:
@@ -355,7 +356,7 @@ def test_a_question_without_an_end_is_ended_and_the_server_goes_on(
             monkeypatch.undo()
             done = await query.query(lab, query.Question("SELECT count(*) FROM packets", 10, paths=(path,)))
             assert done.rows == [[1]]
-            assert children_of(os.getpid()) == []
+            assert not new_children(known)
 
     anyio.run(scenario)
 

@@ -23,7 +23,7 @@ from rawtap import _bpf
 from rawtap._bpf import FilterRefused, instructions, is_harmless
 from rawtap.capture import filters
 from rawtap.errors import BadFilter
-from support import PATIENCE, children_of, eventually, exists, status_of
+from support import PATIENCE, children_of, eventually, exists, new_children, status_of
 
 LOOKED_UP = ("unknown host", "unknown network", "unknown ether")  # how libpcap's texts begin that say so
 SLOW = "port " + " or ".join(map(str, range(289)))  # 6 s; 1911 characters
@@ -67,10 +67,14 @@ NAMES = [
 @contextmanager
 def nothing_left() -> Iterator[None]:
     """No child and no descriptor more than before."""
-    children, files = children_of(os.getpid()), len(list(Path("/proc/self/fd").iterdir()))
+    children, files = children_of(os.getpid()), open_files()
     yield
-    assert eventually(lambda: children_of(os.getpid()) == children)
-    assert len(list(Path("/proc/self/fd").iterdir())) == files
+    assert eventually(lambda: not new_children(children))
+    assert open_files() <= files
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def result(expression: str, **how: Any) -> bytes | str:
@@ -81,18 +85,14 @@ def result(expression: str, **how: Any) -> bytes | str:
         return str(error)
 
 
-def compiling_child() -> int:
-    """The child that compiles; there is no other."""
-    assert eventually(lambda: len(children_of(os.getpid())) == 1)
-    return children_of(os.getpid())[0]
-
-
 @contextmanager
 def at_work(work: Callable[[], object]) -> Iterator[int]:
     """Run `work`, which compiles something slow, in a thread; the child that it has."""
+    known = children_of(os.getpid())
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(work)
-        yield compiling_child()
+        assert eventually(lambda: len(new_children(known)) == 1)
+        yield new_children(known).pop()
         done.result()
 
 
