@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
+from rawtap.errors import NetworkFailed, RequestInvalid
 from rawtap.examine import health
 from rawtap.examine.rules import Ask, Fields, Frame, Quiet, Rule, Step, Tell
 from rawtap.examine.values import Crowd, Names, Seen, filled, made, own_bytes, shown
@@ -62,10 +63,17 @@ class Wire(Protocol):
     """What the guest has sent, in its order."""
 
     async def send(self, frame: bytes) -> None:
-        """Send one to the guest."""
+        """Send one to the guest.
+
+        Raises:
+            RequestInvalid, NetworkFailed: This one was not sent.
+        """
 
     async def more(self, than: int, patience: float) -> bool:
         """Wait until there are more `frames` than that; False if none comes for `patience` seconds."""
+
+    def lost(self) -> int:
+        """How many frames found no room on their way, ours or the guest's, since it was opened or before."""
 
 
 class Deaf(Exception):
@@ -134,7 +142,7 @@ class Examiner:
         if first.verdict is Verdict.VIOLATED and second.verdict is Verdict.CANNOT_TELL:  # the guest knows more by now
             return first
         if first.verdict is not Verdict.VIOLATED and second.verdict is Verdict.KEPT:
-            return replace(second, reason="at the second try; nothing came at the first")
+            return replace(second, reason=f"at the second try; {first.verdict} at the first: {first.reason}")
         if second.verdict is Verdict.VIOLATED:
             return replace(second, reason=f"{second.reason}; {first.verdict} at the first try".lstrip("; "))
         reason = f"{first.verdict} at the first try, {second.verdict} at the second: {first.reason}"
@@ -155,17 +163,31 @@ class Examiner:
             "seq": (self.number * 64013) % (1 << 32),
         }
         self._last = None
-        await self.wire.send(health.greeting(names))
-        await self.alive()
         self._log, self._read = [], len(self.wire.frames)
+        lost = self.wire.lost()
+        try:
+            await self.wire.send(health.greeting(names))
+            await self.alive()
+            self._read = len(self.wire.frames)
+            outcome = await self._taken(rule, names, careful=careful)
+            await self.alive()
+        except (RequestInvalid, NetworkFailed) as error:
+            return self._untold(rule, f"{error.problem}: {error.evidence}")
+        more = self.wire.lost() - lost
+        if more and outcome.verdict is not Verdict.VIOLATED:
+            return self._untold(rule, f"frames were lost for want of room, ours or the guest's: {more}")
+        return outcome
+
+    async def _taken(self, rule: Rule, names: Names, *, careful: bool) -> Outcome:
         try:
             for step in rule.steps:
                 await self._take(rule, step, names, careful=careful)
-            outcome = Outcome(rule, Verdict.KEPT, frames=self._frames())
         except _Ended as ended:
-            outcome = ended.outcome
-        await self.alive()
-        return outcome
+            return ended.outcome
+        return Outcome(rule, Verdict.KEPT, frames=self._frames())
+
+    def _untold(self, rule: Rule, reason: str) -> Outcome:
+        return Outcome(rule, Verdict.CANNOT_TELL, reason, frames=self._frames())
 
     async def alive(self, patient: float = 4, tries: int = 2) -> None:
         """Have a health check answered, asked so often; each is given up after `patient` times the patience.
@@ -197,9 +219,9 @@ class Examiner:
     async def _send(self, frame: Frame, names: Names) -> None:
         data = made(frame, names)
         self._take_down()
-        self._log.append(Passed(data, from_guest=False))
         self._last = data
         await self.wire.send(data)
+        self._log.append(Passed(data, from_guest=False))
 
     async def _ask(self, rule: Rule, step: Ask, begin: int, names: Names) -> None:
         def is_it(frame: bytes) -> bool:
@@ -227,8 +249,7 @@ class Examiner:
     def _missing(self, rule: Rule, step: Ask, names: Names) -> Outcome:
         wanted = _words(step.comes, names)
         if step.given:
-            reason = f"it needs a frame of the guest's with {wanted}, and none came"
-            return Outcome(rule, Verdict.CANNOT_TELL, reason, frames=self._frames())
+            return self._untold(rule, f"it needs a frame of the guest's with {wanted}, and none came")
         reason = f"no frame with {wanted} came, while the guest answered health checks before and after"
         return Outcome(rule, Verdict.SILENT, reason, frames=self._frames())
 
