@@ -198,7 +198,8 @@ class _Kept:
 @asynccontextmanager
 async def _kept(machine: Machine, chronicle: Chronicle) -> AsyncIterator[_Kept]:
     kept = _Kept(machine, chronicle)
-    await kept.save()
+    with anyio.CancelScope(shield=True):  # a job goes on without its caller, and nobody would remove what it saves
+        await kept.save()
     try:
         yield kept
     finally:
@@ -221,6 +222,10 @@ class _Course:
     report: Report
     _lost: str = ""  # why nothing more can be tried
     _told: float = field(default=0.0, init=False)
+    _trouble_before: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._trouble_before = self.machine.trouble()
 
     @property
     def machine(self) -> Machine:
@@ -260,10 +265,12 @@ class _Course:
     async def _silenced(self, rule: Rule, deaf: Deaf) -> Outcome:
         """The guest answers nothing any more: whether it died, and of which frame."""
         death = await self._death()
-        if deaf.sent is None and not death:
-            self._lost = "the guest answers no health check" if not self.kept.is_there else ""
-            return Outcome(rule, Verdict.CANNOT_TELL, "the guest answered no health check before this rule")
-        if self.kept.is_there and self.machine.running:
+        can_go_on = self.kept.is_there and self.machine.running
+        if deaf.sent is None:  # no frame of this rule's is to blame
+            of_what = f": {death}" if death else ""
+            self._lost = "" if can_go_on else f"the guest answers no health check{of_what}"
+            return Outcome(rule, Verdict.CANNOT_TELL, f"the guest answered no health check before this rule{of_what}")
+        if can_go_on:
             return await self._again(rule, deaf, death)
         if death:
             self._lost = f"the guest died in {rule.name}: {death}"
@@ -278,21 +285,22 @@ class _Course:
     async def _again(self, rule: Rule, deaf: Deaf, death: str) -> Outcome:
         """Play the rule again, frame by frame: which one is the guest's death?"""
         how = death or "it answers nothing any more"
+        then = "did not when the same was played again, frame by frame"
         try:
             await self._afresh()
-            await self.examiner.alive()
             await self.examiner.once(rule, careful=True)
         except Deaf as again:
+            now = await self._death()
             if again.sent is not None:
-                now = await self._death()
                 return _died(rule, now or how, again.sent)
+            then = "answered none either when it was put back, before the rule's first frame"
         except GuestError as error:
             await self._death()
             self._lost = f"the guest could not be put back: {error.problem}"
-            return _died(rule, how, deaf.sent)
+            then = "could not be put back to be asked again"
         if death:
-            return _died(rule, f"{death}; not when the frames came one by one", deaf.sent)
-        reason = "the guest stopped to answer health checks, and did not when the same was played again"
+            return _died(rule, f"{death}; it {then}", deaf.sent)
+        reason = f"the guest stopped to answer health checks, and {then}"
         return replace(_died(rule, reason, deaf.sent), verdict=Verdict.CANNOT_TELL)
 
     async def _death(self) -> str:
@@ -308,7 +316,8 @@ class _Course:
             raise self.machine.exited()
         if self.machine.exit is not None:
             return f"QEMU ended: {self.machine.exit}"
-        return self.machine.trouble() or ""
+        trouble = self.machine.trouble()
+        return trouble if trouble and trouble != self._trouble_before else ""
 
 
 def _died(rule: Rule, how: str, sent: bytes | None) -> Outcome:
