@@ -32,6 +32,7 @@ from rawtap.lab.card import Card
 from rawtap.lab.chronicle import Chronicle
 from rawtap.lab.guests import Guest
 from rawtap.lab.lab import Lab
+from rawtap.network.impair import Impairment, Plug
 from rawtap.packets import decode, reader
 
 Report = Callable[[float, float, str], Awaitable[None]]
@@ -85,6 +86,7 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
     """
     rules = catalogue.chosen(what)
     card = _card(lab, name)
+    impairment = card.plug.impairment
     started = anyio.current_time()
     await to_thread(decode.load)
     guest = lab.guest(name)
@@ -97,7 +99,7 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
         port = names.get("port")
         async with _kept(machine, lab.chronicle) as kept:
             examiner = Examiner(wire, names, seen.crowd, kind, patience, kept.is_there, kept.rest)
-            outcomes = await _Course(examiner, guest, wire, kept, report).tried(rules)
+            outcomes = await _Course(examiner, guest, wire, kept, card.plug, impairment, report).tried(rules)
     path = capture.session.path
     numbers = await reading(path, _numbers, path, outcomes)
     return Examination(
@@ -122,6 +124,13 @@ def _card(lab: Lab, name: str) -> Card:
         raise RequestInvalid(
             f"the guest {name} is on QEMU's own network, where nobody can be its neighbour",
             cure="Boot it with network=true",
+        )
+    plug = card.plug
+    if not plug.up or not plug.impairment.is_faithful:
+        raise RequestInvalid(
+            f"not all that is sent to the guest {name} comes to it as it was sent",
+            evidence=plug.impairment.words if plug.up else "its cable is pulled",
+            cure="qemu_link(up=true) gives it a good wire again",
         )
     return card
 
@@ -213,12 +222,14 @@ async def _kept(machine: Machine, chronicle: Chronicle) -> AsyncIterator[_Kept]:
 
 @dataclass
 class _Course:
-    """The rules of one examination, one after the other."""
+    """The rules of one examination, one after the other. `impairment` is that of the guest's wire when it began."""
 
     examiner: Examiner
     guest: Guest
     wire: Neighbor
     kept: _Kept
+    plug: Plug
+    impairment: Impairment
     report: Report
     _lost: str = ""  # why nothing more can be tried
     _told: float = field(default=0.0, init=False)
@@ -248,6 +259,14 @@ class _Course:
             return Outcome(rule, Verdict.CANNOT_TELL, "; ".join(_NEEDED[each] for each in sorted(lacking)))
         if self._lost:
             return Outcome(rule, Verdict.CANNOT_TELL, self._lost)
+        outcome = await self._judged(rule)
+        # Each call of qemu_link makes an impairment of its own, and has the lock until its wire is as it says.
+        if self.plug.lock.locked() or self.plug.impairment is not self.impairment:
+            self._lost = f"qemu_link changed the guest's wire in {rule.name}: frames may not have come"
+            return Outcome(rule, Verdict.CANNOT_TELL, self._lost)
+        return outcome
+
+    async def _judged(self, rule: Rule) -> Outcome:
         try:
             await self._afresh()
             return await self.examiner.judge(rule, afresh=self._afresh)
