@@ -120,9 +120,11 @@ class Examiner:
     _read: int = 0  # frames of the wire that are in the log
     _place: int = 0  # in the wire's frames, behind the answer that came last
     _ours: tuple[bytes, ...] = field(init=False)
+    _health: tuple[bytes, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self._checks = health.checks(self.kind, self.names)
+        self._health = health.tokens_of(self.names)
         self._ours = tuple(own_bytes(self.names, self.crowd))
 
     async def judge(self, rule: Rule, *, afresh: Callable[[], Awaitable[None]]) -> Outcome:
@@ -285,7 +287,7 @@ class Examiner:
 
     def _is_of_rules(self, frame: bytes) -> bool:
         """Whether a frame is no answer to a health check, nor a question of the guest's for who sent it."""
-        return health.token_of(self.names) not in frame
+        return not any(token in frame for token in self._health)
 
     def _frames(self) -> tuple[Passed, ...]:
         self._take_down()

@@ -18,7 +18,7 @@ from rawtap.examine.values import Crowd, Names, made
 from rawtap.lab.card import Card
 
 _US_MAC, _OTHER_MAC = "02:72:61:77:74:01", "02:72:61:77:74:02"  # locally administered, IEEE 802, 8.4
-_ROLES = ("pulse", "mover", "nobody")
+_ROLES = ("pulse", "second_pulse", "mover", "nobody")
 _STRANGERS = 2  # and as many friends: it takes these
 _CROWD = 32  # and makes use of these
 _SWEPT = 1024  # addresses; in a larger network the guest's has to be given
