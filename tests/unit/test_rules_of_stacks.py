@@ -72,6 +72,13 @@ def test_every_frame_of_a_rule_can_be_made_and_every_name_in_it_is_known(rule: R
     assert any(isinstance(step, (Ask, Quiet)) for step in rule.steps)  # it asks for something
 
 
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_what_must_not_be_answered_is_kept_by_no_stack_that_is_deaf_to_all_of_it(rule: Rule) -> None:
+    """One that asks only that the stack lives is kept by each that does."""
+    if any(isinstance(step, Quiet) and step.never for step in rule.steps) and "no harm" not in rule.says:
+        assert any(isinstance(step, Ask) and step.given for step in rule.steps)
+
+
 def test_a_name_that_is_none_is_answered_by_the_nearest() -> None:
     assert [rule.name for rule in catalogue.chosen("arp.probe")] == ["arp.probe"]
     assert catalogue.chosen("arp") == catalogue.SUITES["arp"]

@@ -118,3 +118,15 @@ def test_what_came_only_at_the_second_try_is_told_as_such() -> None:
     outcome = tried("icmp.echo", Line(slow))
     assert outcome.verdict is Verdict.KEPT
     assert outcome.reason.startswith("at the second try; silent at the first: no frame with ICMP.id ")
+
+
+@pytest.mark.parametrize("name", ["icmp.echo", "icmp.checksum"])
+def test_a_guest_that_sends_without_end_is_alive_and_not_judged_by_what_it_did_not_send(name: str) -> None:
+    def floods(frame: bytes) -> Iterator[bytes]:
+        if b"as it was sent" in frame:
+            yield from [bytes(60)] * 600
+        yield from strict(frame)
+
+    outcome = tried(name, Line(floods))
+    assert outcome.verdict is Verdict.CANNOT_TELL
+    assert "frames came meanwhile, too many to look at" in outcome.reason

@@ -16,7 +16,8 @@ from rawtap.examine import health
 from rawtap.examine.rules import Ask, Fields, Frame, Quiet, Rule, Step, Tell
 from rawtap.examine.values import Crowd, Names, Seen, filled, made, own_bytes, shown
 
-_CHATTER = 500  # frames
+_CHATTER = 500  # frames of which each field is looked at, between a question and its answer
+_HEALTH_CHATTER = 50_000  # frames that an answer to a health check may be behind
 _NEXT = 16
 _SOON = 5  # this part of the patience is enough for what comes at once
 
@@ -201,7 +202,7 @@ class Examiner:
             pulse = next(self._checks)
             begin = len(self.wire.frames)
             await self.wire.send(pulse.frame)
-            if await self._comes(begin, pulse.is_answered_by, patient * self.patience) is not None:
+            if await self._comes(begin, pulse.is_answered_by, patient * self.patience, _HEALTH_CHATTER) is not None:
                 return
         raise Deaf(self._last)
 
@@ -234,7 +235,7 @@ class Examiner:
             await self.alive()
             found = await self._comes(begin, is_it, self.patience)
         if found is None:
-            raise _Ended(self._missing(rule, step, names))
+            raise _Ended(self._too_many(rule, begin) or self._missing(rule, step, names))
         seen = Seen(found)
         if wrong := seen.lacks(step.must, names):
             name, was, should = wrong
@@ -248,6 +249,11 @@ class Examiner:
         for name, source in step.keep.items():
             names[name] = seen.fields[source]
 
+    def _too_many(self, rule: Rule, begin: int) -> Outcome | None:
+        """A guest that sends without end is not judged by what it did not send."""
+        came = len(self.wire.frames) - begin
+        return self._untold(rule, f"{came} frames came meanwhile, too many to look at") if came > _CHATTER else None
+
     def _missing(self, rule: Rule, step: Ask, names: Names) -> Outcome:
         wanted = _words(step.comes, names)
         if step.given:
@@ -259,6 +265,8 @@ class Examiner:
         await self.alive()
         if not step.never:
             return
+        if too_many := self._too_many(rule, begin):
+            raise _Ended(too_many)
         came = [
             each
             for each in self.wire.frames[begin:]
@@ -270,9 +278,11 @@ class Examiner:
             reason = f"{len(came)} {'frame' if len(came) == 1 else 'frames'} came with {wanted}, and {most} may come"
             raise _Ended(Outcome(rule, Verdict.VIOLATED, reason, "frames", str(len(came)), most, self._frames()))
 
-    async def _comes(self, begin: int, is_it: Callable[[bytes], bool], patience: float) -> bytes | None:
-        """The first such frame behind the first `begin`; None if nothing more comes for so long, or much else does."""
-        for at in range(begin, begin + _CHATTER):
+    async def _comes(
+        self, begin: int, is_it: Callable[[bytes], bool], patience: float, most: int = _CHATTER
+    ) -> bytes | None:
+        """The first such frame behind the first `begin`; None if nothing comes for so long, or `most` others do."""
+        for at in range(begin, begin + most):
             if at >= len(self.wire.frames) and not await self.wire.more(at, patience):
                 break
             if is_it(self.wire.frames[at]):

@@ -145,7 +145,10 @@ RULES = (
         "RFC 1122, 2.3.2.1",
         _SHOULD,
         "It asks for an address once a second at most.",
-        (Quiet(tuple(echo(src="$nobody") for _ in range(6)), ({"ARP.op": 1, "ARP.pdst": "$nobody"},), beyond=2),),
+        (
+            _QUESTION,
+            Quiet(tuple(echo(src="$nobody") for _ in range(6)), ({"ARP.op": 1, "ARP.pdst": "$nobody"},), beyond=2),
+        ),
     ),
     Rule(
         "arp.packet_kept",

@@ -121,6 +121,7 @@ RULES = (
         _MUST,
         "It is no authority for address masks, and tells none.",
         (
+            GIVEN_REPLY,
             Quiet(
                 (Frame((ip(proto=1), {"layer": "Raw", "load": {"hex": "1100eeff0000000000000000"}})),),
                 ({"ICMP.type": 18},),
@@ -132,7 +133,7 @@ RULES = (
         "RFC 1122, 3.2.2.7",
         _SHOULD,
         "Information requests are not answered.",
-        (Quiet((_message(type=15, code=0),), ({"ICMP.type": 16},)),),
+        (GIVEN_REPLY, Quiet((_message(type=15, code=0),), ({"ICMP.type": 16},))),
     ),
     Rule(
         "icmp.source_quench",
@@ -140,6 +141,7 @@ RULES = (
         _MUST,
         "A source quench is passed over.",
         (
+            GIVEN_REPLY,
             Quiet(
                 (Frame((ip(), {"layer": "ICMP", "type": 4}, ip(src="$guest", dst="$us"), _PORT)),),
                 ({"IP.proto": 1, "IP.dst": "$us"},),

@@ -50,7 +50,7 @@ RULES = (
         "RFC 1122, 2.3.3",
         _MUST,
         "A frame of a type that it does not know is passed over.",
-        (Quiet((Frame(({"layer": "Ether", "type": 0x88B5}, ip(), ECHO, DATA)),), ({"ICMP.id": "$id"},)),),
+        (GIVEN_REPLY, Quiet((Frame(({"layer": "Ether", "type": 0x88B5}, ip(), ECHO, DATA)),), ({"ICMP.id": "$id"},))),
     ),
     Rule(
         "link.header_alone",
