@@ -10,7 +10,7 @@ import pytest
 from pages import ROOT
 from rawtap.errors import RequestInvalid
 from rawtap.examine import catalogue, health, manners
-from rawtap.examine.rules import Ask, AtLeast, AtMost, Bits, Quiet, Rule
+from rawtap.examine.rules import Ask, AtLeast, AtMost, Bits, Either, Quiet, Rule
 from rawtap.examine.values import Names, Seen, filled, made, names_in
 
 PAGE = ROOT / "docs/examine.md"
@@ -99,6 +99,8 @@ def test_a_field_that_is_not_as_it_should_be_is_named_with_both_values() -> None
     assert seen.lacks({"IP.src": "$us"}, NAMES) == ("IP.src", "absent", "10.0.2.250")
     assert seen.lacks({"ARP.op": AtLeast(3)}, NAMES) == ("ARP.op", "2", "3 at least")
     assert seen.lacks({"ARP.op": AtMost(1)}, NAMES) == ("ARP.op", "2", "1 at most")
+    assert seen.lacks({"ARP.op": Either((1, 2))}, NAMES) is None
+    assert seen.lacks({"ARP.op": Either(("$theirs", "$theirs+1"))}, NAMES) == ("ARP.op", "2", "55 or 56")
     assert seen.lacks({"ARP.op": Bits(2, 1)}, NAMES) is None
     assert seen.lacks({"ARP.op": Bits(0, 2)}, NAMES) is not None
 

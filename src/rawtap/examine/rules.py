@@ -58,6 +58,16 @@ class Bits(Wanted):
 
 
 @dataclass(frozen=True)
+class Either(Wanted):
+    """One of some values, or of those that names stand for."""
+
+    values: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return " or ".join(map(str, self.values))
+
+
+@dataclass(frozen=True)
 class Frame:
     """A frame to send, of layers as `packets.craft` takes them; what they leave out is from us to the guest.
 

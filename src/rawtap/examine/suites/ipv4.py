@@ -31,7 +31,7 @@ def _taken(name: str, source: str, says: str, **fields: Any) -> Rule:
 RULES = (
     Rule(
         "ipv4.reply_source",
-        "RFC 1122, 3.2.1.3",
+        "RFC 1122, 3.2.2.6",
         _MUST,
         "An answer comes from the address that was asked.",
         (Ask((echo(),), REPLY, {"IP.src": "$guest"}),),

@@ -47,7 +47,7 @@ RULES = (
     ),
     Rule(
         "link.unknown_type",
-        "RFC 1122, 2.3.3",
+        "RFC 894, Frame Format",
         _MUST,
         "A frame of a type that it does not know is passed over.",
         (GIVEN_REPLY, Quiet((Frame(({"layer": "Ether", "type": 0x88B5}, ip(), ECHO, DATA)),), ({"ICMP.id": "$id"},))),

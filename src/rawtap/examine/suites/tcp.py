@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rawtap.examine.rules import Ask, Bits, Frame, Level, Quiet, Rule, Tell
+from rawtap.examine.rules import Ask, AtLeast, Bits, Either, Frame, Level, Quiet, Rule, Tell
 from rawtap.examine.suites._frames import ip, tcp
 
 _MUST, _SHOULD = Level.MUST, Level.SHOULD
@@ -142,7 +142,7 @@ RULES = (
         "RFC 9293, 3.7.1",
         _SHOULD,
         "A SYN says the largest segment that is taken.",
-        (Ask((_open("S"),), {**_FROM_OPEN, "TCP.flags": _SYN_ACK}, {"TCP.dataofs": 6}, given=True),),
+        (Ask((_open("S"),), {**_FROM_OPEN, "TCP.flags": _SYN_ACK}, {"TCP.option.MSS": AtLeast(1)}, given=True),),
     ),
     Rule(
         "tcp.option_unknown",
@@ -167,10 +167,17 @@ RULES = (
     ),
     Rule(
         "tcp.syn_again",
-        "RFC 9293, 3.8.1",
+        _OTHER,
         _MUST,
-        "A SYN that comes again is answered by the same sequence number.",
-        (_GIVEN_SYN_ACK, Ask((_open("S"),), {**_FROM_OPEN, "TCP.flags": _SYN_ACK}, {"TCP.seq": "$theirs"})),
+        "A SYN that comes again is acknowledged again, by the same sequence number or, without a SYN, the next.",
+        (
+            _GIVEN_SYN_ACK,
+            Ask(
+                (_open("S"),),
+                {**_FROM_OPEN, "TCP.flags": Bits(0x10, _RST)},
+                {"TCP.ack": "$seq+1", "TCP.seq": Either(("$theirs", "$theirs+1"))},
+            ),
+        ),
     ),
     Rule(
         "tcp.listen_acknowledged",
