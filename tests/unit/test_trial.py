@@ -10,7 +10,6 @@ from test_rules_of_stacks import NAMES
 
 from rawtap.errors import NetworkFailed
 from rawtap.examine import catalogue
-from rawtap.examine.rules import Rule
 from rawtap.examine.trial import Examiner, Outcome, Verdict
 from rawtap.examine.values import Crowd
 
@@ -61,18 +60,17 @@ def strict(frame: bytes) -> Iterator[bytes]:
         yield from answering(frame)
 
 
-def tried(name: str, line: Line, *, same_state: bool = True) -> Outcome:
+def tried(name: str, line: Line, rest: Callable[[], None] = lambda: None) -> Outcome:
     (rule,) = catalogue.chosen(name)
-    return judged(rule, line, same_state=same_state)
 
-
-def judged(rule: Rule, line: Line, *, same_state: bool) -> Outcome:
     async def nothing() -> None:
         return None
 
+    async def rested() -> None:
+        rest()
+
     async def judge() -> Outcome:
-        examiner = Examiner(line, dict(NAMES), CROWD, "echo", 0.1, same_state, nothing)
-        return await examiner.judge(rule, afresh=nothing)
+        return await Examiner(line, dict(NAMES), CROWD, "echo", 0.1, rested).judge(rule, afresh=nothing)
 
     return anyio.run(judge)
 
@@ -96,11 +94,10 @@ def test_a_frame_that_was_lost_on_its_way_is_no_proof_of_silence() -> None:
     assert tried("icmp.checksum", line).verdict is Verdict.VIOLATED
 
 
-@pytest.mark.parametrize("same_state", [True, False])
-def test_a_frame_that_was_not_sent_is_no_proof_of_anything(same_state: bool) -> None:
+def test_a_frame_that_was_not_sent_is_no_proof_of_anything() -> None:
     line = Line(strict)
     line.longest = 1000
-    outcome = tried("ipv4.full_size", line, same_state=same_state)
+    outcome = tried("ipv4.full_size", line)
     assert outcome.verdict is Verdict.CANNOT_TELL
     assert outcome.reason == "tap0 did not take the frame: No buffer space available"
     assert outcome.frames == ()  # nothing was sent
@@ -130,3 +127,70 @@ def test_a_guest_that_sends_without_end_is_alive_and_not_judged_by_what_it_did_n
     outcome = tried(name, Line(floods))
     assert outcome.verdict is Verdict.CANNOT_TELL
     assert "frames came meanwhile, too many to look at" in outcome.reason
+
+
+class Limited:
+    """A guest that says so many things of a kind until it has rested: ARP replies, or that a port is closed.
+
+    It is wrong in two ways: it answers ARP replies as well as requests, and tells everybody's errors.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = self.left = most
+
+    def rest(self) -> None:
+        self.left = self.most
+
+    def __call__(self, frame: bytes) -> Iterator[bytes]:
+        from scapy.all import ARP, ICMP, IP, UDP, Ether
+
+        packet = Ether(frame)
+        if ARP not in packet and UDP not in packet:
+            yield from answering(frame)
+        elif self.left:
+            self.left -= 1
+            head = Ether(src=NAMES["guest_mac"], dst=packet.src)
+            if ARP in packet:
+                asked = packet[ARP]
+                addresses = {"hwsrc": NAMES["guest_mac"], "psrc": asked.pdst, "hwdst": asked.hwsrc, "pdst": asked.psrc}
+                yield bytes(head / ARP(op=2, **addresses))
+            else:
+                yield bytes(head / IP(src=NAMES["guest"], dst=packet[IP].src) / ICMP(type=3, code=3) / packet[IP])
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [
+        ("arp.reply_target", Verdict.KEPT),  # the greeting is a request as well
+        ("arp.reply_not_answered", Verdict.VIOLATED),
+        ("udp.odd", Verdict.KEPT),
+        ("icmp.error_for_broadcast", Verdict.VIOLATED),
+    ],
+)
+def test_a_guest_that_says_little_is_neither_blamed_nor_praised_for_that(name: str, verdict: Verdict) -> None:
+    guest = Limited(1)
+    assert tried(name, Line(guest), guest.rest).verdict is verdict
+
+
+def test_what_was_seen_once_and_could_not_be_asked_again_is_told_as_such() -> None:
+    outcome = tried("icmp.error_for_broadcast", Line(Limited(2)))  # it never rests
+    assert outcome.verdict is Verdict.VIOLATED
+    assert "none may come; cannot tell at the second try: it needs a frame " in outcome.reason
+
+
+def test_what_a_guest_has_no_more_to_say_of_it_is_not_silent_about() -> None:
+    deaf = Limited(0)
+    assert tried("udp.odd", Line(deaf), deaf.rest).verdict is Verdict.CANNOT_TELL
+    assert tried("icmp.error_for_broadcast", Line(deaf), deaf.rest).verdict is Verdict.CANNOT_TELL
+
+
+def test_a_guest_that_answers_no_echo_twice_is_asked_each_once() -> None:
+    asked: set[bytes] = set()
+
+    def once(frame: bytes) -> Iterator[bytes]:
+        numbers = frame[38:42]
+        is_again = numbers in asked
+        asked.add(numbers)
+        return iter(()) if is_again else strict(frame)
+
+    assert tried("icmp.checksum", Line(once)).verdict is Verdict.KEPT

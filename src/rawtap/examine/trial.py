@@ -1,7 +1,7 @@
 """One rule tried on one guest: its steps are taken, and what comes is judged.
 
 No verdict is the clock's. That nothing came is believed when the guest has answered a health check that was sent behind
-the question; and then the question is asked once more, after a rest, before it is said.
+the question; and then the question is asked once more, behind a rest, before it is said.
 """
 
 from __future__ import annotations
@@ -102,8 +102,7 @@ class Examiner:
         crowd: Addresses that tries come from.
         kind: Which health check this guest answers.
         patience: Seconds that an answer may take, by what this guest needed.
-        same_state: Each try begins in the same state of the guest's.
-        rest: Waits before a question is asked again: a stack may limit how often it asks, or tells errors.
+        rest: Waits before a question is asked again: a stack may limit how often it asks, answers, or tells errors.
         number: Of the last try; each has names of its own.
     """
 
@@ -112,7 +111,6 @@ class Examiner:
     crowd: Crowd
     kind: health.Kind
     patience: float
-    same_state: bool
     rest: Callable[[], Awaitable[None]]
     number: int = 0
     _checks: Iterator[health.Check] = field(init=False)
@@ -135,15 +133,14 @@ class Examiner:
             Deaf: The guest answers no health check, before or after.
         """
         first = await self.once(rule)
-        if first.verdict is Verdict.KEPT or (first.verdict is Verdict.CANNOT_TELL and self.same_state):
+        if first.verdict is Verdict.KEPT:
             return first
-        await self.rest()
         await afresh()
-        second = await self.once(rule)
+        second = await self.once(rule, rested=True)
         if second.verdict == first.verdict:
             return second
         if first.verdict is Verdict.VIOLATED and second.verdict is Verdict.CANNOT_TELL:  # the guest knows more by now
-            return first
+            return replace(first, reason=f"{first.reason}; {second.verdict} at the second try: {second.reason}")
         if first.verdict is not Verdict.VIOLATED and second.verdict is Verdict.KEPT:
             return replace(second, reason=f"at the second try; {first.verdict} at the first: {first.reason}")
         if second.verdict is Verdict.VIOLATED:
@@ -151,8 +148,11 @@ class Examiner:
         reason = f"{first.verdict} at the first try, {second.verdict} at the second: {first.reason}"
         return replace(first, verdict=Verdict.CANNOT_TELL, reason=reason)
 
-    async def once(self, rule: Rule, *, careful: bool = False) -> Outcome:
-        """Try a rule. `careful`: with a health check behind each frame, to know which one the guest dies of.
+    async def once(self, rule: Rule, *, careful: bool = False, rested: bool = False) -> Outcome:
+        """Try a rule.
+
+        `careful`: with a health check behind each frame, to know which one the guest dies of. `rested`: after a rest,
+        which is behind the greeting and the first health check, so that neither counts against a limit of the guest's.
 
         Raises:
             Deaf: The guest answers no health check, before or after.
@@ -171,6 +171,8 @@ class Examiner:
         try:
             await self.wire.send(health.greeting(names))
             await self.alive()
+            if rested:
+                await self.rest()
             self._read = len(self.wire.frames)
             outcome = await self._taken(rule, names, careful=careful)
             await self.alive()
@@ -213,7 +215,7 @@ class Examiner:
             if careful:
                 await self.alive()
         if isinstance(step, Ask):
-            await self._ask(rule, step, begin, names)
+            await self._ask(rule, step, begin, names, careful=careful)
         elif isinstance(step, Quiet):
             await self._quiet(rule, step, begin, names)
         elif not isinstance(step, Tell):
@@ -226,7 +228,7 @@ class Examiner:
         await self.wire.send(data)
         self._log.append(Passed(data, from_guest=False))
 
-    async def _ask(self, rule: Rule, step: Ask, begin: int, names: Names) -> None:
+    async def _ask(self, rule: Rule, step: Ask, begin: int, names: Names, *, careful: bool) -> None:
         def is_it(frame: bytes) -> bool:
             return self._is_of_rules(frame) and Seen(frame).has(step.comes, names)
 
@@ -235,7 +237,11 @@ class Examiner:
             await self.alive()
             found = await self._comes(begin, is_it, self.patience)
         if found is None:
-            raise _Ended(self._too_many(rule, begin) or self._missing(rule, step, names))
+            if too_many := self._too_many(rule, begin):
+                raise _Ended(too_many)
+            if step.control:
+                await self._take(rule, step.control, names, careful=careful)
+            raise _Ended(self._missing(rule, step, names))
         seen = Seen(found)
         if wrong := seen.lacks(step.must, names):
             name, was, should = wrong

@@ -37,7 +37,7 @@ from rawtap.packets import decode, reader
 
 Report = Callable[[float, float, str], Awaitable[None]]
 
-_REST = 1.1  # seconds; Linux lets an error more through each second
+_REST = 1.1  # seconds; Linux lets an error more through each second, picoTCP one ARP reply
 _SNAPSHOT_SECONDS = 60.0
 _TELL_EVERY = 1.0
 _TAG = "examination"
@@ -98,7 +98,7 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
         kind, slowest, patience = await health_of(wire, seen)
         port = names.get("port")
         async with _kept(machine, lab.chronicle) as kept:
-            examiner = Examiner(wire, names, seen.crowd, kind, patience, kept.is_there, kept.rest)
+            examiner = Examiner(wire, names, seen.crowd, kind, patience, partial(anyio.sleep, _REST))
             outcomes = await _Course(examiner, guest, wire, kept, card.plug, impairment, report).tried(rules)
     path = capture.session.path
     numbers = await reading(path, _numbers, path, outcomes)
@@ -197,11 +197,6 @@ class _Kept:
             await self.restore()
             self._chronicle.guest_restored(self._machine.name, self._tag)
             await snapshots.perform(self._machine, "delete", self._tag, _SNAPSHOT_SECONDS)
-
-    async def rest(self) -> None:
-        """Let the guest forget how many errors it sent; by a snapshot it does so at once."""
-        if not self._tag:
-            await anyio.sleep(_REST)
 
 
 @asynccontextmanager

@@ -157,7 +157,7 @@ async def health_of(wire: Neighbor, found: Found) -> tuple[health.Kind, float, f
     """
     for kind in ("echo", "arp"):
         slowest = 0.0
-        examiner = Examiner(wire, found.names, found.crowd, kind, _ANSWERS_WITHIN / 2, True, checkpoint)
+        examiner = Examiner(wire, found.names, found.crowd, kind, _ANSWERS_WITHIN / 2, checkpoint)
         try:
             for _ in range(_CHECKS):
                 began = current_time()

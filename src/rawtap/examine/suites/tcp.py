@@ -60,28 +60,28 @@ RULES = (
         _CLOSED,
         _MUST,
         "A reset is not answered.",
-        (_GIVEN_RESET, Quiet((tcp("R"), tcp("RA", ack="$seq+9")), (_FROM_SHUT,))),
+        (Quiet((tcp("R"), tcp("RA", ack="$seq+9")), (_FROM_SHUT,)), _GIVEN_RESET),
     ),
     Rule(
         "tcp.checksum",
         "RFC 9293, 3.1",
         _MUST,
         "A segment with a wrong checksum is passed over.",
-        (_GIVEN_RESET, Quiet((tcp("S", chksum=0x1234),), (_FROM_SHUT,))),
+        (Quiet((tcp("S", chksum=0x1234),), (_FROM_SHUT,)), _GIVEN_RESET),
     ),
     Rule(
         "tcp.offset_short",
         "RFC 9293, 3.1",
         _MUST,
         "A data offset below 5 words is passed over.",
-        (_GIVEN_RESET, Quiet((tcp("S", dataofs=4),), (_FROM_SHUT,))),
+        (Quiet((tcp("S", dataofs=4),), (_FROM_SHUT,)), _GIVEN_RESET),
     ),
     Rule(
         "tcp.offset_beyond",
         "RFC 9293, 3.1",
         _MUST,
         "A data offset beyond the segment's end is passed over.",
-        (_GIVEN_RESET, Quiet((tcp("S", dataofs=12),), (_FROM_SHUT,))),
+        (Quiet((tcp("S", dataofs=12),), (_FROM_SHUT,)), _GIVEN_RESET),
     ),
     Rule(
         "tcp.to_broadcast",
@@ -89,11 +89,11 @@ RULES = (
         _MUST,
         "A SYN that was sent to everybody is passed over.",
         (
-            _GIVEN_RESET,
             Quiet(
                 (tcp("S", address={"dst": "$broadcast"}), tcp("S", address={"dst": "255.255.255.255"})),
                 ({"TCP.dport": "$sport"},),
             ),
+            _GIVEN_RESET,
         ),
     ),
     Rule(
@@ -102,11 +102,11 @@ RULES = (
         _MUST,
         "A SYN from an address that is no single host's is passed over.",
         (
-            _GIVEN_RESET,
             Quiet(
                 (tcp("S", address={"src": "224.0.0.9"}), tcp("S", address={"src": "255.255.255.255"})),
                 ({"TCP.dport": "$sport"},),
             ),
+            _GIVEN_RESET,
         ),
     ),
     Rule(
