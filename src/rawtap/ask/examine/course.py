@@ -343,7 +343,8 @@ def _died(rule: Rule, how: str, sent: bytes | None) -> Outcome:
 def _numbers(path: Path, outcomes: Sequence[Outcome]) -> tuple[tuple[int | None, ...], ...]:
     """The numbers that the outcomes' frames have in the capture: each behind what was sent last before it.
 
-    Of frames both ways, at nearly the same time, the capture may have another order than the neighbour saw.
+    Of frames both ways, at nearly the same time, the capture may have another order than the neighbour saw: one from
+    the guest may be in front of what was sent last, but not of what was sent for the outcome before.
     """
     places: dict[bytes, list[int]] = {}
     file = reader.open_file(path, "")
@@ -354,8 +355,12 @@ def _numbers(path: Path, outcomes: Sequence[Outcome]) -> tuple[tuple[int | None,
     found = []
     for outcome in outcomes:
         own: list[int | None] = []
+        before = at
         for frame in outcome.frames:
-            place = next((each for each in places.get(frame.data, ()) if each > at), None)
+            known = places.get(frame.data, [])
+            place = next((each for each in known if each > at), None)
+            if place is None and frame.from_guest:
+                place = next((each for each in reversed(known) if each > before), None)
             at = at if frame.from_guest else place or at
             own.append(place)
         found.append(tuple(own))
