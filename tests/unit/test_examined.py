@@ -40,6 +40,8 @@ def test_a_frame_that_passed_another_on_its_way_has_its_number_all_the_same(tmp_
     lost = Outcome(rule, Verdict.SILENT, frames=(answer, never))
     assert _numbers(path, [seen_later, once_more, lost]) == ((1, 3, 5, None), (4, 5, 6, 7), (7, None))
     assert _numbers(path, [once_more, once_more]) == ((1, 2, 3, 5), (4, 5, 6, 7))
+    twice = Outcome(rule, Verdict.VIOLATED, frames=(first, answer, answer, answer))
+    assert _numbers(path, [twice]) == ((1, 2, 5, 7),)
     alone = tmp_path / "alone.pcap"
     wrpcap(str(alone), [each.data for each in captured[:3]], linktype=1)
     assert _numbers(alone, [seen_later, lost]) == ((1, 3, 2, None), (None, None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import anyio
 import pytest
@@ -194,3 +195,41 @@ def test_a_guest_that_answers_no_echo_twice_is_asked_each_once() -> None:
         return iter(()) if is_again else strict(frame)
 
     assert tried("icmp.checksum", Line(once)).verdict is Verdict.KEPT
+
+
+def test_an_echo_of_what_was_cut_is_no_harm() -> None:
+    from scapy.all import IP, Ether
+
+    def echoes(frame: bytes) -> Iterator[bytes]:
+        packet = Ether(frame)
+        if IP not in packet or packet[IP].len != 24:
+            return answering(frame)
+        reply = Ether(src=packet.dst, dst=packet.src) / IP(src=packet[IP].dst, dst=packet[IP].src, proto=1)
+        return iter([bytes(reply / b"\0\0\xff\xff")])
+
+    assert tried("icmp.cut", Line(echoes)).verdict is Verdict.KEPT
+
+
+@pytest.mark.parametrize(
+    ("options", "verdict"),
+    [
+        ([("WScale", 0), ("MSS", 1460), ("SAckOK", b"")], Verdict.KEPT),
+        ([], Verdict.CANNOT_TELL),  # perhaps it takes 536 bytes
+        ([("MSS", 0)], Verdict.VIOLATED),
+    ],
+    ids=["among others", "none", "0"],
+)
+def test_a_syn_is_blamed_for_no_more_than_it_says(options: list[tuple[str, Any]], verdict: Verdict) -> None:
+    from scapy.all import IP, TCP, Ether
+
+    def listening(frame: bytes) -> Iterator[bytes]:
+        packet = Ether(frame)
+        if TCP not in packet:
+            yield from answering(frame)
+            return
+        asked = packet[TCP]
+        ports = {"sport": asked.dport, "dport": asked.sport}
+        reply = Ether(src=packet.dst, dst=packet.src) / IP(src=packet[IP].dst, dst=packet[IP].src)
+        yield bytes(reply / TCP(**ports, flags="SA", seq=1, ack=asked.seq + 1, options=options))
+
+    assert tried("tcp.segment_size", Line(listening)).verdict is verdict

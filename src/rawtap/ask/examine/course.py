@@ -357,7 +357,7 @@ def _numbers(path: Path, outcomes: Sequence[Outcome]) -> tuple[tuple[int | None,
         own: list[int | None] = []
         before = at
         for frame in outcome.frames:
-            known = places.get(frame.data, [])
+            known = [each for each in places.get(frame.data, ()) if each not in own]
             place = next((each for each in known if each > at), None)
             if place is None and frame.from_guest:
                 place = next((each for each in reversed(known) if each > before), None)

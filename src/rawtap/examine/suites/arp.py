@@ -109,14 +109,14 @@ RULES = (
         "arp.hardware_length",
         _RECEPTION,
         _SHOULD,
-        "A request whose hardware addresses have 8 bytes is not answered.",
+        "A request whose hardware addresses have 8 bytes is not answered; the check is optional.",
         (Quiet((arp(hwlen=8),), (_REPLY,)), _ANSWERED),
     ),
     Rule(
         "arp.protocol_length",
         _RECEPTION,
         _SHOULD,
-        "A request whose protocol addresses have 16 bytes is not answered.",
+        "A request whose protocol addresses have 16 bytes is not answered; the check is optional.",
         (Quiet((arp(plen=16),), (_REPLY,)), _ANSWERED),
     ),
     Rule(

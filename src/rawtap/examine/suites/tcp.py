@@ -114,7 +114,7 @@ RULES = (
         "RFC 1122, 1.2.2",
         _MUST,
         "A segment of less than a header does it no harm.",
-        (Quiet((Frame((ip(proto=6), {"layer": "Raw", "load": "4 bytes."})),), ({"IP.proto": 6},)),),
+        (Quiet((Frame((ip(proto=6), {"layer": "Raw", "load": "4 bytes."})),), ({"IP.proto": 6, "IP.dst": "$us"},)),),
     ),
     Rule(
         "tcp.option_length",
@@ -141,8 +141,15 @@ RULES = (
         "tcp.segment_size",
         "RFC 9293, 3.7.1",
         _SHOULD,
-        "A SYN says the largest segment that is taken.",
-        (Ask((_open("S"),), {**_FROM_OPEN, "TCP.flags": _SYN_ACK}, {"TCP.option.MSS": AtLeast(1)}, given=True),),
+        "A SYN says the largest segment that is taken, where that is not 536 bytes.",
+        (
+            Ask(
+                (_open("S"),),
+                {**_FROM_OPEN, "TCP.flags": _SYN_ACK, "TCP.option.MSS": AtLeast(0)},
+                {"TCP.option.MSS": AtLeast(1)},
+                given=True,
+            ),
+        ),
     ),
     Rule(
         "tcp.option_unknown",
@@ -264,8 +271,8 @@ RULES = (
     Rule(
         "tcp.syn_inside",
         "RFC 5961, 4.2",
-        _MUST,
-        "A SYN in a connection is answered by an acknowledgment, no reset.",
+        _SHOULD,
+        "A SYN in a connection is answered by an acknowledgment, no reset: RFC 9293, 3.10.7.4 lets a stack reset.",
         (*_GIVEN_CONNECTION, Ask((_open("S", seq="$seq+50"),), _FROM_OPEN, {**_ACKNOWLEDGES, "TCP.ack": "$seq+1"})),
     ),
     Rule(
@@ -282,8 +289,8 @@ RULES = (
     Rule(
         "tcp.reset_inside",
         "RFC 5961, 3.2",
-        _MUST,
-        "A reset in the window, but not at its edge, is asked about.",
+        _SHOULD,
+        "A reset in the window, but not at its edge, is asked about: RFC 9293, 3.10.7.4 lets a stack take it.",
         (*_GIVEN_CONNECTION, Ask((_segment("R", at="$seq+50"),), _FROM_OPEN, {**_ACKNOWLEDGES, "TCP.ack": "$seq+1"})),
     ),
     Rule(
