@@ -153,6 +153,8 @@ def test_a_stack_without_a_defect_keeps_every_rule(user: Account, tmp_path: Path
         assert others == {"link.priority_tag": "silent"}  # the card passes over what is tagged
         total = sum(row[verdict] for row in told["suites"] for verdict in row if verdict != "suite")
         assert total == len(list(catalogue.every()))
+        async with stack(session, HEALTHY):
+            await tells_nothing_of_a_wire_that_changed(session)
 
     with_stack(user, tmp_path, scenario)
 
@@ -238,6 +240,23 @@ async def leaves_nothing_when_it_is_cancelled(session: Session) -> None:
         group.cancel_scope.cancel()
     await session.until(lambda told: not told["snapshots"], "qemu_snapshot", action="list")
     await session.ended()
+
+
+async def tells_nothing_of_a_wire_that_changed(session: Session) -> None:
+    session.progress.clear()
+    told: dict[str, Any] = {}
+
+    async def examine() -> None:
+        told.update(await examined(session, "all"))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(examine)
+        assert await eventually_async(lambda: bool(session.progress))
+        await session.call("qemu_link", up=False)
+    assert set(verdicts(told).values()) <= {"silent", "cannot tell"}
+    assert "qemu_link changed the guest's wire in " in told["rules"][-1]["reason"]
+    assert "its cable is pulled" in str(await session.refused("qemu_examine", what="icmp"))
+    await session.call("qemu_link", up=True)
 
 
 async def blames_no_frame_for_a_shutdown(session: Session) -> None:

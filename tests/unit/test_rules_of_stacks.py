@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from pages import ROOT
 from rawtap.errors import RequestInvalid
 from rawtap.examine import catalogue, health, manners
-from rawtap.examine.rules import Ask, AtLeast, AtMost, Bits, Quiet, Rule
+from rawtap.examine.rules import Ask, AtLeast, AtMost, Bits, Either, Frame, Quiet, Rule
 from rawtap.examine.values import Names, Seen, filled, made, names_in
 
 PAGE = ROOT / "docs/examine.md"
@@ -24,6 +25,7 @@ NAMES: Names = {
     "mover": "10.0.2.252",
     "nobody": "10.0.2.253",
     "pulse": "10.0.2.254",
+    "second_pulse": "10.0.2.249",
     "broadcast": "10.0.2.255",
     "shut": 47,
     "port": 7777,
@@ -43,6 +45,12 @@ def rows(suite: str) -> list[str]:
         f"| `{rule.name}` | {rule.level}: {rule.says}{f' Linux {rule.linux}.' if rule.linux else ''} | {rule.source} |"
         for rule in catalogue.SUITES[suite]
     ]
+
+
+def sent(rule: Rule) -> list[Frame]:
+    """All that it may send."""
+    steps = [*rule.steps, *(step.control for step in rule.steps if isinstance(step, Ask) and step.control)]
+    return [frame for step in steps for frame in step.send]
 
 
 def test_every_rule_has_a_name_of_its_own_that_begins_with_its_suite() -> None:
@@ -66,9 +74,31 @@ def test_the_page_lists_no_other_rule() -> None:
 def test_every_frame_of_a_rule_can_be_made_and_every_name_in_it_is_known(rule: Rule) -> None:
     assert names_in(rule.steps) <= NAMES.keys()
     assert re.match(r"(RFC|IEEE) [\d.]+", rule.source)
-    frames = [made(frame, NAMES) for step in rule.steps for frame in step.send]
+    frames = [made(frame, NAMES) for frame in sent(rule)]
     assert all(14 <= len(frame) <= 1514 for frame in frames)
     assert any(isinstance(step, (Ask, Quiet)) for step in rule.steps)  # it asks for something
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_what_must_not_be_answered_is_kept_by_no_stack_that_is_deaf_to_all_of_it(rule: Rule) -> None:
+    """One that asks only that the stack lives is kept by each that does."""
+    if any(isinstance(step, Quiet) and step.never for step in rule.steps) and "no harm" not in rule.says:
+        assert any(isinstance(step, Ask) and step.given for step in rule.steps)
+        # Behind it, but where leftovers would be in the way, or what is asked for is another thing than in front.
+        assert isinstance(rule.steps[-1], Ask) or rule.suite == "fragments" or rule.name == "arp.question_rate"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_no_echo_request_looks_like_one_before_that_came_twice(rule: Rule) -> None:
+    packets: dict[tuple[Any, Any], set[Any]] = {}
+    for number, frame in enumerate(sent(rule)):
+        if frame.piece and frame.piece[0]:
+            continue  # no header of ICMP's is in it
+        for header in frame.layers:
+            if header["layer"] == "ICMP" and header["type"] == 8:
+                fragmented = next(each["id"] for each in frame.layers if each["layer"] == "IP") if frame.piece else None
+                packets.setdefault((header["id"], header["seq"]), set()).add(fragmented or number)
+    assert {key: found for key, found in packets.items() if len(found) > 1} == {}
 
 
 def test_a_name_that_is_none_is_answered_by_the_nearest() -> None:
@@ -91,6 +121,8 @@ def test_a_field_that_is_not_as_it_should_be_is_named_with_both_values() -> None
     assert seen.lacks({"IP.src": "$us"}, NAMES) == ("IP.src", "absent", "10.0.2.250")
     assert seen.lacks({"ARP.op": AtLeast(3)}, NAMES) == ("ARP.op", "2", "3 at least")
     assert seen.lacks({"ARP.op": AtMost(1)}, NAMES) == ("ARP.op", "2", "1 at most")
+    assert seen.lacks({"ARP.op": Either((1, 2))}, NAMES) is None
+    assert seen.lacks({"ARP.op": Either(("$theirs", "$theirs+1"))}, NAMES) == ("ARP.op", "2", "55 or 56")
     assert seen.lacks({"ARP.op": Bits(2, 1)}, NAMES) is None
     assert seen.lacks({"ARP.op": Bits(0, 2)}, NAMES) is not None
 
@@ -103,7 +135,9 @@ def test_a_health_check_knows_its_answer_whatever_else_is_wrong_with_it(kind: he
     if kind == "arp":
         asks = Ether() / ARP(op=1, psrc="10.0.2.15", pdst="10.0.2.254")
         assert not first.is_answered_by(bytes(asks))
-        assert first.is_answered_by(bytes(Ether() / ARP(op=512, psrc="10.0.2.15", pdst="10.0.2.254")))
+        answer = bytes(Ether() / ARP(op=512, psrc="10.0.2.15", pdst="10.0.2.254"))
+        assert first.is_answered_by(answer)
+        assert not second.is_answered_by(answer)  # one that comes late, or is doubled
         return
     assert not Seen(first.frame).wrong_sums
     answer = bytes(Ether() / IP(src="10.0.2.15") / ICMP(type=8, chksum=1) / first.token)

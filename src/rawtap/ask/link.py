@@ -47,16 +47,5 @@ async def set_cable(lab: Lab, name: str, up: bool, impairment: Impairment, inter
         before = (plug.up, plug.impairment)
         found = await card.set_link(up=up, impairment=impairment)
         if before != (up, impairment):
-            lab.chronicle.cable_set(name, up=up, impaired=_words(impairment))
+            lab.chronicle.cable_set(name, up=up, impaired=impairment.words)
     return Cable(name, card.tap, up, found.carrier, found.queue, impairment)
-
-
-def _words(impairment: Impairment) -> str:
-    said = {
-        "delay {:g} s": impairment.delay,
-        "loss {:g} %": impairment.loss,
-        "corruption {:g} %": impairment.corrupt,
-        "duplication {:g} %": impairment.duplicate,
-        "{} bits/s": impairment.rate,
-    }
-    return ", ".join(text.format(value) for text, value in said.items() if value)

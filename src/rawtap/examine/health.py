@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from itertools import count
+from itertools import count, cycle
 from typing import Literal
 
 from rawtap.examine.rules import Frame
@@ -24,6 +24,7 @@ _ECHO, _IDENTIFIER = 8, 0x5259
 _HEADER = struct.Struct("!BBHHH")
 _TOKENS = 1_000_000
 _TOKEN = b"rawtap asks %06d"
+_SENDERS = ("pulse", "second_pulse")
 
 Kind = Literal["echo", "arp"]
 
@@ -32,8 +33,8 @@ Kind = Literal["echo", "arp"]
 class Check:
     """One health check: a frame to send, and what an answer to it has in it.
 
-    Its sender has an address of its own, so no rule takes the answer for one of its own. It judges as little as can be:
-    an echo comes back, whatever else is wrong with it.
+    Its sender has an address that no rule uses, so no rule takes the answer for one of its own. It judges as little as
+    can be: an echo comes back, whatever else is wrong with it.
     """
 
     kind: Kind
@@ -48,9 +49,9 @@ class Check:
         return self.kind == "echo" or (is_arp and frame[_OPERATION] != _REQUEST)
 
 
-def token_of(names: Mapping[str, str | int]) -> bytes:
-    """What each frame of a health check has in it, and no other."""
-    return IPv4Address(str(names["pulse"])).packed
+def tokens_of(names: Mapping[str, str | int]) -> tuple[bytes, ...]:
+    """One of these each frame of a health check has in it, and no other frame."""
+    return tuple(IPv4Address(str(names[name])).packed for name in _SENDERS)
 
 
 def greeting(names: Mapping[str, str | int]) -> bytes:
@@ -63,21 +64,31 @@ def greeting(names: Mapping[str, str | int]) -> bytes:
 
 
 def checks(kind: Kind, names: Mapping[str, str | int]) -> Iterator[Check]:
-    """Health checks without end, each to be told from the others; `names` are those of a rule's frames."""
+    """Health checks without end, each to be told from the one before; `names` are those of a rule's frames.
+
+    From older ones there is no answer to come: once one is answered, what was asked before it has been.
+    """
+    return _arp_checks(names) if kind == "arp" else _echo_checks(names)
+
+
+def _arp_checks(names: Mapping[str, str | int]) -> Iterator[Check]:
+    broadcast = {"layer": "Ether", "dst": "ff:ff:ff:ff:ff:ff"}
+    frames = [
+        made(Frame((broadcast, {"layer": "ARP", "op": 1, "psrc": f"${name}", "pdst": "$guest"})), names)
+        for name in _SENDERS
+    ]
+    return (Check("arp", frame, token) for frame, token in cycle(zip(frames, tokens_of(names), strict=True)))
+
+
+def _echo_checks(names: Mapping[str, str | int]) -> Iterator[Check]:
     pulse = {"layer": "IP", "src": "$pulse", "dst": "$guest"}
     echo = {"layer": "ICMP", "type": _ECHO, "id": _IDENTIFIER}
-    asked = {"layer": "ARP", "op": 1, "psrc": "$pulse", "pdst": "$guest"}
     token = _TOKEN % 0
-    layers = (pulse, echo, {"layer": "Raw", "load": token.decode()})
-    broadcast = {"layer": "Ether", "dst": "ff:ff:ff:ff:ff:ff"}
-    frame = made(Frame((broadcast, asked) if kind == "arp" else layers), names)
+    frame = made(Frame((pulse, echo, {"layer": "Raw", "load": token.decode()})), names)
     head = frame[: -len(token) - _HEADER.size]
     for number in count(1):
-        if kind == "arp":
-            yield Check(kind, frame, token_of(names))
-        else:
-            token = _TOKEN % (number % _TOKENS)
-            yield Check(kind, head + _echo(number & 0xFFFF, token), token)
+        token = _TOKEN % (number % _TOKENS)
+        yield Check("echo", head + _echo(number & 0xFFFF, token), token)
 
 
 def _echo(sequence: int, data: bytes) -> bytes:

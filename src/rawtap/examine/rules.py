@@ -58,6 +58,16 @@ class Bits(Wanted):
 
 
 @dataclass(frozen=True)
+class Either(Wanted):
+    """One of some values, or of those that names stand for."""
+
+    values: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return " or ".join(map(str, self.values))
+
+
+@dataclass(frozen=True)
 class Frame:
     """A frame to send, of layers as `packets.craft` takes them; what they leave out is from us to the guest.
 
@@ -90,6 +100,7 @@ class Ask:
         must: What it has to have as well.
         keep: Names for later frames, and the answer's fields that they stand for.
         given: It is no part of the rule: if nothing comes, the rule cannot be tried.
+        control: A `given` one that is asked if nothing comes: the guest is silent only if it answers that.
     """
 
     send: tuple[Frame, ...]
@@ -97,6 +108,7 @@ class Ask:
     must: Fields = field(default_factory=dict)
     keep: Mapping[str, str] = field(default_factory=dict)
     given: bool = False
+    control: Ask | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """One rule tried on one guest: its steps are taken, and what comes is judged.
 
 No verdict is the clock's. That nothing came is believed when the guest has answered a health check that was sent behind
-the question; and then the question is asked once more, after a rest, before it is said.
+the question; and then the question is asked once more, behind a rest, before it is said.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
+from rawtap.errors import NetworkFailed, RequestInvalid
 from rawtap.examine import health
 from rawtap.examine.rules import Ask, Fields, Frame, Quiet, Rule, Step, Tell
 from rawtap.examine.values import Crowd, Names, Seen, filled, made, own_bytes, shown
 
-_CHATTER = 500  # frames
+_CHATTER = 500  # frames of which each field is looked at, between a question and its answer
+_HEALTH_CHATTER = 50_000  # frames that an answer to a health check may be behind
 _NEXT = 16
 _SOON = 5  # this part of the patience is enough for what comes at once
 
@@ -62,10 +64,17 @@ class Wire(Protocol):
     """What the guest has sent, in its order."""
 
     async def send(self, frame: bytes) -> None:
-        """Send one to the guest."""
+        """Send one to the guest.
+
+        Raises:
+            RequestInvalid, NetworkFailed: This one was not sent.
+        """
 
     async def more(self, than: int, patience: float) -> bool:
         """Wait until there are more `frames` than that; False if none comes for `patience` seconds."""
+
+    def lost(self) -> int:
+        """How many frames found no room on their way, ours or the guest's, since it was opened or before."""
 
 
 class Deaf(Exception):
@@ -93,8 +102,7 @@ class Examiner:
         crowd: Addresses that tries come from.
         kind: Which health check this guest answers.
         patience: Seconds that an answer may take, by what this guest needed.
-        same_state: Each try begins in the same state of the guest's.
-        rest: Waits before a question is asked again: a stack may limit how often it asks, or tells errors.
+        rest: Waits before a question is asked again: a stack may limit how often it asks, answers, or tells errors.
         number: Of the last try; each has names of its own.
     """
 
@@ -103,7 +111,6 @@ class Examiner:
     crowd: Crowd
     kind: health.Kind
     patience: float
-    same_state: bool
     rest: Callable[[], Awaitable[None]]
     number: int = 0
     _checks: Iterator[health.Check] = field(init=False)
@@ -112,9 +119,11 @@ class Examiner:
     _read: int = 0  # frames of the wire that are in the log
     _place: int = 0  # in the wire's frames, behind the answer that came last
     _ours: tuple[bytes, ...] = field(init=False)
+    _health: tuple[bytes, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self._checks = health.checks(self.kind, self.names)
+        self._health = health.tokens_of(self.names)
         self._ours = tuple(own_bytes(self.names, self.crowd))
 
     async def judge(self, rule: Rule, *, afresh: Callable[[], Awaitable[None]]) -> Outcome:
@@ -124,24 +133,26 @@ class Examiner:
             Deaf: The guest answers no health check, before or after.
         """
         first = await self.once(rule)
-        if first.verdict is Verdict.KEPT or (first.verdict is Verdict.CANNOT_TELL and self.same_state):
+        if first.verdict is Verdict.KEPT:
             return first
-        await self.rest()
         await afresh()
-        second = await self.once(rule)
+        second = await self.once(rule, rested=True)
         if second.verdict == first.verdict:
             return second
         if first.verdict is Verdict.VIOLATED and second.verdict is Verdict.CANNOT_TELL:  # the guest knows more by now
-            return first
+            return replace(first, reason=f"{first.reason}; {second.verdict} at the second try: {second.reason}")
         if first.verdict is not Verdict.VIOLATED and second.verdict is Verdict.KEPT:
-            return replace(second, reason="at the second try; nothing came at the first")
+            return replace(second, reason=f"at the second try; {first.verdict} at the first: {first.reason}")
         if second.verdict is Verdict.VIOLATED:
             return replace(second, reason=f"{second.reason}; {first.verdict} at the first try".lstrip("; "))
         reason = f"{first.verdict} at the first try, {second.verdict} at the second: {first.reason}"
         return replace(first, verdict=Verdict.CANNOT_TELL, reason=reason)
 
-    async def once(self, rule: Rule, *, careful: bool = False) -> Outcome:
-        """Try a rule. `careful`: with a health check behind each frame, to know which one the guest dies of.
+    async def once(self, rule: Rule, *, careful: bool = False, rested: bool = False) -> Outcome:
+        """Try a rule.
+
+        `careful`: with a health check behind each frame, to know which one the guest dies of. `rested`: after a rest,
+        which is behind the greeting and the first health check, so that neither counts against a limit of the guest's.
 
         Raises:
             Deaf: The guest answers no health check, before or after.
@@ -155,17 +166,33 @@ class Examiner:
             "seq": (self.number * 64013) % (1 << 32),
         }
         self._last = None
-        await self.wire.send(health.greeting(names))
-        await self.alive()
         self._log, self._read = [], len(self.wire.frames)
+        lost = self.wire.lost()
+        try:
+            await self.wire.send(health.greeting(names))
+            await self.alive()
+            if rested:
+                await self.rest()
+            self._read = len(self.wire.frames)
+            outcome = await self._taken(rule, names, careful=careful)
+            await self.alive()
+        except (RequestInvalid, NetworkFailed) as error:
+            return self._untold(rule, f"{error.problem}: {error.evidence}")
+        more = self.wire.lost() - lost
+        if more and outcome.verdict is not Verdict.VIOLATED:
+            return self._untold(rule, f"frames were lost for want of room, ours or the guest's: {more}")
+        return outcome
+
+    async def _taken(self, rule: Rule, names: Names, *, careful: bool) -> Outcome:
         try:
             for step in rule.steps:
                 await self._take(rule, step, names, careful=careful)
-            outcome = Outcome(rule, Verdict.KEPT, frames=self._frames())
         except _Ended as ended:
-            outcome = ended.outcome
-        await self.alive()
-        return outcome
+            return ended.outcome
+        return Outcome(rule, Verdict.KEPT, frames=self._frames())
+
+    def _untold(self, rule: Rule, reason: str) -> Outcome:
+        return Outcome(rule, Verdict.CANNOT_TELL, reason, frames=self._frames())
 
     async def alive(self, patient: float = 4, tries: int = 2) -> None:
         """Have a health check answered, asked so often; each is given up after `patient` times the patience.
@@ -177,7 +204,7 @@ class Examiner:
             pulse = next(self._checks)
             begin = len(self.wire.frames)
             await self.wire.send(pulse.frame)
-            if await self._comes(begin, pulse.is_answered_by, patient * self.patience) is not None:
+            if await self._comes(begin, pulse.is_answered_by, patient * self.patience, _HEALTH_CHATTER) is not None:
                 return
         raise Deaf(self._last)
 
@@ -188,7 +215,7 @@ class Examiner:
             if careful:
                 await self.alive()
         if isinstance(step, Ask):
-            await self._ask(rule, step, begin, names)
+            await self._ask(rule, step, begin, names, careful=careful)
         elif isinstance(step, Quiet):
             await self._quiet(rule, step, begin, names)
         elif not isinstance(step, Tell):
@@ -197,11 +224,11 @@ class Examiner:
     async def _send(self, frame: Frame, names: Names) -> None:
         data = made(frame, names)
         self._take_down()
-        self._log.append(Passed(data, from_guest=False))
         self._last = data
         await self.wire.send(data)
+        self._log.append(Passed(data, from_guest=False))
 
-    async def _ask(self, rule: Rule, step: Ask, begin: int, names: Names) -> None:
+    async def _ask(self, rule: Rule, step: Ask, begin: int, names: Names, *, careful: bool) -> None:
         def is_it(frame: bytes) -> bool:
             return self._is_of_rules(frame) and Seen(frame).has(step.comes, names)
 
@@ -210,6 +237,10 @@ class Examiner:
             await self.alive()
             found = await self._comes(begin, is_it, self.patience)
         if found is None:
+            if too_many := self._too_many(rule, begin):
+                raise _Ended(too_many)
+            if step.control:
+                await self._take(rule, step.control, names, careful=careful)
             raise _Ended(self._missing(rule, step, names))
         seen = Seen(found)
         if wrong := seen.lacks(step.must, names):
@@ -224,11 +255,15 @@ class Examiner:
         for name, source in step.keep.items():
             names[name] = seen.fields[source]
 
+    def _too_many(self, rule: Rule, begin: int) -> Outcome | None:
+        """A guest that sends without end is not judged by what it did not send."""
+        came = len(self.wire.frames) - begin
+        return self._untold(rule, f"{came} frames came meanwhile, too many to look at") if came > _CHATTER else None
+
     def _missing(self, rule: Rule, step: Ask, names: Names) -> Outcome:
         wanted = _words(step.comes, names)
         if step.given:
-            reason = f"it needs a frame of the guest's with {wanted}, and none came"
-            return Outcome(rule, Verdict.CANNOT_TELL, reason, frames=self._frames())
+            return self._untold(rule, f"it needs a frame of the guest's with {wanted}, and none came")
         reason = f"no frame with {wanted} came, while the guest answered health checks before and after"
         return Outcome(rule, Verdict.SILENT, reason, frames=self._frames())
 
@@ -236,6 +271,8 @@ class Examiner:
         await self.alive()
         if not step.never:
             return
+        if too_many := self._too_many(rule, begin):
+            raise _Ended(too_many)
         came = [
             each
             for each in self.wire.frames[begin:]
@@ -247,9 +284,11 @@ class Examiner:
             reason = f"{len(came)} {'frame' if len(came) == 1 else 'frames'} came with {wanted}, and {most} may come"
             raise _Ended(Outcome(rule, Verdict.VIOLATED, reason, "frames", str(len(came)), most, self._frames()))
 
-    async def _comes(self, begin: int, is_it: Callable[[bytes], bool], patience: float) -> bytes | None:
-        """The first such frame behind the first `begin`; None if nothing more comes for so long, or much else does."""
-        for at in range(begin, begin + _CHATTER):
+    async def _comes(
+        self, begin: int, is_it: Callable[[bytes], bool], patience: float, most: int = _CHATTER
+    ) -> bytes | None:
+        """The first such frame behind the first `begin`; None if nothing comes for so long, or `most` others do."""
+        for at in range(begin, begin + most):
             if at >= len(self.wire.frames) and not await self.wire.more(at, patience):
                 break
             if is_it(self.wire.frames[at]):
@@ -264,7 +303,7 @@ class Examiner:
 
     def _is_of_rules(self, frame: bytes) -> bool:
         """Whether a frame is no answer to a health check, nor a question of the guest's for who sent it."""
-        return health.token_of(self.names) not in frame
+        return not any(token in frame for token in self._health)
 
     def _frames(self) -> tuple[Passed, ...]:
         self._take_down()

@@ -9,7 +9,7 @@ from functools import cached_property
 from ipaddress import IPv4Address
 from typing import Any
 
-from rawtap.examine.rules import AtLeast, AtMost, Bits, Fields, Frame, Layers, Wanted
+from rawtap.examine.rules import AtLeast, AtMost, Bits, Either, Fields, Frame, Layers, Wanted
 from rawtap.packets import checks, craft, decode, headers, lines
 from rawtap.untrusted import visible
 
@@ -52,6 +52,8 @@ def filled(value: Any, names: Mapping[str, str | int]) -> Any:
     if isinstance(value, str) and (found := _NAME.fullmatch(value)):
         known = names[found[1]]
         return (int(known) + int(found[2])) % _NUMBERS if found[2] else known
+    if isinstance(value, Either):
+        return Either(tuple(filled(each, names) for each in value.values))
     if isinstance(value, Mapping):
         return {key: filled(each, names) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -155,6 +157,8 @@ def _is_wanted(found: int, wanted: Wanted) -> bool:
             return found >= least
         case AtMost(most):
             return found <= most
+        case Either(values):
+            return found in values
         case Bits(on, off):
             return found & on == on and not found & off
     raise ValueError(f"no such wish: {wanted}")

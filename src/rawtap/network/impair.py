@@ -42,6 +42,23 @@ class Impairment:
     duplicate: float = 0.0
     rate: int | None = None
 
+    @property
+    def words(self) -> str:
+        """What happens, "" where nothing does."""
+        said = {
+            "delay {:g} s": self.delay,
+            "loss {:g} %": self.loss,
+            "corruption {:g} %": self.corrupt,
+            "duplication {:g} %": self.duplicate,
+            "{} bits/s": self.rate,
+        }
+        return ", ".join(text.format(value) for text, value in said.items() if value)
+
+    @property
+    def is_faithful(self) -> bool:
+        """Whether what is sent comes, as it is and once, if later."""
+        return not (self.loss or self.corrupt or self.duplicate)
+
     def queue(self) -> tuple[str, dict[str, int | float]] | None:
         """The kind of queue that does it, with its options in pyroute2's units; None where there is nothing to do.
 

@@ -183,12 +183,18 @@ def counters() -> dict[str, tuple[int, int]]:
     The numbers are those of rtnetlink. All of them take a tenth of a millisecond here; from a netlink dump it would be
     half a millisecond for each interface, which is what pyroute2 needs to decode it.
     """
-    found = {}
+    return {name: (int(fields[1]), int(fields[9])) for name, fields in _counted()}
+
+
+def dropped(name: str) -> int | None:
+    """Packets that an interface had no room for on their way out; None where there is none. As fast as `counters`."""
+    return next((int(fields[11]) for each, fields in _counted() if each == name), None)
+
+
+def _counted() -> Iterator[tuple[str, list[bytes]]]:
     for line in COUNTERS.read_bytes().splitlines()[2:]:  # two lines of headings
         name, _, numbers = line.rpartition(b":")
-        fields = numbers.split()
-        found[os.fsdecode(name.strip())] = (int(fields[1]), int(fields[9]))
-    return found
+        yield os.fsdecode(name.strip()), numbers.split()
 
 
 def addresses() -> list[tuple[IPv4Interface, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +14,11 @@ from rawtap.errors import NetworkFailed, NetworkPermission, RequestInvalid, Serv
 from rawtap.host.privileges import Capability, raised
 
 _EVERY_PROTOCOL = 0x0003  # ETH_P_ALL, linux/if_ether.h
-_SOL_PACKET, _IGNORE_OUTGOING = 263, 23  # linux/socket.h, linux/if_packet.h; Linux 4.20
-_ROOM = 1 << 20  # bytes
+_SOL_PACKET, _STATISTICS = 263, 6  # linux/socket.h, linux/if_packet.h
+_IGNORE_OUTGOING = 23  # linux/if_packet.h; Linux 4.20
+_COUNTED = struct.Struct("II")  # struct tpacket_stats, linux/if_packet.h: packets, and of these the dropped ones
+_ROOM = 1 << 20  # bytes; the kernel may give less (net.core.rmem_max), and `missed` tells of what did not fit
+_NO_INTERFACE = {errno.ENETDOWN, errno.ENODEV, errno.ENXIO}
 
 
 @dataclass(frozen=True)
@@ -38,21 +42,28 @@ class Transmitter:
             try:
                 self._socket.send(frame)
             except OSError as error:
-                raise self._failed(error, len(frame), number) from error
+                raise refusal(self.name, error, len(frame), number) from error
         return count
 
-    def _failed(self, error: OSError, size: int, sent: int) -> RequestInvalid | NetworkFailed:
-        if error.errno == errno.EMSGSIZE:
-            return RequestInvalid(
-                f"a frame of {size} bytes is too long for {self.name}",
-                evidence=str(error.strerror),
-                cure="Send a shorter one: the interface's MTU and 14 bytes of Ethernet header are the most",
-            )
-        return NetworkFailed(
-            f"{self.name} did not take the frame, after {sent} that it took",
+
+def refusal(name: str, error: OSError, size: int, sent: int) -> RequestInvalid | NetworkFailed:
+    """Why an interface did not take a frame of that size, after so many that it took."""
+    if error.errno == errno.EMSGSIZE:
+        return RequestInvalid(
+            f"a frame of {size} bytes is too long for {name}",
             evidence=str(error.strerror),
-            cure="qemu_status shows whether the guest's network is there and up",
+            cure="Send a shorter one: the interface's MTU and 14 bytes of Ethernet header are the most",
         )
+    return NetworkFailed(
+        f"{name} did not take the frame, after {sent} that it took",
+        evidence=str(error.strerror),
+        cure="qemu_status shows whether the guest's network is there and up",
+    )
+
+
+def is_gone(error: OSError) -> bool:
+    """Whether an interface takes nothing any more, now that it failed so: it is down, or there is none."""
+    return error.errno in _NO_INTERFACE
 
 
 @contextmanager
@@ -76,6 +87,12 @@ def both_ways(name: str) -> Iterator[socket.socket]:
         yield opened
 
 
+def missed(opened: socket.socket) -> int:
+    """Frames that came in since this was last asked, and that a socket of `both_ways` had no room for (packet(7))."""
+    counted = opened.getsockopt(_SOL_PACKET, _STATISTICS, _COUNTED.size)
+    return int(_COUNTED.unpack(counted)[1])
+
+
 @contextmanager
 def _opened(name: str, protocol: int) -> Iterator[socket.socket]:
     with raised(Capability.NET_RAW, f"send on {name}", NetworkPermission):
@@ -85,8 +102,9 @@ def _opened(name: str, protocol: int) -> Iterator[socket.socket]:
             raise ServerExhausted.of(error) or _not_opened(name, error) from error
     with opened:
         try:
-            opened.setsockopt(_SOL_PACKET, _IGNORE_OUTGOING, 1)  # what the host and others send there
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _ROOM)
+            if protocol:
+                opened.setsockopt(_SOL_PACKET, _IGNORE_OUTGOING, 1)  # what the host and others send there
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _ROOM)
             opened.bind((name, protocol))
         except OSError as error:
             raise _not_opened(name, error) from error

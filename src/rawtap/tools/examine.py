@@ -115,6 +115,8 @@ def _examined(name: str, done: Examination) -> Examined:
             break
         shown.append(row)
     notes = [f"without snapshots: {done.without}"] if done.without else []
+    late = [each.rule.name for each in done.outcomes if each.verdict == "kept" and each.reason]
+    notes += [f"kept only at the second try: {', '.join(late)}"] if late else []
     notes += [done.trouble] if done.trouble else []
     return Examined(
         name=name,

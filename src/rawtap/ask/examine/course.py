@@ -32,11 +32,12 @@ from rawtap.lab.card import Card
 from rawtap.lab.chronicle import Chronicle
 from rawtap.lab.guests import Guest
 from rawtap.lab.lab import Lab
+from rawtap.network.impair import Impairment, Plug
 from rawtap.packets import decode, reader
 
 Report = Callable[[float, float, str], Awaitable[None]]
 
-_REST = 1.1  # seconds; Linux lets an error more through each second
+_REST = 1.1  # seconds; Linux lets an error more through each second, picoTCP one ARP reply
 _SNAPSHOT_SECONDS = 60.0
 _TELL_EVERY = 1.0
 _TAG = "examination"
@@ -85,6 +86,7 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
     """
     rules = catalogue.chosen(what)
     card = _card(lab, name)
+    impairment = card.plug.impairment
     started = anyio.current_time()
     await to_thread(decode.load)
     guest = lab.guest(name)
@@ -96,8 +98,8 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
         kind, slowest, patience = await health_of(wire, seen)
         port = names.get("port")
         async with _kept(machine, lab.chronicle) as kept:
-            examiner = Examiner(wire, names, seen.crowd, kind, patience, kept.is_there, kept.rest)
-            outcomes = await _Course(examiner, guest, wire, kept, report).tried(rules)
+            examiner = Examiner(wire, names, seen.crowd, kind, patience, partial(anyio.sleep, _REST))
+            outcomes = await _Course(examiner, guest, wire, kept, card.plug, impairment, report).tried(rules)
     path = capture.session.path
     numbers = await reading(path, _numbers, path, outcomes)
     return Examination(
@@ -122,6 +124,13 @@ def _card(lab: Lab, name: str) -> Card:
         raise RequestInvalid(
             f"the guest {name} is on QEMU's own network, where nobody can be its neighbour",
             cure="Boot it with network=true",
+        )
+    plug = card.plug
+    if not plug.up or not plug.impairment.is_faithful:
+        raise RequestInvalid(
+            f"not all that is sent to the guest {name} comes to it as it was sent",
+            evidence=plug.impairment.words if plug.up else "its cable is pulled",
+            cure="qemu_link(up=true) gives it a good wire again",
         )
     return card
 
@@ -189,16 +198,12 @@ class _Kept:
             self._chronicle.guest_restored(self._machine.name, self._tag)
             await snapshots.perform(self._machine, "delete", self._tag, _SNAPSHOT_SECONDS)
 
-    async def rest(self) -> None:
-        """Let the guest forget how many errors it sent; by a snapshot it does so at once."""
-        if not self._tag:
-            await anyio.sleep(_REST)
-
 
 @asynccontextmanager
 async def _kept(machine: Machine, chronicle: Chronicle) -> AsyncIterator[_Kept]:
     kept = _Kept(machine, chronicle)
-    await kept.save()
+    with anyio.CancelScope(shield=True):  # a job goes on without its caller, and nobody would remove what it saves
+        await kept.save()
     try:
         yield kept
     finally:
@@ -212,15 +217,21 @@ async def _kept(machine: Machine, chronicle: Chronicle) -> AsyncIterator[_Kept]:
 
 @dataclass
 class _Course:
-    """The rules of one examination, one after the other."""
+    """The rules of one examination, one after the other. `impairment` is that of the guest's wire when it began."""
 
     examiner: Examiner
     guest: Guest
     wire: Neighbor
     kept: _Kept
+    plug: Plug
+    impairment: Impairment
     report: Report
     _lost: str = ""  # why nothing more can be tried
     _told: float = field(default=0.0, init=False)
+    _trouble_before: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._trouble_before = self.machine.trouble()
 
     @property
     def machine(self) -> Machine:
@@ -243,6 +254,14 @@ class _Course:
             return Outcome(rule, Verdict.CANNOT_TELL, "; ".join(_NEEDED[each] for each in sorted(lacking)))
         if self._lost:
             return Outcome(rule, Verdict.CANNOT_TELL, self._lost)
+        outcome = await self._judged(rule)
+        # Each call of qemu_link makes an impairment of its own, and has the lock until its wire is as it says.
+        if self.plug.lock.locked() or self.plug.impairment is not self.impairment:
+            self._lost = f"qemu_link changed the guest's wire in {rule.name}: frames may not have come"
+            return Outcome(rule, Verdict.CANNOT_TELL, self._lost)
+        return outcome
+
+    async def _judged(self, rule: Rule) -> Outcome:
         try:
             await self._afresh()
             return await self.examiner.judge(rule, afresh=self._afresh)
@@ -260,10 +279,12 @@ class _Course:
     async def _silenced(self, rule: Rule, deaf: Deaf) -> Outcome:
         """The guest answers nothing any more: whether it died, and of which frame."""
         death = await self._death()
-        if deaf.sent is None and not death:
-            self._lost = "the guest answers no health check" if not self.kept.is_there else ""
-            return Outcome(rule, Verdict.CANNOT_TELL, "the guest answered no health check before this rule")
-        if self.kept.is_there and self.machine.running:
+        can_go_on = self.kept.is_there and self.machine.running
+        if deaf.sent is None:  # no frame of this rule's is to blame
+            of_what = f": {death}" if death else ""
+            self._lost = "" if can_go_on else f"the guest answers no health check{of_what}"
+            return Outcome(rule, Verdict.CANNOT_TELL, f"the guest answered no health check before this rule{of_what}")
+        if can_go_on:
             return await self._again(rule, deaf, death)
         if death:
             self._lost = f"the guest died in {rule.name}: {death}"
@@ -278,21 +299,22 @@ class _Course:
     async def _again(self, rule: Rule, deaf: Deaf, death: str) -> Outcome:
         """Play the rule again, frame by frame: which one is the guest's death?"""
         how = death or "it answers nothing any more"
+        then = "did not when the same was played again, frame by frame"
         try:
             await self._afresh()
-            await self.examiner.alive()
             await self.examiner.once(rule, careful=True)
         except Deaf as again:
+            now = await self._death()
             if again.sent is not None:
-                now = await self._death()
                 return _died(rule, now or how, again.sent)
+            then = "answered none either when it was put back, before the rule's first frame"
         except GuestError as error:
             await self._death()
             self._lost = f"the guest could not be put back: {error.problem}"
-            return _died(rule, how, deaf.sent)
+            then = "could not be put back to be asked again"
         if death:
-            return _died(rule, f"{death}; not when the frames came one by one", deaf.sent)
-        reason = "the guest stopped to answer health checks, and did not when the same was played again"
+            return _died(rule, f"{death}; it {then}", deaf.sent)
+        reason = f"the guest stopped to answer health checks, and {then}"
         return replace(_died(rule, reason, deaf.sent), verdict=Verdict.CANNOT_TELL)
 
     async def _death(self) -> str:
@@ -308,7 +330,8 @@ class _Course:
             raise self.machine.exited()
         if self.machine.exit is not None:
             return f"QEMU ended: {self.machine.exit}"
-        return self.machine.trouble() or ""
+        trouble = self.machine.trouble()
+        return trouble if trouble and trouble != self._trouble_before else ""
 
 
 def _died(rule: Rule, how: str, sent: bytes | None) -> Outcome:
@@ -320,7 +343,8 @@ def _died(rule: Rule, how: str, sent: bytes | None) -> Outcome:
 def _numbers(path: Path, outcomes: Sequence[Outcome]) -> tuple[tuple[int | None, ...], ...]:
     """The numbers that the outcomes' frames have in the capture: each behind what was sent last before it.
 
-    Of frames both ways, at nearly the same time, the capture may have another order than the neighbour saw.
+    Of frames both ways, at nearly the same time, the capture may have another order than the neighbour saw: one from
+    the guest may be in front of what was sent last, but not of what was sent for the outcome before.
     """
     places: dict[bytes, list[int]] = {}
     file = reader.open_file(path, "")
@@ -331,8 +355,12 @@ def _numbers(path: Path, outcomes: Sequence[Outcome]) -> tuple[tuple[int | None,
     found = []
     for outcome in outcomes:
         own: list[int | None] = []
+        before = at
         for frame in outcome.frames:
-            place = next((each for each in places.get(frame.data, ()) if each > at), None)
+            known = [each for each in places.get(frame.data, ()) if each not in own]
+            place = next((each for each in known if each > at), None)
+            if place is None and frame.from_guest:
+                place = next((each for each in reversed(known) if each > before), None)
             at = at if frame.from_guest else place or at
             own.append(place)
         found.append(tuple(own))

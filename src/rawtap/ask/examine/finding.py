@@ -18,7 +18,7 @@ from rawtap.examine.values import Crowd, Names, made
 from rawtap.lab.card import Card
 
 _US_MAC, _OTHER_MAC = "02:72:61:77:74:01", "02:72:61:77:74:02"  # locally administered, IEEE 802, 8.4
-_ROLES = ("pulse", "mover", "nobody")
+_ROLES = ("pulse", "second_pulse", "mover", "nobody")
 _STRANGERS = 2  # and as many friends: it takes these
 _CROWD = 32  # and makes use of these
 _SWEPT = 1024  # addresses; in a larger network the guest's has to be given
@@ -157,7 +157,7 @@ async def health_of(wire: Neighbor, found: Found) -> tuple[health.Kind, float, f
     """
     for kind in ("echo", "arp"):
         slowest = 0.0
-        examiner = Examiner(wire, found.names, found.crowd, kind, _ANSWERS_WITHIN / 2, True, checkpoint)
+        examiner = Examiner(wire, found.names, found.crowd, kind, _ANSWERS_WITHIN / 2, checkpoint)
         try:
             for _ in range(_CHECKS):
                 began = current_time()

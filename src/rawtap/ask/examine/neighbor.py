@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 
 from rawtap.blocking import in_thread
 from rawtap.examine import manners
-from rawtap.network import transmit
+from rawtap.network import links, transmit
 
 _LARGEST = 65536
 
@@ -26,11 +26,14 @@ class Neighbor:
         gone: The guest's TAP went away, or down.
     """
 
-    def __init__(self, opened: socket.socket) -> None:
+    def __init__(self, opened: socket.socket, interface: str) -> None:
         self.frames: list[bytes] = []
         self.stations: dict[bytes, bytes] = {}
         self.gone = False
         self._socket = opened
+        self._interface = interface
+        self._unanswered = 0  # questions for where it is
+        self._missed = 0
         self._came = asyncio.Event()
 
     def lives_at(self, address: str, mac: str) -> None:
@@ -38,10 +41,16 @@ class Neighbor:
         self.stations[IPv4Address(address).packed] = bytes.fromhex(mac.replace(":", ""))
 
     async def send(self, frame: bytes) -> None:
-        """Send a frame to the guest; one that cannot be sent is noticed by what does not come."""
+        """Send a frame to the guest; that its TAP has gone is noticed by what does not come.
+
+        Raises:
+            RequestInvalid, NetworkFailed: The TAP did not take this frame.
+        """
         try:
             await asyncio.get_running_loop().sock_sendall(self._socket, frame)
-        except OSError:
+        except OSError as error:
+            if not transmit.is_gone(error):
+                raise transmit.refusal(self._interface, error, len(frame), 0) from error
             self._has_gone()
 
     async def more(self, than: int, patience: float) -> bool:
@@ -54,6 +63,11 @@ class Neighbor:
         except TimeoutError:
             pass
         return len(self.frames) > than
+
+    def lost(self) -> int:
+        """How many frames found no room in the TAP, whoever sent them, or here; what qemu_link drops is not counted."""
+        self._missed += transmit.missed(self._socket)
+        return self._missed + self._unanswered + (links.dropped(self._interface) or 0)
 
     def read(self) -> None:
         """Take what has come; the event loop calls this."""
@@ -70,9 +84,11 @@ class Neighbor:
             if reply := manners.arp_reply(frame, self.stations):
                 try:
                     self._socket.send(reply)
-                except OSError:
-                    self._has_gone()
-                    return
+                except OSError as error:
+                    if transmit.is_gone(error):
+                        self._has_gone()
+                        return
+                    self._unanswered += 1
 
     def _has_gone(self) -> None:
         self.gone = True
@@ -90,7 +106,7 @@ async def neighbor(interface: str) -> AsyncIterator[Neighbor]:
     """
     loop = asyncio.get_running_loop()
     async with in_thread(transmit.both_ways(interface)) as opened:
-        made = Neighbor(opened)
+        made = Neighbor(opened, interface)
         loop.add_reader(opened, made.read)
         try:
             yield made

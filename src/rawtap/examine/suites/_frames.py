@@ -24,14 +24,18 @@ def ip(**fields: Any) -> dict[str, Any]:
     return {"layer": "IP", "src": "$us", "dst": "$guest", "id": "$id"} | fields
 
 
-def echo(*, data: dict[str, Any] = DATA, link: dict[str, Any] | None = None, pad: int = 0, **fields: Any) -> Frame:
-    """An echo request; `fields` are the IP header's."""
-    layers = (ip(**fields), ECHO, data)
+def echo(
+    *, data: dict[str, Any] = DATA, link: dict[str, Any] | None = None, pad: int = 0, seq: int = 77, **fields: Any
+) -> Frame:
+    """An echo request; `fields` are the IP header's. Each of a rule has a `seq` of its own: some stacks, like picoTCP,
+    answer none that has the identifier and the number of the one before."""
+    layers = (ip(**fields), ECHO | {"seq": seq}, data)
     return Frame(layers if link is None else ({"layer": "Ether"} | link, *layers), pad=pad)
 
 
-GIVEN_REPLY = Ask((echo(),), REPLY, given=True)
-"""For rules of what is not to be answered: that it would be, were it right."""
+GIVEN_REPLY = Ask((echo(seq=76),), REPLY, given=True)
+"""For rules of what is not to be answered, behind it: were it right, it would have been. In front it would not show
+that, as a stack may answer so many in a second and no more."""
 
 
 def udp(*, data: dict[str, Any] = DATA, header: dict[str, Any] | None = None, **fields: Any) -> Frame:

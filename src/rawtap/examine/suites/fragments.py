@@ -11,6 +11,7 @@ _MUST, _SHOULD = Level.MUST, Level.SHOULD
 _SIZE = 200  # bytes of data; 208 with ICMP's header
 _TEXT = "0123456789abcdef" * 12 + "the end."
 _WHOLE = Frame((ip(), ECHO, {"layer": "Raw", "load": _TEXT}))
+_OTHER = Frame((ip(id="$id+1"), ECHO | {"seq": 78}, {"layer": "Raw", "load": _TEXT}))
 _LARGE = Frame((ip(), ECHO, {"layer": "Raw", "load": "0123456789abcdef" * 200}))
 _HOLLOW = Frame((ip(), ECHO, {"layer": "Raw", "load": {"hex": (b"x" * 72 + bytes(64) + b"x" * 64).hex()}}))
 _HAS_ALL = {"Raw.load": _TEXT}
@@ -28,7 +29,9 @@ def _piece(
 
 
 _FIRST, _MIDDLE, _LAST = _piece(0, 80), _piece(80, 64), _piece(144)
-_GIVEN = Ask((_piece(0, 80, id="$id+7"), _piece(80, id="$id+7")), REPLY, given=True)
+_BEFORE = Frame((ip(id="$id+7"), ECHO | {"seq": 76}, {"layer": "Raw", "load": _TEXT}))
+_GIVEN = Ask((_piece(0, 80, whole=_BEFORE), _piece(80, whole=_BEFORE)), REPLY, given=True)
+"""In front: behind fragments that are left over, a stack with room for one packet would answer nothing."""
 
 
 def _joined(name: str, says: str, *pieces: Frame) -> Rule:
@@ -74,7 +77,7 @@ RULES = (
         _RFC,
         _MUST,
         "Fragments of two packets that come mixed are put together apart.",
-        (Ask((_FIRST, _piece(0, 80, id="$id+1"), _piece(80), _piece(80, id="$id+1")), REPLY, _HAS_ALL),),
+        (Ask((_FIRST, _piece(0, 80, whole=_OTHER), _piece(80), _piece(80, whole=_OTHER)), REPLY, _HAS_ALL),),
     ),
     _apart(
         "fragments.hole",

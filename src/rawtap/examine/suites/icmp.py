@@ -84,36 +84,28 @@ RULES = (
         "RFC 792, Echo",
         _MUST,
         "A message with a wrong checksum is passed over.",
-        (GIVEN_REPLY, Quiet((Frame((ip(), ECHO | {"chksum": 0x1234}, DATA)),), (REPLY,))),
+        (Quiet((Frame((ip(), ECHO | {"chksum": 0x1234}, DATA)),), (REPLY,)), GIVEN_REPLY),
     ),
     Rule(
         "icmp.unknown_type",
         "RFC 1122, 3.2.2",
         _MUST,
         "A message of a type that it does not know is passed over.",
-        (
-            GIVEN_REPLY,
-            Quiet((_message(type=200, code=0),), ({"IP.proto": 1, "IP.dst": "$us"},)),
-        ),
+        (Quiet((_message(type=200, code=0),), ({"IP.proto": 1, "IP.dst": "$us"},)), GIVEN_REPLY),
     ),
     Rule(
         "icmp.reply_unasked",
         "RFC 792, Echo",
         _MUST,
         "An echo reply is not answered.",
-        (GIVEN_REPLY, Quiet((Frame((ip(), ECHO | {"type": 0}, DATA)),), ({"IP.proto": 1, "IP.dst": "$us"},))),
+        (Quiet((Frame((ip(), ECHO | {"type": 0}, DATA)),), ({"IP.proto": 1, "IP.dst": "$us"},)), GIVEN_REPLY),
     ),
     Rule(
         "icmp.cut",
         "RFC 1122, 1.2.2",
         _MUST,
         "A message of less than its 8 bytes does it no harm.",
-        (
-            Quiet(
-                (Frame((ip(proto=1), {"layer": "Raw", "load": {"hex": "0800f7ff"}})),),
-                ({"IP.proto": 1, "IP.dst": "$us"},),
-            ),
-        ),
+        (Quiet((Frame((ip(proto=1), {"layer": "Raw", "load": {"hex": "0800f7ff"}})),)),),
     ),
     Rule(
         "icmp.address_mask",
@@ -125,6 +117,7 @@ RULES = (
                 (Frame((ip(proto=1), {"layer": "Raw", "load": {"hex": "1100eeff0000000000000000"}})),),
                 ({"ICMP.type": 18},),
             ),
+            GIVEN_REPLY,
         ),
     ),
     Rule(
@@ -132,7 +125,7 @@ RULES = (
         "RFC 1122, 3.2.2.7",
         _SHOULD,
         "Information requests are not answered.",
-        (Quiet((_message(type=15, code=0),), ({"ICMP.type": 16},)),),
+        (Quiet((_message(type=15, code=0),), ({"ICMP.type": 16},)), GIVEN_REPLY),
     ),
     Rule(
         "icmp.source_quench",
@@ -144,6 +137,7 @@ RULES = (
                 (Frame((ip(), {"layer": "ICMP", "type": 4}, ip(src="$guest", dst="$us"), _PORT)),),
                 ({"IP.proto": 1, "IP.dst": "$us"},),
             ),
+            GIVEN_REPLY,
         ),
     ),
     Rule(
@@ -215,11 +209,11 @@ RULES = (
         _MUST,
         "No error is told about an error.",
         (
-            _GIVEN_ERROR,
             Quiet(
                 (Frame((ip(), {"layer": "ICMP", "type": 3, "code": 77}, ip(src="$guest", dst="$us"), _PORT)),),
                 ({"IP.proto": 1, "IP.dst": "$us"},),
             ),
+            _GIVEN_ERROR,
         ),
     ),
     Rule(
@@ -227,7 +221,7 @@ RULES = (
         "RFC 1122, 3.2.2",
         _MUST,
         "No error is told about what was sent to everybody.",
-        (_GIVEN_ERROR, Quiet((udp(dst="$broadcast"), udp(dst="255.255.255.255")), ({"ICMP.type": 3},))),
+        (Quiet((udp(dst="$broadcast"), udp(dst="255.255.255.255")), ({"ICMP.type": 3},)), _GIVEN_ERROR),
     ),
     Rule(
         "icmp.error_for_group",
@@ -235,11 +229,11 @@ RULES = (
         _MUST,
         "No error is told about what was sent to a group.",
         (
-            _GIVEN_ERROR,
             Quiet(
                 (Frame(({"layer": "Ether", "dst": "01:00:5e:00:00:01"}, ip(dst="224.0.0.1"), _PORT, DATA)),),
                 ({"ICMP.type": 3},),
             ),
+            _GIVEN_ERROR,
         ),
     ),
     Rule(
@@ -247,14 +241,14 @@ RULES = (
         "RFC 1122, 3.2.2",
         _MUST,
         "No error is told about what came in a frame to everybody.",
-        (_GIVEN_ERROR, Quiet((Frame(({"layer": "Ether", "dst": BROADCAST}, ip(), _PORT, DATA)),), ({"ICMP.type": 3},))),
+        (Quiet((Frame(({"layer": "Ether", "dst": BROADCAST}, ip(), _PORT, DATA)),), ({"ICMP.type": 3},)), _GIVEN_ERROR),
     ),
     Rule(
         "icmp.error_for_fragment",
         "RFC 1122, 3.2.2",
         _MUST,
         "No error is told about a fragment but the first.",
-        (_GIVEN_UNKNOWN, Quiet((Frame((ip(proto=253, frag=8), DATA)),), ({"ICMP.type": 3},))),
+        (Quiet((Frame((ip(proto=253, frag=8), DATA)),), ({"ICMP.type": 3},)), _GIVEN_UNKNOWN),
     ),
     Rule(
         "icmp.error_for_nobody",
@@ -262,8 +256,8 @@ RULES = (
         _MUST,
         "No error is told to an address that is no single host's.",
         (
-            _GIVEN_ERROR,
             Quiet((udp(src="224.0.0.9"), udp(src="255.255.255.255"), udp(src="127.0.0.1")), ({"ICMP.type": 3},)),
+            _GIVEN_ERROR,
         ),
     ),
 )

@@ -10,9 +10,7 @@ from rawtap.examine.suites._frames import GIVEN_REPLY, REPLY, echo, raw
 _MUST = Level.MUST
 _UNKNOWN_OPTION = raw(bytes.fromhex("9a0600000000"))
 _NOTHING = raw(bytes.fromhex("01010100"))
-_LENGTH_ZERO = raw(bytes.fromhex("82000000"))
-_LENGTH_ONE = raw(bytes.fromhex("07010400"))
-_LENGTH_FAR = raw(bytes.fromhex("07280400"))
+_LENGTHS = tuple(raw(bytes.fromhex(option)) for option in ("82000000", "07010400", "07280400"))  # 0, 1, beyond the end
 _LARGE = {"layer": "Raw", "load": "0123456789abcdef" * 34 + "last"}
 _FULL = {"layer": "Raw", "load": "0123456789abcdef" * 92}
 
@@ -20,7 +18,7 @@ _FULL = {"layer": "Raw", "load": "0123456789abcdef" * 92}
 def _passed_over(name: str, source: str, says: str, **fields: Any) -> Rule:
     """An echo request that is not answered for what its IP header has, though one without that is."""
     asks = {"ARP.op": 1, "ARP.pdst": fields.get("src", "0.0.0.0")}  # noqa: S104 - nobody asks for it
-    return Rule(name, source, _MUST, says, (GIVEN_REPLY, Quiet((echo(**fields),), (REPLY, asks))))
+    return Rule(name, source, _MUST, says, (Quiet((echo(**fields),), (REPLY, asks)), GIVEN_REPLY))
 
 
 def _taken(name: str, source: str, says: str, **fields: Any) -> Rule:
@@ -31,7 +29,7 @@ def _taken(name: str, source: str, says: str, **fields: Any) -> Rule:
 RULES = (
     Rule(
         "ipv4.reply_source",
-        "RFC 1122, 3.2.1.3",
+        "RFC 1122, 3.2.2.6",
         _MUST,
         "An answer comes from the address that was asked.",
         (Ask((echo(),), REPLY, {"IP.src": "$guest"}),),
@@ -108,7 +106,7 @@ RULES = (
         "RFC 1122, 3.2.1.3",
         _MUST,
         "The subnet's broadcast address as the source is passed over.",
-        (GIVEN_REPLY, Quiet((echo(src="$broadcast"),), (REPLY,))),
+        (Quiet((echo(src="$broadcast"),), (REPLY,)), GIVEN_REPLY),
         linux="looks a source up in its routes only with net.ipv4.conf.*.rp_filter (fib_validate_source, "
         "net/ipv4/fib_frontend.c)",
     ),
@@ -140,7 +138,7 @@ RULES = (
         "RFC 1122, 1.2.2",
         _MUST,
         "An option of a length that cannot be does it no harm.",
-        (Quiet((echo(options=[_LENGTH_ZERO]), echo(options=[_LENGTH_ONE]), echo(options=[_LENGTH_FAR]))),),
+        (Quiet(tuple(echo(options=[each], seq=number) for number, each in enumerate(_LENGTHS))),),
     ),
     Rule(
         "ipv4.least_size",

@@ -36,7 +36,7 @@ RULES = (
         "IEEE 802.3, 3.2.4",
         _MUST,
         "A frame that is sent to another station is not answered.",
-        (GIVEN_REPLY, Quiet((echo(link={"dst": "$other_mac"}),), (REPLY,))),
+        (Quiet((echo(link={"dst": "$other_mac"}),), (REPLY,)), GIVEN_REPLY),
     ),
     Rule(
         "link.padding",
@@ -47,10 +47,10 @@ RULES = (
     ),
     Rule(
         "link.unknown_type",
-        "RFC 1122, 2.3.3",
+        "RFC 894, Frame Format",
         _MUST,
         "A frame of a type that it does not know is passed over.",
-        (Quiet((Frame(({"layer": "Ether", "type": 0x88B5}, ip(), ECHO, DATA)),), ({"ICMP.id": "$id"},)),),
+        (Quiet((Frame(({"layer": "Ether", "type": 0x88B5}, ip(), ECHO, DATA)),), ({"ICMP.id": "$id"},)), GIVEN_REPLY),
     ),
     Rule(
         "link.header_alone",
@@ -65,8 +65,8 @@ RULES = (
         _MUST,
         "A frame of a VLAN that it is no member of is not answered.",
         (
-            GIVEN_REPLY,
             Quiet((Frame(({"layer": "Ether"}, {"layer": "Dot1Q", "vlan": 100}, ip(), ECHO, DATA)),), (REPLY,)),
+            GIVEN_REPLY,
         ),
     ),
     Rule(
@@ -83,7 +83,7 @@ RULES = (
         "RFC 1122, 3.3.6",
         _SHOULD,
         "A packet to its address in a frame to everybody is passed over.",
-        (GIVEN_REPLY, Quiet((echo(link={"dst": BROADCAST}),), (REPLY,))),
+        (Quiet((echo(link={"dst": BROADCAST}),), (REPLY,)), GIVEN_REPLY),
         linux="answers unless net.ipv4.conf.*.drop_unicast_in_l2_multicast is set "
         "(Documentation/networking/ip-sysctl.rst)",
     ),
@@ -93,8 +93,11 @@ RULES = (
         _SHOULD,
         "IPv4 in a frame with a length and a SNAP header is taken (RFC 1042).",
         (
-            GIVEN_REPLY,
-            Ask((Frame(({"layer": "Ether", "type": 8 + 20 + 8 + DATA_SIZE}, _SNAP, ip(), ECHO, DATA)),), REPLY),
+            Ask(
+                (Frame(({"layer": "Ether", "type": 8 + 20 + 8 + DATA_SIZE}, _SNAP, ip(), ECHO, DATA)),),
+                REPLY,
+                control=GIVEN_REPLY,
+            ),
         ),
         linux="has no IPv4 above SNAP: net/ipv4/af_inet.c takes ETH_P_IP only",
     ),

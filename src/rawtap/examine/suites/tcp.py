@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rawtap.examine.rules import Ask, Bits, Frame, Level, Quiet, Rule, Tell
+from rawtap.examine.rules import Ask, AtLeast, Bits, Either, Frame, Level, Quiet, Rule, Tell
 from rawtap.examine.suites._frames import ip, tcp
 
 _MUST, _SHOULD = Level.MUST, Level.SHOULD
@@ -60,28 +60,28 @@ RULES = (
         _CLOSED,
         _MUST,
         "A reset is not answered.",
-        (_GIVEN_RESET, Quiet((tcp("R"), tcp("RA", ack="$seq+9")), (_FROM_SHUT,))),
+        (Quiet((tcp("R"), tcp("RA", ack="$seq+9")), (_FROM_SHUT,)), _GIVEN_RESET),
     ),
     Rule(
         "tcp.checksum",
         "RFC 9293, 3.1",
         _MUST,
         "A segment with a wrong checksum is passed over.",
-        (_GIVEN_RESET, Quiet((tcp("S", chksum=0x1234),), (_FROM_SHUT,))),
+        (Quiet((tcp("S", chksum=0x1234),), (_FROM_SHUT,)), _GIVEN_RESET),
     ),
     Rule(
         "tcp.offset_short",
         "RFC 9293, 3.1",
         _MUST,
         "A data offset below 5 words is passed over.",
-        (_GIVEN_RESET, Quiet((tcp("S", dataofs=4),), (_FROM_SHUT,))),
+        (Quiet((tcp("S", dataofs=4),), (_FROM_SHUT,)), _GIVEN_RESET),
     ),
     Rule(
         "tcp.offset_beyond",
         "RFC 9293, 3.1",
         _MUST,
         "A data offset beyond the segment's end is passed over.",
-        (_GIVEN_RESET, Quiet((tcp("S", dataofs=12),), (_FROM_SHUT,))),
+        (Quiet((tcp("S", dataofs=12),), (_FROM_SHUT,)), _GIVEN_RESET),
     ),
     Rule(
         "tcp.to_broadcast",
@@ -89,11 +89,11 @@ RULES = (
         _MUST,
         "A SYN that was sent to everybody is passed over.",
         (
-            _GIVEN_RESET,
             Quiet(
                 (tcp("S", address={"dst": "$broadcast"}), tcp("S", address={"dst": "255.255.255.255"})),
                 ({"TCP.dport": "$sport"},),
             ),
+            _GIVEN_RESET,
         ),
     ),
     Rule(
@@ -102,11 +102,11 @@ RULES = (
         _MUST,
         "A SYN from an address that is no single host's is passed over.",
         (
-            _GIVEN_RESET,
             Quiet(
                 (tcp("S", address={"src": "224.0.0.9"}), tcp("S", address={"src": "255.255.255.255"})),
                 ({"TCP.dport": "$sport"},),
             ),
+            _GIVEN_RESET,
         ),
     ),
     Rule(
@@ -114,7 +114,7 @@ RULES = (
         "RFC 1122, 1.2.2",
         _MUST,
         "A segment of less than a header does it no harm.",
-        (Quiet((Frame((ip(proto=6), {"layer": "Raw", "load": "4 bytes."})),), ({"IP.proto": 6},)),),
+        (Quiet((Frame((ip(proto=6), {"layer": "Raw", "load": "4 bytes."})),), ({"IP.proto": 6, "IP.dst": "$us"},)),),
     ),
     Rule(
         "tcp.option_length",
@@ -141,8 +141,15 @@ RULES = (
         "tcp.segment_size",
         "RFC 9293, 3.7.1",
         _SHOULD,
-        "A SYN says the largest segment that is taken.",
-        (Ask((_open("S"),), {**_FROM_OPEN, "TCP.flags": _SYN_ACK}, {"TCP.dataofs": 6}, given=True),),
+        "A SYN says the largest segment that is taken, where that is not 536 bytes.",
+        (
+            Ask(
+                (_open("S"),),
+                {**_FROM_OPEN, "TCP.flags": _SYN_ACK, "TCP.option.MSS": AtLeast(0)},
+                {"TCP.option.MSS": AtLeast(1)},
+                given=True,
+            ),
+        ),
     ),
     Rule(
         "tcp.option_unknown",
@@ -167,10 +174,17 @@ RULES = (
     ),
     Rule(
         "tcp.syn_again",
-        "RFC 9293, 3.8.1",
+        _OTHER,
         _MUST,
-        "A SYN that comes again is answered by the same sequence number.",
-        (_GIVEN_SYN_ACK, Ask((_open("S"),), {**_FROM_OPEN, "TCP.flags": _SYN_ACK}, {"TCP.seq": "$theirs"})),
+        "A SYN that comes again is acknowledged again, by the same sequence number or, without a SYN, the next.",
+        (
+            _GIVEN_SYN_ACK,
+            Ask(
+                (_open("S"),),
+                {**_FROM_OPEN, "TCP.flags": Bits(0x10, _RST)},
+                {"TCP.ack": "$seq+1", "TCP.seq": Either(("$theirs", "$theirs+1"))},
+            ),
+        ),
     ),
     Rule(
         "tcp.listen_acknowledged",
@@ -257,8 +271,8 @@ RULES = (
     Rule(
         "tcp.syn_inside",
         "RFC 5961, 4.2",
-        _MUST,
-        "A SYN in a connection is answered by an acknowledgment, no reset.",
+        _SHOULD,
+        "A SYN in a connection is answered by an acknowledgment, no reset: RFC 9293, 3.10.7.4 lets a stack reset.",
         (*_GIVEN_CONNECTION, Ask((_open("S", seq="$seq+50"),), _FROM_OPEN, {**_ACKNOWLEDGES, "TCP.ack": "$seq+1"})),
     ),
     Rule(
@@ -275,8 +289,8 @@ RULES = (
     Rule(
         "tcp.reset_inside",
         "RFC 5961, 3.2",
-        _MUST,
-        "A reset in the window, but not at its edge, is asked about.",
+        _SHOULD,
+        "A reset in the window, but not at its edge, is asked about: RFC 9293, 3.10.7.4 lets a stack take it.",
         (*_GIVEN_CONNECTION, Ask((_segment("R", at="$seq+50"),), _FROM_OPEN, {**_ACKNOWLEDGES, "TCP.ack": "$seq+1"})),
     ),
     Rule(

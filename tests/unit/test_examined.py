@@ -1,0 +1,47 @@
+"""What is told of an examination: what had to be asked twice is named, and each frame by its number in the capture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from scapy.utils import wrpcap
+
+from rawtap.ask.examine.course import Examination, _numbers
+from rawtap.examine import catalogue
+from rawtap.examine.trial import Outcome, Passed, Verdict
+from rawtap.packets import decode
+from rawtap.tools.examine import _examined
+
+
+def test_what_was_kept_only_at_the_second_try_is_told() -> None:
+    at_once, late = catalogue.SUITES["arp"][:2]
+    outcomes = (Outcome(at_once, Verdict.KEPT), Outcome(late, Verdict.KEPT, "at the second try; silent at the first"))
+    capture = cast(Any, SimpleNamespace(id="capture-1"))
+    done = Examination(
+        "10.0.2.15", "10.0.2.250", "echo", 0.1, None, outcomes, capture, Path("a.pcapng"), "", "", 1.0, ((), ())
+    )
+    told = _examined("guest", done)
+    assert told.rules == []
+    assert told.suites[0].kept == 2
+    assert told.notes == [f"kept only at the second try: {late.name}"]
+
+
+def test_a_frame_that_passed_another_on_its_way_has_its_number_all_the_same(tmp_path: Path) -> None:
+    decode.load()
+    first, second, answer, never = (Passed(bytes([each]) * 60, each > 2) for each in range(1, 5))
+    path = tmp_path / "capture.pcap"
+    captured = [first, answer, second, first, answer, second, answer]
+    wrpcap(str(path), [each.data for each in captured], linktype=1)
+    (rule, *_) = catalogue.SUITES["tcp"]
+    seen_later = Outcome(rule, Verdict.SILENT, frames=(first, second, answer, never))
+    once_more = Outcome(rule, Verdict.SILENT, frames=(first, answer, second, answer))
+    lost = Outcome(rule, Verdict.SILENT, frames=(answer, never))
+    assert _numbers(path, [seen_later, once_more, lost]) == ((1, 3, 5, None), (4, 5, 6, 7), (7, None))
+    assert _numbers(path, [once_more, once_more]) == ((1, 2, 3, 5), (4, 5, 6, 7))
+    twice = Outcome(rule, Verdict.VIOLATED, frames=(first, answer, answer, answer))
+    assert _numbers(path, [twice]) == ((1, 2, 5, 7),)
+    alone = tmp_path / "alone.pcap"
+    wrpcap(str(alone), [each.data for each in captured[:3]], linktype=1)
+    assert _numbers(alone, [seen_later, lost]) == ((1, 3, 2, None), (None, None))
