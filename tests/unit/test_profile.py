@@ -159,7 +159,7 @@ def test_the_bridges_of_the_built_in_profiles_are_trusted() -> None:
 
 
 def test_an_rvos_tree_is_known_by_its_kernel(tmp_path: Path) -> None:
-    assert choose(rvos_tree(tmp_path), None) == (tmp_path, BUILTIN["rvos"])
+    assert choose(rvos_tree(tmp_path), None) == (tmp_path, (BUILTIN["rvos"], ()))
 
 
 def test_the_rvos_profile_is_what_the_older_tool_did() -> None:
@@ -182,16 +182,16 @@ def test_a_root_that_is_not_there_is_told_with_its_path(tmp_path: Path) -> None:
 
 def test_without_a_root_the_current_folder_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(rvos_tree(tmp_path))
-    assert choose(None, None) == (tmp_path, BUILTIN["rvos"])
+    assert choose(None, None) == (tmp_path, (BUILTIN["rvos"], ()))
 
 
 def test_a_named_profile_needs_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tree(tmp_path, "memory = '1G'"))
-    assert choose(None, "u-boot-riscv64") == (Path("/"), BUILTIN["u-boot-riscv64"])
+    assert choose(None, "u-boot-riscv64") == (Path("/"), (BUILTIN["u-boot-riscv64"], ()))
 
 
 def test_a_name_wins_over_the_layout_of_the_tree(tmp_path: Path) -> None:
-    assert choose(rvos_tree(tmp_path), "u-boot-riscv64")[1] == BUILTIN["u-boot-riscv64"]
+    assert choose(rvos_tree(tmp_path), "u-boot-riscv64")[1].profile == BUILTIN["u-boot-riscv64"]
 
 
 def test_a_profile_that_does_not_exist_is_told_with_those_that_do(tmp_path: Path) -> None:
@@ -200,24 +200,24 @@ def test_a_profile_that_does_not_exist_is_told_with_those_that_do(tmp_path: Path
 
 
 def test_a_rawtap_toml_is_laid_over_the_rvos_profile_where_the_tree_has_its_kernel(tmp_path: Path) -> None:
-    profile = choose(tree(rvos_tree(tmp_path), "memory = '256M'\nsmp = 2"), None)[1]
+    profile = choose(tree(rvos_tree(tmp_path), "memory = '256M'\nsmp = 2"), None)[1].profile
     assert (profile.memory, profile.smp) == ("256M", 2)
     assert (profile.prompt, profile.drives) == ("rvos>", BUILTIN["rvos"].drives)
 
 
 def test_a_rawtap_toml_elsewhere_is_laid_over_the_defaults(tmp_path: Path) -> None:
-    profile = choose(tree(tmp_path, "kernel = 'k'\nprompt = '$ '"), None)[1]
+    profile = choose(tree(tmp_path, "kernel = 'k'\nprompt = '$ '"), None)[1].profile
     assert profile == Profile(kernel="k", prompt="$ ")
 
 
 def test_a_rawtap_toml_can_name_the_profile_that_it_changes(tmp_path: Path) -> None:
-    profile = choose(tree(tmp_path, "profile = 'u-boot-riscv64'\nmemory = '1G'"), None)[1]
+    profile = choose(tree(tmp_path, "profile = 'u-boot-riscv64'\nmemory = '1G'"), None)[1].profile
     assert (profile.name, profile.memory) == ("u-boot-riscv64", "1G")
     assert profile.interrupt == BUILTIN["u-boot-riscv64"].interrupt
 
 
 def test_the_calls_profile_wins_over_the_files(tmp_path: Path) -> None:
-    profile = choose(tree(tmp_path, "profile = 'u-boot-riscv64'\nmemory = '1G'"), "rvos")[1]
+    profile = choose(tree(tmp_path, "profile = 'u-boot-riscv64'\nmemory = '1G'"), "rvos")[1].profile
     assert (profile.name, profile.memory) == ("rvos", "1G")
 
 
@@ -256,7 +256,7 @@ def test_every_key_can_be_said_in_toml(tmp_path: Path) -> None:
         [[drives]]
         path = "second.img"
     """
-    assert choose(tree(tmp_path, toml), None)[1] == Profile(
+    assert choose(tree(tmp_path, toml), None)[1].profile == Profile(
         name="mine",
         arch="x86_64",
         machine="q35",

@@ -329,17 +329,17 @@ def test_a_debuggers_stub_is_opened_where_the_line_opens_one() -> None:
 def test_overrides_win_over_the_line_and_the_line_over_the_projects_machine(tmp_path: Path) -> None:
     (tmp_path / "rawtap.toml").write_text('memory = "1G"\nprompt = "$ "\ncpu = "max"\n', encoding="utf-8")
     line = read("qemu-system-riscv64 -M virt -m 64M -kernel k")
-    _, profile = chosen(tmp_path, None, line, {"smp": 4})
+    _, (profile, _) = chosen(tmp_path, None, line, {"smp": 4})
     assert (profile.memory, profile.prompt, profile.cpu, profile.smp) == ("64M", "$ ", None, 4)
 
 
 def test_memory_and_processors_that_a_line_does_not_say_are_the_machines_own() -> None:
     line = read("qemu-system-arm -M mps2-an385 -kernel k")
-    _, profile = chosen(Path("/"), None, line, {})
+    _, (profile, _) = chosen(Path("/"), None, line, {})
     words = board(MachineSpec(profile, None))
     assert not {"-m", "-smp"} & set(words)
     topology = read("qemu-system-x86_64 -smp cores=2,threads=2 -m slots=2,maxmem=1G")
-    _, profile = chosen(Path("/"), None, topology, {})
+    _, (profile, _) = chosen(Path("/"), None, topology, {})
     words = board(MachineSpec(profile, None))
     assert words[words.index("-m") + 1] == "slots=2,maxmem=1G"
     assert words[words.index("-smp") + 1] == "4,cores=2,threads=2"
