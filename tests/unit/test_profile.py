@@ -481,7 +481,9 @@ def test_a_name_that_looks_like_an_option_is_a_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("bus", "driver"), [("mmio", "virtio-net-device"), ("pci", "virtio-net-pci")])
 def test_a_network_card_is_given_its_descriptor_and_its_address(bus: str, driver: str) -> None:
-    argv = argv_of(spec_of(overlay(Path("/rawtap.toml"), {"bus": bus}, None)), tap_nic(fd=7, mac="52:54:00:01:02:03"))
+    argv = argv_of(
+        spec_of(overlay(Path("/rawtap.toml"), {"bus": bus}, None).profile), tap_nic(fd=7, mac="52:54:00:01:02:03")
+    )
     assert json_of(argv, "-netdev") == [{"type": "tap", "id": "net0", "fd": "7"}]
     rom = {"romfile": ""} if bus == "pci" else {}
     assert json_of(argv, "-device") == [{"driver": driver, "netdev": "net0", "mac": "52:54:00:01:02:03"} | rom]
@@ -634,7 +636,7 @@ def test_nothing_that_a_rawtap_toml_can_say_reaches_another_option(
     table: dict[str, Any], network: bool, gpu: bool
 ) -> None:
     try:
-        profile = overlay(Path("/tree/rawtap.toml"), table, None)
+        profile = overlay(Path("/tree/rawtap.toml"), table, None).profile
     except ProfileInvalid:
         return
     drives = [replace(drive, path=f"/tree/{drive.path}") for drive in profile.drives]
