@@ -330,6 +330,29 @@ def test_a_line_of_which_something_was_lost_is_typed_again_slowly() -> None:
     on_a_line(scenario)
 
 
+def test_a_long_line_that_lost_some_of_its_middle_is_typed_again_though_its_end_stands_there() -> None:
+    """As iPXE on a PC's firmware, whose queue holds 15 keys, and which goes on below at column 80."""
+    command = "echo " + " ".join(f"word{number}" for number in range(18))
+
+    async def scenario(line: Line) -> None:
+        await line.at_prompt(b"iPXE> ")
+        asked = line.sends(command)
+        await line.hears(command.encode())
+        got = command.replace("word10 word11 ", "").encode()
+        await line.says(got[:74] + b"\r\n" + got[74:])
+        await line.hears(b"\x03")
+        await line.says(b"\r\niPXE> ")
+        for part in command.encode():
+            await line.hears(bytes([part]))
+            await line.says(bytes([part]))
+        await line.hears(b"\n")
+        await line.says(f"\r\n{command.removeprefix('echo ')}\r\niPXE> ".encode())
+        answer = await asked
+        assert (answer.matched, answer.text) == (True, f"{command}\n{command.removeprefix('echo ')}\niPXE> ")
+
+    on_a_line(scenario, prompt="iPXE> ")
+
+
 # ---------------------------------------------------------------- frames
 
 
