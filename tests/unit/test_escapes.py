@@ -45,7 +45,7 @@ def test_whatever_is_cut_where_the_text_is_the_same(parts: list[bytes], data: st
 
 
 def test_a_screen_of_a_firmwares_has_the_same_text_wherever_it_is_cut() -> None:
-    """Two reads at every place, and each byte alone: rows of 80 columns, a cursor that is put, a menu that is erased."""
+    """Two reads at every place, and each byte alone: rows of 80 columns, a cursor that is put, a menu that is wiped."""
     words = b" ".join(b"word%d" % number for number in range(30))
     rows = b"\r\n".join(words[at : at + 80] for at in range(0, len(words), 80))
     stream = b"\x1b[2J\x1b[1;1HSeaBIOS\r\n\n\x1b[0;1miPXE\x1b[0m> echo " + rows + b"\r\n" + rows
