@@ -12,24 +12,6 @@ from rawtap.guest.line_drives import image
 from rawtap.guest.line_state import Parts, bus_of
 from rawtap.guest.line_words import pairs, whole_number
 
-_DISKS = {
-    r"virtio-blk(-device|-pci|-ccw)?(-non-transitional|-transitional)?": "virtio",
-    r"ide-(hd|drive|cd)": "ide",
-    r"scsi-(hd|disk|cd)": "scsi",
-    r"nvme": "nvme",
-    r"usb-(storage|bot)": "usb",
-    r"sd-card": "sd",
-    r"floppy": "floppy",
-}
-_WHY_NOT = {
-    r"vhost-.*|vfio.*|virtio-input-host.*|usb-host|.*-passthru|.*passthrough": "it lends the guest what is the host's",
-    r"usb-redir|ivshmem.*|tpm-.*|ccid-card.*|ipmi-bmc-extern|virtio-crypto.*": "it needs a part of the host's",
-    r"virtserialport|pci-serial.*|usb-serial|usb-braille|isa-parallel": (
-        "a console is a serial port of the machine's own, or a virtio console"
-    ),
-    r"pc-dimm|nvdimm|virtio-(mem|pmem).*": "memory is what `memory` says",
-    r"qxl.*|.*-gl.*": "this screen needs the host's; VGA or virtio-gpu-pci does not",
-}
 _IGNORED = {"iothread", "rng", "audiodev"}  # parts of the host's, of which rawtap has its own
 
 
@@ -40,7 +22,7 @@ def add_device(parts: Parts, value: str) -> None:
     if model in models.NICS or model.startswith("virtio-net") or model == "e1000-82540em":
         named = {key: each for key, each in said.items() if key not in {"netdev", "mac", "id", "vlan"}}
         parts.card(model, said.get("mac"), named)
-    elif (interface := _first(_DISKS, model)) is not None and "drive" in said:
+    elif (interface := models.interface_of(model)) is not None and "drive" in said:
         parts.disks.append((model, interface, said))
     elif model == "loader":
         _loader(parts, said)
@@ -63,13 +45,7 @@ def add_device(parts: Parts, value: str) -> None:
     elif model in models.DEVICES:
         _further(parts, model, said)
     else:
-        hint = models.nearest(model, models.DEVICES)
-        reason = _first(_WHY_NOT, model) or f"it is no model that a guest may have here{hint}"
-        parts.leave(f"-device {model}", reason, whole=True)
-
-
-def _first(known: dict[str, str], model: str) -> str | None:
-    return next((found for pattern, found in known.items() if re.fullmatch(pattern, model)), None)
+        parts.leave(f"-device {model}", models.why_not(model), whole=True)
 
 
 def join_disks(parts: Parts) -> None:
