@@ -32,3 +32,25 @@ def test_a_linux_tree_without_an_initrd_starts_with_this_machines_busybox(user: 
             assert ended["reason"] == "guest-shutdown"
 
     anyio.run(scenario)
+
+
+def test_a_boot_tells_what_the_builds_own_line_says_and_the_guest_has_not(user: Account) -> None:
+    root = user.home / "build"
+    root.mkdir()
+    shutil.copyfile(IMAGES / "vmlinuz", root / "bzImage")
+    line = "exec qemu-system-x86_64 -M pc -kernel bzImage -append panic=-1 -smbios type=1 -S ${EXTRA_ARGS}"
+    (root / "start-qemu.sh").write_text(f"#!/bin/sh\n{line}\n", encoding="ascii")
+    for path in (root, *root.iterdir()):
+        shutil.chown(path, user.uid, user.gid)
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            booted = await session.call("qemu_boot", project_root=str(root), wait_for_prompt=False)
+            assert booted["profile"] == "buildroot"
+            assert [each.partition(": ")[0] for each in booted["warnings"]] == [
+                "start-qemu.sh, not carried",
+                "start-qemu.sh, otherwise here",
+            ]
+            assert "-smbios type=1" in booted["warnings"][0]
+
+    anyio.run(scenario)

@@ -123,7 +123,8 @@ def test_the_operator_can_allow_a_folder_by_any_of_its_names(project: Path, outs
 def test_the_built_in_boot_loaders_are_allowed_to_everybody(tmp_path: Path) -> None:
     allowed = allowed_for(Path("/"), ())
     for name in (each for each in BUILTIN if each.startswith("u-boot-")):
-        resolve(*choose(None, name), BootOptions(), allowed)
+        root, (profile, _) = choose(None, name)
+        resolve(root, profile, BootOptions(), allowed)
     with pytest.raises(PathNotAllowed):
         resolve(tmp_path, Profile(kernel="/usr/lib/u-boot/../os-release"), BootOptions(), allowed)
 
@@ -143,8 +144,9 @@ def test_an_rvos_kernel_makes_a_project(tmp_path: Path) -> None:
 
 
 def test_an_rvos_tree_that_is_not_built_is_told_so(outside: Path) -> None:
+    root, (profile, _) = choose(outside, "rvos")
     with pytest.raises(GuestNotFound, match=f"the kernel {outside}/{RVOS_KERNEL} is not there"):
-        resolve(*choose(outside, "rvos"), BootOptions(), allowed_for(outside, ()))
+        resolve(root, profile, BootOptions(), allowed_for(outside, ()))
 
 
 def test_no_folder_that_holds_the_users_home_is_a_project(tmp_path: Path) -> None:

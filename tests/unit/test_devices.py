@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
-from rawtap.guest import files, resolving
+from rawtap.guest import files, models, resolving
 from rawtap.guest.command_line import Inherited, arguments
 from rawtap.guest.devices import tap_nic
 from rawtap.guest.hardware import Drive, FirmwareFile, Loader, Share
@@ -178,3 +178,25 @@ def test_uefi_is_for_the_architectures_that_have_a_build() -> None:
     with pytest.raises(ProfileInvalid, match="no UEFI for s390x"):
         files.uefi(Profile(arch="s390x", uefi=True))
     assert files.uefi(Profile()) == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("usb-storage", 'a disk is an entry of `drives`, with interface = "usb"'),
+        ("virtio-blk-device", 'a disk is an entry of `drives`, with interface = "virtio"'),
+        ("nvme", 'a disk is an entry of `drives`, with interface = "nvme"'),
+        ("virtio-net-pci", "a network card is `nic`, a further one is an entry of `cards`"),
+        ("e1000", "a network card is `nic`, a further one is an entry of `cards`"),
+        ("virtio-9p-pci", "a folder is an entry of `shares`, by 9p"),
+        ("vhost-vsock-pci", "it is what `vsock` says"),
+        ("vhost-user-gpu", "it lends the guest what is the host's"),
+        ("loader", "a file in memory is an entry of `loaders`"),
+        ("isa-serial", "a serial port is a name in `serial`"),
+        ("usb-tablt", "it is no model that a guest may have here; did you mean 'usb-tablet'?"),
+    ],
+)
+def test_a_device_that_another_key_says_is_refused_with_that_key(model: str, words: str) -> None:
+    with pytest.raises(ValueError, match="driver") as raised:
+        models.device({"driver": model})
+    assert str(raised.value) == f"driver {model!r}: {words}"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rawtap.guest.echo import came_back, echo_of, has_all, is_scrolled
+from rawtap.guest.echo import came_back, echo_in, echo_of, has_all, is_scrolled
 
 modest = settings(max_examples=150, deadline=None, database=None)
 
@@ -32,6 +32,10 @@ def test_each_way_to_wrap_a_line_is_known(output: bytes) -> None:
 
 
 def test_a_blank_that_was_typed_is_no_wrap() -> None:
+    assert echo_of(b" \ra", b" a").whole
+    assert echo_of(b"abc \r def", b"abc def").whole
+    assert echo_of(b" \r \r \ra b", b"   a").whole
+    assert echo_of(b" \r" * 300 + b"b", b" " * 300 + b"a").strange
     assert echo_of(b"a b \r\nout", b"a b ").end == 4
     assert echo_of(b"a\tb ^C\r\n", b"a\tb \x03").whole
     assert echo_of(b"a       b", b"a\tb").whole
@@ -67,3 +71,13 @@ def test_a_line_that_is_scrolled_is_known_by_its_end() -> None:
     assert not is_scrolled(b"echo word word\r<ord word the", typed, prompt)
     assert not is_scrolled(b"echo word word the end", typed, prompt)
     assert not is_scrolled(b"\r<hello, the end", b"echo hello, the end", prompt)  # which fits on a line
+
+
+@pytest.mark.parametrize("wrap", [b"\r\n", b"\n", b" \r"], ids=["both", "line feed", "readline"])
+@pytest.mark.parametrize("lost", [(0, 5), (0, 14), (40, 54), (75, 80)], ids=str)
+def test_a_line_that_goes_on_below_is_not_all_there_because_its_end_is(wrap: bytes, lost: tuple[int, int]) -> None:
+    typed, prompt = b"echo " + b" ".join(b"word%d" % number for number in range(18)), b"iPXE> "
+    got = typed[: lost[0]] + typed[lost[1] :]
+    row = 80 - len(prompt)
+    assert not echo_in(got[:row] + wrap + got[row:], typed, prompt).whole
+    assert echo_in(typed[:row] + wrap + typed[row:], typed, prompt).whole

@@ -20,6 +20,8 @@ SEQUENCES = [
     b"\x1b[K",
 ]
 
+MOVES = [b"\x1b[3;1H", b"\x1b[H", b"\x1b[5d", b"\x1b[2E"]
+
 
 @pytest.mark.parametrize("sequence", SEQUENCES)
 def test_a_sequence_is_taken_out_however_it_is_cut_in_pieces(sequence: bytes) -> None:
@@ -30,7 +32,7 @@ def test_a_sequence_is_taken_out_however_it_is_cut_in_pieces(sequence: bytes) ->
 
 
 @modest
-@given(st.lists(st.sampled_from([*SEQUENCES, b"text", b"\r\n", b"# "]), max_size=20), st.data())
+@given(st.lists(st.sampled_from([*SEQUENCES, *MOVES, b"text", b"\r", b"\n", b"# "]), max_size=20), st.data())
 def test_whatever_is_cut_where_the_text_is_the_same(parts: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(parts)
     whole = Plain().feed(stream)
@@ -40,6 +42,21 @@ def test_whatever_is_cut_where_the_text_is_the_same(parts: list[bytes], data: st
         got, stream = got + plain.feed(stream[:size]), stream[size:]
     assert got == whole
     assert b"\x1b" not in whole
+
+
+def test_a_screen_of_a_firmwares_has_the_same_text_wherever_it_is_cut() -> None:
+    """Two reads at every place, and each byte alone: rows of 80 columns, a cursor that is put, a menu that is wiped."""
+    words = b" ".join(b"word%d" % number for number in range(30))
+    rows = b"\r\n".join(words[at : at + 80] for at in range(0, len(words), 80))
+    stream = b"\x1b[2J\x1b[1;1HSeaBIOS\r\n\n\x1b[0;1miPXE\x1b[0m> echo " + rows + b"\r\n" + rows
+    stream += b"\x1b[24;1H\x1b[KPress Ctrl-B...\r               \r\n\x1b]0;t\x1b\\\niPXE> \x1b[6n"
+    whole = Plain().feed(stream)
+    assert whole.count(rows) == 2
+    for cut in range(len(stream) + 1):
+        plain = Plain()
+        assert plain.feed(stream[:cut]) + plain.feed(stream[cut:]) == whole
+    plain = Plain()
+    assert b"".join(plain.feed(bytes([byte])) for byte in stream) == whole
 
 
 @modest

@@ -159,7 +159,7 @@ def test_the_bridges_of_the_built_in_profiles_are_trusted() -> None:
 
 
 def test_an_rvos_tree_is_known_by_its_kernel(tmp_path: Path) -> None:
-    assert choose(rvos_tree(tmp_path), None) == (tmp_path, BUILTIN["rvos"])
+    assert choose(rvos_tree(tmp_path), None) == (tmp_path, (BUILTIN["rvos"], ()))
 
 
 def test_the_rvos_profile_is_what_the_older_tool_did() -> None:
@@ -182,16 +182,16 @@ def test_a_root_that_is_not_there_is_told_with_its_path(tmp_path: Path) -> None:
 
 def test_without_a_root_the_current_folder_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(rvos_tree(tmp_path))
-    assert choose(None, None) == (tmp_path, BUILTIN["rvos"])
+    assert choose(None, None) == (tmp_path, (BUILTIN["rvos"], ()))
 
 
 def test_a_named_profile_needs_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tree(tmp_path, "memory = '1G'"))
-    assert choose(None, "u-boot-riscv64") == (Path("/"), BUILTIN["u-boot-riscv64"])
+    assert choose(None, "u-boot-riscv64") == (Path("/"), (BUILTIN["u-boot-riscv64"], ()))
 
 
 def test_a_name_wins_over_the_layout_of_the_tree(tmp_path: Path) -> None:
-    assert choose(rvos_tree(tmp_path), "u-boot-riscv64")[1] == BUILTIN["u-boot-riscv64"]
+    assert choose(rvos_tree(tmp_path), "u-boot-riscv64")[1].profile == BUILTIN["u-boot-riscv64"]
 
 
 def test_a_profile_that_does_not_exist_is_told_with_those_that_do(tmp_path: Path) -> None:
@@ -200,24 +200,24 @@ def test_a_profile_that_does_not_exist_is_told_with_those_that_do(tmp_path: Path
 
 
 def test_a_rawtap_toml_is_laid_over_the_rvos_profile_where_the_tree_has_its_kernel(tmp_path: Path) -> None:
-    profile = choose(tree(rvos_tree(tmp_path), "memory = '256M'\nsmp = 2"), None)[1]
+    profile = choose(tree(rvos_tree(tmp_path), "memory = '256M'\nsmp = 2"), None)[1].profile
     assert (profile.memory, profile.smp) == ("256M", 2)
     assert (profile.prompt, profile.drives) == ("rvos>", BUILTIN["rvos"].drives)
 
 
 def test_a_rawtap_toml_elsewhere_is_laid_over_the_defaults(tmp_path: Path) -> None:
-    profile = choose(tree(tmp_path, "kernel = 'k'\nprompt = '$ '"), None)[1]
+    profile = choose(tree(tmp_path, "kernel = 'k'\nprompt = '$ '"), None)[1].profile
     assert profile == Profile(kernel="k", prompt="$ ")
 
 
 def test_a_rawtap_toml_can_name_the_profile_that_it_changes(tmp_path: Path) -> None:
-    profile = choose(tree(tmp_path, "profile = 'u-boot-riscv64'\nmemory = '1G'"), None)[1]
+    profile = choose(tree(tmp_path, "profile = 'u-boot-riscv64'\nmemory = '1G'"), None)[1].profile
     assert (profile.name, profile.memory) == ("u-boot-riscv64", "1G")
     assert profile.interrupt == BUILTIN["u-boot-riscv64"].interrupt
 
 
 def test_the_calls_profile_wins_over_the_files(tmp_path: Path) -> None:
-    profile = choose(tree(tmp_path, "profile = 'u-boot-riscv64'\nmemory = '1G'"), "rvos")[1]
+    profile = choose(tree(tmp_path, "profile = 'u-boot-riscv64'\nmemory = '1G'"), "rvos")[1].profile
     assert (profile.name, profile.memory) == ("rvos", "1G")
 
 
@@ -256,7 +256,7 @@ def test_every_key_can_be_said_in_toml(tmp_path: Path) -> None:
         [[drives]]
         path = "second.img"
     """
-    assert choose(tree(tmp_path, toml), None)[1] == Profile(
+    assert choose(tree(tmp_path, toml), None)[1].profile == Profile(
         name="mine",
         arch="x86_64",
         machine="q35",
@@ -481,7 +481,9 @@ def test_a_name_that_looks_like_an_option_is_a_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("bus", "driver"), [("mmio", "virtio-net-device"), ("pci", "virtio-net-pci")])
 def test_a_network_card_is_given_its_descriptor_and_its_address(bus: str, driver: str) -> None:
-    argv = argv_of(spec_of(overlay(Path("/rawtap.toml"), {"bus": bus}, None)), tap_nic(fd=7, mac="52:54:00:01:02:03"))
+    argv = argv_of(
+        spec_of(overlay(Path("/rawtap.toml"), {"bus": bus}, None).profile), tap_nic(fd=7, mac="52:54:00:01:02:03")
+    )
     assert json_of(argv, "-netdev") == [{"type": "tap", "id": "net0", "fd": "7"}]
     rom = {"romfile": ""} if bus == "pci" else {}
     assert json_of(argv, "-device") == [{"driver": driver, "netdev": "net0", "mac": "52:54:00:01:02:03"} | rom]
@@ -634,7 +636,7 @@ def test_nothing_that_a_rawtap_toml_can_say_reaches_another_option(
     table: dict[str, Any], network: bool, gpu: bool
 ) -> None:
     try:
-        profile = overlay(Path("/tree/rawtap.toml"), table, None)
+        profile = overlay(Path("/tree/rawtap.toml"), table, None).profile
     except ProfileInvalid:
         return
     drives = [replace(drive, path=f"/tree/{drive.path}") for drive in profile.drives]

@@ -83,7 +83,14 @@ def test_ide_drives_are_in_the_order_of_their_numbers_and_a_pc_has_its_screen() 
         ("-initrd initrd.gz", "initrd", "initrd.gz"),
         ("-bios OVMF.fd", "firmware", "OVMF.fd"),
         ("-boot d", "boot", "d"),
-        ("-boot order=nc,menu=on", "boot", "nc"),
+        ("-boot order=nc", "boot", "nc"),
+        ("-icount shift=7,align=off,sleep=on", "icount", 7),
+        ("-net nic -net user,hostfwd=tcp::1-:2,restrict=on", "nic", "e1000"),
+        ("-device virtio-net-pci,mq=on,vectors=4,speed=100,romfile=", "nic_options",
+         {"mq": True, "vectors": 4, "speed": 100}),
+        ("-device virtio-rng-pci,max-bytes=1024,period=1000", "devices", [
+            {"driver": "virtio-rng-pci", "max-bytes": 1024, "period": 1000}]),
+        ("-parallel none -d cpu_reset", "smp", 0),
         ("-snapshot", "overlay", True),
         ("-no-reboot", "on_reset", "stop"),
         ("-rtc base=localtime", "rtc", "localtime"),
@@ -181,6 +188,70 @@ def test_what_is_not_carried_is_named_with_its_reason_and_reaches_nothing(words:
     chosen(Path("/"), None, found, {})
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("-g 1024x768x32", "-g 1024x768x32"),
+        ("-no-fd-bootchk", "-no-fd-bootchk"),
+        ("-icount shift=7,align=on", "-icount align=on"),
+        ("-icount shift=7,sleep=off,rr=replay", "-icount sleep=off,rr=replay"),
+        ("-boot order=c,menu=on", "-boot menu=on"),
+        ("-rtc driftfix=slew", "-rtc driftfix=slew"),
+        ("-parallel file:lp", "-parallel file:lp"),
+        ("-smp 2,books=2", "-smp books=2"),
+        ("-global x", "-global x"),
+        ("-fw_cfg name=opt/a,gen_id=g", "-fw_cfg name=opt/a,gen_id=g"),
+        ("-drive file=a,format=raw,if=ide,cyls=10", "-drive cyls=10"),
+        ("-device VGA,vgamem_mb=64", "-device VGA vgamem_mb=64"),
+        ("-L a -L b", "-L b"),
+        ("-fsdev local,id=f,path=p,readonly=on -device virtio-9p-pci,fsdev=f,mount_tag=t,addr=3",
+         "-device virtio-9p-pci addr=3"),
+        ("-device vhost-vsock-pci,guest-cid=3,event_idx=off", "-device vhost-vsock-pci event_idx=off"),
+        ("-device loader,file=f,data-len=4", "-device loader data-len=4"),
+        ("-semihosting-config enable=on,userspace=on", "-semihosting-config userspace=on"),
+        ("-net nic,vectors=3", "-net nic vectors=3"),
+        ("-netdev user,id=n,hostfwd=tcp:[::1]:2222-:22", "hostfwd tcp:[::1]:2222-:22"),
+        ('-netdev \'{"type":"user","id":"n","hostfwd":[{"str":"tcp::1-:2"}]}\'', "hostfwd [{'str'"),
+        ("-device virtio-net-pci,romfile=x", "virtio-net,romfile=x"),
+    ],
+)  # fmt: skip
+def test_no_key_of_an_option_is_dropped_without_a_word(words: str, named: str) -> None:
+    found = read(f"qemu-system-aarch64 -M virt -kernel k {words}")
+    assert [each.partition(": ")[0] for each in found.left] == [named]
+    assert found.otherwise == ()
+    chosen(Path("/"), None, found, {})
+
+
+@pytest.mark.parametrize(
+    ("words", "how"),
+    [
+        ("-S -s -S", "-S: the guest runs at once"),
+        ("-d cpu_reset", "-d cpu_reset: resets are counted"),
+        ("-boot order=c,once=d", "-boot once=d: that order holds after a reset as well"),
+        ("-virtfs local,path=p,mount_tag=t,security_model=none", "the shared folder p: the guest reads it"),
+        ("-fsdev local,id=f,path=p -device virtio-9p-pci,fsdev=f,mount_tag=t", "the shared folder p: the guest reads"),
+    ],
+)
+def test_what_is_carried_another_way_is_told(words: str, how: str) -> None:
+    found = read(f"qemu-system-x86_64 -kernel k {words}")
+    assert found.left == ()
+    assert [each.startswith(how) for each in found.otherwise] == [True]
+    assert found.told() == (f"otherwise here: {found.otherwise[0]}",)
+
+
+def test_drives_are_in_the_order_of_their_places_be_these_said_as_units_or_numbers() -> None:
+    flash = table_of(
+        "qemu-system-x86_64 -drive if=pflash,format=raw,unit=1,file=vars.fd "
+        "-drive if=pflash,unit=0,format=raw,file=code.fd,readonly=on"
+    )
+    assert [each["path"] for each in flash["drives"]] == ["code.fd", "vars.fd"]
+    by_bus = table_of("qemu-system-x86_64 -drive if=ide,bus=1,unit=1,file=b,format=raw -drive if=ide,file=a,format=raw")
+    assert [(each["path"], each.get("options")) for each in by_bus["drives"]] == [
+        ("a", None),
+        ("b", {"bus": "ide.1", "unit": 1}),
+    ]
+
+
 ODD_NUMBERS = ["\u00b2", "\u0663", "1\u0663", "9" * 5000, "010", "08", "-1", "0x", "0x" + "f" * 40, "9" * 20, "", "1e9"]
 
 
@@ -258,17 +329,17 @@ def test_a_debuggers_stub_is_opened_where_the_line_opens_one() -> None:
 def test_overrides_win_over_the_line_and_the_line_over_the_projects_machine(tmp_path: Path) -> None:
     (tmp_path / "rawtap.toml").write_text('memory = "1G"\nprompt = "$ "\ncpu = "max"\n', encoding="utf-8")
     line = read("qemu-system-riscv64 -M virt -m 64M -kernel k")
-    _, profile = chosen(tmp_path, None, line, {"smp": 4})
+    _, (profile, _) = chosen(tmp_path, None, line, {"smp": 4})
     assert (profile.memory, profile.prompt, profile.cpu, profile.smp) == ("64M", "$ ", None, 4)
 
 
 def test_memory_and_processors_that_a_line_does_not_say_are_the_machines_own() -> None:
     line = read("qemu-system-arm -M mps2-an385 -kernel k")
-    _, profile = chosen(Path("/"), None, line, {})
+    _, (profile, _) = chosen(Path("/"), None, line, {})
     words = board(MachineSpec(profile, None))
     assert not {"-m", "-smp"} & set(words)
     topology = read("qemu-system-x86_64 -smp cores=2,threads=2 -m slots=2,maxmem=1G")
-    _, profile = chosen(Path("/"), None, topology, {})
+    _, (profile, _) = chosen(Path("/"), None, topology, {})
     words = board(MachineSpec(profile, None))
     assert words[words.index("-m") + 1] == "slots=2,maxmem=1G"
     assert words[words.index("-smp") + 1] == "4,cores=2,threads=2"

@@ -330,6 +330,29 @@ def test_a_line_of_which_something_was_lost_is_typed_again_slowly() -> None:
     on_a_line(scenario)
 
 
+def test_a_long_line_that_lost_some_of_its_middle_is_typed_again_though_its_end_stands_there() -> None:
+    """As iPXE on a PC's firmware, whose queue holds 15 keys, and which goes on below at column 80."""
+    command = "echo " + " ".join(f"word{number}" for number in range(18))
+
+    async def scenario(line: Line) -> None:
+        await line.at_prompt(b"iPXE> ")
+        asked = line.sends(command)
+        await line.hears(command.encode())
+        got = command.replace("word10 word11 ", "").encode()
+        await line.says(got[:74] + b"\r\n" + got[74:])
+        await line.hears(b"\x03")
+        await line.says(b"\r\niPXE> ")
+        for part in command.encode():
+            await line.hears(bytes([part]))
+            await line.says(bytes([part]))
+        await line.hears(b"\n")
+        await line.says(f"\r\n{command.removeprefix('echo ')}\r\niPXE> ".encode())
+        answer = await asked
+        assert (answer.matched, answer.text) == (True, f"{command}\n{command.removeprefix('echo ')}\niPXE> ")
+
+    on_a_line(scenario, prompt="iPXE> ")
+
+
 # ---------------------------------------------------------------- frames
 
 
@@ -338,6 +361,7 @@ class Shell:
 
     def __init__(self, line: Line, programs: dict[str, tuple[bytes, int]]) -> None:
         self.line, self.programs = line, programs
+        self.prompt = b"rvos>"
 
     async def run(self, lines: int) -> None:
         for _ in range(lines):
@@ -352,7 +376,7 @@ class Shell:
             assert match, typed
             printed, status = self.programs[match[2]]
             begin, end = f"\x1b]rawtap;{match[1]}\x07", f"\x1b]rawtap;{match[1]};{status}\x07"
-            await self.line.says(begin.encode() + printed + end.encode() + b"rvos>")
+            await self.line.says(begin.encode() + printed + end.encode() + self.prompt)
 
 
 def test_where_a_shell_is_found_a_command_has_a_frame_an_exit_status_and_no_sign_of_it() -> None:
@@ -370,6 +394,23 @@ def test_where_a_shell_is_found_a_command_has_a_frame_an_exit_status_and_no_sign
     on_a_line(scenario, framing=True)
 
 
+def test_a_prompt_that_a_command_has_changed_is_the_shells_from_then_on() -> None:
+    async def scenario(line: Line) -> None:
+        await line.at_prompt()
+        shell = Shell(line, {":": (b"", 0), "PS1=x": (b"", 0), "cd /proc": (b"", 0), "false": (b"no end", 1)})
+        running = asyncio.create_task(shell.run(5))
+        await line.sends("false")
+        shell.prompt = b"root@vm:/# "
+        changed = await line.sends("PS1=x")
+        assert (changed.text, changed.matched) == ("PS1=x\nroot@vm:/# ", True)
+        for shell.prompt, command, status in ((b"root@vm:/proc# ", "cd /proc", 0), (b"new> ", "false", 1)):
+            answer = await line.sends(command)
+            assert (answer.matched, answer.exit_status, answer.notes) == (True, status, ())
+        await running
+
+    on_a_line(scenario, framing=True)
+
+
 def test_what_does_not_answer_like_a_shell_is_given_no_frame() -> None:
     async def scenario(line: Line) -> None:
         await line.at_prompt()
@@ -383,6 +424,25 @@ def test_what_does_not_answer_like_a_shell_is_given_no_frame() -> None:
         await line.takes(b"help")
         await line.says(b"no help\r\nrvos>")
         assert (await asked).text == "help\nno help\nrvos>"
+
+    on_a_line(scenario, framing=True)
+
+
+def test_a_look_for_a_shell_that_did_not_arrive_whole_is_not_shown() -> None:
+    async def scenario(line: Line) -> None:
+        await line.at_prompt()
+        asked = line.sends("help")
+        while not line.heard.endswith(b')"'):
+            line.heard += await asyncio.get_running_loop().sock_recv(line.guest, 4096)
+        await line.says(bytes(line.heard[:20]) + b"\x07")
+        line.heard.clear()
+        await line.hears(b"\x03")
+        await line.says(b"\r\nrvos>")
+        await line.takes(b"help")
+        await line.says(b"no help\r\nrvos>")
+        answer = await asked
+        assert (answer.text, answer.notes) == ("help\nno help\nrvos>", ())
+        assert line.console.page(0).text == "rvos>help\nno help\nrvos>"
 
     on_a_line(scenario, framing=True)
 

@@ -225,35 +225,72 @@ def test_a_built_tree_is_known_and_init_writes_what_it_is(
     tmp_path: Path, files: dict[str, bytes | str], said: dict[str, object]
 ) -> None:
     root = written(tmp_path, files)
-    _, profile = choose(root, None)
+    profile = choose(root, None)[1].profile
     assert {key: getattr(profile, key) for key in said} == said
-    (root / "rawtap.toml").write_text(of_layout(root), encoding="utf-8")
-    _, again = choose(root, None)
+    (root / "rawtap.toml").write_text(of_layout(root)[0], encoding="utf-8")
+    again = choose(root, None)[1].profile
     assert again == profile
+
+
+_SMBIOS = "not carried: -smbios type=1: no key of a profile says it"
+_IMAGES = "tmp/deploy/images/m/a.qemuboot.conf"
+_LINES: list[tuple[dict[str, bytes | str], list[str]]] = [
+    (
+        {"start-qemu.sh": _START_QEMU.replace("-smp 1 ", "-s -smbios type=1 -netdev user,id=n,hostfwd=tcp::9-:8 ")},
+        [
+            f"start-qemu.sh, {_SMBIOS}",
+            "start-qemu.sh, not carried: the port 9: `forward` says it",
+            "start-qemu.sh, not carried: a debugger's stub: gdb=true opens one",
+        ],
+    ),
+    (
+        {_IMAGES: _QEMUBOOT.replace("qb_smp =", "qb_smp = -smbios type=1 -S")},
+        [
+            f"{_IMAGES}, {_SMBIOS}",
+            f"{_IMAGES}, otherwise here: -S: the guest runs at once; "
+            "a debugger that attaches stops it where it is by then",
+        ],
+    ),
+    (
+        {"build/zephyr/zephyr.elf": elf(40, wide=False), "build/zephyr/.config": "", "build/build.ninja": _NINJA},
+        ["build/build.ninja, not carried: -rtc clock=vm: the guest's clock follows the host's"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("files", "told"), _LINES, ids=["buildroot", "yocto", "zephyr"])
+def test_what_a_builds_own_line_says_and_its_profile_does_not_is_told_with_the_file(
+    tmp_path: Path, files: dict[str, bytes | str], told: list[str]
+) -> None:
+    root = written(tmp_path, files)
+    assert list(choose(root, None)[1].told) == list(of_layout(root)[1]) == told
+    (root / "rawtap.toml").write_text('memory = "1G"\n', encoding="utf-8")
+    _, (profile, still) = choose(root, None)
+    assert (profile.memory, list(still)) == ("1G", told)
 
 
 def test_a_kernel_says_for_which_processor_it_is_where_the_file_does_not(tmp_path: Path) -> None:
     root = written(tmp_path, {"k": elf(62), "rawtap.toml": 'kernel = "k"\n'})
-    assert (choose(root, None)[1].arch, choose(root, None)[1].machine) == ("x86_64", "pc")
-    assert overlay(root / "rawtap.toml", {"kernel": "k", "arch": "riscv64"}, None).arch == "riscv64"
-    assert overlay(root / "rawtap.toml", {"kernel": "k", "machine": "q35"}, None).machine == "q35"
+    assert (choose(root, None)[1].profile.arch, choose(root, None)[1].profile.machine) == ("x86_64", "pc")
+    assert overlay(root / "rawtap.toml", {"kernel": "k", "arch": "riscv64"}, None).profile.arch == "riscv64"
+    assert overlay(root / "rawtap.toml", {"kernel": "k", "machine": "q35"}, None).profile.machine == "q35"
     (root / "arm").write_bytes(elf(183))
-    assert overlay(root / "rawtap.toml", {"kernel": "arm"}, None).cpu == "max"
+    assert overlay(root / "rawtap.toml", {"kernel": "arm"}, None).profile.cpu == "max"
     outside = written(tmp_path.parent / "other", {"k": elf(62)})
     for name in (str(outside / "k"), "../other/k", "missing", ""):
-        assert overlay(root / "rawtap.toml", {"kernel": name}, None).arch == "riscv64", "it is not looked at"
+        assert overlay(root / "rawtap.toml", {"kernel": name}, None).profile.arch == "riscv64", "it is not looked at"
     with pytest.raises(ProfileInvalid):
-        laid(choose(root, None)[1], {"arch": "vax"}, "x")
+        laid(choose(root, None)[1].profile, {"arch": "vax"}, "x")
 
 
 def test_a_copy_of_xv6_is_known_by_its_kernels_words(tmp_path: Path) -> None:
     root = written(tmp_path, {"kernel/kernel": elf(243) + b"\nxv6 kernel is booting\n\0", "fs.img": "x"})
     (root / "rawtap.toml").write_text('drives = [{ path = "fs.img", format = "raw" }]\n', encoding="utf-8")
-    _, profile = choose(root, None)
+    profile = choose(root, None)[1].profile
     assert profile.globals == {"virtio-mmio.force-legacy": False}
     assert profile.drives[0].options == {"bus": "virtio-mmio-bus.0"}
     (root / "kernel/kernel").write_bytes(elf(243))
-    assert choose(root, None)[1].globals == {}
+    assert choose(root, None)[1].profile.globals == {}
 
 
 def test_each_architecture_has_a_machine() -> None:
@@ -277,5 +314,21 @@ def test_an_initrd_is_made_of_a_busybox_that_is_for_the_guest() -> None:
 
 def test_a_build_whose_line_cannot_be_read_is_told(tmp_path: Path) -> None:
     root = written(tmp_path, {"start-qemu.sh": "exec true"})
-    with pytest.raises(ProfileInvalid, match="no line for QEMU"):
+    with pytest.raises(ProfileInvalid, match="no line for QEMU") as raised:
         choose(root, None)
+    assert "no word like qemu-system-riscv64" in raised.value.evidence
+
+
+def test_a_builds_line_that_cannot_be_read_is_not_guessed_at(tmp_path: Path) -> None:
+    ninja = _NINJA.replace("-cpu cortex-m3", "-cpu cortex-m3,=")
+    root = written(tmp_path, {"zephyr/zephyr.elf": elf(40, wide=False), "zephyr/.config": "", "build.ninja": ninja})
+    with pytest.raises(ProfileInvalid, match=r"build\.ninja has no line for QEMU") as raised:
+        choose(root, None)
+    assert "is no feature" in raised.value.evidence
+
+
+def test_a_list_of_settings_that_is_none_says_why(tmp_path: Path) -> None:
+    root = written(tmp_path, {"a.qemuboot.conf": "qb_mem = -m 1\n", "Image": "x"})
+    with pytest.raises(ProfileInvalid, match="no line for QEMU") as raised:
+        choose(root, None)
+    assert "no section headers" in raised.value.evidence

@@ -10,7 +10,7 @@ from typing import Any
 
 from rawtap.guest.hardware import Hardware
 from rawtap.guest.paths import CONFIG_FILE, holds
-from rawtap.guest.profile import Profile, laid
+from rawtap.guest.profile import Profile, Tree, laid
 from rawtap.guest.projects import choose
 from rawtap.guest.qemu_line import Line
 
@@ -20,20 +20,21 @@ _MACHINE = {each.name for each in fields(Hardware)} | {
 }  # fmt: skip
 
 
-def chosen(
-    root: Path | None, name: str | None, line: Line | None, overrides: Mapping[str, Any]
-) -> tuple[Path, Profile]:
+def chosen(root: Path | None, name: str | None, line: Line | None, overrides: Mapping[str, Any]) -> tuple[Path, Tree]:
     """The root that paths are relative to, and the profile; `line` stands for the machine that the project names.
+
+    What the line leaves out is its own to tell: with the profile there is what the tree's own build leaves out.
 
     Raises:
         ProfileInvalid: No such profile, or a key that cannot be.
         GuestNotFound: The root is no folder, or nothing in it says what to boot.
     """
     if line is None:
-        root, profile = choose(root, name)
+        root, tree = choose(root, name)
     else:
         root, profile = _of_line(root, name, line)
-    return root, laid(profile, overrides, "overrides") if overrides else profile
+        tree = Tree(profile)
+    return root, tree._replace(profile=laid(tree.profile, overrides, "overrides")) if overrides else tree
 
 
 def _of_line(root: Path | None, name: str | None, line: Line) -> tuple[Path, Profile]:
@@ -41,23 +42,24 @@ def _of_line(root: Path | None, name: str | None, line: Line) -> tuple[Path, Pro
     where = root or Path.cwd()
     if name is not None or not holds(where, Path.is_dir) or holds(where / CONFIG_FILE, Path.is_file):
         where, found = choose(root, name)
-        base = laid(base, {key: said for key, said in asdict(found).items() if key not in _MACHINE}, "the profile")
+        kept = {key: said for key, said in asdict(found.profile).items() if key not in _MACHINE}
+        base = laid(base, kept, "the profile")
     return where, laid(base, line.table, "what qemu_command says")
 
 
-def of_layout(root: Path) -> str:
-    """A ``rawtap.toml`` for a tree that is known by its files.
+def of_layout(root: Path) -> tuple[str, tuple[str, ...]]:
+    """A ``rawtap.toml`` for a tree that is known by its files, and what its reader should know of it.
 
     Raises:
         GuestNotFound: It is no folder, or not known.
     """
     from rawtap.guest.builtin import BUILTIN
 
-    _, profile = choose(root, None)
+    _, (profile, told) = choose(root, None)
     if profile.name in BUILTIN:
-        return f'profile = "{profile.name}"\n'
+        return f'profile = "{profile.name}"\n', told
     plain = asdict(Profile())
-    return as_toml({key: _said(each) for key, each in asdict(profile).items() if each != plain[key]})
+    return as_toml({key: _said(each) for key, each in asdict(profile).items() if each != plain[key]}), told
 
 
 def _said(value: Any) -> Any:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _NOISE = b"\r\n\x07"
+_BLANK = ord(" ")
+_MOST_WAYS = 50  # a guest that prints nothing else costs no more
 _NARROW = 60  # columns that every terminal has
 _TOLD = 8  # bytes of its end, by which a line is known
 
@@ -49,11 +51,27 @@ def echo_in(output: bytes, typed: bytes, prompt: bytes) -> Echo:
 
 
 def echo_of(output: bytes, typed: bytes) -> Echo:
-    """The echo of `typed` at the beginning of `output`."""
-    at = count = 0
+    """The echo of `typed` at the beginning of `output`.
+
+    A blank and CR may be one that was typed, where the line was wrapped, or the terminal's own: what fits holds.
+    """
+    ways = [(0, 0)]
+    echo = first = _follow(output, typed, ways)
+    for _ in range(_MOST_WAYS):
+        if not echo.strange or not ways:
+            break
+        echo = _follow(output, typed, ways)
+    return first if echo.strange else echo
+
+
+def _follow(output: bytes, typed: bytes, ways: list[tuple[int, int]]) -> Echo:
+    """The echo from the place and the count on that are the last of `ways`; where it may go on otherwise is added."""
+    at, count = ways.pop()
     while count < len(typed):
         width = _noise_at(output, at, typed[count])
-        if width:
+        if width and typed[count] == output[at] == _BLANK:
+            ways.append((at + width, count))
+        elif width:
             at += width
             continue
         if at >= len(output):
@@ -79,7 +97,7 @@ def _one(output: bytes, at: int, wanted: int) -> int:
     """How many bytes at that place show the byte that was typed; 0 where they do not."""
     if output[at] == wanted:
         return 1
-    if wanted == ord("\t") and output[at] == ord(" "):  # to the next tab stop
+    if wanted == ord("\t") and output[at] == _BLANK:  # to the next tab stop
         return len(output[at : at + 8]) - len(output[at : at + 8].lstrip(b" "))
     is_caret = wanted < ord(" ") and output[at : at + 2] == bytes((ord("^"), wanted ^ 0x40))
     return 2 if is_caret else 0
@@ -106,12 +124,17 @@ def has_all(output: bytes, typed: bytes) -> bool:
 
 
 def is_scrolled(output: bytes, typed: bytes, prompt: bytes) -> bool:
-    """Whether a line editor shows the end of `typed` alone, as readline does on a terminal that cannot wrap."""
+    """Whether a line editor shows the end of `typed` alone, as readline does on a terminal that cannot wrap.
+
+    It draws its line anew, then. A line that goes on below shows its end alone as well, of which nothing is told.
+    """
     if len(prompt) + len(typed) < _NARROW:
         return False
     line = _drawn(output, prompt)
-    shown = line[1:] if line.startswith(b"<") else line.removeprefix(prompt)
-    return len(shown) >= _TOLD and typed.endswith(shown)
+    mark = b"<" if line.startswith(b"<") else prompt
+    is_anew = b"\r" in output.rpartition(b"\n")[2] and bool(mark) and line.startswith(mark)
+    shown = line.removeprefix(mark)
+    return is_anew and len(shown) >= _TOLD and typed.endswith(shown)
 
 
 def _drawn(output: bytes, prompt: bytes) -> bytes:

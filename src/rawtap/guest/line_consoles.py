@@ -34,6 +34,12 @@ def add_port(parts: Parts, model: str, said: dict[str, str]) -> None:
     (parts.ports.virtual if model == "virtconsole" else parts.ports.serial).append(end)
 
 
+def add_parallel(parts: Parts, value: str) -> None:
+    """-parallel; none is a console."""
+    if value not in _NOWHERE:
+        parts.leave(f"-parallel {value}", "a guest has no parallel port here", whole=True)
+
+
 def add_debugcon(parts: Parts, value: str) -> None:
     """-debugcon."""
     parts.ports.debugcon = value
@@ -59,6 +65,7 @@ def add_semihosting(parts: Parts, value: str) -> None:
         parts.leave("-semihosting-config target=gdb", "what it says is a console's, and no debugger's")
     if "arg" in said:
         parts.leave("-semihosting-config arg=", "a program's arguments are what `bootargs` says")
+    parts.leave_rest("-semihosting-config", said, {"enable", "target", "chardev", "arg"})
 
 
 def settle(parts: Parts) -> None:

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from rawtap.guest import models
 from rawtap.guest.line_consoles import add_port
+from rawtap.guest.line_drives import image
 from rawtap.guest.line_state import Parts, bus_of
 from rawtap.guest.line_words import pairs, whole_number
 
-_DISKS = {
-    r"virtio-blk(-device|-pci|-ccw)?(-non-transitional|-transitional)?": "virtio",
-    r"ide-(hd|drive|cd)": "ide",
-    r"scsi-(hd|disk|cd)": "scsi",
-    r"nvme": "nvme",
-    r"usb-(storage|bot)": "usb",
-    r"sd-card": "sd",
-    r"floppy": "floppy",
-}
-_WHY_NOT = {
-    r"vhost-.*|vfio.*|virtio-input-host.*|usb-host|.*-passthru|.*passthrough": "it lends the guest what is the host's",
-    r"usb-redir|ivshmem.*|tpm-.*|ccid-card.*|ipmi-bmc-extern|virtio-crypto.*": "it needs a part of the host's",
-    r"virtserialport|pci-serial.*|usb-serial|usb-braille|isa-parallel": (
-        "a console is a serial port of the machine's own, or a virtio console"
-    ),
-    r"pc-dimm|nvdimm|virtio-(mem|pmem).*": "memory is what `memory` says",
-    r"qxl.*|.*-gl.*": "this screen needs the host's; VGA or virtio-gpu-pci does not",
-}
-_IGNORED = {"iothread", "rng", "max-bytes", "period", "audiodev", "write-cache", "num-queues", "logical_block_size"}
+_IGNORED = {"iothread", "rng", "audiodev"}  # parts of the host's, of which rawtap has its own
 
 
 def add_device(parts: Parts, value: str) -> None:
@@ -38,19 +22,22 @@ def add_device(parts: Parts, value: str) -> None:
     if model in models.NICS or model.startswith("virtio-net") or model == "e1000-82540em":
         named = {key: each for key, each in said.items() if key not in {"netdev", "mac", "id", "vlan"}}
         parts.card(model, said.get("mac"), named)
-    elif (interface := _first(_DISKS, model)) is not None and "drive" in said:
+    elif (interface := models.interface_of(model)) is not None and "drive" in said:
         parts.disks.append((model, interface, said))
     elif model == "loader":
         _loader(parts, said)
     elif model.startswith("virtio-9p"):
-        _share(parts, parts.folders.get(said.get("fsdev", ""), ""), said.get("mount_tag", ""))
+        _share(parts, parts.folders.get(said.get("fsdev", ""), {}), said.get("mount_tag", ""))
+        parts.leave_rest(f"-device {model}", said, {"fsdev", "mount_tag", "id"})
         parts.virtio(model)
     elif model in models.SCREENS or model == "virtio-gpu":
         parts.screen = {"virtio-gpu": "virtio-gpu-pci"}.get(model, model)
+        parts.leave_rest(f"-device {model}", said, {"id"})
     elif model == "isa-debugcon" or (model in {"isa-serial", "virtconsole"} and not {"iobase", "index"} & set(said)):
         add_port(parts, model, said)
     elif model.startswith("vhost-vsock-") and (cid := whole_number(said.get("guest-cid", ""))) is not None:
         parts.table["vsock"] = cid
+        parts.leave_rest(f"-device {model}", said, {"guest-cid", "id"})
         parts.virtio(model)
     elif model == "pc-dimm" and said.get("memdev") in parts.memories and "memory_slots" in parts.table:
         size = parts.memories[said["memdev"]].upper()
@@ -58,13 +45,7 @@ def add_device(parts: Parts, value: str) -> None:
     elif model in models.DEVICES:
         _further(parts, model, said)
     else:
-        hint = models.nearest(model, models.DEVICES)
-        reason = _first(_WHY_NOT, model) or f"it is no model that a guest may have here{hint}"
-        parts.leave(f"-device {model}", reason, whole=True)
-
-
-def _first(known: dict[str, str], model: str) -> str | None:
-    return next((found for pattern, found in known.items() if re.fullmatch(pattern, model)), None)
+        parts.leave(f"-device {model}", models.why_not(model), whole=True)
 
 
 def join_disks(parts: Parts) -> None:
@@ -106,19 +87,30 @@ def _loader(parts: Parts, said: dict[str, str]) -> None:
         elif option in said:
             entry[key] = found
     entry |= {"raw": True} if said.get("force-raw") in {"on", "true"} else {}
+    parts.leave_rest("-device loader", said, {"file", "addr", "cpu-num", "force-raw", "id"})
     parts.table.setdefault("loaders", []).append(entry)
+
+
+def add_fsdev(parts: Parts, value: str) -> None:
+    """-fsdev, a folder that a device names."""
+    said = pairs(value, "fsdriver")
+    parts.folders[said.get("id", "")] = said
 
 
 def add_virtfs(parts: Parts, value: str) -> None:
     """-virtfs."""
     said = pairs(value, "fsdriver")
-    _share(parts, said.get("path", ""), said.get("mount_tag", ""))
+    _share(parts, said, said.get("mount_tag", ""))
 
 
-def _share(parts: Parts, path: str, tag: str) -> None:
+def _share(parts: Parts, said: Mapping[str, str], tag: str) -> None:
+    """A folder, of which -fsdev or -virtfs says more."""
+    path = said.get("path", "")
     if not path or not tag:
         parts.leave("a shared folder", "it has no path or no tag")
         return
+    if said.get("readonly", "off") != "on":
+        parts.carry_otherwise(f"the shared folder {path}: the guest reads it, and cannot write to it")
     parts.table.setdefault("shares", []).append({"path": path, "tag": tag})
 
 
@@ -128,3 +120,27 @@ def _further(parts: Parts, model: str, said: dict[str, str]) -> None:
         if key not in _IGNORED:
             parts.checked(f"-device {model},{key}={each}", models.properties, {key: parts.value(each)}, entry)
     parts.devices.append(entry)
+
+
+def add_usb(parts: Parts, value: str) -> None:
+    """-usbdevice."""
+    known = {"tablet": "usb-tablet", "mouse": "usb-mouse", "keyboard": "usb-kbd", "wacom-tablet": "usb-wacom-tablet"}
+    parts.machine_option("usb", "on")
+    if value in known:
+        parts.devices.append({"driver": known[value]})
+    elif match := re.fullmatch(r"disk:(?:format=(raw|qcow2):)?([^:]+)", value):
+        parts.drives.append(image(match[2], "usb") | ({"format": match[1]} if match[1] else {}))
+    else:
+        parts.leave(f"-usbdevice {value}", "what is the host's is not lent")
+
+
+def add_sound(parts: Parts, value: str) -> None:
+    """-soundhw."""
+    known = {"ac97": "AC97", "es1370": "ES1370", "sb16": "sb16", "adlib": "adlib", "gus": "gus", "cs4231a": "cs4231a"}
+    for each in value.split(","):
+        if each == "hda":
+            parts.devices += [{"driver": "intel-hda"}, {"driver": "hda-duplex"}]
+        elif each in known:
+            parts.devices.append({"driver": known[each]})
+        elif each != "pcspk":
+            parts.leave(f"-soundhw {each}", "rawtap has no such sound card")

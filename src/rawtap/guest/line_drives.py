@@ -10,9 +10,10 @@ from rawtap.guest.line_state import Parts
 from rawtap.guest.line_words import pairs, whole_number
 
 _OURS = {"cache", "aio", "discard", "detect-zeroes", "werror", "rerror", "copy-on-read", "id", "if", "file", "format",
-         "index", "media", "readonly", "read-only", "snapshot", "serial", "node-name", "driver", "bus", "unit", "addr",
-         "file.driver", "file.filename", "auto-read-only", "file.locking", "locking", "cyls", "heads", "secs", "trans",
+         "index", "media", "readonly", "read-only", "snapshot", "serial", "node-name", "driver", "bus", "unit",
+         "file.driver", "file.filename", "auto-read-only", "file.locking", "locking",
          "cache.direct", "cache.no-flush", "file.read-only", "boot"}  # fmt: skip
+_ON_A_BUS = {"ide": 2, "floppy": 2, "scsi": 7}  # drives (qemu/blockdev.c, if_max_devs); all others have one bus
 DEFAULT = "default"  # the machine's own interface, which is known at the line's end
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+_-]{1,15}:")
 
@@ -43,8 +44,7 @@ def add_drive(parts: Parts, value: str) -> None:
         parts.leave(f"-drive {value}", "a disk is a file of the project's")
         return
     interface = said.get("if", DEFAULT).replace("none", "")
-    index = whole_number(said.get("index", ""))
-    found = image(path, interface, index, said.get("media", "disk"))
+    found = image(path, interface, _number_of(said, interface), said.get("media", "disk"))
     if (kind := said.get("format", said.get("driver", found.get("format", "raw")))) in {"raw", "qcow2"}:
         found["format"] = kind
     else:
@@ -53,10 +53,17 @@ def add_drive(parts: Parts, value: str) -> None:
     found |= {"readonly": True} if said.get("readonly", said.get("read-only")) == "on" else {}
     found |= {"overlay": True} if said.get("snapshot") == "on" else {}
     found |= {"serial": said["serial"]} if said.get("serial") else {}
-    if unknown := set(said) - _OURS:
-        parts.leave(f"-drive {','.join(sorted(unknown))}", "no key of a drive says it")
+    parts.leave_rest("-drive", said, _OURS)
     found["-id"] = said.get("id", said.get("node-name", ""))
     parts.drives.append(found)
+
+
+def _number_of(said: dict[str, str], interface: str) -> int | None:
+    """A drive's number among those of its interface, be it said as a bus and a place on it; None where nothing is."""
+    if "index" in said or not {"bus", "unit"} & set(said):
+        return whole_number(said.get("index", ""))
+    bus, unit = (whole_number(said.get(key, "0")) for key in ("bus", "unit"))
+    return None if bus is None or unit is None else bus * _ON_A_BUS.get(interface, 0) + unit
 
 
 def _folder(parts: Parts, value: str, path: str) -> None:

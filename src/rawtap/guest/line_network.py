@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from rawtap.guest.line_state import Parts
 from rawtap.guest.line_words import pairs
 
 _LAST_PORT = 65535
+_OF_A_CARD = {"type", "model", "macaddr", "netdev", "id", "name", "vlan"}  # what is none of these is named
 
 
 def add_netdev(parts: Parts, value: str) -> None:
     """-netdev, and what -net and -nic have of one."""
     said = pairs(value, "type")
     parts.network = True
-    _forward(parts, re.findall(r"hostfwd=(tcp|udp)?:[^:,]*:([0-9]{1,5})-[^:,]*:([0-9]{1,5})", value))
+    forwards = re.findall(r"(?:^|,)hostfwd=([^,]*)", value) or filter(None, [said.get("hostfwd")])
+    _forward(parts, "hostfwd", forwards, r"(tcp|udp)?:[^:]*:([0-9]{1,5})-[^:]*:([0-9]{1,5})")
     if folder := said.get("tftp"):
         parts.table["tftp"] = folder
     if name := said.get("bootfile"):
@@ -23,20 +26,23 @@ def add_netdev(parts: Parts, value: str) -> None:
         parts.leave(f"-netdev {value}", "guestfwd and smb start programs of the host's")
 
 
-def _forward(parts: Parts, found: list[tuple[str, str, str]]) -> None:
-    """Ports that lead to the guest: the protocol, the host's port, its own."""
-    for protocol, host, guest in found:
-        entry = {"host": int(host), "guest": int(guest)}
-        if not all(0 < each <= _LAST_PORT for each in entry.values()):
-            parts.leave(f"hostfwd {host}-{guest}", "these are no ports")
+def _forward(parts: Parts, option: str, said: Iterable[str], pattern: str) -> None:
+    """Ports that lead to the guest; `pattern` finds the protocol, the host's port, its own."""
+    for each in said:
+        if (match := re.fullmatch(pattern, each)) is None:
+            parts.leave(f"{option} {each}", "only a port of each side is carried, with tcp or udp")
             continue
-        parts.forward.append(entry | ({"protocol": "udp"} if protocol == "udp" else {}))
+        entry = {"host": int(match[2]), "guest": int(match[3])}
+        if not all(0 < port <= _LAST_PORT for port in entry.values()):
+            parts.leave(f"{option} {each}", "these are no ports")
+            continue
+        parts.forward.append(entry | ({"protocol": "udp"} if match[1] == "udp" else {}))
 
 
 def add_redir(parts: Parts, value: str) -> None:
     """-redir, as it was until QEMU 3.0."""
     parts.network = True
-    _forward(parts, re.findall(r"^(tcp|udp)?:([0-9]{1,5}):[^:]*:([0-9]{1,5})$", value))
+    _forward(parts, "-redir", [value], r"(tcp|udp)?:([0-9]{1,5}):[^:]*:([0-9]{1,5})")
 
 
 def add_net(parts: Parts, value: str) -> None:
@@ -45,9 +51,8 @@ def add_net(parts: Parts, value: str) -> None:
     kind = said.get("type")
     if kind == "nic":
         parts.card(said.get("model"), said.get("macaddr"), {})
-    elif kind == "none":
-        parts.no_card = True
-    else:
+        parts.leave_rest("-net nic", said, _OF_A_CARD)
+    elif kind != "none":
         add_netdev(parts, value)
 
 
@@ -55,7 +60,6 @@ def add_nic(parts: Parts, value: str) -> None:
     """-nic: a card and what it is on."""
     said = pairs(value, "type")
     if said.get("type") == "none":
-        parts.no_card = True
         return
     parts.card(said.get("model"), said.get("mac") or said.get("macaddr"), {})
     add_netdev(parts, value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from rawtap.guest import models
 from rawtap.untrusted import visible
 
 _SHOWN = 120
+NO_KEY = "no key of a profile says it"
 # Machines of QEMU's own where a line names none (hw/*/, mc->is_default; "none" is what most have).
 _DEFAULT_MACHINES = {
     "x86_64": "pc", "i386": "pc", "riscv64": "spike", "riscv32": "spike", "ppc64": "pseries", "ppc": "g3beige",
@@ -46,6 +47,7 @@ class Parts:
 
     table: dict[str, Any]
     left: list[str] = field(default_factory=list)
+    otherwise: list[str] = field(default_factory=list)
     option: tuple[str, ...] = ()  # the one that is being read, as words
     past: dict[str, tuple[str, ...]] = field(default_factory=dict)  # what was left, as words for QEMU
     drives: list[dict[str, Any]] = field(default_factory=list)
@@ -55,14 +57,13 @@ class Parts:
     nodes: dict[str, dict[str, str]] = field(default_factory=dict)
     memories: dict[str, str] = field(default_factory=dict)
     chardevs: dict[str, str] = field(default_factory=dict)
-    folders: dict[str, str] = field(default_factory=dict)
+    folders: dict[str, dict[str, str]] = field(default_factory=dict)
     interfaces: dict[str, str] = field(default_factory=dict)
     ports: Ports = field(default_factory=Ports)
     screen: str = ""
     forward: list[dict[str, Any]] = field(default_factory=list)
     network: bool = False
     dumped: bool = False
-    no_card: bool = False
     gdb: bool = False
 
     @property
@@ -96,10 +97,19 @@ class Parts:
     def leave(self, option: str, reason: str, *, whole: bool = False) -> None:
         """Note what is not carried; `whole`, where it is all of the option that is being read."""
         said = visible(option)
-        self.left.append(f"{said if len(said) <= _SHOWN else said[:_SHOWN] + '...'}: {reason}")
+        self.left.append(f"{said if len(said) <= _SHOWN else said[:_SHOWN] + '...'}: {visible(reason)}")
         if whole:
             named = [self.ends[each] for each in self.option[-1].split(",") if each in self.ends]
             self.past[self.left[-1]] = (*(word for words in named for word in words), *self.option)
+
+    def leave_rest(self, option: str, said: Mapping[str, str], known: Iterable[str] = ()) -> None:
+        """Note of an option's keys those that nothing here knows."""
+        if rest := {key: value for key, value in said.items() if key not in known}:
+            self.leave(f"{option} {','.join(f'{key}={value}' for key, value in rest.items())}", NO_KEY)
+
+    def carry_otherwise(self, what: str) -> None:
+        """Note of an option that is carried how it differs here from what the line says."""
+        self.otherwise.append(visible(what))
 
     def checked(
         self,
@@ -144,7 +154,8 @@ class Parts:
         into["nic"] = found
         if mac:
             into["mac"] = mac
-        named = {key: said for key, said in named.items() if key not in {"romfile", "vectors", "mq", "speed"}}
+        if named.get("romfile") == "":  # there is none here either
+            del named["romfile"]
         for key, said in named.items():
             self.checked(
                 f"{found},{key}={said}", models.properties, {key: self.value(said)},

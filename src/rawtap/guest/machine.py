@@ -260,9 +260,10 @@ class Machine:
         return lines[-1][-_REFUSAL_CHARACTERS:]
 
     def boot_warnings(self) -> list[str]:
-        """What its boot did besides that the reader should know."""
+        """What the reader should know of it, and of what its boot did besides."""
         count = self.talk.reboots.count
-        found = [f"it reset itself during the boot, {count} time{'s' if count > 1 else ''}"] if count else []
+        found = list(self.spec.told)
+        found += [f"it reset itself during the boot, {count} time{'s' if count > 1 else ''}"] if count else []
         if self.talk.prompts.learned is not None and not self.spec.profile.prompt:
             found.append(f"no prompt was set: {self.talk.prompts.shown()!r} was learned, by typing Enter twice")
         return found

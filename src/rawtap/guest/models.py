@@ -59,6 +59,31 @@ DEVICES = frozenset(
     }
 )  # fmt: skip
 USB_CONTROLLERS = frozenset(_USB)
+_DISKS = {
+    r"virtio-blk(-device|-pci|-ccw)?(-non-transitional|-transitional)?": "virtio",
+    r"ide-(hd|drive|cd)": "ide",
+    r"scsi-(hd|disk|cd)": "scsi",
+    r"nvme": "nvme",
+    r"usb-(storage|bot)": "usb",
+    r"sd-card": "sd",
+    r"floppy": "floppy",
+}
+_WHY_NOT = {
+    rf"virtio-net.*|{'|'.join(NICS)}": "a network card is `nic`, a further one is an entry of `cards`",
+    r"virtio-9p.*|vhost-user-fs.*": "a folder is an entry of `shares`, by 9p",
+    r"vhost-vsock.*": "it is what `vsock` says",
+    r"loader": "a file in memory is an entry of `loaders`",
+    r"isa-debugcon": "it is what `debugcon` says",
+    r"isa-serial": "a serial port is a name in `serial`",
+    r"virtconsole": "a virtio console is a name in `hvc`",
+    r"vhost-.*|vfio.*|virtio-input-host.*|usb-host|.*-passthru|.*passthrough": "it lends the guest what is the host's",
+    r"usb-redir|ivshmem.*|tpm-.*|ccid-card.*|ipmi-bmc-extern|virtio-crypto.*": "it needs a part of the host's",
+    r"virtserialport|pci-serial.*|usb-serial|usb-braille|isa-parallel": (
+        "a console is a serial port of the machine's own, or a virtio console"
+    ),
+    r"pc-dimm|nvdimm|virtio-(mem|pmem).*": "memory is what `memory` says, and `memory_slots`",
+    r"qxl.*|.*-gl.*": "this screen needs the host's; VGA or virtio-gpu-pci does not",
+}
 
 # By these a model gets hold of another part of QEMU, or of the host: what there is of that is rawtap's to say.
 _NOT_HERS = frozenset(
@@ -103,6 +128,22 @@ def nearest(name: str, known: Iterable[str]) -> str:
     longer = [each for each in there if len(name) >= _SHORTEST and each.startswith(name)]
     close = difflib.get_close_matches(name, longer, 1, 0.3) or difflib.get_close_matches(name, there, 1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def interface_of(model: str) -> str | None:
+    """What a disk of that model is on; None for none of a disk."""
+    return _first(_DISKS, model)
+
+
+def why_not(model: str) -> str:
+    """Why a model is none of the further devices, and what says it instead, in words."""
+    if interface := interface_of(model):
+        return f'a disk is an entry of `drives`, with interface = "{interface}"'
+    return _first(_WHY_NOT, model) or f"it is no model that a guest may have here{nearest(model, DEVICES)}"
+
+
+def _first(known: Mapping[str, str], model: str) -> str | None:
+    return next((found for pattern, found in known.items() if re.fullmatch(pattern, model)), None)
 
 
 def machine(text: str) -> str:
@@ -165,10 +206,9 @@ def arguments(given: tuple[str, ...]) -> tuple[str, ...]:
 
 def device(given: Mapping[str, Value]) -> Mapping[str, Value]:
     """A further device: a model of the list, and its properties."""
-    model = given.get("driver")
+    model = str(given.get("driver"))
     if model not in DEVICES:
-        hint = nearest(str(model), DEVICES)
-        raise ValueError(f"driver: {model!r} is no model that a guest may have as a further device{hint}")
+        raise ValueError(f"driver {model!r}: {why_not(model)}")
     properties({key: value for key, value in given.items() if key != "driver"})
     return given
 

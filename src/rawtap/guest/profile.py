@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated_dataclass
@@ -166,6 +166,13 @@ class Profile(Hardware):
         return ({SHELL: self.prompt} if self.prompt else {}) | dict(self.prompts)
 
 
+class Tree(NamedTuple):
+    """What to boot of a project, and `told`: what of it is not as its own build starts it, in words."""
+
+    profile: Profile
+    told: tuple[str, ...] = ()
+
+
 @cache
 def _adapter() -> TypeAdapter[Profile]:
     return TypeAdapter(Profile)
@@ -193,6 +200,7 @@ class MachineSpec:
     `project` tells it from those of other trees. `reach` are folders that QEMU may read and write besides: what the
     operator opened with the monitor. In `folder` QEMU runs, where something is passed on to it that may name files.
     `symbols` are files for a debugger, `source` is the folder of the project's source, None where there is no project.
+    `told` is what its boot's reader should know of it.
     """
 
     profile: Profile
@@ -208,6 +216,7 @@ class MachineSpec:
     folder: Path | None = None
     symbols: tuple[tuple[Path, int], ...] = ()
     source: Path | None = None
+    told: tuple[str, ...] = ()
 
     @property
     def overlay(self) -> bool:

@@ -9,16 +9,16 @@ from typing import Any
 from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
 from rawtap.guest.kernels import arch_of_file, machine_for
 from rawtap.guest.paths import CONFIG_FILE, LAYOUTS, RVOS_KERNEL, SYSTEMS, holds, is_public, layout_of, matching
-from rawtap.guest.profile import Profile, laid
+from rawtap.guest.profile import Profile, Tree, laid
 from rawtap.guest.trees import machine_of
 
 _MOST = 4 << 20  # bytes of a kernel that are looked through
 
 
-def choose(root: Path | None, name: str | None) -> tuple[Path, Profile]:
+def choose(root: Path | None, name: str | None) -> tuple[Path, Tree]:
     """Find the profile for a project's root and a profile's name, either of which may be None.
 
-    Returns the root that paths are relative to, and the profile.
+    Returns the root that paths are relative to, and the profile with what its reader should know of it.
 
     Raises:
         ProfileInvalid: No such profile, or a ``rawtap.toml`` that is none.
@@ -29,13 +29,13 @@ def choose(root: Path | None, name: str | None) -> tuple[Path, Profile]:
     if root is not None and not holds(root, Path.is_dir):
         raise GuestNotFound(f"there is no folder {root}", cure="Give project_root as an absolute path")
     if root is None and name is not None:
-        return Path("/"), _builtin(name)
+        return Path("/"), Tree(_builtin(name))
     root = root or Path.cwd()
     config = root / CONFIG_FILE
     if holds(config, Path.is_file):
         return root, _read_config(config, name)
     if name is not None:
-        return root, _builtin(name)
+        return root, Tree(_builtin(name))
     if (found := of_tree(root)) is not None:
         return root, found
     raise GuestNotFound(
@@ -54,7 +54,7 @@ def _builtin(name: str) -> Profile:
         raise ProfileInvalid(f"there is no profile {name!r}", cure=f"Use one of: {', '.join(BUILTIN)}") from None
 
 
-def _read_config(config: Path, name: str | None) -> Profile:
+def _read_config(config: Path, name: str | None) -> Tree:
     try:
         # A link to elsewhere could have an error's text tell what is there.
         if not config.resolve().is_relative_to(config.parent.resolve()):
@@ -69,7 +69,7 @@ def _read_config(config: Path, name: str | None) -> Profile:
     return overlay(config, table, name)
 
 
-def overlay(config: Path, table: dict[str, Any], name: str | None) -> Profile:
+def overlay(config: Path, table: dict[str, Any], name: str | None) -> Tree:
     """Lay a ``rawtap.toml`` over the profile that the call or its key ``profile`` names.
 
     Without either it is laid over the profile that fits the tree by its files, else over the defaults.
@@ -78,22 +78,22 @@ def overlay(config: Path, table: dict[str, Any], name: str | None) -> Profile:
     base_name = name or table.pop("profile", None)
     table.pop("profile", None)
     if base_name is not None:
-        base = _builtin(str(base_name))
+        base = Tree(_builtin(str(base_name)))
     elif (found := of_tree(config.parent)) is not None:
         base = found
     else:
-        base = _for_kernel(config.parent, table)
-    return laid(base, table, str(config))
+        base = Tree(_for_kernel(config.parent, table))
+    return base._replace(profile=laid(base.profile, table, str(config)))
 
 
-def of_tree(root: Path) -> Profile | None:
+def of_tree(root: Path) -> Tree | None:
     """The profile that fits a tree by its files; None where none does."""
     from rawtap.guest.builtin import BUILTIN
 
     if (layout := layout_of(root)) is None:
-        return BUILTIN["xv6-riscv"] if _has_xv6(root) else None
+        return Tree(BUILTIN["xv6-riscv"]) if _has_xv6(root) else None
     if layout in BUILTIN:
-        return BUILTIN[layout]
+        return Tree(BUILTIN[layout])
     return machine_of(layout, root, tuple(str(matching(root, file).relative_to(root)) for file in LAYOUTS[layout]))
 
 

@@ -16,9 +16,9 @@ from typing import Any, get_args
 from rawtap.errors import RequestInvalid
 from rawtap.guest import line_consoles, line_network, models
 from rawtap.guest.hardware import Arch, LogItem, WatchdogAction
-from rawtap.guest.line_devices import add_device, add_virtfs, join_disks
+from rawtap.guest.line_devices import add_device, add_fsdev, add_sound, add_usb, add_virtfs, join_disks
 from rawtap.guest.line_drives import DEFAULT, add_blockdev, add_drive, finished, image
-from rawtap.guest.line_state import Parts
+from rawtap.guest.line_state import NO_KEY, Parts
 from rawtap.guest.line_words import options, pairs, program_and_words, whole_number
 
 
@@ -29,6 +29,7 @@ class Line:
     Attributes:
         table: A profile's keys and values.
         left: What is not carried: the option, and why.
+        otherwise: How what is carried differs from what the line says.
         network: Whether it has a network card on a network.
         gdb: Whether it opens a debugger's stub.
         dumped: Whether it writes down what its card sends and gets.
@@ -38,6 +39,7 @@ class Line:
 
     table: dict[str, Any]
     left: tuple[str, ...] = ()
+    otherwise: tuple[str, ...] = ()
     network: bool = False
     gdb: bool = False
     dumped: bool = False
@@ -58,13 +60,20 @@ class Line:
         table = self.table | ({"qemu_args": words} if words else {})
         return replace(self, table=table, left=tuple(each for each in self.left if each not in self.past))
 
+    def told(self) -> tuple[str, ...]:
+        """What a reader must know of it: what there is not, and what is another way, in words."""
+        return (
+            *(f"not carried: {each}" for each in self.left),
+            *(f"otherwise here: {each}" for each in self.otherwise),
+        )
+
 
 # Done by rawtap in its own way, so nothing is lost: no word of them.
 _OURS = frozenset(
     {
-        "accel", "enable-kvm", "no-kvm", "display", "monitor", "qmp", "qmp-pretty", "mon", "S", "nodefaults",
+        "accel", "enable-kvm", "no-kvm", "display", "monitor", "qmp", "qmp-pretty", "mon", "nodefaults",
         "no-user-config", "nodefconfig", "sandbox", "name", "show-cursor", "full-screen", "fullscreen", "no-frame",
-        "no-quit", "alt-grab", "ctrl-grab", "curses", "sdl", "gtk", "vnc", "spice", "k", "parallel", "audiodev",
+        "no-quit", "alt-grab", "ctrl-grab", "curses", "sdl", "gtk", "vnc", "spice", "k", "audiodev",
         "audio", "pidfile", "daemonize", "msg", "runas", "no-kvm-irqchip", "overcommit", "mem-prealloc", "realtime",
         "chroot", "no-kvm-pit-reinjection", "tdf", "echr",
     }
@@ -76,7 +85,7 @@ _WHY_NOT = {
     **dict.fromkeys(("incoming", "loadvm"), "a state from elsewhere is not loaded; qemu_snapshot has rawtap's own"),
     "tpmdev": "it is a part of the host's or of QEMU's that no profile names",
     **dict.fromkeys(("mem-path", "acpitable", "smbios", "compat", "set", "readconfig", "writeconfig",
-                     "option-rom", "prom-env", "set", "add-fd"), "no key of a profile says it"),
+                     "option-rom", "prom-env", "add-fd", "g", "no-fd-bootchk"), NO_KEY),
     "iscsi": "a disk elsewhere is not reached",
 }  # fmt: skip
 
@@ -99,8 +108,8 @@ def read(text: str) -> Line:
     finished(parts)
     _cards_default(parts)
     table = {key: value for key, value in parts.table.items() if key == "memory" or value not in ((), [], {}, "")}
-    left, forward = tuple(dict.fromkeys(parts.left)), tuple(parts.forward)
-    return Line(table, left, parts.network, parts.gdb, parts.dumped, parts.past, forward)
+    left, otherwise = (tuple(dict.fromkeys(each)) for each in (parts.left, parts.otherwise))
+    return Line(table, left, otherwise, parts.network, parts.gdb, parts.dumped, parts.past, tuple(parts.forward))
 
 
 def _one(parts: Parts, name: str, value: str) -> None:
@@ -168,7 +177,9 @@ def _memory(parts: Parts, value: str) -> None:
 def _smp(parts: Parts, value: str) -> None:
     said: dict[str, int] = {}
     for key, each in pairs(value, "cpus").items():
-        if (found := whole_number(each)) is None:
+        if key not in {"cpus", *get_args(models.TopologyKey)}:
+            parts.leave(f"-smp {key}={each}", NO_KEY)
+        elif (found := whole_number(each)) is None:
             parts.leave(f"-smp {key}={each}", "it is no number")
         else:
             said[key] = found
@@ -188,6 +199,9 @@ def _boot(parts: Parts, value: str) -> None:
     order = said.get("once", said.get("order", ""))
     if order:
         parts.table["boot"] = order
+    if "once" in said:
+        parts.carry_otherwise(f"-boot once={order}: that order holds after a reset as well")
+    parts.leave_rest("-boot", said, {"order", "once"})
 
 
 def _global(parts: Parts, value: str) -> None:
@@ -198,6 +212,7 @@ def _global(parts: Parts, value: str) -> None:
             r"(.*)=(.*)", f"{said.get('driver', '')}.{said.get('property', '')}={said.get('value', '')}"
         )
     if match is None:
+        parts.leave(f"-global {value}", "it is not like model.property=value")
         return
     parts.table.setdefault("globals", {})
     parts.checked(f"-global {value}", models.globals_, {match[1]: parts.value(match[2])}, parts.table["globals"])
@@ -209,16 +224,23 @@ def _rtc(parts: Parts, value: str) -> None:
         parts.table["rtc"] = said["base"]
     if said.get("clock", "host") == "vm":
         parts.leave("-rtc clock=vm", "the guest's clock follows the host's")
+    parts.leave_rest("-rtc", said, {"base", "clock"})
 
 
 def _icount(parts: Parts, value: str) -> None:
-    shift = pairs(value, "shift").get("shift", "auto")
-    found = whole_number(shift)
+    """-icount. That the guest sleeps, and may be ahead of the host's clock, is QEMU's own default."""
+    said = pairs(value, "shift")
+    found = whole_number(said.pop("shift", "auto"))
     parts.table["icount"] = "auto" if found is None else found
+    usual = {"align": "off", "sleep": "on"}
+    parts.leave_rest("-icount", {key: each for key, each in said.items() if usual.get(key) != each})
 
 
 def _fw_cfg(parts: Parts, value: str) -> None:
     said = pairs(value, "name")
+    if not {"file", "string"} & set(said):
+        parts.leave(f"-fw_cfg {value}", "only a file or a string is carried", whole=True)
+        return
     entry = {"name": said.get("name", "")}
     entry |= {"path": said["file"]} if "file" in said else {"text": said.get("string", "")}
     parts.table.setdefault("fw_cfg", []).append(entry)
@@ -232,32 +254,6 @@ def _vga(parts: Parts, value: str) -> None:
         parts.leave(f"-vga {value}", "rawtap has no such screen", whole=True)
 
 
-def _usbdevice(parts: Parts, value: str) -> None:
-    known = {"tablet": "usb-tablet", "mouse": "usb-mouse", "keyboard": "usb-kbd", "wacom-tablet": "usb-wacom-tablet"}
-    parts.machine_option("usb", "on")
-    if value in known:
-        parts.devices.append({"driver": known[value]})
-    elif match := re.fullmatch(r"disk:(?:format=(raw|qcow2):)?([^:]+)", value):
-        parts.drives.append(image(match[2], "usb") | ({"format": match[1]} if match[1] else {}))
-    else:
-        parts.leave(f"-usbdevice {value}", "what is the host's is not lent")
-
-
-def _sound(parts: Parts, value: str) -> None:
-    known = {"ac97": "AC97", "es1370": "ES1370", "sb16": "sb16", "adlib": "adlib", "gus": "gus", "cs4231a": "cs4231a"}
-    for each in value.split(","):
-        if each == "hda":
-            parts.devices += [{"driver": "intel-hda"}, {"driver": "hda-duplex"}]
-        elif each in known:
-            parts.devices.append({"driver": known[each]})
-        elif each != "pcspk":
-            parts.leave(f"-soundhw {each}", "rawtap has no such sound card")
-
-
-def _watchdog(parts: Parts, value: str) -> None:
-    add_device(parts, value)
-
-
 def _actions(parts: Parts, value: str) -> None:
     """-action, and what older options say of it."""
     keys = {"reboot": "on_reset", "shutdown": "on_shutdown", "watchdog": "watchdog_action"}
@@ -267,12 +263,15 @@ def _actions(parts: Parts, value: str) -> None:
         if key in keys and found:
             parts.table[keys[key]] = found
         else:
-            parts.leave(f"-action {key}={said}", "no key of a profile says it")
+            parts.leave(f"-action {key}={said}", NO_KEY)
 
 
 def _log(parts: Parts, value: str) -> None:
     """-d. What the processor does has a tool of its own, and is too much for a log that an answer could hold."""
-    said = [each for each in value.split(",") if each != "cpu_reset"]
+    said = value.split(",")
+    if "cpu_reset" in said:
+        said.remove("cpu_reset")
+        parts.carry_otherwise("-d cpu_reset: resets are counted and told of, without the registers")
     carried = [each for each in said if each in get_args(LogItem)]
     parts.table.setdefault("log", []).extend(each for each in carried if each not in parts.table["log"])
     if rest := [each for each in said if each not in carried]:
@@ -283,9 +282,14 @@ def _gdb(parts: Parts, _: str) -> None:
     parts.gdb = True
 
 
-def _fsdev(parts: Parts, value: str) -> None:
-    said = pairs(value, "fsdriver")
-    parts.folders[said.get("id", "")] = said.get("path", "")
+def _held(parts: Parts, _: str) -> None:
+    parts.carry_otherwise("-S: the guest runs at once; a debugger that attaches stops it where it is by then")
+
+
+def _firmware_folder(parts: Parts, value: str) -> None:
+    """-L. QEMU looks into all of them, the first one first."""
+    if (first := parts.table.setdefault("firmware_folder", value)) != value:
+        parts.leave(f"-L {value}", f"{first} is the one such folder")
 
 
 def _acpi(parts: Parts, _: str) -> None:
@@ -323,17 +327,13 @@ def _object(parts: Parts, value: str) -> None:
         parts.leave(f"-object {value}", "it is a part of the host's or of QEMU's that no profile names", whole=True)
 
 
-def _legacy_disk(parts: Parts, value: str, interface: str, index: int | None, media: str) -> None:
-    if value.startswith("fat:"):
-        where = "" if interface == DEFAULT else f",if={interface}"
-        add_drive(parts, f"file={value.replace(',', ',,')}{where},index={index}")
-    else:
-        parts.drives.append(image(value, interface, index, media))
-
-
 def _disk(interface: str, index: int | None = None, media: str = "disk") -> Callable[[Parts, str], None]:
     def handler(parts: Parts, value: str) -> None:
-        _legacy_disk(parts, value, interface, index, media)
+        if value.startswith("fat:"):
+            where = "" if interface == DEFAULT else f",if={interface}"
+            add_drive(parts, f"file={value.replace(',', ',,')}{where},index={index}")
+        else:
+            parts.drives.append(image(value, interface, index, media))
 
     return handler
 
@@ -356,22 +356,23 @@ _HANDLERS: Mapping[str, Callable[[Parts, str], None]] = {
     "redir": line_network.add_redir,
     "tftp": _text("tftp"),
     "bootp": _text("bootfile"),
-    "L": _text("firmware_folder"),
+    "L": _firmware_folder,
     "d": _log,
     "localtime": _flag("rtc", "localtime"),
     "icount": _icount,
     "fw_cfg": _fw_cfg,
     "vga": _vga,
     "std-vga": _flag("screen", "VGA"),
-    "g": lambda _parts, _value: None,
     "usb": _usb,
-    "usbdevice": _usbdevice,
-    "soundhw": _sound,
-    "watchdog": _watchdog,
+    "usbdevice": add_usb,
+    "soundhw": add_sound,
+    "watchdog": add_device,
     "watchdog-action": lambda parts, value: _actions(parts, f"watchdog={value}"),
     "action": _actions,
     "no-shutdown": lambda parts, _value: _actions(parts, "shutdown=pause"),
     **dict.fromkeys(("s", "gdb"), _gdb),
+    "S": _held,
+    "parallel": line_consoles.add_parallel,
     "serial": line_consoles.add_serial,
     "debugcon": line_consoles.add_debugcon,
     "chardev": line_consoles.add_chardev,
@@ -382,11 +383,10 @@ _HANDLERS: Mapping[str, Callable[[Parts, str], None]] = {
     "netdev": line_network.add_netdev,
     "net": line_network.add_net,
     "nic": line_network.add_nic,
-    "fsdev": _fsdev,
+    "fsdev": add_fsdev,
     "virtfs": add_virtfs,
     "no-acpi": _acpi,
     "no-hpet": _hpet,
-    "no-fd-bootchk": lambda _parts, _value: None,
     "no-reboot": _flag("on_reset", "stop"),
     "snapshot": _flag("overlay", True),
     "drive": add_drive,

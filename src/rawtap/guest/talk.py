@@ -24,7 +24,7 @@ from rawtap.guest.endings import Ending, Troubles, asked
 from rawtap.guest.framing import can_be_framed, framed
 from rawtap.guest.jobs import Ask, Into, Job, Search, shortened
 from rawtap.guest.patterns import Wanted
-from rawtap.guest.profile import Profile
+from rawtap.guest.profile import SHELL, Profile
 from rawtap.guest.prompts import (
     LONGEST,
     SURE,
@@ -328,7 +328,13 @@ class Talk:
             self.at_prompt(standing)
             return Ending("frame", at=at)
         left = _AFTER_FRAME - quiet
-        return left if left > 0 else Ending("frame", at=at)
+        if left > 0:
+            return left
+        history = self.console.history
+        line = last_line(history.since(max(at, history.end - LONGEST)))
+        if is_like_a_prompt(line):  # the shell's it is beyond doubt: the command has changed it
+            self.at_prompt(Standing(SHELL, history.end - len(line), SURE))
+        return Ending("frame", at=at)
 
     def _prompt(self, job: Job, start: int, quiet: float, ask: Ask) -> Ending | float | None:
         """Whether a prompt has ended it."""
@@ -469,7 +475,8 @@ class Talk:
         if typed.wrong:
             self.jobs.remove(job)
             self._shell = False
-            await self.settle(_AFTER_FRAME)
+            await self.settle(timeout)
+            self._forget_probe(job.start, typed.echo_end)
             return
         start = max(typed.echo_end, job.start)
 
@@ -483,16 +490,19 @@ class Talk:
         stood: bool | float | None = await self.console.race(judge, timeout)
         if stood:
             self._shell = frame.ended(self.console.plain.signs) is not None
-            self._veil_probe(job.start, typed.echo_end)
-        if not self._is_news(self.console.unread, job.start):
+            self._forget_probe(job.start, typed.echo_end)
+        elif not self._is_news(self.console.unread, job.start):
             self.console.unread = self.console.history.end
 
-    def _veil_probe(self, start: int, echo_end: int) -> None:
+    def _forget_probe(self, start: int, echo_end: int) -> None:
         """Nobody asked for it, so nobody is shown it, unless something else came meanwhile."""
         history = self.console.history
+        is_read = not self._is_news(self.console.unread, start)
         *lines, _ = history.since(start).split(b"\n")
         is_ours = all(not line.strip() or _OF_FRAMES.search(line) for line in lines)
         history.veil(start, history.end if is_ours else echo_end)
+        if is_read:
+            self.console.unread = history.end
 
     # ------------------------------------------------------------------ reading
 

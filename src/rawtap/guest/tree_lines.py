@@ -15,7 +15,7 @@ from typing import Any
 
 from rawtap.errors import ProfileInvalid, RequestInvalid
 from rawtap.guest.paths import holds
-from rawtap.guest.profile import Login, Profile, laid
+from rawtap.guest.profile import Login, Profile, Tree, laid
 from rawtap.guest.qemu_line import read
 
 _MOST = 4 << 20  # bytes of a build's script
@@ -25,32 +25,41 @@ _ROOTS = ("ext4", "ext3", "ext2", "wic", "wic.qcow2", "squashfs")
 _INITRDS = ("cpio.gz", "cpio")
 
 
-def buildroot(root: Path, script: str) -> Profile | None:
-    """As its ``start-qemu.sh`` says with --serial-only (buildroot/board/qemu/start-qemu.sh.in); None for no such."""
+def buildroot(root: Path, script: str) -> Tree:
+    """As its ``start-qemu.sh`` says with --serial-only (buildroot/board/qemu/start-qemu.sh.in).
+
+    Raises:
+        ProfileInvalid: It has no line that can be read, like all here.
+    """
     text = _text(root / script).replace("${EXTRA_ARGS}", "-nographic").replace('"$@"', "")
-    return _logged_in(_machine(root, str(PurePosixPath(script).parent), text, "buildroot"))
+    return _logged_in(_machine(root, script, text, "buildroot"))
 
 
-def zephyr(root: Path, ninja: str, kernel: str) -> Profile | None:
-    """As `west build -t run` starts it, which the rules of its build have (zephyr/cmake/emu/qemu.cmake)."""
+def zephyr(root: Path, ninja: str, kernel: str) -> Tree | None:
+    """As `west build -t run` starts it, which the rules of its build have (zephyr/cmake/emu/qemu.cmake).
+
+    None where they have no such rule, as for a board that QEMU has not. Raises as `buildroot`.
+    """
     text = _text(root / ninja).replace("$\n", "").replace("$:", ":").replace("$ ", " ")
     lines = [line for line in text.splitlines() if "qemu-system-" in line and " -kernel " in line]
-    found = _machine(root, ".", lines[0], "zephyr") if lines else None
-    return replace(found, kernel=kernel, prompt="uart:~$ ", framing=False) if found else None
+    if not lines:
+        return None
+    profile, told = _machine(root, ninja, lines[0], "zephyr", from_root=True)
+    return Tree(replace(profile, kernel=kernel, prompt="uart:~$ ", framing=False), told)
 
 
-def yocto(root: Path, file: str) -> Profile | None:
-    """As its ``*.qemuboot.conf`` says (openembedded-core, scripts/runqemu)."""
+def yocto(root: Path, file: str) -> Tree:
+    """As its ``*.qemuboot.conf`` says (openembedded-core, scripts/runqemu). Raises as `buildroot`."""
     parser = configparser.RawConfigParser(strict=False)
     try:
         parser.read_string(_text(root / file))
         said = dict(parser["config_bsp"])
-    except (configparser.Error, KeyError):
-        return None
+    except (configparser.Error, KeyError) as error:
+        raise _unreadable(file, str(error)) from error
     folder = root / PurePosixPath(file).parent
     name = PurePosixPath(file).name.removesuffix(".qemuboot.conf")
     line = _of_parts(said, *_root_of(said, folder, name))
-    return _logged_in(_machine(root, str(PurePosixPath(file).parent), line, "yocto"))
+    return _logged_in(_machine(root, file, line, "yocto"))
 
 
 def _root_of(said: Mapping[str, str], folder: Path, name: str) -> tuple[str, str]:
@@ -93,13 +102,23 @@ def _text(file: Path) -> str:
         return ""
 
 
-def _machine(root: Path, folder: str, text: str, name: str) -> Profile | None:
-    """What the line says, with the paths of what is in its folder seen from the tree's root; None for no line."""
+def _machine(root: Path, file: str, text: str, name: str, *, from_root: bool = False) -> Tree:
+    """What the line of that file says, with the paths of what is in its folder seen from the tree's root."""
+    folder = "." if from_root else str(PurePosixPath(file).parent)
     try:
-        table = dict(read(text).table)
-        return laid(Profile(name=name), _seen_from(root, folder, table), f"the line of that {name}'s")
-    except (RequestInvalid, ProfileInvalid):
-        return None
+        line = read(text)
+        profile = laid(Profile(name=name), _seen_from(root, folder, dict(line.table)), f"the line in {file}")
+    except (RequestInvalid, ProfileInvalid) as error:
+        raise _unreadable(file, error.evidence or error.problem) from error
+    told = [*line.told(), *(f"not carried: the port {each['host']}: `forward` says it" for each in line.forward)]
+    told += ["not carried: a debugger's stub: gdb=true opens one"] if line.gdb else []
+    return Tree(profile, tuple(f"{file}, {each}" for each in told))
+
+
+def _unreadable(file: str, why: str) -> ProfileInvalid:
+    return ProfileInvalid(
+        f"{file} has no line for QEMU that can be read", evidence=why, cure="Give the line as qemu_command"
+    )
 
 
 def _seen_from(root: Path, folder: str, table: dict[str, Any]) -> dict[str, Any]:
@@ -112,8 +131,7 @@ def _seen_from(root: Path, folder: str, table: dict[str, Any]) -> dict[str, Any]
     return table | ({"drives": drives} if drives else {})
 
 
-def _logged_in(profile: Profile | None) -> Profile | None:
+def _logged_in(tree: Tree) -> Tree:
     """For an image whose superuser has no password; what the guest writes is thrown away."""
-    if profile is None:
-        return None
-    return replace(profile, overlay=True, login=Login(user="root"), shutdown_command="poweroff")
+    profile = replace(tree.profile, overlay=True, login=Login(user="root"), shutdown_command="poweroff")
+    return tree._replace(profile=profile)

@@ -11,12 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from rawtap.errors import ProfileInvalid
 from rawtap.guest import busybox, tree_lines
 from rawtap.guest.hardware import Arch, Drive
 from rawtap.guest.kernels import arch_of_file, machine_for
 from rawtap.guest.paths import holds
-from rawtap.guest.profile import Login, Profile
+from rawtap.guest.profile import Login, Profile, Tree
 
 _MOST = 1 << 20  # bytes of a build's configuration
 _INITRDS = ("initrd", "initrd.img", "initramfs.cpio.gz", "rootfs.cpio.gz")  # beside a kernel's tree
@@ -57,9 +56,9 @@ def _linux_kernel(root: Path, files: tuple[str, ...]) -> Profile:
     return replace(found, initrd=initrd, bootargs=f"console={console} panic=-1", bus=found.virtio_bus)
 
 
-def _buildroot(root: Path, files: tuple[str, ...]) -> Profile:
+def _buildroot(root: Path, files: tuple[str, ...]) -> Profile | Tree:
     if files[0].endswith(".sh"):
-        return _said_by(tree_lines.buildroot(root, files[0]), files[0])
+        return tree_lines.buildroot(root, files[0])
     kernel, disk = files
     found = _linux_kernel(root, files)
     return replace(
@@ -73,14 +72,8 @@ def _buildroot(root: Path, files: tuple[str, ...]) -> Profile:
     )
 
 
-def _said_by(found: Profile | None, file: str) -> Profile:
-    if found is None:
-        raise ProfileInvalid(f"{file} has no line for QEMU that can be read", cure="Give it as qemu_command")
-    return found
-
-
-def _yocto(root: Path, files: tuple[str, ...]) -> Profile:
-    return _said_by(tree_lines.yocto(root, files[0]), files[0])
+def _yocto(root: Path, files: tuple[str, ...]) -> Tree:
+    return tree_lines.yocto(root, files[0])
 
 
 def _unikraft(_: Path, files: tuple[str, ...]) -> Profile:
@@ -92,7 +85,7 @@ def _unikraft(_: Path, files: tuple[str, ...]) -> Profile:
     return replace(found, cpu="cortex-a53", bus="mmio")
 
 
-def _zephyr(root: Path, files: tuple[str, ...]) -> Profile:
+def _zephyr(root: Path, files: tuple[str, ...]) -> Profile | Tree:
     """As its build's own rules say; else by the board that it was built for: names of Zephyr's boards/qemu."""
     ninja = f"{files[0].removesuffix('zephyr/zephyr.elf')}build.ninja"
     if (said := tree_lines.zephyr(root, ninja, files[0])) is not None:
@@ -145,7 +138,7 @@ def _u_boot(root: Path, files: tuple[str, ...]) -> Profile:
     return replace(found, firmware="u-boot.rom" if arch in {"x86_64", "i386"} else files[1], bus=found.virtio_bus)
 
 
-_MAKERS: Mapping[str, Callable[[Path, tuple[str, ...]], Profile]] = {
+_MAKERS: Mapping[str, Callable[[Path, tuple[str, ...]], Profile | Tree]] = {
     "littlekernel": _littlekernel,
     "linux": _linux,
     "buildroot": _buildroot,
@@ -157,9 +150,14 @@ _MAKERS: Mapping[str, Callable[[Path, tuple[str, ...]], Profile]] = {
 }
 
 
-def machine_of(layout: str, root: Path, files: tuple[str, ...]) -> Profile:
-    """The machine for a tree of that layout, which has these files; KeyError where a built-in profile is the one."""
-    return _MAKERS[layout.partition("@")[0]](root, files)
+def machine_of(layout: str, root: Path, files: tuple[str, ...]) -> Tree:
+    """The machine for a tree of that layout, which has these files; KeyError where a built-in profile is the one.
+
+    Raises:
+        ProfileInvalid: Its own line for QEMU cannot be read.
+    """
+    found = _MAKERS[layout.partition("@")[0]](root, files)
+    return found if isinstance(found, Tree) else Tree(found)
 
 
 def _setting(file: Path, key: str) -> str:

@@ -190,7 +190,7 @@ class Lab:
 
     def _spec(self, request: BootRequest) -> MachineSpec:
         """What to boot; asks the disks."""
-        root, profile = choosing.chosen(request.project_root, request.profile, request.line, request.overrides)
+        root, (profile, told) = choosing.chosen(request.project_root, request.profile, request.line, request.overrides)
         allowed = allowed_for(root, self.settings.image_dirs)
         past = bool(profile.qemu_args)
         if past and not self.settings.qemu_args:
@@ -203,7 +203,8 @@ class Lab:
         reach = allowed.folders if self.settings.open_monitor or past else ()
         spec = resolving.resolve(root, profile, request.options, allowed)
         folder = root.resolve()
-        return replace(spec, reach=reach, project=f"{folder} {profile.name}", folder=folder if past else None)
+        project = f"{folder} {profile.name}"
+        return replace(spec, reach=reach, project=project, folder=folder if past else None, told=told)
 
     def _require_ports(self, profile: Profile, request: BootRequest) -> None:
         """Refuse ports of this machine's that the operator did not give; on a bridge nobody needs them."""

@@ -254,7 +254,7 @@ async def qemu_boot(
             *booted.warnings,
             *(str(each) for each in booted.guest.machine.spec.profile.forward if lab.leads_ports(network)),
             *_past(booted.guest.machine.spec.profile.qemu_args),
-            *_of_line(line, network=bool(network)),
+            *_of_line(line, network=bool(network), leads_ports=bool(lab.leads_ports(network))),
         ],
         rawtap_toml=as_toml(line.table) if line else None,
         next_step=booted.instead,
@@ -266,7 +266,7 @@ def _past(words: tuple[str, ...]) -> list[str]:
     return [f"passed on to QEMU unread, as the operator allows: {' '.join(words)[:_SHOWN_AWAITED]}"] if words else []
 
 
-def _of_line(line: Line | None, *, network: bool) -> list[str]:
+def _of_line(line: Line | None, *, network: bool, leads_ports: bool) -> list[str]:
     """What of a line there is not."""
     if line is None:
         return []
@@ -274,7 +274,9 @@ def _of_line(line: Line | None, *, network: bool) -> list[str]:
     unused += (
         ["the line writes packets down: with network=true they are captured"] if line.dumped and not network else []
     )
-    return [*(f"not carried: {each}" for each in line.left), *unused]
+    if line.forward and network and not leads_ports:
+        unused.append("the line forwards ports, and none is: on a bridge the host reaches the guest at its own address")
+    return [*line.told(), *unused]
 
 
 async def qemu_send(

@@ -13,10 +13,12 @@ from rawtap.verbs.output import FAILED, WELL, complain
 def show(options: argparse.Namespace) -> int:
     """Show a line of QEMU's as one; returns the exit code."""
     try:
-        print(_toml_of(options.line), end="")
+        text, told = _toml_of(options.line)
     except RawtapError as error:
         complain(str(error))
         return FAILED
+    _tell(told)
+    print(text, end="")
     return WELL
 
 
@@ -27,22 +29,26 @@ def write(options: argparse.Namespace) -> int:
 
     path = options.folder / CONFIG_FILE
     try:
-        text = of_layout(options.folder) if options.line is None else _toml_of(options.line)
+        text, told = of_layout(options.folder) if options.line is None else _toml_of(options.line)
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except (RawtapError, OSError) as error:
         complain(str(error))
         return FAILED
+    _tell(told)
     print(f"{visible(str(path))} is written; docs/profiles.md has every key")
     return WELL
 
 
-def _toml_of(line: str) -> str:
-    """A line's keys; what is not carried is told on stderr."""
+def _tell(told: tuple[str, ...]) -> None:
+    for each in told:
+        complain(each)
+
+
+def _toml_of(line: str) -> tuple[str, tuple[str, ...]]:
+    """A line's keys, and what of it is not carried, or is another way."""
     from rawtap.guest.choosing import as_toml
     from rawtap.guest.qemu_line import read
 
     found = read(sys.stdin.read() if line == "-" else line)
-    for each in found.left:
-        complain(f"not carried: {each}")
-    return as_toml(found.table)
+    return as_toml(found.table), found.told()
