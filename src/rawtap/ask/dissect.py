@@ -11,14 +11,11 @@ value of an option, never one itself.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-import anyio
-from anyio.lowlevel import RunVar
 
 from rawtap.ask import aside
 from rawtap.ask.aside import Bounds, Ended
@@ -31,10 +28,7 @@ from rawtap.packets.pages import PacketFiles
 from rawtap.packets.wireshark import asked, pdml
 from rawtap.packets.wireshark.given import MOST_PACKETS, Given, give
 
-_AT_ONCE = 2  # questions
 BOUNDS = Bounds(seconds=20.0, answer=16 << 20, memory_mib=1536)  # of one question
-
-_turn: RunVar[anyio.CapacityLimiter] = RunVar("_turn")
 
 
 @dataclass(frozen=True)
@@ -144,20 +138,10 @@ async def _asked(
     program = programs.require("tshark", "tshark", DissectorUnavailable, "Wireshark's dissectors cannot be asked")
     with ExitStack() as stack:
         stack.callback(os.close, packets := os.memfd_create("rawtap-tshark"))
-        async with _in_turn():
+        async with aside.turn("tshark"):
             given = await reading(file, giving, packets)
             ended = await _ended([program, *arguments(given)], packets)
         return given, ended
-
-
-@asynccontextmanager
-async def _in_turn() -> AsyncIterator[None]:
-    try:
-        limiter = _turn.get()
-    except LookupError:
-        _turn.set(limiter := anyio.CapacityLimiter(_AT_ONCE))
-    async with limiter:
-        yield
 
 
 async def _ended(command: list[str], packets: int) -> Ended:
