@@ -83,6 +83,30 @@ def test_layers_fields_lines_and_filters_are_wiresharks_where_they_are_asked_for
     played(scenario, user, "--read-dir", path.parent)
 
 
+def test_packets_that_tshark_was_not_given_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rawtap.ask import packets
+    from rawtap.lab.lab import Lab
+    from rawtap.packets.pages import Question
+    from rawtap.packets.wireshark import given
+    from rawtap.settings import Settings
+
+    path = tmp_path / "f.pcap"
+    wrpcap(str(path), [*FRAMES[:3], *[out(UDP(sport=4000, dport=514) / Raw(b"<34>one " + bytes(60)))] * 3])
+    monkeypatch.setattr(given, "MOST_BYTES", 200)  # two of them
+
+    async def scenario() -> None:
+        async with Lab(Settings(capture_dir=tmp_path)) as lab:
+            page, _, _ = await packets.read(lab, None, path, Question(), "tshark")
+            assert [line.number for line in page.packets] == [1, 2, 3, 4, 5, 6]
+            told = "tshark says nothing of {} of these packets: there was no room for those behind packet {}"
+            assert page.notes == (told.format(4, 2),)
+            page, _, _ = await packets.read(lab, None, path, Question(first=4, detail="layers"))
+            assert [(line.layers or ())[-1].name for line in page.packets] == ["syslog", "syslog", "Raw"]
+            assert page.notes == (told.format(1, 5),)
+
+    anyio.run(scenario)
+
+
 def test_a_running_ring_has_the_same_numbers_for_both(user: Account, wire: Wire) -> None:
     async def scenario(session: Session) -> None:
         await session.call("qemu_pcap_start", interface=wire.near, max_bytes=100_000, files=3)

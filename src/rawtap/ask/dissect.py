@@ -106,6 +106,8 @@ async def tell(
         found = {given.number(nth): (protocol, words) for nth, protocol, words in asked.columns_in(ended.output)}
         return Told(found, {}, lacking, given.first)
     frames, fault = pdml.frames(ended.output, {given.nth(number): data for number, data in packets.items()})
+    if given.last < numbers[-1]:
+        lacking = lacking or f"there was no room for those behind packet {given.last}"
     return Told({}, {given.number(nth): frame for nth, frame in frames.items()}, lacking or fault, given.first)
 
 
