@@ -33,11 +33,15 @@ BOUNDS = Bounds(seconds=20.0, answer=16 << 20, memory_mib=1536)  # of one questi
 
 @dataclass(frozen=True)
 class Selected:
-    """The packets that pass a display filter, by their numbers, of those from `first` to `last`."""
+    """The packets that pass a display filter, by their numbers, of those from `first` to `last`.
+
+    Of these, `unread` have a link type that tshark does not know: it reads no field but the frame's own of them.
+    """
 
     numbers: frozenset[int]
     first: int
     last: int
+    unread: int
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ async def select(file: Path, source: PacketFiles, display_filter: str, after: in
         raise BadFilter.by_tshark(display_filter, asked.complaint(ended.complaint))
     _require_end(ended)
     numbers = (given.number(nth) for nth in asked.numbers_in(ended.output))
-    return Selected(frozenset(numbers), given.first, given.last)
+    return Selected(frozenset(numbers), given.first, given.last, asked.without_link_in(ended.output))
 
 
 async def tell(
@@ -102,12 +106,12 @@ async def tell(
     if not _is_full(ended):
         _require_end(ended)
     lacking = "its answer is too long" if _is_full(ended) else ""
+    if given.last < numbers[-1]:
+        lacking = lacking or f"there was no room for those behind packet {given.last}"
     if in_columns:
         found = {given.number(nth): (protocol, words) for nth, protocol, words in asked.columns_in(ended.output)}
         return Told(found, {}, lacking, given.first)
     frames, fault = pdml.frames(ended.output, {given.nth(number): data for number, data in packets.items()})
-    if given.last < numbers[-1]:
-        lacking = lacking or f"there was no room for those behind packet {given.last}"
     return Told({}, {given.number(nth): frame for nth, frame in frames.items()}, lacking or fault, given.first)
 
 
