@@ -83,6 +83,83 @@ def test_layers_fields_lines_and_filters_are_wiresharks_where_they_are_asked_for
     played(scenario, user, "--read-dir", path.parent)
 
 
+def test_packets_that_tshark_does_not_know_are_counted(user: Account) -> None:
+    """A display filter passes them over, and they may be what somebody looks for."""
+    path = put(user, "dsa.pcap", [Raw(bytes(12) + b"\x40\0\0\0" + bytes(40))] * 2)
+    content = bytearray(path.read_bytes())
+    content[20:24] = (284).to_bytes(4, "little")  # LINKTYPE_DSA_TAG_DSA
+    path.write_bytes(content)
+
+    async def scenario(session: Session) -> None:
+        page = await session.call("qemu_pcap_read", path=str(path), display_filter="ip or arp")
+        assert (page["packets"], page["matched"], page["scanned"]) == ([], 0, 2)
+        assert page["warnings"] == [
+            "tshark does not know the link type of 2 of the packets that the display filter was asked of: of these no "
+            "field but the frame's own can match"
+        ]
+        page = await session.call("qemu_pcap_read", path=str(path), display_filter="frame.len > 1")
+        assert [row["number"] for row in page["packets"]] == [1, 2]
+
+    played(scenario, user, "--read-dir", path.parent)
+
+
+def test_a_part_that_a_display_filter_was_asked_of_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rawtap.ask import packets
+    from rawtap.lab.lab import Lab
+    from rawtap.packets.pages import Question
+    from rawtap.packets.wireshark import given
+    from rawtap.settings import Settings
+
+    path = tmp_path / "f.pcap"
+    wrpcap(str(path), FRAMES * 25)
+    monkeypatch.setattr(given, "MOST_PACKETS", 40)
+    monkeypatch.setattr(given, "_BEFORE", 10)
+
+    async def scenario() -> None:
+        async with Lab(Settings(capture_dir=tmp_path)) as lab:
+            found, cursor, notes = [], None, []
+            for _ in range(20):
+                page, _, _ = await packets.read(lab, None, path, Question(display_filter="snmp", cursor=cursor))
+                found += [line.number for line in page.packets]
+                notes.append("; ".join(page.notes))
+                if (cursor := page.next_cursor) is None:
+                    break
+        assert found == list(range(4, 101, 4))
+        told = "the display filter was asked of packets {} of 100, which are what matched counts"
+        counted = "; numbers in the display filter count from packet {}"
+        assert notes == [
+            told.format("1 to 40") + "; next_cursor goes on",
+            told.format("31 to 70") + "; next_cursor goes on" + counted.format(31),
+            told.format("61 to 100") + counted.format(61),
+        ]
+
+    anyio.run(scenario)
+
+
+def test_packets_that_tshark_was_not_given_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rawtap.ask import packets
+    from rawtap.lab.lab import Lab
+    from rawtap.packets.pages import Question
+    from rawtap.packets.wireshark import given
+    from rawtap.settings import Settings
+
+    path = tmp_path / "f.pcap"
+    wrpcap(str(path), [*FRAMES[:3], *[out(UDP(sport=4000, dport=514) / Raw(b"<34>one " + bytes(60)))] * 3])
+    monkeypatch.setattr(given, "MOST_BYTES", 200)  # two of them
+
+    async def scenario() -> None:
+        async with Lab(Settings(capture_dir=tmp_path)) as lab:
+            page, _, _ = await packets.read(lab, None, path, Question(), "tshark")
+            assert [line.number for line in page.packets] == [1, 2, 3, 4, 5, 6]
+            told = "tshark says nothing of {} of these packets: there was no room for those behind packet {}"
+            assert page.notes == (told.format(4, 2),)
+            page, _, _ = await packets.read(lab, None, path, Question(first=4, detail="layers"))
+            assert [(line.layers or ())[-1].name for line in page.packets] == ["syslog", "syslog", "Raw"]
+            assert page.notes == (told.format(1, 5),)
+
+    anyio.run(scenario)
+
+
 def test_a_running_ring_has_the_same_numbers_for_both(user: Account, wire: Wire) -> None:
     async def scenario(session: Session) -> None:
         await session.call("qemu_pcap_start", interface=wire.near, max_bytes=100_000, files=3)

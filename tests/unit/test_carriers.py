@@ -15,7 +15,7 @@ from scapy.layers.l2 import ARP, GRE, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
 
-from rawtap.packets import carriers
+from rawtap.packets import carriers, links
 from rawtap.packets.explain import Examiner
 from rawtap.packets.headers import DEEPEST, innermost, parse
 from rawtap.packets.lines import PacketSummary, describe
@@ -183,7 +183,7 @@ def test_what_is_inside_and_not_known_is_noted() -> None:
 
 
 ALL = [*(bytes(packet) for packet, _, _ in ETHERNET.values()), bytes(LINK / OUTER / ICMP()), bytes(LINK / EAPOL())]
-ALL_LINKS = sorted({0, 1, 12, 101, 108, 113, 228, 229, 276, *carriers.LINKS})
+ALL_LINKS = sorted({0, 1, 12, 101, 108, 113, 228, 229, 276, *links.LINKS})
 
 
 @pytest.mark.parametrize("cut", [lambda data, at: data[:at]])

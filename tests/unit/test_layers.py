@@ -121,8 +121,9 @@ def test_a_line_has_what_was_asked_for_and_no_more(detail: reader.Detail, fields
 
 
 def told(packet: Packet) -> dict[str, layers.Field]:
-    frame = layers.take_apart(bytes(packet), ETHERNET)
-    return {f"{layer.name}.{field.name}": field for layer in layers.worth_telling(frame) for field in layer.fields}
+    data = bytes(packet)
+    kept = layers.worth_telling(layers.take_apart(data, ETHERNET), data)
+    return {f"{layer.name}.{field.name}": field for layer in kept for field in layer.fields}
 
 
 def test_what_tells_nothing_is_left_out_and_an_option_is_told_once() -> None:
@@ -135,6 +136,9 @@ def test_what_tells_nothing_is_left_out_and_an_option_is_told_once() -> None:
     assert found["DHCP options.options"].value == [["message-type", 1]]
     assert not {"BOOTP.options", "BOOTP.sname", "BOOTP.chaddr"} & found.keys()
     assert "Padding.load" not in told(KNOWN["arp"])
+    payload = HEAD / IP() / UDP(sport=4000, dport=4000)
+    assert "Raw.load" not in told(payload / Raw(bytes(200)))
+    assert "Raw.load" in told(payload / Raw(bytes(200) + b"x"))  # which the shown part of it has not
 
 
 def test_fields_are_picked_by_the_names_of_layers_that_are_shown_and_that_are_sent() -> None:

@@ -87,6 +87,26 @@ def test_quic_goes_on_where_it_began() -> None:
     assert lines(further)[0].protocol == "UDP"
 
 
+def test_a_page_knows_what_was_before_it_in_a_rings_older_file(tmp_path: Path) -> None:
+    groups = [[data(100, id=1), data(200, id=2)], [data(200, id=3)], [data(100, id=4), data(300, id=5)]]
+    parts, before = [], 0
+    for number, packets in enumerate(groups, 1):
+        wrpcap(str(tmp_path / str(number)), packets)
+        parts.append(Part(number, tmp_path / str(number), before))
+        before += len(packets)
+    source = PacketFiles("f", parts)
+    marked = {3: "retransmission of #2", 4: "retransmission of #1"}
+    for first in range(1, 6):
+        page = read_page(source, Question(first=first), Indexes())
+        told = {line.number: line.summary.info.rpartition(", ")[2] for line in page.packets}
+        assert [*told] == list(range(first, 6))
+        assert {number: mark for number, mark in told.items() if "#" in mark} == {
+            number: mark for number, mark in marked.items() if number >= first
+        }
+    page = read_page(source, Question(first=6), Indexes())
+    assert (page.packets, page.matched, page.next_cursor) == ((), 0, None)
+
+
 def test_a_page_knows_what_was_before_it(tmp_path: Path) -> None:
     packets = [data(100 + 10 * number, id=number) for number in range(50)] + [data(100, id=99)]
     wrpcap(str(tmp_path / "f"), packets)

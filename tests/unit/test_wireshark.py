@@ -19,6 +19,7 @@ from scapy.utils import wrpcap
 from rawtap.packets.pages import PacketFiles
 from rawtap.packets.tail import Part
 from rawtap.packets.wireshark import asked, pdml
+from rawtap.packets.wireshark import given as given_packets
 from rawtap.packets.wireshark.given import Given, give
 
 QUERY = out(UDP(sport=4000, dport=53) / DNS(id=7, qd=DNSQR(qname="one.example")))
@@ -55,6 +56,23 @@ def test_packets_of_a_ring_are_given_with_their_numbers(tmp_path: Path) -> None:
     assert (told, len(found), told.number(3), told.nth(3)) == (Given(1, 3), 3, 3, 3)
     told, found = asking(files(tmp_path, sized(1, 2), sized(3, 4)), after=3, before=1)
     assert (told, [length for _, length, _ in found], told.number(1)) == (Given(3, 4), ["45", "46"], 3)
+
+
+def test_however_large_packets_are_some_behind_the_place_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page would go on behind the same packet for ever."""
+    monkeypatch.setattr(given_packets, "MOST_BYTES", 3000)  # some 33 of them
+    source = files(tmp_path, sized(*range(1, 101)), sized(*range(1, 101)))
+    reached = 0
+    while reached < 200:
+        told, found = asking(source, after=reached)
+        assert told.first <= reached + 1
+        assert (told.last > reached, len(found)) == (True, told.count)
+        assert told.number(told.count) == told.last
+        reached = told.last
+    told, _ = asking(source, after=149, last=170)
+    assert (told.first <= 150, told.last) == (True, 170)
 
 
 def test_what_a_ring_has_removed_is_not_given(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ import contextlib
 import os
 import resource
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+from anyio.lowlevel import RunVar
 
 from rawtap.host import children
 from rawtap.host.landlock import Access
@@ -23,7 +25,9 @@ from rawtap.host.landlock import Access
 _NOWHERE = "/nonexistent"  # Debian's own name for the home of who has none
 _STDERR = 4000  # bytes
 _COMPLAINTS = 1 << 20
+_AT_ONCE = 2  # of one kind: each may take so much memory
 
+_turns: RunVar[defaultdict[str, anyio.CapacityLimiter]] = RunVar("_turns")
 
 # No configuration, no plug-in and no script of anybody's.
 IMPERSONAL = {**children.PLAIN, "LC_ALL": "C.UTF-8", "HOME": _NOWHERE, "XDG_CONFIG_HOME": _NOWHERE}
@@ -63,6 +67,17 @@ def own_files() -> tuple[Path, ...]:
     """What a module of rawtap's reads until it is loaded, and what of the machine its libraries look at."""
     program = (Path(sys.prefix) / "pyvenv.cfg", *(Path(os.path.realpath(each)) for each in sys.path if each))
     return (*program, Path("/proc"), Path("/sys/fs/cgroup"))
+
+
+@asynccontextmanager
+async def turn(kind: str) -> AsyncIterator[None]:
+    """Wait until no more than one other program of that kind is at work."""
+    try:
+        limiters = _turns.get()
+    except LookupError:
+        _turns.set(limiters := defaultdict(lambda: anyio.CapacityLimiter(_AT_ONCE)))
+    async with limiters[kind]:
+        yield
 
 
 async def run(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,14 +29,17 @@ async def read(file: Path, source: PacketFiles, question: Question, page: Page) 
     in_columns = question.detail == "summary" and not question.fields
     packets = {line.number: line.data for line in page.packets}
     told = await dissect.tell(file, source, packets, in_columns=in_columns)
-    notes = [*page.notes]
+    notes = [*page.notes, *_lacking(packets, told)]
     if told.first > 1:
         notes.append(f"tshark was given the packets from {told.first} on: numbers in its words count from there")
-    lacking = len(packets) - len(told.columns or told.frames)
-    if lacking:
-        notes.append(f"tshark says nothing of {lacking} of these packets: {told.lacking or 'it left them out'}")
     lines = (_line(line, question, told) for line in page.packets)
     return _fitted(source, question, replace(page, notes=tuple(notes)), lines)
+
+
+def _lacking(packets: Mapping[int, bytes], told: dissect.Told) -> Iterator[str]:
+    """Of how many of these packets tshark says nothing, and why."""
+    if lacking := len(packets.keys() - told.columns.keys() - told.frames.keys()):
+        yield f"tshark says nothing of {lacking} of these packets: {told.lacking or 'it left them out'}"
 
 
 def _line(line: Line, question: Question, told: dissect.Told) -> Line:
@@ -69,7 +72,7 @@ async def finish(file: Path, source: PacketFiles, question: Question, page: Page
     except DissectorError as error:
         return replace(page, notes=(*page.notes, str(error)))
     lines = (_finished(line, told.frames.get(line.number)) for line in page.packets)
-    return _fitted(source, question, page, lines)
+    return _fitted(source, question, replace(page, notes=(*page.notes, *_lacking(unread, told))), lines)
 
 
 def _finished(line: Line, frame: Frame | None) -> Line:

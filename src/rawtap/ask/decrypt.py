@@ -52,13 +52,14 @@ def _unreadable(keys: Path) -> str:
 
 async def _asked(program: str, copy: Copy, keys: Path) -> tuple[bytes, str]:
     """tshark's answer, or what is wrong with it."""
-    ended = await aside.run(
-        [program, "-n", "-r", "-", "-o", f"tls.keylog_file:{keys}", "-q", "-z", "follow,tls,yaml,0"],
-        Access(programs=(Path(program),), read=(keys,)),
-        await to_thread(copy.file),
-        _BOUNDS,
-        environment=aside.IMPERSONAL,
-    )
+    async with aside.turn("tshark"):
+        ended = await aside.run(
+            [program, "-n", "-r", "-", "-o", f"tls.keylog_file:{keys}", "-q", "-z", "follow,tls,yaml,0"],
+            Access(programs=(Path(program),), read=(keys,)),
+            await to_thread(copy.file),
+            _BOUNDS,
+            environment=aside.IMPERSONAL,
+        )
     if ended.is_late:
         return b"", f"tshark did not answer in {_BOUNDS.seconds:g} s"
     if ended.code or len(ended.output) >= _BOUNDS.answer:

@@ -11,14 +11,11 @@ value of an option, never one itself.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-import anyio
-from anyio.lowlevel import RunVar
 
 from rawtap.ask import aside
 from rawtap.ask.aside import Bounds, Ended
@@ -31,19 +28,20 @@ from rawtap.packets.pages import PacketFiles
 from rawtap.packets.wireshark import asked, pdml
 from rawtap.packets.wireshark.given import MOST_PACKETS, Given, give
 
-_AT_ONCE = 2  # questions
 BOUNDS = Bounds(seconds=20.0, answer=16 << 20, memory_mib=1536)  # of one question
-
-_turn: RunVar[anyio.CapacityLimiter] = RunVar("_turn")
 
 
 @dataclass(frozen=True)
 class Selected:
-    """The packets that pass a display filter, by their numbers, of those from `first` to `last`."""
+    """The packets that pass a display filter, by their numbers, of those from `first` to `last`.
+
+    Of these, `unread` have a link type that tshark does not know: it reads no field but the frame's own of them.
+    """
 
     numbers: frozenset[int]
     first: int
     last: int
+    unread: int
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ async def select(file: Path, source: PacketFiles, display_filter: str, after: in
         raise BadFilter.by_tshark(display_filter, asked.complaint(ended.complaint))
     _require_end(ended)
     numbers = (given.number(nth) for nth in asked.numbers_in(ended.output))
-    return Selected(frozenset(numbers), given.first, given.last)
+    return Selected(frozenset(numbers), given.first, given.last, asked.without_link_in(ended.output))
 
 
 async def tell(
@@ -108,6 +106,8 @@ async def tell(
     if not _is_full(ended):
         _require_end(ended)
     lacking = "its answer is too long" if _is_full(ended) else ""
+    if given.last < numbers[-1]:
+        lacking = lacking or f"there was no room for those behind packet {given.last}"
     if in_columns:
         found = {given.number(nth): (protocol, words) for nth, protocol, words in asked.columns_in(ended.output)}
         return Told(found, {}, lacking, given.first)
@@ -144,20 +144,10 @@ async def _asked(
     program = programs.require("tshark", "tshark", DissectorUnavailable, "Wireshark's dissectors cannot be asked")
     with ExitStack() as stack:
         stack.callback(os.close, packets := os.memfd_create("rawtap-tshark"))
-        async with _in_turn():
+        async with aside.turn("tshark"):
             given = await reading(file, giving, packets)
             ended = await _ended([program, *arguments(given)], packets)
         return given, ended
-
-
-@asynccontextmanager
-async def _in_turn() -> AsyncIterator[None]:
-    try:
-        limiter = _turn.get()
-    except LookupError:
-        _turn.set(limiter := anyio.CapacityLimiter(_AT_ONCE))
-    async with limiter:
-        yield
 
 
 async def _ended(command: list[str], packets: int) -> Ended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -58,7 +59,7 @@ async def read(
     ours = replace(question, detail="summary", fields=()) if dissector == "tshark" else question
     page = await reading(shown, read_page, source, ours, lab.indexes)
     if question.display_filter:
-        page = replace(page, notes=_part_told(selected, source.parts[0].packets_before, page.scanned))
+        page = replace(page, notes=tuple(_told(selected, source.parts[0].packets_before, page.scanned)))
     if dissector == "tshark":
         page = await by_tshark.read(shown, source, question, page)
     elif dissector is None and question.detail == "layers":
@@ -66,15 +67,25 @@ async def read(
     return page, shown, place
 
 
-def _part_told(selected: Selected, before: int, packets: int) -> tuple[str, ...]:
-    """That a display filter was asked of a part only, of packets of which `before` were removed."""
-    if selected.first == before + 1 and selected.last == before + packets:
-        return ()
-    counts = " Numbers in it count from the first of these." if selected.first > 1 else ""
-    return (
-        f"the display filter was asked of packets {selected.first} to {selected.last} of {before + packets}, which are "
-        f"what matched counts; next_cursor goes on.{counts}",
-    )
+def _told(selected: Selected, before: int, packets: int) -> Iterator[str]:
+    """Which packets a display filter was asked of, if not all that are behind the `before` that were removed; and what
+    it passes over."""
+    end = before + packets
+    if selected.first > selected.last:
+        return
+    if selected.first > before + 1 or selected.last < end:
+        goes_on = "; next_cursor goes on" if selected.last < end else ""
+        yield (
+            f"the display filter was asked of packets {selected.first} to {selected.last} of {end}, which are what "
+            f"matched counts{goes_on}"
+        )
+    if selected.first > 1:
+        yield f"numbers in the display filter count from packet {selected.first}"
+    if selected.unread:
+        yield (
+            f"tshark does not know the link type of {selected.unread} of the packets that the display filter was asked "
+            "of: of these no field but the frame's own can match"
+        )
 
 
 async def caught_up(lab: Lab, capture_id: str | None, path: Path | None) -> tuple[PacketFiles, Path, RingFile]:

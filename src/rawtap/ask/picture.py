@@ -228,12 +228,13 @@ def _name(wish: Wish) -> str:
 async def _drawn(
     lab: Lab, wish: Wish, request: dict[str, Any], packets: int, more: bool, notes: tuple[str, ...]
 ) -> Picture:
-    ended = await aside.run(
-        aside.python("rawtap.packets.pictures.draw"),
-        Access(programs=(Path(sys.executable),), read=aside.own_files()),
-        json.dumps({**request, "of": wish.of, "format": wish.format}).encode(),
-        _BOUNDS,
-    )
+    async with aside.turn("picture"):
+        ended = await aside.run(
+            aside.python("rawtap.packets.pictures.draw"),
+            Access(programs=(Path(sys.executable),), read=aside.own_files()),
+            json.dumps({**request, "of": wish.of, "format": wish.format}).encode(),
+            _BOUNDS,
+        )
     if ended.code == MISSING or ended.code or ended.is_late or not ended.output:
         how = f"it took more than {_BOUNDS.seconds:g} s" if ended.is_late else f"{ended.how}: {ended.complaint[-300:]}"
         raise PictureFailed("the picture was not drawn", evidence=how, cure="Draw fewer packets")

@@ -6,14 +6,11 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-import anyio
-from anyio.lowlevel import RunVar
 
 from rawtap.ask import aside
 from rawtap.ask.explain import explain
@@ -39,7 +36,6 @@ MAX_PATHS = 64
 SECONDS = 20.0  # of one question
 MEMORY_MIB = 2048  # of the process that answers it
 _GRACE = 0.5  # seconds, for an end of its own
-_AT_ONCE = 2  # questions: each may take so much
 _ANSWER = 4 << 20  # bytes
 _CHARACTERS = 400  # of an answer's JSON for each row that is asked for
 _USUAL_LIMIT = 20
@@ -47,8 +43,6 @@ _MOST_CHARACTERS = 40_000
 _LINES = 100_000  # of a console
 _NANOSECONDS = 1_000_000_000
 _ENGINE = "rawtap.packets.sql.engine"
-
-_turn: RunVar[anyio.CapacityLimiter] = RunVar("_turn")
 
 
 @dataclass(frozen=True)
@@ -124,7 +118,7 @@ async def query(lab: Lab, question: Question) -> Answered:
     await _add_rows(lab, request, captures)
     with ExitStack() as stack:
         await on_disk("the captures", _open, request, stack)
-        async with _in_turn():
+        async with aside.turn("sql"):
             answer = await _ask(request)
     return _answered(request, answer)
 
@@ -136,16 +130,6 @@ def _require_text(sql: str) -> None:
         sql.encode()
     except UnicodeEncodeError as error:  # half of a surrogate pair
         raise QueryInvalid("the SQL is no text", evidence=str(error.reason), cure="Leave that character out") from error
-
-
-@asynccontextmanager
-async def _in_turn() -> AsyncIterator[None]:
-    try:
-        limiter = _turn.get()
-    except LookupError:
-        _turn.set(limiter := anyio.CapacityLimiter(_AT_ONCE))
-    async with limiter:
-        yield
 
 
 # ------------------------------------------------------------ what it is about

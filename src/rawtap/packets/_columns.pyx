@@ -57,7 +57,7 @@ from rawtap.packets._fields cimport (
 )
 from rawtap.packets._flows cimport Flows, flow_of
 
-from rawtap.packets import carriers, headers, lines, transport, unpack
+from rawtap.packets import carriers, headers, lines, links, transport, unpack
 from rawtap.packets._savefile import Savefile
 
 
@@ -221,7 +221,7 @@ cdef class Packets:
             self.carries_at[number] = True
         for number in carriers.IN_FRAMES:
             self.carries_as[number] = True
-        for number in carriers.LINKS:
+        for number in links.LINKS:
             self.reads[number] = True
 
     def _name_protocols(self):

@@ -1,4 +1,4 @@
-"""What carries packets inside packets and on other links than Ethernet: where what is carried begins, and what it is.
+"""What carries packets inside packets: where what is carried begins, and what it is. `links` has other links.
 
 Each reader is given the bytes, where its header begins and where it ends on the wire. It reads its own header alone;
 `headers` reads what follows. What is not surely its header carries nothing: None.
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from rawtap.packets.bounds import Stopped, double_word, need, word
+from rawtap.packets.bounds import double_word, need, word
 
 IPV4, IPV6, MPLS, MPLS_GROUP, ETHERNET, PPP = 0x0800, 0x86DD, 0x8847, 0x8848, 0x6558, 0x880B
 PPPOE_DISCOVERY, PPPOE, FABRIC_PATH = 0x8863, 0x8864, 0x8903
@@ -102,7 +102,7 @@ _KINDS = {0x0021: IPV4, 0x0057: IPV6, 0x0281: MPLS, 0x0283: MPLS_GROUP}
 def ppp(data: bytes, at: int, end: int) -> Carried:
     """PPP (RFC 1661), with its address and control field or without; what begins as Cisco's HDLC is that."""
     if data[at : at + 2] in {b"\x0f\0", b"\x8f\0"}:
-        return _cisco_hdlc(data, at, end)
+        return cisco_hdlc(data, at, end)
     need(data, at, 2, end, "PPP header", "ppp.header")
     if data[at : at + 2] == b"\xff\x03":
         at += 2
@@ -115,6 +115,18 @@ def ppp(data: bytes, at: int, end: int) -> Carried:
     code = data[at] if at < len(data) else 0
     says = _LCP[code] if number & 0x8000 and 0 < code < len(_LCP) and number not in {0xC223, 0xC023} else ""
     return Carried(says or f"{end - at} bytes", None, at, _PPP.get(number, "PPP"))
+
+
+def cisco_hdlc(data: bytes, at: int, end: int) -> Carried:
+    need(data, at, 4, end, "HDLC header", "hdlc.header")
+    kind = word(data, at + 2)
+    if kind == 0x8035:
+        return Carried(f"{end - at - 4} bytes", None, at + 4, "SLARP")
+    if kind == 0x2000:
+        return Carried(f"{end - at - 4} bytes", None, at + 4, "CDP")
+    if kind == 0xFEFE:
+        return Carried(f"{end - at - 4} bytes", None, at + 4, "OSI")
+    return Carried("HDLC", kind, at + 4)
 
 
 # ----------------------------------------------------------------- in IP
@@ -262,185 +274,4 @@ def _fabric_path(data: bytes, at: int, end: int) -> Carried:
 IN_FRAMES: dict[int, Reader] = {
     FABRIC_PATH: _fabric_path,
     MPLS: mpls, MPLS_GROUP: mpls, PPPOE: pppoe, PPPOE_DISCOVERY: pppoe_discovery, PPP: ppp,
-}  # fmt: skip
-
-
-# ----------------------------------------------------------------- links
-
-
-def _cisco_hdlc(data: bytes, at: int, end: int) -> Carried:
-    need(data, at, 4, end, "HDLC header", "hdlc.header")
-    kind = word(data, at + 2)
-    if kind == 0x8035:
-        return Carried(f"{end - at - 4} bytes", None, at + 4, "SLARP")
-    if kind == 0x2000:
-        return Carried(f"{end - at - 4} bytes", None, at + 4, "CDP")
-    if kind == 0xFEFE:
-        return Carried(f"{end - at - 4} bytes", None, at + 4, "OSI")
-    return Carried("HDLC", kind, at + 4)
-
-
-def _frame_relay(data: bytes, at: int, end: int) -> Carried:
-    """Frame Relay with an address of two bytes or more, and what RFC 2427 puts behind it."""
-    need(data, at, 4, end, "Frame Relay header", "frame_relay.header")
-    number = (data[at] >> 2) << 4 | data[at + 1] >> 4
-    size = 2 if data[at + 1] & 1 else 4
-    says, at = f"FR {number}", at + size
-    need(data, at, 2, end, "Frame Relay header", "frame_relay.header")
-    if data[at] == 3:
-        at += 1 if data[at + 1] else 2
-        need(data, at, 1, end, "Frame Relay header", "frame_relay.header")
-        identifier = data[at]
-        if identifier == 0xCC:
-            return Carried(says, IPV4, at + 1)
-        if identifier == 0x8E:
-            return Carried(says, IPV6, at + 1)
-        if identifier == 0x80 and at + 6 <= min(end, len(data)):
-            is_bridged = data[at + 1 : at + 4] == b"\0\x80\xc2"
-            return Carried(says, ETHERNET if is_bridged else word(data, at + 4), at + 6)
-        return Carried(f"{says}, NLPID 0x{identifier:02x}, {end - at} bytes", None, at, "FR")
-    return Carried(says, word(data, at), at + 2)
-
-
-_MANAGEMENT = (
-    "association request", "association response", "reassociation request", "reassociation response", "probe request",
-    "probe response", "timing advertisement", "", "beacon", "ATIM", "disassociation", "authentication",
-    "deauthentication", "action", "action without ack",
-)  # fmt: skip
-_CONTROL = {
-    7: "control wrapper", 8: "block ack request", 9: "block ack", 10: "PS-poll", 11: "RTS", 12: "CTS", 13: "ack",
-    14: "CF-end", 15: "CF-end and ack",
-}  # fmt: skip
-_SNAP = bytes.fromhex("aaaa03")
-
-
-def wireless(data: bytes, at: int, end: int) -> Carried:
-    """An 802.11 frame (IEEE 802.11, 9.2)."""
-    need(data, at, 10, end, "802.11 header", "wireless.header")
-    kind, subtype, flags = data[at] >> 2 & 3, data[at] >> 4, data[at + 1]
-    receiver, sender = data[at + 4 : at + 10], data[at + 10 : at + 16]
-    if kind == 0:
-        says = _MANAGEMENT[subtype] if subtype < len(_MANAGEMENT) else f"management {subtype}"
-        return Carried(says + _network_name(data, at, end, subtype), None, at, "802.11", Station(sender, receiver))
-    if kind != 2:
-        has_sender = kind == 1 and subtype in {8, 9, 10, 11, 14, 15}
-        says = _CONTROL.get(subtype, f"control {subtype}") if kind == 1 else f"extension {subtype}"
-        return Carried(says, None, at, "802.11", Station(sender if has_sender else b"", receiver))
-    need(data, at, 24, end, "802.11 header", "wireless.header")
-    ways, third = flags & 3, data[at + 16 : at + 22]
-    size = 24 + (6 if ways == 3 else 0) + (2 if subtype & 8 else 0) + (4 if flags & 0x80 and subtype & 8 else 0)
-    source = {0: sender, 1: sender, 2: third, 3: data[at + 24 : at + 30]}[ways]
-    link = Station(source, receiver if ways in {0, 2} else third)
-    payload = at + size
-    if subtype & 4:
-        return Carried("no data", None, at, "802.11", link)
-    if flags & 0x40:
-        return Carried(f"data, encrypted, {max(end - payload, 0)} bytes", None, at, "802.11", link)
-    if data[payload : payload + 3] == _SNAP and payload + 8 <= len(data):
-        return Carried("802.11", word(data, payload + 6), payload + 8, "", link)
-    return Carried(f"data, {max(end - payload, 0)} bytes", None, at, "802.11", link)
-
-
-def _network_name(data: bytes, at: int, end: int, subtype: int) -> str:
-    """The SSID in a frame that has one."""
-    place = at + 24 + {0: 4, 2: 10, 4: 0, 5: 12, 8: 12}.get(subtype, end)
-    while place + 2 <= min(end, len(data)):
-        size = data[place + 1]
-        if data[place] == 0:
-            name = data[place + 2 : place + 2 + size].decode("utf-8", "replace")
-            return f" of {name!r}" if name.strip("\0") else " of no name"
-        place += 2 + size
-    return ""
-
-
-def _radiotap(data: bytes, at: int, end: int) -> Carried:
-    need(data, at, 8, end, "radiotap header", "wireless.radiotap")
-    size = data[at + 2] | data[at + 3] << 8
-    has_fcs = _radiotap_flags(data, at, size) & 0x10
-    return wireless(data, at + size, end - (4 if has_fcs else 0))
-
-
-def _radiotap_flags(data: bytes, at: int, size: int) -> int:
-    """The field of flags, which only the time stamp can be before."""
-    present = int.from_bytes(data[at + 4 : at + 8], "little")
-    place = at + 8
-    word_ = present
-    while word_ & 1 << 31 and place + 4 <= at + size <= len(data):
-        word_ = int.from_bytes(data[place : place + 4], "little")
-        place += 4
-    if not present & 2 or place >= len(data):
-        return 0
-    place = (place - at + 7) // 8 * 8 + at + 8 if present & 1 else place
-    return data[place] if place < min(at + size, len(data)) else 0
-
-
-def _ppi(data: bytes, at: int, end: int) -> Carried:
-    need(data, at, 8, end, "PPI header", "wireless.ppi")
-    size = data[at + 2] | data[at + 3] << 8
-    link_type = int.from_bytes(data[at + 4 : at + 8], "little")
-    if link_type == 1:
-        return Carried("PPI", ETHERNET, at + size)
-    reader = LINKS.get(link_type)
-    if reader is None or link_type == PPI_LINK:
-        raise Stopped("link", at, f"frames of link type {link_type} in PPI are not read")
-    return reader(data, at + size, end) or Carried("", None, at, "PPI")
-
-
-def _nflog(data: bytes, at: int, end: int) -> Carried:
-    """The kernel's log of packets: attributes, one of which is the packet (linux/netfilter/nfnetlink_log.h)."""
-    need(data, at, 4, end, "NFLOG header", "nflog.header")
-    family, place = data[at], at + 4
-    kind = {2: IPV4, 10: IPV6}.get(family)
-    while place + 4 <= min(end, len(data)):
-        size, number = data[place] | data[place + 1] << 8, (data[place + 2] | data[place + 3] << 8) & 0x7FFF
-        if size < 4:
-            break
-        if number == 9 and kind is not None:
-            return Carried("NFLOG", kind, place + 4)
-        place += (size + 3) // 4 * 4
-    return Carried(f"family {family}", None, at, "NFLOG")
-
-
-def _can(data: bytes, at: int, end: int) -> Carried:
-    """SocketCAN: the frame is told of in lines."""
-    need(data, at, 8, end, "CAN header", "can.header")
-    return Carried("CAN", CAN, at)
-
-
-def _personal(data: bytes, at: int, end: int) -> Carried:
-    """The kind of a frame of IEEE 802.15.4 (7.2.1)."""
-    need(data, at, 3, end, "802.15.4 header", "personal.header")
-    kinds = ("beacon", "data", "ack", "command", "reserved", "multipurpose", "fragment", "extended")
-    return Carried(f"{kinds[data[at] & 7]} seq={data[at + 2]}, {end - at} bytes", None, at, "IEEE 802.15.4")
-
-
-def _fddi(data: bytes, at: int, end: int) -> Carried:
-    """FDDI: a byte of control and both addresses before LLC (ANSI X3.139)."""
-    need(data, at, 21, end, "FDDI header", "fddi.header")
-    link = Station(data[at + 7 : at + 13], data[at + 1 : at + 7])
-    if data[at + 13 : at + 16] == _SNAP:
-        return Carried("FDDI", word(data, at + 19), at + 21, "", link)
-    return Carried(f"{end - at} bytes", None, at, "FDDI", link)
-
-
-def _infiniband(data: bytes, at: int, end: int) -> Carried:
-    """IP over InfiniBand (RFC 4391, 6): a type, and before it, in captures, the receiver's address."""
-    need(data, at, 44, end, "IPoIB header", "ipoib.header")
-    return Carried("IPoIB", word(data, at + 40), at + 44)
-
-
-def _ipnet(data: bytes, at: int, end: int) -> Carried:
-    """Solaris' IPNET: a header with the family of what follows (pcap's LINKTYPE_IPNET)."""
-    need(data, at, 24, end, "IPNET header", "ipnet.header")
-    kind = {2: IPV4, 26: IPV6}.get(data[at + 1])
-    return Carried("IPNET", kind, at + 24, "" if kind else "IPNET")
-
-
-PPI_LINK = 192
-CAN = 0x000C
-LINKS: dict[int, Reader] = {
-    10: _fddi, 195: _personal, 215: lambda data, at, end: _personal(data, at + 4, end), 226: _ipnet, 227: _can,
-    230: _personal, 242: _infiniband,
-    9: ppp, 50: ppp, 51: pppoe, 104: _cisco_hdlc, 105: wireless, 107: _frame_relay, 127: _radiotap, 166: ppp,
-    PPI_LINK: _ppi, 204: lambda data, at, end: ppp(data, at + 1, end), 239: _nflog, 219: mpls,
 }  # fmt: skip

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from rawtap.packets import carriers, mistakes, transport
+from rawtap.packets import carriers, links, mistakes, transport
 from rawtap.packets.bounds import TRUNCATED, Stop, Stopped, need, word
 from rawtap.packets.carriers import Carried, Station
 from rawtap.packets.transport import ICMP, ICMP6, IGMP, TCP, UDP, Application, Transport
@@ -153,8 +153,8 @@ def parse(data: bytes, length: int, link_type: int) -> Frame:
         reader = _LINKS.get(link_type)
         if reader is not None:
             reader(frame)
-        elif link_type in carriers.LINKS:
-            _carried(frame, carriers.LINKS[link_type](data, 0, frame.length))
+        elif link_type in links.LINKS:
+            _carried(frame, links.LINKS[link_type](data, 0, frame.length))
         else:
             frame.stop = Stop("link", 0, f"frames of link type {link_type} are not read")
     except Stopped as error:

@@ -155,13 +155,13 @@ def picked(frame: Frame, names: Iterable[str]) -> dict[str, Value]:
     return {name: found[name] for name in names if name in found}
 
 
-def worth_telling(frame: Frame) -> Iterator[Layer]:
-    """The layers without what tells nothing: padding of zeros, options that only fill, and options that a later layer
-    has in its fields."""
+def worth_telling(frame: Frame, data: bytes) -> Iterator[Layer]:
+    """The layers, of a frame of these bytes, without what tells nothing: padding of zeros, options that only fill, and
+    options that a later layer has in its fields."""
     for layer, following in zip_longest(frame.layers, frame.layers[1:]):
         is_elsewhere = following is not None and following.kind == "DHCP"
         kept = (_without_marks(field) for field in layer.fields if not (is_elsewhere and field.name == "options"))
-        yield replace(layer, fields=tuple(field for field in kept if not _is_filling(field.value)))
+        yield replace(layer, fields=tuple(field for field in kept if not _is_filling(field, data)))
 
 
 def _without_marks(field: Field) -> Field:
@@ -175,8 +175,11 @@ def _is_mark(option: Value) -> bool:
     return isinstance(first, str) and first in _MARKS
 
 
-def _is_filling(value: Value) -> bool:
-    return value in ("", []) or (isinstance(value, str) and bool(_ZEROS.fullmatch(value.removesuffix("..."))))
+def _is_filling(field: Field, data: bytes) -> bool:
+    value = field.value
+    if not isinstance(value, str) or not _ZEROS.fullmatch(value.removesuffix("...")):
+        return value in ("", [])
+    return not any(data[field.bit // 8 : (field.bit + field.bits) // 8])  # of which the value may show a part
 
 
 def _whole_name(layer: Layer, field: Field) -> str:

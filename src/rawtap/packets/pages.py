@@ -210,6 +210,12 @@ class _Reading:
         """Whether `matched` is of all packets that are there."""
         return True
 
+    @property
+    def _end(self) -> int:
+        """The number of the last packet that is there."""
+        part, survey = self._surveys[-1]
+        return part.packets_before + survey.end.scanned
+
     def matching(self, number: int) -> int:
         """How many packets match up to that number."""
         found = 0
@@ -223,12 +229,13 @@ class _Reading:
         return found
 
     def lines(self) -> Iterator[Line]:
-        """Each packet that matches, read when it is asked for."""
+        """Each packet that matches, read when it is asked for; those before the first of them are remembered."""
+        remembered = self.reached - (MOST if self._end > self.reached else 0)
         for part, survey in self._surveys:
-            passed = self.passed
-            if part.packets_before + survey.end.scanned > self.reached:
+            passed, end = self.passed, part.packets_before + survey.end.scanned
+            if end > remembered:
                 yield from self._lines_of(part, survey, passed)
-                self.reached = part.packets_before + survey.end.scanned
+                self.reached = max(self.reached, end)
             self.passed = passed + survey.end.matched
 
     def _lines_of(self, part: Part, survey: Survey, passed: int) -> Iterator[Line]:
@@ -236,7 +243,6 @@ class _Reading:
         savefile = self._placed(part, survey, behind - MOST)
         if savefile is None:
             return
-        self._memory = Memory()
         while found := savefile.take(1):
             raw = Raw(*found[0])
             if raw.number > survey.end.scanned:  # it came since: the next page has it
@@ -277,8 +283,7 @@ class _Choosing(_Reading):
 
     @property
     def is_of_all(self) -> bool:
-        part, survey = self._surveys[-1]
-        return self._question.chosen_up_to >= part.packets_before + survey.end.scanned
+        return self._question.chosen_up_to >= self._end
 
     def matching(self, number: int) -> int:
         return bisect_right(self._numbers, number)

@@ -124,7 +124,7 @@ def line_of(
         raw.captured,
         summary,
         raw.origin,
-        layers=tuple(layers.worth_telling(frame)) if frame and detail == "layers" else None,
+        layers=tuple(layers.worth_telling(frame, raw.data)) if frame and detail == "layers" else None,
         runs=layers.runs(frame, raw.data, place_of(stopped)) if frame and detail == "hex" else None,
         fields=layers.picked(frame, fields) if frame and fields else None,
         stopped=stopped,

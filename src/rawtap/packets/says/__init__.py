@@ -2,8 +2,8 @@
 
 Each module has tables from a port or number to a name and a function, which is given the bytes that were captured and
 returns its words, "" for none, or None where they are not of that protocol; or a name that is more exact, with its
-words. It may raise IndexError, ValueError or
-struct.error for bytes that end too early: then there are no words. What it returns is not made printable yet.
+words. It may raise IndexError, ValueError or struct.error for bytes that end too early: then there are no words. What
+it returns is not made printable yet.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def _rdp(payload: bytes) -> str | None:
 
 def _openvpn(payload: bytes) -> str | None:
     """An opcode behind the length of a packet in TCP (OpenVPN's protocol, "Packet layout")."""
-    return "" if number(payload, 0, 2) >= 1 and 1 <= payload[2] >> 3 <= 10 and payload[2] & 7 < 8 else None
+    return "" if number(payload, 0, 2) >= 1 and 1 <= payload[2] >> 3 <= 10 else None
 
 
 def _openwire(payload: bytes) -> str | None:

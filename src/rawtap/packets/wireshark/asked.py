@@ -14,11 +14,13 @@ _INPUT = ("-n", "-r", "-")  # no names are looked up; the packets come by its st
 _OWN_WORDS = "tshark: "
 _SCRIPT = "/init.lua"  # which it may not read here
 _ENDS = re.compile(r"^ *[\^~]+ *$")
+_NO_LINK = "frame.encap_type == 0 or user_dlt"  # a link type that is not known, or is anybody's own
+_COUNTED = re.compile(rb"^frame +frames:([0-9]+)", re.MULTILINE)
 
 
 def selecting(display_filter: str) -> tuple[str, ...]:
-    """Arguments: tell the numbers of the packets that pass."""
-    return (*_INPUT, "-Y", display_filter, "-T", "fields", "-e", "frame.number")
+    """Arguments: tell the numbers of the packets that pass, and count those of all that are not read for their link."""
+    return (*_INPUT, "-Y", display_filter, "-T", "fields", "-e", "frame.number", "-z", f"io,phs,{_NO_LINK}")
 
 
 def columns(numbers: Iterable[int]) -> tuple[str, ...]:
@@ -38,7 +40,13 @@ def _among(numbers: Iterable[int]) -> str:
 
 def numbers_in(output: bytes) -> list[int]:
     """What `selecting` brought."""
-    return [int(line) for line in output.split() if line.isdigit()]
+    return [int(line) for line in output.splitlines() if line.isdigit()]
+
+
+def without_link_in(output: bytes) -> int:
+    """How many packets tshark does not read, as `selecting` brought it."""
+    found = _COUNTED.search(output)
+    return int(found[1]) if found else 0
 
 
 def columns_in(output: bytes) -> Iterator[tuple[int, str, str]]:

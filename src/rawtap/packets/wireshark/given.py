@@ -59,17 +59,22 @@ def give(source: PacketFiles, fd: int, *, after: int, last: int | None = None, b
     """Write to the memory `fd` the packets up to number `last`, or as many as it may hold; those behind `after` count.
 
     They begin with the first that is there, unless there are too many up to `last` or, without it, to the end. Then
-    they begin 20,000 before `after`, or `before`, if that is less.
+    they begin 20,000 before `after`, or `before`, if that is less; and later where these are so large that they would
+    leave no room for as many behind `after`.
 
     Raises:
         CaptureUnreadable: A file is none of a capture, or not to be read.
     """
-    begin = max(0, after - min(before, _BEFORE))
-    if begin == 0 or (before >= MOST_PACKETS and after < MOST_PACKETS):
+    near = min(before, _BEFORE, after)
+    if before >= MOST_PACKETS > after > near:
         given, is_full = _given(source, fd, 0, last)
-        if begin == 0 or not is_full:
+        if not is_full:
             return given
-    return _given(source, fd, begin, last)[0]
+    while True:
+        given, is_full = _given(source, fd, after - near, last)
+        if not is_full or not near or given.last >= (last or after + near):
+            return given
+        near //= 4
 
 
 def _given(source: PacketFiles, fd: int, begin: int, last: int | None) -> tuple[Given, bool]:
