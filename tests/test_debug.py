@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,11 @@ import anyio
 import pytest
 
 from debugged import TARGETS, line_of, project
+from rawtap.ask.wait import Wish, wait
+from rawtap.lab import halts
+from rawtap.lab.guests import BootRequest
+from rawtap.lab.lab import Lab
+from rawtap.settings import Settings
 from support import (
     PATIENCE,
     Account,
@@ -363,5 +369,33 @@ def test_a_crash_is_explained_with_the_line_that_made_it(user: Account, arch: st
                 assert "ead0000" in told
                 assert told.endswith(f", at run ({at(line)})" if line else "ead00008"), told
                 assert (await debug(session, "reset"))["why"] == "a reset"
+
+    anyio.run(scenario)
+
+
+def test_a_packet_that_comes_at_the_last_moment_stops_the_guest_as_well(
+    root: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is on the wire in time, and seen only when the time is over."""
+    settings = Settings(capture_dir=root.home / "captures", scratch_dir=root.home / "scratch")
+    frame = bytes.fromhex("ffffffffffff 020000000001 88b5") + bytes(46)
+
+    def send_late(_: Lab, interface: str) -> None:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as card:
+            card.bind((interface, 0))
+            card.send(frame)
+
+    async def tell(_: float, __: str) -> None:
+        pass
+
+    async def scenario() -> None:
+        async with Lab(settings) as lab:
+            booted = await lab.boot(BootRequest(project_root=project(root), network=True, capture=True))
+            monkeypatch.setattr(halts, "halted_on", send_late)
+            wish = Wish("ether proto 0x88b5", 1, 0.0, absent=False, since="now", stop=True)
+            waited = await wait(lab, None, wish, "summary", tell)
+            assert waited.satisfied
+            assert waited.stopped_after is not None
+            assert not (await booted.guest.machine.execute("query-status"))["running"]
 
     anyio.run(scenario)
