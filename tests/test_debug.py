@@ -249,6 +249,28 @@ def test_what_is_asked_for_wrongly_is_told(root_of: Path, user: Account) -> None
     anyio.run(scenario)
 
 
+def test_a_capture_that_cannot_be_read_hides_no_console(root_of: Path, user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root_of, capture=True)
+            (row,) = (await session.call("qemu_pcap_status"))["captures"]
+            await debug(session, "attach")
+            await debug(session, "break", at=at("packets_sent++"))
+            await goes_on(session)
+            with Path(row["path"]).open("r+b", buffering=0) as file:
+                begin = file.read(4)
+                os.pwrite(file.fileno(), bytes(4), 0)
+                await session.call("qemu_send", command="send", timeout=PATIENCE)
+                came = await debug(session, "where")
+                assert came["console"].startswith("send\n")
+                assert "packets" not in came
+                assert came["warnings"][0].startswith(f"the packets of {row['capture']} are not told: capture.")
+                os.pwrite(file.fileno(), begin, 0)
+            assert "7777 UDP" in (await debug(session, "next"))["packets"]
+
+    anyio.run(scenario)
+
+
 def test_where_gdb_ends_the_guest_goes_on(root_of: Path, user: Account) -> None:
     async def scenario() -> None:
         async with serving(user) as session:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rawtap.ask.happened import since_last
 from rawtap.debug import looking
 from rawtap.debug.debugger import Debugger
 from rawtap.debug.stops import Stop
-from rawtap.errors import CaptureUnreadable, DiskStalled, RequestInvalid
+from rawtap.errors import RequestInvalid
 from rawtap.lab.guests import Guest
 from rawtap.lab.lab import Lab
 
@@ -58,7 +58,7 @@ class Told:
     cut: int = 0
     console: str = ""
     packets: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 async def debug(lab: Lab, name: str, wish: Wish) -> Told:
@@ -126,12 +126,15 @@ async def _stopped(lab: Lab, guest: Guest, debugger: Debugger, notes: list[str] 
     source, note = await looking.source(debugger)
     guest.debugging.told = stop
     said += [note] if note else []
-    try:
-        console, packets = await since_last(lab, guest)
-    except (CaptureUnreadable, DiskStalled) as error:
-        console, packets = "", []
-        said.append(f"its packets are not told: {error}")
-    return Told(stop, attached=True, source=tuple(source), console=console, packets=tuple(packets), notes=tuple(said))
+    happened = await since_last(lab, guest)
+    return Told(
+        stop,
+        attached=True,
+        source=tuple(source),
+        console=happened.console,
+        packets=tuple(happened.packets),
+        notes=(*said, *happened.notes),
+    )
 
 
 def _fitting(lines: list[str]) -> tuple[tuple[str, ...], int]:
