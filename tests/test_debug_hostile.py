@@ -189,6 +189,7 @@ def test_a_stop_in_a_file_outside_tells_the_place_and_not_its_lines(user: Accoun
             assert "source" not in told
             assert "not there to be shown, or outside of the project" in told["warnings"][0]
             assert LETTER not in str(told)
+            assert (await debug(session, "where"))["warnings"] == told["warnings"]
             assert LETTER not in str(await debug(session, "disassemble"))
 
     anyio.run(scenario)

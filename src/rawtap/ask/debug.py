@@ -86,10 +86,11 @@ async def debug(lab: Lab, name: str, wish: Wish) -> Told:
     shown, cut = _fitting(found)
     if debugger.stop is not None and debugger.stop is not guest.debugging.told:  # it stopped while another call ran
         return replace(await _stopped(lab, guest, debugger), found=shown, cut=cut)
-    source: list[str] = []
+    told = Told(debugger.stop, attached=True, again=True, found=shown, cut=cut)
     if wish.action in {"where", "locals"}:
-        source, _ = await looking.source(debugger, wish.frame)
-    return Told(debugger.stop, attached=True, again=True, source=tuple(source), found=shown, cut=cut)
+        source, note = await looking.source(debugger, wish.frame)
+        told = replace(told, source=tuple(source), notes=(note,) if note else ())
+    return told
 
 
 async def _fault(debugger: Debugger) -> list[str]:
