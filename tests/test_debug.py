@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -267,6 +268,34 @@ def test_a_capture_that_cannot_be_read_hides_no_console(root_of: Path, user: Acc
                 assert came["warnings"][0].startswith(f"the packets of {row['capture']} are not told: capture.")
                 os.pwrite(file.fileno(), begin, 0)
             assert "7777 UDP" in (await debug(session, "next"))["packets"]
+
+    anyio.run(scenario)
+
+
+def test_what_is_cut_or_not_there_is_told(user: Account) -> None:
+    root = user.home / "looked-into"
+    root.mkdir()
+    (root / "0xfeed.c").write_text("int odd(int x) { return x + 1; }\n", encoding="utf-8")
+    project(user, "riscv64", "0xfeed.c")
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root)
+            await debug(session, "attach")
+            state = await session.call("qemu_monitor", command="query-memory-size-summary")
+            end = 0x80000000 + json.loads(state["answer"])["base-memory"]
+            lines = await found(session, "memory", expression=f"{end - 8:#x}", count=24)
+            assert lines[0].startswith(f"{end - 8:#x}: ")
+            assert lines[1:] == ["16 of the 24 bytes cannot be read"]
+            lines = await found(session, "disassemble", at="0x80000000", count=101)
+            assert (len(lines), lines[-1]) == (101, "... and more; the first 100 are shown")
+            assert "<odd" in (await found(session, "disassemble", at="0xfeed.c:1"))[0]
+            await debug(session, "break", at="deeper", expression="depth == 60")
+            await goes_on(session)
+            await session.call("qemu_send", command="deep", timeout=PATIENCE)
+            lines = await found(session, "where")
+            assert lines[39].startswith("#39 ")
+            assert lines[40:] == ["... and more; the first 40 are shown"]
 
     anyio.run(scenario)
 
