@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from debugged import TARGETS, line_of, project
+from debugged import TARGETS, built, line_of, project
 from rawtap.ask.wait import Wish, wait
 from rawtap.lab import halts
 from rawtap.lab.guests import BootRequest
@@ -296,6 +296,39 @@ def test_what_is_cut_or_not_there_is_told(user: Account) -> None:
             lines = await found(session, "where")
             assert lines[39].startswith("#39 ")
             assert lines[40:] == ["... and more; the first 40 are shown"]
+
+    anyio.run(scenario)
+
+
+def test_without_symbols_nothing_is_said_to_be_not_there(user: Account) -> None:
+    root = project(user)
+    built(root, "riscv64", "-Wl,--oformat=binary", name="flat.bin")
+    (root / "rawtap.toml").write_text((root / "rawtap.toml").read_text("utf-8").replace("kernel.elf", "flat.bin"))
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root)
+            (told,) = (await debug(session, "attach"))["warnings"]
+            assert told.startswith("no symbols: ")
+            assert await found(session, "symbols", expression="add") == [f"there is no such name; {told}"]
+            assert await found(session, "locals") == ["no symbols tell of variables here"]
+            assert (await found(session, "where"))[0].startswith("#0 0x")
+
+    anyio.run(scenario)
+
+
+def test_a_kernel_without_debugging_information_is_told(user: Account) -> None:
+    root = project(user)
+    built(root, "riscv64", "-g0")
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root)
+            (told,) = (await debug(session, "attach"))["warnings"]
+            assert told == "kernel.elf has no debugging information: no lines, no variables, no types"
+            (add,) = await found(session, "symbols", expression="^add$")
+            assert add.endswith(" add")
+            assert await found(session, "locals") == ["no symbols tell of variables here"]
 
     anyio.run(scenario)
 

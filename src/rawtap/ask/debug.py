@@ -179,7 +179,8 @@ async def _delete(debugger: Debugger, wish: Wish) -> list[str]:
 async def _symbols(debugger: Debugger, wish: Wish) -> list[str]:
     if not wish.at:
         _needed(wish.expression, "symbols", "expression")
-    return await looking.symbols(debugger, wish.expression, wish.at) or ["there is no such name"]
+    found = await looking.symbols(debugger, wish.expression, wish.at)
+    return found or ["; ".join(("there is no such name", *debugger.notes))]
 
 
 _LOOKS: dict[str, Callable[[Debugger, Wish], Awaitable[list[str]]]] = {

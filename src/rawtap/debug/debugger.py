@@ -30,7 +30,7 @@ from rawtap.errors import DebugError, DebugFailed, DebugRefused, RequestInvalid
 _HALT_SECONDS = 10.0
 _INTERRUPT_SECONDS = 0.05
 _NAME = re.compile(r"[A-Za-z_]\w*")
-_LOADED = re.compile(r"(?i)no symbol|not in executable format|no such file|permission denied|can't open")
+_BARE = "(No debugging symbols found in "
 MOST_BREAKPOINTS = 50
 
 OnStop = Callable[[Stop | None], None]
@@ -93,6 +93,10 @@ class Debugger:
         await gdb.command("gdb-set", "mi-async", "on", timeout=LOAD_SECONDS)  # it is still being started
         if source:
             await gdb.command("environment-directory", str(source))
+        if not symbols:
+            self.notes.append(
+                "no symbols: it is booted from no ELF file, and none is beside it; a profile can name one"
+            )
         for number, each in enumerate(symbols):
             await self._load(gdb, each, first=number == 0)
         self._connected = True
@@ -111,14 +115,13 @@ class Debugger:
 
     async def _load(self, gdb: Gdb, symbols: Symbols, *, first: bool) -> None:
         """Load a file's symbols; one that gdb cannot read leaves a note, and what it can of the rest."""
-        path = str(symbols.file)
+        path = str(symbols.file).replace("\\", "\\\\").replace('"', '\\"')
+        word = "file" if first else "add-symbol-file"
+        if symbols.offset:
+            word = f"{'symbol-file' if first else word} -o {symbols.offset:#x}"
         try:
-            if first and not symbols.offset:
-                await gdb.command("file-exec-and-symbols", path, timeout=LOAD_SECONDS)
-            else:
-                word = "symbol-file" if first else "add-symbol-file"
-                quoted = path.replace("\\", "\\\\").replace('"', '\\"')
-                await gdb.say(f'{word} -o {symbols.offset:#x} "{quoted}"', timeout=LOAD_SECONDS)
+            if _BARE in await gdb.say(f'{word} "{path}"', timeout=LOAD_SECONDS):
+                self.notes.append(f"{symbols.file.name} has no debugging information: no lines, no variables, no types")
         except DebugRefused as error:
             self.notes.append(f"no symbols of {symbols.file.name}: {shortened(error.evidence)}")
         except ValueError:
