@@ -333,6 +333,34 @@ def test_a_kernel_without_debugging_information_is_told(user: Account) -> None:
     anyio.run(scenario)
 
 
+def test_a_guest_that_cannot_go_on_is_not_said_to_run(root_of: Path, user: Account) -> None:
+    """QEMU takes no watchpoint that runs over the end of all memory, and gdb asks it when the guest is to go."""
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root_of)
+            await debug(session, "attach")
+            await found(session, "watch", expression="*(unsigned long *)0xfffffffffffffffc")
+            for action in ("continue", "next", "stepi"):
+                refused = await session.refused("qemu_debug", action=action)
+                assert refused.code == "debug.refused", action
+                assert "Could not insert hardware watchpoint 1" in str(refused), action
+                assert (await debug(session, "where"))["state"] == "stopped", action
+                assert (await session.call("qemu_status"))["guests"][0]["halted"].startswith("stopped by the debugger")
+            await debug(session, "delete")
+            await goes_on(session)
+            assert "15" in await session.typed("sum")
+            # The same, where it is held for a moment.
+            refused = await session.refused("qemu_debug", action="watch", expression="*(long *)0xfffffffffffffffc")
+            assert "cannot go on (Warning: Could not insert hardware watchpoint 2" in str(refused)
+            assert (await debug(session, "where"))["state"] == "stopped"
+            assert await found(session, "delete") == ["there is no breakpoint"]
+            await goes_on(session)
+            assert "15" in await session.typed("sum")
+
+    anyio.run(scenario)
+
+
 def test_where_gdb_ends_the_guest_goes_on(root_of: Path, user: Account) -> None:
     async def scenario() -> None:
         async with serving(user) as session:

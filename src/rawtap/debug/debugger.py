@@ -197,11 +197,15 @@ class Debugger:
     async def go(self, command: str, *words: str) -> None:
         """Have the guest go on by a command of the machine interface, like "exec-next". Raises as `require_stop`."""
         async with self._lock:
-            before, self.stop = self.require_stop(), None  # not when gdb has told: it may stand again by then
+            await self._go_from(self.require_stop(), command, *words)
+
+    async def _go_from(self, stop: Stop, command: str, *words: str) -> None:
+        self.stop = None  # not when gdb has told: it may stand again by then
+        with anyio.CancelScope(shield=True):
             try:
                 await self.gdb.command(command, *words)
             except DebugRefused:
-                self.stop = before
+                self._set(stop)
                 raise
 
     async def go_until(self, place: str) -> None:
@@ -266,16 +270,25 @@ class Debugger:
             if self.stop is not None:
                 yield gdb
                 return
-            self._holding, self._held = True, None
+            self._holding = True
             try:
                 await self._halt()
-                try:
-                    yield gdb
-                finally:
-                    if self.stop is None and not self.gone:
-                        await gdb.command("exec-continue")
+                yield gdb
             finally:
-                self._holding, self._held = False, None
+                await self._run_on()
+
+    async def _run_on(self) -> None:
+        """Let a guest go that was held; not one that stands for a reason of its own by now."""
+        held, self._holding, self._held = self._held, False, None
+        if held is not None and self.stop is None and not self.gone:
+            try:
+                await self._go_from(held, "exec-continue")
+            except DebugRefused as error:
+                raise DebugRefused(
+                    "the guest was held for that, and cannot go on",
+                    evidence=error.evidence,
+                    cure='qemu_debug(action="delete") removes breakpoints, and "continue" has it run then',
+                ) from error
 
     def _is_still(self) -> bool:
         """Whether it stands, be it held for a moment, or nothing of it will come."""
