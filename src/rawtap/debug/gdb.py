@@ -184,7 +184,8 @@ class Gdb:
         code = await self._child.ended()
         if self._child.stdin is not None:
             self._child.stdin.close()
-        said = f"; it said: {self._words.strip()}" if self._words.strip() else ""
+        words = visible(" ".join(self._words.split()))
+        said = f"; it said: {words}" if words else ""
         return f"{wrong}{f'the signal {-code}' if code < 0 else f'exit code {code}'}{said}"
 
     async def _read_lines(self) -> None:
