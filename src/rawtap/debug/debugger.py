@@ -237,9 +237,10 @@ class Debugger:
 
     async def stopped_at(self, at: str) -> bool:
         """Somebody else has stopped the guest, which QEMU tells as an interrupt; whether it stands."""
-        stop = await self.wait(_HALT_SECONDS)
-        if stop is not None and stop.why == "an interrupt":
-            self._set(replace(stop, why=at))
+        with contextlib.suppress(DebugFailed):
+            stop = await self.interrupt()  # it may have been taken for held at that moment, and be let go again
+            if stop.why == "an interrupt":
+                self._set(replace(stop, why=at))
         return self.stop is not None
 
     async def _halt(self) -> None:
