@@ -106,7 +106,7 @@ async def _set_going(guest: Guest, debugger: Debugger, wish: Wish) -> None:
     elif action == "reset":
         await debugger.interrupt()
         await guest.machine.execute("system_reset")
-        await debugger.refresh()
+        await debugger.refresh("a reset")
     elif action == "continue":
         if debugger.stop is not None:
             await debugger.go("exec-continue")

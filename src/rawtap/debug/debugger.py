@@ -24,7 +24,7 @@ from rawtap.debug import expressions, stub
 from rawtap.debug import gdb as gdbs
 from rawtap.debug.gdb import LOAD_SECONDS, Gdb
 from rawtap.debug.records import Record, Results, rows_at, text_at
-from rawtap.debug.stops import Stop, shortened, stop_of
+from rawtap.debug.stops import Stop, arguments_of, shortened, stop_of
 from rawtap.errors import DebugError, DebugFailed, DebugRefused, RequestInvalid
 
 _HALT_SECONDS = 10.0
@@ -363,12 +363,19 @@ class Debugger:
         if len(await self._listed(gdb)) >= MOST_BREAKPOINTS:
             raise DebugRefused(f"there are {MOST_BREAKPOINTS} breakpoints already", cure='action="delete" removes them')
 
-    async def refresh(self) -> None:
-        """Have gdb read again what it knows of the guest's state, which something else has changed."""
-        await self.gdb.say("maintenance flush register-cache")
-        frame = (await self.gdb.command("stack-info-frame")).results
-        if self.stop is not None:
-            self._set(stop_of({**frame, "reason": "a reset", "thread-id": self.stop.thread}))
+    async def refresh(self, why: str) -> None:
+        """Have gdb read again the state of a guest that stands, which something else has changed, as `why` says."""
+        async with self._lock:
+            if self.stop is None:
+                return
+            for what in ("register-cache", "dcache"):
+                await self.gdb.say(f"maintenance flush {what}")
+            at = ("--thread", self.stop.thread)
+            frame = (await self.gdb.command("stack-info-frame", *at, "--frame", "0")).results
+            listed = (await self.gdb.command("stack-list-arguments", *at, "--all-values", "0", "0")).results
+            given = rows_at(listed, "stack-args")
+            stop = stop_of({**frame, "reason": why, "thread-id": self.stop.thread})
+            self._set(replace(stop, arguments=arguments_of(given[0]) if given else ()))
 
     # ------------------------------------------------------------------ end
 

@@ -83,6 +83,11 @@ class Debugging:
             return False
         return await debugger.stopped_at(at)
 
+    async def refresh(self, why: str) -> None:
+        """A guest's state was changed, as `why` says: a debugger that holds it reads it again. Raises DebugError."""
+        if self._debugger is not None:
+            await self._debugger.refresh(why)
+
     def require_released(self, name: str) -> None:
         """Raise GuestPaused where the debugger holds the guest: it is the debugger's to let go."""
         if self._debugger is not None and self._debugger.stop is not None:
