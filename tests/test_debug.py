@@ -361,6 +361,50 @@ def test_a_guest_that_cannot_go_on_is_not_said_to_run(root_of: Path, user: Accou
     anyio.run(scenario)
 
 
+def test_a_state_that_something_else_changed_is_read_again(root_of: Path, user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root_of)
+            await debug(session, "attach")
+            await debug(session, "break", at="add")
+            await goes_on(session)
+            await session.call("qemu_send", command="sum", timeout=PATIENCE)
+            await session.call("qemu_snapshot", action="save", tag="first")
+            assert (await debug(session, "continue"))["arguments"] == ["a=1", "b=2"]
+            await session.call("qemu_snapshot", action="restore", tag="first")
+            came = await debug(session, "where")
+            assert (came["why"], came["arguments"]) == ("the snapshot 'first' was restored", ["a=0", "b=1"])
+            assert came["found"].splitlines()[0].endswith("a=0, b=1")
+            await session.call("qemu_monitor", command="system_reset")
+            came = await debug(session, "where")
+            assert came["why"] == "a reset"
+            assert "add" not in came["found"]
+
+    anyio.run(scenario)
+
+
+def test_a_guest_that_the_monitor_stopped_is_no_hang_to_other_tools(root_of: Path, user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root_of, capture=True)
+            await session.call("qemu_monitor", command="stop")
+            refused = await session.refused("qemu_send", command="sum", timeout=PATIENCE)
+            assert refused.code == "guest.paused"
+            assert 'stopped at the command "stop"' in str(refused)
+            absent = await session.call("qemu_pcap_wait", timeout=PATIENCE, absent=True)
+            assert not absent["satisfied"]
+            await session.call("qemu_monitor", command="cont")
+            assert "15" in await session.typed("sum")
+            await debug(session, "attach")
+            await goes_on(session)
+            await session.call("qemu_monitor", command="stop")
+            assert (await debug(session, "where"))["why"] == 'the command "stop"'
+            await goes_on(session)
+            assert "15" in await session.typed("sum")
+
+    anyio.run(scenario)
+
+
 def test_where_gdb_ends_the_guest_goes_on(root_of: Path, user: Account) -> None:
     async def scenario() -> None:
         async with serving(user) as session:
@@ -439,6 +483,8 @@ def test_a_guest_is_stopped_by_a_packet(root_of: Path, user: Account, looked_int
             assert (await session.refused("qemu_send", command="sum")).code == "guest.paused"
             state = await session.call("qemu_monitor", command="query-status")
             assert '"running": false' in state["answer"]
+            events = (await session.call("qemu_timeline"))["events"]
+            assert any(each["text"].startswith("guest guest is stopped ") for each in events)
             if looked_into:
                 assert (await session.refused("qemu_monitor", command="cont")).code == "guest.paused"
             else:

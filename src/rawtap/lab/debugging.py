@@ -48,9 +48,7 @@ class Debugging:
             await machine.confirm()
 
             def tell(stop: Stop | None) -> None:
-                words = f"stopped by the debugger at {stop}" if stop else None
-                machine.consoles.halt(words)
-                on_halt(words)
+                on_halt(f"stopped by the debugger at {stop}" if stop else None)
 
             symbols = [Symbols(file, offset) for file, offset in machine.spec.symbols]
             self._debugger = await Debugger.attached(
