@@ -405,6 +405,25 @@ def test_a_guest_that_the_monitor_stopped_is_no_hang_to_other_tools(root_of: Pat
     anyio.run(scenario)
 
 
+def test_a_guest_that_qemu_did_not_let_go_is_not_said_to_run(root_of: Path, user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            booted = await boot(session, root_of)
+            await debug(session, "attach")
+            (gdb,) = gdbs_of(session.pid)
+            os.kill(booted["pid"], signal.SIGSTOP)
+            os.kill(gdb, signal.SIGKILL)
+            with anyio.fail_after(PATIENCE):
+                while "QEMU does not tell" not in str(await session.refused("qemu_debug", action="where")):
+                    pass
+            os.kill(booted["pid"], signal.SIGCONT)
+            assert (await session.call("qemu_status"))["guests"][0]["halted"].startswith("stopped by the debugger")
+            await session.call("qemu_monitor", command="cont")
+            assert "15" in await session.typed("sum")
+
+    anyio.run(scenario)
+
+
 def test_where_gdb_ends_the_guest_goes_on(root_of: Path, user: Account) -> None:
     async def scenario() -> None:
         async with serving(user) as session:

@@ -159,9 +159,12 @@ class Debugger:
         """When gdb has ended, whatever for, the guest goes on."""
         how = await asyncio.shield(gdb.ended)
         self.gone = self.gone or f"gdb ended: {how}"
-        if self._connected:
-            await stub.let_go(self._stub)
-        self._set(None)
+        if self._connected and not await stub.let_go(self._stub):  # whoever waits for it is told that it stands, still
+            self.gone += '; QEMU does not tell that the guest runs on: qemu_monitor(command="cont") has it run'
+            self.stop = None
+            self._tell()
+        else:
+            self._set(None)
 
     # ------------------------------------------------------------------ run control
 
