@@ -256,6 +256,15 @@ def test_a_program_that_is_alone_starts_no_other(alone: bool) -> None:
     assert ("Permission denied" in done.complaint) is alone
 
 
+def test_a_script_is_not_started_alone(tmp_path: Path) -> None:
+    """Its interpreter would be another program; the script is one of a few bytes, and no ELF file."""
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\n", encoding="ascii")
+    script.chmod(0o755)
+    with pytest.raises(PermissionError):
+        children.run([script], "", Access(programs=(script,), alone=True))
+
+
 def test_a_path_that_means_another_file_by_now_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "file")

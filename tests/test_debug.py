@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from debugged import TARGETS, line_of, project
+from debugged import TARGETS, built, line_of, project
+from rawtap.ask.wait import Wish, wait
+from rawtap.lab import halts
+from rawtap.lab.guests import BootRequest
+from rawtap.lab.lab import Lab
+from rawtap.settings import Settings
 from support import (
     PATIENCE,
     Account,
@@ -243,6 +250,180 @@ def test_what_is_asked_for_wrongly_is_told(root_of: Path, user: Account) -> None
     anyio.run(scenario)
 
 
+def test_a_capture_that_cannot_be_read_hides_no_console(root_of: Path, user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root_of, capture=True)
+            (row,) = (await session.call("qemu_pcap_status"))["captures"]
+            await debug(session, "attach")
+            await debug(session, "break", at=at("packets_sent++"))
+            await goes_on(session)
+            with Path(row["path"]).open("r+b", buffering=0) as file:
+                begin = file.read(4)
+                os.pwrite(file.fileno(), bytes(4), 0)
+                await session.call("qemu_send", command="send", timeout=PATIENCE)
+                came = await debug(session, "where")
+                assert came["console"].startswith("send\n")
+                assert "packets" not in came
+                assert came["warnings"][0].startswith(f"the packets of {row['capture']} are not told: capture.")
+                os.pwrite(file.fileno(), begin, 0)
+            assert "7777 UDP" in (await debug(session, "next"))["packets"]
+
+    anyio.run(scenario)
+
+
+def test_what_is_cut_or_not_there_is_told(user: Account) -> None:
+    root = user.home / "looked-into"
+    root.mkdir()
+    (root / "0xfeed.c").write_text("int odd(int x) { return x + 1; }\n", encoding="utf-8")
+    project(user, "riscv64", "0xfeed.c")
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root)
+            await debug(session, "attach")
+            state = await session.call("qemu_monitor", command="query-memory-size-summary")
+            end = 0x80000000 + json.loads(state["answer"])["base-memory"]
+            lines = await found(session, "memory", expression=f"{end - 8:#x}", count=24)
+            assert lines[0].startswith(f"{end - 8:#x}: ")
+            assert lines[1:] == ["16 of the 24 bytes cannot be read"]
+            lines = await found(session, "disassemble", at="0x80000000", count=101)
+            assert (len(lines), lines[-1]) == (101, "... and more; the first 100 are shown")
+            assert "<odd" in (await found(session, "disassemble", at="0xfeed.c:1"))[0]
+            await debug(session, "break", at="deeper", expression="depth == 60")
+            await goes_on(session)
+            await session.call("qemu_send", command="deep", timeout=PATIENCE)
+            lines = await found(session, "where")
+            assert lines[39].startswith("#39 ")
+            assert lines[40:] == ["... and more; the first 40 are shown"]
+
+    anyio.run(scenario)
+
+
+def test_without_symbols_nothing_is_said_to_be_not_there(user: Account) -> None:
+    root = project(user)
+    built(root, "riscv64", "-Wl,--oformat=binary", name="flat.bin")
+    (root / "rawtap.toml").write_text((root / "rawtap.toml").read_text("utf-8").replace("kernel.elf", "flat.bin"))
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root)
+            (told,) = (await debug(session, "attach"))["warnings"]
+            assert told.startswith("no symbols: ")
+            assert await found(session, "symbols", expression="add") == [f"there is no such name; {told}"]
+            assert await found(session, "locals") == ["no symbols tell of variables here"]
+            assert (await found(session, "where"))[0].startswith("#0 0x")
+
+    anyio.run(scenario)
+
+
+def test_a_kernel_without_debugging_information_is_told(user: Account) -> None:
+    root = project(user)
+    built(root, "riscv64", "-g0")
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root)
+            (told,) = (await debug(session, "attach"))["warnings"]
+            assert told == "kernel.elf has no debugging information: no lines, no variables, no types"
+            (add,) = await found(session, "symbols", expression="^add$")
+            assert add.endswith(" add")
+            assert await found(session, "locals") == ["no symbols tell of variables here"]
+
+    anyio.run(scenario)
+
+
+def test_a_guest_that_cannot_go_on_is_not_said_to_run(root_of: Path, user: Account) -> None:
+    """QEMU takes no watchpoint that runs over the end of all memory, and gdb asks it when the guest is to go."""
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root_of)
+            await debug(session, "attach")
+            await found(session, "watch", expression="*(unsigned long *)0xfffffffffffffffc")
+            for action in ("continue", "next", "stepi"):
+                refused = await session.refused("qemu_debug", action=action)
+                assert refused.code == "debug.refused", action
+                assert "Could not insert hardware watchpoint 1" in str(refused), action
+                assert (await debug(session, "where"))["state"] == "stopped", action
+                assert (await session.call("qemu_status"))["guests"][0]["halted"].startswith("stopped by the debugger")
+            await debug(session, "delete")
+            await goes_on(session)
+            assert "15" in await session.typed("sum")
+            # The same, where it is held for a moment.
+            refused = await session.refused("qemu_debug", action="watch", expression="*(long *)0xfffffffffffffffc")
+            assert "cannot go on (Warning: Could not insert hardware watchpoint 2" in str(refused)
+            assert (await debug(session, "where"))["state"] == "stopped"
+            assert await found(session, "delete") == ["there is no breakpoint"]
+            await goes_on(session)
+            assert "15" in await session.typed("sum")
+
+    anyio.run(scenario)
+
+
+def test_a_state_that_something_else_changed_is_read_again(root_of: Path, user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root_of)
+            await debug(session, "attach")
+            await debug(session, "break", at="add")
+            await goes_on(session)
+            await session.call("qemu_send", command="sum", timeout=PATIENCE)
+            await session.call("qemu_snapshot", action="save", tag="first")
+            assert (await debug(session, "continue"))["arguments"] == ["a=1", "b=2"]
+            await session.call("qemu_snapshot", action="restore", tag="first")
+            came = await debug(session, "where")
+            assert (came["why"], came["arguments"]) == ("the snapshot 'first' was restored", ["a=0", "b=1"])
+            assert came["found"].splitlines()[0].endswith("a=0, b=1")
+            await session.call("qemu_monitor", command="system_reset")
+            came = await debug(session, "where")
+            assert came["why"] == "a reset"
+            assert "add" not in came["found"]
+
+    anyio.run(scenario)
+
+
+def test_a_guest_that_the_monitor_stopped_is_no_hang_to_other_tools(root_of: Path, user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root_of, capture=True)
+            await session.call("qemu_monitor", command="stop")
+            refused = await session.refused("qemu_send", command="sum", timeout=PATIENCE)
+            assert refused.code == "guest.paused"
+            assert 'stopped at the command "stop"' in str(refused)
+            absent = await session.call("qemu_pcap_wait", timeout=PATIENCE, absent=True)
+            assert not absent["satisfied"]
+            await session.call("qemu_monitor", command="cont")
+            assert "15" in await session.typed("sum")
+            await debug(session, "attach")
+            await goes_on(session)
+            await session.call("qemu_monitor", command="stop")
+            assert (await debug(session, "where"))["why"] == 'the command "stop"'
+            await goes_on(session)
+            assert "15" in await session.typed("sum")
+
+    anyio.run(scenario)
+
+
+def test_a_guest_that_qemu_did_not_let_go_is_not_said_to_run(root_of: Path, user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            booted = await boot(session, root_of)
+            await debug(session, "attach")
+            (gdb,) = gdbs_of(session.pid)
+            os.kill(booted["pid"], signal.SIGSTOP)
+            os.kill(gdb, signal.SIGKILL)
+            with anyio.fail_after(PATIENCE):
+                while "QEMU does not tell" not in str(await session.refused("qemu_debug", action="where")):
+                    pass
+            os.kill(booted["pid"], signal.SIGCONT)
+            assert (await session.call("qemu_status"))["guests"][0]["halted"].startswith("stopped by the debugger")
+            await session.call("qemu_monitor", command="cont")
+            assert "15" in await session.typed("sum")
+
+    anyio.run(scenario)
+
+
 def test_where_gdb_ends_the_guest_goes_on(root_of: Path, user: Account) -> None:
     async def scenario() -> None:
         async with serving(user) as session:
@@ -321,6 +502,8 @@ def test_a_guest_is_stopped_by_a_packet(root_of: Path, user: Account, looked_int
             assert (await session.refused("qemu_send", command="sum")).code == "guest.paused"
             state = await session.call("qemu_monitor", command="query-status")
             assert '"running": false' in state["answer"]
+            events = (await session.call("qemu_timeline"))["events"]
+            assert any(each["text"].startswith("guest guest is stopped ") for each in events)
             if looked_into:
                 assert (await session.refused("qemu_monitor", command="cont")).code == "guest.paused"
             else:
@@ -363,5 +546,33 @@ def test_a_crash_is_explained_with_the_line_that_made_it(user: Account, arch: st
                 assert "ead0000" in told
                 assert told.endswith(f", at run ({at(line)})" if line else "ead00008"), told
                 assert (await debug(session, "reset"))["why"] == "a reset"
+
+    anyio.run(scenario)
+
+
+def test_a_packet_that_comes_at_the_last_moment_stops_the_guest_as_well(
+    root: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is on the wire in time, and seen only when the time is over."""
+    settings = Settings(capture_dir=root.home / "captures", scratch_dir=root.home / "scratch")
+    frame = bytes.fromhex("ffffffffffff 020000000001 88b5") + bytes(46)
+
+    def send_late(_: Lab, interface: str) -> None:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as card:
+            card.bind((interface, 0))
+            card.send(frame)
+
+    async def tell(_: float, __: str) -> None:
+        pass
+
+    async def scenario() -> None:
+        async with Lab(settings) as lab:
+            booted = await lab.boot(BootRequest(project_root=project(root), network=True, capture=True))
+            monkeypatch.setattr(halts, "halted_on", send_late)
+            wish = Wish("ether proto 0x88b5", 1, 0.0, absent=False, since="now", stop=True)
+            waited = await wait(lab, None, wish, "summary", tell)
+            assert waited.satisfied
+            assert waited.stopped_after is not None
+            assert not (await booted.guest.machine.execute("query-status"))["running"]
 
     anyio.run(scenario)

@@ -13,6 +13,8 @@ import anyio
 import pytest
 
 from debugged import built, project
+from rawtap.debug.gdb import Gdb
+from rawtap.host import children
 from support import PATIENCE, Account, Session, ToolFailed, serving
 from test_debug import boot, debug, found, gdbs_of, goes_on
 
@@ -189,9 +191,19 @@ def test_a_stop_in_a_file_outside_tells_the_place_and_not_its_lines(user: Accoun
             assert "source" not in told
             assert "not there to be shown, or outside of the project" in told["warnings"][0]
             assert LETTER not in str(told)
+            assert (await debug(session, "where"))["warnings"] == told["warnings"]
             assert LETTER not in str(await debug(session, "disassemble"))
 
     anyio.run(scenario)
+
+
+def test_what_gdb_says_at_its_end_is_made_for_reading() -> None:
+    async def scenario() -> str:
+        command = ["/bin/sh", "-c", r"printf 'Aborted:\n\033[31mred\n'; exit 3"]
+        child = children.start(command, None, streams=("pipe", "pipe", "stdout"))
+        return await Gdb(child, await children.stream_of(child.stdout), lambda _: None).ended
+
+    assert anyio.run(scenario) == r"exit code 3; it said: Aborted: \x1b[31mred"
 
 
 def test_a_file_that_brings_gdb_down_brings_down_nothing_else(user: Account) -> None:

@@ -44,12 +44,12 @@ def line_of(text: str) -> int:
     return found
 
 
-def built(folder: Path, arch: str = "riscv64", *more: str) -> Path:
+def built(folder: Path, arch: str = "riscv64", *more: str, name: str = "kernel.elf") -> Path:
     """The kernel, built in that folder from a copy of its source there; `more` are further files or options."""
     target = TARGETS[arch]
     for source in HERE.glob("*.[cSl]*"):
         (folder / source.name).write_bytes(source.read_bytes())
-    kernel = folder / "kernel.elf"
+    kernel = folder / name
     flags = ["-g", "-O0", "-ffreestanding", "-fno-pic", "-fno-stack-protector", "-nostdlib", "-static", "-fuse-ld=lld"]
     linking = ["-Wl,-T,link.ld", f"-Wl,--defsym=BASE={target.base}", "-Wl,-z,max-page-size=4096", "-Wl,--build-id=none"]
     command = ["clang", f"--target={target.triple}", *flags, *target.options, *linking, "-o", kernel]

@@ -111,5 +111,5 @@ level2: .skip 4 * 4096
     .bss
     .balign 16
 stack:
-    .skip 16384
+    .skip 65536
 stack_end:

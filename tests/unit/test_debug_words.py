@@ -210,3 +210,11 @@ def test_a_stop_says_why_and_where() -> None:
     )
     assert watched.why == "watchpoint 2, x: was 1, is \\x1b[31m"
     assert stop_of({}).place == Place("")
+
+
+def test_what_is_cut_of_a_stop_is_marked() -> None:
+    arguments = [{"name": f"a{number}", "value": "1" * 300} for number in range(14)]
+    stop = stop_of({"frame": {"addr": "0x10", "func": "f" * 130, "args": arguments}})
+    assert stop.place.function == "f" * 120 + "..."
+    assert (len(stop.arguments), stop.arguments[-1]) == (13, "... 2 more")
+    assert stop.arguments[0] == f"a0={'1' * 200}..."

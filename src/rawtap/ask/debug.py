@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rawtap.ask.happened import since_last
 from rawtap.debug import looking
 from rawtap.debug.debugger import Debugger
 from rawtap.debug.stops import Stop
-from rawtap.errors import CaptureUnreadable, DiskStalled, RequestInvalid
+from rawtap.errors import RequestInvalid
 from rawtap.lab.guests import Guest
 from rawtap.lab.lab import Lab
 
@@ -58,7 +58,7 @@ class Told:
     cut: int = 0
     console: str = ""
     packets: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 async def debug(lab: Lab, name: str, wish: Wish) -> Told:
@@ -86,10 +86,11 @@ async def debug(lab: Lab, name: str, wish: Wish) -> Told:
     shown, cut = _fitting(found)
     if debugger.stop is not None and debugger.stop is not guest.debugging.told:  # it stopped while another call ran
         return replace(await _stopped(lab, guest, debugger), found=shown, cut=cut)
-    source: list[str] = []
+    told = Told(debugger.stop, attached=True, again=True, found=shown, cut=cut)
     if wish.action in {"where", "locals"}:
-        source, _ = await looking.source(debugger, wish.frame)
-    return Told(debugger.stop, attached=True, again=True, source=tuple(source), found=shown, cut=cut)
+        source, note = await looking.source(debugger, wish.frame)
+        told = replace(told, source=tuple(source), notes=(note,) if note else ())
+    return told
 
 
 async def _fault(debugger: Debugger) -> list[str]:
@@ -105,7 +106,7 @@ async def _set_going(guest: Guest, debugger: Debugger, wish: Wish) -> None:
     elif action == "reset":
         await debugger.interrupt()
         await guest.machine.execute("system_reset")
-        await debugger.refresh()
+        await debugger.refresh("a reset")
     elif action == "continue":
         if debugger.stop is not None:
             await debugger.go("exec-continue")
@@ -126,12 +127,15 @@ async def _stopped(lab: Lab, guest: Guest, debugger: Debugger, notes: list[str] 
     source, note = await looking.source(debugger)
     guest.debugging.told = stop
     said += [note] if note else []
-    try:
-        console, packets = await since_last(lab, guest)
-    except (CaptureUnreadable, DiskStalled) as error:
-        console, packets = "", []
-        said.append(f"its packets are not told: {error}")
-    return Told(stop, attached=True, source=tuple(source), console=console, packets=tuple(packets), notes=tuple(said))
+    happened = await since_last(lab, guest)
+    return Told(
+        stop,
+        attached=True,
+        source=tuple(source),
+        console=happened.console,
+        packets=tuple(happened.packets),
+        notes=(*said, *happened.notes),
+    )
 
 
 def _fitting(lines: list[str]) -> tuple[tuple[str, ...], int]:
@@ -175,7 +179,8 @@ async def _delete(debugger: Debugger, wish: Wish) -> list[str]:
 async def _symbols(debugger: Debugger, wish: Wish) -> list[str]:
     if not wish.at:
         _needed(wish.expression, "symbols", "expression")
-    return await looking.symbols(debugger, wish.expression, wish.at) or ["there is no such name"]
+    found = await looking.symbols(debugger, wish.expression, wish.at)
+    return found or ["; ".join(("there is no such name", *debugger.notes))]
 
 
 _LOOKS: dict[str, Callable[[Debugger, Wish], Awaitable[list[str]]]] = {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+from dataclasses import dataclass, field
 from functools import partial
 
 from rawtap.blocking import reading
-from rawtap.errors import CaptureFailed
+from rawtap.errors import CaptureFailed, CaptureUnreadable, DiskStalled
 from rawtap.guest.history import printable
 from rawtap.lab.captures import Capture
 from rawtap.lab.guests import Guest
@@ -21,22 +21,29 @@ _PACKETS = 8
 _LOOKED_AT = 1000  # packets of a capture
 
 
-async def since_last(lab: Lab, guest: Guest) -> tuple[str, list[str]]:
-    """The console's text and the packets' lines, the newest of each; from now on they have been told.
+@dataclass
+class Happened:
+    """The console's text and the packets' lines, the newest of each; and which packets could not be told, and why."""
 
-    Raises:
-        CaptureUnreadable: A capture's file cannot be read.
-        DiskStalled: The disk of the captures' folder does not answer.
-    """
+    console: str
+    packets: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+async def since_last(lab: Lab, guest: Guest) -> Happened:
+    """What happened since the guest stopped last; from now on it has been told, but where a file could not be read."""
     marks, history = guest.debugging.marks, guest.machine.console.history
     is_later = _CONSOLE in marks  # all of a capture that began since the last stop is news
     guest.machine.console.drain()
     text = printable(history.shown(marks.get(_CONSOLE, history.end)))
     marks[_CONSOLE] = history.end
-    lines: list[str] = []
+    happened = Happened(text[-_CHARACTERS:])
     for capture in _captures(lab, guest):
-        lines += await _packets(capture, marks, lab.scene, is_later=is_later)
-    return text[-_CHARACTERS:], lines
+        try:
+            await _add_packets(happened, capture, marks, lab.scene, is_later=is_later)
+        except (CaptureUnreadable, DiskStalled) as error:
+            happened.notes.append(f"the packets of {capture.id} are not told: {error}")
+    return happened
 
 
 def _captures(lab: Lab, guest: Guest) -> list[Capture]:
@@ -44,22 +51,28 @@ def _captures(lab: Lab, guest: Guest) -> list[Capture]:
     return [each for each in lab.captures.all() if any(card.is_on(each.interface) for card in guest.cards)]
 
 
-async def _packets(capture: Capture, marks: dict[str, int], scene: Scene, *, is_later: bool) -> list[str]:
+async def _add_packets(
+    happened: Happened, capture: Capture, marks: dict[str, int], scene: Scene, *, is_later: bool
+) -> None:
     if capture.session.running:
-        with contextlib.suppress(CaptureFailed):  # what is not in the file yet is told at the next stop
+        try:
             await capture.notifier.caught_up()
+        except CaptureFailed as error:
+            happened.notes.append(f"packets of {capture.id} may be told at the next stop only: {error}")
     saved = capture.session.saved
-    told = marks.get(capture.id, 0 if is_later else saved)
+    told = marks.setdefault(capture.id, 0 if is_later else saved)
+    if saved > told:
+        lines, lacking = await reading(capture.session.path, partial(_lines, capture, told, saved, scene))
+        happened.packets += lines
+        happened.notes += lacking
     marks[capture.id] = saved
-    if saved <= told:
-        return []
-    return await reading(capture.session.path, partial(_lines, capture, told, saved, scene))
 
 
-def _lines(capture: Capture, told: int, saved: int, scene: Scene) -> list[str]:
+def _lines(capture: Capture, told: int, saved: int, scene: Scene) -> tuple[list[str], tuple[str, ...]]:
+    """The packets, and what the files lack of them."""
     start = max(told, saved - _LOOKED_AT)
-    found = Tail(capture.parts, "", behind(capture.parts(), start, None)).take(_LOOKED_AT)
-    found = [raw for raw in found if start < raw.number <= saved][-_PACKETS:]
+    tail = Tail(capture.parts, "", behind(capture.parts(), start, None))
+    found = [raw for raw in tail.take(_LOOKED_AT) if start < raw.number <= saved][-_PACKETS:]
     left_out = saved - told - len(found)
     lines = [f"{capture.id}: {left_out} packets before these"] if left_out > 0 else []
     for raw in found:
@@ -68,4 +81,4 @@ def _lines(capture: Capture, told: int, saved: int, scene: Scene) -> list[str]:
         lines.append(
             f"{capture.id} #{line.number} {line.time:.6f} {f'{direction}: ' if direction else ''}{line.summary}"
         )
-    return lines
+    return lines, tail.lacking

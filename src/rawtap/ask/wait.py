@@ -169,21 +169,28 @@ async def wait(lab: Lab, capture_id: str | None, wish: Wish, detail: Detail, tel
     if wish.stop:
         require_stoppable(lab, capture, wish)
     watch = _Watch(capture, wish, lambda: halts.halted_on(lab, capture.interface))
-    stopped_after = None
     with capture.notifier.listening():
         await watch.begin()
         await tell(0.0, "armed")
         with anyio.move_on_after(wish.timeout):
             await watch.follow(tell)
-        if wish.stop and (last := watch.last) is not None:
-            stood_ns = await halts.halt_at(lab, capture.interface, last.number)
-            stopped_after = round((stood_ns - last.time_ns) / 1e9, 6)
+        stopped_after = await _stop(lab, capture, wish, watch.last)
         seen = await watch.end()
+        if stopped_after is None:  # packets that were on the wire in time, and in the file some ms later
+            stopped_after = await _stop(lab, capture, wish, watch.last)
     satisfied, reason = judge(wish, seen)
     if not seen.looked_at and (diagnosis := (await lab.captures.report(capture, at_once=True)).diagnosis):
         reason += f": {diagnosis}"
     waited = await reading(capture.session.path, watch.shown, satisfied, reason, detail)
     return replace(waited, stopped_after=stopped_after)
+
+
+async def _stop(lab: Lab, capture: Capture, wish: Wish, last: Raw | None) -> float | None:
+    """Stop the guest, if that is wished for and `last` is there; seconds from that packet on until it stood."""
+    if not wish.stop or last is None:
+        return None
+    stood_ns = await halts.halt_at(lab, capture.interface, last.number)
+    return round((stood_ns - last.time_ns) / 1e9, 6)
 
 
 def require_stoppable(lab: Lab, capture: Capture, wish: Wish) -> None:

@@ -24,13 +24,13 @@ from rawtap.debug import expressions, stub
 from rawtap.debug import gdb as gdbs
 from rawtap.debug.gdb import LOAD_SECONDS, Gdb
 from rawtap.debug.records import Record, Results, rows_at, text_at
-from rawtap.debug.stops import Stop, shortened, stop_of
+from rawtap.debug.stops import Stop, arguments_of, shortened, stop_of
 from rawtap.errors import DebugError, DebugFailed, DebugRefused, RequestInvalid
 
 _HALT_SECONDS = 10.0
 _INTERRUPT_SECONDS = 0.05
 _NAME = re.compile(r"[A-Za-z_]\w*")
-_LOADED = re.compile(r"(?i)no symbol|not in executable format|no such file|permission denied|can't open")
+_BARE = "(No debugging symbols found in "
 MOST_BREAKPOINTS = 50
 
 OnStop = Callable[[Stop | None], None]
@@ -93,6 +93,10 @@ class Debugger:
         await gdb.command("gdb-set", "mi-async", "on", timeout=LOAD_SECONDS)  # it is still being started
         if source:
             await gdb.command("environment-directory", str(source))
+        if not symbols:
+            self.notes.append(
+                "no symbols: it is booted from no ELF file, and none is beside it; a profile can name one"
+            )
         for number, each in enumerate(symbols):
             await self._load(gdb, each, first=number == 0)
         self._connected = True
@@ -111,14 +115,13 @@ class Debugger:
 
     async def _load(self, gdb: Gdb, symbols: Symbols, *, first: bool) -> None:
         """Load a file's symbols; one that gdb cannot read leaves a note, and what it can of the rest."""
-        path = str(symbols.file)
+        path = str(symbols.file).replace("\\", "\\\\").replace('"', '\\"')
+        word = "file" if first else "add-symbol-file"
+        if symbols.offset:
+            word = f"{'symbol-file' if first else word} -o {symbols.offset:#x}"
         try:
-            if first and not symbols.offset:
-                await gdb.command("file-exec-and-symbols", path, timeout=LOAD_SECONDS)
-            else:
-                word = "symbol-file" if first else "add-symbol-file"
-                quoted = path.replace("\\", "\\\\").replace('"', '\\"')
-                await gdb.say(f'{word} -o {symbols.offset:#x} "{quoted}"', timeout=LOAD_SECONDS)
+            if _BARE in await gdb.say(f'{word} "{path}"', timeout=LOAD_SECONDS):
+                self.notes.append(f"{symbols.file.name} has no debugging information: no lines, no variables, no types")
         except DebugRefused as error:
             self.notes.append(f"no symbols of {symbols.file.name}: {shortened(error.evidence)}")
         except ValueError:
@@ -156,9 +159,12 @@ class Debugger:
         """When gdb has ended, whatever for, the guest goes on."""
         how = await asyncio.shield(gdb.ended)
         self.gone = self.gone or f"gdb ended: {how}"
-        if self._connected:
-            await stub.let_go(self._stub)
-        self._set(None)
+        if self._connected and not await stub.let_go(self._stub):  # whoever waits for it is told that it stands, still
+            self.gone += '; QEMU does not tell that the guest runs on: qemu_monitor(command="cont") has it run'
+            self.stop = None
+            self._tell()
+        else:
+            self._set(None)
 
     # ------------------------------------------------------------------ run control
 
@@ -194,11 +200,15 @@ class Debugger:
     async def go(self, command: str, *words: str) -> None:
         """Have the guest go on by a command of the machine interface, like "exec-next". Raises as `require_stop`."""
         async with self._lock:
-            before, self.stop = self.require_stop(), None  # not when gdb has told: it may stand again by then
+            await self._go_from(self.require_stop(), command, *words)
+
+    async def _go_from(self, stop: Stop, command: str, *words: str) -> None:
+        self.stop = None  # not when gdb has told: it may stand again by then
+        with anyio.CancelScope(shield=True):
             try:
                 await self.gdb.command(command, *words)
             except DebugRefused:
-                self.stop = before
+                self._set(stop)
                 raise
 
     async def go_until(self, place: str) -> None:
@@ -230,9 +240,10 @@ class Debugger:
 
     async def stopped_at(self, at: str) -> bool:
         """Somebody else has stopped the guest, which QEMU tells as an interrupt; whether it stands."""
-        stop = await self.wait(_HALT_SECONDS)
-        if stop is not None and stop.why == "an interrupt":
-            self._set(replace(stop, why=at))
+        with contextlib.suppress(DebugFailed):
+            stop = await self.interrupt()  # it may have been taken for held at that moment, and be let go again
+            if stop.why == "an interrupt":
+                self._set(replace(stop, why=at))
         return self.stop is not None
 
     async def _halt(self) -> None:
@@ -263,16 +274,25 @@ class Debugger:
             if self.stop is not None:
                 yield gdb
                 return
-            self._holding, self._held = True, None
+            self._holding = True
             try:
                 await self._halt()
-                try:
-                    yield gdb
-                finally:
-                    if self.stop is None and not self.gone:
-                        await gdb.command("exec-continue")
+                yield gdb
             finally:
-                self._holding, self._held = False, None
+                await self._run_on()
+
+    async def _run_on(self) -> None:
+        """Let a guest go that was held; not one that stands for a reason of its own by now."""
+        held, self._holding, self._held = self._held, False, None
+        if held is not None and self.stop is None and not self.gone:
+            try:
+                await self._go_from(held, "exec-continue")
+            except DebugRefused as error:
+                raise DebugRefused(
+                    "the guest was held for that, and cannot go on",
+                    evidence=error.evidence,
+                    cure='qemu_debug(action="delete") removes breakpoints, and "continue" has it run then',
+                ) from error
 
     def _is_still(self) -> bool:
         """Whether it stands, be it held for a moment, or nothing of it will come."""
@@ -346,12 +366,19 @@ class Debugger:
         if len(await self._listed(gdb)) >= MOST_BREAKPOINTS:
             raise DebugRefused(f"there are {MOST_BREAKPOINTS} breakpoints already", cure='action="delete" removes them')
 
-    async def refresh(self) -> None:
-        """Have gdb read again what it knows of the guest's state, which something else has changed."""
-        await self.gdb.say("maintenance flush register-cache")
-        frame = (await self.gdb.command("stack-info-frame")).results
-        if self.stop is not None:
-            self._set(stop_of({**frame, "reason": "a reset", "thread-id": self.stop.thread}))
+    async def refresh(self, why: str) -> None:
+        """Have gdb read again the state of a guest that stands, which something else has changed, as `why` says."""
+        async with self._lock:
+            if self.stop is None:
+                return
+            for what in ("register-cache", "dcache"):
+                await self.gdb.say(f"maintenance flush {what}")
+            at = ("--thread", self.stop.thread)
+            frame = (await self.gdb.command("stack-info-frame", *at, "--frame", "0")).results
+            listed = (await self.gdb.command("stack-list-arguments", *at, "--all-values", "0", "0")).results
+            given = rows_at(listed, "stack-args")
+            stop = stop_of({**frame, "reason": why, "thread-id": self.stop.thread})
+            self._set(replace(stop, arguments=arguments_of(given[0]) if given else ()))
 
     # ------------------------------------------------------------------ end
 

@@ -29,9 +29,11 @@ from rawtap.errors import DebugFailed, DebugRefused, DebugUnavailable
 from rawtap.host import children, landlock, programs
 from rawtap.host.children import Child
 from rawtap.host.landlock import Access
+from rawtap.untrusted import visible
 
 PROGRAM, PACKAGE = "gdb-multiarch", "gdb-multiarch"
 ANSWER_SECONDS = 20.0
+_PROMPT = "(gdb)"
 _HEEDED_SECONDS = 1.0
 LOAD_SECONDS = 120.0  # for symbols: a Linux kernel's take their time
 _READ = 65536
@@ -103,6 +105,7 @@ class Gdb:
         self._asked: dict[int, _Asked] = {}
         self._lock = asyncio.Lock()
         self._words = ""
+        self._going: Record | None = None  # "running", until the prompt
         self.ended: asyncio.Task[str] = asyncio.create_task(self._listen())
 
     @property
@@ -138,9 +141,10 @@ class Gdb:
             raise self._lost(timeout)
         record = asked.answer.result()
         if record.word == "error":
+            log = visible(" ".join("".join(asked.said["log"]).split()))
             raise DebugRefused(
                 "gdb refused",
-                evidence=text_at(record.results, "msg"),
+                evidence=log or text_at(record.results, "msg"),  # which may be "Command aborted." and no more
                 cure='qemu_debug(action="where") shows where it is',
             )
         return Answer(record.results, "".join(asked.said["text"]), "".join(asked.said["log"]))
@@ -180,7 +184,8 @@ class Gdb:
         code = await self._child.ended()
         if self._child.stdin is not None:
             self._child.stdin.close()
-        said = f"; it said: {self._words.strip()}" if self._words.strip() else ""
+        words = visible(" ".join(self._words.split()))
+        said = f"; it said: {words}" if words else ""
         return f"{wrong}{f'the signal {-code}' if code < 0 else f'exit code {code}'}{said}"
 
     async def _read_lines(self) -> None:
@@ -193,17 +198,25 @@ class Gdb:
                 self._take(line.rstrip(b"\r").decode("utf-8", "replace"))
 
     def _take(self, line: str) -> None:
-        record = parse(line)
-        if record is None:
-            self._words = f"{self._words}{line}\n"[-_WORDS:] if line.strip() != "(gdb)" else self._words
-        elif record.kind == "result" and record.token in self._asked:
-            asked = self._asked[record.token]
-            if not asked.answer.done():
-                asked.answer.set_result(record)
+        if line.strip() == _PROMPT:
+            if self._going is not None:
+                self._answer(self._going)
+        elif (record := parse(line)) is None:
+            self._words = f"{self._words}{line}\n"[-_WORDS:]
+        elif record.kind == "result" and record.word == "running":
+            self._going = record  # it is to go; an error may follow, where a breakpoint cannot be put in
+        elif record.kind == "result":
+            self._answer(record)
         elif record.kind in {"text", "log"}:
             self._keep(record)
-        elif record.kind in {"exec", "notify"}:
+        else:
             self._on_change(record)
+
+    def _answer(self, record: Record) -> None:
+        self._going = None
+        asked = self._asked.get(record.token or 0)
+        if asked is not None and not asked.answer.done():
+            asked.answer.set_result(record)
 
     def _keep(self, record: Record) -> None:
         for asked in self._asked.values():

@@ -6,7 +6,7 @@ All of it is gdb's reading of the guest's memory by the symbols that it was give
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from rawtap.debug import expressions, faults
 from rawtap.debug.debugger import Debugger
@@ -23,13 +23,19 @@ _LONGEST = 400  # characters of a line
 _NUMBERED = re.compile(r"([0-9]+)\t(.*)")
 _FORMAT = re.compile(r"/([xduotacz]) ")
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
+_AT_ADDRESS = re.compile(r" address (0x[0-9a-f]+)")
 _LINE = re.compile(r'Line ([0-9]+) of "([^"]*)"')
 _STALE = "more recent than executable"
 
 
 def lines_of(text: str) -> list[str]:
     """gdb's words, line by line, each within bounds."""
-    return [bounded(line.expandtabs(4)) for line in text.splitlines()][:_MOST_LINES]
+    return first([bounded(line.expandtabs(4)) for line in text.splitlines()])
+
+
+def first(lines: list[str], most: int = _MOST_LINES) -> list[str]:
+    """The first of them; where there are more, a last line says so."""
+    return lines if len(lines) <= most else [*lines[:most], f"... and more; the first {most} are shown"]
 
 
 def bounded(line: str) -> str:
@@ -94,7 +100,7 @@ async def where(debugger: Debugger) -> list[str]:
     """The calls that led here, the newest first."""
     stop = debugger.require_stop()
     thread = ("--thread", stop.thread)
-    last = str(_MOST_FRAMES - 1)
+    last = str(_MOST_FRAMES)  # one more than is shown
     frames = rows_at((await debugger.gdb.command("stack-list-frames", *thread, "0", last)).results, "stack")
     given = rows_at(
         (await debugger.gdb.command("stack-list-arguments", *thread, "--all-values", "0", last)).results, "stack-args"
@@ -103,7 +109,7 @@ async def where(debugger: Debugger) -> list[str]:
     for number, frame in enumerate(frames):
         arguments = ", ".join(arguments_of(given[number])) if number < len(given) else ""
         lines.append(bounded(f"#{number} {place_of(frame)}{f' {arguments}' if arguments else ''}"))
-    return lines
+    return first(lines, _MOST_FRAMES)
 
 
 async def variables(debugger: Debugger, frame: int) -> list[str]:
@@ -111,10 +117,15 @@ async def variables(debugger: Debugger, frame: int) -> list[str]:
     stop = debugger.require_stop()
     answer = await debugger.gdb.command("stack-list-variables", *_where(stop, frame), "--all-values")
     rows = rows_at(answer.results, "variables")
-    return [
-        bounded(f"{text_at(each, 'name')} = {text_at(each, 'value')}{' (argument)' if 'arg' in each else ''}")
-        for each in rows[:_MOST_LINES]
-    ]
+    if not rows:
+        is_known = text_at(await _frame(debugger.gdb, stop, frame), "line")
+        return ["there are none" if is_known else "no symbols tell of variables here"]
+    return first(
+        [
+            bounded(f"{text_at(each, 'name')} = {text_at(each, 'value')}{' (argument)' if 'arg' in each else ''}")
+            for each in rows
+        ]
+    )
 
 
 async def value(debugger: Debugger, text: str, frame: int) -> list[str]:
@@ -150,22 +161,43 @@ async def memory(debugger: Debugger, text: str, count: int, frame: int) -> list[
     what = expressions.expression(text, debugger.registers)
     if count > _MOST_BYTES:
         raise RequestInvalid(f"count={count} bytes are too many", cure=f"At most {_MOST_BYTES}")
-    answer = await debugger.gdb.command("data-read-memory-bytes", *_where(stop, frame), "--", what, str(count))
-    lines = []
+    at = _where(stop, frame)
+    answer = await debugger.gdb.command("data-read-memory-bytes", *at, "--", what, str(count))
+    lines: list[str] = []
+    read = 0
     for block in rows_at(answer.results, "memory"):
         begin, data = int(text_at(block, "begin"), 16), bytes.fromhex(text_at(block, "contents"))
-        for at in range(0, len(data), 16):
-            part = data[at : at + 16]
-            seen = "".join(chr(each) if chr(each).isascii() and chr(each).isprintable() else "." for each in part)
-            lines.append(f"{begin + at:#x}: {part.hex(' '):<47} {seen}")
+        is_last = int(text_at(block, "offset"), 16) + len(data) == count
+        if not is_last and not await _is_readable(debugger.gdb, begin + len(data) - 1):
+            data = data[:-1]
+        lines += _hexadecimal(begin, data)
+        read += len(data)
+    if read < count:  # gdb leaves out what it cannot read
+        lines.append(f"{count - read} of the {count} bytes cannot be read")
     return lines
+
+
+async def _is_readable(gdb: Gdb, address: int) -> bool:
+    """Whether that byte is there. In front of what it cannot read, gdb gives a byte too many, of its own memory."""
+    try:
+        await gdb.command("data-read-memory-bytes", "--", f"{address:#x}", "1")
+    except DebugRefused:
+        return False
+    return True
+
+
+def _hexadecimal(begin: int, data: bytes) -> Iterator[str]:
+    for at in range(0, len(data), 16):
+        part = data[at : at + 16]
+        seen = "".join(chr(each) if chr(each).isascii() and chr(each).isprintable() else "." for each in part)
+        yield f"{begin + at:#x}: {part.hex(' '):<47} {seen}"
 
 
 async def code(debugger: Debugger, place: str, count: int) -> list[str]:
     """Instructions at a place, or from where it stands."""
     stop = debugger.require_stop()
     start = await _address(debugger, place) if place else "$pc"
-    line = f"x/{min(count, _MOST_LINES)}i {start}"
+    line = f"x/{min(count, _MOST_LINES + 1)}i {start}"
     answer = await debugger.gdb.command("interpreter-exec", *_where(stop, 0), "console", line)
     return lines_of(answer.text)
 
@@ -181,9 +213,9 @@ async def _address(debugger: Debugger, place: str) -> str:
         case _:
             raise RuntimeError("a place of another kind")
     said = await debugger.gdb.say(line)
-    if (found := _ADDRESS.search(said)) is None:
+    if (found := _AT_ADDRESS.search(said)) is None:  # a file's name may look like an address
         raise DebugRefused(f"there is no code at {place[:200]!r}", evidence=bounded(said), cure="Name another place")
-    return found[0]
+    return found[1]
 
 
 async def symbols(debugger: Debugger, pattern: str, place: str) -> list[str]:
@@ -199,12 +231,12 @@ async def symbols(debugger: Debugger, pattern: str, place: str) -> list[str]:
     lines: list[str] = []
     for kind in ("functions", "variables", "types"):
         bare = () if kind == "types" else ("--include-nondebug",)
-        answer = await gdb.command(f"symbol-info-{kind}", *bare, "--name", name, "--max-results", str(_MOST_LINES))
+        answer = await gdb.command(f"symbol-info-{kind}", *bare, "--name", name, "--max-results", str(_MOST_LINES + 1))
         for file in rows_at(answer.results, "symbols", "debug"):
             where = text_at(file, "filename").rpartition("/")[2]
             lines += (f"{where}:{text_at(each, 'line')} {_described(each)}" for each in rows_at(file, "symbols"))
         lines += (f"{text_at(each, 'address')} {text_at(each, 'name')}" for each in _bare(answer.results))
-    return [bounded(each) for each in lines[:_MOST_LINES]]
+    return first([bounded(each) for each in lines])
 
 
 def _described(symbol: Results) -> str:
@@ -220,12 +252,12 @@ async def processors(debugger: Debugger) -> list[str]:
     stop = debugger.require_stop()
     rows = rows_at((await debugger.gdb.command("thread-info")).results, "threads")
     lines = []
-    for each in rows[:_MOST_LINES]:
+    for each in rows:
         frame = each.get("frame")
         mark = ">" if text_at(each, "id") == stop.thread else " "
         place = place_of(frame) if isinstance(frame, dict) else "runs"
         lines.append(bounded(f"{mark}{text_at(each, 'id')} {text_at(each, 'details')} {place}"))
-    return lines
+    return first(lines)
 
 
 def breakpoint_line(row: Results) -> str:

@@ -59,8 +59,8 @@ def place_of(frame: Results) -> Place:
     file, function = text_at(frame, "file"), text_at(frame, "func")
     return Place(
         text_at(frame, "addr"),
-        "" if function == "??" else function[:_SHOWN_NAME],
-        file.rpartition("/")[2][:_SHOWN_NAME],
+        "" if function == "??" else shortened(function, _SHOWN_NAME),
+        shortened(file.rpartition("/")[2], _SHOWN_NAME),
         text_at(frame, "line") if file else "",
     )
 
@@ -68,7 +68,8 @@ def place_of(frame: Results) -> Place:
 def arguments_of(frame: Results) -> tuple[str, ...]:
     """The arguments of a frame's function."""
     found = [f"{text_at(each, 'name')}={shortened(text_at(each, 'value'))}" for each in rows_at(frame, "args")]
-    return tuple(found[:_MOST_ARGUMENTS])
+    more = len(found) - _MOST_ARGUMENTS
+    return (*found[:_MOST_ARGUMENTS], f"... {more} more") if more > 0 else tuple(found)
 
 
 def stop_of(results: Results) -> Stop:
@@ -107,6 +108,6 @@ def _why(results: Results) -> str:
     return _REASONS.get(reason, reason or "the debugger came")
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, most: int = _SHOWN) -> str:
     """A value within a line."""
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return text if len(text) <= most else f"{text[:most]}..."

@@ -16,10 +16,16 @@ _SECONDS = 5.0
 
 
 async def let_go(path: Path) -> bool:
-    """Let the guest behind that socket run without breakpoints; whether it said that it does."""
+    """Let the guest behind that socket run without breakpoints; False: it may stand there, with them.
+
+    One that has ended does neither.
+    """
     with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         async with asyncio.timeout(_SECONDS):
-            reader, writer = await asyncio.open_unix_connection(path)
+            try:
+                reader, writer = await asyncio.open_unix_connection(path)
+            except (ConnectionRefusedError, FileNotFoundError):
+                return True
             try:
                 await _ask(reader, writer, b"?")
                 return await _ask(reader, writer, b"D;1") == b"OK"

@@ -285,7 +285,7 @@ class Machine:
         Raises:
             RequestInvalid: It has no such console.
             GuestBusy: Another call has its turn.
-            GuestPaused: A debugger has stopped it.
+            GuestPaused: It stands still: a debugger, a packet or QEMU's monitor has stopped it.
             GuestExited: The guest is gone, or went before the text came.
             GuestFailed: It does not read its console.
         """
@@ -294,7 +294,8 @@ class Machine:
         if halted := talk.console.halted:
             raise GuestPaused(
                 f"the guest {self.name} is {halted}, and nothing was typed",
-                cure='qemu_debug(action="continue", timeout=0) lets it run; then type',
+                cure='qemu_debug(action="continue", timeout=0) lets it run, or, where no debugger is attached, '
+                'qemu_monitor(command="cont"); then type',
             )
         typed = command if enter else typed_bytes(command)
         try:

@@ -219,10 +219,12 @@ def homes_of(found: Iterable[Path]) -> Iterator[Path]:
 def _loader_of(program: Path) -> Path:
     """What the kernel starts in a program's place to load its libraries, as an ELF file names it (elf(5), PT_INTERP).
 
-    The program itself where it names none.
+    The program itself where it names none, or is none: a script is refused where the kernel starts its interpreter.
     """
     with program.open("rb") as file:
         head = file.read(64)
+        if not head.startswith(b"\x7fELF"):
+            return program
         is_wide = head[4:5] == b"\x02"
         table, size, count = (
             (*struct.unpack_from("=Q", head, 32), *struct.unpack_from("=HH", head, 54))

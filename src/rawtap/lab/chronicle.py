@@ -56,7 +56,7 @@ class Chronicle:
         self.journal.note("guest_restored", f"guest {name} went back to its snapshot {tag!r}", guest=name)
 
     def guest_halted(self, name: str, words: str) -> None:
-        """It is stopped by a debugger, where `words` say."""
+        """It stands still, why and where `words` say."""
         self.journal.note("guest_halted", _bounded(f"guest {name} is {words}"), guest=name)
 
     def guest_ended(self, name: str, how: Exit) -> None:

@@ -48,9 +48,7 @@ class Debugging:
             await machine.confirm()
 
             def tell(stop: Stop | None) -> None:
-                words = f"stopped by the debugger at {stop}" if stop else None
-                machine.consoles.halt(words)
-                on_halt(words)
+                on_halt(f"stopped by the debugger at {stop}" if stop else None)
 
             symbols = [Symbols(file, offset) for file, offset in machine.spec.symbols]
             self._debugger = await Debugger.attached(
@@ -82,6 +80,11 @@ class Debugging:
         if debugger is None or debugger.gone:
             return False
         return await debugger.stopped_at(at)
+
+    async def refresh(self, why: str) -> None:
+        """A guest's state was changed, as `why` says: a debugger that holds it reads it again. Raises DebugError."""
+        if self._debugger is not None:
+            await self._debugger.refresh(why)
 
     def require_released(self, name: str) -> None:
         """Raise GuestPaused where the debugger holds the guest: it is the debugger's to let go."""

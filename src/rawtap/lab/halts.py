@@ -42,10 +42,15 @@ async def halt_at(lab: Lab, interface: str, number: int) -> int:
     guest = require_one(lab, interface)
     await guest.machine.execute("stop")
     stood_ns = time.time_ns()
-    if not await guest.debugging.note_stop(f"packet {number}"):
-        cure = 'qemu_debug looks into it, qemu_monitor(command="cont") lets it run on'
-        guest.machine.consoles.halt(f"stopped at packet {number}: {cure}")
+    await note(lab, guest, f"packet {number}")
     return stood_ns
+
+
+async def note(lab: Lab, guest: Guest, at: str) -> None:
+    """QEMU has stopped a guest, where `at` says: its debugger is told, or whoever waits for the guest."""
+    if not await guest.debugging.note_stop(at):
+        cure = 'qemu_debug looks into it, qemu_monitor(command="cont") lets it run on'
+        lab.note_halt(guest, f"stopped at {at}: {cure}")
 
 
 def _running(lab: Lab, interface: str) -> list[Guest]:

@@ -410,14 +410,15 @@ class Lab:
             GuestExited, GuestFailed: It has ended, or QEMU does not answer.
         """
         guest = self.guest(name)
+        return await guest.debugging.attach(guest.machine, partial(self.note_halt, guest))
 
-        def on_halt(words: str | None) -> None:
-            if words:
-                self.chronicle.guest_halted(name, words)
-            for capture in self.captures.all():
-                capture.notifier.look()
-
-        return await guest.debugging.attach(guest.machine, on_halt)
+    def note_halt(self, guest: Guest, words: str | None) -> None:
+        """A guest stands still for the reason in `words`, or runs again: the timeline and whoever waits are told."""
+        guest.machine.consoles.halt(words)
+        if words:
+            self.chronicle.guest_halted(guest.machine.name, words)
+        for capture in self.captures.all():
+            capture.notifier.look()
 
     def booting_tail(self, name: str) -> str:
         """The last line on the console of a guest that boots; "" where there is none."""

@@ -12,6 +12,7 @@ from rawtap.errors import RequestInvalid
 from rawtap.guest import commands
 from rawtap.guest.commands import ANSWER_CHARACTERS
 from rawtap.guest.monitor import ANSWER_SECONDS
+from rawtap.lab import halts
 from rawtap.tools._boundary import LabContext, lab_of, tool
 from rawtap.tools._text import Answer, Untrusted
 from rawtap.tools.guest import GuestName
@@ -36,16 +37,21 @@ async def qemu_monitor(
 ) -> MonitorAnswer:
     """Give QEMU a QMP command that looks at the guest (query-*) or steers it, and return the answer."""
     lab = lab_of(context)
-    machine = lab.guest(name).machine
+    guest = lab.guest(name)
+    machine = guest.machine
     commands.check(command, open_monitor=lab.settings.open_monitor)
     commands.check_arguments(arguments or {})
     if offset and not commands.is_query(command):
         raise RequestInvalid(f"{command} is no query", cure="offset would give it again; leave it out")
     if command == "cont":
-        lab.guest(name).debugging.require_released(name)
+        guest.debugging.require_released(name)
     text = json.dumps(await machine.execute(command, arguments, timeout))
     if command == "cont":
-        machine.consoles.halt(None)
+        lab.note_halt(guest, None)
+    elif command == "stop":
+        await halts.note(lab, guest, 'the command "stop"')
+    elif command == "system_reset":
+        await guest.debugging.refresh("a reset")
     end = offset + ANSWER_CHARACTERS
     cut = len(text) > end
     # Only a query can be asked again; nothing else that may be given answers at such length.

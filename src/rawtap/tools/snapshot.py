@@ -47,15 +47,16 @@ async def qemu_snapshot(
     Snapshots end with the guest. A guest that writes to an image of the user's must be booted with overlay=true.
     """
     lab = lab_of(context)
-    machine = lab.guest(name).machine
+    guest = lab.guest(name)
     if (tag is None) != (action == "list"):
         raise RequestInvalid(
             f"action={action!r} {'takes no' if tag else 'needs a'} tag", cure='Like action="save", tag="booted"'
         )
     started_at = anyio.current_time()
-    kept = await snapshots.perform(machine, action, tag or "", timeout)
+    kept = await snapshots.perform(guest.machine, action, tag or "", timeout)
     if action == "restore" and tag:
         lab.chronicle.guest_restored(name, tag)
+        await guest.debugging.refresh(f"the snapshot {tag!r} was restored")
     return SnapshotState(
         name=name,
         action=action,
