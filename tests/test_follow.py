@@ -21,13 +21,13 @@ import anyio
 import pytest
 from anyio.to_thread import run_sync as in_thread
 from scapy.contrib.mpls import MPLS
-from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import GRE, LLC, SNAP, Dot1Q, Dot3, Ether
 from scapy.layers.ppp import PPP, PPPoE
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Raw
-from scapy.utils import wrpcap
+from scapy.utils import rdpcap, wrpcap
 
 from rawtap.ask import follow
 from rawtap.errors import RequestInvalid
@@ -277,6 +277,14 @@ def test_a_packet_that_a_ring_has_overwritten_is_no_damage_of_its_files(user: Ac
             assert row["packets_overwritten"] > 0
             told = str(await session.refused("qemu_pcap_follow", packet=1))
             assert told == "request.invalid: there is no packet 1. qemu_pcap_read shows which there are"
+            await session.call("qemu_pcap_start", interface=wire.near, max_bytes=100_000, files=3)
+            wire.send(250, 1400)
+            wire.send_bytes(bytes(out(UDP(sport=1, dport=2) / Raw(b"abc"))))
+            row = await session.call("qemu_pcap_stop")
+            last = row["packets"] + row["packets_overwritten"]
+            page = await session.call("qemu_pcap_follow", packet=last)
+            told = f"{row['packets_overwritten']} packets of the capture were overwritten by the ring"
+            assert (page["turns"][0]["data"], page["notes"]) == ("abc", [told])
 
     anyio.run(scenario)
 
@@ -337,6 +345,83 @@ def test_a_file_that_tftp_brought_is_saved_from_either_port(user: Account) -> No
         assert page["notes"] == []
 
     followed(user, path, scenario)
+
+
+def test_a_damaged_capture_is_told_of_where_objects_are_saved(user: Account) -> None:
+    path = user.home / "tftp.pcap"
+    frames = [
+        out(UDP(sport=4000, dport=69) / Raw(b"\0\1kernel.img\0octet\0")),
+        back(UDP(sport=3333, dport=4000) / Raw(b"\0\3\0\1" + b"k" * 512)),
+        back(UDP(sport=3333, dport=4000) / Raw(b"\0\3\0\2end")),
+    ]
+    wrpcap(str(path), frames)
+    path.write_bytes(path.read_bytes()[:-1])
+
+    async def scenario(session: Session) -> None:
+        for number in (1, 2):
+            page = await session.call("qemu_pcap_follow", path=str(path), packet=number, save=True)
+            (saved,) = page["saved"]
+            assert (saved["size_bytes"], saved["lacks"]) == (512, "its last block is not in the capture")
+            assert page["notes"] == ["the file ends in the middle of packet 3"]
+
+    followed(user, path, scenario)
+
+
+def test_a_block_in_fragments_is_no_whole_file(user: Account) -> None:
+    path = user.home / "tftp.pcap"
+    options = back(UDP(sport=3333, dport=4000) / Raw(b"\0\6blksize\x004000\0"))
+    block = back(UDP(sport=3333, dport=4000) / Raw(b"\0\3\0\1" + b"k" * 4000))
+    asked = out(UDP(sport=4000, dport=69) / Raw(b"\0\1a\0octet\0blksize\x004000\0"))
+    wrpcap(str(path), [asked, options, *fragment(block)])
+
+    async def scenario(session: Session) -> None:
+        page = await session.call("qemu_pcap_follow", path=str(path), packet=2, save=True)
+        assert "saved" not in page
+        assert page["notes"] == [
+            "1 fragments of IP: only what is in the first of each is followed",
+            "no object of HTTP/1 or TFTP was found to save",
+        ]
+
+    followed(user, path, scenario)
+
+
+@pytest.mark.parametrize(("flags", "lacks"), [("FA", None), ("PA", "its end is not in the capture")])
+def test_what_ends_with_its_connection_is_whole_where_that_ends(user: Account, flags: str, lacks: str | None) -> None:
+    path = user.home / "web.pcap"
+    own = {"sport": 80, "dport": 40000, "ack": 1}
+    head = b"HTTP/1.0 200 OK\r\n\r\n"
+    wrpcap(
+        str(path),
+        [
+            out(said(1, REQUEST)),
+            back(TCP(**own, seq=1, flags="PA") / Raw(head + b"abc")),
+            back(TCP(**own, seq=4 + len(head), flags=flags) / Raw(b"def")),
+        ],
+    )
+
+    async def scenario(session: Session) -> None:
+        (saved,) = (await session.call("qemu_pcap_follow", path=str(path), packet=1, save=True))["saved"]
+        assert (Path(saved["path"]).read_bytes(), saved.get("lacks")) == (b"abcdef", lacks)
+
+    followed(user, path, scenario)
+
+
+def test_an_object_that_was_not_read_to_its_end_in_the_time_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clock = chain([0, 1, 1], repeat(99))  # the call, the first packet twice, and the rest
+    monkeypatch.setattr(follow, "time", SimpleNamespace(monotonic=partial(next, clock)))
+    path = tmp_path / "some.pcap"
+    answer = back(TCP(sport=80, dport=40000, seq=1, ack=1, flags="PA") / Raw(ANSWER[:100]))
+    wrpcap(str(path), [answer, out(said(4, b"def"))])
+
+    async def scenario() -> None:
+        async with Lab(Settings(capture_dir=tmp_path)) as lab:
+            done = await follow.follow(lab, None, path, follow.Wish(packet=1, save=True), TurnPage(0, 100), None)
+            (saved,) = done.saved
+            assert (done.cut, saved.lacks) == (True, "it was read for 20 s and no further")
+
+    anyio.run(scenario)
 
 
 def test_objects_that_find_no_place_leave_nothing(user: Account) -> None:
@@ -410,8 +495,9 @@ def test_tls_is_decrypted_with_the_operators_keys_and_told(user: Account, tmp_pa
 
     async def scenario() -> None:
         with secret_server(tmp_path) as port:
-            async with serving(user, "--allow-interface", "lo", "--tls-keys", keys) as session:
-                await session.call("qemu_pcap_start", interface="lo", filter=f"tcp port {port}")
+            more = ("--allow-interface", "lo", "--tls-keys", keys, "--read-dir", user.home)
+            async with serving(user, *more) as session:
+                started = await session.call("qemu_pcap_start", interface="lo", filter=f"tcp port {port}")
                 await in_thread(ask_in_secret, port, early)
                 await session.call("qemu_pcap_stop")
                 lacking = await session.call("qemu_pcap_follow", stream=0, limit=1)
@@ -431,6 +517,15 @@ def test_tls_is_decrypted_with_the_operators_keys_and_told(user: Account, tmp_pa
                 assert Path(saved["path"]).read_bytes() == PAGE
                 rest = await session.call("qemu_pcap_follow", stream=0, format="hex", offset=len(REQUEST), limit=8)
                 assert rest["turns"][0]["data"] == TYPED[:8].hex()
+                frames = list(rdpcap(started["path"]))
+                # What it says last is the page; behind that is an alert, which is short.
+                lost = [each for each in frames if each[TCP].sport == port and len(each[TCP].payload) > len(PAGE)][-1]
+                wrpcap(str(cut := user.home / "cut.pcap"), [each for each in frames if each is not lost])
+                shutil.chown(cut, user.uid, user.gid)
+                part = await session.call("qemu_pcap_follow", path=str(cut), stream=0, save=True)
+                assert (part["client_bytes"], part["missing_bytes"]) == (len(REQUEST), 0)
+                assert any("bytes are not in the capture, nor is what they say" in each for each in part["notes"])
+                assert any("nothing is decrypted of the" in each and "server" in each for each in part["notes"])
 
     anyio.run(scenario)
 
