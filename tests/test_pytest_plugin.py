@@ -138,3 +138,11 @@ def test_who_does_not_use_it_does_not_pay_for_it(user: Account) -> None:
     test = "import sys\n\ndef test_it():\n    assert not {'rawtap.library', 'mcp', 'rich', 'anyio'} & {*sys.modules}\n"
     done = run_tests(user, project(user, test), "-p", "no:anyio", "-p", "no:hypothesispytest", "-p", "no:xdist")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_lab_that_does_not_start_says_so_in_a_line(user: Account) -> None:
+    settings = SETTINGS + "rawtap_serve = --no-such-option\n"
+    done = run_tests(user, project(user, "def test_it(lab):\n    raise RuntimeError('unreachable')\n", settings))
+    assert done.returncode == 1, done.stdout
+    assert "server.gone: the server of this Lab ended before it answered" in done.stdout
+    assert "ExceptionGroup" not in done.stdout
