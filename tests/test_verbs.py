@@ -351,6 +351,26 @@ def test_a_conversation_is_followed(user: Account, files: Path) -> None:  # noqa
     assert json.loads(hexadecimal.stdout)["turns"][0]["data"] == b"hello".hex()
 
 
+def test_of_a_file_that_is_cut_nothing_is_said_to_be_well(user: Account, files: Path) -> None:
+    whole = (files / "good.pcap").read_bytes()
+    (files / "cut.pcap").write_bytes(whole[:-1])
+    for words in (
+        ("read", "cut.pcap"),
+        ("explain", "cut.pcap"),
+        ("query", "cut.pcap", "SELECT count(*) FROM packets"),
+        ("query", "cut.pcap", "SELECT * FROM findings"),
+        ("follow", "cut.pcap", "--packet", "1"),
+        ("follow", "cut.pcap", "--packet", "1", "--search", "nothing"),
+    ):
+        done = rawtap(user, *words)
+        assert done.returncode == 1, (words, done.stdout)
+        assert "ends in the middle of packet 2" in done.stdout + done.stderr, words
+        if words[0] != "read":
+            answer = rawtap(user, *words, "--json")
+            assert json.loads(answer.stdout)["partial"] is True, words
+            assert "not everything was looked at" in answer.stderr
+
+
 def test_a_bar_is_shown_in_a_terminal_alone(user: Account, files: Path) -> None:  # noqa: ARG001
     with Screen.of(user, "explain", "bad.pcap") as screen:
         assert screen.end() == 3

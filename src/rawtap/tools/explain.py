@@ -15,8 +15,8 @@ from pydantic import Field
 
 from rawtap.errors import RequestInvalid
 from rawtap.packets.reader import tags_told
-from rawtap.tools._boundary import LabContext, is_none, lab_of, tool
-from rawtap.tools._text import UNTRUSTED, Answer, indented, one_line
+from rawtap.tools._boundary import LabContext, is_empty, is_none, lab_of, tool
+from rawtap.tools._text import PARTIAL, UNTRUSTED, Answer, indented, one_line
 from rawtap.tools.capture import CaptureId, Filter
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ class Explanation(Answer):
     left: int = Field(description="Findings that follow with next_cursor.")
     exchanges: Annotated[list[ExchangeRow], UNTRUSTED] = Field(description="The busiest.")
     notes: list[str] = Field(description="What could not be judged, or is worth knowing and no fault.")
+    partial: bool = Field(False, exclude_if=is_empty, description=PARTIAL)
     next_cursor: str | None
 
 
@@ -197,6 +198,7 @@ def _explanation(done: Explained, before: int, limit: int, key: str, expression:
         left=max(0, len(verdict.findings) - end),
         exchanges=[_exchange(each, told=place < _TOLD) for place, each in enumerate(busiest[:_EXCHANGES])],
         notes=notes,
+        partial=bool(given.more or given.lacking),
         next_cursor=f"{end}-{verdict.examined}-{given.until_ns}-{key}" if end < len(verdict.findings) else None,
     )
 
@@ -220,9 +222,10 @@ def _comparison(done: Compared, limit: int, expression: str) -> Explanation:
     before = done.earlier.given.verdict
     line = f"{len(done.changes)} changes; before: {_overview(before)}; after: {_overview(verdict)}"
     notes = [*done.notes, *([f"and {left} changes more"] if left else []), *told.notes]
-    return told.model_copy(
-        update={"overview": line, "changes": rows, "exchanges": [], "notes": notes, "next_cursor": None}
-    )
+    earlier = done.earlier.given
+    partial = told.partial or bool(earlier.more or earlier.lacking)
+    shown = {"overview": line, "changes": rows, "exchanges": [], "notes": notes, "partial": partial}
+    return told.model_copy(update=shown | {"next_cursor": None})
 
 
 def _rounded(value: float | None) -> float | None:

@@ -12,7 +12,7 @@ from pydantic import Field
 from rawtap.errors import RequestInvalid
 from rawtap.guest.patterns import Pattern, compiled
 from rawtap.tools._boundary import LabContext, is_empty, is_none, lab_of, tool
-from rawtap.tools._text import UNTRUSTED, Answer, Untrusted, one_line
+from rawtap.tools._text import PARTIAL, UNTRUSTED, Answer, Untrusted, one_line
 from rawtap.tools.capture import CaptureId
 from rawtap.untrusted import visible
 
@@ -97,6 +97,7 @@ class FollowedPage(Answer):
     found: Annotated[list[MatchRow], UNTRUSTED] = Field(description="The first places of search, in all of it.")
     saved: Annotated[list[ObjectRow], UNTRUSTED] = Field([], exclude_if=is_empty, description="Objects, in new files.")
     notes: list[str] = Field(description="What was not as it should be.")
+    partial: bool = Field(False, exclude_if=is_empty, description=PARTIAL)
 
 
 async def qemu_pcap_follow(
@@ -144,6 +145,7 @@ async def qemu_pcap_follow(
             *(["search was not found"] if done.search and not done.search.found else []),
             *(["no object of HTTP/1 or TFTP is in it"] if save and not done.saved else []),
         ],
+        partial=bool(done.cut or done.lacking),
     )
 
 
