@@ -401,6 +401,14 @@ def test_of_a_file_that_is_cut_nothing_is_said_to_be_well(user: Account, files: 
             assert "not everything was looked at" in answer.stderr
 
 
+def test_a_command_does_not_wait_for_what_only_a_server_needs() -> None:
+    modules = [f"rawtap.verbs.{name}" for name in ("boot", "capture", "files", "reading", "setup")]
+    servers = {"mcp", "mcp_types", "rawtap.server"}
+    program = f"import sys, rawtap.cli, {', '.join(modules)}\nprint(sorted({servers!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_a_bar_is_shown_in_a_terminal_alone(user: Account, files: Path) -> None:  # noqa: ARG001
     with Screen.of(user, "explain", "bad.pcap") as screen:
         assert screen.end() == 3

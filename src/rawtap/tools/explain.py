@@ -10,13 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
 from rawtap.errors import RequestInvalid
 from rawtap.packets.reader import tags_told
-from rawtap.tools._boundary import LabContext, is_empty, is_none, lab_of, tool
 from rawtap.tools._text import PARTIAL, UNTRUSTED, Answer, indented, one_line
+from rawtap.tools._tool import LabContext, Offer, is_empty, is_none, lab_of, tool
 from rawtap.tools.capture import CaptureId, Filter
 
 if TYPE_CHECKING:
@@ -263,4 +262,4 @@ def _counted(counter: Counter[str]) -> str:
     return ", ".join(told) + (f" and {len(counter) - _NAMES} more" if len(counter) > _NAMES else "")
 
 
-TOOLS: tuple[Tool, ...] = (tool(qemu_pcap_explain, "Find what is wrong", read_only=True, idempotent=True),)
+TOOLS: tuple[Offer, ...] = (tool(qemu_pcap_explain, "Find what is wrong", read_only=True, idempotent=True),)

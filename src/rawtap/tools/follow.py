@@ -6,13 +6,12 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
 from rawtap.errors import RequestInvalid
 from rawtap.guest.patterns import Pattern, compiled
-from rawtap.tools._boundary import LabContext, is_empty, is_none, lab_of, tool
 from rawtap.tools._text import PARTIAL, UNTRUSTED, Answer, Untrusted, one_line
+from rawtap.tools._tool import LabContext, Offer, is_empty, is_none, lab_of, tool
 from rawtap.tools.capture import CaptureId
 from rawtap.untrusted import visible
 
@@ -210,4 +209,4 @@ def _notes(done: Followed) -> list[str]:
     return [each for each in found if each]
 
 
-TOOLS: tuple[Tool, ...] = (tool(qemu_pcap_follow, "Follow a conversation"),)
+TOOLS: tuple[Offer, ...] = (tool(qemu_pcap_follow, "Follow a conversation"),)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
-from rawtap.tools._boundary import LabContext, is_empty, lab_of, tool
 from rawtap.tools._text import PARTIAL, Answer, block, shown
+from rawtap.tools._tool import LabContext, Offer, is_empty, lab_of, tool
 from rawtap.tools.capture import CaptureId
 
 
@@ -51,4 +50,4 @@ async def qemu_pcap_query(
     return Rows(columns=done.columns, rows=done.rows, more=done.more, notes=done.notes, partial=done.partial)
 
 
-TOOLS: tuple[Tool, ...] = (tool(qemu_pcap_query, "Ask in SQL", read_only=True, idempotent=True),)
+TOOLS: tuple[Offer, ...] = (tool(qemu_pcap_query, "Ask in SQL", read_only=True, idempotent=True),)
