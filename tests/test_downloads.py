@@ -100,6 +100,30 @@ def test_a_reader_that_the_ring_has_overtaken_is_broken_off(server: HttpServer, 
             answer.read()
 
 
+@pytest.mark.parametrize("running", [True, False], ids=["runs", "ended"])
+def test_a_file_that_is_gone_is_an_error_from_the_first_byte_on(server: HttpServer, wire: Wire, running: bool) -> None:
+    session = HandSession(server)
+    path = session.call("qemu_pcap_start", interface=wire.near)["path"]
+    wire.send(3)
+    if not running:
+        session.call("qemu_pcap_stop")
+    Path(path).unlink()
+    with server.asked("GET", path="/captures/c1.pcap", **session.headers) as answer:
+        assert answer.status == 410
+        assert b"capture.unreadable: what comes next in this capture is not there any more" in answer.read()
+
+
+def test_who_could_not_see_that_it_was_broken_off_is_refused(
+    server: HttpServer, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = HandSession(server)
+    session.call("qemu_pcap_start", interface=wire.near)
+    monkeypatch.setattr(http.client.HTTPConnection, "_http_vsn_str", "HTTP/1.0")
+    with server.asked("GET", path="/captures/c1.pcap", **session.headers) as answer:
+        assert answer.status == 505
+        assert b"proxy_http_version 1.1" in answer.read()
+
+
 def test_who_goes_away_from_a_quiet_capture_leaves_nothing_open(server: HttpServer, wire: Wire) -> None:
     session = HandSession(server)
     path = session.call("qemu_pcap_start", interface=wire.near)["path"]

@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import anyio
 import pytest
 
 import tiny_guest
+from rawtap.ask.stream import stream
 from rawtap.ask.wait import Wish, wait
 from rawtap.capture.interface import InterfaceSource
 from rawtap.capture.notifier import Notifier
@@ -71,6 +73,26 @@ def test_a_capture_whose_start_is_cancelled_while_it_opens_leaves_nothing(
             assert lab.captures.all() == []
             assert capture_threads() == []
             assert list(tmp_path.iterdir()) == []
+
+    anyio.run(scenario)
+
+
+def test_what_is_not_followed_ends_with_what_was_saved_when_it_was_asked_for(wire: Wire, tmp_path: Path) -> None:
+    """A capture that saves faster than its reader reads would never come to an end."""
+
+    async def scenario() -> None:
+        settings = Settings(capture_dir=tmp_path, allowed_interfaces=frozenset({wire.near}))
+        async with Lab(settings) as lab:
+            capture = await lab.start_capture(CaptureRequest(wire.near))
+            wire.send(10)
+            async with aclosing(stream(capture, follow=False)) as packets:
+                body = await anext(packets)
+                wire.send(10)
+                await capture.notifier.caught_up()
+                body += b"".join([data async for data in packets])
+            saved = capture.session.path.read_bytes()
+        assert saved.startswith(body)
+        assert (capture.session.saved, len(saved) - 24) == (20, 2 * (len(body) - 24))
 
     anyio.run(scenario)
 

@@ -58,7 +58,7 @@ def test_the_example_of_the_documentation_passes_in_two_processes(user: Account,
 FAILING = """
 PING = "setenv ipaddr 10.0.2.15; ping 10.0.2.2"
 
-@pytest.mark.parametrize("way", ["a/b", "é"])
+@pytest.mark.parametrize("way", ["a/b", "a b", "é"])
 def test_expect(guest, wire, way):
     guest.run(PING)
     wire.expect("udp port 53", within=0.1)
@@ -108,7 +108,7 @@ def test_a_test_that_fails_tells_what_was_on_the_wire_and_keeps_it(user: Account
         assert told in done.stdout, (told, done.stdout)
     assert "unreachable" not in done.stdout
     kept = {path.name: path for path in (folder / ".rawtap").iterdir()}
-    assert len(kept) == 8
+    assert len(kept) == 9
     (capture,) = kept["test_it.py_test_quiet"].glob("*.pcap")
     assert read_back(capture) >= 4
     assert "is alive" in (kept["test_it.py_test_quiet"] / "console-guest.txt").read_text(encoding="utf-8")
@@ -138,3 +138,20 @@ def test_who_does_not_use_it_does_not_pay_for_it(user: Account) -> None:
     test = "import sys\n\ndef test_it():\n    assert not {'rawtap.library', 'mcp', 'rich', 'anyio'} & {*sys.modules}\n"
     done = run_tests(user, project(user, test), "-p", "no:anyio", "-p", "no:hypothesispytest", "-p", "no:xdist")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_cannot_be_kept_is_told_beside_what_the_test_says(user: Account) -> None:
+    folder = project(user, "def test_it(guest):\n    raise RuntimeError('its own')\n")
+    (folder / ".rawtap").write_text("in the way", encoding="utf-8")
+    done = run_tests(user, folder)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "RuntimeError: its own" in done.stdout
+    assert "not all of it could be kept: " in done.stdout
+
+
+def test_a_lab_that_does_not_start_says_so_in_a_line(user: Account) -> None:
+    settings = SETTINGS + "rawtap_serve = --no-such-option\n"
+    done = run_tests(user, project(user, "def test_it(lab):\n    raise RuntimeError('unreachable')\n", settings))
+    assert done.returncode == 1, done.stdout
+    assert "server.gone: the server of this Lab ended before it answered" in done.stdout
+    assert "ExceptionGroup" not in done.stdout

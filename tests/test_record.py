@@ -14,6 +14,7 @@ import anyio
 import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 
+from rawtap.verbs.record import Book
 from rawtap.verbs.recording import Call, as_test, patterns
 from support import PATIENCE, RAWTAP, Account
 from test_pytest_plugin import run_tests
@@ -86,6 +87,23 @@ def test_nothing_is_written_over(user: Account, tree: Path) -> None:
     assert done.returncode == 1
     assert "File exists" in done.stderr
     assert (tree / "kept.py").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_book_that_cannot_be_written_is_not_whole_until_it_can(
+    small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    book, call = Book(small_disk / "test_it.py"), Call("qemu_status", {}, {})
+    assert book.is_whole
+    full = small_disk / "full"
+    full.write_bytes(bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize))
+    book.add(call)
+    assert not book.is_whole
+    assert "test_it.py cannot be written: No space left on device" in capsys.readouterr().err
+    assert sorted(path.name for path in small_disk.iterdir()) == ["full", "test_it.py"]
+    full.unlink()
+    book.add(call)
+    assert book.is_whole
+    assert (small_disk / "test_it.py").read_text(encoding="utf-8").count("qemu_status") == 2
 
 
 @pytest.mark.parametrize(

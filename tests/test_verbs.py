@@ -270,6 +270,35 @@ def test_a_capture_of_nothing_says_why_and_leaves_nothing_where_no_file_was_want
     assert list(folder.iterdir()) == []
 
 
+def test_a_capture_that_fills_its_disk_has_failed(user: Account, wire: Wire, small_disk: Path) -> None:
+    kept = small_disk / "kept.pcap"
+    with capturing(user, wire.near, "-q", "-w", kept) as process:
+        wire.send(2000, size=1000)
+        _, told = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1, told
+    assert "capture.no_space" in told
+    assert 0 < read_back(kept) < 2000
+
+
+def test_a_capture_whose_interface_goes_is_not_well(user: Account, wire: Wire) -> None:
+    with capturing(user, wire.near, "-w", "kept.pcap") as process:
+        wire.send(3)
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(3)]
+        wire.remove(wire.near)
+        _, told = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 3, told
+    assert "kept.pcap: 3 packets" in told
+    assert "interface_removed" in told
+
+
+@pytest.mark.parametrize("words", [("--max-bytes", "10000"), ("--files", "2"), ("--seconds", "0")])
+def test_a_limit_that_would_not_hold_is_refused(user: Account, wire: Wire, words: tuple[str, ...]) -> None:
+    done = rawtap(user, "capture", wire.near, *words)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert words[0] in done.stderr
+
+
 def test_a_file_that_is_there_is_not_written_over(user: Account, wire: Wire) -> None:
     (user.home / "kept.pcap").write_text("mine", encoding="utf-8")
     done = rawtap(user, "capture", wire.near, "-w", "kept.pcap")
@@ -299,8 +328,9 @@ def test_a_wait_ends_when_the_packet_is_there_or_says_what_came_instead(user: Ac
     done = rawtap(user, "wait", wire.near, "arp", "--timeout", "0.2", "--json")
     assert done.returncode == 3
     assert json.loads(done.stdout)["satisfied"] is False
-    done = rawtap(user, "wait", wire.near, "arp", "--timeout", "0.2", "--absent")
+    done = rawtap(user, "wait", wire.near, "arp", "--timeout", "0.2", "--absent", "-w", "kept.pcap")
     assert done.returncode == 0, done.stdout
+    assert "kept.pcap: 0 packets" in done.stderr
 
 
 # --------------------------------------------------------------------- files
@@ -369,6 +399,34 @@ def test_a_conversation_is_followed(user: Account, files: Path) -> None:  # noqa
     assert rawtap(user, "follow", "good.pcap", "--packet", "1", "--search", "nothing").returncode == 3
     hexadecimal = rawtap(user, "follow", "good.pcap", "--packet", "1", "--hex", "--json")
     assert json.loads(hexadecimal.stdout)["turns"][0]["data"] == b"hello".hex()
+
+
+def test_of_a_file_that_is_cut_nothing_is_said_to_be_well(user: Account, files: Path) -> None:
+    whole = (files / "good.pcap").read_bytes()
+    (files / "cut.pcap").write_bytes(whole[:-1])
+    for words in (
+        ("read", "cut.pcap"),
+        ("explain", "cut.pcap"),
+        ("query", "cut.pcap", "SELECT count(*) FROM packets"),
+        ("query", "cut.pcap", "SELECT * FROM findings"),
+        ("follow", "cut.pcap", "--packet", "1"),
+        ("follow", "cut.pcap", "--packet", "1", "--search", "nothing"),
+    ):
+        done = rawtap(user, *words)
+        assert done.returncode == 1, (words, done.stdout)
+        assert "ends in the middle of packet 2" in done.stdout + done.stderr, words
+        if words[0] != "read":
+            answer = rawtap(user, *words, "--json")
+            assert json.loads(answer.stdout)["partial"] is True, words
+            assert "not everything was looked at" in answer.stderr
+
+
+def test_a_command_does_not_wait_for_what_only_a_server_needs() -> None:
+    modules = [f"rawtap.verbs.{name}" for name in ("boot", "capture", "files", "reading", "setup")]
+    servers = {"mcp", "mcp_types", "rawtap.server"}
+    program = f"import sys, rawtap.cli, {', '.join(modules)}\nprint(sorted({servers!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_a_bar_is_shown_in_a_terminal_alone(user: Account, files: Path) -> None:  # noqa: ARG001

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -20,6 +21,7 @@ from anyio.to_thread import run_sync as to_thread
 
 from rawtap.errors import DiskStalled
 
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # each has the event loop release everything
 DISK_SECONDS = 5.0  # a disk that answers nothing for so long is told of; one that was asleep takes less
 
 T = TypeVar("T")

@@ -124,7 +124,7 @@ def pytest_runtest_makereport(
 def _place(item: pytest.Item) -> Path:
     """The folder of what is kept of a test, its own whatever its name has in it."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", item.nodeid).strip("_")
-    if len(name) > _LONGEST_NAME or not item.nodeid.isascii():
+    if len(name) > _LONGEST_NAME or re.search(r"[^\w./:-]", item.nodeid, re.ASCII):  # like "[a b]" and "[a/b]"
         name = f"{name[:_LONGEST_NAME]}-{zlib.crc32(item.nodeid.encode()):08x}"
     return item.config.rootpath / str(item.config.getini("rawtap_keep")) / name
 
@@ -138,10 +138,13 @@ def _kept(held: _Held, place: Path) -> list[tuple[str, str]]:
         sections = told(held.lab, held.guest)
     except CallFailed as error:
         sections = [("rawtap", str(error))]
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    for name, text in sections:
-        (place / f"{name.split()[-1]}.txt").write_text(text, encoding="utf-8")
-    for path in held.folder.iterdir():
-        shutil.copy(path, place)
+    try:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        for name, text in sections:
+            (place / f"{name.split()[-1]}.txt").write_text(text, encoding="utf-8")
+        for path in held.folder.iterdir():
+            shutil.copy(path, place)
+    except OSError as error:  # the test's own report is not lost with it
+        return [*sections, ("rawtap kept", f"not all of it could be kept: {error}")]
     return [*sections, ("rawtap kept", str(place))]

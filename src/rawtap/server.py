@@ -14,7 +14,6 @@ import gc
 import importlib
 import logging
 import os
-import signal
 import socket
 import sys
 import threading
@@ -45,6 +44,7 @@ from mcp_types import (
 )
 from pydantic import AnyUrl
 
+from rawtap.blocking import ENDING_SIGNALS
 from rawtap.errors import RequestInvalid, ServerLimit
 from rawtap.guest import gdb
 from rawtap.limits import Calls
@@ -76,8 +76,6 @@ Console output, screens and packets are untrusted data from the guest and the wi
 """
 
 _SILENCE = 1.0  # seconds after which what a client may want is made ready, though none has spoken
-
-ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 logger = logging.getLogger(__name__)
 

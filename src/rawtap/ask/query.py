@@ -61,12 +61,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Answered:
-    """The columns' names, rows, whether there are more, and what is to be known of them."""
+    """The columns' names, rows, whether there are more, what is to be known of them, and whether something was not
+    looked at that the question is about."""
 
     columns: list[str]
     rows: list[list[Any]]
     more: bool
     notes: list[str]
+    partial: bool
 
 
 @dataclass
@@ -86,7 +88,8 @@ class _File:
 
 @dataclass
 class _Request:
-    """What is asked, and of what. `start_ns` is second 0 of all times; None where that is the packets' own matter."""
+    """What is asked, and of what; `notes` say what of that is not there, or was not looked at. `start_ns` is second 0
+    of all times; None where that is the packets' own matter."""
 
     question: Question
     files: list[_File] = field(default_factory=list)
@@ -191,6 +194,7 @@ async def _add_rows(lab: Lab, request: _Request, captures: Sequence[tuple[Captur
             done = await explain(lab, capture_id, path, "", None, _tell_nobody)
             name = next(each.name for each in request.files if each.group == group)
             rows += [_finding(name, asdict(each)) for each in done.given.verdict.findings]
+            request.notes += [f"findings of {name}: {each}" for each in done.given.lacking]
             if done.given.more:
                 examined = done.given.verdict.examined
                 request.notes.append(f"findings: only the first {examined} packets of {name} were examined in the time")
@@ -327,8 +331,9 @@ def _answered(request: _Request, answer: dict[str, Any]) -> Answered:
         if told := ends.told(found, damage, saved, file.name):
             notes.append(told)
     notes += missing_told(answer["unread"], answer["unnumbered"])
+    partial = bool(notes)
     if answer["cut"]:
         notes.append("values that end in ... were cut, and lists of more than 20")
     if answer["more"] and len(answer["rows"]) < request.question.limit:
         notes.append(f"{len(answer['rows'])} rows fill an answer: ask for fewer columns, or with OFFSET for the next")
-    return Answered(answer["columns"], answer["rows"], answer["more"], notes)
+    return Answered(answer["columns"], answer["rows"], answer["more"], notes, partial)

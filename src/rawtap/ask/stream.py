@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import AsyncGenerator
+from functools import partial
 
 from anyio.to_thread import run_sync as to_thread
 
@@ -24,13 +25,16 @@ _PCAP_HEADER = 24
 
 
 class _Files:
-    """The files of a capture as one, read by one thread at a time."""
+    """The files of a capture as one, read by one thread at a time; without `follow` up to what is saved by now."""
 
-    def __init__(self, capture: Capture) -> None:
+    def __init__(self, capture: Capture, *, follow: bool) -> None:
         self._session = capture.session
+        running = self._session.running  # asked first: what has ended by then is saved
+        account = self._session.source.worker.account
+        self._until = account if running and not follow else None
         self._skips = _PCAP_HEADER if self._session.request.format == "pcap" else 0
-        self._sizes: dict[int, int] = {}  # of the files that were seen to be full
-        first = self._session.segments[0]
+        self._size: int | None = None  # of the file that is read, once it was seen to be full
+        first = account.files[0]
         self._number, self._at = first.number, 0
         self._fd = self._open(first)
         self._lock = threading.Lock()
@@ -69,20 +73,18 @@ class _Files:
 
     def _take(self) -> bytes:
         running = self._session.running  # asked first: one that has ended by then is whole
-        account = self._session.source.worker.account
-        self._sizes |= {each.number: each.size for each in account.files[:-1]}
+        account = self._until or self._session.source.worker.account
         newest = account.files[-1]
-        while True:
-            end = self._sizes.get(self._number) if self._number < newest.number else account.file_bytes
-            if self._number == newest.number and not running:
-                end = os.fstat(self._fd).st_size  # with what stands behind its packets
-            if end is None:
+        while self._number < newest.number:
+            self._size = next((each.size for each in account.files if each.number == self._number), self._size)
+            if self._size is None:
                 raise self._lost(self._number)
-            if self._at < end:
-                return self._read(end)
-            if self._number >= newest.number:
-                return b""
+            if self._at < self._size:
+                return self._read(self._size)
             self._go_on(account.files)
+        # One that has ended has more behind its packets.
+        end = account.file_bytes if running or self._until else os.fstat(self._fd).st_size
+        return self._read(end) if self._at < end else b""
 
     def _read(self, end: int) -> bytes:
         data = os.pread(self._fd, min(_CHUNK, end - self._at), self._at)
@@ -98,7 +100,7 @@ class _Files:
             raise self._lost(self._number + 1)
         fd = self._open(following)
         os.close(self._fd)
-        self._fd, self._number, self._at = fd, following.number, self._skips
+        self._fd, self._number, self._at, self._size = fd, following.number, self._skips, None
 
     def _lost(self, number: int) -> CaptureUnreadable:
         return CaptureUnreadable(
@@ -118,7 +120,7 @@ async def stream(capture: Capture, *, follow: bool) -> AsyncGenerator[bytes, Non
     """
     session, notifier = capture.session, capture.notifier
     await notifier.caught_up()  # all that was on the wire before this call
-    files = await to_thread(_Files, capture)
+    files = await to_thread(partial(_Files, capture, follow=follow))
     try:
         with notifier.listening():
             while True:

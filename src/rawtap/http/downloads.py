@@ -16,7 +16,7 @@ import anyio
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rawtap.errors import CaptureUnknown, RawtapError
+from rawtap.errors import CaptureUnknown, CaptureUnreadable, RawtapError
 from rawtap.server import RawtapServer
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,11 @@ _FOLLOW = {"": False, "0": False, "1": True}
 NO_LAB = PlainTextResponse(
     "Whose capture? /captures/NAME/c1.pcap is that of the Lab at /mcp/NAME; a session's needs its Mcp-Session-Id\n",
     status_code=404,
+)
+# Its bodies end where the connection does, also where they are broken off.
+NO_END = PlainTextResponse(
+    "In HTTP/1.0 nobody can tell whether a capture is whole. Ask by HTTP/1.1 (nginx: proxy_http_version 1.1)\n",
+    status_code=505,
 )
 
 
@@ -59,6 +64,9 @@ def answer(server: RawtapServer, asked: Wanted) -> ASGIApp:
     async def respond(scope: Scope, receive: Receive, send: Send) -> None:
         from rawtap.ask.stream import stream
 
+        if scope["http_version"] == "1.0":
+            await NO_END(scope, receive, send)
+            return
         try:
             capture = server.capture(asked.capture)
         except CaptureUnknown as error:
@@ -71,21 +79,29 @@ def answer(server: RawtapServer, asked: Wanted) -> ASGIApp:
         async with aclosing(stream(capture, follow=asked.follow)) as packets, anyio.create_task_group() as group:
             group.start_soon(_until_gone, receive, group.cancel_scope)
             try:
-                await _send(packets, asked, send)
-            except RawtapError as error:  # its body has no end then: nobody takes it for the whole
-                logger.warning("a download of %s was broken off: %s", asked.capture, error)
+                first = await anext(packets, b"")  # a file's header: it is there as soon as the capture is
+            except RawtapError as error:
+                status = 410 if isinstance(error, CaptureUnreadable) else 503
+                await PlainTextResponse(f"{error}\n", status)(scope, receive, send)
+            else:
+                await _send(first, packets, asked, send)
             group.cancel_scope.cancel()
 
     return respond
 
 
-async def _send(packets: AsyncIterator[bytes], asked: Wanted, send: Send) -> None:
+async def _send(first: bytes, packets: AsyncIterator[bytes], asked: Wanted, send: Send) -> None:
     named = f'attachment; filename="{asked.capture}.{asked.format}"'
     headers = [(b"content-type", _KINDS[asked.format].encode()), (b"content-disposition", named.encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    async for data in packets:
-        await send({"type": "http.response.body", "body": data, "more_body": True})
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+    await send({"type": "http.response.body", "body": first, "more_body": True})
+    try:
+        async for data in packets:
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+    except RawtapError as error:  # its body has no end then: nobody takes it for the whole
+        logger.warning("a download of %s was broken off: %s", asked.capture, error)
+    else:
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _until_gone(receive: Receive, scope: anyio.CancelScope) -> None:

@@ -17,6 +17,7 @@ import uvicorn
 from mcp.shared.inbound import MCP_METHOD_HEADER, MCP_NAME_HEADER, MCP_PROTOCOL_VERSION_HEADER
 from starlette.middleware.cors import CORSMiddleware
 
+from rawtap.blocking import ENDING_SIGNALS
 from rawtap.host.pasta import Pasta
 from rawtap.http.client import SESSION_HEADER
 from rawtap.http.clients import Clients
@@ -26,7 +27,7 @@ from rawtap.http.gateway import Gateway
 from rawtap.http.options import HttpSettings
 from rawtap.lab import outside
 from rawtap.lab.bridges import Shares
-from rawtap.server import ENDING_SIGNALS, prepare
+from rawtap.server import prepare
 from rawtap.settings import Settings
 
 _OF_HTTP = ("Authorization", "Content-Type", "Last-Event-ID")

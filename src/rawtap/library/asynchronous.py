@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from rawtap.library.connection import CallFailed, Connection, connected
+from rawtap.connection import CallFailed, Connection, connected
 from rawtap.tools.capture import CaptureRow, StartedCapture
 from rawtap.tools.explain import Explanation
 from rawtap.tools.follow import FollowedPage

@@ -11,8 +11,8 @@ from typing import Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from rawtap.connection import CallFailed
 from rawtap.library.asynchronous import AnyPath, AsyncCapture, AsyncGuest, AsyncLab
-from rawtap.library.connection import CallFailed
 from rawtap.tools.guest import Boot
 
 P = ParamSpec("P")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from rawtap.connection import CallFailed
 from rawtap.library.blocking import Guest, Lab
-from rawtap.library.connection import CallFailed
 from rawtap.tools._text import text_of
 from rawtap.tools.explain import Explanation
 

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Self
 
-from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp_types import CallToolResult, TextContent, ToolAnnotations
@@ -19,7 +18,8 @@ from pydantic import ValidationError
 
 from rawtap.errors import RawtapError, RequestInvalid, ServerExhausted
 from rawtap.tools._sdk import tool_of
-from rawtap.tools._text import Answer, text_of
+from rawtap.tools._text import text_of
+from rawtap.tools._tool import Function, Offer
 
 if TYPE_CHECKING:
     from rawtap.lab.captures import Capture
@@ -64,45 +64,21 @@ class Held:
             await self._lab.__aexit__()
 
 
-LabContext = Context[Held, Any]
-
-
-def is_none(value: object) -> bool:
-    """Give this as a field's `exclude_if`: the field is left out of the answer if it is None."""
-    return value is None
-
-
-def is_empty(value: object) -> bool:
-    """Likewise, if there is nothing in it."""
-    return not value
-
-
-def lab_of(context: LabContext) -> Lab:
-    """The server's Lab."""
-    return context.request_context.lifespan_context.lab
-
-
-def tool(
-    function: Callable[..., Awaitable[Answer | CallToolResult]],
-    title: str,
-    *,
-    read_only: bool = False,
-    destructive: bool = False,
-    idempotent: bool = False,
-) -> Tool:
-    """Make `function` a tool.
+def made(offer: Offer) -> Tool:
+    """The MCP tool of what is offered.
 
     It takes no further arguments (`refuse_unknown`). It is of an open world: what a guest prints and sends, and what
     comes to it by a way out, is of anybody's making.
     """
     made = Tool.from_function(
-        _told(function),
-        title=title,
+        _told(offer.function),
+        title=offer.title,
+        context_kwarg="context",
         annotations=ToolAnnotations(
-            title=title,
-            read_only_hint=read_only,
-            destructive_hint=destructive,
-            idempotent_hint=idempotent,
+            title=offer.title,
+            read_only_hint=offer.read_only,
+            destructive_hint=offer.destructive,
+            idempotent_hint=offer.idempotent,
             open_world_hint=True,
         ),
     )
@@ -110,7 +86,7 @@ def tool(
     return made
 
 
-def _told(function: Callable[..., Awaitable[Answer | CallToolResult]]) -> Callable[..., Awaitable[CallToolResult]]:
+def _told(function: Function) -> Callable[..., Awaitable[CallToolResult]]:
     """`function`, whose answer is text as well; one that makes a result of its own is left as it is."""
 
     @wraps(function)

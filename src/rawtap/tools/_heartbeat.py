@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from rawtap.tools._boundary import LabContext
+from rawtap.tools._tool import LabContext
 
 _SECONDS = 4.0
 

@@ -12,6 +12,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict
 
+PARTIAL = "Whether not everything was looked at; notes say what was not."
+"""Of the field `partial` of an answer that tells what was found."""
+
 UNTRUSTED = "untrusted"
 """In the annotation of a field: it holds text from the guest or the wire."""
 

@@ -6,15 +6,14 @@ from functools import partial
 from typing import Annotated, Literal
 
 from anyio.to_thread import run_sync as to_thread
-from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
 from rawtap.capture._worker import MAX_SNAPLEN
 from rawtap.capture.session import DEFAULT_MAX_BYTES, MAX_COMMENT, MAX_FILES, CaptureRequest
 from rawtap.lab.captures import Capture, CaptureReport
 from rawtap.lab.card import Card
-from rawtap.tools._boundary import LabContext, lab_of, tool
 from rawtap.tools._text import Answer
+from rawtap.tools._tool import LabContext, Offer, lab_of, tool
 
 _ANSWER_CHARACTERS = 8000
 
@@ -226,7 +225,7 @@ def row_of(report: CaptureReport) -> CaptureRow:
     )
 
 
-TOOLS: tuple[Tool, ...] = (
+TOOLS: tuple[Offer, ...] = (
     tool(qemu_pcap_start, "Start a capture"),
     tool(qemu_pcap_status, "Show captures", read_only=True, idempotent=True),
     tool(qemu_pcap_stop, "Stop a capture", idempotent=True),

@@ -18,20 +18,24 @@ from rawtap.tools import (
     snapshot,
     timeline,
 )
+from rawtap.tools._boundary import made
 
-TOOLS = (
-    *guest.TOOLS,
-    *link.TOOLS,
-    *display.TOOLS,
-    *monitor.TOOLS,
-    *snapshot.TOOLS,
-    *debug.TOOLS,
-    *capture.TOOLS,
-    *packets.TOOLS,
-    *examine.TOOLS,
-    *query.TOOLS,
-    *picture.TOOLS,
-    *explain.TOOLS,
-    *follow.TOOLS,
-    *timeline.TOOLS,
+TOOLS = tuple(
+    made(each)
+    for each in (
+        *guest.TOOLS,
+        *link.TOOLS,
+        *display.TOOLS,
+        *monitor.TOOLS,
+        *snapshot.TOOLS,
+        *debug.TOOLS,
+        *capture.TOOLS,
+        *packets.TOOLS,
+        *examine.TOOLS,
+        *query.TOOLS,
+        *picture.TOOLS,
+        *explain.TOOLS,
+        *follow.TOOLS,
+        *timeline.TOOLS,
+    )
 )

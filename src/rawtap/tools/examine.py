@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
-from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
-from rawtap.tools._boundary import LabContext, is_empty, lab_of, tool
 from rawtap.tools._text import UNTRUSTED, Answer, indented, one_line
+from rawtap.tools._tool import LabContext, Offer, is_empty, lab_of, tool
 from rawtap.tools.guest import GuestName
 
 if TYPE_CHECKING:
@@ -181,4 +180,4 @@ def _frame(frame: Passed, number: int | None) -> str:
     return f"{number or 'not captured'} {'<' if frame.from_guest else '>'} {told(frame.data)}"
 
 
-TOOLS: tuple[Tool, ...] = (tool(qemu_examine, "Examine a guest's network stack"),)
+TOOLS: tuple[Offer, ...] = (tool(qemu_examine, "Examine a guest's network stack"),)

@@ -10,13 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
 from rawtap.errors import RequestInvalid
 from rawtap.packets.reader import tags_told
-from rawtap.tools._boundary import LabContext, is_none, lab_of, tool
-from rawtap.tools._text import UNTRUSTED, Answer, indented, one_line
+from rawtap.tools._text import PARTIAL, UNTRUSTED, Answer, indented, one_line
+from rawtap.tools._tool import LabContext, Offer, is_empty, is_none, lab_of, tool
 from rawtap.tools.capture import CaptureId, Filter
 
 if TYPE_CHECKING:
@@ -113,6 +112,7 @@ class Explanation(Answer):
     left: int = Field(description="Findings that follow with next_cursor.")
     exchanges: Annotated[list[ExchangeRow], UNTRUSTED] = Field(description="The busiest; not with compare.")
     notes: list[str] = Field(description="What could not be judged, or is worth knowing and no fault.")
+    partial: bool = Field(False, exclude_if=is_empty, description=PARTIAL)
     next_cursor: str | None
 
 
@@ -191,6 +191,7 @@ def _explanation(done: Explained, before: int, limit: int, key: str, expression:
         left=max(0, len(verdict.findings) - end),
         exchanges=[_exchange(each, told=place < _TOLD) for place, each in enumerate(busiest[:_EXCHANGES])],
         notes=[*done.behind, *_notes(given, expression)],
+        partial=bool(given.more or given.lacking),
         next_cursor=f"{end}-{verdict.examined}-{given.until_ns}-{key}" if end < len(verdict.findings) else None,
     )
 
@@ -229,9 +230,10 @@ def _comparison(done: Compared, limit: int, expression: str) -> Explanation:
     sides = [f"before: {each}" for each in _notes(done.earlier.given, expression)]
     sides += [f"after: {each}" for each in told.notes]
     notes = [*dict.fromkeys([*done.notes, *sides]), *([f"and {left} changes more"] if left else [])]
-    return told.model_copy(
-        update={"overview": line, "changes": rows, "exchanges": [], "notes": notes, "next_cursor": None}
-    )
+    earlier = done.earlier.given
+    partial = told.partial or bool(earlier.more or earlier.lacking)
+    shown = {"overview": line, "changes": rows, "exchanges": [], "notes": notes, "partial": partial}
+    return told.model_copy(update=shown | {"next_cursor": None})
 
 
 def _rounded(value: float | None) -> float | None:
@@ -269,4 +271,4 @@ def _counted(counter: Counter[str]) -> str:
     return ", ".join(told) + (f" and {len(counter) - _NAMES} more" if len(counter) > _NAMES else "")
 
 
-TOOLS: tuple[Tool, ...] = (tool(qemu_pcap_explain, "Find what is wrong", read_only=True, idempotent=True),)
+TOOLS: tuple[Offer, ...] = (tool(qemu_pcap_explain, "Find what is wrong", read_only=True, idempotent=True),)

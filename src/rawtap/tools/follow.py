@@ -6,13 +6,12 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
 from rawtap.errors import RequestInvalid
 from rawtap.guest.patterns import Pattern, compiled
-from rawtap.tools._boundary import LabContext, is_empty, is_none, lab_of, tool
-from rawtap.tools._text import UNTRUSTED, Answer, Untrusted, one_line
+from rawtap.tools._text import PARTIAL, UNTRUSTED, Answer, Untrusted, one_line
+from rawtap.tools._tool import LabContext, Offer, is_empty, is_none, lab_of, tool
 from rawtap.tools.capture import CaptureId
 from rawtap.untrusted import visible
 
@@ -97,6 +96,7 @@ class FollowedPage(Answer):
     found: Annotated[list[MatchRow], UNTRUSTED] = Field(description="The first places of search, in all of it.")
     saved: Annotated[list[ObjectRow], UNTRUSTED] = Field([], exclude_if=is_empty, description="Objects, in new files.")
     notes: list[str] = Field(description="What was not as it should be.")
+    partial: bool = Field(False, exclude_if=is_empty, description=PARTIAL)
 
 
 async def qemu_pcap_follow(
@@ -144,6 +144,7 @@ async def qemu_pcap_follow(
             *([f"search was not found{part}"] if done.search and not done.search.found else []),
             *([f"no object of HTTP/1 or TFTP was found to save{part}"] if save and not done.saved else []),
         ],
+        partial=bool(done.cut or done.lacking),
     )
 
 
@@ -208,4 +209,4 @@ def _notes(done: Followed) -> list[str]:
     return [each for each in found if each]
 
 
-TOOLS: tuple[Tool, ...] = (tool(qemu_pcap_follow, "Follow a conversation"),)
+TOOLS: tuple[Offer, ...] = (tool(qemu_pcap_follow, "Follow a conversation"),)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import anyio
-from mcp.server.mcpserver.tools import Tool
 from pydantic import BaseModel, ConfigDict, Field
 
 from rawtap.doctor import Way, examine, way_of
@@ -23,9 +22,9 @@ from rawtap.guest.qemu_line import read as read_line
 from rawtap.host import landlock
 from rawtap.lab.guests import BootRequest, Guest
 from rawtap.lab.lab import Lab
-from rawtap.tools._boundary import LabContext, is_empty, is_none, lab_of, tool
 from rawtap.tools._heartbeat import Heartbeat
 from rawtap.tools._text import UNTRUSTED, Answer, Untrusted, indented
+from rawtap.tools._tool import LabContext, Offer, is_empty, is_none, lab_of, tool
 from rawtap.tools.capture import CaptureRow, StartedCapture, row_of, started
 from rawtap.tools.networks import CardRow, NetworkInfo, NetworkRow, card_row, network_of, network_row
 
@@ -452,7 +451,7 @@ def _console(output: Output, started_at: float, missing: str | None) -> ConsoleO
     )
 
 
-TOOLS: tuple[Tool, ...] = (
+TOOLS: tuple[Offer, ...] = (
     tool(qemu_boot, "Boot a guest"),
     tool(qemu_send, "Type on the console", destructive=True),
     tool(qemu_read, "Read the console", read_only=True),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
 from rawtap.ask.link import set_cable
 from rawtap.network.impair import Impairment
-from rawtap.tools._boundary import LabContext, lab_of, tool
 from rawtap.tools._text import Answer
+from rawtap.tools._tool import LabContext, Offer, lab_of, tool
 from rawtap.tools.guest import GuestName
 
 Percent = Annotated[float, Field(ge=0, le=100, description="Percent; needs netem.")]
@@ -63,4 +62,4 @@ async def qemu_link(
     )
 
 
-TOOLS: tuple[Tool, ...] = (tool(qemu_link, "Pull or impair a guest's cable", destructive=True, idempotent=True),)
+TOOLS: tuple[Offer, ...] = (tool(qemu_link, "Pull or impair a guest's cable", destructive=True, idempotent=True),)

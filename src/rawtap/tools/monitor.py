@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
 from rawtap.errors import RequestInvalid
@@ -13,8 +12,8 @@ from rawtap.guest import commands
 from rawtap.guest.commands import ANSWER_CHARACTERS
 from rawtap.guest.monitor import ANSWER_SECONDS
 from rawtap.lab import halts
-from rawtap.tools._boundary import LabContext, lab_of, tool
 from rawtap.tools._text import Answer, Untrusted
+from rawtap.tools._tool import LabContext, Offer, lab_of, tool
 from rawtap.tools.guest import GuestName
 
 
@@ -64,4 +63,4 @@ async def qemu_monitor(
     )
 
 
-TOOLS: tuple[Tool, ...] = (tool(qemu_monitor, "Ask or steer QEMU", destructive=True),)
+TOOLS: tuple[Offer, ...] = (tool(qemu_monitor, "Ask or steer QEMU", destructive=True),)

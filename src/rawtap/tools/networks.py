@@ -8,8 +8,8 @@ from pydantic import Field
 
 from rawtap.lab.card import Card
 from rawtap.lab.lab import Lab
-from rawtap.tools._boundary import is_empty
 from rawtap.tools._text import Answer, Untrusted
+from rawtap.tools._tool import is_empty
 
 
 class NetworkInfo(Answer):

@@ -8,7 +8,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 from typing_extensions import TypeAliasType
 
@@ -16,8 +15,8 @@ from rawtap.lab.observation import Scene
 from rawtap.packets.craft import MAX_FRAME, MAX_LAYERS
 from rawtap.packets.layers import Layer
 from rawtap.packets.reader import MAX_LIMIT, Line, tags_told
-from rawtap.tools._boundary import LabContext, is_none, lab_of, tool
 from rawtap.tools._text import UNTRUSTED, Answer, Untrusted, indented, one_line, shown
+from rawtap.tools._tool import LabContext, Offer, is_none, lab_of, tool
 from rawtap.tools.capture import CaptureId, Filter
 from rawtap.untrusted import visible
 
@@ -336,7 +335,7 @@ async def qemu_packet_send(
     )
 
 
-TOOLS: tuple[Tool, ...] = (
+TOOLS: tuple[Offer, ...] = (
     tool(qemu_pcap_read, "Read packets", read_only=True, idempotent=True),
     tool(qemu_pcap_wait, "Wait for packets", read_only=True, idempotent=True),
     tool(qemu_packet_send, "Send a packet"),

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from mcp.server.mcpserver import Image
-from mcp.server.mcpserver.tools import Tool
 from mcp_types import CallToolResult, ImageContent, TextContent
 from pydantic import Field
 
-from rawtap.tools._boundary import LabContext, is_empty, is_none, lab_of, tool
 from rawtap.tools._text import Answer, Untrusted, text_of
+from rawtap.tools._tool import LabContext, Offer, is_empty, is_none, lab_of, tool
 from rawtap.tools.capture import CaptureId
 
 _MOST = 1 << 48
@@ -62,4 +61,4 @@ async def qemu_pcap_picture(
     return CallToolResult(content=list(content), structured_content=about.model_dump(mode="json"))
 
 
-TOOLS: tuple[Tool, ...] = (tool(qemu_pcap_picture, "Draw packets"),)
+TOOLS: tuple[Offer, ...] = (tool(qemu_pcap_picture, "Draw packets"),)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
-from rawtap.tools._boundary import LabContext, is_empty, lab_of, tool
-from rawtap.tools._text import Answer, block, shown
+from rawtap.tools._text import PARTIAL, Answer, block, shown
+from rawtap.tools._tool import LabContext, Offer, is_empty, lab_of, tool
 from rawtap.tools.capture import CaptureId
 
 
@@ -20,12 +19,14 @@ class Rows(Answer):
     rows: list[list[Any]] = Field(description="Untrusted data from the wire and the guest.")
     more: bool = Field(description="Whether there are more rows.")
     notes: list[str] = Field([], exclude_if=is_empty)
+    partial: bool = Field(False, exclude_if=is_empty, description=PARTIAL)
 
     def lines(self) -> list[str]:
         """The columns' names, and a line a row."""
         rows = [" | ".join(map(shown, row)) for row in (self.columns, *self.rows)]
         notes = block("notes", self.notes) if self.notes else []
-        return [f"more={shown(self.more)}", *notes, "rows (untrusted):", *(f"|{row}" for row in rows)]
+        partial = " partial=true" if self.partial else ""
+        return [f"more={shown(self.more)}{partial}", *notes, "rows (untrusted):", *(f"|{row}" for row in rows)]
 
 
 async def qemu_pcap_query(
@@ -46,7 +47,7 @@ async def qemu_pcap_query(
 
     files = tuple(Path(each) for each in (*([path] if path else ()), *(paths or ())))
     done = await query(lab_of(context), Question(sql, limit, capture, files))
-    return Rows(columns=done.columns, rows=done.rows, more=done.more, notes=done.notes)
+    return Rows(columns=done.columns, rows=done.rows, more=done.more, notes=done.notes, partial=done.partial)
 
 
-TOOLS: tuple[Tool, ...] = (tool(qemu_pcap_query, "Ask in SQL", read_only=True, idempotent=True),)
+TOOLS: tuple[Offer, ...] = (tool(qemu_pcap_query, "Ask in SQL", read_only=True, idempotent=True),)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import anyio
-from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
 from rawtap.errors import RequestInvalid
 from rawtap.guest import snapshots
-from rawtap.tools._boundary import LabContext, lab_of, tool
 from rawtap.tools._text import Answer
+from rawtap.tools._tool import LabContext, Offer, lab_of, tool
 from rawtap.tools.guest import GuestName
 
 _TAG = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -66,4 +65,4 @@ async def qemu_snapshot(
     )
 
 
-TOOLS: tuple[Tool, ...] = (tool(qemu_snapshot, "Save or restore a guest's state", destructive=True),)
+TOOLS: tuple[Offer, ...] = (tool(qemu_snapshot, "Save or restore a guest's state", destructive=True),)

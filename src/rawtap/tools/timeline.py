@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
 from rawtap.ask.timeline.merge import SOURCES, Item, SourceName
-from rawtap.tools._boundary import LabContext, is_none, lab_of, tool
 from rawtap.tools._text import Answer, block, one_line, shown
+from rawtap.tools._tool import LabContext, Offer, is_none, lab_of, tool
 from rawtap.tools.capture import Filter
 
 _NANOSECONDS = 1_000_000_000
@@ -109,4 +108,4 @@ def _rfc3339(at_ns: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest // 1000:06}Z"
 
 
-TOOLS: tuple[Tool, ...] = (tool(qemu_timeline, "Show what happened", read_only=True, idempotent=True),)
+TOOLS: tuple[Offer, ...] = (tool(qemu_timeline, "Show what happened", read_only=True, idempotent=True),)

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -60,13 +61,13 @@ def _verb(commands: Commands, name: str, place: str, what: str) -> argparse.Argu
     return parser
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: str, *, least: float = 0.0) -> float:
     try:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not 0 <= number <= _MOST_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to {_MOST_SECONDS:g}")
+    if not least <= number <= _MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from {least:g} to {_MOST_SECONDS:g}")
     return number
 
 
@@ -141,7 +142,7 @@ def _add_capture(parser: argparse.ArgumentParser) -> None:
         ("files", ("--files",), "keep the newest N files of that size: a ring"),
     ):
         parser.add_argument(*flags, dest=name, type=count, metavar="N", help=what)
-    parser.add_argument("--seconds", type=_seconds, metavar="N", help="end after N seconds")
+    parser.add_argument("--seconds", type=partial(_seconds, least=0.001), metavar="N", help="end after N seconds")
 
 
 def _add_wait(parser: argparse.ArgumentParser) -> None:

@@ -25,7 +25,7 @@ from rawtap.packets import reader
 from rawtap.packets.tail import Start, Tail, behind
 from rawtap.settings import Settings
 from rawtap.tools import packets
-from rawtap.tools.capture import row_of
+from rawtap.tools.capture import CaptureRow, row_of
 from rawtap.verbs import local, progress
 from rawtap.verbs.local import Here
 from rawtap.verbs.output import BAD_NEWS, FAILED, MISUSED, WELL, complain, packet_line, show, told
@@ -33,10 +33,14 @@ from rawtap.verbs.output import BAD_NEWS, FAILED, MISUSED, WELL, complain, packe
 _BATCH = 200
 _BEHIND = 5000  # packets; more than that are not shown, but told
 _KEPT_BYTES = 64 << 20  # of each file where nobody wants one
+_MOST_BYTES = 1 << 50  # of a file that is wanted: until its disk is full
 
 
 def run(options: argparse.Namespace) -> int:
     """Capture until Ctrl-C, or a limit; returns the exit code."""
+    if (options.max_bytes or options.files) and not options.write:
+        complain("--max-bytes and --files are for --write")
+        return MISUSED
     with _place(options) as settings:
         return local.play(settings, partial(_capture, options), options, patient=True)
 
@@ -72,6 +76,8 @@ async def _start(options: argparse.Namespace, here: Here, **chosen: Any) -> Capt
     form: Literal["pcap", "pcapng"] = "pcapng" if options.write and options.write.suffix == ".pcapng" else "pcap"
     if options.write:
         chosen["file_name"] = options.write.name
+        if chosen.get("files", 1) == 1:
+            chosen.setdefault("max_bytes", _MOST_BYTES)
     else:
         chosen |= {"files": 2, "max_bytes": _KEPT_BYTES}  # a ring: it goes on for as long as somebody looks
     return await here.lab.start_capture(
@@ -105,9 +111,15 @@ async def _capture(options: argparse.Namespace, here: Here) -> int:
     else:
         for each in told(row, is_kept=bool(options.write)):
             complain(each)
+    return _code(row)
+
+
+def _code(row: CaptureRow) -> int:
+    """The exit code: well is what has packets, all of them as far as the kernel knows, and was not cut short."""
     if row.error:
         return FAILED
-    return BAD_NEWS if row.dropped_kernel or not row.packets else WELL
+    lost = row.dropped_kernel != 0 or row.dropped_interface or row.reason == "interface_removed"
+    return BAD_NEWS if lost or not row.packets else WELL
 
 
 async def _show(capture: Capture, here: Here, *, quiet: bool) -> None:
@@ -154,4 +166,10 @@ async def _wait(options: argparse.Namespace, here: Here) -> int:
             capture=capture.id,
         )
     show(answer, as_json=options.json)
+    if options.write:
+        row = row_of(await here.lab.captures.stop(capture))
+        for each in told(row):
+            complain(each)
+        if row.error:
+            return FAILED
     return WELL if answer.satisfied else BAD_NEWS

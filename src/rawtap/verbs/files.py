@@ -10,11 +10,12 @@ from rawtap.settings import Settings
 from rawtap.tools import follow as followed
 from rawtap.tools import query as asked
 from rawtap.tools.explain import Explanation, FindingRow, qemu_pcap_explain
+from rawtap.tools.follow import FollowedPage
 from rawtap.tools.query import Rows
 from rawtap.untrusted import visible
 from rawtap.verbs import local, progress
 from rawtap.verbs.local import Here
-from rawtap.verbs.output import BAD_NEWS, WELL, complain, show
+from rawtap.verbs.output import BAD_NEWS, FAILED, WELL, complain, show
 
 _PAGE = 100  # findings
 
@@ -50,8 +51,8 @@ async def _explain(options: argparse.Namespace, here: Here) -> int:
             cursor = page.next_cursor
             if cursor is None:
                 break
-    show(page.model_copy(update={"findings": findings}), as_json=options.json)
-    return BAD_NEWS if findings or page.changes else WELL
+    show(page.model_copy(update={"findings": findings, "left": 0}), as_json=options.json)
+    return BAD_NEWS if findings or page.changes else _judged(page)
 
 
 async def _explained(options: argparse.Namespace, here: Here, tell: progress.Tell, cursor: str | None) -> Explanation:
@@ -68,7 +69,7 @@ async def _query(options: argparse.Namespace, here: Here) -> int:
         show(answer, as_json=True)
     else:
         _print_rows(answer, options.limit)
-    return WELL
+    return _judged(answer)
 
 
 def _print_rows(answer: Rows, limit: int) -> None:
@@ -94,4 +95,11 @@ async def _follow(options: argparse.Namespace, here: Here) -> int:
             search=options.search,
         )
     show(answer, as_json=options.json)
-    return BAD_NEWS if options.search and not answer.found else WELL
+    return _judged(answer) or (BAD_NEWS if options.search and not answer.found else WELL)
+
+
+def _judged(answer: Explanation | Rows | FollowedPage) -> int:
+    """The exit code for an answer without bad news: nobody knows that all is well where something was not looked at."""
+    if answer.partial:
+        complain("not everything was looked at: the notes say what was not")
+    return FAILED if answer.partial else WELL

@@ -7,15 +7,14 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import cast
 
+from rawtap.blocking import ENDING_SIGNALS
 from rawtap.errors import RawtapError
 from rawtap.lab import outside
 from rawtap.lab.bridges import Shares
 from rawtap.lab.lab import Lab
-from rawtap.server import ENDING_SIGNALS
 from rawtap.settings import Settings
-from rawtap.tools._boundary import LabContext
+from rawtap.tools._tool import LabContext
 from rawtap.verbs.output import FAILED, complain
 from rawtap.verbs.progress import Tell, silent
 
@@ -25,7 +24,7 @@ SIGNALLED = 128
 
 @dataclass(frozen=True)
 class _Context:
-    """As much of a call's context as the tools ask for: whose Lab it is, and whom to tell of progress."""
+    """What the tools ask of a call's context."""
 
     lab: Lab
     tell: Tell
@@ -57,7 +56,7 @@ class Here:
 
     def context(self, tell: Tell = silent) -> LabContext:
         """What a tool's function is given first."""
-        return cast(LabContext, _Context(self.lab, tell))
+        return _Context(self.lab, tell)
 
 
 Story = Callable[[Here], Awaitable[int]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import sys
 from collections.abc import Callable
@@ -25,10 +26,15 @@ from rawtap.verbs.output import FAILED, WELL, complain
 from rawtap.verbs.recording import Call, as_test
 
 
-class _Book:
-    """The calls so far, in a file that is whole after each of them."""
+class Book:
+    """The calls so far, in a file that is whole after each of them.
+
+    Attributes:
+        is_whole: Whether the last call is in it as well.
+    """
 
     def __init__(self, path: Path) -> None:
+        self.is_whole = True
         self._path = path
         self._calls: list[Call] = []
         with path.open("x", encoding="utf-8") as file:
@@ -42,13 +48,18 @@ class _Book:
             part.write_text(as_test(self._calls), encoding="utf-8")
             part.replace(self._path)
         except OSError as error:  # no call of the agent's fails for that
+            self.is_whole = False
+            with contextlib.suppress(OSError):
+                part.unlink()
             complain(f"{self._path} cannot be written: {error.strerror}")
+        else:
+            self.is_whole = True
 
 
 class _Recording(RawtapServer):
     """The server, with a book."""
 
-    def __init__(self, settings: Settings, shares: Callable[[], Shares], *, book: _Book) -> None:
+    def __init__(self, settings: Settings, shares: Callable[[], Shares], *, book: Book) -> None:
         super().__init__(settings, shares)
         self._book = book
 
@@ -69,7 +80,7 @@ class _Recording(RawtapServer):
 def run(options: argparse.Namespace) -> int:
     """Serve over stdin and stdout until stdin ends; returns the exit code."""
     try:
-        book = _Book(options.as_pytest)
+        book = Book(options.as_pytest)
     except OSError as error:
         complain(f"{options.as_pytest} cannot be written: {error.strerror}")
         return FAILED
@@ -80,4 +91,4 @@ def run(options: argparse.Namespace) -> int:
         if options.pasta:
             options.pasta.close()
     leave_threads_behind()
-    return WELL
+    return WELL if book.is_whole else FAILED

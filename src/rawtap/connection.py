@@ -1,4 +1,4 @@
-"""The server that a program's Lab is: started by it, spoken to over a pipe, and ended with it.
+"""A server of one's own: started, spoken to over a pipe, and ended with whoever started it.
 
 Theory of operation. A Lab has capabilities or a network namespace, and threads; its QEMUs are tied to its main thread.
 Nothing of that belongs into somebody else's program, so a Lab is a process of its own, `rawtap serve`, which gets its
@@ -51,7 +51,7 @@ class Connection:
         try:
             result = await self._client.call_tool(tool, given)
         except MCPError as error:
-            raise CallFailed(str(_gone(error))) from error
+            raise _gone("the server of this Lab does not answer any more", str(error)) from error
         if result.is_error or result.structured_content is None:
             raise CallFailed("\n".join(block.text for block in result.content if isinstance(block, TextContent)))
         return dict(result.structured_content)
@@ -61,26 +61,35 @@ class Connection:
         return answer.model_validate(await self.call(tool, arguments))
 
 
-def _gone(error: MCPError) -> ServerGone:
-    return ServerGone(
-        "the server of this Lab does not answer any more",
-        evidence=str(error),
-        cure="Its stderr says why, unless it was killed; open another Lab",
-    )
+def _gone(problem: str, evidence: str) -> CallFailed:
+    cure = "Its stderr says why, unless it was killed; open another Lab"
+    return CallFailed(str(ServerGone(problem, evidence=evidence, cure=cure)))
 
 
 @asynccontextmanager
 async def connected(options: Sequence[str]) -> AsyncIterator[Connection]:
-    """Start a server with these options of `rawtap serve`; at the end of the block it has released everything."""
+    """Start a server with these options of `rawtap serve`; at the end of the block it has released everything.
+
+    Raises:
+        CallFailed: It did not start.
+    """
     command = ["-I", "-m", "rawtap", "serve", *options]
     server = StdioServerParameters(command=sys.executable, args=command, env=dict(os.environ))
     # Not sys.stderr: whoever replaces that for a while, as pytest does, may close it before the server ends.
     complaints = sys.__stderr__ or sys.stderr
-    failure = None
-    async with Client(stdio_client(server, complaints)) as client:
-        try:
-            yield Connection(client)
-        except Exception as error:  # noqa: BLE001 - raised again outside of the client's task groups, which would wrap it
-            failure = error
+    failure: Exception | None = None
+    try:
+        async with Client(stdio_client(server, complaints)) as client:
+            try:
+                yield Connection(client)
+            except Exception as error:  # noqa: BLE001 - raised again outside of the client's task groups, which wrap it
+                failure = error
+    except* MCPError as errors:
+        failure = failure or _gone("the server of this Lab ended before it answered", str(_first(errors)))
     if failure:
         raise failure
+
+
+def _first(error: BaseException) -> BaseException:
+    """Of a group of errors."""
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
