@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import sys
-import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from operator import itemgetter
@@ -35,7 +33,6 @@ _SEGMENTS = 5000
 _BUCKETS = 120
 _PROTOCOLS = 6  # that have a color each
 _LINES = 40  # of consoles
-_count = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -242,8 +239,7 @@ async def _drawn(
 
 
 def _save(lab: Lab, data: bytes) -> Path:
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-    path, fd = files.create(lab.settings.capture_dir, f"{stamp}-picture-{os.getpid()}-{next(_count):04}.svg", b"")
+    path, fd = files.create_beside(lab.settings.capture_dir, "picture", ".svg")
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(data)

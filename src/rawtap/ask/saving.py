@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +17,6 @@ MOST_OBJECTS = 100  # of one call
 MOST_BYTES = 256 << 20
 _MOST_ZEROS = 16 << 20  # bytes of an object
 _SUFFIXES = {"gzip": ".gz", "x-gzip": ".gz", "br": ".br", "zstd": ".zst"}
-_count = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -90,9 +87,8 @@ class Folder:
             self.left += 1
             return None
         self._begun += 1
-        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         suffix = _SUFFIXES.get(about.encoding.strip().lower(), ".bin")
-        path, fd = files.create(self._folder, f"{stamp}-object-{os.getpid()}-{next(_count):04}{suffix}", b"")
+        path, fd = files.create_beside(self._folder, "object", suffix)
         made = _File(self, about, path, fd)
         self._open.add(made)
         return made

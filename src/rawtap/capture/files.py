@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import re
 import time
@@ -15,6 +16,7 @@ from rawtap.errors import NoSpace, OutputUnwritable, ServerExhausted
 _FLOOR_BYTES = 64 << 20
 _FLOOR_SHARE = 20  # a twentieth of a small file system
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
+_beside = itertools.count(1)
 
 
 def free_floor(directory: Path) -> int:
@@ -51,8 +53,7 @@ class Series:
 
     def __init__(self, directory: Path, stem: str, suffix: str, keep: int, named: Path | None = None) -> None:
         self._directory = directory
-        told = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{_UNSAFE.sub('_', stem)}-{os.getpid()}"
-        self._stem, self._suffix = (named.stem, named.suffix) if named else (told, suffix)
+        self._stem, self._suffix = (named.stem, named.suffix) if named else (_told(stem), suffix)
         self._keep = keep
         self._made = 0
         self._fd = -1
@@ -133,6 +134,20 @@ def trouble_of(segment: Segment, size: int) -> str | None:
     if status.st_size < size:
         return f"{segment.path} was truncated to {status.st_size} of {size} bytes"
     return None
+
+
+def create_beside(directory: Path, kind: str, suffix: str) -> tuple[Path, int]:
+    """Create a new, empty file that is no capture, whose name tells time, `kind`, process and how many there were.
+
+    Raises:
+        OutputUnwritable, NoSpace: As `create`.
+    """
+    return create(directory, f"{_told(kind)}-{next(_beside):04}{suffix}", b"")
+
+
+def _told(stem: str) -> str:
+    """The beginning of a file's name: time, `stem` and process."""
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{_UNSAFE.sub('_', stem)}-{os.getpid()}"
 
 
 def create(directory: Path, name: str, header: bytes) -> tuple[Path, int]:
