@@ -20,7 +20,6 @@ from rawtap.host.landlock import Access
 from rawtap.lab.lab import Lab
 from rawtap.packets.headers import innermost, parse
 from rawtap.packets.pictures import flow
-from rawtap.packets.pictures.draw import MISSING
 from rawtap.packets.pictures.sequence import Diagram, Said, mermaid, sequence
 from rawtap.packets.transport import Tcp
 
@@ -231,7 +230,7 @@ async def _drawn(
         json.dumps({**request, "of": wish.of, "format": wish.format}).encode(),
         _BOUNDS,
     )
-    if ended.code == MISSING or ended.code or ended.is_late or not ended.output:
+    if ended.code or ended.is_late or not ended.output:
         how = f"it took more than {_BOUNDS.seconds:g} s" if ended.is_late else f"{ended.how}: {ended.complaint[-300:]}"
         raise PictureFailed("the picture was not drawn", evidence=how, cure="Draw fewer packets")
     path = await on_disk(lab.settings.capture_dir, _save, lab, ended.output) if wish.format == "svg" else None

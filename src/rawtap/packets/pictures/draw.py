@@ -15,22 +15,18 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rawtap.host import landlock
 
-if TYPE_CHECKING:
-    pass
-
 _NOWHERE = "/nonexistent"
-MISSING = 3  # its exit code without matplotlib
 
 
 def main() -> None:
     """Draw what stdin asks for."""
     spec = find_spec("matplotlib")
     if spec is None or spec.origin is None:
-        sys.exit(MISSING)
+        sys.exit("matplotlib is not installed")
     own = Path(spec.origin).parent / "mpl-data"
     os.environ["MATPLOTLIBRC"] = str(own / "matplotlibrc")
     import matplotlib as mpl
