@@ -40,6 +40,11 @@ def test_nothing_from_the_wire_is_a_word_of_mermaids() -> None:
     assert lines[4] == "Note over E0,E1: console of g at 0.100000 s: A->>B: no participant X"
 
 
+def test_a_text_that_was_cut_looks_so() -> None:
+    found = sequence([packet(1, info="x" * 91), packet(2, info="x" * 90)], [[0.3, "guest", "y" * 111]])
+    assert [each[-1][-2:] for each in found.steps] == ["x…", "xx", "y…"]
+
+
 def segment(number: int, time: float, first: bool, seq: int, ack: int, payload: int = 0, flags: str = "ACK") -> Segment:
     return Segment(number, time, first, seq % 2**32, ack % 2**32, 1000, payload, flags)
 

@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from rawtap.packets.pictures.sequence import shortened
+
 _WIDTH = 11.0  # inches, of 100 points each
 _INK, _PALE, _WARM = "#1f2933", "#9aa5b1", "#c2410c"
 _COLORS = ("#1f77b4", "#d9731a", "#2f855a", "#b83280", "#805ad5", "#2c7a7b", "#9aa5b1")
@@ -34,8 +36,9 @@ def sequence(request: dict[str, Any]) -> Figure:
     figure.text(0.012, 1 - 0.28 / height, request["title"], size=11, weight="bold", color=_INK, va="center")
     for place, name in zip(places, ends, strict=True):
         axes.plot([place, place], [0, len(steps)], color=_PALE, lw=0.8, zorder=1, clip_on=False)
-        shown = name if len(name) <= room else f"{name[: room - 1]}…"
-        axes.text(place, -0.35, shown, ha="center", va="bottom", weight="bold", color=_INK, clip_on=False)
+        axes.text(
+            place, -0.35, shortened(name, room), ha="center", va="bottom", weight="bold", color=_INK, clip_on=False
+        )
     axes.text(0.13, -0.35, "seconds", ha="left", va="bottom", color=_PALE)
     for row, step in enumerate(steps):
         axes.text(0.13, row + 0.72, f"{step['time']:.6f}", ha="left", va="bottom", size=7.5, color=_PALE)
@@ -75,8 +78,7 @@ def _arrow(axes: Axes, row: int, step: dict[str, Any], places: list[float], colo
 
 def _fitting(words: str, inches: float) -> str:
     """As much as the picture has room for beside it."""
-    most = max(int(inches / 0.066) - 2, 8)
-    return words if len(words) <= most else f"{words[: most - 1]}…"
+    return shortened(words, max(int(inches / 0.066) - 2, 8))
 
 
 def traffic(request: dict[str, Any]) -> Figure:
@@ -91,7 +93,9 @@ def traffic(request: dict[str, Any]) -> Figure:
             values = [each / width for each in series[what]]
             above = [a + b for a, b in zip(below, values, strict=True)]
             color = _COLORS[nth % len(_COLORS)]
-            axes.stairs(above, edges, baseline=below, fill=True, color=color, label=series["name"][:_SHOWN_LEGEND])
+            axes.stairs(
+                above, edges, baseline=below, fill=True, color=color, label=shortened(series["name"], _SHOWN_LEGEND)
+            )
             below = above
         axes.set_ylim(bottom=0)
         axes.set_xlim(edges[0], edges[-1])

@@ -58,9 +58,14 @@ def sequence(packets: Sequence[Sequence[object]], console: Iterable[Sequence[obj
             if name not in ends:
                 ends.append(name)
             places.append(ends.index(name))
-        steps.append(Arrow(number, time, places[0], places[1], protocol, info[:_INFO]))
-    lines = [Said(float(str(time)), str(guest), str(text)[:_LINE]) for time, guest, text in console]
+        steps.append(Arrow(number, time, places[0], places[1], protocol, shortened(info, _INFO)))
+    lines = [Said(float(str(time)), str(guest), shortened(str(text), _LINE)) for time, guest, text in console]
     return Diagram(tuple(ends), tuple(sorted([*steps, *lines], key=lambda step: step.time)))
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many characters of it; that it was cut is seen."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def mermaid(found: Diagram) -> str:
