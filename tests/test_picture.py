@@ -64,6 +64,29 @@ def conversation() -> list[Any]:
     return [*frames, out(UDP(sport=1, dport=9) / Raw(b"z"))]
 
 
+def test_what_a_picture_lacks_is_said(user: Account) -> None:
+    frames = conversation()
+    frames[0] = frames[0] / Raw(b"x" * 400)  # data beside a SYN, RFC 7413
+    path = put(user, frames)
+    wish = {"path": str(path), "of": "tcp", "stream": 0, "format": "svg"}
+    unscaled = "not both SYNs are among its packets: windows may be scaled by more than is drawn"
+
+    async def scenario() -> None:
+        async with serving(user, "--read-dir", user.home) as session:
+            assert "notes" not in (await drawn(session, **wish))[1]
+            for where, packets in (("time > 0", 13), ("time <> 0.01", 13)):
+                _, about = await drawn(session, **wish, where=where)
+                assert (about["packets"], about["notes"]) == (packets, [unscaled])
+            path.write_bytes(path.read_bytes()[:-1])
+            cut = "some.pcap ends in the middle of packet 15"
+            for of in ("sequence", "traffic"):
+                _, about = await drawn(session, path=str(path), of=of)
+                assert (about["packets"], about["notes"]) == (14, [cut])
+            assert cut in str(await session.refused("qemu_pcap_picture", path=str(path), where="protocol = 'UDP'"))
+
+    anyio.run(scenario)
+
+
 @pytest.mark.parametrize("of", ["sequence", "traffic", "tcp"])
 def test_a_picture_is_an_image_and_a_file(user: Account, of: str) -> None:
     path = put(user, conversation())

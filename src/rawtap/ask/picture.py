@@ -29,6 +29,7 @@ Format = Literal["png", "svg", "mermaid"]
 _BOUNDS = aside.Bounds(seconds=20.0, answer=16 << 20, memory_mib=1024)
 _CHARACTERS = 2 << 20  # of rows
 _SEGMENTS = 5000
+_DIGITS, _PIECES = 200, 12  # of a frame with a SYN in hexadecimal: no cell of an answer has more characters than 300
 _BUCKETS = 120
 _PROTOCOLS = 6  # that have a color each
 _LINES = 40  # of consoles
@@ -95,9 +96,11 @@ async def _asked(lab: Lab, wish: Wish, sql: str, limit: int) -> Answered:
     return await query(lab, Question(sql, limit, wish.capture, paths, characters=_CHARACTERS))
 
 
-def _require_some(rows: list[list[Any]]) -> None:
-    if not rows:
-        raise RequestInvalid("no packet is to be drawn", cure="qemu_pcap_query shows which there are")
+def _require_some(found: Answered) -> None:
+    if not found.rows:
+        raise RequestInvalid(
+            "no packet is to be drawn", evidence="; ".join(found.notes), cure="qemu_pcap_query shows which there are"
+        )
 
 
 # ----------------------------------------------------------------- sequence
@@ -107,7 +110,7 @@ async def _sequence(lab: Lab, wish: Wish) -> Picture:
     sql = f"""SELECT number, time, coalesce(source, source_mac, '?'), coalesce(destination, destination_mac, '?'),
         coalesce(protocol, '?'), info FROM packets WHERE {_where(wish)} ORDER BY number"""  # noqa: S608 - locked down
     packets = await _asked(lab, wish, sql, wish.limit)
-    _require_some(packets.rows)
+    _require_some(packets)
     lines, notes = await _console(lab, wish, packets.rows[0][1], packets.rows[-1][1])
     diagram = sequence(packets.rows, lines)
     told = tuple(dict.fromkeys([*packets.notes, *notes]))
@@ -151,7 +154,7 @@ async def _traffic(lab: Lab, wish: Wish) -> Picture:
             sum(length)::BIGINT * 8, count(*), any_value(t0), any_value(width)
         FROM chosen c CROSS JOIN span LEFT JOIN most m USING (protocol) GROUP BY ALL"""  # noqa: S608 - locked down
     found = await _asked(lab, wish, sql, _BUCKETS * (_PROTOCOLS + 1))
-    _require_some(found.rows)
+    _require_some(found)
     series: dict[str, dict[str, Any]] = {}
     for bucket, protocol, bits, count, _, _ in found.rows:
         each = series.setdefault(protocol, {"name": protocol, "bits": [0] * _BUCKETS, "packets": [0] * _BUCKETS})
@@ -173,26 +176,24 @@ async def _traffic(lab: Lab, wish: Wish) -> Picture:
 
 async def _tcp(lab: Lab, wish: Wish) -> Picture:
     sql = f"""SELECT number, time, source, source_port, destination, destination_port, seq, ack, win, payload, flags,
-        CASE WHEN flags LIKE '%SYN%' THEN frame END, link_type, length
-        FROM packets JOIN frames USING (file, number) WHERE {_where(wish)} AND flags IS NOT NULL
-        ORDER BY number"""  # noqa: S608 - locked down
-    sql = sql.replace(" time,", " packets.time,", 1)
+        CASE WHEN flags LIKE '%SYN%' THEN regexp_extract_all(hex(frame), '.{{1,{_DIGITS}}}')[:{_PIECES}] END, link_type,
+        length
+        FROM packets JOIN (SELECT file, number, frame FROM frames) USING (file, number)
+        WHERE {_where(wish)} AND flags IS NOT NULL ORDER BY number"""  # noqa: S608 - locked down
     found = await _asked(lab, wish, sql, _SEGMENTS)
-    _require_some(found.rows)
+    _require_some(found)
     ends = (f"{found.rows[0][2]}:{found.rows[0][3]}", f"{found.rows[0][4]}:{found.rows[0][5]}")
-    segments, scales = [], [0, 0]
-    known = [False, False]
+    segments: list[flow.Segment] = []
+    scales: dict[bool, int | None] = {}  # of the first's SYN, and of the other's
     for row in found.rows:
         by_first = f"{row[2]}:{row[3]}" == ends[0]
         segments.append(flow.Segment(row[0], row[1], by_first, *row[6:11]))
         if row[11] is not None:
-            scale = _scale(bytes.fromhex(row[11].removesuffix("...")), row[13], row[12])
-            known[not by_first] = scale is not None
-            scales[not by_first] = scale or 0
-    pair = flow.sides(segments, [scale if there else None for scale, there in zip(scales, known, strict=True)])
+            scales[by_first] = _scale(bytes.fromhex("".join(row[11])), row[13], row[12])
+    pair = flow.sides(segments, [scales.get(True), scales.get(False)])
     notes = list(found.notes)
-    if not all("SYN" in row[10] for row in found.rows[:1]):
-        notes.append("its SYN is not in the capture: windows may be scaled by more than is drawn")
+    if len(scales) < len(ends):
+        notes.append("not both SYNs are among its packets: windows may be scaled by more than is drawn")
     if found.more:
         notes.append(f"only its first {_SEGMENTS} segments are drawn")
     request = {
