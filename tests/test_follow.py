@@ -339,6 +339,26 @@ def test_a_file_that_tftp_brought_is_saved_from_either_port(user: Account) -> No
     followed(user, path, scenario)
 
 
+def test_a_damaged_capture_is_told_of_where_objects_are_saved(user: Account) -> None:
+    path = user.home / "tftp.pcap"
+    frames = [
+        out(UDP(sport=4000, dport=69) / Raw(b"\0\1kernel.img\0octet\0")),
+        back(UDP(sport=3333, dport=4000) / Raw(b"\0\3\0\1" + b"k" * 512)),
+        back(UDP(sport=3333, dport=4000) / Raw(b"\0\3\0\2end")),
+    ]
+    wrpcap(str(path), frames)
+    path.write_bytes(path.read_bytes()[:-1])
+
+    async def scenario(session: Session) -> None:
+        for number in (1, 2):
+            page = await session.call("qemu_pcap_follow", path=str(path), packet=number, save=True)
+            (saved,) = page["saved"]
+            assert (saved["size_bytes"], saved["lacks"]) == (512, "its last block is not in the capture")
+            assert page["notes"] == ["the file ends in the middle of packet 3"]
+
+    followed(user, path, scenario)
+
+
 def test_objects_that_find_no_place_leave_nothing(user: Account) -> None:
     path = user.home / "web.pcap"
     wrpcap(str(path), [back(TCP(sport=80, dport=40000, seq=1, ack=1, flags="PA") / Raw(TYPED + CHUNKS))])

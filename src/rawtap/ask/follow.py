@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
 from pathlib import Path
 
 from anyio import CancelScope
@@ -18,7 +17,7 @@ from rawtap.ask.saving import MOST_BYTES, MOST_OBJECTS, Folder, Saved
 from rawtap.blocking import on_disk, reading
 from rawtap.errors import RequestInvalid
 from rawtap.lab.lab import Lab
-from rawtap.packets import carriers, headers, reader
+from rawtap.packets import between, headers, reader
 from rawtap.packets._columns import Packets, Source
 from rawtap.packets._savefile import Savefile
 from rawtap.packets.conversation import Conversation, End, Piece, Succession, ends_of
@@ -30,12 +29,10 @@ from rawtap.packets.pages import PacketFiles, lack, there
 from rawtap.packets.reader import Raw
 from rawtap.packets.sql.tables import missing_told
 from rawtap.packets.tail import Part
-from rawtap.packets.transport import TCP, UDP, Udp
+from rawtap.packets.transport import UDP, Udp
 from rawtap.packets.turns import Find, Search, TurnPage, Watcher, collect
 
 SECONDS = 20.0  # of one call
-_NAMES = {TCP: "tcp"}
-_IPV4, _IPV4_BYTES = 4, 4
 
 
 @dataclass(frozen=True)
@@ -189,7 +186,7 @@ def _follow(asked: _Asked) -> Followed:
         )
     protocol, one, other = found
     known = {(protocol, one, other), (protocol, other, one)}
-    expression = _expression(target, _plain(protocol, one, other))
+    expression = between.ends(target, protocol, one, other)
     from_number, client = _beginning(asked, known, expression)
     conversation = Conversation(client)
     pieces = _pieces(asked, conversation, known, expression, from_number)
@@ -201,7 +198,7 @@ def _follow(asked: _Asked) -> Followed:
     start_ns = asked.source.start_ns if asked.source.start_ns is not None else first_ns
     return Followed(
         source=asked.source.name,
-        protocol=_NAMES.get(protocol, "udp"),
+        protocol=between.name(protocol),
         client=client,
         server=other if client == one else one,
         start_ns=start_ns,
@@ -217,10 +214,8 @@ def _follow(asked: _Asked) -> Followed:
 def _transferred(asked: _Asked, folder: Folder, target: Frame, ends: set[End]) -> tuple[Saved, ...]:
     """Save the files that TFTP brought between these two hosts, to a client that is one of these ends."""
     objects, addresses = TftpObjects(folder, ends), {each.address for each in ends}
-    hosts = _hosts(*ends)
-    expression = _expression(target, f"udp and {hosts}" if target.ip and target.ip.version == _IPV4 else hosts)
     with folder:
-        for raw, frame in _between(asked, addresses, expression):
+        for raw, frame in _packets(asked, lambda frame: _is_between(frame, addresses), between.hosts(target, ends)):
             found, udp = ends_of(frame), frame.transport
             if found and isinstance(udp, Udp):
                 data = frame.data[udp.payload : udp.end]
@@ -229,17 +224,8 @@ def _transferred(asked: _Asked, folder: Folder, target: Frame, ends: set[End]) -
     return tuple(folder.saved)
 
 
-def _between(asked: _Asked, addresses: set[bytes], expression: str) -> Iterator[tuple[Raw, Frame]]:
-    """All packets between these hosts, while there is time."""
-    for part, file in _files(asked.source, expression):
-        while found := file.take(1):
-            if time.monotonic() > asked.until:
-                asked.late = True
-                return
-            raw = Raw(*found[0])
-            frame = _frame(raw)
-            if frame.ip and {frame.ip.source, frame.ip.destination} == addresses:
-                yield raw._replace(number=raw.number + part.packets_before), frame
+def _is_between(frame: Frame, addresses: set[bytes]) -> bool:
+    return frame.ip is not None and {frame.ip.source, frame.ip.destination} == addresses
 
 
 def _target(asked: _Asked) -> tuple[int, Frame]:
@@ -277,32 +263,8 @@ def _frame(raw: Raw) -> Frame:
     return headers.innermost(headers.parse(raw.data, raw.length, raw.origin.link_type))
 
 
-def _expression(target: Frame, plain: str) -> str:
-    """A filter that no packet of the conversation fails: `plain` and what may carry it, "" where libpcap does not look
-    behind what carries it."""
-    link = target.link
-    if target.carriers or (isinstance(link, headers.Ethernet) and (link.tags or link.stated is not None)):
-        return ""
-    carried = [f"proto {each}" for each in carriers.IN_IP] + [f"udp port {each}" for each in carriers.IN_UDP]
-    if isinstance(link, headers.Ethernet):  # libpcap sees no IP behind a length, and "vlan" must be the last word
-        carried += [*(f"ether proto {each}" for each in carriers.IN_FRAMES), "ether[12:2] < 0x600", "vlan"]
-    return " or ".join([f"({plain})", *carried])
-
-
-def _plain(protocol: int, one: End, other: End) -> str:
-    """A filter for it where nothing carries it."""
-    hosts = _hosts(one, other)
-    if len(one.address) > _IPV4_BYTES:  # any of them may have extension headers, behind which libpcap sees no port
-        return hosts
-    return f"{_NAMES.get(protocol, 'udp')} and {hosts} and port {one.port} and port {other.port}"
-
-
-def _hosts(*ends: End) -> str:
-    return " and ".join(f"host {ip_address(each.address)}" for each in ends)
-
-
-def _packets(asked: _Asked, known: set[tuple[int, End, End]], expression: str) -> Iterator[tuple[Raw, Frame]]:
-    """The packets between these two, numbered as in the capture, while there is time."""
+def _packets(asked: _Asked, is_wanted: Callable[[Frame], bool], expression: str) -> Iterator[tuple[Raw, Frame]]:
+    """Packets of the files, numbered as in the capture, while there is time; what the files lack is noted."""
     for part, file in _files(asked.source, expression):
         while found := file.take(1):
             if time.monotonic() > asked.until:
@@ -310,7 +272,7 @@ def _packets(asked: _Asked, known: set[tuple[int, End, End]], expression: str) -
                 return
             raw = Raw(*found[0])
             frame = _frame(raw)
-            if ends_of(frame) in known:
+            if is_wanted(frame):
                 yield raw._replace(number=raw.number + part.packets_before), frame
         asked.lacking[part.path] = lack(asked.source, part, file.scanned, file.damage)
 
@@ -318,7 +280,7 @@ def _packets(asked: _Asked, known: set[tuple[int, End, End]], expression: str) -
 def _beginning(asked: _Asked, known: set[tuple[int, End, End]], expression: str) -> tuple[int, End]:
     """The first packet of the conversation that the one that was named is of, and who sent it."""
     number, client, succession = 0, None, Succession()
-    for raw, frame in _packets(asked, known, expression):
+    for raw, frame in _packets(asked, lambda frame: ends_of(frame) in known, expression):
         if (succession.begins_next(frame) or client is None) and (found := ends_of(frame)):
             number, client = raw.number, found[1]
         if raw.number == asked.packet and client is not None:
@@ -334,7 +296,7 @@ def _pieces(
 ) -> Iterator[Piece]:
     """It, put together, from its first packet on."""
     succession = Succession()
-    for raw, frame in _packets(asked, known, expression):
+    for raw, frame in _packets(asked, lambda frame: ends_of(frame) in known, expression):
         if raw.number < first:
             continue
         if succession.begins_next(frame):
