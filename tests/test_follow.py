@@ -21,7 +21,7 @@ import anyio
 import pytest
 from anyio.to_thread import run_sync as in_thread
 from scapy.contrib.mpls import MPLS
-from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import GRE, LLC, SNAP, Dot1Q, Dot3, Ether
 from scapy.layers.ppp import PPP, PPPoE
@@ -357,6 +357,63 @@ def test_a_damaged_capture_is_told_of_where_objects_are_saved(user: Account) -> 
             assert page["notes"] == ["the file ends in the middle of packet 3"]
 
     followed(user, path, scenario)
+
+
+def test_a_block_in_fragments_is_no_whole_file(user: Account) -> None:
+    path = user.home / "tftp.pcap"
+    options = back(UDP(sport=3333, dport=4000) / Raw(b"\0\6blksize\x004000\0"))
+    block = back(UDP(sport=3333, dport=4000) / Raw(b"\0\3\0\1" + b"k" * 4000))
+    asked = out(UDP(sport=4000, dport=69) / Raw(b"\0\1a\0octet\0blksize\x004000\0"))
+    wrpcap(str(path), [asked, options, *fragment(block)])
+
+    async def scenario(session: Session) -> None:
+        page = await session.call("qemu_pcap_follow", path=str(path), packet=2, save=True)
+        assert "saved" not in page
+        assert page["notes"] == [
+            "1 fragments of IP: only what is in the first of each is followed",
+            "no object of HTTP/1 or TFTP was found to save",
+        ]
+
+    followed(user, path, scenario)
+
+
+@pytest.mark.parametrize(("flags", "lacks"), [("FA", None), ("PA", "its end is not in the capture")])
+def test_what_ends_with_its_connection_is_whole_where_that_ends(user: Account, flags: str, lacks: str | None) -> None:
+    path = user.home / "web.pcap"
+    own = {"sport": 80, "dport": 40000, "ack": 1}
+    head = b"HTTP/1.0 200 OK\r\n\r\n"
+    wrpcap(
+        str(path),
+        [
+            out(said(1, REQUEST)),
+            back(TCP(**own, seq=1, flags="PA") / Raw(head + b"abc")),
+            back(TCP(**own, seq=4 + len(head), flags=flags) / Raw(b"def")),
+        ],
+    )
+
+    async def scenario(session: Session) -> None:
+        (saved,) = (await session.call("qemu_pcap_follow", path=str(path), packet=1, save=True))["saved"]
+        assert (Path(saved["path"]).read_bytes(), saved.get("lacks")) == (b"abcdef", lacks)
+
+    followed(user, path, scenario)
+
+
+def test_an_object_that_was_not_read_to_its_end_in_the_time_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clock = chain([0, 1, 1], repeat(99))  # the call, the first packet twice, and the rest
+    monkeypatch.setattr(follow, "time", SimpleNamespace(monotonic=partial(next, clock)))
+    path = tmp_path / "some.pcap"
+    answer = back(TCP(sport=80, dport=40000, seq=1, ack=1, flags="PA") / Raw(ANSWER[:100]))
+    wrpcap(str(path), [answer, out(said(4, b"def"))])
+
+    async def scenario() -> None:
+        async with Lab(Settings(capture_dir=tmp_path)) as lab:
+            done = await follow.follow(lab, None, path, follow.Wish(packet=1, save=True), TurnPage(0, 100), None)
+            (saved,) = done.saved
+            assert (done.cut, saved.lacks) == (True, "it was read for 20 s and no further")
+
+    anyio.run(scenario)
 
 
 def test_objects_that_find_no_place_leave_nothing(user: Account) -> None:

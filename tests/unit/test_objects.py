@@ -43,13 +43,13 @@ class Shelf:
         return self.kept[-1]
 
 
-def web(*pieces: tuple[int, bytes | int]) -> list[tuple[str, bytes, str | None]]:
-    """The objects of what each side said; a number is a gap of so many bytes."""
+def web(*pieces: tuple[int, bytes | int], ended: Sequence[int] = (0, 1)) -> list[tuple[str, bytes, str | None]]:
+    """The objects of what each side said, and `ended`; a number is a gap of so many bytes."""
     shelf = Shelf()
     objects = HttpObjects(shelf)
     for number, (side, said) in enumerate(pieces, 1):
         objects.add(Piece(side, number, 0, b"", said) if isinstance(said, int) else Piece(side, number, 0, said))
-    objects.end()
+    objects.end(ended)
     return [(each.about.asked, each.data, each.lacks) for each in shelf.kept]
 
 
@@ -130,7 +130,7 @@ def test_a_message_is_read_on_byte_by_byte_once_it_began() -> None:
         objects.add(Piece(side, 1, 0, said[:head]))
         for each in said[head:]:
             objects.add(Piece(side, 2, 0, bytes([each])))
-    objects.end()
+    objects.end((0, 1))
     assert [(each.data, each.lacks) for each in shelf.kept] == [(b"abcde", ""), (b"abc", "")]
 
 
@@ -160,6 +160,11 @@ def test_what_is_not_whole_says_so(
     pieces: Sequence[tuple[int, bytes | int]], found: list[tuple[str, bytes, str]]
 ) -> None:
     assert web(*pieces) == found
+
+
+def test_what_ends_with_its_connection_is_whole_only_where_that_end_is_in_the_capture() -> None:
+    assert web((1, answer() + b"ab"), ended=(0,)) == [("200", b"ab", "its end is not in the capture")]
+    assert web((1, SIZED), ended=()) == [("200", b"abc", "")]
 
 
 def sent(*datagrams: tuple[End, End, bytes], cut: int | None = None) -> list[tuple[str, bytes, str | None, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -73,6 +73,11 @@ class _Asked:
     late: bool = False
     lacking: dict[Path, str] = field(default_factory=dict)
 
+    @property
+    def why_over(self) -> str:
+        """Why nothing more is read, "" where it is the files' end."""
+        return f"it was read for {SECONDS:g} s and no further" if self.late else ""
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -132,12 +137,15 @@ async def _decrypted(shown: Path, asked: _Asked, keys: Path, done: Followed) -> 
         return replace(done, notes=(*done.notes, why))
     page = TurnPage(done.page.offset, done.page.asked)
     search = done.search.anew() if done.search else None
-    saved = await reading(shown, _collected, asked, pieces, page, search)
+    whole = set() if done.page.missing else done.conversation.ended
+    saved = await reading(shown, _collected, asked, pieces, page, search, whole)
     return replace(done, page=page, search=search, is_decrypted=True, saved=saved)
 
 
-def _collected(asked: _Asked, pieces: Iterable[Piece], page: TurnPage, search: Search | None) -> tuple[Saved, ...]:
-    """Go through pieces; what of them was saved."""
+def _collected(
+    asked: _Asked, pieces: Iterable[Piece], page: TurnPage, search: Search | None, ended: Container[int]
+) -> tuple[Saved, ...]:
+    """Go through pieces; what of them was saved. `ended`: see `HttpObjects.end`."""
     watchers = _watchers(page, search)
     if asked.folder is None:
         collect(pieces, watchers)
@@ -145,7 +153,7 @@ def _collected(asked: _Asked, pieces: Iterable[Piece], page: TurnPage, search: S
     with asked.folder:
         objects = HttpObjects(asked.folder)
         collect(pieces, [*watchers, objects])
-        objects.end()
+        objects.end(ended, asked.why_over)
     return tuple(asked.folder.saved)
 
 
@@ -194,7 +202,7 @@ def _follow(asked: _Asked) -> Followed:
         collect(pieces, _watchers(asked.page, asked.search))
         saved = _transferred(asked, asked.folder, target, {one, other})
     else:
-        saved = _collected(asked, pieces, asked.page, asked.search)
+        saved = _collected(asked, pieces, asked.page, asked.search, conversation.ended)
     start_ns = asked.source.start_ns if asked.source.start_ns is not None else first_ns
     return Followed(
         source=asked.source.name,
@@ -219,8 +227,10 @@ def _transferred(asked: _Asked, folder: Folder, target: Frame, ends: set[End]) -
             found, udp = ends_of(frame), frame.transport
             if found and isinstance(udp, Udp):
                 data = frame.data[udp.payload : udp.end]
-                objects.add(Datagram(raw.number, found[1], found[2], data, udp.end - udp.payload))
-        objects.end()
+                # Of a datagram in fragments the first has its header, and the length of all.
+                size = max(udp.end, udp.offset + udp.length) - udp.payload
+                objects.add(Datagram(raw.number, found[1], found[2], data, size))
+        objects.end(asked.why_over)
     return tuple(folder.saved)
 
 

@@ -106,12 +106,14 @@ class Conversation:
         client: Who began it, as far as the capture shows.
         oddities: What was not as it should be.
         packets: How many there were.
+        ended: Sides that told that they say no more, of which all before that was given out, or its gaps.
     """
 
     def __init__(self, client: End) -> None:
         self.client = client
         self.oddities = Oddities()
         self.packets = 0
+        self.ended: set[int] = set()
         self._ways = (_Way(), _Way())
 
     def feed(self, raw: Raw, frame: Frame) -> Iterator[Piece]:
@@ -145,6 +147,7 @@ class Conversation:
         if tcp.flags & SYN and way.place(tcp.sequence + 1) != way.first:  # else it is said again, or late
             yield from self._emptied(side)
             way.recent.clear()
+            self.ended.discard(side)
             way.first = way.expected = way.place(tcp.sequence + 1)
         elif way.expected is None:
             self.oddities.middle = True
@@ -192,6 +195,8 @@ class Conversation:
             way.recent.clear()
             yield Piece(side, segment.number, segment.time_ns, b"", cut)
         way.expected = at + segment.size + segment.ends
+        if segment.ends:
+            self.ended.add(side)
 
     def _compare(self, way: _Way, known: int, segment: _Segment) -> None:
         """Whether the bytes that are known already are the same ones; a keep-alive's one byte may be any."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Container
 from enum import Enum, auto
 
 from rawtap.packets.conversation import Piece
@@ -49,10 +50,11 @@ class HttpObjects:
         """The next piece."""
         self._sides[piece.side].add(piece)
 
-    def end(self) -> None:
-        """Nothing more comes."""
-        for side in self._sides:
-            side.end()
+    def end(self, ended: Container[int], why: str = "") -> None:
+        """Nothing more comes, for which `why` is the reason if it is not the conversation's own end. Sides that `ended`
+        have told that they say no more, which is what a content without a length ends with (RFC 9112, 6.3)."""
+        for number, side in enumerate(self._sides):
+            side.end(is_whole=number in ended, why=why)
 
 
 class _Side:
@@ -78,9 +80,11 @@ class _Side:
         while self._held and self._step():
             pass
 
-    def end(self) -> None:
-        lacks = "" if self._reads is _Reads.ALL else "the conversation ends in it"
-        self._close(lacks, _Reads.NOTHING)
+    def end(self, *, is_whole: bool, why: str) -> None:
+        lacks = "the conversation ends in it"
+        if self._reads is _Reads.ALL:
+            lacks = "" if is_whole else "its end is not in the capture"
+        self._close(lacks and (why or lacks), _Reads.NOTHING)
 
     def _skip(self, size: int) -> None:
         within = self._reads in {_Reads.CONTENT, _Reads.DATA} and size <= self._left

@@ -20,6 +20,7 @@ _WINDOW = _NUMBERS // 2
 _WAITING = 64  # blocks that came before one that is missing
 _TRANSFERS = 1000
 _NAME = 200
+_UNENDED = "its last block is not in the capture"
 
 
 class Datagram(NamedTuple):
@@ -64,10 +65,10 @@ class TftpObjects:
         elif transfer := self._transfers.get((destination, source.address)):
             self._went_on(transfer, datagram, message, by_client=False)
 
-    def end(self) -> None:
-        """Nothing more comes."""
+    def end(self, why: str = "") -> None:
+        """Nothing more comes, for which `why` is the reason if it is not the end of the datagrams."""
         for transfer in self._transfers.values():
-            self._close(transfer, "its last block is not in the capture")
+            self._close(transfer, why or _UNENDED)
 
     def _asked(self, client: End, server: End, message: tftp.Tftp) -> None:
         known = self._transfers.get((client, server.address))
@@ -76,7 +77,7 @@ class TftpObjects:
         if known and not known.is_over and (known.asked, known.next) == (asked, 1):
             return  # it is asked again
         if known:
-            self._close(known, "its last block is not in the capture")
+            self._close(known, _UNENDED)
         if client in self._clients and len(self._transfers) < _TRANSFERS:
             self._transfers[client, server.address] = _Transfer(asked, message.opcode == READ)
 
@@ -88,7 +89,7 @@ class TftpObjects:
         elif message.opcode == ERROR:
             self._close(transfer, "an error ends it")
         elif message.opcode == DATA and by_client != transfer.reads and len(datagram.data) < datagram.size:
-            self._close(transfer, f"packet {datagram.number} was not captured whole")
+            self._close(transfer, f"packet {datagram.number} has only a part of its block")
         elif message.opcode == DATA and by_client != transfer.reads:
             self._block(transfer, datagram, message.number, side=0 if by_client else 1)
 
