@@ -125,7 +125,7 @@ async def qemu_pcap_follow(
         find = (wanted.find, wanted.reach)
     place = Path(path) if path else None
     done = await follow(lab_of(context), capture, place, Wish(packet, stream, save), TurnPage(offset, limit), find)
-    page = done.page
+    page, part = done.page, " in what was read" if done.cut else ""
     return FollowedPage(
         source=done.source,
         protocol="tcp" if done.protocol == "tcp" else "udp",
@@ -141,8 +141,8 @@ async def qemu_pcap_follow(
         saved=[_object(each) for each in done.saved],
         notes=[
             *_notes(done),
-            *(["search was not found"] if done.search and not done.search.found else []),
-            *(["no object of HTTP/1 or TFTP is in it"] if save and not done.saved else []),
+            *([f"search was not found{part}"] if done.search and not done.search.found else []),
+            *([f"no object of HTTP/1 or TFTP was found to save{part}"] if save and not done.saved else []),
         ],
     )
 
