@@ -184,6 +184,11 @@ def test_what_a_ring_has_overwritten_may_be_what_is_missing(user: Account, wire:
             (finding,) = [each for each in answer["findings"] if each["what"] == "arp.no_answer"]
             assert answer["examined"] == 201 - overwritten < 201
             assert f"{overwritten} packets of the capture were lost" in finding["evidence"]
+            told = f"{overwritten} packets of the capture were overwritten by the ring"
+            assert told in answer["notes"]
+            wire.send(2)  # where nothing is wrong, that is no less to be known
+            well = await session.call("qemu_pcap_explain", filter="not arp")
+            assert (well["findings"], told.split(" ", 1)[1] in " ".join(well["notes"])) == ([], True)
 
     anyio.run(scenario)
 

@@ -277,6 +277,14 @@ def test_a_packet_that_a_ring_has_overwritten_is_no_damage_of_its_files(user: Ac
             assert row["packets_overwritten"] > 0
             told = str(await session.refused("qemu_pcap_follow", packet=1))
             assert told == "request.invalid: there is no packet 1. qemu_pcap_read shows which there are"
+            await session.call("qemu_pcap_start", interface=wire.near, max_bytes=100_000, files=3)
+            wire.send(250, 1400)
+            wire.send_bytes(bytes(out(UDP(sport=1, dport=2) / Raw(b"abc"))))
+            row = await session.call("qemu_pcap_stop")
+            last = row["packets"] + row["packets_overwritten"]
+            page = await session.call("qemu_pcap_follow", packet=last)
+            told = f"{row['packets_overwritten']} packets of the capture were overwritten by the ring"
+            assert (page["turns"][0]["data"], page["notes"]) == ("abc", [told])
 
     anyio.run(scenario)
 

@@ -92,6 +92,8 @@ def test_all_files_of_a_ring_are_one_table(user: Account, wire: Wire) -> None:
         ((count, first, last),) = found["rows"]
         overwritten = row["packets_overwritten"]
         assert (count, first, last) == (row["packets"], overwritten + 1, overwritten + row["packets"])
+        told = f"{started['capture']}: {overwritten} packets of the capture were overwritten by the ring"
+        assert found["notes"] == [told]
 
     asked(scenario, user, "--allow-interface", wire.near)
 

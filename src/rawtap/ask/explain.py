@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap.ask.packets import chosen
+from rawtap.ask.packets import chosen, lost_told
 from rawtap.blocking import on_disk, reading
 from rawtap.capture import filters
 from rawtap.lab.captures import Capture
@@ -153,8 +153,9 @@ async def _given(
     elif capture is not None and not more:
         until_ns = max(until_ns, capture.session.until_ns)
     verdict = examiner.result(until_ns, _lost(capture, packets) if capture else 0)
+    lost = lost_told(capture, path) if capture and not before else ()
     lacking = () if more or before else await reading(file, _lacking, packets, capture, parts, path)
-    return Given(verdict, until_ns, more, lacking, packets.tagged if isinstance(packets, Savefile) else 0)
+    return Given(verdict, until_ns, more, (*lost, *lacking), packets.tagged if isinstance(packets, Savefile) else 0)
 
 
 def _lacking(packets: Packets, capture: Capture | None, parts: Sequence[Part], path: Path | None) -> tuple[str, ...]:

@@ -57,6 +57,12 @@ class Followed:
     saved: tuple[Saved, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def may_lack_lost(self) -> bool:
+        """Whether packets that the capture lost may have been of it: TCP from its SYN to both FINs is whole, or has
+        gaps that are told."""
+        return self.conversation.oddities.middle or len(self.conversation.ended) < len(self.page.sizes)
+
 
 @dataclass
 class _Asked:
@@ -119,6 +125,8 @@ async def follow(
             with CancelScope(shield=True):
                 await on_disk(lab.settings.capture_dir, folder.abandon)
         raise
+    if done.may_lack_lost:
+        done = replace(done, notes=(*done.notes, *source.lost))
     if folder and folder.left:
         left = f"{folder.left} objects more are not saved: one call saves {MOST_OBJECTS}, or {MOST_BYTES >> 20} MiB"
         done = replace(done, notes=(*done.notes, left))

@@ -119,12 +119,25 @@ def _source_of(capture: Capture | None, path: Path | None) -> tuple[PacketFiles,
     running = capture.session.running  # asked first: one that ends meanwhile counts as growing
     parts = capture.parts()
     start_ns = capture.session.started_ns
+    lost = lost_told(capture, path)
     if path is None:
-        return PacketFiles(capture.id, parts, running, start_ns), parts[-1].path, RingFile(len(parts), len(parts))
+        source = PacketFiles(capture.id, parts, running, start_ns, lost)
+        return source, parts[-1].path, RingFile(len(parts), len(parts))
     here = next((number for number, part in enumerate(parts, 1) if part.path.resolve() == path), 1)
     growing = running and here == len(parts)
     part = Part(1, path, 0, capture.live, parts[here - 1].packets)
-    return PacketFiles(str(path), [part], growing, start_ns), path, RingFile(here, len(parts))
+    return PacketFiles(str(path), [part], growing, start_ns, lost), path, RingFile(here, len(parts))
+
+
+def lost_told(capture: Capture, path: Path | None) -> tuple[str, ...]:
+    """What a capture's files, or that one of them, cannot show: what was dropped, and what its ring has overwritten."""
+    now = capture.session.snapshot()
+    counts = (
+        ("were dropped by the kernel", now.dropped_kernel),
+        ("were lost by the interface", now.dropped_interface),
+        ("were overwritten by the ring", now.packets_overwritten if path is None else 0),
+    )
+    return tuple(f"{count} packets of the capture {how}" for how, count in counts if count)
 
 
 def _readable(path: Path, settings: Settings) -> Path:

@@ -17,7 +17,7 @@ from anyio.lowlevel import RunVar
 
 from rawtap.ask import aside
 from rawtap.ask.explain import explain
-from rawtap.ask.packets import chosen
+from rawtap.ask.packets import chosen, lost_told
 from rawtap.blocking import on_disk
 from rawtap.errors import (
     CaptureUnreadable,
@@ -163,6 +163,8 @@ async def _add_files(lab: Lab, request: _Request) -> list[tuple[Capture | None, 
     for group, (capture, path) in enumerate(wanted):
         if capture:
             await capture.notifier.caught_up()
+            name = question.named[group][0] if question.named else capture.id
+            request.notes += (f"{name}: {each}" for each in lost_told(capture, path))
         request.files += _files_of(capture, path, group)
     if question.paths:
         for each, name in zip(request.files, file_names([each.path for each in request.files]), strict=True):

@@ -96,12 +96,14 @@ class PacketFiles:
         parts: The files, oldest first.
         growing: The last of them is still written to: what is unfinished at its end is no damage.
         start_ns: From when on time is counted, nanoseconds since 1970; None for the oldest packet that is there.
+        lost: What is in none of them, in words: packets that were dropped, or overwritten by a ring.
     """
 
     name: str
     parts: Sequence[Part]
     growing: bool = False
     start_ns: int | None = None
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

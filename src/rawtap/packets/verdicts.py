@@ -24,7 +24,8 @@ class Subject(NamedTuple):
 
 
 class Given(NamedTuple):
-    """A verdict as things stood at `until_ns`; `more` tells that time ran out, `lacking` what files lack, in words.
+    """A verdict as things stood at `until_ns`; `more` tells that time ran out, `lacking` what was lost, and what
+    files lack, in words.
 
     `tagged` packets were passed over for their VLAN tag alone.
     """
