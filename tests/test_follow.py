@@ -27,7 +27,7 @@ from scapy.layers.l2 import GRE, LLC, SNAP, Dot1Q, Dot3, Ether
 from scapy.layers.ppp import PPP, PPPoE
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Raw
-from scapy.utils import wrpcap
+from scapy.utils import rdpcap, wrpcap
 
 from rawtap.ask import follow
 from rawtap.errors import RequestInvalid
@@ -495,8 +495,9 @@ def test_tls_is_decrypted_with_the_operators_keys_and_told(user: Account, tmp_pa
 
     async def scenario() -> None:
         with secret_server(tmp_path) as port:
-            async with serving(user, "--allow-interface", "lo", "--tls-keys", keys) as session:
-                await session.call("qemu_pcap_start", interface="lo", filter=f"tcp port {port}")
+            more = ("--allow-interface", "lo", "--tls-keys", keys, "--read-dir", user.home)
+            async with serving(user, *more) as session:
+                started = await session.call("qemu_pcap_start", interface="lo", filter=f"tcp port {port}")
                 await in_thread(ask_in_secret, port, early)
                 await session.call("qemu_pcap_stop")
                 lacking = await session.call("qemu_pcap_follow", stream=0, limit=1)
@@ -516,6 +517,15 @@ def test_tls_is_decrypted_with_the_operators_keys_and_told(user: Account, tmp_pa
                 assert Path(saved["path"]).read_bytes() == PAGE
                 rest = await session.call("qemu_pcap_follow", stream=0, format="hex", offset=len(REQUEST), limit=8)
                 assert rest["turns"][0]["data"] == TYPED[:8].hex()
+                frames = list(rdpcap(started["path"]))
+                # What it says last is the page; behind that is an alert, which is short.
+                lost = [each for each in frames if each[TCP].sport == port and len(each[TCP].payload) > len(PAGE)][-1]
+                wrpcap(str(cut := user.home / "cut.pcap"), [each for each in frames if each is not lost])
+                shutil.chown(cut, user.uid, user.gid)
+                part = await session.call("qemu_pcap_follow", path=str(cut), stream=0, save=True)
+                assert (part["client_bytes"], part["missing_bytes"]) == (len(REQUEST), 0)
+                assert any("bytes are not in the capture, nor is what they say" in each for each in part["notes"])
+                assert any("nothing is decrypted of the" in each and "server" in each for each in part["notes"])
 
     anyio.run(scenario)
 

@@ -21,7 +21,7 @@ from rawtap.packets import between, headers, reader
 from rawtap.packets._columns import Packets, Source
 from rawtap.packets._savefile import Savefile
 from rawtap.packets.conversation import Conversation, End, Piece, Succession, ends_of
-from rawtap.packets.decrypted import Copy, opens
+from rawtap.packets.decrypted import Copy, opens, undecrypted_told
 from rawtap.packets.headers import Frame
 from rawtap.packets.objects.http import HttpObjects
 from rawtap.packets.objects.tftp import Datagram, TftpObjects
@@ -147,7 +147,8 @@ async def _decrypted(shown: Path, asked: _Asked, keys: Path, done: Followed) -> 
     search = done.search.anew() if done.search else None
     whole = set() if done.page.missing else done.conversation.ended
     saved = await reading(shown, _collected, asked, pieces, page, search, whole)
-    return replace(done, page=page, search=search, is_decrypted=True, saved=saved)
+    told = (*done.notes, *undecrypted_told(done.page, page))
+    return replace(done, page=page, search=search, is_decrypted=True, saved=saved, notes=told)
 
 
 def _collected(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from rawtap.packets.conversation import Piece
 from rawtap.packets.reader import Raw
+from rawtap.packets.turns import TurnPage
 
 MOST_BYTES = 32 << 20  # of a conversation that is decrypted
 _MOST_PACKETS = 200_000
@@ -29,6 +30,17 @@ _PACKET = b"- packet:"
 def opens(data: bytes) -> bool:
     """Whether that begins as a TLS handshake does."""
     return len(data) > 2 and data[0] == _HANDSHAKE and data[1] == _MAJOR and data[2] <= _NEWEST  # noqa: PLR2004
+
+
+def undecrypted_told(wire: TurnPage, page: TurnPage) -> list[str]:
+    """What may lack in a page of what was encrypted, by the page of the same packets as they are on the wire."""
+    told = [f"of what was encrypted {wire.missing} bytes are not in the capture, nor is what they say"]
+    silent = [
+        f"nothing is decrypted of the {size} bytes that the {side} sent"
+        for side, size, found in zip(("client", "server"), wire.sizes, page.sizes, strict=True)
+        if size and not found
+    ]
+    return [*(told if wire.missing else []), *silent]
 
 
 @dataclass
