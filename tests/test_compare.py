@@ -79,6 +79,13 @@ def test_what_a_change_did_is_told_in_one_call_causes_first(user: Account) -> No
             ]
             same = await session.call("qemu_pcap_explain", path=str(after), compare=str(after))
             assert (same["changes"], same["findings"]) == ([], [])
+            assert "before and after are the same packets" in same["notes"]
+            cut = user.home / "cut.pcap"
+            cut.write_bytes(before.read_bytes()[:-1])
+            shutil.chown(cut, user.uid, user.gid)
+            for this, that, which in ((cut, before, "after"), (before, cut, "before")):
+                part = await session.call("qemu_pcap_explain", path=str(this), compare=str(that))
+                assert f"{which}: the file ends in the middle of packet 7" in part["notes"]
 
     anyio.run(scenario)
 
@@ -93,6 +100,11 @@ def test_a_capture_is_compared_with_the_one_before_it(each_way: Account) -> None
             told = {(each["how"], each["what"]) for each in found["changes"]}
             assert ("new", "unanswered") in told or ("new", "finding") in told
             assert ("gone", "protocol") in told
+            assert not any("running" in note or "filters" in note for note in found["notes"])
+            await session.call("qemu_pcap_start", filter="arp")
+            found = await session.call("qemu_pcap_explain", compare=first)
+            assert "after: it is still running" in found["notes"]
+            assert any("the captures have other filters, '' and 'arp'" in note for note in found["notes"])
 
     async def pinged(session: Session, command: str = "ping 10.0.2.2") -> str:
         started = await session.call("qemu_pcap_start")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from rawtap.ask.explain import Explained, Progress, explain
+from rawtap.ask.packets import chosen
 from rawtap.ask.query import Question, query
 from rawtap.errors import QueryFailed, QueryLimit, QueryUnavailable
 from rawtap.lab.lab import Lab
@@ -14,6 +16,7 @@ from rawtap.packets.changes import Change, Counted, What, changes, fresh
 from rawtap.packets.findings import Finding
 
 _ROWS = 1000
+Subject = tuple[str, str | None, Path | None]  # before or after, and a capture's id or a file
 # What is counted, and how many packets in both; delays are medians in seconds. Ports from 32768 on are of one use only.
 _SQL = """
 WITH talks AS (
@@ -50,7 +53,7 @@ ORDER BY before > 0 AND after > 0, abs(coalesce(after, 0) - coalesce(before, 0))
 class Compared:
     """How a capture differs from one before: its `explained` verdict, the findings that are new in it, and all changes.
 
-    `earlier` is the verdict on the one before. `notes` say what was not compared.
+    `earlier` is the verdict on the one before. `notes` say what was not compared, or may not be for the change.
     """
 
     explained: Explained
@@ -68,24 +71,38 @@ async def compare(
     Raises:
         As `explain`, of each.
     """
-    earlier_id, earlier_path = (None, Path(before)) if "/" in before else (before, None)
-    earlier = await explain(lab, earlier_id, earlier_path, expression, None, tell)
-    explained = await explain(lab, capture_id, path, expression, None, tell)
-    counted, notes = await _counted(
-        lab, (("before", earlier_id, earlier_path), ("after", capture_id, path)), expression
-    )
+    was_given = (None, Path(before)) if "/" in before else (before, None)
+    subjects, notes = await _subjects(lab, {"before": was_given, "after": (capture_id, path)})
+    earlier, explained = [await explain(lab, *each[1:], expression, None, tell) for each in subjects]
+    counted, told = await _counted(lab, subjects, expression)
+    notes += told
     was, now = earlier.given.verdict, explained.given.verdict
-    for which, each in (("before", earlier), ("after", explained)):
-        if each.given.more:
-            notes.append(f"of the capture {which} the change, only {each.given.verdict.examined} packets were examined")
-        notes += [f"{which}: {told}" for told in each.given.lacking]
     found = changes((was.findings, now.findings), (was.exchanges, now.exchanges), counted)
     return Compared(explained, earlier, fresh(was.findings, now.findings), found, tuple(notes))
 
 
-async def _counted(
-    lab: Lab, subjects: tuple[tuple[str, str | None, Path | None], ...], expression: str
-) -> tuple[list[Counted], list[str]]:
+async def _subjects(
+    lab: Lab, given: Mapping[str, tuple[str | None, Path | None]]
+) -> tuple[tuple[Subject, ...], list[str]]:
+    """Which captures or files are compared, the same ones in all that is asked of them; and what else than a change
+    makes them differ, or not."""
+    found = {which: await chosen(lab, *each) for which, each in given.items()}
+    notes = [f"{which}: it is still running" for which, (each, _) in found.items() if each and each.session.running]
+    filters = {each.session.request.filter for each, _ in found.values() if each}
+    if len(filters) > 1:
+        notes.append(
+            f"the captures have other filters, {' and '.join(map(repr, sorted(filters)))}: what one of them "
+            "does not pass is new or gone"
+        )
+    subjects = tuple(
+        (which, capture.id if capture and path is None else None, path) for which, (capture, path) in found.items()
+    )
+    if len({each[1:] for each in subjects}) == 1:
+        notes.append("before and after are the same packets")
+    return subjects, notes
+
+
+async def _counted(lab: Lab, subjects: tuple[Subject, ...], expression: str) -> tuple[list[Counted], list[str]]:
     """What is counted in SQL, and why that may be missing."""
     lacking = "protocols, conversations, endpoints and names are not compared"
     if expression:
@@ -95,7 +112,7 @@ async def _counted(
     except (QueryUnavailable, QueryLimit, QueryFailed) as error:
         return [], [f"{lacking}: {error}"]
     rows = [Counted(cast(What, what), name, before, after) for what, name, before, after in map(_row, answer.rows)]
-    return rows, [f"{lacking} beyond {len(rows)} differences"] if answer.more else []
+    return rows, [*answer.notes, *([f"{lacking} beyond {len(rows)} differences"] if answer.more else [])]
 
 
 def _row(row: list[Any]) -> tuple[str, str, float | None, float | None]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rawtap.ask.compare import Compared
     from rawtap.ask.explain import Explained
     from rawtap.packets.explain import Exchange, Verdict
+    from rawtap.packets.verdicts import Given
 
 _ANSWER_CHARACTERS = 6000  # of findings
 _EXCHANGES = 12
@@ -110,7 +111,7 @@ class Explanation(Answer):
         description="What is proven first, consequences last. With compare: those that are new."
     )
     left: int = Field(description="Findings that follow with next_cursor.")
-    exchanges: Annotated[list[ExchangeRow], UNTRUSTED] = Field(description="The busiest.")
+    exchanges: Annotated[list[ExchangeRow], UNTRUSTED] = Field(description="The busiest; not with compare.")
     notes: list[str] = Field(description="What could not be judged, or is worth knowing and no fault.")
     next_cursor: str | None
 
@@ -180,13 +181,6 @@ def _explanation(done: Explained, before: int, limit: int, key: str, expression:
             break
         shown.append(row)
     end = before + len(shown)
-    notes = [*done.behind, *verdict.notes[:_NOTES]]
-    if len(verdict.notes) > _NOTES:
-        notes.append(f"and {len(verdict.notes) - _NOTES} notes more: a filter selects fewer packets")
-    notes += tags_told(given.tagged, expression)
-    notes += given.lacking
-    if given.more:
-        notes.append(f"only the first {verdict.examined} packets were examined in the time: a filter selects others")
     busiest = sorted(verdict.exchanges, key=lambda each: -each.requests)
     return Explanation(
         overview=_overview(verdict),
@@ -196,9 +190,22 @@ def _explanation(done: Explained, before: int, limit: int, key: str, expression:
         findings=shown,
         left=max(0, len(verdict.findings) - end),
         exchanges=[_exchange(each, told=place < _TOLD) for place, each in enumerate(busiest[:_EXCHANGES])],
-        notes=notes,
+        notes=[*done.behind, *_notes(given, expression)],
         next_cursor=f"{end}-{verdict.examined}-{given.until_ns}-{key}" if end < len(verdict.findings) else None,
     )
+
+
+def _notes(given: Given, expression: str) -> list[str]:
+    """What else is to be known of packets, and which of them were not judged."""
+    verdict = given.verdict
+    notes = [*verdict.notes[:_NOTES]]
+    if len(verdict.notes) > _NOTES:
+        notes.append(f"and {len(verdict.notes) - _NOTES} notes more: a filter selects fewer packets")
+    notes += tags_told(given.tagged, expression)
+    notes += given.lacking
+    if given.more:
+        notes.append(f"only the first {verdict.examined} packets were examined in the time: a filter selects others")
+    return notes
 
 
 def _comparison(done: Compared, limit: int, expression: str) -> Explanation:
@@ -219,7 +226,9 @@ def _comparison(done: Compared, limit: int, expression: str) -> Explanation:
     left = len(done.changes) - len(rows)
     before = done.earlier.given.verdict
     line = f"{len(done.changes)} changes; before: {_overview(before)}; after: {_overview(verdict)}"
-    notes = [*done.notes, *([f"and {left} changes more"] if left else []), *told.notes]
+    sides = [f"before: {each}" for each in _notes(done.earlier.given, expression)]
+    sides += [f"after: {each}" for each in told.notes]
+    notes = [*dict.fromkeys([*done.notes, *sides]), *([f"and {left} changes more"] if left else [])]
     return told.model_copy(
         update={"overview": line, "changes": rows, "exchanges": [], "notes": notes, "next_cursor": None}
     )
