@@ -19,6 +19,7 @@ import anyio
 
 from rawtap.host import children
 from rawtap.host.landlock import Access
+from rawtap.untrusted import visible
 
 _NOWHERE = "/nonexistent"  # Debian's own name for the home of who has none
 _STDERR = 4000  # bytes
@@ -105,8 +106,9 @@ async def run(
             child.kill()
             with anyio.CancelScope(shield=True):
                 code = await child.ended()
-        said = os.pread(complaint, _STDERR, max(0, os.fstat(complaint).st_size - _STDERR))
-        return Ended(output, code, said.decode("utf-8", "replace").strip(), scope.cancelled_caught)
+        raw = os.pread(complaint, _STDERR, max(0, os.fstat(complaint).st_size - _STDERR))
+        said = visible(raw.decode("utf-8", "replace").strip(), keep="\n")
+        return Ended(output, code, said, scope.cancelled_caught)
 
 
 def _memory(stack: ExitStack) -> int:
