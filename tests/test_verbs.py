@@ -331,6 +331,26 @@ def test_explaining_a_file_tells_what_is_wrong_and_ends_so(user: Account, files:
     assert "capture.unreadable" in gone.stderr
 
 
+def test_a_file_is_compared_with_one_of_before(user: Account, files: Path) -> None:
+    found = rawtap(user, "explain", "bad.pcap", "--compare", "good.pcap")
+    assert (found.returncode, found.stderr) == (3, "")
+    assert "new finding udp.checksum_wrong 10.0.0.1: 0 -> 1" in found.stdout
+    assert "gone name" not in found.stdout  # nobody answered
+    assert "gone conversation 10.0.0.1 > 10.0.0.2:53 UDP: 1 -> 0" in found.stdout
+    turned = rawtap(user, "explain", "--compare", "bad.pcap", files / "good.pcap", "--json")
+    answer = json.loads(turned.stdout)
+    meanings()["qemu_pcap_explain"][0](answer)
+    assert (turned.returncode, answer["source"], answer["findings"]) == (3, str(files / "good.pcap"), [])
+    assert {(each["how"], each["what"]) for each in answer["changes"]} >= {("gone", "finding"), ("new", "conversation")}
+    same = rawtap(user, "explain", "good.pcap", "udp port 9", "--compare", "good.pcap")
+    assert (same.returncode, same.stderr) == (0, "")
+    assert "0 changes" in same.stdout
+    assert "before and after are the same packets" in same.stdout
+    gone = rawtap(user, "explain", "good.pcap", "--compare", "nowhere.pcap")
+    assert (gone.returncode, gone.stdout) == (1, "")
+    assert "capture.unreadable" in gone.stderr
+
+
 def test_a_query_prints_rows_for_other_programs(user: Account, files: Path) -> None:  # noqa: ARG001
     done = rawtap(
         user, "query", "good.pcap", "bad.pcap", "SELECT file, count(*) AS n FROM packets GROUP BY 1 ORDER BY 1"

@@ -27,7 +27,9 @@ def add_to(commands: Commands) -> None:
     _add_capture(_verb(commands, "capture", "capture.run", "capture an interface's packets, as tcpdump does"))
     _add_wait(_verb(commands, "wait", "capture.wait", "wait for a packet on an interface, or see that none comes"))
     _add_selection(_verb(commands, "read", "reading.read", "show, count or copy the packets of a capture file"))
-    _add_explain(_verb(commands, "explain", "files.explain", "say what is wrong in a capture file"))
+    _add_explain(
+        _verb(commands, "explain", "files.explain", "say what is wrong in a capture file, or what has changed")
+    )
     _add_query(_verb(commands, "query", "files.query", "ask capture files in SQL"))
     _add_follow(_verb(commands, "follow", "files.follow", "show what both ends of a conversation said"))
     _add_export(
@@ -171,6 +173,9 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
 def _add_explain(parser: argparse.ArgumentParser) -> None:
     _add_file(parser)
     _add_filter(parser)
+    parser.add_argument(
+        "--compare", type=Path, metavar="EARLIER", help="what has changed since that file: new, gone, slower"
+    )
     _add_json(parser)
 
 

@@ -20,8 +20,9 @@ _PAGE = 100  # findings
 
 
 def explain(options: argparse.Namespace) -> int:
-    """Say what is wrong in a file; returns the exit code."""
-    return local.play(_readable(options.file), partial(_explain, options), options)
+    """Say what is wrong in a file, or has changed since another; returns the exit code."""
+    files = [options.file, *([options.compare] if options.compare else [])]
+    return local.play(_readable(*files), partial(_explain, options), options)
 
 
 def query(options: argparse.Namespace) -> int:
@@ -49,13 +50,14 @@ async def _explain(options: argparse.Namespace, here: Here) -> int:
             cursor = page.next_cursor
             if cursor is None:
                 break
-    show(page.model_copy(update={"findings": findings, "left": 0}), as_json=options.json)
-    return BAD_NEWS if findings else WELL
+    show(page.model_copy(update={"findings": findings}), as_json=options.json)
+    return BAD_NEWS if findings or page.changes else WELL
 
 
 async def _explained(options: argparse.Namespace, here: Here, tell: progress.Tell, cursor: str | None) -> Explanation:
     path, expression = str(options.file.absolute()), " ".join(options.filter)
-    return await qemu_pcap_explain(here.context(tell), None, path, expression, _PAGE, cursor)
+    earlier = str(options.compare.absolute()) if options.compare else None
+    return await qemu_pcap_explain(here.context(tell), None, path, expression, _PAGE, cursor, earlier)
 
 
 async def _query(options: argparse.Namespace, here: Here) -> int:
