@@ -51,7 +51,7 @@ async def _explain(options: argparse.Namespace, here: Here) -> int:
             cursor = page.next_cursor
             if cursor is None:
                 break
-    show(page.model_copy(update={"findings": findings, "left": 0}), as_json=options.json)
+    show(page.model_copy(update={"findings": findings}), as_json=options.json)
     return BAD_NEWS if findings or page.changes else _judged(page)
 
 
