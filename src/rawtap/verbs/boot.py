@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rawtap import options as server_options
+from rawtap.guest.history import History, printable
+from rawtap.guest.machine import Machine
 from rawtap.tools import guest
 from rawtap.tools.guest import Boot, ConsoleOutput, Shutdown
 from rawtap.untrusted import visible
@@ -74,23 +76,28 @@ async def _by_hand(options: argparse.Namespace, here: Here) -> int:
 async def _by_script(options: argparse.Namespace, lines: list[str], here: Here) -> int:
     with progress.shown("boot") as tell:
         booted = await guest.qemu_boot(here.context(tell), **_arguments(options), timeout=options.timeout)
+    machine = here.lab.guest(booted.name).machine
+    lost = 0
     if options.json:
         show(booted, as_json=True)
     else:
-        print(booted.console, end="", flush=True)
+        lost = _print_whole(machine.console.history, 0)
         _tell_boot(booted)
-    code = await _commands(options, lines, here, booted) if booted.prompt_seen else BAD_NEWS
+    code = await _commands(options, lines, here, machine) if booted.prompt_seen else BAD_NEWS
     ended = await _end(here, booted, _SHUTDOWN_SECONDS, as_json=options.json)
-    return code or ended
+    return code or ended or (FAILED if lost else WELL)
 
 
-async def _commands(options: argparse.Namespace, lines: list[str], here: Here, booted: Boot) -> int:
-    machine = here.lab.guest(booted.name).machine
+async def _commands(options: argparse.Namespace, lines: list[str], here: Here, machine: Machine) -> int:
+    history, lost = machine.console.history, 0
     for line in lines:
+        began = history.end
         with progress.shown(visible(line)) as tell:
             answer = await guest.qemu_send(here.context(tell), line, timeout=options.timeout)
         if options.json:
             show(answer, as_json=True)
+        elif answer.truncated:
+            lost += _print_whole(history, began)
         else:
             print(answer.output, end="", flush=True)
         if not machine.running:  # it was told to power off, or this raised
@@ -100,7 +107,15 @@ async def _commands(options: argparse.Namespace, lines: list[str], here: Here, b
             return BAD_NEWS
     if not options.json:
         print(flush=True)
-    return WELL
+    return FAILED if lost else WELL
+
+
+def _print_whole(history: History, began: int) -> int:
+    """Print all that a console showed since `began`, of which answers have the end; how many bytes are not kept."""
+    if lost := max(0, history.start - began):
+        complain(f"the first {lost} bytes of what follows are not kept")
+    print(printable(history.shown(began)), end="", flush=True)
+    return lost
 
 
 def _trouble(answer: ConsoleOutput) -> str | None:
