@@ -424,6 +424,26 @@ def test_of_a_file_that_is_cut_nothing_is_said_to_be_well(user: Account, files: 
             assert "not everything was looked at" in answer.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("explain", "gone.pcap"), "gone.pcap cannot be read as a capture (No such file or directory)\n"),
+        (("read", "gone.pcap"), "gone.pcap cannot be read as a capture (No such file or directory)\n"),
+        (("follow", "good.pcap", "--packet", "99"), "there is no packet 99. rawtap read FILE shows which there are\n"),
+    ],
+    ids=["explain", "read", "follow"],
+)
+def test_an_error_says_what_a_person_can_do(
+    user: Account,
+    files: Path,  # noqa: ARG001
+    words: tuple[str, ...],
+    told: str,
+) -> None:
+    done = rawtap(user, *words)
+    assert done.returncode == 1
+    assert done.stderr.endswith(told)
+
+
 def test_a_command_does_not_wait_for_what_only_a_server_needs() -> None:
     modules = [f"rawtap.verbs.{name}" for name in ("boot", "capture", "files", "reading", "setup")]
     servers = {"mcp", "mcp_types", "rawtap.server"}

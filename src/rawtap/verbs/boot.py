@@ -17,6 +17,7 @@ from rawtap.untrusted import visible
 from rawtap.verbs import local, progress, terminal
 from rawtap.verbs.local import SIGNALLED, Here
 from rawtap.verbs.output import BAD_NEWS, FAILED, MISUSED, WELL, complain, show, told
+from rawtap.verbs.wording import for_person
 
 _SHUTDOWN_SECONDS = 5.0
 
@@ -121,13 +122,13 @@ def _print_whole(history: History, began: int) -> int:
 def _trouble(answer: ConsoleOutput) -> str | None:
     if answer.exit_status:
         return f"exit status {answer.exit_status}"
-    return None if answer.matched else answer.next_step or "it did not come to its prompt"
+    return None if answer.matched else for_person(answer.next_step or "it did not come to its prompt")
 
 
 def _tell_boot(booted: Boot) -> None:
     """What the user should know of a boot besides its console."""
     for each in [*booted.warnings, *filter(None, [booted.next_step])]:
-        complain(each)
+        complain(for_person(each))
 
 
 async def _end(here: Here, booted: Boot, seconds: float, *, as_json: bool) -> int:
