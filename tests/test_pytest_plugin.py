@@ -8,10 +8,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from pages import ROOT
+from rawtap.pytest_plugin import _place
 from support import PATIENCE, Account, read_back
 from test_linux_guest import IMAGES
 
@@ -155,3 +158,10 @@ def test_a_lab_that_does_not_start_says_so_in_a_line(user: Account) -> None:
     assert done.returncode == 1, done.stdout
     assert "server.gone: the server of this Lab ended before it answered" in done.stdout
     assert "ExceptionGroup" not in done.stdout
+
+
+def test_files_of_like_names_have_folders_of_their_own() -> None:
+    config = SimpleNamespace(rootpath=Path("/"), getini=lambda _: ".rawtap")
+    names = ["x/y_test.py::test_it", "x_y_test.py::test_it", "x/y_test.py::test_it[/]", "x_y_test.py::test_it[_]"]
+    places = {_place(cast("pytest.Item", SimpleNamespace(nodeid=name, config=config))) for name in names}
+    assert len(places) == len(names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -19,6 +20,8 @@ from pathlib import Path
 import pytest
 from scapy.all import DNS, DNSQR, IP, UDP, Ether, Raw, wrpcap
 
+from rawtap.guest.history import History
+from rawtap.verbs.boot import _print_whole
 from support import (
     PATIENCE,
     RAWTAP,
@@ -177,6 +180,26 @@ def test_a_script_is_typed_command_by_command(user: Account) -> None:
     assert "U-Boot 20" in done.stdout
     assert "host 10.0.2.2 is alive" in done.stdout
     assert "packets in" in done.stderr
+
+
+def test_a_script_shows_all_that_its_commands_said(user: Account) -> None:
+    """An answer of a tool has the last 8000 characters."""
+    done = rawtap(user, *UBOOT, "--script", "-", given="md.b 80200000 1000\nversion\n")
+    assert done.returncode == 0, done.stderr
+    shown = re.findall(r"^80200([0-9a-f]{2})0: ", done.stdout, re.MULTILINE)
+    assert shown == [f"{number:02x}" for number in range(0x100)]
+    assert "Hit any key to stop autoboot" in done.stdout
+
+
+def test_what_a_console_said_and_does_not_keep_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    history = History(limit=4)
+    history.append(b"123\r\n456\r\n")
+    assert _print_whole(history, 0) == 6
+    printed = capsys.readouterr()
+    assert printed.out == "56\n"
+    assert "the first 6 bytes of what follows are not kept" in printed.err
+    assert _print_whole(history, 6) == 0
+    assert capsys.readouterr() == ("56\n", "")
 
 
 def test_a_command_that_fails_ends_a_script(user: Account) -> None:
@@ -419,6 +442,26 @@ def test_of_a_file_that_is_cut_nothing_is_said_to_be_well(user: Account, files: 
             answer = rawtap(user, *words, "--json")
             assert json.loads(answer.stdout)["partial"] is True, words
             assert "not everything was looked at" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("explain", "gone.pcap"), "gone.pcap cannot be read as a capture (No such file or directory)\n"),
+        (("read", "gone.pcap"), "gone.pcap cannot be read as a capture (No such file or directory)\n"),
+        (("follow", "good.pcap", "--packet", "99"), "there is no packet 99. rawtap read FILE shows which there are\n"),
+    ],
+    ids=["explain", "read", "follow"],
+)
+def test_an_error_says_what_a_person_can_do(
+    user: Account,
+    files: Path,  # noqa: ARG001
+    words: tuple[str, ...],
+    told: str,
+) -> None:
+    done = rawtap(user, *words)
+    assert done.returncode == 1
+    assert done.stderr.endswith(told)
 
 
 def test_a_command_does_not_wait_for_what_only_a_server_needs() -> None:

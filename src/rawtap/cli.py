@@ -22,7 +22,7 @@ from rawtap import options as server_options
 from rawtap.errors import ConfigurationInvalid, RawtapError, RootlessUnavailable
 from rawtap.host import privileges, rootless
 from rawtap.http import options as http_options
-from rawtap.verbs import arguments
+from rawtap.verbs import arguments, wording
 from rawtap.verbs.output import FAILED, MISUSED, WELL, complain
 
 _FOR_LINKS = {"serve", "record", "doctor", "capture", "wait"}  # and a boot on a bridge
@@ -209,7 +209,7 @@ def main(given: Sequence[str] | None = None) -> int:
     try:
         options = _parse(words)
     except ConfigurationInvalid as error:
-        complain(str(error))
+        complain(wording.told(error))
         return MISUSED
     for_links = options.command in _FOR_LINKS or getattr(options, "network", None) == "bridge"
     if for_links and not getattr(options, "fix", False):
@@ -217,7 +217,7 @@ def main(given: Sequence[str] | None = None) -> int:
         try:
             _prepare(options, words, partial(_open_door, options))
         except RawtapError as error:
-            complain(str(error))
+            complain(wording.told(error))
             return FAILED
     if options.command in {"read", "explain", "query", "follow"} and given is None:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # rawtap read FILE | head

@@ -94,8 +94,12 @@ class RawtapError(Exception):
         super().__init__(problem, evidence, cure)
 
     def __str__(self) -> str:
+        return self.told(self.cure)
+
+    def told(self, cure: str) -> str:
+        """The text with that cure, or without any."""
         seen = f" ({_cut(self.evidence)})" if self.evidence else ""
-        return f"{self.code}: {_cut(self.problem)}{seen}. {_cut(self.cure)}"
+        return f"{self.code}: {_cut(self.problem)}{seen}" + (f". {_cut(cure)}" if cure else "")
 
 
 def _cut(text: str) -> str:

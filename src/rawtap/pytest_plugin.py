@@ -123,7 +123,7 @@ def pytest_runtest_makereport(
 
 def _place(item: pytest.Item) -> Path:
     """The folder of what is kept of a test, its own whatever its name has in it."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", item.nodeid).strip("_")
+    name = re.sub(r"[^A-Za-z0-9._+-]+", "_", item.nodeid.replace("/", "+")).strip("_")
     if len(name) > _LONGEST_NAME or re.search(r"[^\w./:-]", item.nodeid, re.ASCII):  # like "[a b]" and "[a/b]"
         name = f"{name[:_LONGEST_NAME]}-{zlib.crc32(item.nodeid.encode()):08x}"
     return item.config.rootpath / str(item.config.getini("rawtap_keep")) / name

@@ -259,6 +259,7 @@ def _load() -> None:
     later = ("packets", "send", "wait", "timeline.gather", "explain", "follow", "query", "compare", "picture")
     for module in (*later, "examine.course"):
         importlib.import_module(f"rawtap.ask.{module}")
+    importlib.import_module("rawtap.guest.builtin")
     decode.load()
 
 

@@ -6,10 +6,12 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rawtap.ask import query
 from rawtap.capture.session import CaptureRequest, CaptureSession
 from rawtap.guest.console import History
 from rawtap.guest.log import GuestLogs
@@ -17,6 +19,7 @@ from rawtap.guest.machine import Machine
 from rawtap.guest.monitor import EventLog
 from rawtap.lab.chronicle import Chronicle
 from rawtap.lab.journal import Journal
+from rawtap.lab.lab import Lab
 from rawtap.lab.observation import GuestNic, Scene
 from rawtap.network.watch import Change
 
@@ -142,6 +145,13 @@ class Guest:
     events: EventLog = field(default_factory=EventLog)
 
 
+@dataclass
+class Holder:
+    """Stands for a Lab."""
+
+    chronicle: Chronicle = field(default_factory=Chronicle)
+
+
 def test_a_guests_log_stays_until_its_next_boot_and_of_the_ended_ones_the_newest() -> None:
     logs = GuestLogs()
 
@@ -168,6 +178,29 @@ def test_a_guests_log_stays_until_its_next_boot_and_of_the_ended_ones_the_newest
     for _ in range(1000):
         boot("b")
     assert len(logs.forgotten()) == 1000
+
+
+def test_a_question_says_what_of_a_guest_it_was_not_asked_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query, "_LINES", 2)
+    guest, lab = Guest("a"), Holder()
+    lab.chronicle.logs.begin(cast("Machine", guest))
+    guest.console.history.append(b"1\n2\n")
+    notes = anyio.run(asked_of, lab)
+    assert notes == []
+    guest.console.history.append(b"3\n")
+    for _ in range(501):
+        guest.events.note({"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 2}})
+    assert anyio.run(asked_of, lab) == [
+        "console: only the first 2 lines of the guest a were looked at",
+        "events: the first 1 of the guest a's QEMU were forgotten",
+    ]
+
+
+async def asked_of(lab: Holder) -> list[str]:
+    """What a question about all that guests said was not asked of."""
+    request = query._Request(query.Question("SELECT * FROM console, events", 20))
+    await query._add_rows(cast("Lab", lab), request, ())
+    return request.notes
 
 
 def test_qmp_events_have_qemus_time_and_are_shown_bounded_and_harmless() -> None:

@@ -32,3 +32,24 @@ def test_all_requests_were_answered_only_where_the_file_has_its_end(tmp_path: Pa
             )
 
     anyio.run(scenario)
+
+
+@pytest.mark.parametrize(("cut", "examined"), [(0, 3), (1, 2), (0, 2)], ids=["whole", "cut", "not all"])
+def test_a_later_page_whose_verdict_is_made_again_lacks_what_the_first_lacked(
+    tmp_path: Path, cut: int, examined: int
+) -> None:
+    """And so does the verdict that is kept of it, which is the next call's."""
+    path = tmp_path / "c.pcap"
+    wrpcap(str(path), [PING, PONG, PONG])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size - cut])
+
+    async def tell(_: float, __: str) -> None: ...
+
+    async def scenario() -> None:
+        async with Lab(Settings(capture_dir=tmp_path)) as lab:
+            for before in ((examined, 1), None):
+                given = (await explain(lab, None, path, "", before, tell)).given
+                assert given.verdict.examined == examined
+                assert (given.more, bool(given.lacking)) == (examined + cut < 3, bool(cut))
+
+    anyio.run(scenario)

@@ -21,6 +21,7 @@ from rawtap.guest.hardware import Arch, Drive
 from rawtap.guest.line_words import pairs
 from rawtap.guest.paths import RVOS_KERNEL, Allowed
 from rawtap.guest.profile import (
+    BUILTIN_NAMES,
     TRUSTED_BRIDGES,
     BootOptions,
     Interrupt,
@@ -152,6 +153,10 @@ def require_known_pairs(option: str, value: str) -> None:
         "-fsdev": {"fsdriver", "id", "path", "security_model", "readonly"},
     }  # fmt: skip
     assert option not in known or set(said) <= known[option], value
+
+
+def test_the_built_in_profiles_are_named_where_their_import_need_not_be_waited_for() -> None:
+    assert tuple(BUILTIN) == BUILTIN_NAMES
 
 
 def test_the_bridges_of_the_built_in_profiles_are_trusted() -> None:

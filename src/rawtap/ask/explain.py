@@ -146,15 +146,18 @@ async def _given(
     packets = await reading(file, _open, capture, path, expression)
     applied = {expression, capture.session.request.filter if capture else ""} - {""}
     live = capture is not None and capture.live
+    # Then what came since the first page is no part of a next one.
+    growing = bool(before) and capture is not None and capture.session.running
     load = partial(_examiner, applied, live, isinstance(packets, Tail), around)
     examiner, until_ns, more = await _examine(packets, file, load, before[0] if before else None, tell)
     if before:
         until_ns = before[1]
+        more = more and not growing
     elif capture is not None and not more:
         until_ns = max(until_ns, capture.session.until_ns)
     verdict = examiner.result(until_ns, _lost(capture, packets) if capture else 0)
-    lost = lost_told(capture, path) if capture and not before else ()
-    lacking = () if more or before else await reading(file, _lacking, packets, capture, parts, path)
+    lost = lost_told(capture, path) if capture and not growing else ()
+    lacking = () if more or growing else await reading(file, _lacking, packets, capture, parts, path)
     return Given(verdict, until_ns, more, (*lost, *lacking), packets.tagged if isinstance(packets, Savefile) else 0)
 
 
@@ -189,7 +192,8 @@ def _open(capture: Capture | None, path: Path | None, expression: str) -> Packet
 async def _examine(
     packets: Packets, file: Path, load: Callable[[int, tuple[Origin, ...]], Examiner], most: int | None, tell: Progress
 ) -> tuple[Examiner, int, bool]:
-    """An examiner that has seen them, when the youngest was captured, and whether time ran out before the last.
+    """An examiner that has seen them, when the youngest was captured, and whether more follow, for which there was
+    no time.
 
     `most` packets are for the next page of a verdict that was on so many.
     """
@@ -205,7 +209,7 @@ async def _examine(
         if most is None and time.monotonic() > ends:
             return examiner, until, bool(await reading(file, packets.take, 1))
         batch = await reading(file, packets.take, size if most is None else min(size, most - examined))
-    return examiner, until, False
+    return examiner, until, most is not None and bool(await reading(file, packets.take, 1))
 
 
 def _lost(capture: Capture, packets: Packets) -> int:

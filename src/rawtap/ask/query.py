@@ -214,7 +214,9 @@ def _console(lab: Lab, request: _Request) -> Iterator[list[Any]]:
         history = guest.machine.console.history
         if history.start:
             request.notes.append(f"console: the first {history.start} bytes of the guest {guest.name} were forgotten")
-        pieces, _ = log.pieces(history, 0, _LINES)
+        pieces, until = log.pieces(history, 0, _LINES)
+        if until < history.end and len(pieces) == _LINES:
+            request.notes.append(f"console: only the first {_LINES} lines of the guest {guest.name} were looked at")
         for each in pieces:
             yield [_seconds(request, each.at_ns), each.at_ns, guest.name, each.text]
 
@@ -227,6 +229,8 @@ def _events(lab: Lab, request: _Request) -> Iterator[list[Any]]:
         yield [_seconds(request, note.at_ns), note.at_ns, "event", note.kind, note.guest, note.capture, note.text]
     for guest in lab.chronicle.logs.all():
         events = guest.machine.events
+        if events.start:
+            request.notes.append(f"events: the first {events.start} of the guest {guest.name}'s QEMU were forgotten")
         for each in events.since(events.start, _LINES):
             yield [_seconds(request, each.at_ns), each.at_ns, "qmp", each.name, guest.name, None, each.data]
 

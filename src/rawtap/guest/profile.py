@@ -43,6 +43,11 @@ RVOS_BRIDGE, USUAL_BRIDGE = "rvos-br0", "rawtap-br0"
 TRUSTED_BRIDGES = frozenset({RVOS_BRIDGE, USUAL_BRIDGE})  # those of the built-in profiles
 UBOOT_KERNEL = f"{PUBLIC}/qemu-riscv64_smode/uboot.elf"
 
+BUILTIN_NAMES = (
+    *("rvos", "u-boot-riscv64", "u-boot-aarch64", "u-boot-arm", "u-boot-x86_64"),
+    *("xv6-riscv", "xv6-riscv-net", "xv6-x86"),
+)  # of builtin.py, whose import takes long
+
 SHELL = "prompt"  # the name of the prompt that is the profile's own
 OnReset = Literal["reboot", "stop"]
 _Argument = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]

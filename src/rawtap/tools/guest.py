@@ -10,13 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rawtap.doctor import Way, examine, way_of
 from rawtap.errors import RequestInvalid
-from rawtap.guest.builtin import BUILTIN
 from rawtap.guest.choosing import as_toml
 from rawtap.guest.console import SHOWN_CHARACTERS, Output
 from rawtap.guest.hardware import Drive
 from rawtap.guest.machine import Machine
 from rawtap.guest.patterns import Pattern, Wanted, compiled
-from rawtap.guest.profile import BootOptions, OnReset
+from rawtap.guest.profile import BUILTIN_NAMES, BootOptions, OnReset
 from rawtap.guest.qemu_line import Line
 from rawtap.guest.qemu_line import read as read_line
 from rawtap.host import landlock
@@ -171,7 +170,7 @@ async def qemu_boot(
         str | None,
         Field(description="Folder with a rawtap.toml, or a build known by its files; absent: the server's."),
     ] = None,
-    profile: Annotated[str | None, Field(description=f"One of: {', '.join(BUILTIN)}.")] = None,
+    profile: Annotated[str | None, Field(description=f"One of: {', '.join(BUILTIN_NAMES)}.")] = None,
     name: GuestName = "guest",
     network: Annotated[
         bool | Literal["user"],

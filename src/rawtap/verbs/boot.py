@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from rawtap import options as server_options
+from rawtap.guest.history import History, printable
+from rawtap.guest.machine import Machine
 from rawtap.tools import guest
 from rawtap.tools.guest import Boot, ConsoleOutput, Shutdown
 from rawtap.untrusted import visible
 from rawtap.verbs import local, progress, terminal
 from rawtap.verbs.local import SIGNALLED, Here
 from rawtap.verbs.output import BAD_NEWS, FAILED, MISUSED, WELL, complain, show, told
+from rawtap.verbs.wording import for_person
 
 _SHUTDOWN_SECONDS = 5.0
 
@@ -74,23 +77,28 @@ async def _by_hand(options: argparse.Namespace, here: Here) -> int:
 async def _by_script(options: argparse.Namespace, lines: list[str], here: Here) -> int:
     with progress.shown("boot") as tell:
         booted = await guest.qemu_boot(here.context(tell), **_arguments(options), timeout=options.timeout)
+    machine = here.lab.guest(booted.name).machine
+    lost = 0
     if options.json:
         show(booted, as_json=True)
     else:
-        print(booted.console, end="", flush=True)
+        lost = _print_whole(machine.console.history, 0)
         _tell_boot(booted)
-    code = await _commands(options, lines, here, booted) if booted.prompt_seen else BAD_NEWS
+    code = await _commands(options, lines, here, machine) if booted.prompt_seen else BAD_NEWS
     ended = await _end(here, booted, _SHUTDOWN_SECONDS, as_json=options.json)
-    return code or ended
+    return code or ended or (FAILED if lost else WELL)
 
 
-async def _commands(options: argparse.Namespace, lines: list[str], here: Here, booted: Boot) -> int:
-    machine = here.lab.guest(booted.name).machine
+async def _commands(options: argparse.Namespace, lines: list[str], here: Here, machine: Machine) -> int:
+    history, lost = machine.console.history, 0
     for line in lines:
+        began = history.end
         with progress.shown(visible(line)) as tell:
             answer = await guest.qemu_send(here.context(tell), line, timeout=options.timeout)
         if options.json:
             show(answer, as_json=True)
+        elif answer.truncated:
+            lost += _print_whole(history, began)
         else:
             print(answer.output, end="", flush=True)
         if not machine.running:  # it was told to power off, or this raised
@@ -100,19 +108,27 @@ async def _commands(options: argparse.Namespace, lines: list[str], here: Here, b
             return BAD_NEWS
     if not options.json:
         print(flush=True)
-    return WELL
+    return FAILED if lost else WELL
+
+
+def _print_whole(history: History, began: int) -> int:
+    """Print all that a console showed since `began`, of which answers have the end; how many bytes are not kept."""
+    if lost := max(0, history.start - began):
+        complain(f"the first {lost} bytes of what follows are not kept")
+    print(printable(history.shown(began)), end="", flush=True)
+    return lost
 
 
 def _trouble(answer: ConsoleOutput) -> str | None:
     if answer.exit_status:
         return f"exit status {answer.exit_status}"
-    return None if answer.matched else answer.next_step or "it did not come to its prompt"
+    return None if answer.matched else for_person(answer.next_step or "it did not come to its prompt")
 
 
 def _tell_boot(booted: Boot) -> None:
     """What the user should know of a boot besides its console."""
     for each in [*booted.warnings, *filter(None, [booted.next_step])]:
-        complain(each)
+        complain(for_person(each))
 
 
 async def _end(here: Here, booted: Boot, seconds: float, *, as_json: bool) -> int:

@@ -17,6 +17,7 @@ from rawtap.settings import Settings
 from rawtap.tools._tool import LabContext
 from rawtap.verbs.output import FAILED, complain
 from rawtap.verbs.progress import Tell, silent
+from rawtap.verbs.wording import told
 
 SIGNALLED = 128
 """And a signal's number: the exit code of what was ended by it."""
@@ -72,14 +73,14 @@ def play(settings: Settings, story: Story, options: argparse.Namespace, *, patie
     try:
         return asyncio.run(_play(settings, story, Shares(outside.policy(settings, pasta)), patient=patient))
     except RawtapError as error:
-        complain(str(error))
+        complain(told(error))
         return FAILED
     except ExceptionGroup as group:
         known, unknown = group.split(RawtapError)
         if unknown:
             raise
         for each in known.exceptions if known else ():
-            complain(str(each))
+            complain(told(each))
         return FAILED
     finally:
         if pasta:

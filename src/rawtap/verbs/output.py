@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from rawtap.untrusted import visible
+from rawtap.verbs.wording import for_person
 
 if TYPE_CHECKING:
     from rawtap.packets.reader import Line
@@ -47,4 +48,4 @@ def told(row: CaptureRow, *, is_kept: bool = True) -> list[str]:
         f"seen {count('seen')}, not selected {count('filtered')}, dropped by the kernel {count('dropped_kernel')}, "
         f"by the interface {count('dropped_interface')}",
     ]
-    return [*found, *row.warnings, *filter(None, [row.error, row.diagnosis])]
+    return [*found, *map(for_person, [*row.warnings, *filter(None, [row.error, row.diagnosis])])]

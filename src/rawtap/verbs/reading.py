@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rawtap.errors import RawtapError
 from rawtap.untrusted import visible
-from rawtap.verbs import progress
+from rawtap.verbs import progress, wording
 from rawtap.verbs.output import FAILED, WELL, complain, packet_line
 
 
@@ -21,7 +21,7 @@ def read(options: argparse.Namespace) -> int:
         run = _select if options.count or options.write else _show
         lacking = run(options, path, expression)
     except (RawtapError, RuntimeError) as error:  # resolve() raises the latter for a loop of links
-        complain(str(error))
+        complain(wording.told(error))
         return FAILED
     if lacking:
         complain(lacking)
@@ -36,7 +36,7 @@ def export(options: argparse.Namespace) -> int:
         with progress.shown("export"):
             done = files.export([each.resolve() for each in options.files], options.to, info=options.info)
     except (RawtapError, RuntimeError) as error:
-        complain(str(error))
+        complain(wording.told(error))
         return FAILED
     print(f"{visible(str(options.to))}: {done.packets} packets, {done.size_bytes} bytes")
     for each in (*done.notes, *done.lacking):
