@@ -7,8 +7,8 @@ import sys
 
 from rawtap.errors import RawtapError
 from rawtap.untrusted import visible
+from rawtap.verbs import wording
 from rawtap.verbs.output import FAILED, WELL, complain
-from rawtap.verbs.wording import told
 
 
 def show(options: argparse.Namespace) -> int:
@@ -16,7 +16,7 @@ def show(options: argparse.Namespace) -> int:
     try:
         text, told = _toml_of(options.line)
     except RawtapError as error:
-        complain(told(error))
+        complain(wording.told(error))
         return FAILED
     _tell(told)
     print(text, end="")
@@ -34,7 +34,7 @@ def write(options: argparse.Namespace) -> int:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except (RawtapError, OSError) as error:
-        complain(told(error))
+        complain(wording.told(error))
         return FAILED
     _tell(told)
     print(f"{visible(str(path))} is written; docs/profiles.md has every key")
