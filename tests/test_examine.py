@@ -284,6 +284,8 @@ def test_u_boot_is_examined_while_a_command_runs_that_reads_its_card(outsider: A
             await session.boot()
             error = await session.refused("qemu_examine", what="arp")
             assert error.code == "guest.silent"
+            assert "takes no frames from its card" in str(error)
+            assert "0 of 217 addresses had been asked for" in str(error)
             assert "its card no buffer" in str(error)
             assert "while a command runs" in str(error)
             assert "alive" in await session.ping()

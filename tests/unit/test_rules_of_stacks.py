@@ -123,6 +123,11 @@ def test_a_field_that_is_not_as_it_should_be_is_named_with_both_values() -> None
     assert seen.lacks({"ARP.op": AtMost(1)}, NAMES) == ("ARP.op", "2", "1 at most")
     assert seen.lacks({"ARP.op": Either((1, 2))}, NAMES) is None
     assert seen.lacks({"ARP.op": Either(("$theirs", "$theirs+1"))}, NAMES) == ("ARP.op", "2", "55 or 56")
+    assert seen.lacks({"Raw.load": "abc"}, NAMES) == (
+        "Raw.load",
+        "0 bytes, from 0 on nothing",
+        "3 bytes, from 0 on 616263",
+    )
     assert seen.lacks({"ARP.op": Bits(2, 1)}, NAMES) is None
     assert seen.lacks({"ARP.op": Bits(0, 2)}, NAMES) is not None
 

@@ -119,7 +119,7 @@ class Seen:
             expected = filled(value, names)
             found = self.fields.get(name)
             if not _fits(found, expected):
-                return name, shown(found), shown(expected)
+                return name, *_differing(found, expected)
         return None
 
     def __str__(self) -> str:
@@ -149,6 +149,17 @@ def _fits(found: Any, expected: Any) -> bool:
     if isinstance(expected, str) and isinstance(found, bytes):
         return found == expected.encode()
     return bool(found == expected)
+
+
+def _differing(found: Any, expected: Any) -> tuple[str, str]:
+    """Both in words; bytes from where they differ on, as their beginnings may be the same and long."""
+    if not isinstance(found, bytes) or not isinstance(expected, (bytes, str)):
+        return shown(found), shown(expected)
+    wanted = expected.encode() if isinstance(expected, str) else expected
+    pairs = zip(found, wanted, strict=False)
+    at = next((number for number, (one, other) in enumerate(pairs) if one != other), min(len(found), len(wanted)))
+    one, other = (f"{len(each)} bytes, from {at} on {shown(each[at:]) or 'nothing'}" for each in (found, wanted))
+    return one, other
 
 
 def _is_wanted(found: int, wanted: Wanted) -> bool:

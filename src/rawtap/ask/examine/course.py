@@ -228,10 +228,7 @@ class _Course:
     report: Report
     _lost: str = ""  # why nothing more can be tried
     _told: float = field(default=0.0, init=False)
-    _trouble_before: str | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._trouble_before = self.machine.trouble()
+    _trouble_before: str | None = field(default=None, init=False)  # what the console told before this rule
 
     @property
     def machine(self) -> Machine:
@@ -262,6 +259,7 @@ class _Course:
         return outcome
 
     async def _judged(self, rule: Rule) -> Outcome:
+        self._trouble_before = self.machine.trouble()
         try:
             await self._afresh()
             return await self.examiner.judge(rule, afresh=self._afresh)
@@ -330,8 +328,12 @@ class _Course:
             raise self.machine.exited()
         if self.machine.exit is not None:
             return f"QEMU ended: {self.machine.exit}"
-        trouble = self.machine.trouble()
-        return trouble if trouble and trouble != self._trouble_before else ""
+        return new_trouble(self._trouble_before, self.machine.trouble())
+
+
+def new_trouble(before: str | None, now: str | None) -> str:
+    """What is in a machine's trouble that was not before; "" where nothing is."""
+    return (now or "").replace(before or "", "").strip("; ")
 
 
 def _died(rule: Rule, how: str, sent: bytes | None) -> Outcome:

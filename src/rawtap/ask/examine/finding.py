@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
 
-from anyio import current_time
+from anyio import current_time, sleep
 from anyio.lowlevel import checkpoint
 
 from rawtap.ask.examine.neighbor import Neighbor
@@ -26,6 +26,7 @@ _ANSWERS_WITHIN = 2.0  # seconds without any frame of the guest's
 _LEAST_PATIENCE, _MOST_PATIENCE, _TIMES = 0.5, 5.0, 20
 _AT_ONCE, _MOMENT = 16, 0.02  # so many addresses are asked for at once: few drivers have room for many frames
 _CHECKS = 4
+_LOOKS = 5
 _SHUT = 47  # a port that hardly anybody listens on: NI FTP
 _PORTS = (7, 22, 23, 25, 53, 80, 443, 5000, 7777, 8000, 8080)
 _TARGET = slice(38, 42)  # of an ARP request
@@ -105,8 +106,8 @@ async def _address(wire: Neighbor, card: Card, names: Names, network: IPv4Networ
     others = [each for each in network.hosts() if str(each) not in ours and each != card.address.ip]
     at = 0
     for begin in range(0, len(others), _AT_ONCE):
-        if trouble := (await card.counters()).trouble:
-            raise _silent(card, network, f"{trouble}; {begin} addresses had been asked for")
+        if trouble := await _lasting_trouble(card):
+            raise _takes_nothing(card, f"{trouble}; {begin} of {len(others)} addresses had been asked for by ARP")
         for address in others[begin : begin + _AT_ONCE]:
             await wire.send(question[: _TARGET.start] + address.packed + question[_TARGET.stop :])
         is_last = begin + _AT_ONCE >= len(others)
@@ -116,6 +117,25 @@ async def _address(wire: Neighbor, card: Card, names: Names, network: IPv4Networ
             if frame[12:14] == b"\x08\x06" and frame[20:22] == b"\0\2":
                 return str(IPv4Address(frame[28:32]))
     raise _silent(card, network, f"all {len(others)} were asked for on {card.name}; {at} frames came from the guest")
+
+
+async def _lasting_trouble(card: Card) -> str | None:
+    """Why nothing gets to the guest, if it stays so for a while: a full card may be read, of which no event tells."""
+    trouble = None
+    for _ in range(_LOOKS):
+        if (trouble := (await card.counters()).trouble) is None:
+            return None
+        await sleep(_ANSWERS_WITHIN / _LOOKS)
+    return trouble
+
+
+def _takes_nothing(card: Card, evidence: str) -> GuestSilent:
+    return GuestSilent(
+        f"the guest {card.guest} takes no frames from its card",
+        evidence=evidence,
+        cure="Have it read its card meanwhile. A guest that does so only while a command runs needs one that runs: "
+        "U-Boot takes frames again when a ping begins, of an address that nobody has",
+    )
 
 
 def _silent(card: Card, network: IPv4Network, evidence: str) -> GuestSilent:

@@ -266,7 +266,7 @@ RULES = (
         _MUST,
         "An acknowledgment of what was not sent is answered by one.",
         (*_GIVEN_CONNECTION, _acknowledged(_segment("A", ack="$theirs+9000"), upto="$seq+1")),
-        linux="passes such a segment over, as RFC 793 let it (tcp_ack, net/ipv4/tcp_input.c)",
+        linux="passes such a segment over (tcp_ack, net/ipv4/tcp_input.c)",
     ),
     Rule(
         "tcp.syn_inside",
