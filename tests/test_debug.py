@@ -290,6 +290,13 @@ def test_what_is_cut_or_not_there_is_told(user: Account) -> None:
             lines = await found(session, "disassemble", at="0x80000000", count=101)
             assert (len(lines), lines[-1]) == (101, "... and more; the first 100 are shown")
             assert "<odd" in (await found(session, "disassemble", at="0xfeed.c:1"))[0]
+            (line,) = (await found(session, "print", expression="sending"))[:1]
+            assert len(line) > 500
+            assert line.endswith("}}")
+            assert (await debug(session, "until", at="deeper", timeout=0))["state"] == "running"
+            assert (await found(session, "break"))[0].endswith(", once, hit 0 times")
+            await debug(session, "delete")
+            await debug(session, "interrupt")
             await debug(session, "break", at="deeper", expression="depth == 60")
             await goes_on(session)
             await session.call("qemu_send", command="deep", timeout=PATIENCE)

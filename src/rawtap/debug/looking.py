@@ -20,6 +20,7 @@ _MOST_LINES = 100
 _MOST_BYTES = 1024
 _MOST_FRAMES = 40
 _LONGEST = 400  # characters of a line
+_LONGEST_VALUE = 4000  # of one that is asked for by itself
 _NUMBERED = re.compile(r"([0-9]+)\t(.*)")
 _FORMAT = re.compile(r"/([xduotacz]) ")
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
@@ -38,10 +39,9 @@ def first(lines: list[str], most: int = _MOST_LINES) -> list[str]:
     return lines if len(lines) <= most else [*lines[:most], f"... and more; the first {most} are shown"]
 
 
-def bounded(line: str) -> str:
+def bounded(line: str, most: int = _LONGEST) -> str:
     """A line that fits into an answer, and can be read."""
-    line = visible(line.rstrip())
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
+    return shortened(visible(line.rstrip()), most)
 
 
 async def source(debugger: Debugger, frame: int = 0) -> tuple[list[str], str]:
@@ -136,7 +136,7 @@ async def value(debugger: Debugger, text: str, frame: int) -> list[str]:
     ask = ("interpreter-exec", *_where(stop, frame), "console")
     shown = (await debugger.gdb.command(*ask, f"output{f'/{form[1]}' if form else ''} {what}")).text
     kind = (await debugger.gdb.command(*ask, f"whatis {what}")).text
-    return [bounded(f"{what} = {shown}"), bounded(kind.strip())]
+    return [bounded(f"{what} = {shown}", _LONGEST_VALUE), bounded(kind.strip())]
 
 
 async def registers(debugger: Debugger, names: str) -> list[str]:
@@ -264,4 +264,5 @@ def breakpoint_line(row: Results) -> str:
     """A breakpoint in a line."""
     what = f"watches {text_at(row, 'what')}" if "what" in row else str(place_of(row))
     condition = f" if {shortened(text_at(row, 'cond'))}" if "cond" in row else ""
-    return bounded(f"{text_at(row, 'number')}: {what}{condition}, hit {text_at(row, 'times') or '0'} times")
+    once = ", once" if text_at(row, "disp") == "del" else ""  # of action="until"
+    return bounded(f"{text_at(row, 'number')}: {what}{condition}{once}, hit {text_at(row, 'times') or '0'} times")
