@@ -431,6 +431,31 @@ def test_a_guest_that_qemu_did_not_let_go_is_not_said_to_run(root_of: Path, user
     anyio.run(scenario)
 
 
+def test_the_timeline_tells_of_stops_and_not_of_gdbs_own(root_of: Path, user: Account) -> None:
+    """gdb stops the guest wherever the condition does not hold, and nobody sees it."""
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root_of)
+            await debug(session, "attach")
+            await debug(session, "break", at="add", expression="a == 10")
+            await goes_on(session)
+            await session.call("qemu_send", command="sum", timeout=PATIENCE)
+            assert (await debug(session, "where"))["arguments"] == ["a=10", "b=5"]
+            await debug(session, "detach")
+            events = (await session.call("qemu_timeline", sources=["event", "qmp"]))["events"]
+            kinds = [each["kind"] for each in events]
+            assert [each for each in kinds if each in {"guest_halted", "guest_released"}] == [
+                "guest_halted",
+                "guest_released",
+                "guest_halted",
+                "guest_released",
+            ]
+            assert kinds.count("STOP") <= 1  # of the debugger's coming
+
+    anyio.run(scenario)
+
+
 def test_where_gdb_ends_the_guest_goes_on(root_of: Path, user: Account) -> None:
     async def scenario() -> None:
         async with serving(user) as session:
