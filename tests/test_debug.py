@@ -456,6 +456,40 @@ def test_the_timeline_tells_of_stops_and_not_of_gdbs_own(root_of: Path, user: Ac
     anyio.run(scenario)
 
 
+def test_each_processor_is_looked_at(user: Account) -> None:
+    """The second one is off: it stands where it would begin, and steps nowhere."""
+    root = project(user, "aarch64", keys="smp = 2\n")
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root)
+            await debug(session, "attach")
+            first, second = await found(session, "threads")
+            assert (first[:2], second[:2]) == (">1", " 2")
+            turned = await debug(session, "threads", at="2")
+            assert turned["why"] == "processor 2 is looked at"
+            assert [each[:2] for each in turned["found"].splitlines()] == [" 1", ">2"]
+            assert second.endswith(turned["place"])
+            (pc,) = await found(session, "registers", expression="pc")
+            assert int(pc.split()[1], 16) == int(turned["address"], 16)
+            told = await debug(session, "stepi", timeout=0)
+            assert (told["state"], told["warnings"]) == (
+                "running",
+                ['stepi ends on its own processor only; where the code went on on another, action="break" stops it'],
+            )
+            refused = await session.refused("qemu_debug", action="threads", at="1")
+            assert refused.code == "debug.refused"
+            await debug(session, "interrupt")
+            refused = await session.refused("qemu_debug", action="threads", at="3")
+            assert "there are: 1, 2" in str(refused)
+            assert await found(session, "break", at="sum_up")
+            await goes_on(session)
+            await session.call("qemu_send", command="sum", timeout=PATIENCE)
+            assert (await debug(session, "where"))["place"].startswith("sum_up (")
+
+    anyio.run(scenario)
+
+
 def test_where_gdb_ends_the_guest_goes_on(root_of: Path, user: Account) -> None:
     async def scenario() -> None:
         async with serving(user) as session:
