@@ -242,6 +242,8 @@ def test_what_is_asked_for_wrongly_is_told(root_of: Path, user: Account) -> None
                 "request.invalid    ": {"action": "print", "expression": '$_shell("id")'},
                 "request.invalid     ": {"action": "memory", "expression": "$sp", "count": 5000},
                 "request.invalid      ": {"action": "registers", "expression": "nosuch"},
+                "request.invalid       ": {"action": "locals", "frame": 9},
+                "request.invalid        ": {"action": "finish", "frame": 9},
             }.items():
                 refused = await session.refused("qemu_debug", **arguments)
                 assert refused.code == code.strip(), arguments
@@ -275,7 +277,7 @@ def test_a_capture_that_cannot_be_read_hides_no_console(root_of: Path, user: Acc
 def test_what_is_cut_or_not_there_is_told(user: Account) -> None:
     root = user.home / "looked-into"
     root.mkdir()
-    (root / "0xfeed.c").write_text("int odd(int x) { return x + 1; }\n", encoding="utf-8")
+    (root / "0xfeed.c").write_text("static int add(int a) { return a; }\nint odd(int x) { return add(x); }\n")
     project(user, "riscv64", "0xfeed.c")
 
     async def scenario() -> None:
@@ -289,7 +291,15 @@ def test_what_is_cut_or_not_there_is_told(user: Account) -> None:
             assert lines[1:] == ["16 of the 24 bytes cannot be read"]
             lines = await found(session, "disassemble", at="0x80000000", count=101)
             assert (len(lines), lines[-1]) == (101, "... and more; the first 100 are shown")
-            assert "<odd" in (await found(session, "disassemble", at="0xfeed.c:1"))[0]
+            assert "<odd" in (await found(session, "disassemble", at="0xfeed.c:2"))[0]
+            # A name that two functions have.
+            one, other = f"add ({at('int sum = a + b')})", "add (0xfeed.c:1)"
+            (line,) = await found(session, "break", at="add")
+            assert line in {f"1: {each}, hit 0 times" for each in (f"{one}, {other}", f"{other}, {one}")}
+            assert [each[:4] for each in await found(session, "symbols", at="add")] == ["add ", "Line"] * 2
+            lines = await found(session, "disassemble", at="add", count=3)
+            assert (len(lines), lines[3].startswith("there is code of it at 0x8")) == (4, True)
+            await debug(session, "delete")
             (line,) = (await found(session, "print", expression="sending"))[:1]
             assert len(line) > 500
             assert line.endswith("}}")

@@ -78,6 +78,8 @@ async def debug(lab: Lab, name: str, wish: Wish) -> Told:
     if wish.action == "detach":
         await guest.debugging.close()
         return Told(None, attached=False)
+    if wish.frame and debugger.stop is not None:
+        await looking.require_frame(debugger, wish.frame)
     if wish.action in {"continue", "finish", "until", "reset", "interrupt", *_GOING}:
         await _set_going(guest, debugger, wish)
         await debugger.wait(wish.timeout)
