@@ -242,6 +242,8 @@ def test_what_is_asked_for_wrongly_is_told(root_of: Path, user: Account) -> None
                 "request.invalid    ": {"action": "print", "expression": '$_shell("id")'},
                 "request.invalid     ": {"action": "memory", "expression": "$sp", "count": 5000},
                 "request.invalid      ": {"action": "registers", "expression": "nosuch"},
+                "request.invalid       ": {"action": "locals", "frame": 9},
+                "request.invalid        ": {"action": "finish", "frame": 9},
             }.items():
                 refused = await session.refused("qemu_debug", **arguments)
                 assert refused.code == code.strip(), arguments
@@ -275,7 +277,7 @@ def test_a_capture_that_cannot_be_read_hides_no_console(root_of: Path, user: Acc
 def test_what_is_cut_or_not_there_is_told(user: Account) -> None:
     root = user.home / "looked-into"
     root.mkdir()
-    (root / "0xfeed.c").write_text("int odd(int x) { return x + 1; }\n", encoding="utf-8")
+    (root / "0xfeed.c").write_text("static int add(int a) { return a; }\nint odd(int x) { return add(x); }\n")
     project(user, "riscv64", "0xfeed.c")
 
     async def scenario() -> None:
@@ -289,7 +291,22 @@ def test_what_is_cut_or_not_there_is_told(user: Account) -> None:
             assert lines[1:] == ["16 of the 24 bytes cannot be read"]
             lines = await found(session, "disassemble", at="0x80000000", count=101)
             assert (len(lines), lines[-1]) == (101, "... and more; the first 100 are shown")
-            assert "<odd" in (await found(session, "disassemble", at="0xfeed.c:1"))[0]
+            assert "<odd" in (await found(session, "disassemble", at="0xfeed.c:2"))[0]
+            # A name that two functions have.
+            one, other = f"add ({at('int sum = a + b')})", "add (0xfeed.c:1)"
+            (line,) = await found(session, "break", at="add")
+            assert line in {f"1: {each}, hit 0 times" for each in (f"{one}, {other}", f"{other}, {one}")}
+            assert [each[:4] for each in await found(session, "symbols", at="add")] == ["add ", "Line"] * 2
+            lines = await found(session, "disassemble", at="add", count=3)
+            assert (len(lines), lines[3].startswith("there is code of it at 0x8")) == (4, True)
+            await debug(session, "delete")
+            (line,) = (await found(session, "print", expression="sending"))[:1]
+            assert len(line) > 500
+            assert line.endswith("}}")
+            assert (await debug(session, "until", at="deeper", timeout=0))["state"] == "running"
+            assert (await found(session, "break"))[0].endswith(", once, hit 0 times")
+            await debug(session, "delete")
+            await debug(session, "interrupt")
             await debug(session, "break", at="deeper", expression="depth == 60")
             await goes_on(session)
             await session.call("qemu_send", command="deep", timeout=PATIENCE)
@@ -420,6 +437,65 @@ def test_a_guest_that_qemu_did_not_let_go_is_not_said_to_run(root_of: Path, user
             assert (await session.call("qemu_status"))["guests"][0]["halted"].startswith("stopped by the debugger")
             await session.call("qemu_monitor", command="cont")
             assert "15" in await session.typed("sum")
+
+    anyio.run(scenario)
+
+
+def test_the_timeline_tells_of_stops_and_not_of_gdbs_own(root_of: Path, user: Account) -> None:
+    """gdb stops the guest wherever the condition does not hold, and nobody sees it."""
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root_of)
+            await debug(session, "attach")
+            await debug(session, "break", at="add", expression="a == 10")
+            await goes_on(session)
+            await session.call("qemu_send", command="sum", timeout=PATIENCE)
+            assert (await debug(session, "where"))["arguments"] == ["a=10", "b=5"]
+            await debug(session, "detach")
+            events = (await session.call("qemu_timeline", sources=["event", "qmp"]))["events"]
+            kinds = [each["kind"] for each in events]
+            assert [each for each in kinds if each in {"guest_halted", "guest_released"}] == [
+                "guest_halted",
+                "guest_released",
+                "guest_halted",
+                "guest_released",
+            ]
+            assert kinds.count("STOP") <= 1  # of the debugger's coming
+
+    anyio.run(scenario)
+
+
+def test_each_processor_is_looked_at(user: Account) -> None:
+    """The second one is off: it stands where it would begin, and steps nowhere."""
+    root = project(user, "aarch64", keys="smp = 2\n")
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root)
+            await debug(session, "attach")
+            first, second = await found(session, "threads")
+            assert (first[:2], second[:2]) == (">1", " 2")
+            turned = await debug(session, "threads", at="2")
+            assert turned["why"] == "processor 2 is looked at"
+            assert [each[:2] for each in turned["found"].splitlines()] == [" 1", ">2"]
+            assert second.endswith(turned["place"])
+            (pc,) = await found(session, "registers", expression="pc")
+            assert int(pc.split()[1], 16) == int(turned["address"], 16)
+            told = await debug(session, "stepi", timeout=0)
+            assert (told["state"], told["warnings"]) == (
+                "running",
+                ['stepi ends on its own processor only; where the code went on on another, action="break" stops it'],
+            )
+            refused = await session.refused("qemu_debug", action="threads", at="1")
+            assert refused.code == "debug.refused"
+            await debug(session, "interrupt")
+            refused = await session.refused("qemu_debug", action="threads", at="3")
+            assert "there are: 1, 2" in str(refused)
+            assert await found(session, "break", at="sum_up")
+            await goes_on(session)
+            await session.call("qemu_send", command="sum", timeout=PATIENCE)
+            assert (await debug(session, "where"))["place"].startswith("sum_up (")
 
     anyio.run(scenario)
 

@@ -78,10 +78,13 @@ async def debug(lab: Lab, name: str, wish: Wish) -> Told:
     if wish.action == "detach":
         await guest.debugging.close()
         return Told(None, attached=False)
+    if wish.frame and debugger.stop is not None:
+        await looking.require_frame(debugger, wish.frame)
     if wish.action in {"continue", "finish", "until", "reset", "interrupt", *_GOING}:
         await _set_going(guest, debugger, wish)
         await debugger.wait(wish.timeout)
-        return await _stopped(lab, guest, debugger, await _fault(debugger) if wish.action == "interrupt" else [])
+        notes = await _fault(debugger) if wish.action == "interrupt" else _unended(debugger, wish)
+        return await _stopped(lab, guest, debugger, notes)
     found = await _LOOKS[wish.action](debugger, wish)
     shown, cut = _fitting(found)
     if debugger.stop is not None and debugger.stop is not guest.debugging.told:  # it stopped while another call ran
@@ -96,6 +99,13 @@ async def debug(lab: Lab, name: str, wish: Wish) -> Told:
 async def _fault(debugger: Debugger) -> list[str]:
     told = await looking.fault(debugger)
     return [told] if told else []
+
+
+def _unended(debugger: Debugger, wish: Wish) -> list[str]:
+    """That a step may never end: gdb waits for it on the processor where it began (its manual, "All-Stop Mode")."""
+    if wish.action not in {"finish", *_GOING} or debugger.stop is not None or debugger.gone or debugger.processors == 1:
+        return []
+    return [f'{wish.action} ends on its own processor only; where the code went on on another, action="break" stops it']
 
 
 async def _set_going(guest: Guest, debugger: Debugger, wish: Wish) -> None:
@@ -116,7 +126,7 @@ async def _set_going(guest: Guest, debugger: Debugger, wish: Wish) -> None:
     elif action == "until":
         await debugger.go_until(_needed(wish.at, "until", "at"))
     else:
-        await debugger.go(_GOING[action], str(wish.count or 1))
+        await debugger.go(_GOING[action], "--thread", debugger.require_stop().thread, str(wish.count or 1))
 
 
 async def _stopped(lab: Lab, guest: Guest, debugger: Debugger, notes: list[str] | None = None) -> Told:
@@ -176,6 +186,12 @@ async def _delete(debugger: Debugger, wish: Wish) -> list[str]:
     return [looking.breakpoint_line(each) for each in await debugger.breakpoints()] or ["there is no breakpoint"]
 
 
+async def _threads(debugger: Debugger, wish: Wish) -> list[str]:
+    if wish.at:
+        await debugger.turn_to(wish.at)
+    return await looking.processors(debugger)
+
+
 async def _symbols(debugger: Debugger, wish: Wish) -> list[str]:
     if not wish.at:
         _needed(wish.expression, "symbols", "expression")
@@ -198,5 +214,5 @@ _LOOKS: dict[str, Callable[[Debugger, Wish], Awaitable[list[str]]]] = {
         debugger, _needed(wish.expression or wish.at, "memory", "expression"), wish.count or 64, wish.frame
     ),
     "disassemble": lambda debugger, wish: looking.code(debugger, wish.at, wish.count or 10),
-    "threads": lambda debugger, _: looking.processors(debugger),
+    "threads": _threads,
 }

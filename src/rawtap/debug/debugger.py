@@ -56,6 +56,7 @@ class Debugger:
         self.stop: Stop | None = None
         self.gone = ""
         self.registers: tuple[str, ...] = ()
+        self.processors = 1
         self.notes: list[str] = []  # on its symbols
         self._stub, self._on_stop = stub_path, on_stop
         self._gdb: Gdb | None = None
@@ -109,6 +110,7 @@ class Debugger:
                 cure="Is another debugger connected? qemu_status shows the guest",
             ) from error
         names = (await gdb.command("data-list-register-names")).results.get("register-names")
+        self.processors = len(rows_at((await gdb.command("thread-info")).results, "threads"))
         self.registers = (
             tuple(each for each in names if isinstance(each, str) and each) if isinstance(names, list) else ()
         )
@@ -373,12 +375,34 @@ class Debugger:
                 return
             for what in ("register-cache", "dcache"):
                 await self.gdb.say(f"maintenance flush {what}")
-            at = ("--thread", self.stop.thread)
-            frame = (await self.gdb.command("stack-info-frame", *at, "--frame", "0")).results
-            listed = (await self.gdb.command("stack-list-arguments", *at, "--all-values", "0", "0")).results
-            given = rows_at(listed, "stack-args")
-            stop = stop_of({**frame, "reason": why, "thread-id": self.stop.thread})
-            self._set(replace(stop, arguments=arguments_of(given[0]) if given else ()))
+            self._set(await self._stop_of(self.stop.thread, why))
+
+    async def turn_to(self, thread: str) -> None:
+        """Look at that processor, by gdb's number of it, until the guest goes on. Steps are that one's as well.
+
+        Raises:
+            DebugRefused: There is none of that number, or the guest runs.
+        """
+        async with self._lock:
+            self.require_stop()
+            rows = rows_at((await self.gdb.command("thread-info")).results, "threads")
+            known = [text_at(each, "id") for each in rows]
+            if thread not in known:
+                raise DebugRefused(
+                    f"there is no processor {thread[:100]!r}",
+                    evidence=f"there are: {', '.join(known)}",
+                    cure="Name one",
+                )
+            self.stop = await self._stop_of(thread, f"processor {thread} is looked at")
+
+    async def _stop_of(self, thread: str, why: str) -> Stop:
+        """Where that processor stands."""
+        at = ("--thread", thread)
+        frame = (await self.gdb.command("stack-info-frame", *at, "--frame", "0")).results
+        listed = (await self.gdb.command("stack-list-arguments", *at, "--all-values", "0", "0")).results
+        given = rows_at(listed, "stack-args")
+        stop = stop_of({**frame, "reason": why, "thread-id": thread})
+        return replace(stop, arguments=arguments_of(given[0]) if given else ())
 
     # ------------------------------------------------------------------ end
 

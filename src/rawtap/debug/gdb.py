@@ -65,6 +65,7 @@ _FIRST = (
     "set print elements 64",
     "set print repeats 8",
     "set print frame-arguments all",
+    "set print entry-values if-needed",
     "set print max-depth 4",
     "set print symbol on",
     "set max-value-size 65536",
@@ -145,7 +146,7 @@ class Gdb:
             raise DebugRefused(
                 "gdb refused",
                 evidence=log or text_at(record.results, "msg"),  # which may be "Command aborted." and no more
-                cure='qemu_debug(action="where") shows where it is',
+                cure='qemu_debug(action="where") shows where it is, action="symbols" what names there are',
             )
         return Answer(record.results, "".join(asked.said["text"]), "".join(asked.said["log"]))
 

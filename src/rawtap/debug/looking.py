@@ -20,6 +20,7 @@ _MOST_LINES = 100
 _MOST_BYTES = 1024
 _MOST_FRAMES = 40
 _LONGEST = 400  # characters of a line
+_LONGEST_VALUE = 4000  # of one that is asked for by itself
 _NUMBERED = re.compile(r"([0-9]+)\t(.*)")
 _FORMAT = re.compile(r"/([xduotacz]) ")
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
@@ -38,10 +39,9 @@ def first(lines: list[str], most: int = _MOST_LINES) -> list[str]:
     return lines if len(lines) <= most else [*lines[:most], f"... and more; the first {most} are shown"]
 
 
-def bounded(line: str) -> str:
+def bounded(line: str, most: int = _LONGEST) -> str:
     """A line that fits into an answer, and can be read."""
-    line = visible(line.rstrip())
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
+    return shortened(visible(line.rstrip()), most)
 
 
 async def source(debugger: Debugger, frame: int = 0) -> tuple[list[str], str]:
@@ -96,6 +96,15 @@ async def _frame(gdb: Gdb, stop: Stop, frame: int) -> Results:
     return found if isinstance(found, dict) else {}
 
 
+async def require_frame(debugger: Debugger, frame: int) -> None:
+    """Raise RequestInvalid where the calls that led here are not that many."""
+    at = ("--thread", debugger.require_stop().thread)
+    depth = int(text_at((await debugger.gdb.command("stack-info-depth", *at, str(frame + 1))).results, "depth"))
+    if frame >= depth:
+        cure = 'qemu_debug(action="where") lists them'
+        raise RequestInvalid(f"there is no frame {frame}", evidence=f"the last is {depth - 1}", cure=cure)
+
+
 async def where(debugger: Debugger) -> list[str]:
     """The calls that led here, the newest first."""
     stop = debugger.require_stop()
@@ -136,7 +145,7 @@ async def value(debugger: Debugger, text: str, frame: int) -> list[str]:
     ask = ("interpreter-exec", *_where(stop, frame), "console")
     shown = (await debugger.gdb.command(*ask, f"output{f'/{form[1]}' if form else ''} {what}")).text
     kind = (await debugger.gdb.command(*ask, f"whatis {what}")).text
-    return [bounded(f"{what} = {shown}"), bounded(kind.strip())]
+    return [bounded(f"{what} = {shown}", _LONGEST_VALUE), bounded(kind.strip())]
 
 
 async def registers(debugger: Debugger, names: str) -> list[str]:
@@ -196,16 +205,18 @@ def _hexadecimal(begin: int, data: bytes) -> Iterator[str]:
 async def code(debugger: Debugger, place: str, count: int) -> list[str]:
     """Instructions at a place, or from where it stands."""
     stop = debugger.require_stop()
-    start = await _address(debugger, place) if place else "$pc"
+    start, *others = await _addresses(debugger, place) if place else ["$pc"]
     line = f"x/{min(count, _MOST_LINES + 1)}i {start}"
     answer = await debugger.gdb.command("interpreter-exec", *_where(stop, 0), "console", line)
-    return lines_of(answer.text)
+    more = [bounded(f"there is code of it at {', '.join(others)}, too")] if others else []
+    return lines_of(answer.text) + more
 
 
-async def _address(debugger: Debugger, place: str) -> str:
+async def _addresses(debugger: Debugger, place: str) -> list[str]:
+    """Where the code of a place is: one at least, and several for a name that several have."""
     match expressions.place(place):
         case (address,):
-            return address[1:]
+            return [address[1:]]
         case ("--function", name):
             line = f"info line -function {name}"
         case ("--source", file, "--line", number):
@@ -213,9 +224,10 @@ async def _address(debugger: Debugger, place: str) -> str:
         case _:
             raise RuntimeError("a place of another kind")
     said = await debugger.gdb.say(line)
-    if (found := _AT_ADDRESS.search(said)) is None:  # a file's name may look like an address
+    found = _AT_ADDRESS.findall(said)  # a file's name may look like an address
+    if not found:
         raise DebugRefused(f"there is no code at {place[:200]!r}", evidence=bounded(said), cure="Name another place")
-    return found[1]
+    return found
 
 
 async def symbols(debugger: Debugger, pattern: str, place: str) -> list[str]:
@@ -225,8 +237,9 @@ async def symbols(debugger: Debugger, pattern: str, place: str) -> list[str]:
     """
     gdb = debugger.gdb
     if place:
-        address = await _address(debugger, place)
-        return [*lines_of(await gdb.say(f"info symbol {address}")), *lines_of(await gdb.say(f"info line *{address}"))]
+        asked = [f"info {what}{each}" for each in await _addresses(debugger, place) for what in ("symbol ", "line *")]
+        told = [await gdb.say(each) for each in asked[: _MOST_LINES + 1]]
+        return lines_of("\n".join(each.rstrip("\n") for each in told))
     name = expressions.pattern(pattern)
     lines: list[str] = []
     for kind in ("functions", "variables", "types"):
@@ -262,6 +275,8 @@ async def processors(debugger: Debugger) -> list[str]:
 
 def breakpoint_line(row: Results) -> str:
     """A breakpoint in a line."""
-    what = f"watches {text_at(row, 'what')}" if "what" in row else str(place_of(row))
+    places = [str(place_of(each)) for each in rows_at(row, "locations") or [row]]  # a name may be one of several
+    what = f"watches {text_at(row, 'what')}" if "what" in row else ", ".join(places)
     condition = f" if {shortened(text_at(row, 'cond'))}" if "cond" in row else ""
-    return bounded(f"{text_at(row, 'number')}: {what}{condition}, hit {text_at(row, 'times') or '0'} times")
+    once = ", once" if text_at(row, "disp") == "del" else ""  # of action="until"
+    return bounded(f"{text_at(row, 'number')}: {what}{condition}{once}, hit {text_at(row, 'times') or '0'} times")

@@ -58,6 +58,7 @@ class EventLog:
     _events: deque[QmpEvent] = field(default_factory=lambda: deque(maxlen=_KEPT_EVENTS))
     end: int = 0
     on_reset: Callable[[int, bool], None] | None = None  # when it was (nanoseconds), and whether the guest did it
+    is_debugged: Callable[[], bool] = lambda: False
 
     @property
     def start(self) -> int:
@@ -65,7 +66,13 @@ class EventLog:
         return self.end - len(self._events)
 
     def note(self, message: Mapping[str, Any]) -> None:
-        """Keep an event as QMP tells it (qemu/docs/interop/qmp-spec.rst, section "Asynchronous events")."""
+        """Keep an event as QMP tells it (qemu/docs/interop/qmp-spec.rst, section "Asynchronous events").
+
+        A debugger stops and resumes a guest many times for one step, or where a condition does not hold: it tells by
+        itself where it came to, and these would push out all others.
+        """
+        if message["event"] in {"STOP", "RESUME"} and self.is_debugged():
+            return
         stamp = message.get("timestamp", {})
         seconds = stamp.get("seconds", -1)  # -1: QEMU could not ask the clock
         at_ns = seconds * 1_000_000_000 + stamp.get("microseconds", 0) * 1000 if seconds >= 0 else time.time_ns()

@@ -55,9 +55,12 @@ class Chronicle:
         """It is again what it was when that snapshot was saved; what it said since was said all the same."""
         self.journal.note("guest_restored", f"guest {name} went back to its snapshot {tag!r}", guest=name)
 
-    def guest_halted(self, name: str, words: str) -> None:
-        """It stands still, why and where `words` say."""
-        self.journal.note("guest_halted", _bounded(f"guest {name} is {words}"), guest=name)
+    def guest_halted(self, name: str, words: str | None) -> None:
+        """It stands still, why and where `words` say; or nobody holds it any more, for None."""
+        if words:
+            self.journal.note("guest_halted", _bounded(f"guest {name} is {words}"), guest=name)
+        else:
+            self.journal.note("guest_released", f"nobody holds guest {name} any more", guest=name)
 
     def guest_ended(self, name: str, how: Exit) -> None:
         """Its QEMU is gone."""

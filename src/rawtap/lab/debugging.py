@@ -50,6 +50,7 @@ class Debugging:
             def tell(stop: Stop | None) -> None:
                 on_halt(f"stopped by the debugger at {stop}" if stop else None)
 
+            machine.events.is_debugged = lambda: self._debugger is not None and not self._debugger.gone
             symbols = [Symbols(file, offset) for file, offset in machine.spec.symbols]
             self._debugger = await Debugger.attached(
                 await machine.debugger_socket(), symbols, machine.spec.source, tell

@@ -413,10 +413,13 @@ class Lab:
         return await guest.debugging.attach(guest.machine, partial(self.note_halt, guest))
 
     def note_halt(self, guest: Guest, words: str | None) -> None:
-        """A guest stands still for the reason in `words`, or runs again: the timeline and whoever waits are told."""
-        guest.machine.consoles.halt(words)
-        if words:
+        """A guest stands still for the reason in `words`, or is not held any more, for None.
+
+        The timeline has it, and whoever waits for the guest is told.
+        """
+        if words or guest.machine.console.halted:
             self.chronicle.guest_halted(guest.machine.name, words)
+        guest.machine.consoles.halt(words)
         for capture in self.captures.all():
             capture.notifier.look()
 

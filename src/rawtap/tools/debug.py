@@ -41,9 +41,9 @@ class Debugged(Answer):
 
 async def qemu_debug(
     context: LabContext,
-    action: Annotated[Action, Field(description="attach comes first, and stops the guest.")],
+    action: Annotated[Action, Field(description="attach comes first, stops the guest.")],
     at: Annotated[
-        str | None, Field(max_length=400, description='"net.c:120", a function, "0x80000000"; a number to delete.')
+        str | None, Field(max_length=400, description='"net.c:120", function, "0x80000000"; delete, threads: number.')
     ] = None,
     expression: Annotated[
         str | None,
