@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 
 from rawtap.packets import mistakes
+from rawtap.packets.carriers import MACSEC
 from rawtap.packets.findings import MAX_PENDING, Findings, Packet
 from rawtap.packets.headers import BROADCAST, Arp, Ethernet, Frame, Ip
 from rawtap.packets.judges.sums import SumJudge, of_loopback
@@ -142,7 +143,7 @@ class FrameJudge:
             agreed = ip.stated_end == ip.end and not ip.length_is_zero
         else:
             agreed = frame.arp is not None or link.stated is not None
-        if agreed and frame.stop is None:
+        if agreed and frame.stop is None and link.kind != MACSEC:  # whose sum is behind the packet
             self._behind(packet, link, _LEAST + 4 * len(link.tags))
 
     def _behind(self, packet: Packet, link: Ethernet, least: int) -> None:
