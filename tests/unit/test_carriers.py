@@ -229,6 +229,30 @@ def test_what_is_inside_and_not_known_is_noted() -> None:
     assert any("IP protocol 200" in note for note in examiner.result(1).notes)
 
 
+def test_a_header_that_ends_early_is_noted_and_no_fault() -> None:
+    """It may be another format."""
+    for link_type in ALL_LINKS:
+        for size in range(1, 24):
+            examiner = Examiner(link_type)
+            for fill in (0, 2, 8, 255):
+                examiner.add(1, 0, size, bytes([fill]) * size)
+            assert examiner.result(1).examined == 4
+    short = bytes(12) + bytes.fromhex("88e5 0000")
+    examiner = Examiner(1)
+    examiner.add(1, 0, len(short), short)
+    examiner.add(2, 0, len(short), short)
+    verdict = examiner.result(1)
+    assert verdict.notes == ("2 packets could not be read from macsec.header on: nothing behind that is judged",)
+    assert not verdict.findings
+
+
+def test_the_sum_behind_a_secured_packet_is_no_fault() -> None:
+    data = bytes(ETHERNET["MACsec"][0])
+    examiner = Examiner(1)
+    examiner.add(1, 0, len(data), data)
+    assert not examiner.result(1).findings
+
+
 ALL = [*(bytes(packet) for packet, _, _ in ETHERNET.values()), bytes(LINK / OUTER / ICMP()), bytes(LINK / EAPOL())]
 ALL_LINKS = sorted({0, 1, 12, 101, 108, 113, 228, 229, 276, *links.LINKS})
 
