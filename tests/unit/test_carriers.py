@@ -246,6 +246,20 @@ def test_a_header_that_ends_early_is_noted_and_no_fault() -> None:
     assert not verdict.findings
 
 
+def test_frames_that_are_not_read_are_counted_by_few_sentences() -> None:
+    """However many numbers somebody sends."""
+    examiner = Examiner(192)
+    for number in range(0x10000, 0x10400):
+        data = struct.pack("<BBHI", 0, 0, 8, number)
+        examiner.add(number, 0, len(data), data)
+    assert examiner.result(1).notes == (
+        "1024 frames of a link type that is none in PPI are not read: nothing in them is judged",
+    )
+    assert (
+        line(struct.pack("<BBHI", 0, 0, 8, 147), 192).stopped == "byte 0: frames of link type 147 in PPI are not read"
+    )
+
+
 def test_the_sum_behind_a_secured_packet_is_no_fault() -> None:
     data = bytes(ETHERNET["MACsec"][0])
     examiner = Examiner(1)

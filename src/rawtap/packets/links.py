@@ -114,6 +114,9 @@ def _radiotap_flags(data: bytes, at: int, size: int) -> int:
     return data[place] if place < min(at + size, len(data)) else 0
 
 
+_MOST_LINK = 0xFFFF  # a link type has 16 bits in files
+
+
 def _ppi(data: bytes, at: int, end: int) -> Carried:
     need(data, at, 8, end, "PPI header", "wireless.ppi")
     size = data[at + 2] | data[at + 3] << 8
@@ -122,7 +125,8 @@ def _ppi(data: bytes, at: int, end: int) -> Carried:
         return Carried("PPI", ETHERNET, at + size)
     reader = LINKS.get(link_type)
     if reader is None or link_type == PPI_LINK:
-        raise Stopped("link", at, f"frames of link type {link_type} in PPI are not read")
+        which = f"link type {link_type}" if link_type <= _MOST_LINK else "a link type that is none"
+        raise Stopped("link", at, f"frames of {which} in PPI are not read")  # whoever counts these keeps the sentence
     return reader(data, at + size, end) or Carried("", None, at, "PPI")
 
 
