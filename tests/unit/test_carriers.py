@@ -63,6 +63,20 @@ ETHERNET: dict[str, tuple[Packet, str, tuple[str, str]]] = {
     ),
     "MPLS": (Ether(src=LINK.src, dst=LINK.dst, type=0x8847) / Raw(bytes.fromhex("00010040 00011140") + bytes(INNER)),
              "MPLS 16/17: ", HERE),
+    "MACsec": (
+        Ether(src=LINK.src, dst=LINK.dst, type=0x88E5)
+        / Raw(bytes.fromhex("2022 00000044 0200000000010001 0800") + bytes(INNER) + b"\xa5" * 16),
+        "MACsec: ", HERE,
+    ),
+    "NSH": (
+        Ether(src=LINK.src, dst=LINK.dst, type=0x894F)
+        / Raw(bytes.fromhex("0fc6 01 01 00030907") + bytes(16) + bytes(INNER)),
+        "NSH 777/7: ", HERE,
+    ),
+    "NSH of a frame in VXLAN-GPE": (
+        udp(4790, bytes.fromhex("0c000004 00002a00 0fc2 02 03 000001ff"), FRAME),
+        "VXLAN-GPE 42 (192.0.2.1 > 192.0.2.2): NSH 1/255: ", HERE,
+    ),
     "in three tunnels": (
         LINK / OUTER / GRE() / OUTER / UDP() / VXLAN(vni=1, flags=8) / (Ether(dst=LINK.dst) / Dot1Q(vlan=5) / INNER),
         "GRE (192.0.2.1 > 192.0.2.2): VXLAN 1: VLAN 5: ", HERE,
@@ -101,6 +115,12 @@ LINKS: dict[str, tuple[int, bytes, str]] = {
     "PPI": (192, bytes.fromhex("0000 0800 69000000") + WIFI + b"\x08\x00" + IP_BYTES, "802.11: "),
     "NFLOG": (239, b"\x02\0\0\0" + struct.pack("=HHI", 8, 1, 0) + struct.pack("<HH", len(IP_BYTES) + 4, 9) + IP_BYTES,
               "NFLOG: "),
+    "FDDI": (10, bytes.fromhex("50 020000000006 020000000005 aaaa03000000 0800") + IP_BYTES, "FDDI: "),
+    "ARCnet": (7, bytes.fromhex("be50d4 00 0001") + IP_BYTES, "ARCnet: "),
+    "ARCnet in an exception": (7, bytes.fromhex("be50d4 ffffffff 00 0001") + IP_BYTES, "ARCnet: "),
+    "ARCnet of RFC 1051": (7, bytes.fromhex("be50f0") + IP_BYTES, "ARCnet: "),
+    "ARCnet by Linux": (129, bytes.fromhex("be50 a892 d4 00 0001") + IP_BYTES, "ARCnet: "),
+    "ARCnet of RFC 1051 by Linux": (129, bytes.fromhex("be50 a892 f0") + IP_BYTES, "ARCnet: "),
     "NULL": (0, struct.pack("<I", 2) + IP_BYTES, ""),
     "LOOP": (108, struct.pack(">I", 2) + IP_BYTES, ""),
     "raw": (101, IP_BYTES, ""),
@@ -126,6 +146,33 @@ def test_a_beacon_names_its_network() -> None:
     head = bytes.fromhex("8000 0000 ffffffffffff 020000000009 020000000009 0000")
     told = line(head + bytes(12) + b"\0\x04home" + b"\x01\x01\x82", 105)
     assert (told.protocol, told.info) == ("802.11", "beacon of 'home'")
+
+
+MACS = "020000000006 020000000005 "
+NAMED: dict[str, tuple[int, str, str, str]] = {
+    "MACsec, encrypted": (1, MACS + "88e5 0c00 00000048" + "11" * 4, "MACSEC", "encrypted, packet 72, 4 bytes"),
+    "MACsec, changed": (1, MACS + "88e5 0400 00000006 0800" + "11" * 4, "MACSEC", "changed, packet 6, 6 bytes"),
+    "MACsec, of LLC": (1, MACS + "88e5 0000 00000006 0026" + "42" * 4, "MACSEC", "packet 6, 6 bytes"),
+    "NSH, what is not known": (1, MACS + "894f 0fc2 02fe 00030907", "NSH", "path 777/7, next protocol 254, 8 bytes"),
+    "FDDI's claim": (10, "c3 020000000006 020000000005 00000001", "FDDI", "claim, 17 bytes"),
+    "FDDI's management": (10, "41 020000000006 020000000005 00000001", "FDDI", "station management, 17 bytes"),
+    "FDDI with LLC": (10, "50 020000000006 020000000005 424203", "FDDI", "16 bytes"),
+    "ARCnet, the first part": (7, "be50d4 03 0001 4500", "ARCNET", "type 212, part the first of 3, 2 bytes"),
+    "ARCnet, the third part": (7, "be50d4 04 0001 4500", "ARCNET", "type 212, part 3, 2 bytes"),
+    "ARCnet, diagnosis": (7, "be5080 0102", "ARCNET", "type 128, 2 bytes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_is_not_read_further_is_named(name: str) -> None:
+    link_type, data, protocol, info = NAMED[name]
+    told = line(bytes.fromhex(data), link_type)
+    assert (told.protocol, told.info, told.stopped) == (protocol, info, None)
+
+
+def test_addresses_of_one_byte_are_told() -> None:
+    told = line(bytes.fromhex("be00d5 00 0001 0007080001040001"), 7)
+    assert (told.protocol, told.source, told.destination) == ("ARP", "be", "00")
 
 
 def test_negotiation_of_a_link_is_named() -> None:
@@ -180,6 +227,44 @@ def test_what_is_inside_and_not_known_is_noted() -> None:
     examiner = Examiner(1)
     examiner.add(1, 0, len(packet), bytes(packet))
     assert any("IP protocol 200" in note for note in examiner.result(1).notes)
+
+
+def test_a_header_that_ends_early_is_noted_and_no_fault() -> None:
+    """It may be another format."""
+    for link_type in ALL_LINKS:
+        for size in range(1, 24):
+            examiner = Examiner(link_type)
+            for fill in (0, 2, 8, 255):
+                examiner.add(1, 0, size, bytes([fill]) * size)
+            assert examiner.result(1).examined == 4
+    short = bytes(12) + bytes.fromhex("88e5 0000")
+    examiner = Examiner(1)
+    examiner.add(1, 0, len(short), short)
+    examiner.add(2, 0, len(short), short)
+    verdict = examiner.result(1)
+    assert verdict.notes == ("2 packets could not be read from macsec.header on: nothing behind that is judged",)
+    assert not verdict.findings
+
+
+def test_frames_that_are_not_read_are_counted_by_few_sentences() -> None:
+    """However many numbers somebody sends."""
+    examiner = Examiner(192)
+    for number in range(0x10000, 0x10400):
+        data = struct.pack("<BBHI", 0, 0, 8, number)
+        examiner.add(number, 0, len(data), data)
+    assert examiner.result(1).notes == (
+        "1024 frames of a link type that is none in PPI are not read: nothing in them is judged",
+    )
+    assert (
+        line(struct.pack("<BBHI", 0, 0, 8, 147), 192).stopped == "byte 0: frames of link type 147 in PPI are not read"
+    )
+
+
+def test_the_sum_behind_a_secured_packet_is_no_fault() -> None:
+    data = bytes(ETHERNET["MACsec"][0])
+    examiner = Examiner(1)
+    examiner.add(1, 0, len(data), data)
+    assert not examiner.result(1).findings
 
 
 ALL = [*(bytes(packet) for packet, _, _ in ETHERNET.values()), bytes(LINK / OUTER / ICMP()), bytes(LINK / EAPOL())]

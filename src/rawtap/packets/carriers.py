@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from rawtap.packets.bounds import double_word, need, word
 
-IPV4, IPV6, MPLS, MPLS_GROUP, ETHERNET, PPP = 0x0800, 0x86DD, 0x8847, 0x8848, 0x6558, 0x880B
-PPPOE_DISCOVERY, PPPOE, FABRIC_PATH = 0x8863, 0x8864, 0x8903
+IPV4, ARP, IPV6, MPLS, MPLS_GROUP, ETHERNET, PPP = 0x0800, 0x0806, 0x86DD, 0x8847, 0x8848, 0x6558, 0x880B
+PPPOE_DISCOVERY, PPPOE, FABRIC_PATH, MACSEC, NSH = 0x8863, 0x8864, 0x8903, 0x88E5, 0x894F
 _LABELS = 16
 
 
@@ -66,7 +66,7 @@ def mpls(data: bytes, at: int, end: int) -> Carried:
     return Carried(says, kind, at, "MPLS" if kind is None else "")
 
 
-_PLAUSIBLE = {IPV4, IPV6, 0x0806, 0x8100, MPLS, PPPOE, 0x88CC}
+_PLAUSIBLE = {IPV4, IPV6, ARP, 0x8100, MPLS, PPPOE, 0x88CC}
 
 
 def pppoe(data: bytes, at: int, end: int) -> Carried:
@@ -127,6 +127,43 @@ def cisco_hdlc(data: bytes, at: int, end: int) -> Carried:
     if kind == 0xFEFE:
         return Carried(f"{end - at - 4} bytes", None, at + 4, "OSI")
     return Carried("HDLC", kind, at + 4)
+
+
+def _fabric_path(data: bytes, at: int, end: int) -> Carried:
+    """Cisco's FabricPath: a tag of a tree's number and a time to live before a whole frame."""
+    need(data, at, 2, end, "FabricPath tag", "fabric_path.header")
+    return Carried(f"FabricPath {word(data, at) >> 6}", ETHERNET, at + 2)
+
+
+def _macsec(data: bytes, at: int, end: int) -> Carried:
+    """MACsec (IEEE 802.1AE, 9): what is neither encrypted nor changed begins with a type of its own."""
+    need(data, at, 6, end, "MACsec tag", "macsec.header")
+    control, number, size = data[at], double_word(data, at + 2), 14 if data[at] & 0x20 else 6
+    need(data, at, size + 2, end, "MACsec tag", "macsec.header")
+    kind = word(data, at + size)
+    if control & 0x8C or kind < 0x0600:  # another version; or a length in place of a type
+        how = "encrypted, " if control & 8 else "changed, " if control & 4 else ""
+        return Carried(f"{how}packet {number}, {end - at - size} bytes", None, at, "MACSEC")
+    return Carried("MACsec", kind, at + size + 2)
+
+
+_IN_NSH = {1: IPV4, 2: IPV6, 3: ETHERNET, 4: NSH, 5: MPLS}
+
+
+def _nsh(data: bytes, at: int, end: int) -> Carried:
+    """A network service header (RFC 8300, 2): a path, and how far on it a packet is."""
+    need(data, at, 8, end, "NSH", "nsh.header")
+    path, size, kind = f"{double_word(data, at + 4) >> 8}/{data[at + 7]}", (data[at + 1] & 63) * 4, data[at + 3]
+    if data[at] >> 6 or size < 8 or kind not in _IN_NSH:
+        return Carried(f"path {path}, next protocol {kind}, {end - at} bytes", None, at, "NSH")
+    need(data, at, size, end, "NSH", "nsh.header")
+    return Carried(f"NSH {path}", _IN_NSH[kind], at + size)
+
+
+IN_FRAMES: dict[int, Reader] = {
+    FABRIC_PATH: _fabric_path, MACSEC: _macsec, NSH: _nsh,
+    MPLS: mpls, MPLS_GROUP: mpls, PPPOE: pppoe, PPPOE_DISCOVERY: pppoe_discovery, PPP: ppp,
+}  # fmt: skip
 
 
 # ----------------------------------------------------------------- in IP
@@ -199,7 +236,7 @@ def _vxlan(data: bytes, at: int, end: int) -> Carried | None:
     return Carried(f"VXLAN {double_word(data, at + 4) >> 8}", ETHERNET, at + 8)
 
 
-_GPE = {1: IPV4, 2: IPV6, 3: ETHERNET}
+_GPE = {1: IPV4, 2: IPV6, 3: ETHERNET, 4: NSH}
 
 
 def _vxlan_gpe(data: bytes, at: int, end: int) -> Carried | None:
@@ -262,16 +299,4 @@ def _ayiya(data: bytes, at: int, end: int) -> Carried | None:
 IN_UDP: dict[int, Reader] = {
     4789: _vxlan, 8472: _vxlan, 4790: _vxlan_gpe, 6081: _geneve, 2152: _gtp, 3544: _teredo, 6635: mpls, 4754: gre,
     5072: _ayiya, 4341: _lisp,
-}  # fmt: skip
-
-
-def _fabric_path(data: bytes, at: int, end: int) -> Carried:
-    """Cisco's FabricPath: a tag of a tree's number and a time to live before a whole frame."""
-    need(data, at, 2, end, "FabricPath tag", "fabric_path.header")
-    return Carried(f"FabricPath {word(data, at) >> 6}", ETHERNET, at + 2)
-
-
-IN_FRAMES: dict[int, Reader] = {
-    FABRIC_PATH: _fabric_path,
-    MPLS: mpls, MPLS_GROUP: mpls, PPPOE: pppoe, PPPOE_DISCOVERY: pppoe_discovery, PPP: ppp,
 }  # fmt: skip

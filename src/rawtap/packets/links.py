@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from rawtap.packets.bounds import Stopped, need, word
 from rawtap.packets.carriers import (
+    ARP,
     ETHERNET,
     IPV4,
     IPV6,
@@ -113,6 +114,9 @@ def _radiotap_flags(data: bytes, at: int, size: int) -> int:
     return data[place] if place < min(at + size, len(data)) else 0
 
 
+_MOST_LINK = 0xFFFF  # a link type has 16 bits in files
+
+
 def _ppi(data: bytes, at: int, end: int) -> Carried:
     need(data, at, 8, end, "PPI header", "wireless.ppi")
     size = data[at + 2] | data[at + 3] << 8
@@ -121,7 +125,8 @@ def _ppi(data: bytes, at: int, end: int) -> Carried:
         return Carried("PPI", ETHERNET, at + size)
     reader = LINKS.get(link_type)
     if reader is None or link_type == PPI_LINK:
-        raise Stopped("link", at, f"frames of link type {link_type} in PPI are not read")
+        which = f"link type {link_type}" if link_type <= _MOST_LINK else "a link type that is none"
+        raise Stopped("link", at, f"frames of {which} in PPI are not read")  # whoever counts these keeps the sentence
     return reader(data, at + size, end) or Carried("", None, at, "PPI")
 
 
@@ -153,13 +158,58 @@ def _personal(data: bytes, at: int, end: int) -> Carried:
     return Carried(f"{kinds[data[at] & 7]} seq={data[at + 2]}, {end - at} bytes", None, at, "IEEE 802.15.4")
 
 
+_FDDI = {0x40: "void", 0xC2: "beacon", 0xC3: "claim"}
+_FDDI_KINDS = {0x40: "station management", 0xC0: "MAC"}
+
+
 def _fddi(data: bytes, at: int, end: int) -> Carried:
-    """FDDI: a byte of control and both addresses before LLC (ANSI X3.139)."""
+    """FDDI: a byte of control and both addresses (ANSI X3.139); LLC is in some of its frames alone."""
+    need(data, at, 13, end, "FDDI header", "fddi.header")
+    control, link = data[at], Station(data[at + 7 : at + 13], data[at + 1 : at + 7])
+    if control & 0x70 != 0x50:
+        says = _FDDI.get(control) or _FDDI_KINDS.get(control & 0xF0) or f"frame control 0x{control:02x}"
+        return Carried(f"{says}, {end - at} bytes", None, at, "FDDI", link)
+    if data[at + 13 : at + 16] != _SNAP:
+        return Carried(f"{end - at} bytes", None, at, "FDDI", link)
     need(data, at, 21, end, "FDDI header", "fddi.header")
-    link = Station(data[at + 7 : at + 13], data[at + 1 : at + 7])
-    if data[at + 13 : at + 16] == _SNAP:
-        return Carried("FDDI", word(data, at + 19), at + 21, "", link)
-    return Carried(f"{end - at} bytes", None, at, "FDDI", link)
+    return Carried("FDDI", word(data, at + 19), at + 21, "", link)
+
+
+_ARCNET = {212: IPV4, 240: IPV4, 213: ARP, 241: ARP, 196: IPV6}
+_ARCNET_PLAIN = {0x80, 240, 241}  # without what splits a packet in frames (RFC 1051)
+
+
+def _arcnet(data: bytes, at: int, end: int) -> Carried:
+    """ARCnet as a BSD captures it: addresses of a byte each, a type, and which part of a packet it is (RFC 1201)."""
+    need(data, at, 3, end, "ARCnet header", "arcnet.header")
+    place, split = at + 3, 0
+    if data[at + 2] not in _ARCNET_PLAIN:
+        need(data, at, 6, end, "ARCnet header", "arcnet.header")
+        if data[at + 3] == 0xFF:  # filled up to a length that can be sent
+            place += 4
+            need(data, place, 3, end, "ARCnet header", "arcnet.header")
+        split = data[place]
+        place += 3
+    if split:
+        part = f"the first of {(split + 3) // 2}" if split & 1 else str(split // 2 + 1)
+        says = f"type {data[at + 2]}, part {part}, {end - place} bytes"
+        return Carried(says, None, at, "ARCNET", Station(data[at : at + 1], data[at + 1 : at + 2]))
+    return _in_arcnet(data, at, end, data[at + 2], place)
+
+
+def _arcnet_linux(data: bytes, at: int, end: int) -> Carried:
+    """The same as Linux captures it: two more bytes before the type, and whole packets."""
+    need(data, at, 5, end, "ARCnet header", "arcnet.header")
+    size = 5 if data[at + 4] in _ARCNET_PLAIN else 8
+    need(data, at, size, end, "ARCnet header", "arcnet.header")
+    return _in_arcnet(data, at, end, data[at + 4], at + size)
+
+
+def _in_arcnet(data: bytes, at: int, end: int, kind: int, place: int) -> Carried:
+    link = Station(data[at : at + 1], data[at + 1 : at + 2])
+    if kind not in _ARCNET:
+        return Carried(f"type {kind}, {end - place} bytes", None, at, "ARCNET", link)
+    return Carried("ARCnet", _ARCNET[kind], place, "", link)
 
 
 def _infiniband(data: bytes, at: int, end: int) -> Carried:
@@ -178,8 +228,8 @@ def _ipnet(data: bytes, at: int, end: int) -> Carried:
 PPI_LINK = 192
 CAN = 0x000C
 LINKS: dict[int, Reader] = {
-    10: _fddi, 195: _personal, 215: lambda data, at, end: _personal(data, at + 4, end), 226: _ipnet, 227: _can,
-    230: _personal, 242: _infiniband,
+    7: _arcnet, 129: _arcnet_linux, 10: _fddi, 195: _personal, 215: lambda data, at, end: _personal(data, at + 4, end),
+    226: _ipnet, 227: _can, 230: _personal, 242: _infiniband,
     9: ppp, 50: ppp, 51: pppoe, 104: cisco_hdlc, 105: wireless, 107: _frame_relay, 127: _radiotap, 166: ppp,
     PPI_LINK: _ppi, 204: lambda data, at, end: ppp(data, at + 1, end), 239: _nflog, 219: mpls,
 }  # fmt: skip

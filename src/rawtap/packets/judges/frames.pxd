@@ -14,6 +14,7 @@ cdef class FrameJudge:
     cdef long long _cut
     cdef long long _with_fcs
     cdef dict _unread
+    cdef dict _unjudged
     cdef dict _padding
 
     @cython.locals(frame=Frame, ip=Ip)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 
 from rawtap.packets import mistakes
+from rawtap.packets.carriers import MACSEC
 from rawtap.packets.findings import MAX_PENDING, Findings, Packet
 from rawtap.packets.headers import BROADCAST, Arp, Ethernet, Frame, Ip
 from rawtap.packets.judges.sums import SumJudge, of_loopback
@@ -17,7 +18,6 @@ from rawtap.packets.transport import ICMP, ICMP6, Icmp
 _RULES = {
     "arp.header": "RFC 826 (Packet format)",
     "arp.lengths": "RFC 826 (Packet format)",
-    "arp.kind": "RFC 826 (Packet format)",
     "arp.kind_swapped": "RFC 826 (Packet format)",
     "dhcp.options": "RFC 2132, 2",
     "dhcp.short": "RFC 2131, 2",
@@ -46,11 +46,6 @@ _RULES = {
     "udp.length_beyond": "RFC 768 (Length)",
     "udp.length_short": "RFC 768 (Length)",
 }
-_UNJUDGED = {  # not read here is not wrong, and what a link or a tunnel begins with may be another format
-    "arp.kind", "cooked.header", "erspan.header", "frame_relay.header", "gre.header", "gtp.header", "hdlc.header",
-    "loopback.header", "mpls.label", "nflog.header", "ppp.header", "pppoe.header", "wireless.header", "wireless.ppi",
-    "wireless.radiotap",
-}  # fmt: skip
 _LEAST = 60  # bytes of an Ethernet frame without its checksum (IEEE 802.3, 3.2.8)
 _FCS = 4
 _BROADCAST = b"\xff" * 4
@@ -58,13 +53,18 @@ _HOST_ADDRESS = "RFC 1122, 3.2.1.3"
 
 
 class FrameJudge:
-    """`_cut` counts frames of which a part was not captured, `_with_fcs` those that end in their FCS."""
+    """`_cut` counts frames of which a part was not captured, `_with_fcs` those that end in their FCS.
+
+    What is not read here is not wrong, and what a link or a tunnel begins with may be another format: what has no rule
+    is counted in `_unjudged`.
+    """
 
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
         self._sums = SumJudge(findings)
         self._cut = self._with_fcs = 0
         self._unread: dict[str, int] = {}  # frames of a link type that is not read
+        self._unjudged: dict[str, int] = {}  # by what reading stopped at
         self._padding: dict[bytes, int] = {}  # by sender: 1 for one that pads, 2 for one that does not, 3 for both
 
     def see(self, packet: Packet) -> None:
@@ -96,6 +96,10 @@ class FrameJudge:
     def settle(self, findings: Findings) -> list[str]:
         """Add what the whole capture tells to `findings`, and return notes."""
         notes = [f"{count} {says}: nothing in them is judged" for says, count in self._unread.items()]
+        notes += [
+            f"{count} packets could not be read from {what} on: nothing behind that is judged"
+            for what, count in self._unjudged.items()
+        ]
         notes += self._sums.settle(findings)
         if self._with_fcs:
             notes.append(f"{self._with_fcs} frames were captured with their FCS at the end, which is right")
@@ -111,14 +115,16 @@ class FrameJudge:
     def _lengths(self, packet: Packet) -> None:
         frame = packet.frame
         for problem in frame.problems:
-            if problem.what not in _UNJUDGED:
-                who = _parties(frame)
-                host = ip_text(frame.ip.source) if frame.ip and any(frame.ip.source) else _sender(frame)
-                self._findings.add(
-                    problem.what, (problem.what, who), packet.number, f"{who}: {problem.says}", _RULES[problem.what],
-                    problem.text, host=host, found=problem.found, expected=problem.expected,
-                    hides=frame.transport is None,
-                )  # fmt: skip
+            rule = _RULES.get(problem.what)
+            if rule is None:
+                self._unjudged[problem.what] = self._unjudged.get(problem.what, 0) + 1
+                continue
+            who = _parties(frame)
+            host = ip_text(frame.ip.source) if frame.ip and any(frame.ip.source) else _sender(frame)
+            self._findings.add(
+                problem.what, (problem.what, who), packet.number, f"{who}: {problem.says}", rule, problem.text,
+                host=host, found=problem.found, expected=problem.expected, hides=frame.transport is None,
+            )  # fmt: skip
 
     def _ethernet(self, packet: Packet, link: Ethernet) -> None:
         frame, ip = packet.frame, packet.frame.ip
@@ -142,7 +148,7 @@ class FrameJudge:
             agreed = ip.stated_end == ip.end and not ip.length_is_zero
         else:
             agreed = frame.arp is not None or link.stated is not None
-        if agreed and frame.stop is None:
+        if agreed and frame.stop is None and link.kind != MACSEC:  # whose sum is behind the packet
             self._behind(packet, link, _LEAST + 4 * len(link.tags))
 
     def _behind(self, packet: Packet, link: Ethernet, least: int) -> None:
