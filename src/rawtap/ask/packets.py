@@ -59,7 +59,7 @@ async def read(
     ours = replace(question, detail="summary", fields=()) if dissector == "tshark" else question
     page = await reading(shown, read_page, source, ours, lab.indexes)
     if question.display_filter:
-        page = replace(page, notes=tuple(_told(selected, source.parts[0].packets_before, page.scanned)))
+        page = replace(page, notes=(*page.notes, *_told(selected, source.parts[0].packets_before, page.scanned)))
     if dissector == "tshark":
         page = await by_tshark.read(shown, source, question, page)
     elif dissector is None and question.detail == "layers":
