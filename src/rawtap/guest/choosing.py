@@ -54,10 +54,9 @@ def of_layout(root: Path) -> str:
     from rawtap.guest.builtin import BUILTIN
 
     _, profile = choose(root, None)
-    if profile.name in BUILTIN:
-        return f'profile = "{profile.name}"\n'
-    plain = asdict(Profile())
-    return as_toml({key: _said(each) for key, each in asdict(profile).items() if each != plain[key]})
+    named = {"profile": profile.name} if profile.name in BUILTIN else {}
+    plain = asdict(BUILTIN[profile.name] if named else Profile())
+    return as_toml(named | {key: _said(each) for key, each in asdict(profile).items() if each != plain[key]})
 
 
 def _said(value: Any) -> Any:
