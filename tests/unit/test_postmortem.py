@@ -58,3 +58,8 @@ def test_a_triple_fault_at_which_qemu_ends_is_told_once() -> None:
 def test_every_end_has_its_words(code: int, cause: str | None, led_by: str, said: str) -> None:
     assert end_reason(code, cause, led_by, Clues()) == said
     assert end_reason(code, cause, led_by, Clues(panic="panic: x")) == f"panic: x; {said}"
+
+
+def test_a_guest_that_never_ran_did_not_end_qemu() -> None:
+    assert end_reason(1, None, BY_ITSELF, Clues(ran=False)) == "QEMU failed, before the guest began"
+    assert end_reason(-9, None, BY_ITSELF, Clues(ran=False)).startswith("killed by SIGKILL")

@@ -207,7 +207,9 @@ class Machine:
         faults = [str(each) for each in signs.faults()]
         fault, reboots = self._fault(), self.talk.reboots
         reset = reboots.of(fault) if fault else None
-        return postmortem.Clues(events, str(panic) if panic else None, faults, reboots.loop, reboots.fault, reset)
+        return postmortem.Clues(
+            events, str(panic) if panic else None, faults, reboots.loop, reboots.fault, reset, self.ran
+        )
 
     def _reset(self, at_ns: int, by_guest: bool) -> None:
         """QEMU told of a reset. What the guest had said by then is in the socket, and was said before it."""
@@ -229,8 +231,8 @@ class Machine:
         tail = printable(self.console.history.shown(0))[-_TAIL_CHARACTERS:]
         return GuestExited(
             f"the guest {self.name} has exited",
-            evidence=f"{self.exit}; console (untrusted): {tail!r}",
-            cure="qemu_boot starts it again",
+            evidence=f"{self.exit}; console (untrusted): {tail!r}" if self.ran else str(self.exit),
+            cure="qemu_boot starts it again" if self.ran else images.cure(self.name, self.spec, str(self.exit)),
         )
 
     async def run(self) -> None:
@@ -251,7 +253,7 @@ class Machine:
         if self.console.closed and (ending is None or ending.how == "gone"):
             await self._wait_exit(None)
             raise self.exited()
-        words = words_for(ending, self.talk, self.spec.profile, timeout)
+        words = words_for(ending, self.talk, self.spec, timeout)
         return ending is not None and ending.how == "prompt", words
 
     def last_line(self) -> str:
@@ -261,7 +263,7 @@ class Machine:
 
     def boot_warnings(self) -> list[str]:
         """What its boot did besides that the reader should know."""
-        count = self.talk.reboots.count
+        count = self.talk.reboots.count if not self.talk.reboots.loop else 0  # a loop is told as such
         found = [f"it reset itself during the boot, {count} time{'s' if count > 1 else ''}"] if count else []
         if self.talk.prompts.learned is not None and not self.spec.profile.prompt:
             found.append(f"no prompt was set: {self.talk.prompts.shown()!r} was learned, by typing Enter twice")
