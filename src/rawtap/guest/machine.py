@@ -525,8 +525,10 @@ class Machine:
         reason = await self._monitor.shutdown_reason() if self._monitor else None
         await self.console.wait(lambda: None, _QUIT_SECONDS)  # for its end: what QEMU wrote last may not be read yet
         self.consoles.drain()
-        why = postmortem.end_reason(code, reason, self._ending, self._clues())
-        self.exit = Exit(code, why, printable(bytes(self._diagnostics.log.words)).strip()[-_TAIL_CHARACTERS:])
+        words = printable(bytes(self._diagnostics.log.words)).strip()[-_TAIL_CHARACTERS:]
+        may_exit = not words and any(each["driver"] == "isa-debug-exit" for each in self.spec.profile.devices)
+        clues = replace(self._clues(), may_exit=may_exit)
+        self.exit = Exit(code, postmortem.end_reason(code, reason, self._ending, clues), words)
         if self._on_exit:
             self._on_exit(self.exit)
         return self.exit

@@ -23,7 +23,8 @@ class Clues:
 
     `events` are its newest QMP events; `panic` and `faults` what its console tells (`signs`), in words. `loop` and
     `fault` are what its resets tell (`resets`), and `reset` what one is at which it ends, where QEMU tells of the
-    processor's own. One that never `ran` cannot have ended QEMU.
+    processor's own. One that never `ran` cannot have ended QEMU; one that has isa-debug-exit,
+    of which `may_exit` tells, did so where QEMU itself complained of nothing.
     """
 
     events: Sequence[Event] = ()
@@ -33,6 +34,7 @@ class Clues:
     fault: str | None = None
     reset: str | None = None
     ran: bool = True
+    may_exit: bool = False
 
 
 def trouble(clues: Clues) -> str | None:
@@ -79,7 +81,7 @@ def end_reason(code: int, cause: str | None, led_by: str, clues: Clues) -> str:
     `cause` is QEMU's own word (qapi/run-state.json, ShutdownCause), where it had time for one; `led_by` what this
     program did last to end it, or BY_ITSELF.
     """
-    how = _from_qemu(cause, clues) if cause else _from_code(code, clues.ran) if led_by == BY_ITSELF else led_by
+    how = _from_qemu(cause, clues) if cause else _from_code(code, clues) if led_by == BY_ITSELF else led_by
     wrong = trouble(clues)
     return f"{wrong}; {how}" if wrong else how
 
@@ -94,12 +96,14 @@ def _from_qemu(cause: str, clues: Clues) -> str:
     return f"{cause}: {how}, at which QEMU ends"
 
 
-def _from_code(code: int, ran: bool) -> str:
+def _from_code(code: int, clues: Clues) -> str:
     """For a QEMU that said nothing: killed, failed, or ended by a guest's device, of which QEMU 7 does not tell."""
     if code == 0:
         return BY_ITSELF
-    if code > 0 and not ran:
+    if code > 0 and not clues.ran:
         return "QEMU failed, before the guest began"
+    if clues.may_exit and code & 1 and code > 0:  # twice the value and one (qemu/hw/misc/debugexit.c)
+        return f"the guest ended QEMU: it wrote {code >> 1:#x} to isa-debug-exit"
     if code > 0:
         return f"QEMU failed, or the guest ended it with the failure code {code} (a test device's)"
     try:
