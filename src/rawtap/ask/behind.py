@@ -19,6 +19,7 @@ async def behind_the_wire(lab: Lab, capture: Capture | None, given: Given) -> tu
     cards = lab.cards_on(capture.interface) if capture is not None else []
     counted = [(card.guest, await card.counters()) for card in cards]
     told = [*_troubles(lab, cards), *_lacks(cards, {each.what for each in verdict.findings})]
+    told += [f"the guest {guest} has sent no frame since its boot" for guest, counters in counted if counters.sent == 0]
     told += [f"behind the wire of {guest}: {counters.trouble}" for guest, counters in counted if counters.trouble]
     requests = sum(each.requests for each in verdict.exchanges)
     if is_whole and requests and not verdict.findings and requests == sum(each.answered for each in verdict.exchanges):

@@ -100,12 +100,8 @@ def _from_code(code: int, clues: Clues) -> str:
     """For a QEMU that said nothing: killed, failed, or ended by a guest's device, of which QEMU 7 does not tell."""
     if code == 0:
         return BY_ITSELF
-    if code > 0 and not clues.ran:
-        return "QEMU failed, before the guest began"
-    if clues.may_exit and code & 1 and code > 0:  # twice the value and one (qemu/hw/misc/debugexit.c)
-        return f"the guest ended QEMU: it wrote {code >> 1:#x} to isa-debug-exit"
     if code > 0:
-        return f"QEMU failed, or the guest ended it with the failure code {code} (a test device's)"
+        return _from_failure(code, clues)
     try:
         number = signal.Signals(-code)
     except ValueError:
@@ -114,3 +110,11 @@ def _from_code(code: int, clues: Clues) -> str:
         return f"QEMU crashed ({number.name})"
     by_kernel = ", or by the kernel for want of memory" if number is signal.SIGKILL else ""
     return f"killed by {number.name}, from outside{by_kernel}"
+
+
+def _from_failure(code: int, clues: Clues) -> str:
+    if not clues.ran:
+        return "QEMU failed, before the guest began"
+    if clues.may_exit and code & 1:  # twice the value and one (qemu/hw/misc/debugexit.c)
+        return f"the guest ended QEMU: it wrote {code >> 1:#x} to isa-debug-exit"
+    return f"QEMU failed, or the guest ended it with the failure code {code} (a test device's)"
