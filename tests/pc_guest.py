@@ -143,6 +143,17 @@ cell: .long 0
 stack_top:
 """
 
+# One that does nothing, and says nothing.
+SILENT = """
+    .text
+    .long 0x1badb002, 0, -0x1badb002
+    .globl start
+start:
+    cli
+1:  hlt
+    jmp 1b
+"""
+
 # The main block of a US keyboard, as its scan codes of set 1 number it.
 _ROWS = {0x02: "1234567890-=", 0x10: "qwertyuiop[]", 0x1E: "asdfghjkl;'`", 0x2B: "\\zxcvbnm,./"}
 _UPPER = {0x02: "!@#$%^&*()_+", 0x10: "QWERTYUIOP{}", 0x1E: 'ASDFGHJKL:"~', 0x2B: "|ZXCVBNM<>?"}
@@ -150,10 +161,10 @@ _OTHER = {0x0F: "\t", 0x1C: "\n", 0x39: " "}
 _SHIFT = 0x2A
 
 
-def make_tree(root: Path) -> Path:
+def make_tree(root: Path, source: str = _SOURCE) -> Path:
     """A project's folder with that guest in it."""
     root.mkdir()
-    (root / "guest.s").write_text(_SOURCE, encoding="ascii")
+    (root / "guest.s").write_text(source, encoding="ascii")
     subprocess.run(["as", "--32", "-o", root / "guest.o", root / "guest.s"], check=True)
     link = ["ld", "-m", "elf_i386", "-Ttext=0x100000", "-e", "start", "-z", "noexecstack", "--no-warn-rwx-segments"]
     subprocess.run([*link, "-o", root / "guest.elf", root / "guest.o"], check=True)

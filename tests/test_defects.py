@@ -78,6 +78,9 @@ def test_a_guest_whose_dhcp_is_not_answered_is_named(user: Account) -> None:
         (exchange,) = answer["exchanges"]
         assert (exchange["kind"], exchange["answered"]) == ("DHCP", 0)
         assert exchange["requests"] + exchange["retransmitted"] >= 5
+        (note,) = (each for each in answer["notes"] if "DHCP" in each)
+        assert note.startswith("rawtap serves no DHCP on ")
+        assert note.endswith(": qemu_boot(services=true) does")
 
     with_guest(user, scenario)
 

@@ -109,7 +109,7 @@ def test_a_guest_that_ends_qemu_while_it_boots_can_be_asked_for_its_code_and_its
         async with serving(user) as session:
             failed = await session.refused("qemu_boot", project_root=str(root), timeout=_ENOUGH, network=network)
             assert failed.code == "guest.exited"
-            assert "exit code 33" in str(failed)
+            assert "exit code 33, the guest ended QEMU: it wrote 0x10 to isa-debug-exit; " in str(failed)
             assert "here it is" in str(failed)
             assert link_names() == set()
             (row,) = (await session.call("qemu_status"))["guests"]

@@ -8,11 +8,17 @@ import os
 import pytest
 from consoles import SOON, Line, on_a_line
 
-from rawtap.guest import endings
+from rawtap.guest import booting, endings
 from rawtap.guest.booting import Boot
 from rawtap.guest.echo import echo_in
 from rawtap.guest.jobs import Job
 from rawtap.guest.profile import Profile
+
+
+def require_nothing_typed(line: Line) -> None:
+    """The host has typed nothing that the guest has not heard."""
+    with pytest.raises(BlockingIOError):
+        line.guest.recv(1)
 
 
 async def nothing(_: str) -> None:
@@ -46,6 +52,41 @@ def test_a_boot_ends_in_time_where_each_line_looks_like_another_prompt() -> None
         assert await boot is None
 
     on_a_line(scenario, prompt="")
+
+
+# ---------------------------------------------------------------- a log behind the prompt
+
+
+def test_a_prompt_behind_which_a_log_went_on_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(booting, "_BURIED_SILENCE", 0.0)
+
+    async def scenario(line: Line) -> None:
+        boot = asyncio.create_task(Boot(line.talk, Profile(), os.getpid()).wait(SOON, nothing))
+        await line.says(b"starting\r\n] eth0: configured\r\n")
+        await line.hears(b"\n")
+        await line.says(b"\r\n] eth0: up\r\n")  # no prompt; Enter is not typed again and again
+        await line.says(b"the end\r\n] ")
+        ending = await boot
+        assert ending is not None
+        assert ending.how == "prompt"
+        require_nothing_typed(line)
+
+    on_a_line(scenario, prompt="] ")
+
+
+def test_enter_is_not_typed_where_no_prompt_began_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(booting, "_BURIED_SILENCE", 0.0)
+
+    async def scenario(line: Line) -> None:
+        boot = asyncio.create_task(Boot(line.talk, Profile(), os.getpid()).wait(SOON, nothing))
+        await line.says(b"[    0.1] eth0: link\r\nusb 1-1: a=> b\r\n=>\r\n")
+        await line.says(b"=> ")
+        ending = await boot
+        assert ending is not None
+        assert ending.how == "prompt"
+        require_nothing_typed(line)
+
+    on_a_line(scenario, prompt="=> ")
 
 
 # ---------------------------------------------------------------- echo

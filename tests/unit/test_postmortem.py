@@ -58,3 +58,18 @@ def test_a_triple_fault_at_which_qemu_ends_is_told_once() -> None:
 def test_every_end_has_its_words(code: int, cause: str | None, led_by: str, said: str) -> None:
     assert end_reason(code, cause, led_by, Clues()) == said
     assert end_reason(code, cause, led_by, Clues(panic="panic: x")) == f"panic: x; {said}"
+
+
+@pytest.mark.parametrize(("code", "value"), [(1, "0x0"), (33, "0x10"), (255, "0x7f")])
+def test_what_a_guest_wrote_to_its_exit_device_is_no_failure_of_qemus(code: int, value: str) -> None:
+    """kvm-unit-tests write 0 where all went well: QEMU's exit code is 1 then."""
+    said = f"the guest ended QEMU: it wrote {value} to isa-debug-exit"
+    assert end_reason(code, None, BY_ITSELF, Clues(may_exit=True)) == said
+    assert end_reason(code, None, BY_ITSELF, Clues()) != said
+    assert end_reason(code, None, BY_ITSELF, Clues(may_exit=True, ran=False)) != said
+    assert end_reason(code + 1, None, BY_ITSELF, Clues(may_exit=True)) != said
+
+
+def test_a_guest_that_never_ran_did_not_end_qemu() -> None:
+    assert end_reason(1, None, BY_ITSELF, Clues(ran=False)) == "QEMU failed, before the guest began"
+    assert end_reason(-9, None, BY_ITSELF, Clues(ran=False)).startswith("killed by SIGKILL")

@@ -293,6 +293,21 @@ def test_a_copy_of_xv6_is_known_by_its_kernels_words(tmp_path: Path) -> None:
     assert choose(root, None)[1].profile.globals == {}
 
 
+@pytest.mark.parametrize("name", ["xv6-riscv", "xv6-riscv-net"])
+def test_xv6_gets_the_kind_of_disk_that_its_driver_knows(tmp_path: Path, name: str) -> None:
+    """The first ones know only a legacy disk (version 1), and say that there is none where it is another."""
+    files = {"kernel/kernel": elf(243), "fs.img": "x"} | ({"kernel/e1000.c": ""} if name.endswith("net") else {})
+    check = "if(*R(VIRTIO_MMIO_VERSION) != {} ||\n   *R(VIRTIO_MMIO_DEVICE_ID) != 2)\n"
+    for version, said in ((1, {}), (2, {"virtio-mmio.force-legacy": False}), (12, {"virtio-mmio.force-legacy": False})):
+        root = written(tmp_path, files | {"kernel/virtio_disk.c": check.format(version)})
+        _, profile = choose(root, None)
+        assert (profile.name, profile.globals) == (name, said)
+        # What is written down for it is the same machine.
+        (root / "rawtap.toml").write_text(of_layout(root), encoding="utf-8")
+        assert choose(root, None)[1] == profile
+        (root / "rawtap.toml").unlink()
+
+
 def test_each_architecture_has_a_machine() -> None:
     assert machine_for("riscv64") == ("virt", None)
     assert machine_for("aarch64") == ("virt", "max")

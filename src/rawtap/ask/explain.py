@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from anyio.to_thread import run_sync as to_thread
 
+from rawtap.ask.behind import behind_the_wire
 from rawtap.ask.packets import chosen, lost_told
 from rawtap.blocking import on_disk, reading
 from rawtap.capture import filters
 from rawtap.lab.captures import Capture
-from rawtap.lab.card import Card, Counters
+from rawtap.lab.card import Card
 from rawtap.lab.lab import Lab
 from rawtap.network import links
 from rawtap.packets import ends, reader
@@ -92,34 +93,7 @@ async def explain(
         around = await to_thread(_around, capture, lab.cards_on(capture.interface)) if capture else _Around()
         given = await _given(capture, path, expression, before, tell, around)
         lab.verdicts.keep(subject, given)
-    return Explained(subject.name, given, await _behind_the_wire(lab, capture, given))
-
-
-async def _behind_the_wire(lab: Lab, capture: Capture | None, given: Given) -> tuple[str, ...]:
-    """Which guests on a capture's interface take nothing at this moment, and why; and where all is well on the wire,
-    what their cards count: a guest that reports a failure has it behind the wire. That is said of the whole only."""
-    verdict = given.verdict
-    is_whole = not (given.more or given.lacking) and (capture is None or _had_everything(capture))
-    cards = lab.cards_on(capture.interface) if capture is not None else []
-    counted = [(card.guest, await card.counters()) for card in cards]
-    told = [f"behind the wire of {guest}: {counters.trouble}" for guest, counters in counted if counters.trouble]
-    requests = sum(each.requests for each in verdict.exchanges)
-    if is_whole and requests and not verdict.findings and requests == sum(each.answered for each in verdict.exchanges):
-        counts = [f"; {words}" for guest, counters in counted if (words := _counts(guest, counters))]
-        told.append(
-            f"All {requests} requests were answered on the wire{''.join(counts)}. "
-            "Where a guest says otherwise, look behind the wire: at what its driver and its stack made of the answers"
-        )
-    return tuple(told)
-
-
-def _counts(guest: str, counters: Counters) -> str:
-    """What a guest's card has counted since its boot."""
-    if counters.sent is None or counters.taken is None:
-        return ""
-    waiting = f", {counters.waiting} wait for it" if counters.waiting else ""
-    dropped = f", {counters.dropped} were dropped on their way to it" if counters.dropped else ""
-    return f"since its boot {guest} sent {counters.sent} frames and was given {counters.taken}{waiting}{dropped}"
+    return Explained(subject.name, given, await behind_the_wire(lab, capture, given))
 
 
 def _subject(capture: Capture | None, path: Path | None, expression: str) -> Subject:
@@ -216,12 +190,6 @@ def _lost(capture: Capture, packets: Packets) -> int:
     snapshot = capture.session.snapshot()
     missed = packets.missed if isinstance(packets, Tail) else 0
     return (snapshot.dropped_kernel or 0) + (snapshot.dropped_interface or 0) + missed
-
-
-def _had_everything(capture: Capture) -> bool:
-    """Whether it is known that nothing was dropped; a counter that cannot be known is None."""
-    snapshot = capture.session.snapshot()
-    return (snapshot.dropped_kernel, snapshot.dropped_interface) == (0, 0)
 
 
 def _around(capture: Capture, cards: Sequence[Card]) -> _Around:

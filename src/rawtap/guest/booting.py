@@ -7,15 +7,17 @@ from collections.abc import Awaitable, Callable
 
 from rawtap.guest.endings import Ending, Silence, Troubles, asked
 from rawtap.guest.patterns import compiled
-from rawtap.guest.profile import Profile
+from rawtap.guest.profile import MachineSpec, Profile
 from rawtap.guest.prompts import LONGEST, alike, asks_to_log_in, is_like_a_prompt, last_line
 from rawtap.guest.talk import Talk
 
 Report = Callable[[str], Awaitable[None]]
 
 _LEARN_SILENCE = 1.0  # before a line that stands there is tried
+_BURIED_SILENCE = 3.0  # before Enter is typed to a prompt behind which a log went on
 _AGAIN_SILENCE = 0.05
 _LEARN_SECONDS = 2.0  # for each answer to Enter
+_BURIED = 4096  # bytes of the console's end in which such a one is looked for
 _INTERRUPTS = 5  # a countdown may come again: in a firmware and in its loader, or after a reboot
 _LOGIN_SECONDS = 10.0
 
@@ -29,6 +31,7 @@ class Boot:
         self._tried: set[bytes] = set()
         self._logins = 0
         self._interrupts = 0
+        self._dug = False
         self._interrupt = compiled(profile.interrupt.wait_for) if profile.interrupt else None
 
     async def wait(self, timeout: float, report: Report) -> Ending | None:
@@ -60,6 +63,8 @@ class Boot:
             return self._stop_countdown
         if how == "learn":
             return self._learn
+        if how == "buried":
+            return self._dig
         if how == "login" and self._profile.login and self._logins < 1:
             return self._log_in
         return None
@@ -74,7 +79,7 @@ class Boot:
             if self._interrupt and (found := console.history.find(self._interrupt, self._from)) is not None:
                 self._from = found
                 return Ending("text", at=found, which="interrupt")
-            looks = [self._prompt(quiet), self._unknown_prompt(quiet), troubles.look(quiet, now())]
+            looks = [self._prompt(quiet), self._unknown_prompt(quiet), self._buried(quiet), troubles.look(quiet, now())]
             looks += [asked(console, self._from, quiet), silence.look(quiet, now())]
             if (over := next((each for each in looks if isinstance(each, Ending)), None)) is not None:
                 return over
@@ -98,6 +103,17 @@ class Boot:
         if line in self._tried or not is_like_a_prompt(line):
             return None
         return _LEARN_SILENCE - quiet if quiet < _LEARN_SILENCE else Ending("text", which="learn")
+
+    def _buried(self, quiet: float) -> Ending | float | None:
+        """A prompt that came and is the last line no more; once in a boot, since a text could look like one."""
+        if self._dug or not self._talk.prompts.is_buried(self._talk.console.history.tail(_BURIED)):
+            return None
+        return _BURIED_SILENCE - quiet if quiet < _BURIED_SILENCE else Ending("text", which="buried")
+
+    async def _dig(self, report: Report) -> None:
+        await report("a log went on behind the prompt: Enter has it stand again")
+        self._dug = True
+        await self._talk.console.write(self._profile.ends_command.encode())
 
     async def _stop_countdown(self, report: Report) -> None:
         await report("interrupting the boot loader's countdown")
@@ -156,8 +172,9 @@ class Boot:
         return how if ending and ending.how == how else None
 
 
-def words_for(ending: Ending | None, talk: Talk, profile: Profile, timeout: float) -> str | None:
+def words_for(ending: Ending | None, talk: Talk, spec: MachineSpec, timeout: float) -> str | None:
     """What a boot came to, for the reader; None where its prompt came."""
+    profile, said = spec.profile, talk.console.history.end > 0
     how = ending.how if ending else None
     if how == "prompt":
         return None
@@ -169,15 +186,22 @@ def words_for(ending: Ending | None, talk: Talk, profile: Profile, timeout: floa
         return f'it asks for a login{line}: set login = {{ user = "...", password = "..." }}, or qemu_send them'
     again = f"; {talk.reboots.how} before" if talk.reboots.count and how not in {"loop", "fault"} else ""
     if ending and ending.words:
-        return f"{ending.words}{again}{_cure(how, line, said=talk.console.history.end > 0)}"
-    return f"no prompt within {timeout:g} s{line}{again}; the guest runs on: qemu_read shows more"
+        return f"{ending.words}{again}{_cure(how, line, '' if said else _where_else(spec))}"
+    nothing = "" if said else f", and no console output{_where_else(spec)}"
+    return f"no prompt within {timeout:g} s{line}{again}; the guest runs on{nothing or ': qemu_read shows more'}"
 
 
-def _cure(how: str | None, line: str, *, said: bool) -> str:
+def _where_else(spec: MachineSpec) -> str:
+    """What to ask of a guest whose console is empty: small systems write to their screen alone."""
+    screen = "qemu_screenshot shows its screen; or " if spec.gpu else ""
+    return f": {screen}does it write to its serial port (Linux: console=ttyS0)?"
+
+
+def _cure(how: str | None, line: str, silent: str) -> str:
     if how in {"panic", "loop", "fault"}:
         return ": qemu_read and qemu_timeline show more"
-    if not said:
-        return ": does it write to its serial port (Linux: console=ttyS0)?"
+    if silent:
+        return silent
     if line:
         return f"{line}: if that is its prompt, set `prompt`; qemu_send types to it all the same"
     return ": qemu_read shows more; `prompt` in the profile says what to wait for"

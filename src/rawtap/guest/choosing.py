@@ -56,10 +56,10 @@ def of_layout(root: Path) -> tuple[str, tuple[str, ...]]:
     from rawtap.guest.builtin import BUILTIN
 
     _, (profile, told) = choose(root, None)
-    if profile.name in BUILTIN:
-        return f'profile = "{profile.name}"\n', told
-    plain = asdict(Profile())
-    return as_toml({key: _said(each) for key, each in asdict(profile).items() if each != plain[key]}), told
+    named = {"profile": profile.name} if profile.name in BUILTIN else {}
+    plain = asdict(BUILTIN[profile.name] if named else Profile())
+    own = {key: _said(each) for key, each in asdict(profile).items() if each != plain[key]}
+    return as_toml(named | own), told
 
 
 def _said(value: Any) -> Any:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rawtap.errors import GuestNotFound, PathNotAllowed
 from rawtap.guest.hardware import Drive
@@ -24,13 +25,14 @@ from rawtap.guest.profile import MachineSpec
 
 @dataclass(frozen=True)
 class _Use:
-    """A guest's use of a file: as a raw disk that it writes, or as a qcow2 image."""
+    """A guest's use of a file: as a raw disk that it writes, as a qcow2 image, or as a raw disk that it only reads."""
 
     guest: str
     file: tuple[int, int]
-    written: bool
+    way: Literal["written", "mapped", "read"]
 
 
+_IN_USE = "Is another process using the image"  # QEMU's block/file-posix.c, where it cannot lock one
 _lock = threading.Lock()
 _uses: list[_Use] = []
 
@@ -43,11 +45,11 @@ def held(guest: str, spec: MachineSpec) -> Iterator[None]:
         PathNotAllowed: Another guest has one of them in the other way, or it names another file.
         GuestNotFound: One is not there any more.
     """
-    mapped = [drive for drive in spec.drives if drive.format == "qcow2"]
-    written = [drive for drive in spec.drives if drive.format == "raw" and spec.is_written(drive)]
-    mine = [_Use(guest, _file_of(drive), drive in written) for drive in (*mapped, *written)]
+    images = [drive for drive in spec.drives if drive.format != "folder"]
+    mapped = [drive for drive in images if drive.format == "qcow2"]
+    mine = [_Use(guest, _file_of(drive), _way(spec, drive)) for drive in images]
     with _lock:
-        for drive, use in zip((*mapped, *written), mine, strict=True):
+        for drive, use in zip(images, mine, strict=True):
             _require_free(drive, use)
         _uses.extend(mine)
     try:
@@ -60,6 +62,20 @@ def held(guest: str, spec: MachineSpec) -> Iterator[None]:
                 _uses.remove(use)
 
 
+def cure(guest: str, spec: MachineSpec, said: str) -> str:
+    """What is to be done where QEMU did not even start, by what it `said`: the same call again ends in the same way."""
+    if _IN_USE not in said:
+        return "Change what QEMU complains of, in the profile or in the call, and boot again"
+    mine = set[tuple[int, int]]()
+    for drive in spec.drives:
+        with suppress(GuestNotFound):  # it went meanwhile
+            mine.add(_file_of(drive))
+    with _lock:
+        others = sorted({use.guest for use in _uses if use.file in mine and use.guest != guest})
+    who = f"qemu_shutdown {', '.join(others)} first" if others else "End the other program that has that drive"
+    return f"{who}, or boot each of them with overlay=true"
+
+
 def _file_of(drive: Drive) -> tuple[int, int]:
     try:
         found = Path(drive.path).stat()
@@ -70,13 +86,19 @@ def _file_of(drive: Drive) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+def _way(spec: MachineSpec, drive: Drive) -> Literal["written", "mapped", "read"]:
+    if drive.format == "qcow2":
+        return "mapped"
+    return "written" if spec.is_written(drive) else "read"
+
+
 def _require_free(drive: Drive, use: _Use) -> None:
-    other = next((each for each in _uses if each.file == use.file and each.written != use.written), None)
+    ways = {"written": "a raw disk that it writes", "mapped": "a qcow2 image"}
+    other = next((each for each in _uses if each.file == use.file and {each.way, use.way} == set(ways)), None)
     if other is not None:
-        ways = {True: "a raw disk that it writes", False: "a qcow2 image"}
         raise PathNotAllowed(
-            f"the drive {drive.path} may not be used as {ways[use.written]}",
-            evidence=f"the guest {other.guest} has it as {ways[other.written]}: what is written to the one decides "
+            f"the drive {drive.path} may not be used as {ways[use.way]}",
+            evidence=f"the guest {other.guest} has it as {ways[other.way]}: what is written to the one decides "
             "which files QEMU opens for the other",
             cure=f"qemu_shutdown {other.guest} first, or give this guest a copy",
         )

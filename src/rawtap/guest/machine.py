@@ -207,7 +207,9 @@ class Machine:
         faults = [str(each) for each in signs.faults()]
         fault, reboots = self._fault(), self.talk.reboots
         reset = reboots.of(fault) if fault else None
-        return postmortem.Clues(events, str(panic) if panic else None, faults, reboots.loop, reboots.fault, reset)
+        return postmortem.Clues(
+            events, str(panic) if panic else None, faults, reboots.loop, reboots.fault, reset, self.ran
+        )
 
     def _reset(self, at_ns: int, by_guest: bool) -> None:
         """QEMU told of a reset. What the guest had said by then is in the socket, and was said before it."""
@@ -229,8 +231,8 @@ class Machine:
         tail = printable(self.console.history.shown(0))[-_TAIL_CHARACTERS:]
         return GuestExited(
             f"the guest {self.name} has exited",
-            evidence=f"{self.exit}; console (untrusted): {tail!r}",
-            cure="qemu_boot starts it again",
+            evidence=f"{self.exit}; console (untrusted): {tail!r}" if self.ran else str(self.exit),
+            cure="qemu_boot starts it again" if self.ran else images.cure(self.name, self.spec, str(self.exit)),
         )
 
     async def run(self) -> None:
@@ -251,7 +253,7 @@ class Machine:
         if self.console.closed and (ending is None or ending.how == "gone"):
             await self._wait_exit(None)
             raise self.exited()
-        words = words_for(ending, self.talk, self.spec.profile, timeout)
+        words = words_for(ending, self.talk, self.spec, timeout)
         return ending is not None and ending.how == "prompt", words
 
     def last_line(self) -> str:
@@ -261,7 +263,7 @@ class Machine:
 
     def boot_warnings(self) -> list[str]:
         """What the reader should know of it, and of what its boot did besides."""
-        count = self.talk.reboots.count
+        count = self.talk.reboots.count if not self.talk.reboots.loop else 0  # a loop is told as such
         found = list(self.spec.told)
         found += [f"it reset itself during the boot, {count} time{'s' if count > 1 else ''}"] if count else []
         if self.talk.prompts.learned is not None and not self.spec.profile.prompt:
@@ -525,8 +527,10 @@ class Machine:
         reason = await self._monitor.shutdown_reason() if self._monitor else None
         await self.console.wait(lambda: None, _QUIT_SECONDS)  # for its end: what QEMU wrote last may not be read yet
         self.consoles.drain()
-        why = postmortem.end_reason(code, reason, self._ending, self._clues())
-        self.exit = Exit(code, why, printable(bytes(self._diagnostics.log.words)).strip()[-_TAIL_CHARACTERS:])
+        words = printable(bytes(self._diagnostics.log.words)).strip()[-_TAIL_CHARACTERS:]
+        may_exit = not words and any(each["driver"] == "isa-debug-exit" for each in self.spec.profile.devices)
+        clues = replace(self._clues(), may_exit=may_exit)
+        self.exit = Exit(code, postmortem.end_reason(code, reason, self._ending, clues), words)
         if self._on_exit:
             self._on_exit(self.exit)
         return self.exit

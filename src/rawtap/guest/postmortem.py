@@ -23,7 +23,8 @@ class Clues:
 
     `events` are its newest QMP events; `panic` and `faults` what its console tells (`signs`), in words. `loop` and
     `fault` are what its resets tell (`resets`), and `reset` what one is at which it ends, where QEMU tells of the
-    processor's own.
+    processor's own. One that never `ran` cannot have ended QEMU; one that has isa-debug-exit,
+    of which `may_exit` tells, did so where QEMU itself complained of nothing.
     """
 
     events: Sequence[Event] = ()
@@ -32,6 +33,8 @@ class Clues:
     loop: str | None = None
     fault: str | None = None
     reset: str | None = None
+    ran: bool = True
+    may_exit: bool = False
 
 
 def trouble(clues: Clues) -> str | None:
@@ -78,7 +81,7 @@ def end_reason(code: int, cause: str | None, led_by: str, clues: Clues) -> str:
     `cause` is QEMU's own word (qapi/run-state.json, ShutdownCause), where it had time for one; `led_by` what this
     program did last to end it, or BY_ITSELF.
     """
-    how = _from_qemu(cause, clues) if cause else _from_code(code) if led_by == BY_ITSELF else led_by
+    how = _from_qemu(cause, clues) if cause else _from_code(code, clues) if led_by == BY_ITSELF else led_by
     wrong = trouble(clues)
     return f"{wrong}; {how}" if wrong else how
 
@@ -93,12 +96,12 @@ def _from_qemu(cause: str, clues: Clues) -> str:
     return f"{cause}: {how}, at which QEMU ends"
 
 
-def _from_code(code: int) -> str:
+def _from_code(code: int, clues: Clues) -> str:
     """For a QEMU that said nothing: killed, failed, or ended by a guest's device, of which QEMU 7 does not tell."""
     if code == 0:
         return BY_ITSELF
     if code > 0:
-        return f"QEMU failed, or the guest ended it with the failure code {code} (a test device's)"
+        return _from_failure(code, clues)
     try:
         number = signal.Signals(-code)
     except ValueError:
@@ -107,3 +110,11 @@ def _from_code(code: int) -> str:
         return f"QEMU crashed ({number.name})"
     by_kernel = ", or by the kernel for want of memory" if number is signal.SIGKILL else ""
     return f"killed by {number.name}, from outside{by_kernel}"
+
+
+def _from_failure(code: int, clues: Clues) -> str:
+    if not clues.ran:
+        return "QEMU failed, before the guest began"
+    if clues.may_exit and code & 1:  # twice the value and one (qemu/hw/misc/debugexit.c)
+        return f"the guest ended QEMU: it wrote {code >> 1:#x} to isa-debug-exit"
+    return f"QEMU failed, or the guest ended it with the failure code {code} (a test device's)"

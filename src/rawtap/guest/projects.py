@@ -10,7 +10,7 @@ from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
 from rawtap.guest.kernels import arch_of_file, machine_for
 from rawtap.guest.paths import CONFIG_FILE, LAYOUTS, RVOS_KERNEL, SYSTEMS, holds, is_public, layout_of, matching
 from rawtap.guest.profile import Profile, Tree, laid
-from rawtap.guest.trees import machine_of
+from rawtap.guest.trees import as_its_driver_has_it, machine_of
 
 _MOST = 4 << 20  # bytes of a kernel that are looked through
 
@@ -93,7 +93,7 @@ def of_tree(root: Path) -> Tree | None:
     if (layout := layout_of(root)) is None:
         return Tree(BUILTIN["xv6-riscv"]) if _has_xv6(root) else None
     if layout in BUILTIN:
-        return Tree(BUILTIN[layout])
+        return Tree(as_its_driver_has_it(root, BUILTIN[layout]))
     return machine_of(layout, root, tuple(str(matching(root, file).relative_to(root)) for file in LAYOUTS[layout]))
 
 

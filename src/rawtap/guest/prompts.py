@@ -140,6 +140,11 @@ class Prompts:
         whole = self._in(line, start) if len(line) <= LONGEST else None
         return whole or self._behind(line, end)
 
+    def is_buried(self, tail: bytes) -> bool:
+        """Whether a prompt began a line of `tail` and something was said behind it: a log, while nobody typed."""
+        texts = [re.escape(text) for text in self._texts().values() if text.strip()]
+        return bool(texts) and re.search(rb"(?:^|[\r\n])(?:" + b"|".join(texts) + rb")[^\r\n]", tail) is not None
+
     def _in(self, line: bytes, start: int) -> Standing | None:
         silence = SURE if len(line.strip()) > 1 else _DOUBTED if self.doubted else _SHORT
         for name, wanted in self._exact.items():

@@ -138,6 +138,16 @@ def _u_boot(root: Path, files: tuple[str, ...]) -> Profile:
     return replace(found, firmware="u-boot.rom" if arch in {"x86_64", "i386"} else files[1], bus=found.virtio_bus)
 
 
+def as_its_driver_has_it(root: Path, found: Profile) -> Profile:
+    """A built-in profile for that tree: xv6's driver knows either a legacy disk, as until 2021, or only others.
+
+    It compares the device's version, which is 1 for a legacy one (virtio 1.0, 4.2.4).
+    """
+    if re.search(r"VIRTIO_MMIO_VERSION\)\s*!=\s*1\b", _text(root / "kernel/virtio_disk.c")):
+        return replace(found, globals={})
+    return found
+
+
 _MAKERS: Mapping[str, Callable[[Path, tuple[str, ...]], Profile | Tree]] = {
     "littlekernel": _littlekernel,
     "linux": _linux,
@@ -162,10 +172,13 @@ def machine_of(layout: str, root: Path, files: tuple[str, ...]) -> Tree:
 
 def _setting(file: Path, key: str) -> str:
     """The value of a key in a Kconfig file; "" where it has none."""
+    match = re.search(rf'^{key}="?([^"\n]*)"?$', _text(file), re.MULTILINE)
+    return match[1].partition("/")[0] if match else ""
+
+
+def _text(file: Path) -> str:
     try:
         with file.open(encoding="utf-8", errors="replace") as stream:
-            text = stream.read(_MOST)
+            return stream.read(_MOST)
     except OSError:
         return ""
-    match = re.search(rf'^{key}="?([^"\n]*)"?$', text, re.MULTILINE)
-    return match[1].partition("/")[0] if match else ""
