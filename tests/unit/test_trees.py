@@ -300,11 +300,11 @@ def test_xv6_gets_the_kind_of_disk_that_its_driver_knows(tmp_path: Path, name: s
     check = "if(*R(VIRTIO_MMIO_VERSION) != {} ||\n   *R(VIRTIO_MMIO_DEVICE_ID) != 2)\n"
     for version, said in ((1, {}), (2, {"virtio-mmio.force-legacy": False}), (12, {"virtio-mmio.force-legacy": False})):
         root = written(tmp_path, files | {"kernel/virtio_disk.c": check.format(version)})
-        _, profile = choose(root, None)
-        assert (profile.name, profile.globals) == (name, said)
+        _, (profile, told) = choose(root, None)
+        assert (profile.name, profile.globals, told) == (name, said, ())
         # What is written down for it is the same machine.
-        (root / "rawtap.toml").write_text(of_layout(root), encoding="utf-8")
-        assert choose(root, None)[1] == profile
+        (root / "rawtap.toml").write_text(of_layout(root)[0], encoding="utf-8")
+        assert choose(root, None)[1].profile == profile
         (root / "rawtap.toml").unlink()
 
 
