@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from ipaddress import IPv4Interface
 
 import anyio
 import pytest
 
+from rawtap.lab.bridge_services import BridgeServices
+from rawtap.lab.outside import Policy
+from rawtap.network.addressing import Owner
+from rawtap.network.dnsmasq_config import ServicesSpec
+from rawtap.network.links import Link
+from rawtap.network.network import Bridge
 from support import PATIENCE, Account, eventually_async, link_names, serving
 from test_endings import RawClient, raw_client
 
@@ -89,3 +99,35 @@ def test_guests_keep_dhcp_and_dns_when_the_last_guest_of_the_server_that_made_th
     with raw_client(user) as client:
         client.call("qemu_boot", profile="u-boot-riscv64", network=True, services=True)
         anyio.run(scenario, client)
+
+
+@contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_server_that_cannot_watch_the_bridge_of_another_says_so() -> None:
+    async def scenario() -> None:
+        maker = Owner.of(Owner.me().alias.replace(f"pid={os.getpid()} ", f"pid={os.getppid()} "))
+        assert maker is not None
+        link = Link(1, _BRIDGE, "bridge", maker.alias, None, None, up=True, carrier=True, received=0, sent=0)
+        address = IPv4Interface("10.0.2.2/24")
+        told: list[tuple[str, str]] = []
+        async with AsyncExitStack() as stack:
+            policy = Policy("", asked=False, rootless=False)
+            services = BridgeServices(Bridge(link, address, made=False), stack, policy, lambda *each: told.append(each))
+            (warning,) = await services.provide(ServicesSpec(_BRIDGE, address))
+            with no_more_descriptors(), anyio.fail_after(PATIENCE):
+                while not told:
+                    await anyio.sleep(0.01)
+            assert f"the server that did has the pid {maker.pid}" in warning
+        ((kind, text),) = told
+        assert kind == "services_lost"
+        assert text.startswith(f"nothing will serve {_BRIDGE} when its maker has left it: network.failed: cannot watch")
+
+    anyio.run(scenario)

@@ -353,6 +353,28 @@ def test_a_long_line_that_lost_some_of_its_middle_is_typed_again_though_its_end_
     on_a_line(scenario, prompt="iPXE> ")
 
 
+def test_a_line_is_typed_slowly_for_as_long_as_the_call_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PC's firmware takes 0.1 s for a key."""
+    monkeypatch.setattr("rawtap.guest.typist._SLOW_SECONDS", 0.0)
+
+    async def scenario(line: Line) -> None:
+        await line.at_prompt()
+        asked = line.sends("printenv")
+        await line.hears(b"printenv")
+        await line.says(b"prinenv")
+        await line.hears(b"\x03")
+        await line.says(b"^C\r\nrvos>")
+        for part in b"printenv":
+            await line.hears(bytes([part]))
+            await line.says(bytes([part]))
+        await line.hears(b"\n")
+        await line.says(b"\r\nnone\r\nrvos>")
+        answer = await asked
+        assert (answer.matched, answer.text) == (True, "printenv\nnone\nrvos>")
+
+    on_a_line(scenario)
+
+
 # ---------------------------------------------------------------- frames
 
 

@@ -23,7 +23,7 @@ _PAUSE = 0.02
 _MIXED = 0.15  # of silence, before an echo with other output in it is believed: it may be drawn anew
 _TAKING_SECONDS = 1.5
 _STEP = 1  # byte at a time when it is typed slowly: a UART without a queue holds no more
-_SLOW_SECONDS = 10.0
+_SLOW_SECONDS = 10.0  # or half of what the call may take, where that is more
 _QUICK_SECONDS = 0.5  # a call of less time than that has none for an echo
 INTERRUPT = b"\x03"
 _BELL = b"\x07"
@@ -73,7 +73,7 @@ class Typist:
         if self._console.history.end == start and not self.echoes:
             self.echoes = False
         elif not self._is_there(start, text):
-            start, echo, wrong = await self._again(start, text, echo, min(timeout, _SLOW_SECONDS))
+            start, echo, wrong = await self._again(start, text, echo, min(timeout, max(_SLOW_SECONDS, timeout / 2)))
             if wrong:
                 return Typed(start, start, wrong)
         if echo.whole:

@@ -99,13 +99,17 @@ class BridgeServices:
     async def _inherit(self, spec: ServicesSpec) -> None:
         try:
             found = await succeeded(self.bridge)
-            if found is None:
-                return
-            self.bridge = found
+        except (RawtapError, OSError) as error:
+            self.note("services_lost", f"nothing will serve {self.bridge.name} when its maker has left it: {error}")
+            return
+        if found is None:
+            return
+        self.bridge = found
+        try:
             if not self.policy.rootless:
                 await to_thread(forwarding.sweep)
             told = await self._provide_soon(spec)
-        except RawtapError as error:
+        except (RawtapError, OSError) as error:
             told = (str(error),)
         said = f"{self.bridge.name} is this server's, as its maker has no guest there any more"
         self.note("services_inherited", "; ".join([said, *told]))

@@ -332,10 +332,10 @@ def _subscribed() -> Iterator[Any]:
         try:
             subscribed.bind()
             subscribed.socket.setblocking(False)
-        except OSError as error:
+        except (OSError, KeyError) as error:  # the latter where it has tried to bind often enough, for whatever reason
             raise NetworkFailed(
                 "cannot watch the interfaces",
-                evidence=error.strerror or str(error),
+                evidence=str(error.args[-1]),
                 cure="qemu_doctor checks the set-up",
             ) from error
         yield subscribed
