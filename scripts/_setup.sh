@@ -97,7 +97,7 @@ build_environment() {
     /usr/bin/python3 -m venv "$ENVIRONMENT"
   fi
   if ! grep -qsx "$wanted ${1:-run}" "$stamp" && ! grep -qsx "$wanted test" "$stamp"; then
-    say "building rawtap"
+    say "building rawtap: its compiled modules take some minutes"
     # setuptools keeps what it copied there, so a module that is gone would be installed again.
     if [ -d "$ROOT/build" ]; then find "$ROOT/build" -name '*.py' -delete; fi
     "$ENVIRONMENT/bin/pip" install --quiet --disable-pip-version-check --no-warn-script-location "$ROOT${1:+[$1]}" ||
