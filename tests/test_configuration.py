@@ -41,7 +41,16 @@ def test_the_file_then_the_environment_then_the_command_line(user: Account) -> N
     assert (found["tools"], found["ring_mib"], found["outside"]) == ("core", 9, False)
     assert found["read_dir"] == ["/a", "/b", "/b2", "/c"]
     assert (origins["tools"], origins["ring_mib"], origins["capture_dir"]) == (str(path), "RAWTAP_RING_MIB", "default")
-    assert config(user, "--ring-mib", "10", "--outside", RAWTAP_RING_MIB="9")[0]["ring_mib"] == 10
+    assert origins["read_dir"] == f"{path}, RAWTAP_READ_DIR, command line"
+    found, origins = config(user, "--ring-mib", "10", "--outside", RAWTAP_RING_MIB="9")
+    assert (found["ring_mib"], origins["ring_mib"], origins["outside"]) == (10, "command line", "command line")
+
+
+def test_a_variable_that_chooses_nothing_is_told(user: Account) -> None:
+    shown = run(user, "config", RAWTAP_TOOL="core", RAWTAP_TOKEN="0" * 64).stdout
+    assert [line for line in shown.splitlines() if "chooses nothing" in line] == [
+        "# RAWTAP_TOOL in the environment chooses nothing: no option has this name"
+    ]
 
 
 def test_what_is_shown_can_be_the_file(user: Account) -> None:
@@ -96,7 +105,15 @@ def test_a_value_that_the_option_refuses_is_refused_as_on_the_command_line(user:
     done = run(user, "serve")
     assert done.returncode == 2
     assert "argument --tools: invalid choice: 'some'" in done.stderr
+    assert f"besides the command line: tools by {user.home}/.config/rawtap/rawtap.conf.toml" in done.stderr
     assert run(user, "serve", RAWTAP_OUTSIDE="perhaps").returncode == 2
+
+
+def test_an_option_that_the_command_does_not_have_is_told_with_those_that_it_has(user: Account) -> None:
+    done = run(user, "serve", "--port", "3")
+    assert (done.returncode, "usage: rawtap serve" in done.stderr) == (2, True)
+    assert "unrecognized arguments: --port 3" in done.stderr
+    assert run(user, "--port", "3").returncode == 2
 
 
 def test_a_file_that_is_named_must_be_there_and_be_readable(user: Account) -> None:

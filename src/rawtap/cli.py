@@ -166,16 +166,23 @@ def _parse(given: list[str]) -> argparse.Namespace:
     """The arguments; argparse itself takes the words of a filter only where no option stands before them."""
     parser, commands = parsers(given[0] if given else None)
     words, chosen = _configured(commands, given)
-    options, left = parser.parse_known_args(words)
+    try:
+        options, left = parser.parse_known_args(words)
+    except SystemExit as ended:
+        if ended.code and chosen:
+            complain(f"besides the command line: {configuration.told(chosen)}")
+        raise
     options.left, options.known, options.chosen = left, configuration.options_of(commands["serve"]), chosen
     if options.command == "setcap":
         return options
     if left and (options.command not in _FILTERED or any(word.startswith("-") for word in left)):
-        parser.error(f"unrecognized arguments: {' '.join(left)}")
+        commands.get(options.command, parser).error(f"unrecognized arguments: {' '.join(left)}")
     if left:
         options.filter += left
     if options.command == "serve" and (wrong := http_options.misused(options)):
         parser.error(f"{wrong} needs --http")
+    if options.command == "config":
+        options.chosen += configuration.spoken(commands["config"], given[1:])
     if options.command in {"capture", "wait"}:  # a host's own interface is named to be captured
         options.allow_interface, options.rootless, options.outside = [options.interface], False, False
     return options

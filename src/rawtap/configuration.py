@@ -20,6 +20,8 @@ from rawtap.errors import ConfigurationInvalid
 
 VARIABLE = "RAWTAP_CONFIG"
 _NAME = "rawtap.conf.toml"
+_PREFIX = "RAWTAP_"
+_OTHERS = ("RAWTAP_TOKEN", "RAWTAP_ENV")  # read where a token is wanted, and by the scripts of a checkout
 _TRUTH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 Options = Mapping[str, argparse.Action]
@@ -55,7 +57,7 @@ def chosen(options: Options, environment: Mapping[str, str]) -> list[Choice]:
     """
     path = file_of(environment)
     filed = _read(path, options, is_named=bool(environment.get(VARIABLE)))
-    variables = {key: f"RAWTAP_{key.upper()}" for key in options}
+    variables = {key: _variable(key) for key in options}
     return [
         *(Choice(key, value, str(path)) for key, value in filed.items()),
         *(
@@ -66,6 +68,24 @@ def chosen(options: Options, environment: Mapping[str, str]) -> list[Choice]:
     ]
 
 
+def spoken(parser: argparse.ArgumentParser, words: list[str]) -> list[Choice]:
+    """What the command line itself chooses; it has been parsed before, so no word of it is wrong."""
+    unset = argparse.Namespace(**dict.fromkeys(options_of(parser)))  # argparse gives no default to what is there
+    given = vars(parser.parse_known_args(words, unset)[0])
+    return [Choice(key, given[key], "command line") for key in options_of(parser) if given[key] is not None]
+
+
+def told(choices: Iterable[Choice]) -> str:
+    """Where each option was chosen."""
+    return ", ".join(f"{each.key} by {each.origin}" for each in choices)
+
+
+def strangers(options: Options, environment: Mapping[str, str]) -> list[str]:
+    """The variables that look like rawtap's, and choose nothing."""
+    known = {VARIABLE, *_OTHERS, *(_variable(key) for key in options)}
+    return sorted(each for each in environment if each.startswith(_PREFIX) and each not in known)
+
+
 def as_arguments(options: Options, choices: Iterable[Choice]) -> list[str]:
     """The same as words of a command line.
 
@@ -73,6 +93,10 @@ def as_arguments(options: Options, choices: Iterable[Choice]) -> list[str]:
         ConfigurationInvalid: A value is not of the option's kind.
     """
     return [word for each in choices for word in _words(options[each.key], each)]
+
+
+def _variable(key: str) -> str:
+    return f"{_PREFIX}{key.upper()}"
 
 
 def _read(path: Path, options: Options, *, is_named: bool) -> dict[str, Any]:
@@ -147,7 +171,10 @@ def shown(options: Options, namespace: argparse.Namespace, choices: Iterable[Cho
     """Every option as the file would have it, with where its value comes from; one that is not set is a comment."""
     import tomlkit
 
-    origins = {each.key: each.origin for each in choices}
+    origins: dict[str, str] = {}
+    for each in choices:
+        before = f"{origins[each.key]}, " if is_repeated(options[each.key]) and each.key in origins else ""
+        origins[each.key] = before + each.origin
     lines = []
     for key in options:
         value = getattr(namespace, key)

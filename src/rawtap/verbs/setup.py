@@ -32,6 +32,8 @@ def doctor(options: argparse.Namespace) -> int:
 def config(options: argparse.Namespace) -> int:
     """Show every option of the server's."""
     print(f"# {visible(str(configuration.file_of(os.environ)))}")
+    for name in configuration.strangers(options.known, os.environ):
+        print(f"# {visible(name)} in the environment chooses nothing: no option has this name")
     print(configuration.shown(options.known, options, options.chosen), end="")
     return WELL
 
