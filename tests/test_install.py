@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,22 @@ def test_what_was_entered_starts_the_server(user: Account) -> None:
     entry = tomllib.loads((user.home / ".codex/config.toml").read_text())["mcp_servers"]["rawtap"]
     assert entry["args"] == ["serve", "--tools", "core"]
     assert len(asked(user, entry)) == 10
+    assert "trust" not in done.stdout
     undone = install(user, "codex", "--undo")
     assert (undone.returncode, undone.stderr) == (0, "")
     assert not (user.home / ".codex/config.toml").exists()
+
+
+def test_it_is_entered_where_the_hosts_own_variable_leads(user: Account) -> None:
+    elsewhere = user.home / "elsewhere"
+    moved = replace(user, more=(f"GEMINI_CLI_HOME={elsewhere}",))
+    done = install(moved, "gemini")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "only in folders that it was told to trust" in done.stdout
+    assert "rawtap" in json.loads((elsewhere / ".gemini/settings.json").read_text())["mcpServers"]
+    assert f"({elsewhere}/.gemini/settings.json)" in install(moved).stdout
+    assert "trust" not in install(moved, "gemini", "--undo").stdout
+    assert not (user.home / ".gemini").exists()
 
 
 def asked(user: Account, entry: dict[str, Any]) -> list[str]:

@@ -29,17 +29,26 @@ class AgentHost:
 
     Attributes:
         title: What people call it.
-        file: Its user's configuration, below their home.
+        file: Its user's configuration, below their home, if no variable leads elsewhere.
         table: The table of servers in it.
         signs: Programs, and files below the home, either of which says that it is installed.
         more: What each entry has besides the command.
+        moved: A variable that names another folder, and the file below that.
+        note: What else its user has to know.
     """
 
     title: str
     file: str
     table: str
     signs: tuple[str, ...]
-    more: tuple[tuple[str, str], ...] = ()
+    more: tuple[tuple[str, str | int], ...] = ()
+    moved: tuple[str, str] = ("", "")
+    note: str = ""
+
+    def place(self, home: Path, environment: Mapping[str, str]) -> Path:
+        """Where the file is, or would be."""
+        variable, below = self.moved
+        return Path(environment[variable], below) if environment.get(variable) else home / self.file
 
     @property
     def is_toml(self) -> bool:
@@ -49,18 +58,49 @@ class AgentHost:
 
 _USUAL = "mcpServers"
 _STDIO = (("type", "stdio"),)
+_LONGEST_CALL = 3700  # seconds: a call may wait for an hour, and some hosts end it before, if they are not told
 HOSTS: Mapping[str, AgentHost] = {
-    "claude-code": AgentHost("Claude Code", ".claude.json", _USUAL, ("claude", ".claude.json", ".claude"), _STDIO),
+    "claude-code": AgentHost(
+        "Claude Code",
+        ".claude.json",
+        _USUAL,
+        ("claude", ".claude.json", ".claude"),
+        _STDIO,
+        moved=("CLAUDE_CONFIG_DIR", ".claude.json"),
+    ),
     "claude-desktop": AgentHost(
         "Claude Desktop",
         ".config/Claude/claude_desktop_config.json",
         _USUAL,
         ("claude-desktop", ".config/Claude"),
+        moved=("XDG_CONFIG_HOME", "Claude/claude_desktop_config.json"),
     ),
-    "codex": AgentHost("Codex CLI", ".codex/config.toml", "mcp_servers", ("codex", ".codex")),
+    "codex": AgentHost(
+        "Codex CLI",
+        ".codex/config.toml",
+        "mcp_servers",
+        ("codex", ".codex"),
+        (("tool_timeout_sec", _LONGEST_CALL),),
+        moved=("CODEX_HOME", "config.toml"),
+    ),
     "cursor": AgentHost("Cursor", ".cursor/mcp.json", _USUAL, ("cursor", ".cursor")),
-    "gemini": AgentHost("Gemini CLI", ".gemini/settings.json", _USUAL, ("gemini", ".gemini")),
-    "vscode": AgentHost("VS Code", ".config/Code/User/mcp.json", "servers", ("code", ".config/Code"), _STDIO),
+    "gemini": AgentHost(
+        "Gemini CLI",
+        ".gemini/settings.json",
+        _USUAL,
+        ("gemini", ".gemini"),
+        (("timeout", _LONGEST_CALL * 1000),),
+        moved=("GEMINI_CLI_HOME", ".gemini/settings.json"),
+        note="It starts servers only in folders that it was told to trust, by /permissions",
+    ),
+    "vscode": AgentHost(
+        "VS Code",
+        ".config/Code/User/mcp.json",
+        "servers",
+        ("code", ".config/Code"),
+        _STDIO,
+        moved=("XDG_CONFIG_HOME", "Code/User/mcp.json"),
+    ),
 }
 
 
@@ -94,23 +134,23 @@ def as_text(host: AgentHost, command: Sequence[str]) -> str:
     return _entered(host, None, entry(host, command))
 
 
-def entered(host: AgentHost, home: Path, command: Sequence[str]) -> Change:
+def entered(host: AgentHost, path: Path, command: Sequence[str]) -> Change:
     """The file with rawtap in it, instead of an earlier entry.
 
     Raises:
         HostFileUnfit: The file cannot be read, or is not what the host's documentation says.
     """
-    path, before = _read(host, home)
+    path, before = _read(path)
     return Change(path, before, _checked(path, lambda: _entered(host, before, entry(host, command))))
 
 
-def removed(host: AgentHost, home: Path) -> Change:
+def removed(host: AgentHost, path: Path) -> Change:
     """The file without rawtap; no file where it held nothing else.
 
     Raises:
         HostFileUnfit: As for `entered`.
     """
-    path, before = _read(host, home)
+    path, before = _read(path)
     if before is None:
         return Change(path, None, None)
     return Change(path, before, _checked(path, lambda: _removed(host, before)))
@@ -159,9 +199,8 @@ def _replace(path: Path, text: str) -> None:
         raise
 
 
-def _read(host: AgentHost, home: Path) -> tuple[Path, str | None]:
+def _read(path: Path) -> tuple[Path, str | None]:
     """The file itself, where a link leads to it, and its text."""
-    path = home / host.file
     try:
         path = path.resolve()
         return path, _text(path)

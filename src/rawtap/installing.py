@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -57,7 +58,8 @@ def run(options: argparse.Namespace) -> int:
         print(agents.as_text(host, command), end="")
         return 0
     try:
-        change = agents.removed(host, home) if options.undo else agents.entered(host, home, command)
+        place = host.place(home, os.environ)
+        change = agents.removed(host, place) if options.undo else agents.entered(host, place, command)
         print(visible(change.diff(), keep="\n\t") or f"nothing to change in {change.path}\n", end="")
         if options.dry_run or change.before == change.after:
             return 0
@@ -68,6 +70,8 @@ def run(options: argparse.Namespace) -> int:
     if kept:
         print(f"what was there before is kept in {visible(str(kept))}")
     print(f"start {host.title} again to {'be without it' if options.undo else 'have the tools'}")
+    if host.note and not options.undo:
+        print(host.note)
     return 0
 
 
@@ -76,7 +80,7 @@ def _list(home: Path) -> int:
 
     for name, host in sorted(agents.HOSTS.items()):
         state = "is here" if agents.is_here(host, home) else "was not found"
-        print(f"{name:15} {host.title} {state} ({home / host.file})")
+        print(f"{name:15} {host.title} {state} ({host.place(home, os.environ)})")
     print("rawtap install HOST enters rawtap there, --dry-run shows what would change, --print is for any other host")
     return 0
 
