@@ -30,7 +30,7 @@ def test_who_is_no_administrator_is_shown_commands_that_a_shell_takes(user: Acco
     with not_installed("/usr/sbin/nft"), not_installed("/usr/sbin/dnsmasq"):
         done = rawtap(user, "doctor", "--fix")
     assert done.stdout.splitlines() == [
-        "# an administrator runs these, or: rawtap doctor --fix | sudo sh",
+        "# an administrator runs these, or: rawtap doctor --fix | sudo sh -e",
         "# which packages there are",
         "apt-get update",
         *[line for line in done.stdout.splitlines() if line.startswith("# packages of ")],

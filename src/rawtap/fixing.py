@@ -92,16 +92,20 @@ def _steps(lacks: Lacks, system: Distribution, prefix: Path) -> Iterator[Step]:
 def notes(lacks: Lacks, system: Distribution, *, wsl: bool) -> list[str]:
     """What no command does here; pure."""
     found = []
-    if missing := [each for each in lacks.packages if not system.packages([each])]:
-        found.append(f"{system.name} has no package like Debian's {' and '.join(missing)}: the demo's guest needs it")
+    if "u-boot-qemu" in lacks.packages and not system.packages(["u-boot-qemu"]):
+        found.append(
+            f"{system.name} has no package like Debian's u-boot-qemu: rawtap demo lacks its guest, your own work"
+        )
     if lacks.packages and system.family == "other":
         found.append(system.cure(*lacks.packages))
     if system.family in distribution.UNTRIED and lacks.packages:
-        found.append(f"these names are from {system.name}'s lists of packages, and were not tried")
+        found.append(f"packages are named as {distribution.UNTRIED[system.family]} lists them; this was not tried")
+    if lacks.userns:
+        found.append("the AppArmor profile is as Ubuntu's documents say, and was not tried there")
     if wsl:
         found.append(
             "in WSL2, KVM needs nestedVirtualization=true in Windows' .wslconfig, and /dev/net/tun stays open after a "
-            "restart only where systemd=true is in /etc/wsl.conf"
+            "restart only where systemd=true is in /etc/wsl.conf; this is from its documents, and was not tried"
         )
     return found
 
@@ -138,7 +142,7 @@ def run() -> int:
         print("# nothing is missing that a command would bring; rawtap doctor has all checks")
         return 0
     if os.geteuid() != 0:
-        print("# an administrator runs these, or: rawtap doctor --fix | sudo sh")
+        print("# an administrator runs these, or: rawtap doctor --fix | sudo sh -e")
     for step in steps:
         print(f"# {step.why}\n{step.command}", flush=True)
         if os.geteuid() == 0 and subprocess.run(["/bin/sh", "-c", step.command], check=False).returncode != 0:

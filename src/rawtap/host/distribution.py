@@ -1,7 +1,7 @@
 """Which distribution this machine has (os-release(5)), what its packages are called, and what installs them.
 
 Packages are named as Debian names them, and translated. `UNTRIED` says for which distributions the names are only
-known from their own lists.
+known from their own lists, and whose lists these are: kin may call them otherwise.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 
 Family = Literal["debian", "fedora", "arch", "suse", "other"]
 
-UNTRIED: frozenset[Family] = frozenset({"fedora", "arch", "suse"})
+UNTRIED: dict[Family, str] = {"fedora": "Fedora", "arch": "Arch Linux", "suse": "openSUSE"}
 _FILES = (Path("/etc/os-release"), Path("/usr/lib/os-release"))
 _INSTALL: dict[Family, str] = {
     "debian": "apt-get install -y --no-install-recommends",
