@@ -17,7 +17,8 @@ debian_root() {
   [ ! -e "$archive" ] || return 0
   say "fetching Debian's $1"
   made=$(mktemp -d)
-  debootstrap --variant=minbase "$1" "$made" >"$ENVIRONMENT/debootstrap.log" || { cat "$ENVIRONMENT/debootstrap.log"; exit 1; }
+  # Its script is named, since an older debootstrap does not know a newer Debian's name.
+  debootstrap --variant=minbase "$1" "$made" http://deb.debian.org/debian sid >"$ENVIRONMENT/debootstrap.log" || { cat "$ENVIRONMENT/debootstrap.log"; exit 1; }
   mkdir -p "${archive%/*}"
   chmod 755 "$made"
   tar -C "$made" --one-file-system -cf "$archive.part" .
@@ -35,6 +36,7 @@ case " $* " in
     build_sanitized "$ENVIRONMENT/sanitized"
     debian_root bookworm
     debian_root trixie
+    debian_root forky # which has CPython 3.14
     export RAWTAP_SANITIZED=$ENVIRONMENT/sanitized
     ;;
 esac

@@ -137,12 +137,12 @@ def test_a_server_with_capabilities_has_one_libpcap_in_it(user: Account) -> None
     anyio.run(scenario)
 
 
-# From here on: systems of their own, with packages of Debian's and PyPI's mirrors. `suite` is bookworm or trixie.
+# From here on: systems of their own, with packages of Debian's and PyPI's mirrors. `suite` is Debian 12, 13 or 14.
 
-EMULATOR = {"bookworm": "qemu-system-misc", "trixie": "qemu-system-riscv"}
+EMULATOR = {"bookworm": "qemu-system-misc", "trixie": "qemu-system-riscv", "forky": "qemu-system-riscv"}
 # Without what packages only recommend: QEMU's bring three hundred.
 INSTALL = "apt-get -qq install -y --no-install-recommends"
-PYTHON = {"bookworm": "py311", "trixie": "py313"}
+PYTHON = {"bookworm": "py311", "trixie": "py313", "forky": "py314"}
 
 
 def recommended(suite: str) -> str:
