@@ -159,6 +159,13 @@ def package(suite: str) -> str:
     return f"rawtap_*+{PYTHON[suite]}_*.deb"
 
 
+def fresh(suite: str, root: Path) -> None:
+    """A new Debian in `root`."""
+    unpack(suite, root)
+    # The lists of one that is not released yet say until when they count, and a mirror may be behind.
+    (root / "etc/apt/apt.conf.d/behind").write_text('Acquire::Check-Valid-Until "false";\n')
+
+
 def run(root: Path, command: str, **environment: str) -> None:
     """As root in there, where the mirrors can be reached."""
     inside = shell_in(root, f"set -eu; {command}", {"DEBIAN_FRONTEND": "noninteractive"} | environment)
@@ -190,7 +197,7 @@ def release(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
         return
     root = tmp_path_factory.mktemp("release") / "root"
     try:
-        unpack(suite, root)
+        fresh(suite, root)
         listed = subprocess.run(
             ["git", "-C", ROOT, "ls-files", "-zco", "--exclude-standard"], capture_output=True, text=True, check=True
         )
@@ -209,7 +216,7 @@ def stranger(suite: str, release: Path, tmp_path: Path) -> Iterator[Path]:
     """The root of a new Debian with the release in /dist, and no compiler."""
     root = tmp_path / "root"
     try:
-        unpack(suite, root)
+        fresh(suite, root)
         subprocess.run(["cp", "-a", release, root / "dist"], check=True)
         with mounted(root), packages_kept(suite, root):
             run(root, "! command -v cc gcc; apt-get -qq update; useradd --create-home you")
