@@ -59,20 +59,25 @@ missing_packages() {
 }
 
 install_packages() {
-  local -a missing chosen=()
-  local wanted alternative
-  mapfile -t missing < <(missing_packages "$@")
+  local -a missing chosen=() unknown=()
+  local wanted alternative known
+  mapfile -t missing < <(missing_packages "$@" | sort -u)
   [ ${#missing[@]} -gt 0 ] || return 0
   ! is_root || apt-get -qq update
   for wanted in "${missing[@]}"; do
+    known=
     for alternative in ${wanted//|/ }; do
       if apt-cache show "$alternative" >/dev/null 2>&1; then
-        chosen+=("$alternative")
+        chosen+=("$alternative") known=yes
         break
       fi
     done
+    [ -n "$known" ] || unknown+=("${wanted//|/ or }")
   done
-  is_root || die "Debian packages are missing. An administrator must run: apt-get install ${chosen[*]}"
+  # As in a container, whose image has no lists of packages.
+  [ ${#unknown[@]} -eq 0 ] || die "apt-get knows no package ${unknown[*]}. An administrator must run: apt-get update"
+  is_root || die "Debian packages are missing. An administrator must run:
+apt-get install --no-install-recommends ${chosen[*]}"
   say "installing ${chosen[*]}"
   DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${chosen[@]}" >/dev/null
 }

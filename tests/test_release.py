@@ -159,6 +159,13 @@ def package(suite: str) -> str:
     return f"rawtap_*+{PYTHON[suite]}_*.deb"
 
 
+def fresh(suite: str, root: Path) -> None:
+    """A new Debian in `root`."""
+    unpack(suite, root)
+    # The lists of one that is not released yet say until when they count, and a mirror may be behind.
+    (root / "etc/apt/apt.conf.d/behind").write_text('Acquire::Check-Valid-Until "false";\n')
+
+
 def run(root: Path, command: str, **environment: str) -> None:
     """As root in there, where the mirrors can be reached."""
     inside = shell_in(root, f"set -eu; {command}", {"DEBIAN_FRONTEND": "noninteractive"} | environment)
@@ -190,7 +197,7 @@ def release(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
         return
     root = tmp_path_factory.mktemp("release") / "root"
     try:
-        unpack(suite, root)
+        fresh(suite, root)
         listed = subprocess.run(
             ["git", "-C", ROOT, "ls-files", "-zco", "--exclude-standard"], capture_output=True, text=True, check=True
         )
@@ -209,7 +216,7 @@ def stranger(suite: str, release: Path, tmp_path: Path) -> Iterator[Path]:
     """The root of a new Debian with the release in /dist, and no compiler."""
     root = tmp_path / "root"
     try:
-        unpack(suite, root)
+        fresh(suite, root)
         subprocess.run(["cp", "-a", release, root / "dist"], check=True)
         with mounted(root), packages_kept(suite, root):
             run(root, "! command -v cc gcc; apt-get -qq update; useradd --create-home you")
@@ -282,6 +289,7 @@ def test_the_debian_package_serves_a_user_and_is_purged_without_a_trace(suite: s
     private = stranger / "usr/lib/rawtap/bin/python-rawtap"
     run(stranger, f"{INSTALL} /dist/{package(suite)} {recommended(suite)}")
     assert not private.exists()  # nobody was asked, and nobody said yes
+    run(stranger, "su you -c 'rawtap setcap' 2>&1 | grep -F 'sudo dpkg-reconfigure rawtap, then adduser YOU rawtap'")
     serves(stranger, ["rawtap", "serve"])
     run(stranger, "echo rawtap rawtap/install-setcap boolean true | debconf-set-selections; dpkg-reconfigure rawtap")
     run(stranger, "usermod --gid rawtap you")

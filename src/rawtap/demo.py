@@ -84,7 +84,7 @@ def _judge(boot: dict[str, Any], sent: dict[str, Any], stopped: dict[str, Any]) 
     if not boot["prompt_seen"] or "is alive" not in sent["output"]:
         raise _DemoFailed("The guest did not answer as it should.")
     # What an interface itself dropped is not known in many a container: that is told, and no sign of a loss.
-    lost = stopped["dropped_kernel"] != 0 or stopped["dropped_interface"]
+    lost = stopped["dropped_kernel"] != 0 or stopped["dropped_interface"] or stopped["refused"]
     if stopped["packets"] < 2 or lost or stopped["error"] or stopped["diagnosis"]:  # noqa: PLR2004 - echo and reply
         reasons = filter(None, [f"{stopped['packets']} packets", stopped["error"], stopped["diagnosis"]])
         raise _DemoFailed(f"The capture is not whole: {'; '.join(reasons)}")

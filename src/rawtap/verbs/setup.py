@@ -41,6 +41,10 @@ def config(options: argparse.Namespace) -> int:
 def setcap(options: argparse.Namespace) -> int:
     """Become setcap.sh of this environment. What it needs root for, it refuses without, and says the whole command."""
     script = privileges.setcap_script()
+    own = privileges.setcap_of_the_package()
+    if own and not options.left:  # the script alone would give them to root's group, and the package not know of it
+        complain(f"a package of the system brought rawtap. Run: sudo {own[0]}")
+        return FAILED
     if script.exists():
         os.execv("/bin/bash", ["bash", str(script), *options.left])
     complain(f"{script} is missing: use setcap.sh of the checkout that rawtap is installed from")
