@@ -171,6 +171,17 @@ def test_what_is_selected_is_what_tcpdump_selects(data: bytes, expression: str) 
             assert data.startswith(SECTION) or damage in last_words
 
 
+def test_packets_of_a_link_type_that_libpcap_does_not_know_are_taken_whole_or_not_at_all(tmp_path: Path) -> None:
+    """No filter can be compiled for them; without one nothing is asked of them."""
+    path = tmp_path / "two.pcapng"
+    unknown = 0xFF01
+    frames = [enhanced("<", Packet(1, 0, UDP, len(UDP))), enhanced("<", Packet(2, 0, UDP, len(UDP)), number=1)]
+    path.write_bytes(pcapng("<", interface("<"), interface("<", link_type=unknown), *frames))
+    assert [row.number for row in page_of(path, "", limit=5).packets] == [1, 2]
+    assert [row.number for row in page_of(path, "udp", limit=5).packets] == [1]
+    assert [row.number for row in page_of(path, "not arp", limit=5).packets] == [1]
+
+
 def page_of(path: Path, expression: str, cursor: str | None = None, *, limit: int) -> pages.Page:
     source = pages.PacketFiles(str(path), [Part(1, path, 0)])
     return pages.read_page(source, pages.Question(expression, cursor, limit=limit), Indexes())

@@ -341,13 +341,14 @@ cdef class Savefile(BasePcap):
         if handle != NULL:
             self._compile(&self.comparisons[self.compared], link_type, handle)
         else:
-            dead = pcap_open_dead(link_type, LONGEST_PACKET)
+            # What takes every packet does so whatever their link type, and libpcap does not compile for any that there is.
+            dead = pcap_open_dead(link_type if self.expression else ETHERNET, LONGEST_PACKET)
             if dead == NULL:
                 raise MemoryError
             try:
                 self._compile(&self.comparisons[self.compared], link_type, dead)
             except FilterError:  # it is right for the file's first link type: of this one it selects nothing
-                self._select_nothing(&self.comparisons[self.compared], link_type, dead)
+                self._select_nothing(&self.comparisons[self.compared], link_type)
             finally:
                 pcap_close(dead)
         self.compared += 1
@@ -372,9 +373,15 @@ cdef class Savefile(BasePcap):
         comparison.there, comparison.not_there = there.instructions, not_there.instructions
         return 0
 
-    cdef int _select_nothing(self, Comparison *comparison, int link_type, pcap_t *handle) except -1:
+    cdef int _select_nothing(self, Comparison *comparison, int link_type) except -1:
         cdef Program program = Program()
-        program.compile(handle, "less 0", False)
+        cdef pcap_t *any_type = pcap_open_dead(ETHERNET, LONGEST_PACKET)
+        if any_type == NULL:
+            raise MemoryError
+        try:
+            program.compile(any_type, "less 0", False)
+        finally:
+            pcap_close(any_type)
         self.programs.append(program)
         comparison.link_type, comparison.tags = link_type, False
         comparison.program = program.instructions
