@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""Compiling a filter, bounded: whatever the expression, an answer within about a second.
+"""Compiling a filter, bounded: whatever the expression, an answer after about a second of a processor's time.
 
 Theory of operation
 -------------------
@@ -13,13 +13,15 @@ streams, cannot open a socket, opens no file but those that name services (Landl
 little memory and little time. It dies with its parent. All signals stay blocked, so that no handler of the server's
 runs in it.
 
-*The parent* waits for the answer with a deadline and kills the child if that passes. It always reaps it, by its own
-pid; a child that has given its answer is reaped in a thread of its own, which ends within milliseconds.
+*The parent* waits for the answer until the child has worked for its time, and kills it then. What counts is the child's
+processor time, since on a busy machine the simplest filter may take a second; ten times as much passes at most. It always
+reaps the child, by its own pid; one that has given its answer is reaped in a thread of its own, which ends within
+milliseconds.
 
 *Locks.* Other threads run at the fork, and only glibc's own state is made good in the child: malloc, stdio, the
 loader and the NSS database (glibc's posix/fork.c). libpcap looks services and protocols up by getaddrinfo and
 getprotobyname_r, which take no other lock once the NSS modules are loaded. Were the child to meet a lock that nobody
-in it can open, then the deadline ends it: the filter is refused, and nothing hangs.
+in it can open, then those ten times end it: the filter is refused, and nothing hangs.
 
 *Jumps.* bpf_validate lets a program jump backwards, and bpf_filter follows: one that goes in a circle runs for ever. The
 kernel refuses every backward jump, and so does this module, wherever the program is to run. What needs one is `protochain`.
@@ -28,7 +30,7 @@ kernel refuses every backward jump, and so does this module, wherever the progra
 to compile "udp port 53" takes 10 us.
 
 Sources: pcap_compile(3PCAP), fork(2), prctl(2), setrlimit(2), capabilities(7), seccomp(2), landlock(7), proc(5) for
-statm.
+statm, clock_getcpuclockid(3).
 """
 
 import ipaddress
@@ -43,7 +45,7 @@ from libc.stdio cimport sscanf
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset, strncpy
 from pylibpcap.pcap cimport bpf_program, pcap_close, pcap_freecode, pcap_open_dead, pcap_t, u_int
-from rawtap._clock cimport now
+from rawtap._clock cimport now, time_on
 
 
 cdef extern from "pcap/pcap.h" nogil:
@@ -120,6 +122,10 @@ cdef extern from "<pthread.h>" nogil:
     int PTHREAD_CREATE_DETACHED
 
 
+cdef extern from "<time.h>" nogil:
+    int clock_getcpuclockid(int, int *)
+
+
 cdef extern from "<sys/wait.h>" nogil:
     int waitpid(int, int *, int)
     int WIFSIGNALED(int)
@@ -192,7 +198,8 @@ cdef enum:
     ETHERNET = 1                # DLT_EN10MB
     LARGEST_SNAPLEN = 262144    # libpcap's MAXIMUM_SNAPLEN, pcap-int.h
     MEMORY_BYTES = 128 << 20    # what takes 6 s has wanted 38 MB by then
-    TIME_NS = 1_000_000_000
+    TIME_NS = 1_000_000_000     # of a processor
+    BUSY = 10                   # times as much may pass meanwhile
     REAPER_STACK = 64 << 10
     # linux/landlock.h; the calls' numbers are the same on every architecture but alpha, and older headers lack them.
     LANDLOCK_CREATE_RULESET = 444
@@ -209,6 +216,7 @@ cdef enum Outcome:
     TOO_LONG                    # more instructions than the kernel takes
     NOT_RUN                     # the system refused something that the child needs; its errno
     TIMED_OUT
+    GOT_NO_PROCESSOR            # in ten times its time
 
 MAX_INSTRUCTIONS = BPF_MAXINSNS  # linux/bpf_common.h
 
@@ -245,8 +253,14 @@ class FilterRefused(Exception):
 
 
 cdef struct Bounds:
-    int64_t time_ns
+    int64_t time_ns                 # of a processor
     size_t memory_bytes             # beyond what the server has
+
+
+cdef struct Patience:               # with a child
+    int child
+    int64_t work_ns
+    int64_t ends                    # of now(), however little it has worked by then
 
 
 cdef struct Reply:                  # what the child writes; `count` instructions follow
@@ -415,7 +429,7 @@ cdef void _ask_child(
     cdef int ends[2]
     cdef int pid
     cdef int parent = getpid()
-    cdef int64_t deadline = now() + bounds.time_ns
+    cdef Patience patience
     cdef sigset_t every
     cdef sigset_t before
     memset(answer, 0, sizeof(answer[0]))
@@ -431,13 +445,25 @@ cdef void _ask_child(
         _not_run(answer)
     c_close(ends[1])
     if pid > 0:
-        if not _receive(ends[0], answer, deadline):
-            answer.reply.outcome = TIMED_OUT
+        patience.child, patience.work_ns, patience.ends = pid, bounds.time_ns, now() + BUSY * bounds.time_ns
+        if not _receive(ends[0], answer, &patience):
+            answer.reply.outcome = TIMED_OUT if _worked(pid) >= bounds.time_ns else GOT_NO_PROCESSOR
             kill(pid, SIGKILL)
-        if answer.reply.outcome in (TIMED_OUT, NONE) or not _reap_beside(pid):
+        if answer.reply.outcome in (TIMED_OUT, GOT_NO_PROCESSOR, NONE) or not _reap_beside(pid):
             _reap(pid, &answer.status)
     pthread_sigmask(SIG_SETMASK, &before, NULL)
     c_close(ends[0])
+
+
+cdef int64_t _worked(int pid) noexcept nogil:
+    """A process's time on processors so far, ns; 0 if it is gone."""
+    cdef int clock
+    return time_on(clock) if clock_getcpuclockid(pid, &clock) == 0 else 0
+
+
+cdef int64_t _left(const Patience *patience) noexcept nogil:
+    """How long to wait at least before there is no patience any more, ns."""
+    return max(min(patience.ends - now(), patience.work_ns - _worked(patience.child)), 0)
 
 
 cdef void _reap(int pid, int *status) noexcept nogil:
@@ -469,10 +495,10 @@ cdef void _not_run(Answer *answer) noexcept nogil:
     answer.reply.number = errno
 
 
-cdef bint _receive(int end, Answer *answer, int64_t deadline) noexcept nogil:
-    """Take what the child says until it has said all or is gone; False where the deadline passed."""
+cdef bint _receive(int end, Answer *answer, const Patience *patience) noexcept nogil:
+    """Take what the child says until it has said all or is gone; False where patience ended."""
     cdef size_t size
-    cdef int got = _read_all(end, &answer.reply, sizeof(Reply), deadline)
+    cdef int got = _read_all(end, &answer.reply, sizeof(Reply), patience)
     if got <= 0 or answer.reply.outcome != COMPILED:
         answer.reply.outcome = answer.reply.outcome if got > 0 else NONE
         return got >= 0
@@ -481,22 +507,24 @@ cdef bint _receive(int end, Answer *answer, int64_t deadline) noexcept nogil:
     if answer.instructions == NULL:
         _not_run(answer)
         return True
-    got = _read_all(end, answer.instructions, size, deadline)
+    got = _read_all(end, answer.instructions, size, patience)
     if got <= 0:
         answer.reply.outcome = NONE
     return got >= 0
 
 
-cdef int _read_all(int end, void *into, size_t size, int64_t deadline) noexcept nogil:
-    """1 where all was read, 0 where the other end is closed before, -1 where the deadline passes."""
+cdef int _read_all(int end, void *into, size_t size, const Patience *patience) noexcept nogil:
+    """1 where all was read, 0 where the other end is closed before, -1 where patience ends."""
     cdef size_t got = 0
+    cdef int64_t left
     cdef ssize_t n
     cdef pollfd wanted
     wanted.fd = end
     wanted.events = POLLIN
     while got < size:
-        n = poll(&wanted, 1, <int>(max(deadline - now(), 0) + 999_999) // 1_000_000)
-        if n == 0:
+        left = _left(patience)
+        n = poll(&wanted, 1, <int>((left + 999_999) // 1_000_000))
+        if n == 0 and left == 0:
             return -1
         if n > 0:
             n = c_read(end, <char *>into + got, size - got)
@@ -617,7 +645,9 @@ cdef str _why_refused(Answer *answer, const Bounds *bounds):
     if reply.outcome == REFUSED:
         return f"its compiler wanted more than {bounds.memory_bytes >> 20} MiB of memory; use a simpler expression"
     if reply.outcome == TIMED_OUT:
-        return f"its compiler was not done after {bounds.time_ns / 1e9:g} s; use a simpler expression"
+        return f"its compiler was not done after {bounds.time_ns / 1e9:g} s of work; use a simpler expression"
+    if reply.outcome == GOT_NO_PROCESSOR:
+        return f"its compiler got no {bounds.time_ns / 1e9:g} s of work done in {BUSY} times as long; try again"
     if reply.outcome == TOO_LONG:
         return f"the program has {reply.count} instructions, of which the kernel takes {MAX_INSTRUCTIONS}"
     if reply.outcome == NONE and WIFSIGNALED(answer.status):

@@ -1,4 +1,4 @@
-"""The clock of deadlines, for code without the GIL."""
+"""Clocks, for code without the GIL."""
 
 from libc.stdint cimport int64_t
 
@@ -11,8 +11,14 @@ cdef extern from "<time.h>" nogil:
     int CLOCK_MONOTONIC
 
 
+cdef inline int64_t time_on(int clock) noexcept nogil:
+    """Nanoseconds on a clock of clock_gettime(2); 0 where there is none."""
+    cdef timespec t
+    if clock_gettime(clock, &t) != 0:
+        return 0
+    return <int64_t>t.tv_sec * 1_000_000_000 + t.tv_nsec
+
+
 cdef inline int64_t now() noexcept nogil:
     """Nanoseconds on the monotonic clock."""
-    cdef timespec t
-    clock_gettime(CLOCK_MONOTONIC, &t)
-    return <int64_t>t.tv_sec * 1_000_000_000 + t.tv_nsec
+    return time_on(CLOCK_MONOTONIC)

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from support import PATIENCE, children_of, eventually, exists, new_children, sta
 
 LOOKED_UP = ("unknown host", "unknown network", "unknown ether")  # how libpcap's texts begin that say so
 SLOW = "port " + " or ".join(map(str, range(289)))  # 6 s; 1911 characters
+FOR_A_MOMENT = "port " + " or ".join(map(str, range(140)))  # 0.5 s
 LONG = " or ".join(f"ether[{number}:4] = 1" for number in range(880))  # 14 kB of instructions
 TOO_LONG = " or ".join(f"ip6 protochain {number}" for number in range(200))
 WLAN = 105  # DLT_IEEE802_11
@@ -130,6 +132,25 @@ def test_the_empty_filter_takes_every_packet_whole() -> None:
 def test_what_takes_too_long_is_refused_when_its_time_is_over() -> None:
     with nothing_left(), pytest.raises(FilterRefused, match="not done after 1 s"):
         instructions(SLOW)
+
+
+def test_what_counts_is_the_time_that_it_worked() -> None:
+    """On a busy machine the time that passes is no measure: this child stands still for more than it has."""
+    seconds = 1.5
+    done: list[bytes | str] = []
+    with nothing_left(), at_work(lambda: done.append(result(FOR_A_MOMENT, seconds=seconds))) as child:
+        os.kill(child, signal.SIGSTOP)
+        until = time.monotonic() + seconds + 1
+        assert eventually(lambda: time.monotonic() > until)
+        os.kill(child, signal.SIGCONT)
+    assert [type(each) for each in done] == [bytes]
+
+
+def test_what_gets_no_processor_at_all_is_refused_as_such() -> None:
+    done: list[bytes | str] = []
+    with nothing_left(), at_work(lambda: done.append(result(SLOW, seconds=0.3))) as child:
+        os.kill(child, signal.SIGSTOP)
+    assert done == ["its compiler got no 0.3 s of work done in 10 times as long; try again"]
 
 
 def test_what_wants_too_much_memory_is_refused() -> None:
