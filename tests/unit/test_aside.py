@@ -14,17 +14,23 @@ from rawtap.ask import aside, decrypt, picture
 from rawtap.packets.decrypted import Copy
 from rawtap.packets.origin import Origin
 from rawtap.packets.reader import Raw
+from support import PATIENCE
 
 
 class Counted:
-    """Stands for the program: counts how many run, each for some turns of the loop."""
+    """Stands for the program: counts how many run, each until there were two, and for some turns of the loop."""
 
     def __init__(self) -> None:
         self.running = self.most = self.ended = 0
+        self.two = anyio.Event()
 
     async def __call__(self, *_: Any, **__: Any) -> aside.Ended:
         self.running += 1
         self.most = max(self.most, self.running)
+        if self.running == 2:
+            self.two.set()
+        with anyio.fail_after(PATIENCE):
+            await self.two.wait()
         for _step in range(10):
             await checkpoint()
         self.running -= 1
