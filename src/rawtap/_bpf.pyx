@@ -252,6 +252,10 @@ class FilterRefused(Exception):
     """The expression is no filter, or compiling it would have passed a bound; libpcap's own text in the first case."""
 
 
+class BoundPassed(FilterRefused):
+    """The second case, or its compiler crashed: what the filter would select is not known."""
+
+
 cdef struct Bounds:
     int64_t time_ns                 # of a processor
     size_t memory_bytes             # beyond what the server has
@@ -634,7 +638,8 @@ cdef int _take(Answer *answer, const Bounds *bounds, program_view *program) exce
     free(answer.instructions)
     if reply.outcome == NOT_RUN:
         raise OSError(reply.number, os.strerror(reply.number))
-    raise FilterRefused(_why_refused(answer, bounds))
+    is_no_filter = reply.outcome == REFUSED and _text(reply.text) not in _OUT_OF_MEMORY
+    raise (FilterRefused if is_no_filter else BoundPassed)(_why_refused(answer, bounds))
 
 
 cdef str _why_refused(Answer *answer, const Bounds *bounds):

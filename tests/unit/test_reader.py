@@ -28,7 +28,7 @@ UDP = bytes.fromhex(
     "ffffffffffff 020000000001 0800 4500001d0000000040110000 0a00020f 0a000202 9c40 0035 0009 0000 21".replace(" ", "")
 )
 ARP = bytes.fromhex("ffffffffffff 020000000001 0806".replace(" ", "")) + bytes(28)
-ETHERNET, NULL, SLL, USB_LINUX = 1, 0, 113, 189
+ETHERNET, NULL, SLL, RADIOTAP, USB_LINUX = 1, 0, 113, 127, 189
 MICRO, NANO = 0xA1B2C3D4, 0xA1B23C4D
 SECTION = bytes.fromhex("0a0d0d0a")
 FILE_HEADER = 24
@@ -180,6 +180,24 @@ def test_packets_of_a_link_type_that_libpcap_does_not_know_are_taken_whole_or_no
     assert [row.number for row in page_of(path, "", limit=5).packets] == [1, 2]
     assert [row.number for row in page_of(path, "udp", limit=5).packets] == [1]
     assert [row.number for row in page_of(path, "not arp", limit=5).packets] == [1]
+
+
+def test_a_filter_that_is_too_much_for_a_link_type_does_not_pass_its_packets_over_without_a_word(
+    tmp_path: Path,
+) -> None:
+    """For radiotap, whose headers have any length, each comparison takes many instructions."""
+    path = tmp_path / "two.pcapng"
+    packet = Packet(1, 0, UDP, len(UDP))
+    ours, other = interface("<"), interface("<", link_type=RADIOTAP)
+    expression = "||".join(f"ip[8]={each}" for each in range(1, 190))
+    path.write_bytes(pcapng("<", ours, enhanced("<", packet), other, enhanced("<", packet, 1)))
+    file = reader.open_file(path, expression)
+    assert len(file.take(10)) == 1
+    assert file.damage.endswith(": this filter could not be compiled for the link type of an interface")
+    path.write_bytes(pcapng("<", ours, other, enhanced("<", packet), enhanced("<", packet, 1)))
+    with pytest.raises(BadFilter, match=r"libpcap: the program has \d+ instructions, of which the kernel takes 4096"):
+        reader.open_file(path, expression)
+    assert [row.number for row in page_of(path, "udp", limit=5).packets] == [1]
 
 
 def page_of(path: Path, expression: str, cursor: str | None = None, *, limit: int) -> pages.Page:

@@ -46,6 +46,7 @@ cdef enum Fault:                # why a file is not read on
     INTERFACE_UNKNOWN           # of a packet
     INTERFACE_CLOCK
     INTERFACES_MANY
+    FILTER_UNKNOWN              # for an interface's packets: what it selects of them
     PACKET_LENGTH               # captured: beyond its block or what its interface may have
     NOT_REACHED                 # seeking fails
 

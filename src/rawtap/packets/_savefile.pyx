@@ -65,6 +65,7 @@ from rawtap.packets._blocks cimport (
     BLOCK_HEADER,
     BLOCK_LENGTH,
     BLOCK_TRAILER,
+    FILTER_UNKNOWN,
     INTERFACE_CLOCK,
     INTERFACE_DESCRIPTION,
     INTERFACE_UNKNOWN,
@@ -83,7 +84,7 @@ from rawtap.packets._blocks cimport (
 )
 from rawtap.packets._door cimport DOOR, Advance, Door, Seen
 
-from rawtap._bpf import FilterRefused
+from rawtap._bpf import BoundPassed, FilterRefused
 from rawtap.packets import tags
 from rawtap.packets.origin import DIRECTIONS, Interface, Origin
 
@@ -190,6 +191,7 @@ _FAULTS = {
     INTERFACE_UNKNOWN: "a packet is of an interface that is not described before it",
     INTERFACE_CLOCK: "an interface has a clock that no time can be read by",
     INTERFACES_MANY: "there are more interfaces, or link types, than are read",
+    FILTER_UNKNOWN: "this filter could not be compiled for the link type of an interface",
     PACKET_LENGTH: "a packet is longer than its block or its interface's snaplen",
     NOT_REACHED: "the file cannot be read from there",
 }
@@ -255,6 +257,7 @@ cdef class Savefile(BasePcap):
     cdef list interfaces        # of the file, as `Interface`
     cdef dict origins           # that were handed out
     cdef Fault fault            # in a pcapng file
+    cdef object refusal         # of the filter, for the link type of an interface: an exception
     cdef Format format
     cdef Format plain           # what the file is read as until something odd comes
     cdef bint pcapng
@@ -347,7 +350,10 @@ cdef class Savefile(BasePcap):
                 raise MemoryError
             try:
                 self._compile(&self.comparisons[self.compared], link_type, dead)
-            except FilterError:  # it is right for the file's first link type: of this one it selects nothing
+            except FilterError as error:
+                if isinstance(error.__cause__, BoundPassed):
+                    raise
+                # It is right for the file's first link type: of this one it selects nothing.
                 self._select_nothing(&self.comparisons[self.compared], link_type)
             finally:
                 pcap_close(dead)
@@ -403,6 +409,8 @@ cdef class Savefile(BasePcap):
             self.buffer_offset = 0
             with nogil:
                 self._read_head()
+            if self.refusal is not None:
+                raise self.refusal
             self.offset = self._place()
         return 0
 
@@ -840,8 +848,11 @@ cdef class Savefile(BasePcap):
         self.points = points
         try:
             self.points[self.known].comparison = self._compare(described.link_type, NULL)
-        except (OSError, MemoryError):
+        except MemoryError:
             self.fault = INTERFACES_MANY
+            return
+        except (OSError, FilterError) as error:
+            self.fault, self.refusal = FILTER_UNKNOWN, error
             return
         self.points[self.known].longest = described.longest
         self.points[self.known].ticks, self.points[self.known].offset = described.ticks, described.offset
