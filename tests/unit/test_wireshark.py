@@ -171,6 +171,13 @@ def test_what_a_caller_wrote_is_the_value_of_an_option() -> None:
         assert len(words) == len(asked.selecting("ip"))
 
 
+def test_packets_that_were_not_counted_are_not_none() -> None:
+    table = f"1\n7\nProtocol Hierarchy Statistics\nFilter: {asked._NO_LINK}\n\n"
+    assert asked.without_link_in(table.encode()) == 0
+    assert asked.without_link_in(f"{table}frame    frames:2 bytes:112\n".encode()) == 2
+    assert asked.without_link_in(b"1\n7\n") is None
+
+
 def test_tsharks_complaint_is_told_in_its_words() -> None:
     said = (
         'Running as user "root"\n'

@@ -35,13 +35,14 @@ BOUNDS = Bounds(seconds=20.0, answer=16 << 20, memory_mib=1536)  # of one questi
 class Selected:
     """The packets that pass a display filter, by their numbers, of those from `first` to `last`.
 
-    Of these, `unread` have a link type that tshark does not know: it reads no field but the frame's own of them.
+    Of these, `unread` have a link type that tshark does not know: it reads no field but the frame's own of them. None
+    where that is not known.
     """
 
     numbers: frozenset[int]
     first: int
     last: int
-    unread: int
+    unread: int | None
 
 
 @dataclass(frozen=True)

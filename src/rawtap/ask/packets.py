@@ -81,7 +81,9 @@ def _told(selected: Selected, before: int, packets: int) -> Iterator[str]:
         )
     if selected.first > 1:
         yield f"numbers in the display filter count from packet {selected.first}"
-    if selected.unread:
+    if selected.unread is None:
+        yield "tshark did not tell how many of these packets have a link type that it does not know"
+    elif selected.unread:
         yield (
             f"tshark does not know the link type of {selected.unread} of the packets that the display filter was asked "
             "of: of these no field but the frame's own can match"

@@ -15,6 +15,7 @@ _OWN_WORDS = "tshark: "
 _SCRIPT = "/init.lua"  # which it may not read here
 _ENDS = re.compile(r"^ *[\^~]+ *$")
 _NO_LINK = "frame.encap_type == 0 or user_dlt"  # a link type that is not known, or is anybody's own
+_COUNTING = f"Filter: {_NO_LINK}".encode()
 _COUNTED = re.compile(rb"^frame +frames:([0-9]+)", re.MULTILINE)
 
 
@@ -43,8 +44,10 @@ def numbers_in(output: bytes) -> list[int]:
     return [int(line) for line in output.splitlines() if line.isdigit()]
 
 
-def without_link_in(output: bytes) -> int:
-    """How many packets tshark does not read, as `selecting` brought it."""
+def without_link_in(output: bytes) -> int | None:
+    """How many packets tshark does not read, as `selecting` brought it; None where it did not count them."""
+    if _COUNTING not in output:
+        return None
     found = _COUNTED.search(output)
     return int(found[1]) if found else 0
 
