@@ -37,6 +37,13 @@ class Line:
         assert bytes(self.heard) == text
         self.heard.clear()
 
+    async def takes_slowly(self, command: bytes) -> None:
+        """The guest gets `command` byte by byte, each once the one before is echoed, and then Enter."""
+        for each in command:
+            await self.hears(bytes([each]))
+            await self.says(bytes([each]))
+        await self.hears(b"\n")
+
     async def says(self, data: bytes) -> None:
         """The guest prints `data`, and the console has read it."""
         await asyncio.get_running_loop().sock_sendall(self.guest, data)

@@ -14,13 +14,20 @@ from rawtap.lab.lab import Lab
 from rawtap.settings import Settings
 
 
-@pytest.mark.parametrize("cut", [0, 1])
-def test_all_requests_were_answered_only_where_the_file_has_its_end(tmp_path: Path, cut: int) -> None:
-    path = tmp_path / "c.pcap"
+def cut_file(folder: Path, cut: int) -> Path:
+    """A capture of three packets without so many bytes of its end."""
+    path = folder / "c.pcap"
     wrpcap(str(path), [PING, PONG, PONG])
     path.write_bytes(path.read_bytes()[: path.stat().st_size - cut])
+    return path
 
-    async def tell(_: float, __: str) -> None: ...
+
+async def tell(_: float, __: str) -> None: ...
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_all_requests_were_answered_only_where_the_file_has_its_end(tmp_path: Path, cut: int) -> None:
+    path = cut_file(tmp_path, cut)
 
     async def scenario() -> None:
         async with Lab(Settings(capture_dir=tmp_path)) as lab:
@@ -39,11 +46,7 @@ def test_a_later_page_whose_verdict_is_made_again_lacks_what_the_first_lacked(
     tmp_path: Path, cut: int, examined: int
 ) -> None:
     """And so does the verdict that is kept of it, which is the next call's."""
-    path = tmp_path / "c.pcap"
-    wrpcap(str(path), [PING, PONG, PONG])
-    path.write_bytes(path.read_bytes()[: path.stat().st_size - cut])
-
-    async def tell(_: float, __: str) -> None: ...
+    path = cut_file(tmp_path, cut)
 
     async def scenario() -> None:
         async with Lab(Settings(capture_dir=tmp_path)) as lab:

@@ -319,10 +319,7 @@ def test_a_line_of_which_something_was_lost_is_typed_again_slowly() -> None:
         await line.says(b"printv ethaddr")
         await line.hears(b"\x03")
         await line.says(b"^C\r\nrvos>")
-        for part in b"printenv ethaddr":
-            await line.hears(bytes([part]))
-            await line.says(bytes([part]))
-        await line.hears(b"\n")
+        await line.takes_slowly(b"printenv ethaddr")
         await line.says(b"\r\nnone\r\nrvos>")
         answer = await asked
         assert (answer.matched, answer.text) == (True, "printenv ethaddr\nnone\nrvos>")
@@ -342,10 +339,7 @@ def test_a_long_line_that_lost_some_of_its_middle_is_typed_again_though_its_end_
         await line.says(got[:74] + b"\r\n" + got[74:])
         await line.hears(b"\x03")
         await line.says(b"\r\niPXE> ")
-        for part in command.encode():
-            await line.hears(bytes([part]))
-            await line.says(bytes([part]))
-        await line.hears(b"\n")
+        await line.takes_slowly(command.encode())
         await line.says(f"\r\n{command.removeprefix('echo ')}\r\niPXE> ".encode())
         answer = await asked
         assert (answer.matched, answer.text) == (True, f"{command}\n{command.removeprefix('echo ')}\niPXE> ")
@@ -364,10 +358,7 @@ def test_a_line_is_typed_slowly_for_as_long_as_the_call_may_take(monkeypatch: py
         await line.says(b"prinenv")
         await line.hears(b"\x03")
         await line.says(b"^C\r\nrvos>")
-        for part in b"printenv":
-            await line.hears(bytes([part]))
-            await line.says(bytes([part]))
-        await line.hears(b"\n")
+        await line.takes_slowly(b"printenv")
         await line.says(b"\r\nnone\r\nrvos>")
         answer = await asked
         assert (answer.matched, answer.text) == (True, "printenv\nnone\nrvos>")
