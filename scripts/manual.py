@@ -1,4 +1,5 @@
-"""The manual page and the shells' completions, made of the command line's own parser: `manual.py` writes them.
+"""The manual page and the shells' completions, made of the command line's own parser, and the tools' list, made of
+the tools: `manual.py` writes them.
 
 They are kept with the source, so that nobody needs what makes them to build the package.
 """
@@ -11,10 +12,13 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import anyio
 import shtab
 from argparse_manpage.manpage import Manpage
+from mcp.server import MCPServer
 
 from rawtap.agents import HOSTS
+from rawtap.tools import _listing
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = "/home/you"  # stands in no page: what is below it is written with ~
@@ -49,13 +53,22 @@ def pages() -> dict[Path, str]:
         "packaging/completions/bash/rawtap": shtab.complete(parser, "bash"),
         "packaging/completions/zsh/_rawtap": shtab.complete(parser, "zsh"),
     }
-    return {Path(path): re.sub(_WRITTEN_HOME, "~", text).rstrip("\n") + "\n" for path, text in made.items()}
+    written = {Path(path): re.sub(_WRITTEN_HOME, "~", text).rstrip("\n") + "\n" for path, text in made.items()}
+    return written | {Path("src/rawtap/tools", _listing.LISTED.name): _listed()}
 
 
 _WRITTEN_HOME = HOME.replace("/", r"\\?/")  # zsh's has a backslash before each of its slashes
 
 
 _HEAD = {"prog": "rawtap", "description": "boot an OS in QEMU, put it on a real wire, see every packet"}
+
+
+def _listed() -> str:
+    """Each tool as tools/list tells it, on a line of its own."""
+    from rawtap.tools.every import TOOLS
+
+    tools = anyio.run(MCPServer("rawtap", tools=list(TOOLS)).list_tools)
+    return "".join(f"{_listing.brief(each).model_dump_json(by_alias=True, exclude_none=True)}\n" for each in tools)
 
 
 def _tell_files(commands: Iterable[argparse.ArgumentParser]) -> None:

@@ -12,8 +12,11 @@ from typing import Literal
 
 import anyio
 import pytest
+from mcp.server import MCPServer
 from mcp_types import ToolAnnotations
 
+from rawtap.tools import every
+from rawtap.tools._listing import brief
 from support import PATIENCE, RAWTAP, Account, eventually_async, serving
 
 TOOLS = {
@@ -52,6 +55,8 @@ def test_every_tool_has_schemas_and_the_hints_that_differ(user: Account, mode: L
         async with serving(user, mode=mode) as session:
             listed = (await session.client.list_tools()).tools
             assert {each.name for each in listed} == TOOLS
+            made = await MCPServer("rawtap", tools=list(every.TOOLS)).list_tools()
+            assert listed == [brief(each) for each in made], "run scripts/manual.py"
             for each in listed:
                 assert each.output_schema is not None
                 assert each.output_schema["type"] == "object"

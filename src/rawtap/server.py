@@ -54,7 +54,7 @@ from rawtap.tools import _listing, resources
 from rawtap.tools._boundary import Held, error_for, refuse_unknown
 from rawtap.tools._groups import of_group, told_of_group
 from rawtap.tools._sdk import give_tools, lowlevel, say_that_resources_change
-from rawtap.tools._unread import Answered
+from rawtap.tools._unread import Answered, Greeting
 from rawtap.tools.notices import Notices
 from rawtap.tools.prompts import PROMPTS, require_fit
 
@@ -126,8 +126,8 @@ class RawtapServer(MCPServer[Held]):
         return self._held.lab
 
     async def list_tools(self) -> list[Tool]:
-        """The tools, told in few bytes."""
-        return [_listing.brief(each) for each in await self._whole_tools()]
+        """The tools, told in few bytes. They need not be made for that."""
+        return of_group(_listing.listed(), self._group)
 
     async def _whole_tools(self) -> list[Tool]:
         """As the SDK's list."""
@@ -208,10 +208,11 @@ class RawtapServer(MCPServer[Held]):
         await self._notices.tell(resources.SCHEME + capture.id, ended=ended)
 
     async def over_stdio(self, greeted: anyio.Event) -> None:
-        """Serve one client by stdin and stdout; `greeted` is set when it has its first answer, and speaks again."""
+        """Serve one client by stdin and stdout; `greeted` is set when it is sent its second answer."""
         below = lowlevel(self)
         async with stdio_server() as (incoming, outgoing):
-            await below.run(Answered(incoming, outgoing, greeted), outgoing, below.create_initialization_options())
+            answered, greeting = Answered(incoming, outgoing), Greeting(outgoing, greeted)
+            await below.run(answered, greeting, below.create_initialization_options())
 
     def over_http(self, max_sessions: int, idle_seconds: float | None, max_body: int) -> StreamableHTTPSessionManager:
         """What answers HTTP requests to this server; whoever has it runs it (`run`), once, and guards it."""

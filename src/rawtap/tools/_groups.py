@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-
-from mcp.server.mcpserver.tools import Tool
+from typing import Protocol, TypeVar
 
 from rawtap.settings import ToolGroup
 
@@ -23,7 +22,15 @@ _MEMBERS = {
 }
 
 
-def of_group(tools: Iterable[Tool], group: ToolGroup) -> list[Tool]:
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+T = TypeVar("T", bound=_Named)
+
+
+def of_group(tools: Iterable[T], group: ToolGroup) -> list[T]:
     """Those of `tools` that belong to `group`."""
     return [each for each in tools if group == "all" or each.name in _MEMBERS[group]]
 

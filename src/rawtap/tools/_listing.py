@@ -5,6 +5,9 @@ an argument's absence, and a default of null, false or "" is what anybody expect
 a text not endless, and an argument that is not listed refused. A choice shows its type. Of an answer those fields are
 told that are never null, with their types, one level deep; all of them, and what each means, are read from
 `schema://TOOL` by whoever wants to know.
+
+The list is a file of the package, LISTED, which `scripts/manual.py` writes: to make the tools takes as long as half of
+the server's start, and a client that asks what there is need not wait for it.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from inspect import cleandoc
+from pathlib import Path
 from typing import Any
 
 from mcp.server.lowlevel.helper_types import ReadResourceContents
@@ -19,6 +23,7 @@ from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 from mcp_types import ResourceTemplate, Tool, ToolAnnotations
 
 SCHEME = "schema://"
+LISTED = Path(__file__).with_name("listed.jsonl")  # a tool on each line
 
 TEMPLATE = ResourceTemplate(
     name="schema",
@@ -33,6 +38,11 @@ _EXPECTED = (None, False, "")  # as defaults
 _NEVER = {"title", "maxLength", "maxItems", "minLength", "additionalProperties"}
 _LEAST = {"minimum", "exclusiveMinimum"}
 _REACHED = 200  # a maximum from here on is hardly ever met, and then its refusal tells it
+
+
+def listed() -> list[Tool]:
+    """All tools as they are listed."""
+    return [Tool.model_validate_json(line) for line in LISTED.read_bytes().splitlines()]
 
 
 def brief(tool: Tool) -> Tool:

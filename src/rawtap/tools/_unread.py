@@ -29,17 +29,14 @@ class _Incoming(Protocol):
 
 class _Outgoing(Protocol):
     async def send(self, item: SessionMessage, /) -> None: ...
+    async def aclose(self) -> None: ...
 
 
 class Answered:
-    """A stream of messages, as the SDK reads it; what is none is answered here.
+    """A stream of messages, as the SDK reads it; what is none is answered here."""
 
-    `greeted` is set by the second message: a client sends it when it has the answer to its first.
-    """
-
-    def __init__(self, incoming: _Incoming, outgoing: _Outgoing, greeted: anyio.Event) -> None:
-        self._incoming, self._outgoing, self._greeted = incoming, outgoing, greeted
-        self._is_first = True
+    def __init__(self, incoming: _Incoming, outgoing: _Outgoing) -> None:
+        self._incoming, self._outgoing = incoming, outgoing
 
     @property
     def last_context(self) -> Context | None:
@@ -51,10 +48,6 @@ class Answered:
         while isinstance(item := await self._incoming.receive(), ValidationError):
             if (answer := answer_to(item)) is not None:
                 await self._outgoing.send(SessionMessage(answer))
-        if self._is_first:
-            self._is_first = False
-        else:
-            self._greeted.set()
         return item
 
     async def aclose(self) -> None:
@@ -69,6 +62,35 @@ class Answered:
             return await self.receive()
         except anyio.EndOfStream:
             raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+class Greeting:
+    """A stream of messages, as the SDK writes it.
+
+    `greeted` is set by the second message. The first is the greeting, and the next is most often the list of tools.
+    """
+
+    def __init__(self, outgoing: _Outgoing, greeted: anyio.Event) -> None:
+        self._outgoing, self._greeted = outgoing, greeted
+        self._is_first = True
+
+    async def send(self, item: SessionMessage, /) -> None:
+        """Send a message."""
+        await self._outgoing.send(item)
+        if self._is_first:
+            self._is_first = False
+        else:
+            self._greeted.set()
+
+    async def aclose(self) -> None:
+        """Close the stream."""
+        await self._outgoing.aclose()
 
     async def __aenter__(self) -> Self:
         return self
