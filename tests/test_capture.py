@@ -205,6 +205,15 @@ def test_each_limit_ends_a_capture_and_is_its_reason(user: Account, wire: Wire) 
             by_bytes = await ended(max_bytes=PCAP_HEADER + 100 * (RECORD_HEADER + 60) + 10)
             assert (by_bytes["reason"], by_bytes["packets"]) == ("max_bytes", 100)
             assert read_back(str(by_bytes["path"])) == 100
+            for end in (wire.near, wire.far):
+                subprocess.run(["ip", "link", "set", end, "mtu", "9000"], check=True)
+            started = await session.call("qemu_pcap_start", interface=wire.near, max_bytes=4096)
+            wire.send(1, size=5000)
+            by_one = await session.ended(started["capture"])
+            assert (by_one["reason"], by_one["packets"], by_one["refused"]) == ("max_bytes", 0, 1)
+            assert by_one["diagnosis"].startswith(
+                "The first packet that matched does not fit into a file of max_bytes="
+            )
             by_time = await ended(max_seconds=0.2)
             assert by_time["reason"] == "max_seconds"
             assert float(str(by_time["duration"])) >= 0.2

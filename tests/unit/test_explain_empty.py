@@ -30,6 +30,14 @@ MUTE = GuestTraffic("guest", "rtap1.0", sent=0, received=0)
 BUSY = replace(MUTE, guest="busy", tap="rtap1.1", sent=9)
 
 
+def test_a_packet_larger_than_the_file_is_the_cause_whatever_else_passed() -> None:
+    full = replace(FILTERED, filter="", frames_seen=40, dropped=3, full_at=4096)
+    assert explain_empty(full) == (
+        "The first packet that matched does not fit into a file of max_bytes=4096, which ended the capture. "
+        "Capture again with a larger max_bytes, or a snaplen that cuts packets."
+    )
+
+
 # ------------------------------------------------------------ the filter
 
 

@@ -61,6 +61,7 @@ class Evidence:
         guests: Those on the captured network.
         elsewhere: Where there was traffic, the likeliest first.
         unknown: Why the interfaces could not be asked at the end.
+        full_at: The size that the file may have, where the capture ended because the first packet does not fit into it.
         mirrored: It is no interface but a guest's card on QEMU's own network, of which QEMU gave each frame.
     """
 
@@ -79,6 +80,7 @@ class Evidence:
     elsewhere: tuple[Elsewhere, ...] = ()
     unknown: str | None = None
     mirrored: bool = False
+    full_at: int | None = None
 
     @property
     def removed(self) -> bool:
@@ -96,7 +98,7 @@ class Evidence:
 
 def explain_empty(evidence: Evidence) -> str:
     """Say why no packet is in the file, and what to do next, in at most 600 characters."""
-    rules = _AFTER_FAILURE if evidence.error and not evidence.removed else _AFTER_DROPS if evidence.dropped else _RULES
+    rules = _rules_for(evidence)
     text, *further = [cause for rule in rules for cause in rule(evidence)]
     text = _cut(text, _LIMIT)
     for cause in further:
@@ -105,7 +107,22 @@ def explain_empty(evidence: Evidence) -> str:
     return text
 
 
+def _rules_for(evidence: Evidence) -> tuple[_Rule, ...]:
+    if evidence.error and not evidence.removed:
+        return _AFTER_FAILURE
+    if evidence.full_at is not None:
+        return _AFTER_LIMIT
+    return _AFTER_DROPS if evidence.dropped else _RULES
+
+
 # ---------------------------------------------------------------- the rules
+
+
+def _limit(evidence: Evidence) -> list[str]:
+    return [
+        f"The first packet that matched does not fit into a file of max_bytes={evidence.full_at}, which ended the "
+        "capture. Capture again with a larger max_bytes, or a snaplen that cuts packets."
+    ]
 
 
 def _failure(evidence: Evidence) -> list[str]:
@@ -262,6 +279,7 @@ _Rule = Callable[[Evidence], list[str]]
 
 # What matched was lost: what else passed is beside the point.
 _AFTER_DROPS: tuple[_Rule, ...] = (_drops, _outage_to_the_end)
+_AFTER_LIMIT: tuple[_Rule, ...] = (_limit,)
 _AFTER_FAILURE: tuple[_Rule, ...] = (_failure, _outage_to_the_end, _outages_in_between)
 _RULES: tuple[_Rule, ...] = (
     _removal,

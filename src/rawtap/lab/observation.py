@@ -192,6 +192,7 @@ class Observation:
             guests=self._guests(look.scene, sight, session.started_at) if sight else (),
             elsewhere=self._elsewhere(look.scene, sight) if sight else (),
             unknown=look.unknown,
+            full_at=session.request.max_bytes if snapshot.reason == "max_bytes" else None,
         )
 
     def _guests(self, scene: Scene, sight: Sight, started_at: float) -> tuple[GuestTraffic, ...]:

@@ -327,6 +327,7 @@ class MirrorObservation:
             events=self._events(session.started_at, snapshot.duration, ended),
             guests=(GuestTraffic(self.net.guest, "", sent, received, ended),),
             mirrored=True,
+            full_at=session.request.max_bytes if snapshot.reason == "max_bytes" else None,
         )
 
     def _events(self, started_at: float, duration: float, ended: float | None) -> tuple[LinkEvent, ...]:
