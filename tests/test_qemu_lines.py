@@ -173,6 +173,32 @@ def test_a_line_on_the_bridge_has_the_card_that_it_names_and_what_is_not_carried
     assert link_names() == set()
 
 
+def test_a_card_without_an_address_gets_qemus_own_unless_another_guest_of_the_bridge_has_it(user: Account) -> None:
+    root = project(user, 'bridge = "lines-br0"\n')
+    line = "qemu-system-i386 -hda disk.img -snapshot -nographic -net nic,model=e1000 -net user"
+    first = "52:54:00:12:34:56"
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+
+            async def booted(name: str, **more: object) -> tuple[str, list[str]]:
+                what = {"project_root": str(root), "name": name, "qemu_command": line, "network": True, "timeout": 0}
+                answer = await session.call("qemu_boot", **what | more)
+                return answer["network"]["mac"], answer["warnings"]
+
+            assert await booted("a") == (first, [])
+            again, told = await booted("b")
+            assert again != first
+            assert told == [f"another guest's card on lines-br0 has the address {first}: this one has {again}"]
+            elsewhere = {"overrides": {"bridge": "lines-br1", "address": "10.0.3.2/24"}}
+            assert await booted("c", **elsewhere) == (first, [])
+            await session.call("qemu_shutdown", name="a")
+            assert await booted("a") == (first, [])
+
+    anyio.run(scenario)
+    assert link_names() == set()
+
+
 def test_a_line_gets_no_file_that_a_project_would_not_get(user: Account) -> None:
     root = project(user)
 
@@ -253,7 +279,7 @@ def test_a_line_gives_uefi_a_folder_as_a_disk_and_what_is_in_it_runs(user: Accou
         async with serving(user) as session:
             booted = await session.call("qemu_boot", project_root=str(root), qemu_command=line, timeout=0)
             assert booted["warnings"] == [
-                "not carried: -drive file=fat:rw:esp: what the guest writes does not get into the folder"
+                "otherwise here: -drive file=fat:rw:esp: what the guest writes does not get into the folder"
             ]
             assert (await session.call("qemu_read", wait_for="\nfrom the folder", timeout=PATIENCE))["matched"]
             failed = await session.refused(

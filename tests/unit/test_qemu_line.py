@@ -51,6 +51,7 @@ def test_a_teaching_kernel_of_risc_v_is_carried_with_its_place_and_its_default()
         "globals": {"virtio-mmio.force-legacy": False},
         "bus": "mmio",
         "nic": "e1000",
+        "mac": "52:54:00:12:34:56",
         "nic_options": {"bus": "pcie.0"},
         "drives": [{"path": "fs.img", "interface": "virtio", "format": "raw", "options": {"bus": "virtio-mmio-bus.0"}}],
     }
@@ -159,9 +160,13 @@ def test_a_drive_is_carried_with_what_the_guest_finds_it_on(words: str, drive: d
         "-device vfio-pci,host=01:00.0",
         "-device usb-host,vendorid=1",
         "-device vhost-scsi-pci,wwpn=x",
-        "-drive file=fat:rw:/etc,format=raw",
+        "-drive file=fat:rw:floppy:/etc,format=raw",
         "-drive file=nbd://elsewhere/x,format=raw",
         "-drive file=a.vmdk,format=vmdk",
+        "-hda a.vmdk",
+        "-drive file=a.vdi,if=virtio",
+        "-machine memory-backend=m",
+        "-object memory-backend-file,id=m,size=8M,mem-path=pages -numa node,memdev=m",
         "-incoming exec:reboot",
         "-plugin x.so",
         "-semihosting",
@@ -230,6 +235,18 @@ def test_no_key_of_an_option_is_dropped_without_a_word(words: str, named: str) -
         ("-boot order=c,once=d", "-boot once=d: that order holds after a reset as well"),
         ("-virtfs local,path=p,mount_tag=t,security_model=none", "the shared folder p: the guest reads it"),
         ("-fsdev local,id=f,path=p -device virtio-9p-pci,fsdev=f,mount_tag=t", "the shared folder p: the guest reads"),
+        (
+            "-object memory-backend-memfd,id=m,size=8M,share=on -numa node,memdev=m",
+            "-object memory-backend-memfd share",
+        ),
+        (
+            "-machine memory-backend=m -object memory-backend-file,id=m,size=8M,mem-path=/dev/shm,share=on",
+            "-object mem",
+        ),
+        ("-d guest_errors -D log", "-D log: QEMU's log is in `stderr`"),
+        ("-hda fat:rw:folder", "-drive file=fat:rw:folder: what the guest writes does not get into the folder"),
+        ("-drive file.driver=vvfat,file.rw=on,file.dir=f", "-drive file=fat:rw:f: what the guest writes"),
+        ("-netdev socket,id=n,connect=:1 -device e1000,netdev=n", "the network socket: the card is on the bridge"),
     ],
 )
 def test_what_is_carried_another_way_is_told(words: str, how: str) -> None:
@@ -270,12 +287,70 @@ def test_a_number_is_read_as_qemu_reads_it_or_is_none(number: str) -> None:
 def test_a_makefiles_words_around_it_are_passed_over() -> None:
     text = "gcc -o k k.c\nsudo timeout -s KILL 9 qemu-system-riscv64 -M virt \\\n  -kernel k 2>&1 | tee log\n"
     said = {"arch": "riscv64", "machine": "virt", "kernel": "k", "nic": "virtio-net", "memory": "", "smp": 0}
-    assert table_of(text) == said  # what the line leaves to the machine is left to it
+    assert table_of(text) == said | {"mac": "52:54:00:12:34:56"}  # what the line leaves to the machine is left to it
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# runs it\n#qemu-system-arm -M none \\\n#  -S \\\nqemu-system-arm -M virt -kernel k -m 8",
+        "qemu-system-arm -M virt \\\n -kernel k -m 8 \\\n # -S -s \\\n # -serial stdio \\\n",
+        'qemu-system-arm -M virt -kernel k -m 8  # -S it\'s "not" read',
+        "# qemu-system-arm -M virt -kernel k -m 8",
+        "/* Run:\n *   qemu-system-arm -M virt \\\n *     -kernel k \\\n *  -m 8\n */",
+        "Type `timeout 9 qemu-system-arm -M virt -kernel k -m 8` in there",
+        "qemu-system-arm -M virt -m 8 > log -kernel k 2>&1 < /dev/null",
+        "qemu-system-arm -M virt -kernel k -m 8 >log",
+        "qemu-system-arm -M virt -kernel k -m 8 <<EOF\nroot\nEOF\n",
+        'runner = "qemu-system-arm -M virt -kernel k -m 8"',
+        "A='qemu-system-arm -M virt ' '-kernel k -m 8'",
+        'Q="qemu-system-arm -M virt\n-kernel k -m 8"',
+        'qemu-system-arm -M virt -kernel $(pwd)/k -m 8 "$@"',
+        "for i in 1 2; do (qemu-system-arm -M virt -kernel ${PWD}/k -m 8 &) ; done",
+        "if ! test -f k; then make; fi; qemu-system-arm -M virt -kernel k -m 8 || exit 1",
+    ],
+    ids=lambda text: text[:24],
+)
+def test_a_line_is_read_as_the_shell_has_it_or_as_its_author_shows_it(text: str) -> None:
+    found = read(text)
+    kernel = found.table.pop("kernel")
+    assert kernel.removeprefix("./") == "k"
+    said = {"arch": "arm", "machine": "virt", "nic": "virtio-net", "mac": "52:54:00:12:34:56", "memory": "8", "smp": 0}
+    assert found.table == said
+    assert found.told() == ()
+
+
+def test_cards_get_the_addresses_that_qemu_would_give_them_in_their_order() -> None:
+    def addresses(words: str) -> list[str]:
+        table = table_of(f"qemu-system-x86_64 -kernel k {words}")
+        return [each["mac"] for each in (table, *table.get("cards", ()))]
+
+    first, second = "52:54:00:12:34:56", "52:54:00:12:34:57"
+    assert addresses("") == [first]
+    assert addresses("-net nic -net user") == [first]
+    assert addresses("-nic user -nic user,mac=52:54:00:AA:00:01 -nic user") == [first, "52:54:00:AA:00:01", second]
+    assert addresses(f"-nic user -device e1000,netdev=n,mac={first}") == [second, first]
+
+
+def test_what_of_a_text_is_read_another_way_than_the_shell_does_is_told() -> None:
+    apart = read("qemu-system-arm\n  -M virt \\\n  -kernel k\n  -m 8\necho -n done")
+    assert (apart.table["machine"], apart.table["kernel"], apart.table["memory"]) == ("virt", "k", "8")
+    assert [each.partition(",")[0] for each in apart.otherwise] == ["options on lines of their own"]
+    several = read("qemu-system-arm -M virt $A\nqemu-system-arm -M virt -kernel k")
+    assert several.otherwise == ("2 lines of it start an emulator: the last one is read",)
+
+
+def test_an_option_that_lacks_its_value_or_that_nobody_knows_takes_no_other_one_along() -> None:
+    assert read("qemu-system-arm -M virt -kernel").left == ("-kernel: no value comes after it",)
+    found = read("qemu-system-arm --strange -M virt -odd -kernel k -new 3")
+    assert (found.table["machine"], found.table["kernel"]) == ("virt", "k")
+    assert [each.partition(":")[0] for each in found.left] == ["-strange", "-odd", "-new 3"]
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("qemu-system-arm -kernel $1", "holds a variable"),
         ("echo hello", "no word like qemu-system-riscv64"),
         ("qemu-system-z80 -kernel k", "no emulator qemu-system-z80"),
         ("qemu-system-x86_64 -kernel 'k", "closing quotation"),

@@ -207,7 +207,11 @@ _TREES: list[tuple[dict[str, bytes | str], dict[str, object]]] = [
     ),
     (
         {"nuttx": elf(243), ".config": 'CONFIG_ARCH_BOARD="rv-virt"\n', "Make.defs": ""},
-        {"name": "nuttx", "prompt": "nsh> ", "bios": "none"},
+        {"name": "nuttx", "prompt": "nsh> ", "bios": "none", "shutdown_command": None},
+    ),
+    (
+        {"nuttx": elf(243), ".config": "CONFIG_BOARDCTL_POWEROFF=y\n", "tools/mkconfig.c": ""},
+        {"name": "nuttx", "shutdown_command": "poweroff"},
     ),
     (
         {"u-boot": elf(243), "u-boot.bin": "x", ".config": "CONFIG_RISCV_SMODE=y\n"},

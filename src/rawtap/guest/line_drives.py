@@ -15,6 +15,7 @@ _OURS = {"cache", "aio", "discard", "detect-zeroes", "werror", "rerror", "copy-o
          "cache.direct", "cache.no-flush", "file.read-only", "boot"}  # fmt: skip
 _ON_A_BUS = {"ide": 2, "floppy": 2, "scsi": 7}  # drives (qemu/blockdev.c, if_max_devs); all others have one bus
 DEFAULT = "default"  # the machine's own interface, which is known at the line's end
+_OTHER_FORMATS = frozenset({"vmdk", "vdi", "vhd", "vhdx", "vpc", "qed", "dmg", "parallels"})
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+_-]{1,15}:")
 
 
@@ -28,12 +29,24 @@ def image(path: str, interface: str, index: int | None = None, media: str = "dis
     return found
 
 
+def is_read(parts: Parts, path: str) -> bool:
+    """Whether an image of that name, of which the line says no more, is of a kind that is read; else it is named.
+
+    QEMU looks into the file for it, and asks to be told where that is raw: a guest can write it.
+    """
+    ending = path.lower().rpartition(".")[2]
+    if ending in _OTHER_FORMATS:
+        parts.leave(f"the disk {path}", f"the format {ending} is not read; qemu-img convert makes it qcow2 or raw")
+    return ending not in _OTHER_FORMATS
+
+
 def add_drive(parts: Parts, value: str) -> None:
     """-drive."""
     said = pairs(value)
     path = said.get("file", said.get("file.filename", ""))
-    if said.get("driver", said.get("format")) == "vvfat" and said.get("dir"):
-        path = f"fat:{'rw:' if said.get('rw') == 'on' else ''}{said['dir']}"
+    for beyond in ("", "file."):
+        if "vvfat" in {said.get(f"{beyond}driver"), said.get("format")} and said.get(f"{beyond}dir"):
+            path = f"fat:{'rw:' if said.get(f'{beyond}rw') == 'on' else ''}{said[f'{beyond}dir']}"
     if not path:
         parts.leave(f"-drive {value}", "a drive without a file is none")
         return
@@ -42,6 +55,8 @@ def add_drive(parts: Parts, value: str) -> None:
         return
     if _ELSEWHERE.match(path):
         parts.leave(f"-drive {value}", "a disk is a file of the project's")
+        return
+    if "format" not in said and "driver" not in said and not is_read(parts, path):
         return
     interface = said.get("if", DEFAULT).replace("none", "")
     found = image(path, interface, _number_of(said, interface), said.get("media", "disk"))
@@ -74,7 +89,7 @@ def _folder(parts: Parts, value: str, path: str) -> None:
     found["-index"] = whole_number(said.get("index", ""))
     found |= {"format": "folder", "-id": said.get("id", "")}
     if "rw" in words[:-1]:
-        parts.leave(f"-drive file={path}", "what the guest writes does not get into the folder")
+        parts.carry_otherwise(f"-drive file={path}: what the guest writes does not get into the folder")
     if found["interface"] == "floppy" or "floppy" in words[:-1]:
         parts.leave(value, "a folder is a disk, and no floppy")
         return

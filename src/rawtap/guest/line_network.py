@@ -9,6 +9,8 @@ from rawtap.guest.line_state import Parts
 from rawtap.guest.line_words import pairs
 
 _LAST_PORT = 65535
+# Networks that lead to another emulator, a switch or a device, and not to the host.
+_TO_OTHERS = frozenset({"socket", "stream", "dgram", "vde", "l2tpv3", "netmap", "af-xdp", "vhost-user", "vhost-vdpa"})
 _OF_A_CARD = {"type", "model", "macaddr", "netdev", "id", "name", "vlan"}  # what is none of these is named
 
 
@@ -22,6 +24,8 @@ def add_netdev(parts: Parts, value: str) -> None:
         parts.table["tftp"] = folder
     if name := said.get("bootfile"):
         parts.table["bootfile"] = name
+    if (kind := said.get("type", "")) in _TO_OTHERS:
+        parts.carry_otherwise(f"the network {kind}: the card is on the bridge, and not on what that leads to")
     if "guestfwd" in said or "smb" in said:
         parts.leave(f"-netdev {value}", "guestfwd and smb start programs of the host's")
 

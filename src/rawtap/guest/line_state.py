@@ -56,6 +56,7 @@ class Parts:
     ends: dict[str, tuple[str, ...]] = field(default_factory=dict)  # chardevs as words, by how they are named
     nodes: dict[str, dict[str, str]] = field(default_factory=dict)
     memories: dict[str, str] = field(default_factory=dict)
+    all_memory: str = ""  # the one of them that -m tells the size of
     chardevs: dict[str, str] = field(default_factory=dict)
     folders: dict[str, dict[str, str]] = field(default_factory=dict)
     interfaces: dict[str, str] = field(default_factory=dict)

@@ -5,15 +5,38 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from rawtap.errors import RequestInvalid
 
 MOST_CHARACTERS = 16384
 _END = set("|&;<>()")
-_PROGRAM = re.compile(r"qemu-system-([a-z0-9_]+?)(-microvm)?(\.exe)?")
-_UNEXPANDED = re.compile(r"\$([({]?[A-Za-z_@^<*]|$)|`")
+_PROGRAM = re.compile(r"(?:qemu-system-([a-z0-9_]+?)(?:-microvm)?|(kvm|qemu-kvm))(?:\.exe)?")
+_UNEXPANDED = re.compile(r"\$([({]?[A-Za-z0-9_@^<*]|$)|`")
+_ITS_OWN_WORDS = frozenset({"$@", "$*"})  # of a script's: there are none where nobody says them
+_ITS_FOLDER = re.compile(r"\$\((?:pwd|PWD|CURDIR)\)|\$\{PWD\}|\$PWD\b|`pwd`")
+_IN_BACKTICKS = re.compile(r"`([^`\n]*qemu-system-[^`\n]*)`")
+# What a text's author put before each line of an example: the sign of a comment or of a list, root's prompt.
+_LEADER = re.compile(r"^[ \t]*([*/>%|!]+|\#+)[ \t]+(?=.*\bqemu-system-)", re.MULTILINE)
+# What the shell takes as one, or away, before it looks at words: quotes, a line that goes on, comments, a descriptor.
+_TAKEN = re.compile(
+    r"""(?P<kept>'[^'\n]*'|"(?:\\.|[^"\\])*")|(?P<on>\\\r?\n)|\\.|(?P<gone>(?:^|(?<=\s))(?:\#[^\n]*|[0-9](?=[<>])))""",
+    re.MULTILINE | re.DOTALL,
+)
+_OPTION_ALONE = re.compile(r"\s*--?[A-Za-z][A-Za-z0-9-]*(?:\s|$)")
+
+
+@dataclass(frozen=True)
+class Words:
+    """A line's emulator, by its architecture, its arguments, and how they were found, where that is not plain."""
+
+    arch: str
+    words: tuple[str, ...]
+    told: tuple[str, ...] = ()
+
 
 # Options that take no value (qemu-options.hx, of 4.0 to 9.0, and older spellings that scripts still have).
 FLAGS = frozenset(
@@ -28,24 +51,75 @@ FLAGS = frozenset(
 )  # fmt: skip
 
 
-def program_and_words(text: str) -> tuple[str, list[str]]:
+def program_and_words(text: str) -> Words:
     """The architecture that a line's emulator is for, and its arguments. Of several lines it is the last with one.
 
-    A Makefile's and a script's words around it are passed over: variables, sudo, what comes after a pipe.
+    A Makefile's and a script's words around it are passed over: variables, sudo, comments, redirections, what comes
+    after a pipe. Where no line has one but in a comment or in quotes, it is read there.
 
     Raises:
         RequestInvalid: There is no emulator in it, a quote that never ends, or a variable that nobody expanded.
     """
     if len(text) > MOST_CHARACTERS:
         raise _wrong(f"it has more than {MOST_CHARACTERS} characters")
-    lines = re.sub(r"\\\r?\n", " ", text).splitlines()
-    for line in reversed(lines):
-        if "qemu-system-" in line and (found := _of_line(line)) is not None:
-            return found
-    raise _wrong("there is no word like qemu-system-riscv64 in it")
+    text = _IN_BACKTICKS.sub(r"\n\1\n", _ITS_FOLDER.sub(".", text))
+    leader = _LEADER.search(text)
+    bare = re.sub(rf"^[ \t]*{re.escape(leader[1])}", "", text, flags=re.MULTILINE) if leader else text
+    is_comment = leader is not None and leader[1].startswith("#")  # to the shell; what is none comes first
+    found = (_in_text(text) or _in_text(bare)) if is_comment else _in_text(bare)
+    if found is None:
+        raise _wrong("there is no word like qemu-system-riscv64 in it")
+    return found
 
 
-def _of_line(line: str) -> tuple[str, list[str]] | None:
+def _in_text(text: str) -> Words | None:
+    lines, told = _lines(text)
+    there = [line for line in lines if _MENTIONS.search(line)]
+    for quoted in (False, True):
+        for line in reversed(there):
+            if (found := _of_line(line, quoted=quoted)) is not None:
+                count = sum(_starts_one(each) for each in there)
+                several = (f"{count} lines of it start an emulator: the last one is read",) if count > 1 else ()
+                return replace(found, told=(*(why for begin, why in told.items() if line.startswith(begin)), *several))
+    return None
+
+
+def _starts_one(line: str) -> bool:
+    try:
+        return _of_line(line, quoted=False) is not None
+    except RequestInvalid:  # it is not the one that is read
+        return True
+
+
+_MENTIONS = re.compile(r"\bqemu-system-|\bkvm\b")
+
+
+def _lines(text: str) -> tuple[list[str], dict[str, str]]:
+    """The shell's lines, without comments, and what is to be said of some of them, by how these begin.
+
+    Options that stand on a line of their own are no command of anybody's, so they are the emulator's before them.
+    """
+
+    def taken(match: re.Match[str]) -> str:
+        if match["kept"]:
+            return re.sub(r"\\?\r?\n", " ", match[0])
+        return " " if match["on"] else "" if match["gone"] else match[0]
+
+    lines: list[str] = []
+    told: dict[str, str] = {}
+    for line in _TAKEN.sub(taken, text).splitlines():
+        last = next((each for each in reversed(lines) if each.strip()), "")
+        if _OPTION_ALONE.match(line) and lines and lines[-1] is last and _MENTIONS.search(last):
+            begin = next((each for each in told if last.startswith(each)), last)
+            told[begin] = "options on lines of their own, without a backslash before them, are read as this one's"
+            lines[-1] = f"{last} {line}"
+        else:
+            lines.append(line)
+    return lines, told
+
+
+def _of_line(line: str, *, quoted: bool) -> Words | None:
+    """The emulator of a line; `quoted`, of a word of it that is a command in quotes."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>()")
     lexer.whitespace_split = True
     lexer.commenters = ""
@@ -54,34 +128,44 @@ def _of_line(line: str) -> tuple[str, list[str]] | None:
     try:
         for word in lexer:
             if arch is None:
+                if quoted and " " in word and _MENTIONS.search(word):
+                    parts = [re.sub(r"^\w+=", "", word), *(each for each in lexer if each.startswith("-"))]
+                    return _of_line(" ".join(parts), quoted=False)
                 match = _PROGRAM.fullmatch(PurePosixPath(word.lstrip("@-+")).name)
-                arch = match[1] if match else None
+                arch = match[1] or "x86_64" if match else None
             elif set(word) <= _END:
-                break
-            else:
+                if not {"<", ">"} & set(word):
+                    break
+                next(lexer, None)  # where to, or where from
+            elif word not in _ITS_OWN_WORDS:
                 words.append(word)
     except ValueError as error:
         raise _wrong(f"as a shell's line it has {str(error).lower()}") from error
-    if words and words[-1].isdigit() and arch is not None and ">" in line:
-        words.pop()  # of 2>&1
     if (left := next((word for word in words if _UNEXPANDED.search(word)), None)) is not None:
         raise _wrong(f"{left[:60]!r} holds a variable", cure="Give the line that `make -n TARGET` or `sh -x` shows")
-    return None if arch is None else (arch, words)
+    return None if arch is None else Words(arch, tuple(words))
 
 
 def _wrong(evidence: str, cure: str = "Give it like: qemu-system-riscv64 -machine virt -kernel k") -> RequestInvalid:
     return RequestInvalid("qemu_command is no line that can be read", evidence=evidence, cure=cure)
 
 
-def options(words: list[str]) -> Iterator[tuple[str, str]]:
-    """Each option, without its dashes, and its value; a word that is none is a disk, as QEMU has it (-hda)."""
-    rest = iter(words)
-    for word in rest:
+def options(words: Iterable[str], known: Collection[str]) -> Iterator[tuple[str, str | None]]:
+    """Each option, without its dashes, and its value; a word that is none is a disk, as QEMU has it (-hda).
+
+    The value is None where the line ends before it. An option that is not `known` has one where no option comes next.
+    """
+    left = deque(words)
+    while left:
+        word = left.popleft()
         if not word.startswith("-") or word == "-":
             yield "hda", word
             continue
         name = word[2:] if word.startswith("--") else word[1:]
-        yield name, "" if name in FLAGS else next(rest, "")
+        if name in FLAGS or (name not in known and (not left or left[0].startswith("-"))):
+            yield name, ""
+        else:
+            yield name, left.popleft() if left else None
 
 
 def pairs(value: str, first: str = "") -> dict[str, str]:

@@ -70,7 +70,8 @@ _DISKS = {
 }
 _WHY_NOT = {
     rf"virtio-net.*|{'|'.join(NICS)}": "a network card is `nic`, a further one is an entry of `cards`",
-    r"virtio-9p.*|vhost-user-fs.*": "a folder is an entry of `shares`, by 9p",
+    r"virtio-9p.*": "a folder is an entry of `shares`, by 9p",
+    r"vhost-user-fs.*": 'a folder is an entry of `shares`, with by = "virtiofs"',
     r"vhost-vsock.*": "it is what `vsock` says",
     r"loader": "a file in memory is an entry of `loaders`",
     r"isa-debugcon": "it is what `debugcon` says",
@@ -106,7 +107,8 @@ MACHINE_OPTIONS = frozenset(
         "dea-key-wrap", "default-bus-bypass-iommu", "dtb-kaslr-seed", "dtb-randomness",
         "dump-guest-core", "fd-bootchk", "gic-version", "graphics", "highmem", "highmem-ecam", "highmem-mmio",
         "highmem-redists", "hmat", "hpet", "i8042", "ic-mode", "ioapic2", "iommu", "isa-serial", "its",
-        "kernel-irqchip", "kernel_irqchip", "kvm-type", "loadparm", "max-cpu-compat", "mem-merge", "msel", "mte",
+        "kernel-irqchip", "kernel_irqchip", "kvm-type", "loadparm", "max-cpu-compat", "max-ram-below-4g", "mem-merge",
+        "msel", "mte",
         "nvdimm", "option-roms", "pcie", "pic", "pit", "ras", "rtc", "sata", "secure", "serial", "smbus", "smm",
         "start-in-flash", "suppress-vmdesc", "usb", "via", "virtualization", "vmport", "x-oem-id", "x-oem-table-id",
         "endianness", "x-vof", "execute-in-place", "g3beige-cuda", "vsmt", "xics", "secure-boot", "boot-mode",

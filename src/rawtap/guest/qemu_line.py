@@ -17,7 +17,7 @@ from rawtap.errors import RequestInvalid
 from rawtap.guest import line_consoles, line_network, models
 from rawtap.guest.hardware import Arch, LogItem, WatchdogAction
 from rawtap.guest.line_devices import add_device, add_fsdev, add_sound, add_usb, add_virtfs, join_disks
-from rawtap.guest.line_drives import DEFAULT, add_blockdev, add_drive, finished, image
+from rawtap.guest.line_drives import DEFAULT, add_blockdev, add_drive, finished, image, is_read
 from rawtap.guest.line_state import NO_KEY, Parts
 from rawtap.guest.line_words import options, pairs, program_and_words, whole_number
 
@@ -81,7 +81,6 @@ _OURS = frozenset(
 _WHY_NOT = {
     **dict.fromkeys(("trace", "dfilter"), "QEMU's own trace would be a file of the host's"),
     "plugin": "it loads a program into QEMU",
-    "D": "QEMU's log is in `stderr` at the guest's end",
     **dict.fromkeys(("incoming", "loadvm"), "a state from elsewhere is not loaded; qemu_snapshot has rawtap's own"),
     "tpmdev": "it is a part of the host's or of QEMU's that no profile names",
     **dict.fromkeys(("mem-path", "acpitable", "smbios", "compat", "set", "readconfig", "writeconfig",
@@ -96,23 +95,32 @@ def read(text: str) -> Line:
     Raises:
         RequestInvalid: It cannot be read as one, with the word at which it ends.
     """
-    arch, words = program_and_words(text)
-    if arch not in get_args(Arch):
-        raise RequestInvalid(f"there is no emulator qemu-system-{arch}", cure=f"Known: {', '.join(get_args(Arch))}")
+    found = program_and_words(text)
+    if found.arch not in get_args(Arch):
+        raise RequestInvalid(
+            f"there is no emulator qemu-system-{found.arch}", cure=f"Known: {', '.join(get_args(Arch))}"
+        )
     # Boards whose memory and processors are fixed refuse what is another's default.
-    parts = Parts({"arch": arch, "memory": "", "smp": 0})
-    for name, value in options(words):
+    parts = Parts({"arch": found.arch, "memory": "", "smp": 0}, otherwise=list(found.told))
+    for name, value in options(found.words, _KNOWN):
         _one(parts, name, value)
     join_disks(parts)
     line_consoles.settle(parts)
     finished(parts)
+    if parts.all_memory and parts.all_memory not in parts.memories:
+        parts.leave(
+            f"-machine memory-backend={parts.all_memory}", "no memory of the line that is carried has that name"
+        )
     _cards_default(parts)
     table = {key: value for key, value in parts.table.items() if key == "memory" or value not in ((), [], {}, "")}
     left, otherwise = (tuple(dict.fromkeys(each)) for each in (parts.left, parts.otherwise))
     return Line(table, left, otherwise, parts.network, parts.gdb, parts.dumped, parts.past, tuple(parts.forward))
 
 
-def _one(parts: Parts, name: str, value: str) -> None:
+def _one(parts: Parts, name: str, value: str | None) -> None:
+    if value is None:
+        parts.leave(f"-{name}", "no value comes after it")
+        return
     parts.option = (f"-{name}", value) if value else (f"-{name}",)
     if (handler := _HANDLERS.get(name)) is not None:
         handler(parts, value)
@@ -148,6 +156,8 @@ def _machine(parts: Parts, value: str) -> None:
             parts.interfaces[option] = "pflash"
         elif key == "dtb":
             parts.table["dtb"] = option
+        elif key == "memory-backend":
+            parts.all_memory = option
         else:
             parts.machine_option(key, option)
 
@@ -278,6 +288,10 @@ def _log(parts: Parts, value: str) -> None:
         parts.leave(f"-d {','.join(rest)}", "there would be too much of it; qemu_debug tells what the guest runs")
 
 
+def _log_file(parts: Parts, value: str) -> None:
+    parts.carry_otherwise(f"-D {value}: QEMU's log is in `stderr` at the guest's end")
+
+
 def _gdb(parts: Parts, _: str) -> None:
     parts.gdb = True
 
@@ -318,13 +332,23 @@ def _numa(parts: Parts, value: str) -> None:
 def _object(parts: Parts, value: str) -> None:
     """A source of entropy is QEMU's own here (rng-builtin), memory is that of a node; all else is named."""
     said = pairs(value, "qom-type")
-    if said.get("qom-type") == "memory-backend-ram":
+    if _is_memory(said):
         size = said.get("size", "")
         parts.memories[said.get("id", "")] = f"{int(size) >> 20}" if size.isdigit() else size
+        if said.get("share", "off") in {"on", "true"}:
+            parts.carry_otherwise(f"-object {said['qom-type']} share=on: the guest's memory is its own alone")
     elif pairs(value, "qom-type").get("qom-type") == "filter-dump":
         parts.dumped = True
     elif pairs(value, "qom-type").get("qom-type") not in {"rng-random", "rng-builtin", "iothread"}:
         parts.leave(f"-object {value}", "it is a part of the host's or of QEMU's that no profile names", whole=True)
+
+
+def _is_memory(said: Mapping[str, str]) -> bool:
+    """Whether that is memory of a guest's and nothing else: none that is kept in a file of somebody's."""
+    kind, place = said.get("qom-type"), said.get("mem-path", "")
+    return kind in {"memory-backend-ram", "memory-backend-memfd"} or (
+        kind == "memory-backend-file" and re.fullmatch(r"/dev/(shm|hugepages[^/]*)/?", place) is not None
+    )
 
 
 def _disk(interface: str, index: int | None = None, media: str = "disk") -> Callable[[Parts, str], None]:
@@ -332,7 +356,7 @@ def _disk(interface: str, index: int | None = None, media: str = "disk") -> Call
         if value.startswith("fat:"):
             where = "" if interface == DEFAULT else f",if={interface}"
             add_drive(parts, f"file={value.replace(',', ',,')}{where},index={index}")
-        else:
+        elif is_read(parts, value):
             parts.drives.append(image(value, interface, index, media))
 
     return handler
@@ -358,6 +382,7 @@ _HANDLERS: Mapping[str, Callable[[Parts, str], None]] = {
     "bootp": _text("bootfile"),
     "L": _firmware_folder,
     "d": _log,
+    "D": _log_file,
     "localtime": _flag("rtc", "localtime"),
     "icount": _icount,
     "fw_cfg": _fw_cfg,
@@ -401,8 +426,21 @@ _HANDLERS: Mapping[str, Callable[[Parts, str], None]] = {
 }
 
 
+_KNOWN = frozenset({*_HANDLERS, *_WHY_NOT, *_OURS})
+
+
 def _cards_default(parts: Parts) -> None:
-    """The card that QEMU gives where the line names none, for a boot with a network."""
+    """The card that QEMU gives where the line names none, for a boot with a network.
+
+    A card gets the address that QEMU would give it (net/net.c, qemu_macaddr_default_if_unset): some guests have that
+    one in their source.
+    """
     parts.table["machine"] = parts.machine
     if "nic" not in parts.table:
         parts.table["nic"] = parts.default_card()
+    cards = [parts.table, *parts.table.get("cards", ())]
+    said = {str(each.get("mac")).lower() for each in cards}
+    free = (mac for last in range(0x56, 0x96) if (mac := f"52:54:00:12:34:{last:02x}") not in said)
+    for each in cards:
+        if "mac" not in each:
+            each["mac"] = next(free, None)

@@ -31,7 +31,7 @@ def buildroot(root: Path, script: str) -> Tree:
     Raises:
         ProfileInvalid: It has no line that can be read, like all here.
     """
-    text = _text(root / script).replace("${EXTRA_ARGS}", "-nographic").replace('"$@"', "")
+    text = _text(root / script).replace("${EXTRA_ARGS}", "-nographic")
     return _logged_in(_machine(root, script, text, "buildroot"))
 
 

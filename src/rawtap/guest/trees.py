@@ -107,7 +107,8 @@ def _zephyr(root: Path, files: tuple[str, ...]) -> Profile | Tree:
 def _nuttx(root: Path, files: tuple[str, ...]) -> Profile:
     arch = arch_of_file(root / files[0]) or "riscv64"
     found = _for_arch(arch, "nuttx", files[0])
-    found = replace(found, prompt="nsh> ", framing=False, shutdown_command="poweroff")
+    can_end = _setting(root / files[1], "CONFIG_BOARDCTL_POWEROFF") == "y"
+    found = replace(found, prompt="nsh> ", framing=False, shutdown_command="poweroff" if can_end else None)
     board = _setting(root / files[1], "CONFIG_ARCH_BOARD")
     machine, cpu = {
         "qemu-armv8a": ("virt,virtualization=on,gic-version=3", "cortex-a53"),

@@ -151,7 +151,14 @@ class TapCard:
             there = await to_thread(network.ports_of, joined)
             self._joined = joined
             await self._lead_ports_here()
-        return company(self.network, set(there) - set(self.interfaces.scene.nics))
+        return (*self._not_its_address(), *company(self.network, set(there) - set(self.interfaces.scene.nics)))
+
+    def _not_its_address(self) -> tuple[str, ...]:
+        """That it has another address than the one that is said, in words."""
+        said = self.profile.mac
+        if said is None or said.lower() == self.mac.lower():
+            return ()
+        return (f"another guest's card on {self.network} has the address {said}: this one has {self.mac}",)
 
     async def _lead_ports_here(self) -> None:
         """Have the host's ports lead to the guest, where the bridge is in a namespace that nobody else is in."""

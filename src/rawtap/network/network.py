@@ -14,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import FileIO
@@ -252,18 +252,24 @@ class Station:
 def tap(bridge: str, station: Station, mac: str | None = None, mtu: int | None = None) -> Iterator[Tap]:
     """A TAP for a guest's card, for the bridge of that name: `plug` puts it there.
 
-    Its card has `mac`, or one of its own, and its alias tells of that where other servers look. It is gone once the
-    block and QEMU have ended.
+    Its card has `mac`, or one of its own where there is none or a guest there has it, and its alias tells of that where
+    other servers look. It is gone once the block and QEMU have ended.
     """
     with alone():
         there = links.all_links()
         name = _free_tap_name({each.name for each in there})
-        wanted = mac or station.mac(bridge)
-        if mac is None and any(each.alias == addressing.tap_alias(wanted) for each in there):
-            wanted = station.other_mac(bridge)
+        wishes = [*([mac] if mac else []), station.mac(bridge), station.other_mac(bridge)]
+        taken = _macs_on(bridge, there)
+        wanted = next((each for each in wishes if addressing.tap_alias(each) not in taken), wishes[-1])
         device = FileIO(taps.make(name, addressing.tap_alias(wanted), mtu), "r+")
     with device:
         yield Tap(name, wanted, device)
+
+
+def _macs_on(bridge: str, there: Collection[Link]) -> set[str | None]:
+    """The addresses of guests' cards on a bridge, as aliases have them, or that may come there: not on one yet."""
+    places = {None, *(each.index for each in there if each.name == bridge)}
+    return {each.alias for each in there if each.master in places}
 
 
 def plug(tap: Tap, on: Bridge) -> None:
