@@ -17,7 +17,7 @@ readonly DEB_PACKAGES=(dpkg-dev)                                             # a
 readonly OPTIONAL_PACKAGES=(dnsmasq-base)                                    # DHCP and DNS for guests
 readonly TEST_PACKAGES=(
   tcpdump tshark strace
-  qemu-system-x86 qemu-system-arm # the other guests
+  qemu-system-x86 qemu-system-arm qemu-system-ppc # the other guests
   ovmf ipxe-qemu ipxe xorriso     # UEFI, network boot, an ISO for guests to start from
   grub-common grub-pc-bin grub-efi-amd64-bin mtools # a boot loader on that ISO, or from the network
   dnsmasq-base nftables passt     # DHCP and DNS for guests, and their way out

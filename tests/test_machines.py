@@ -56,6 +56,23 @@ def test_each_architecture_boots_pings_and_ends(user: Account, arch: str) -> Non
     assert link_names() == set()
 
 
+def test_a_machine_starts_its_own_firmware_on_the_serial_console(user: Account) -> None:
+    """With as much memory as QEMU gives it: pSeries takes none but a multiple of 256 MiB."""
+    root = user.home / "machine"
+    root.mkdir()
+    (root / "rawtap.toml").write_text('bios = "default"\nprompt = "0 > "\n', encoding="utf-8")
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            booted = await session.call(
+                "qemu_boot", project_root=str(root), overrides={"arch": "ppc64"}, timeout=5 * PATIENCE
+            )
+            assert booted["prompt_seen"], booted
+            assert "3  ok" in await session.typed("1 2 + .")
+
+    anyio.run(scenario)
+
+
 @pytest.mark.parametrize(
     ("mode", "flags", "is_tried"), [(0o600, "vmx", False), (0o666, "svm", True), (0o666, "", False)]
 )

@@ -67,6 +67,7 @@ def test_a_pc_has_a_screen_then_its_card_then_the_rest_and_its_firmware_speaks_w
     assert values_of(argv_of(profile, gpu=True), "-machine") == ["pc"]
     assert "VGA" not in " ".join(argv_of(Profile(arch="x86_64", machine="pc", screen="none")))
     assert "VGA" not in " ".join(argv_of(Profile(arch="x86_64", machine="microvm")))
+    assert values_of(argv_of(Profile(arch="ppc", machine="mac99")), "-machine") == ["mac99,graphics=off"]
 
 
 def test_a_boards_own_card_is_named_by_its_netdev_alone() -> None:

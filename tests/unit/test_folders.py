@@ -27,9 +27,9 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def refused(folder: Path) -> str:
+def refused(folder: Path, *, by_name: bool = False) -> str:
     with pytest.raises(PathNotAllowed) as caught:
-        require_no_way_out(folder, "tftp folder")
+        require_no_way_out(folder, "tftp folder", by_name=by_name)
     return str(caught.value)
 
 
@@ -49,6 +49,17 @@ def test_a_link_out_is_refused_whether_there_is_something_or_not(folder: Path, p
 def test_a_link_that_its_server_could_follow_for_ever_is_refused(folder: Path, to: str) -> None:
     (folder / "link").symlink_to(to)
     assert f"the link {folder}/link leads " in refused(folder)
+
+
+def test_a_link_to_a_folder_of_its_own_does_not_matter_where_files_are_asked_for_by_name(folder: Path) -> None:
+    (folder / "pxelinux.cfg").symlink_to("deep/er")
+    (folder / "deep/round").symlink_to("..")
+    require_no_way_out(folder, "tftp folder", by_name=True)
+    (folder / "deep/roms").symlink_to("/usr/share/qemu")
+    assert f"the link {folder}/deep/roms leads to a folder" in refused(folder, by_name=True)
+    (folder / "deep/roms").unlink()
+    (folder / "deep/up").symlink_to("../..")
+    assert f"the link {folder}/deep/up leads out of it" in refused(folder, by_name=True)
 
 
 def test_what_is_no_file_is_refused(folder: Path) -> None:

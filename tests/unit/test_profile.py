@@ -529,6 +529,12 @@ def test_what_the_profile_leaves_out_is_left_to_qemu() -> None:
     assert not set(said) & {"-cpu", "-bios", "-append"}
 
 
+@pytest.mark.parametrize("arch", ["x86_64", "ppc64", "riscv64"])
+def test_a_machines_own_firmware_goes_without_saying(arch: Any) -> None:
+    """To all machines but RISC-V's "default" would be a file's name."""
+    assert values_of(argv_of(spec_of(Profile(arch=arch, bios="default"))), "-bios") == []
+
+
 def test_firmware_wins_over_bios_and_needs_no_kernel(tmp_path: Path) -> None:
     (tmp_path / "boot.rom").write_bytes(b"")
     spec = resolve(tmp_path, Profile(firmware="boot.rom", bios="default"), BootOptions())

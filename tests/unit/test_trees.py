@@ -6,13 +6,14 @@ import os
 import struct
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from rawtap.errors import GuestNotFound, ProfileInvalid
 from rawtap.guest import busybox
-from rawtap.guest.choosing import of_layout
-from rawtap.guest.hardware import Drive
+from rawtap.guest.choosing import chosen, of_layout
+from rawtap.guest.hardware import Arch, Drive
 from rawtap.guest.kernels import arch_of, arch_of_file, machine_for
 from rawtap.guest.profile import laid
 from rawtap.guest.projects import choose, overlay
@@ -285,6 +286,34 @@ def test_a_kernel_says_for_which_processor_it_is_where_the_file_does_not(tmp_pat
         assert overlay(root / "rawtap.toml", {"kernel": name}, None).profile.arch == "riscv64", "it is not looked at"
     with pytest.raises(ProfileInvalid):
         laid(choose(root, None)[1].profile, {"arch": "vax"}, "x")
+
+
+@pytest.mark.parametrize("kernel", ["k", None])
+def test_what_nobody_says_follows_from_what_is_said_wherever_it_is(tmp_path: Path, kernel: str | None) -> None:
+    """In the file, by the call's overrides, by its kernel, which may lie in a folder of the operator's."""
+    root = written(tmp_path / "project", {"rawtap.toml": ""})
+    operators = written(tmp_path / "operators", {"k": elf(62)})
+
+    def machine_of(overrides: dict[str, object], kernel: str | None = None) -> tuple[str, str, str, int]:
+        found = chosen(root, None, None, overrides, kernel=kernel, image_dirs=(operators,))[1].profile
+        return found.arch, found.machine, found.memory, found.smp
+
+    assert machine_of({}) == ("riscv64", "virt", "128M", 1)
+    elsewhere = str(operators / "k")
+    assert machine_of({} if kernel else {"kernel": elsewhere}, kernel and elsewhere) == ("x86_64", "pc", "128M", 1)
+    assert machine_of({"arch": "ppc64"}) == ("ppc64", "pseries", "", 0)
+    assert machine_of({"arch": "arm", "machine": "mps2-an385"}) == ("arm", "mps2-an385", "", 0)
+    assert machine_of({"arch": "sparc", "memory": "64M"}) == ("sparc", "SS-5", "64M", 0)
+    assert machine_of({"arch": "loongarch64"}) == ("loongarch64", "virt", "", 0)
+    (root / "rawtap.toml").write_text('arch = "mips"\n', encoding="utf-8")
+    assert machine_of({"machine": "virt,gic-version=3", "arch": "aarch64"})[2:] == ("128M", 1)
+    assert machine_of({})[:2] == ("mips", "malta")
+
+
+def test_each_emulator_has_a_machine(tmp_path: Path) -> None:
+    root = written(tmp_path, {"rawtap.toml": ""})
+    for arch in get_args(Arch):
+        assert chosen(root, None, None, {"arch": arch})[1].profile.machine == machine_for(arch)[0]
 
 
 def test_a_copy_of_xv6_is_known_by_its_kernels_words(tmp_path: Path) -> None:

@@ -193,6 +193,8 @@ def words_for(ending: Ending | None, talk: Talk, spec: MachineSpec, timeout: flo
 
 def _where_else(spec: MachineSpec) -> str:
     """What to ask of a guest whose console is empty: small systems write to their screen alone."""
+    if not (spec.kernel or spec.firmware or spec.drives or spec.profile.is_startable):
+        return f": nothing was given it to start, and has its machine ({spec.profile.machine}) firmware of its own?"
     screen = "qemu_screenshot shows its screen; or " if spec.gpu else ""
     return f": {screen}does it write to its serial port (Linux: console=ttyS0)?"
 

@@ -20,9 +20,18 @@ _MACHINE = {each.name for each in fields(Hardware)} | {
 }  # fmt: skip
 
 
-def chosen(root: Path | None, name: str | None, line: Line | None, overrides: Mapping[str, Any]) -> tuple[Path, Tree]:
+def chosen(
+    root: Path | None,
+    name: str | None,
+    line: Line | None,
+    overrides: Mapping[str, Any],
+    *,
+    kernel: str | None = None,
+    image_dirs: tuple[Path, ...] = (),
+) -> tuple[Path, Tree]:
     """The root that paths are relative to, and the profile; `line` stands for the machine that the project names.
 
+    `kernel` is the call's own, which may say the architecture, as one in the operator's `image_dirs` may.
     What the line leaves out is its own to tell: with the profile there is what the tree's own build leaves out.
 
     Raises:
@@ -30,7 +39,7 @@ def chosen(root: Path | None, name: str | None, line: Line | None, overrides: Ma
         GuestNotFound: The root is no folder, or nothing in it says what to boot.
     """
     if line is None:
-        root, tree = choose(root, name)
+        root, tree = choose(root, name, {**overrides, **({"kernel": kernel} if kernel else {})}, image_dirs)
     else:
         root, profile = _of_line(root, name, line)
         tree = Tree(profile)

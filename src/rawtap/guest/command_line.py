@@ -88,7 +88,9 @@ def _network(profile: Profile, nic: Nic, number: int) -> list[str]:
 
 
 def _software(spec: MachineSpec, made: int | None) -> list[str]:
-    firmware = str(spec.firmware) if spec.firmware else spec.profile.bios
+    # Only RISC-V's machines read the word "default"; to all others it is a file's name, and theirs goes without saying.
+    bios = spec.profile.bios if spec.profile.bios != "default" else None
+    firmware = str(spec.firmware) if spec.firmware else bios
     out = ["-bios", firmware] if firmware else []
     out += ["-kernel", str(spec.kernel)] if spec.kernel else []
     initrd = str(spec.initrd) if spec.initrd else f"/proc/self/fd/{made}" if made is not None else ""

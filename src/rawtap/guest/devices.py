@@ -90,9 +90,9 @@ def actions(profile: Profile) -> list[str]:
 
 
 def _machine(spec: MachineSpec) -> str:
-    """With a PC's firmware on the serial console, where there is no screen that it could draw on."""
+    """With its firmware on the serial console, where there is no screen that it could draw on."""
     machine = spec.profile.machine
-    mute = models.is_pc(spec.profile.arch, machine) and not spec.gpu and ",graphics=" not in machine
+    mute = models.asks_for_a_screen(spec.profile.arch, machine) and not spec.gpu and ",graphics=" not in machine
     return f"{machine},graphics=off" if mute else machine
 
 

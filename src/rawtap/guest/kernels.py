@@ -63,6 +63,17 @@ _MACHINES: dict[Arch, tuple[str, str | None]] = {  # and the processor, where th
     "or1k": ("or1k-sim", None),
     "alpha": ("clipper", None),
     "hppa": ("hppa", None),
+    "microblaze": ("petalogix-s3adsp1800", None),
+    "microblazeel": ("petalogix-s3adsp1800", None),
+    "sh4": ("r2d", None),
+    "sh4eb": ("shix", None),
+    "xtensa": ("sim", None),
+    "xtensaeb": ("sim", None),
+    "nios2": ("10m50-ghrd", None),
+    "cris": ("axis-dev88", None),
+    "avr": ("mega2560", None),
+    "rx": ("gdbsim-r5f562n7", None),
+    "tricore": ("tricore_testboard", None),
 }
 
 
@@ -93,7 +104,7 @@ def _of_elf(head: bytes) -> Arch | None:
 
 def machine_for(arch: Arch) -> tuple[str, str | None]:
     """A machine with that architecture on which kernels commonly start, and the processor that it takes there."""
-    return _MACHINES.get(arch, ("none", None))
+    return _MACHINES[arch]
 
 
 def arch_of_file(path: Path) -> Arch | None:

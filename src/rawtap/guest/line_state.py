@@ -17,7 +17,8 @@ _DEFAULT_MACHINES = {
     "x86_64": "pc", "i386": "pc", "riscv64": "spike", "riscv32": "spike", "ppc64": "pseries", "ppc": "g3beige",
     "mips": "malta", "mipsel": "malta", "mips64": "malta", "mips64el": "malta", "sparc": "SS-5", "sparc64": "sun4u",
     "s390x": "s390-ccw-virtio", "m68k": "mcf5208evb", "loongarch64": "virt", "or1k": "or1k-sim", "alpha": "clipper",
-    "hppa": "hppa", "sh4": "shix", "microblaze": "petalogix-s3adsp1800", "xtensa": "sim",
+    "hppa": "hppa", "sh4": "shix", "sh4eb": "shix", "microblaze": "petalogix-s3adsp1800", "xtensa": "sim",
+    "microblazeel": "petalogix-s3adsp1800", "xtensaeb": "sim", "nios2": "10m50-ghrd", "cris": "axis-dev88",
 }  # fmt: skip
 _ALIASES = {"virtio": "virtio-net", "virtio-net-pci": "virtio-net", "virtio-net-device": "virtio-net",
             "virtio-net-ccw": "virtio-net", "e1000-82540em": "e1000", "virtio-net-pci-non-transitional": "virtio-net",

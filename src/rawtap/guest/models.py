@@ -236,13 +236,27 @@ def default_bus(arch: str, machine_name: str) -> Literal["mmio", "pci", "ccw"]:
 
 def has_pci(arch: str, machine_name: str) -> bool:
     """Whether that machine has PCI, as far as it is known."""
-    virt = machine_name.startswith("virt") and arch in {"riscv64", "riscv32", "aarch64", "arm"}
-    return virt or default_bus(arch, machine_name) == "pci"
+    return _is_virt(arch, machine_name) or default_bus(arch, machine_name) == "pci"
+
+
+def _is_virt(arch: str, machine_name: str) -> bool:
+    return machine_name.startswith("virt") and arch in {"riscv64", "riscv32", "aarch64", "arm"}
 
 
 def is_pc(arch: str, machine_name: str) -> bool:
     """Whether that is a PC, with a PC's firmware."""
     return arch in {"x86_64", "i386"} and re.match(r"pc(-|$)|q35$", machine_name.partition(",")[0]) is not None
+
+
+def asks_for_a_screen(arch: str, machine_name: str) -> bool:
+    """Whether its firmware looks for a screen and a keyboard first: a PC's, and Open Firmware."""
+    return is_pc(arch, machine_name) or arch in {"ppc", "ppc64", "sparc", "sparc64"}
+
+
+def is_board(arch: str, machine_name: str) -> bool:
+    """Whether that is a board of somebody's, whose memory and processors are not for everybody to choose."""
+    made_up = _is_virt(arch, machine_name) or machine_name.partition(",")[0] == "microvm"
+    return not made_up and not is_pc(arch, machine_name)
 
 
 def as_option(properties_: Mapping[str, Value]) -> str:

@@ -105,7 +105,7 @@ class Allowed:
             raise GuestNotFound(
                 f"the {what} {path} is not there", evidence=str(error), cure=f"Name another {what}"
             ) from error
-        if self._hold(real):
+        if self.has(real):
             return real
         raise PathNotAllowed(
             f"the {what} {path} may not be used",
@@ -113,12 +113,13 @@ class Allowed:
             cure=f"Name a {what} in the project, or have the operator start the server with {_FLAG} {path.parent}",
         )
 
-    def _hold(self, path: Path) -> bool:
+    def has(self, path: Path) -> bool:
+        """Whether that file, with every link followed, lies in one of them, or is a package's."""
         return is_public(path) or any(path.is_relative_to(folder) for folder in self.folders)
 
     def _reason(self, path: Path) -> str:
         said = [f"allowed folders: {', '.join(map(str, (*self.folders, PUBLIC)))} and other packages' firmware"]
-        if self._hold(Path(os.path.normpath(path))):
+        if self.has(Path(os.path.normpath(path))):
             said.append("a link leads out of them")
         if self.note:
             said.append(self.note)

@@ -162,8 +162,8 @@ class Profile(Hardware):
 
     @property
     def ends_command(self) -> str:
-        """What is typed behind a command: UEFI's shell wants a CR, and everything else takes an LF."""
-        return self.enter or ("\r" if self.uefi else "\n")
+        """What is typed behind a command: UEFI's shell and pSeries' firmware want a CR, everything else takes an LF."""
+        return self.enter or ("\r" if self.uefi or self.arch == "ppc64" else "\n")
 
     @property
     def all_prompts(self) -> dict[str, str | Pattern]:

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
+from rawtap.guest import models
+from rawtap.guest.hardware import Arch
 from rawtap.guest.kernels import arch_of_file, machine_for
-from rawtap.guest.paths import CONFIG_FILE, LAYOUTS, RVOS_KERNEL, SYSTEMS, holds, is_public, layout_of, matching
+from rawtap.guest.paths import CONFIG_FILE, LAYOUTS, RVOS_KERNEL, SYSTEMS, allowed_for, holds, layout_of, matching
 from rawtap.guest.profile import Profile, Tree, laid
 from rawtap.guest.trees import as_its_driver_has_it, machine_of
 
 _MOST = 4 << 20  # bytes of a kernel that are looked through
 
 
-def choose(root: Path | None, name: str | None) -> tuple[Path, Tree]:
+def choose(
+    root: Path | None, name: str | None, said: Mapping[str, Any] | None = None, image_dirs: tuple[Path, ...] = ()
+) -> tuple[Path, Tree]:
     """Find the profile for a project's root and a profile's name, either of which may be None.
+
+    `said` are keys that will be laid over it: what it leaves open follows them as well. A kernel in one of the
+    operator's `image_dirs` is looked at too.
 
     Returns the root that paths are relative to, and the profile with what its reader should know of it.
 
@@ -33,7 +42,7 @@ def choose(root: Path | None, name: str | None) -> tuple[Path, Tree]:
     root = root or Path.cwd()
     config = root / CONFIG_FILE
     if holds(config, Path.is_file):
-        return root, _read_config(config, name)
+        return root, _read_config(config, name, said or {}, image_dirs)
     if name is not None:
         return root, Tree(_builtin(name))
     if (found := of_tree(root)) is not None:
@@ -54,7 +63,7 @@ def _builtin(name: str) -> Profile:
         raise ProfileInvalid(f"there is no profile {name!r}", cure=f"Use one of: {', '.join(BUILTIN)}") from None
 
 
-def _read_config(config: Path, name: str | None) -> Tree:
+def _read_config(config: Path, name: str | None, said: Mapping[str, Any], image_dirs: tuple[Path, ...]) -> Tree:
     try:
         # A link to elsewhere could have an error's text tell what is there.
         if not config.resolve().is_relative_to(config.parent.resolve()):
@@ -66,13 +75,20 @@ def _read_config(config: Path, name: str | None) -> Tree:
         raise ProfileInvalid(
             f"{config} cannot be read", evidence=str(error), cure="It must be TOML, as docs/profiles.md shows"
         ) from error
-    return overlay(config, table, name)
+    return overlay(config, table, name, said, image_dirs)
 
 
-def overlay(config: Path, table: dict[str, Any], name: str | None) -> Tree:
+def overlay(
+    config: Path,
+    table: dict[str, Any],
+    name: str | None,
+    said: Mapping[str, Any] | None = None,
+    image_dirs: tuple[Path, ...] = (),
+) -> Tree:
     """Lay a ``rawtap.toml`` over the profile that the call or its key ``profile`` names.
 
-    Without either it is laid over the profile that fits the tree by its files, else over the defaults.
+    Without either it is laid over the profile that fits the tree by its files, else over the defaults. `said` and
+    `image_dirs` are as in `choose`.
     """
     table = dict(table)
     base_name = name or table.pop("profile", None)
@@ -82,7 +98,7 @@ def overlay(config: Path, table: dict[str, Any], name: str | None) -> Tree:
     elif (found := of_tree(config.parent)) is not None:
         base = found
     else:
-        base = Tree(_for_kernel(config.parent, table))
+        base = Tree(_plain(config.parent, table | dict(said or {}), image_dirs))
     return base._replace(profile=laid(base.profile, table, str(config)))
 
 
@@ -108,19 +124,23 @@ def _has_xv6(root: Path) -> bool:
         return b"xv6 kernel is booting" in file.read(_MOST)
 
 
-def _for_kernel(root: Path, table: dict[str, Any]) -> Profile:
-    """The defaults; where the file does not say for which architecture, for that of its kernel."""
-    kernel = table.get("kernel")
-    if "arch" in table or not isinstance(kernel, str) or not kernel:
-        return Profile()
-    path = root / kernel
-    # What lies elsewhere is refused later, and nothing is told of it.
-    if not holds(path, lambda each: is_public(each.resolve()) or each.resolve().is_relative_to(root.resolve())):
-        return Profile()
-    arch = arch_of_file(path)
-    if arch is None:
-        return Profile()
-    if "machine" in table:
-        return Profile(arch=arch)
+def _plain(root: Path, table: Mapping[str, Any], image_dirs: tuple[Path, ...]) -> Profile:
+    """The defaults, as far as they follow from what is said.
+
+    Where nothing says for which architecture, it is that of the kernel; where nothing says the machine, one of that
+    architecture; and a board has the memory and the processors that QEMU gives it.
+    """
+    said = table.get("arch") or _arch_of_kernel(root, table.get("kernel"), image_dirs)
+    arch: Arch = next((each for each in get_args(Arch) if each == said), Profile.arch)
     machine, cpu = machine_for(arch)
-    return Profile(arch=arch, machine=machine, cpu=cpu)
+    found = Profile(arch=arch) if "machine" in table else Profile(arch=arch, machine=machine, cpu=cpu)
+    return replace(found, memory="", smp=0) if models.is_board(arch, str(table.get("machine", machine))) else found
+
+
+def _arch_of_kernel(root: Path, kernel: object, image_dirs: tuple[Path, ...]) -> Arch | None:
+    """What lies elsewhere is refused later, and nothing is told of it."""
+    if not isinstance(kernel, str) or not kernel:
+        return None
+    allowed = allowed_for(root, image_dirs)
+    path = root / kernel
+    return arch_of_file(path) if holds(path, lambda each: allowed.has(each.resolve())) else None

@@ -109,7 +109,7 @@ def _require_vsock(profile: Profile) -> None:
 def _with_files(profile: Profile, find: files.Find) -> Profile:
     found = files.resolved(profile, find)
     if found.tftp:
-        require_no_way_out(Path(found.tftp), "tftp folder")
+        require_no_way_out(Path(found.tftp), "tftp folder", by_name=True)
     return found
 
 

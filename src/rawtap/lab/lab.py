@@ -190,7 +190,14 @@ class Lab:
 
     def _spec(self, request: BootRequest) -> MachineSpec:
         """What to boot; asks the disks."""
-        root, (profile, told) = choosing.chosen(request.project_root, request.profile, request.line, request.overrides)
+        root, (profile, told) = choosing.chosen(
+            request.project_root,
+            request.profile,
+            request.line,
+            request.overrides,
+            kernel=request.options.kernel,
+            image_dirs=self.settings.image_dirs,
+        )
         allowed = allowed_for(root, self.settings.image_dirs)
         past = bool(profile.qemu_args)
         if past and not self.settings.qemu_args:
