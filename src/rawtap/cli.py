@@ -27,7 +27,7 @@ from rawtap.verbs.output import FAILED, MISUSED, WELL, complain
 
 _FOR_LINKS = {"serve", "record", "doctor", "capture", "wait"}  # and a boot on a bridge
 _OPERATED = _FOR_LINKS | {"config", "boot"}  # take what the operator chose once and for all
-_FILTERED = {"read", "explain", "capture", "wait"}  # end in the words of a filter
+_FILTERED = {"read", "explain", "capture", "wait", "watch"}  # end in the words of a filter
 
 
 class _ShowVersion(argparse.Action):
@@ -219,7 +219,7 @@ def main(given: Sequence[str] | None = None) -> int:
         except RawtapError as error:
             complain(wording.told(error))
             return FAILED
-    if options.command in {"read", "explain", "query", "follow"} and given is None:
+    if options.command in {"read", "explain", "query", "follow", "watch"} and given is None:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # rawtap read FILE | head
     run: Callable[[argparse.Namespace], int] = options.run
     try:

@@ -8,7 +8,8 @@
     ├── ServerExhausted           server.exhausted              no more file descriptors
     ├── ServerLimit               server.limit                  a client's share is used up, or too many clients
     ├── ServerCannotStart         server.cannot_start           no address to listen on, or no token
-    ├── ServerGone                server.gone                   a program's own server ended before its Lab did
+    ├── ServerGone                server.gone                   a server ended before the program that uses it
+    ├── ServerUnknown             server.unknown                none runs that was meant, or several could be
     ├── ConfigurationInvalid      server.configuration_invalid  the operator's file or environment
     ├── DiskStalled               server.disk_stalled           a file system does not answer
     ├── CaptureError
@@ -142,6 +143,10 @@ class ServerCannotStart(RawtapError):
 
 class ServerGone(RawtapError):
     code = "server.gone"
+
+
+class ServerUnknown(RawtapError):
+    code = "server.unknown"
 
 
 class ConfigurationInvalid(RawtapError):

@@ -57,12 +57,15 @@ from rawtap.tools._sdk import give_tools, lowlevel, say_that_resources_change
 from rawtap.tools._unread import Answered, Greeting
 from rawtap.tools.notices import Notices
 from rawtap.tools.prompts import PROMPTS, require_fit
+from rawtap.watched.calls import CallLog
+from rawtap.watched.door import open_to_watchers
 
 if TYPE_CHECKING:
     from rawtap.host.pasta import Pasta
     from rawtap.lab.bridges import Shares
     from rawtap.lab.captures import Capture
     from rawtap.lab.lab import Lab
+    from rawtap.watched.pages import Subject
 
 INSTRUCTIONS = """\
 rawtap boots an operating system in QEMU, puts it on a bridge with this host, and captures its packets.
@@ -92,6 +95,7 @@ class RawtapServer(MCPServer[Held]):
         self._held = Held(partial(_lab, settings, shares))
         self._calls = Calls(settings.max_calls)
         self._notices = Notices()
+        self._told_calls = CallLog()
 
         @asynccontextmanager
         async def lifespan(_: MCPServer[Held]) -> AsyncIterator[Held]:
@@ -141,6 +145,12 @@ class RawtapServer(MCPServer[Held]):
         await self._awake()
         if context:
             self._notices.remember(context.request_context)
+        with self._told_calls.noted(name, arguments):
+            return await self._call(name, arguments, context)
+
+    async def _call(
+        self, name: str, arguments: dict[str, Any], context: Context[Held, Any] | None
+    ) -> CallToolResult | InputRequiredResult:
         refuse_unknown(arguments, self._parameters.get(name, list(arguments)))  # the SDK has words for an unknown tool
         try:
             with self._calls.counted():
@@ -163,6 +173,12 @@ class RawtapServer(MCPServer[Held]):
     def has_past(self) -> bool:
         """Whether a guest or a capture is there that has ended."""
         return self._held.is_made and bool(self._held.lab.guests or self._held.lab.captures.all())
+
+    def watched(self, name: str = "") -> Subject:
+        """What watchers of this process may see of it, under that name."""
+        from rawtap.watched.pages import Subject
+
+        return Subject(name, lambda: self._held.lab if self._held.is_made else None, self._told_calls)
 
     def capture(self, capture_id: str) -> Capture:
         """A capture of this server's client.
@@ -276,9 +292,11 @@ async def serve_stdio(
         loop.add_signal_handler(number, stop)
     shares = cache(partial(_shares, settings, pasta))
     greeted = anyio.Event()
+    server = make(settings, shares)
     async with anyio.create_task_group() as group:
         group.start_soon(_prepare_or_stop, stop, settings, shares, greeted)
-        await make(settings, shares).over_stdio(greeted)
+        async with open_to_watchers(lambda: [server.watched()], greeted):
+            await server.over_stdio(greeted)
         if not greeted.is_set():  # a client that only looked who is there needs nothing more
             group.cancel_scope.cancel()
 

@@ -96,6 +96,11 @@ class Client:
         # The sessions of a Lab with a name, or of a lasting one, are more than one.
         self.manager = self.server.over_http(self.most, self.idle_seconds, MAX_BODY)
 
+    @property
+    def label(self) -> str:
+        """What it is called by who watches this process: its Lab's name, or that of its folder."""
+        return self.name or (self.folder.name if self.folder else "")
+
     async def live(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Live until the client is ended; everything that it holds is released when this returns."""
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio.abc import TaskGroup
@@ -17,6 +18,9 @@ from rawtap.lab.bridges import Shares
 from rawtap.limits import require_room
 from rawtap.server import RawtapServer
 from rawtap.settings import Settings
+
+if TYPE_CHECKING:
+    from rawtap.watched.pages import Subject
 
 _SOON = 2  # seconds
 
@@ -134,6 +138,10 @@ class Clients:
         """The client of that name, None where there is none, or it is over."""
         client = self._of_name(name)
         return None if client is None or client.over else client
+
+    def watched(self) -> list[Subject]:
+        """What watchers of this process may see: each client's Lab, by its name or its folder's."""
+        return [each.server.watched(each.label) for each in sorted(self._all, key=lambda client: client.label)]
 
     async def close(self) -> None:
         """End all, at once; returns when everything is released."""

@@ -29,6 +29,7 @@ from rawtap.lab import outside
 from rawtap.lab.bridges import Shares
 from rawtap.server import prepare
 from rawtap.settings import Settings
+from rawtap.watched.door import open_to_watchers
 
 _OF_HTTP = ("Authorization", "Content-Type", "Last-Event-ID")
 _OF_MCP = (SESSION_HEADER, MCP_PROTOCOL_VERSION_HEADER, MCP_METHOD_HEADER, MCP_NAME_HEADER)
@@ -73,8 +74,9 @@ async def serve_http(settings: Settings, http: HttpSettings, pasta: Pasta | None
         clients = Clients(settings, http.max_clients, http.idle_seconds, group, shares)
         server = _Uvicorn(_config(Gateway(http, clients), http), http)
         group.start_soon(server.serve, [http.listening])
-        await ended.wait()
-        await clients.close()
+        async with open_to_watchers(clients.watched):
+            await ended.wait()
+            await clients.close()
         server.should_exit = True
 
 

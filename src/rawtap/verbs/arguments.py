@@ -27,6 +27,7 @@ def add_to(commands: Commands) -> None:
     _add_boot(_verb(commands, "boot", "boot.run", "a guest's console in this terminal"))
     _add_capture(_verb(commands, "capture", "capture.run", "capture an interface's packets, as tcpdump does"))
     _add_wait(_verb(commands, "wait", "capture.wait", "wait for a packet on an interface, or see that none comes"))
+    _add_watch(_verb(commands, "watch", "watch.run", "watch a running server: guests, consoles, packets, calls"))
     _add_selection(_verb(commands, "read", "reading.read", "show, count or copy the packets of a capture file"))
     _add_explain(
         _verb(commands, "explain", "files.explain", "say what is wrong in a capture file, or what has changed")
@@ -154,6 +155,20 @@ def _add_wait(parser: argparse.ArgumentParser) -> None:
         "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="how long at most (default: %(default)g)"
     )
     parser.add_argument("--absent", action="store_true", help="wait the whole time, to see that none comes")
+
+
+def _add_watch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("capture", nargs="?", metavar="CAPTURE", help="only this capture, like c1")
+    _add_filter(parser)
+    parser.add_argument(
+        "--server",
+        type=server_options.count(1, 1 << 30),
+        metavar="PID",
+        help="which of your servers, where several run",
+    )
+    parser.add_argument("-w", "--write", metavar="FILE", help="write its packets to the new FILE as they come, or to -")
+    parser.add_argument("--lines", action="store_true", help="lines instead of a screen")
+    parser.add_argument("--json", action="store_true", help="lines of JSON")
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:

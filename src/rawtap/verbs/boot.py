@@ -28,13 +28,15 @@ def run(options: argparse.Namespace) -> int:
         if options.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
             complain("boot needs a terminal, or a script of commands: --script FILE (- for standard input)")
             return MISUSED
-        return local.play(server_options.settings(options), partial(_by_hand, options), options, patient=True)
+        return local.play(
+            server_options.settings(options), partial(_by_hand, options), options, patient=True, watched=True
+        )
     try:
         lines = _lines(options.script)
     except (OSError, UnicodeDecodeError) as error:
         complain(f"{options.script} cannot be read: {error}")
         return FAILED
-    return local.play(server_options.settings(options), partial(_by_script, options, lines), options)
+    return local.play(server_options.settings(options), partial(_by_script, options, lines), options, watched=True)
 
 
 def _lines(script: str) -> list[str]:

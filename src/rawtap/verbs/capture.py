@@ -17,12 +17,10 @@ from typing import Any, Literal
 
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap.blocking import reading
+from rawtap.ask.newest import Newest
 from rawtap.capture.session import CaptureRequest
 from rawtap.errors import NoSuchInterface
 from rawtap.lab.captures import Capture
-from rawtap.packets import reader
-from rawtap.packets.tail import Start, Tail, behind
 from rawtap.settings import Settings
 from rawtap.tools import packets
 from rawtap.tools.capture import CaptureRow, row_of
@@ -31,7 +29,6 @@ from rawtap.verbs.local import Here
 from rawtap.verbs.output import BAD_NEWS, FAILED, MISUSED, WELL, complain, packet_line, show, told
 
 _BATCH = 200
-_BEHIND = 5000  # packets; more than that are not shown, but told
 _KEPT_BYTES = 64 << 20  # of each file where nobody wants one
 _MOST_BYTES = 1 << 50  # of a file that is wanted: until its disk is full
 
@@ -42,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         complain("--max-bytes and --files are for --write")
         return MISUSED
     with _place(options) as settings:
-        return local.play(settings, partial(_capture, options), options, patient=True)
+        return local.play(settings, partial(_capture, options), options, patient=True, watched=True)
 
 
 def wait(options: argparse.Namespace) -> int:
@@ -125,16 +122,14 @@ def _code(row: CaptureRow) -> int:
 async def _show(capture: Capture, here: Here, *, quiet: bool) -> None:
     """Print packets as they are saved, until the capture has ended; where they are too many, some are only counted."""
     session = capture.session
-    tail = Tail(capture.parts, "", Start(1, None, 0, 0))
+    newest = Newest(capture)
     with capture.notifier.listening():
         while True:
             changed, running = capture.notifier.changed, session.running
-            passed = session.saved - tail.reached
-            if not quiet and passed > _BEHIND:
+            found = [] if quiet else await newest.take(_BATCH)
+            if passed := newest.tell_passed():
                 print(f"        ({passed} packets came too fast to be shown)")
-                tail = Tail(capture.parts, "", behind(capture.parts(), session.saved, None))
-            found = [] if quiet else await reading(session.path, tail.take, _BATCH)
-            if not _print([packet_line(reader.line_of(raw, session.started_ns, "summary")) for raw in found]):
+            if not _print([packet_line(line) for line in found]):
                 here.stopping.set()
                 return
             if not found and not running:

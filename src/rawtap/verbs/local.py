@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from rawtap.blocking import ENDING_SIGNALS
@@ -18,6 +19,9 @@ from rawtap.tools._tool import LabContext
 from rawtap.verbs.output import FAILED, complain
 from rawtap.verbs.progress import Tell, silent
 from rawtap.verbs.wording import told
+from rawtap.watched.calls import CallLog
+from rawtap.watched.door import open_to_watchers
+from rawtap.watched.pages import Subject
 
 SIGNALLED = 128
 """And a signal's number: the exit code of what was ended by it."""
@@ -63,15 +67,18 @@ class Here:
 Story = Callable[[Here], Awaitable[int]]
 
 
-def play(settings: Settings, story: Story, options: argparse.Namespace, *, patient: bool = False) -> int:
+def play(
+    settings: Settings, story: Story, options: argparse.Namespace, *, patient: bool = False, watched: bool = False
+) -> int:
     """Run `story` with a Lab, release all that it holds, and return the exit code.
 
-    A signal cancels it. A patient one is only told of the first, by `Here.stopping`, to end by itself.
+    A signal cancels it. A patient one is only told of the first, by `Here.stopping`, to end by itself. One that is
+    `watched` may be, by `rawtap watch`.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # were it ignored, no child's end could be seen (waitpid(2))
     pasta = getattr(options, "pasta", None)
     try:
-        return asyncio.run(_play(settings, story, Shares(outside.policy(settings, pasta)), patient=patient))
+        return asyncio.run(_play(settings, story, Shares(outside.policy(settings, pasta)), patient, watched))
     except RawtapError as error:
         complain(told(error))
         return FAILED
@@ -87,9 +94,11 @@ def play(settings: Settings, story: Story, options: argparse.Namespace, *, patie
             pasta.close()
 
 
-async def _play(settings: Settings, story: Story, shares: Shares, *, patient: bool) -> int:
+async def _play(settings: Settings, story: Story, shares: Shares, patient: bool, watched: bool) -> int:
     loop = asyncio.get_running_loop()
-    async with Lab(settings, shares=shares) as lab:
+    lab = Lab(settings, shares=shares)
+    subject = Subject("", lambda: lab, CallLog())
+    async with open_to_watchers(lambda: [subject]) if watched else nullcontext(), lab:
         here = Here(lab)
         task = asyncio.ensure_future(story(here))
 

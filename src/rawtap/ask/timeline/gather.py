@@ -72,8 +72,8 @@ class TimelinePage:
     warnings: tuple[str, ...]
 
 
-async def page(lab: Lab, question: Question, since: str | None, limit: int) -> TimelinePage:
-    """What happened since a cursor, or since the server's start.
+async def page(lab: Lab, question: Question, since: str | None, limit: int, *, at_end: bool = False) -> TimelinePage:
+    """What happened since a cursor, or since the server's start; `at_end` of a Lab that is being released, or is.
 
     Raises:
         RequestInvalid: A cursor that is none, or of another question.
@@ -82,13 +82,15 @@ async def page(lab: Lab, question: Question, since: str | None, limit: int) -> T
         CaptureUnreadable: A capture's file cannot be read.
         DiskStalled: The disk of the captures' folder does not answer.
     """
-    lab.require_open()
+    if not at_end:
+        lab.require_open()
     if question.filter and "packet" not in question.sources:
         raise RequestInvalid("filter selects packets, and sources leaves them out", cure="Add packet to sources")
     places = cursor.decode(since, question.text(lab)) if since is not None else {}
     await to_thread(filters.checked, question.filter)
-    await lab.interfaces.catch_up()
-    await lab.interfaces.learn()
+    if not at_end:
+        await lab.interfaces.catch_up()
+        await lab.interfaces.learn()
     wanted = _captures(lab, question)
     for capture in wanted:
         if capture.session.running:

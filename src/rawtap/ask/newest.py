@@ -1,0 +1,54 @@
+"""The packets of a capture for a person who looks on: as they come, and where they are too many only their number."""
+
+from __future__ import annotations
+
+from rawtap.blocking import reading
+from rawtap.lab.captures import Capture
+from rawtap.packets import reader
+from rawtap.packets.reader import Line
+from rawtap.packets.tail import Start, Tail
+
+_BEHIND = 5000  # packets
+
+
+class Newest:
+    """Looks on at one capture, at what passes `expression`. Where more than `most` wait, all of them are passed over.
+
+    Attributes:
+        passed: Packets that were passed over since `tell_passed`, and those that a ring had removed.
+    """
+
+    def __init__(self, capture: Capture, expression: str = "", most: int = _BEHIND) -> None:
+        self._capture, self._expression, self._most = capture, expression, most
+        self._tail = self._from(Start(1, None, 0, 0))
+        self._passed = self._missed = 0
+
+    def _from(self, start: Start) -> Tail:
+        return Tail(self._capture.parts, self._expression, start)
+
+    async def take(self, limit: int) -> list[Line]:
+        """Up to `limit` packets more, in the order of the capture.
+
+        Raises:
+            BadFilter, CaptureUnreadable, DiskStalled: As `Tail.take`, and `reading`.
+        """
+        session = self._capture.session
+        account = session.source.worker.account
+        if (waiting := account.saved - self._tail.reached) > self._most:
+            self._passed += waiting
+            here = Start(account.files[-1].number, account.file_bytes, account.saved, account.saved)
+            self._tail, self._missed = self._from(here), 0
+        found = await reading(session.path, self._tail.take, limit)
+        self._passed += self._tail.missed - self._missed
+        self._missed = self._tail.missed
+        return [reader.line_of(raw, session.started_ns, "summary") for raw in found]
+
+    def tell_passed(self) -> int:
+        """How many were passed over since this was asked last."""
+        passed, self._passed = self._passed, 0
+        return passed
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """See `Tail.lacking`."""
+        return self._tail.lacking

@@ -1,0 +1,134 @@
+"""`rawtap watch`: what a running server does, on a screen or in lines, or the packets of a capture as they come."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any, BinaryIO
+
+from rawtap.capture import filters
+from rawtap.errors import RawtapError
+from rawtap.verbs import wording
+from rawtap.verbs.attached import Attached, Refused, attached, chosen
+from rawtap.verbs.lines import PAUSE_SECONDS, Whole, in_a_line
+from rawtap.verbs.output import BAD_NEWS, FAILED, MISUSED, WELL, complain
+
+
+def run(options: argparse.Namespace) -> int:
+    """Watch, or write; returns the exit code."""
+    if misused := _misused(options):
+        complain(misused)
+        return MISUSED
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is held that would have to be released
+    try:
+        expression = filters.checked(" ".join(options.filter))
+        with attached(chosen(options.server)) as server:
+            return _write(server, options, expression) if options.write else _watch(server, options, expression)
+    except (Refused, RawtapError) as error:
+        complain(wording.told(error))
+        return FAILED
+
+
+def _misused(options: argparse.Namespace) -> str | None:
+    if options.write and not options.capture:
+        return "--write needs a capture: rawtap watch c1 --write -"
+    if options.write == "-" and sys.stdout.isatty():
+        return "packets are no text for a terminal: rawtap watch c1 --write - | wireshark -k -i -"
+    return None
+
+
+def _watch(server: Attached, options: argparse.Namespace, expression: str) -> int:
+    server.ask(do="pages", capture=options.capture, filter=expression)
+    if _has_screen(options):
+        from rawtap.verbs import screen
+
+        return screen.show(server)
+    return _lines(server, as_json=options.json)
+
+
+def _has_screen(options: argparse.Namespace) -> bool:
+    if options.json or options.lines or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    if find_spec("textual") is None:
+        complain("for the screen: pip install 'rawtap[watch]'; these are the lines of rawtap watch --lines")
+        return False
+    return True
+
+
+# ---------------------------------------------------------------------- lines
+
+
+def _lines(server: Attached, *, as_json: bool) -> int:
+    before: object = None
+    whole = Whole()
+    while True:
+        page = server.page()
+        if page["labs"] != before and as_json:
+            print(json.dumps({"source": "state", "labs": page["labs"]}))
+        before = page["labs"]
+        events = page["events"] if as_json else whole.of(page)
+        for event in events:
+            print(json.dumps(event) if as_json else in_a_line(event))
+        sys.stdout.flush()
+        if bye := page.get("bye"):
+            complain(bye)
+            return WELL
+        if not page["more"]:
+            time.sleep(PAUSE_SECONDS)
+
+
+# ---------------------------------------------------------------------- packets
+
+
+def _write(server: Attached, options: argparse.Namespace, expression: str) -> int:
+    lab, _, capture = options.capture.rpartition("/")
+    server.ask(do="stream", capture=capture, lab=lab or None)
+    form = server.line()["format"]
+    try:
+        with _opened(options.write) as out:
+            ended = copy(server, form, expression, out)
+    except OSError as error:
+        complain(f"{options.write} cannot be written: {error}")
+        return FAILED
+    return how_it_ended(options.capture, ended)
+
+
+def copy(server: Attached, form: str, expression: str, out: BinaryIO) -> dict[str, Any]:
+    """Write a capture's packets that pass a filter until it ends; how it stands then, and how many passed."""
+    from rawtap.packets.sieve import Sieve
+
+    sieve = Sieve(expression, form) if expression else None
+    for data in server.frames():
+        out.write(sieve.feed(data) if sieve else data)
+        out.flush()
+    ended: dict[str, Any] = server.line()["capture"]
+    return ended | {"passed": sieve.passed if sieve else None}
+
+
+def how_it_ended(name: str, ended: dict[str, Any]) -> int:
+    """Say it; returns the exit code."""
+    passed = "" if ended["passed"] is None else f", {ended['passed']} of them pass the filter"
+    dropped = "not known" if ended["dropped"] is None else ended["dropped"]
+    complain(f"{name} has ended: {ended['packets']} packets{passed}; dropped: {dropped}")
+    if ended["error"]:
+        complain(ended["error"])
+        return FAILED
+    none = not ended["packets"] or ended["passed"] == 0
+    return BAD_NEWS if ended["dropped"] or none else WELL
+
+
+@contextmanager
+def _opened(target: str) -> Iterator[BinaryIO]:
+    """Standard output, or a new file of the user's alone."""
+    if target == "-":
+        yield sys.stdout.buffer
+        return
+    with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as out:
+        yield out

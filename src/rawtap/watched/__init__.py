@@ -1,0 +1,1 @@
+"""Watching a running server: a socket of the user's own that only reads."""

@@ -1,0 +1,100 @@
+"""Where the sockets of running servers are, and whose they are.
+
+Each is in the user's runtime folder (XDG Base Directory Specification; where there is none, what platformdirs has in
+its place). Its name says which process it belongs to, so that one whose server was killed is known, and goes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import stat
+import struct
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from rawtap.network.addressing import Owner
+
+_NAME = re.compile(r"([1-9][0-9]{0,9})-([0-9]{1,20})-([0-9]{1,20})\.sock")
+_CREDENTIALS = struct.Struct("iII")  # struct ucred (unix(7))
+
+
+@dataclass(frozen=True)
+class Place:
+    """A socket, and the process that made it."""
+
+    path: Path
+    owner: Owner
+
+    @property
+    def pid(self) -> int:
+        """The server's."""
+        return self.owner.pid
+
+
+def folder() -> Path:
+    """The folder of the sockets; it need not be there."""
+    with warnings.catch_warnings():  # of an environment that is another user's, as su leaves it
+        warnings.simplefilter("ignore", UserWarning)
+        return platformdirs.user_runtime_path("rawtap")
+
+
+def made_folder() -> Path:
+    """The folder, which is made where it is not there; it and what it is in are this user's alone.
+
+    Raises:
+        OSError: It cannot be made, or somebody else could put something into it.
+    """
+    path = folder()
+    for each in (path.parent, path):
+        each.mkdir(mode=0o700, exist_ok=True)
+        found = each.lstat()
+        others = stat.S_IRWXG | stat.S_IRWXO if each == path else stat.S_IWGRP | stat.S_IWOTH
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & others:
+            raise PermissionError(f"{each} is not this user's alone")
+    return path
+
+
+def of_this_process() -> Place:
+    """Where this process's socket goes.
+
+    Raises:
+        OSError: As `made_folder`.
+    """
+    owner = Owner.me()
+    return Place(made_folder() / f"{owner.pid}-{owner.start}-{owner.pidns}.sock", owner)
+
+
+def running() -> list[Place]:
+    """The sockets whose servers have not certainly ended, in the order of their start."""
+    found = [place for each in _entries() if (place := _place_of(each)) and not place.owner.gone()]
+    return sorted(found, key=lambda each: (each.owner.start, each.pid))
+
+
+def sweep() -> None:
+    """Remove the sockets of servers that are gone: they were killed."""
+    for each in _entries():
+        if (place := _place_of(each)) and place.owner.gone():
+            place.path.unlink(missing_ok=True)
+
+
+def _entries() -> list[Path]:
+    try:
+        return list(folder().iterdir())
+    except OSError:  # there is none, or it is not ours
+        return []
+
+
+def _place_of(path: Path) -> Place | None:
+    match = _NAME.fullmatch(path.name)
+    return Place(path, Owner(*map(int, match.groups()))) if match else None
+
+
+def is_of_this_user(connection: socket.socket) -> bool:
+    """Whether who is at the other end has this process's user (SO_PEERCRED, unix(7))."""
+    found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return bool(_CREDENTIALS.unpack(found)[1] == os.getuid())
