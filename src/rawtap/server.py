@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.to_thread import run_sync as to_thread
-from mcp.server import MCPServer
+from mcp.server import MCPServer, ServerRequestContext
+from mcp.server.apps import Apps, client_supports_apps
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver import tools as sdk
@@ -38,6 +39,8 @@ from mcp_types import (
     CallToolResult,
     GetPromptResult,
     InputRequiredResult,
+    ListToolsResult,
+    PaginatedRequestParams,
     Resource,
     ResourceTemplate,
     Tool,
@@ -50,7 +53,7 @@ from rawtap.guest import gdb
 from rawtap.limits import Calls
 from rawtap.packets import decode
 from rawtap.settings import Settings
-from rawtap.tools import _listing, resources
+from rawtap.tools import _listing, apps, resources
 from rawtap.tools._boundary import Held, error_for, refuse_unknown
 from rawtap.tools._groups import of_group, told_of_group
 from rawtap.tools._sdk import give_tools, lowlevel, say_that_resources_change
@@ -111,8 +114,10 @@ class RawtapServer(MCPServer[Held]):
             lifespan=lifespan,
             log_level="WARNING",
             subscriptions=self._notices.bus,
+            extensions=[Apps()],
         )
         say_that_resources_change(self)
+        lowlevel(self).add_request_handler("tools/list", PaginatedRequestParams, self._list_for)
         self._notices.serve(self)
         for prompt in PROMPTS:
             self.add_prompt(prompt)
@@ -128,6 +133,11 @@ class RawtapServer(MCPServer[Held]):
     async def list_tools(self) -> list[Tool]:
         """The tools, told in few bytes."""
         return [_listing.brief(each) for each in await self._whole_tools()]
+
+    async def _list_for(self, context: ServerRequestContext[Held], _: PaginatedRequestParams | None) -> ListToolsResult:
+        """The tools, with their pages for a client that says that it shows such."""
+        tools = await self.list_tools()
+        return ListToolsResult(tools=apps.with_pages(tools) if client_supports_apps(context) else tools)
 
     async def _whole_tools(self) -> list[Tool]:
         """As the SDK's list."""
@@ -195,10 +205,12 @@ class RawtapServer(MCPServer[Held]):
         uri: AnyUrl | str,
         context: Context[Held, Any] | None = None,  # noqa: ARG002 - the SDK's signature
     ) -> Iterable[ReadResourceContents]:
-        """A capture's row, a file of one, or what a tool's answer means."""
+        """A capture's row, a file of one, what a tool's answer means, or a page that shows answers."""
         if (name := str(uri)).startswith(_listing.SCHEME):
             return [_listing.meaning(await self._whole_tools(), name)]
-        content, mime_type = await resources.read(await self._awake(), str(uri))
+        if name.startswith(apps.SCHEME):
+            return [apps.page(name)]
+        content, mime_type = await resources.read(await self._awake(), name)
         return [ReadResourceContents(content=content, mime_type=mime_type)]
 
     async def _announce(self, capture: Capture, ended: bool) -> None:
