@@ -124,9 +124,11 @@ def test_a_book_that_cannot_be_written_is_not_whole_until_it_can(
         ("loaded at 0x80200000 in 12 ms", "loaded at 0x9f in 3 ms", "loaded at  in"),
         ("1 packets transmitted, 1 received", "1 packets transmitted, 1 received", "1 packets transmitted, 0 received"),
         ("HWaddr 52:54:00:12:34:56 up", "HWaddr 52:54:00:00:00:01 up", "HWaddr none down"),
+        ("inet6 fe80::5054:ff:fe94:82b3/64", "inet6 fe80::200:ff:fe00:1/64", "inet6 /64"),
+        ("inet6 2001:db8::1 up", "inet6 2001:db8::1 up", "inet6 2001:db8::2 up"),
         ("a (b) [c] \\ x", "a (b) [c] \\ x", "a b c x"),
     ],
-    ids=["ping", "memory", "counts", "link address", "signs"],
+    ids=["ping", "memory", "counts", "link address", "made of one", "IPv6", "signs"],
 )
 def test_what_varies_may_vary_and_nothing_else(line: str, others: str, none: str) -> None:
     (pattern,) = patterns(f"a command\n{line}\n=> ", "a command")

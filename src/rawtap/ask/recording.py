@@ -23,7 +23,8 @@ def test_recorded(lab: Lab) -> None:
 '''
 _NEVER_TWICE = re.compile(
     r"""(?P<kept>\b\d{1,3}(?:\.\d{1,3}){3}\b)            # an IPv4 address
-    | (?:[0-9a-f]{2}:){5}[0-9a-f]{2}                     # a link address
+    | (?:[0-9a-f]{2}:){5}[0-9a-f]{2}                     # a link address, and an IPv6 address made of one
+    | (?:[0-9a-f]{0,4}:){2,}[0-9a-f]{0,2}ff:fe[0-9a-f]{2}:[0-9a-f]{1,4}\b
     | \b0x[0-9a-f]+ | \b(?=[a-f]*\d)[0-9a-f]{8,}\b
     | \d+\.\d+ | \d{4,} | \b\d+(?:[ ]?(?:[munk]?s|[KMG]i?B|bytes)\b) | \b\d\d:\d\d(?::\d\d)?\b""",
     re.VERBOSE | re.IGNORECASE,
