@@ -28,6 +28,7 @@ readonly TEST_PACKAGES=(
   debootstrap                     # systems to carry out the Containerfile in, and to install rawtap in
   man-db                          # shows the manual page
   gdb-multiarch clang lld         # a debugger, and guests of the tests' own for it, for four architectures
+  chromium fonts-dejavu-core      # a person's browser
 )
 
 say() { printf '\033[1m%s\033[0m\n' "$*"; }

@@ -41,15 +41,18 @@ case " $* " in
     ;;
 esac
 
-# npm_tool NAME BIN PACKAGE: by the Node that the environment has, in a folder NAME of it.
+# npm_tool NAME BIN PACKAGE...: by the Node that the environment has, in a folder NAME of it.
 npm_tool() {
   [ ! -x "$ENVIRONMENT/$1/node_modules/.bin/$2" ] || return 0
-  say "installing $3"
-  PATH=$ENVIRONMENT/bin:$PATH npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$ENVIRONMENT/$1" "$3"
+  say "installing ${*:3}"
+  PATH=$ENVIRONMENT/bin:$PATH npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$ENVIRONMENT/$1" "${@:3}"
 }
 npm_tool inspector mcp-inspector @modelcontextprotocol/inspector@2.12.0
 npm_tool conformance conformance @modelcontextprotocol/conformance@0.1.16
 npm_tool mcpb mcpb @anthropic-ai/mcpb@2.1.2
+# A host of MCP Apps: what drives the browser, and the official bridge to a page with what it is made of.
+npm_tool apps playwright-core playwright-core@1.65.1 @modelcontextprotocol/ext-apps@2.0.4 \
+  @modelcontextprotocol/client@2.4.0 @modelcontextprotocol/core@2.4.0 zod@4.6.7
 
 cd "$ROOT"
 bin=$ENVIRONMENT/bin

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,6 +22,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
 from mcp import Client, StdioServerParameters, stdio_client
+from mcp.client.extension import ClientExtension
 from mcp_types import CallToolResult, TextContent
 from pyroute2 import IPRoute
 
@@ -167,9 +168,14 @@ def require_sound(name: str, result: CallToolResult) -> None:
 
 @asynccontextmanager
 async def serving(
-    account: Account, *options: str | Path, mode: Literal["auto", "legacy"] = "auto", before: tuple[str, ...] = ()
+    account: Account,
+    *options: str | Path,
+    mode: Literal["auto", "legacy"] = "auto",
+    before: tuple[str, ...] = (),
+    extensions: Sequence[ClientExtension] = (),
 ) -> AsyncIterator[Session]:
-    """A server run by `account` and a client of it over stdio. `before` goes in front of the command (strace, say)."""
+    """A server run by `account` and a client of it over stdio, that has `extensions`. `before` goes in front of the
+    command (strace, say)."""
     command = [*before, *account.command(RAWTAP, "serve", *options)]
     parameters = StdioServerParameters(command=command[0], args=command[1:])
     known = children_of(os.getpid())
@@ -179,7 +185,7 @@ async def serving(
     async def on_message(message: object) -> None:
         notices.append(str(getattr(message, "method", message)))
 
-    async with Client(stdio_client(parameters), mode=mode, message_handler=on_message) as client:
+    async with Client(stdio_client(parameters), mode=mode, message_handler=on_message, extensions=extensions) as client:
         (pid,) = new_children(known)
         try:
             yield Session(client, pid, notices=notices)

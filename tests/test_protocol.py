@@ -44,6 +44,7 @@ TOOLS = {
     "qemu_snapshot",
     "qemu_debug",
     "qemu_timeline",
+    "qemu_record",
     "qemu_doctor",
     "qemu_link",
 }

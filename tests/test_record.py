@@ -14,9 +14,10 @@ import anyio
 import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 
-from rawtap.verbs.record import Book
-from rawtap.verbs.recording import Call, as_test, patterns
-from support import PATIENCE, RAWTAP, Account
+from rawtap.ask import recording
+from rawtap.ask.recording import Book, Call, patterns
+from rawtap.verbs.record import Written
+from support import PATIENCE, RAWTAP, Account, serving
 from test_pytest_plugin import run_tests
 
 KERNEL = Path("/usr/lib/u-boot/qemu-riscv64_smode/u-boot.bin")
@@ -61,6 +62,15 @@ def test_twelve_calls_become_a_test_that_passes_until_the_guest_is_broken(user: 
                 root = {"project_root": str(tree)} if tool == "qemu_boot" else {}
                 await client.call_tool(tool, root | arguments)
                 assert written.read_text(encoding="utf-8").count("lab.call(") == number
+            # What an agent asks for is the same, without that it asks; nor is what a page asks of the agent's doing.
+            await client.call_tool("qemu_status", {}, meta={"rawtap/view": True})
+            told = (await client.call_tool("qemu_record", {})).structured_content
+            assert told is not None
+            assert (told["calls"], told["size_bytes"]) == (len(SESSION), written.stat().st_size)
+            assert Path(told["path"]).read_bytes() == written.read_bytes()
+            assert Path(told["path"]).name.startswith("test_")
+            assert Path(told["path"]).parent == user.captures
+            assert f"pytest {told['path']}" in told["next_step"]
 
     anyio.run(session)
     source = written.read_text(encoding="utf-8")
@@ -92,17 +102,18 @@ def test_nothing_is_written_over(user: Account, tree: Path) -> None:
 def test_a_book_that_cannot_be_written_is_not_whole_until_it_can(
     small_disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    book, call = Book(small_disk / "test_it.py"), Call("qemu_status", {}, {})
-    assert book.is_whole
-    full = small_disk / "full"
-    full.write_bytes(bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize))
+    written, book, call = Written(small_disk / "test_it.py"), Book(), Call("qemu_status", {}, {})
+    assert written.is_whole
+    fill(small_disk)
     book.add(call)
-    assert not book.is_whole
+    written.write(book)
+    assert not written.is_whole
     assert "test_it.py cannot be written: No space left on device" in capsys.readouterr().err
     assert sorted(path.name for path in small_disk.iterdir()) == ["full", "test_it.py"]
-    full.unlink()
+    (small_disk / "full").unlink()
     book.add(call)
-    assert book.is_whole
+    written.write(book)
+    assert written.is_whole
     assert (small_disk / "test_it.py").read_text(encoding="utf-8").count("qemu_status") == 2
 
 
@@ -113,9 +124,11 @@ def test_a_book_that_cannot_be_written_is_not_whole_until_it_can(
         ("loaded at 0x80200000 in 12 ms", "loaded at 0x9f in 3 ms", "loaded at  in"),
         ("1 packets transmitted, 1 received", "1 packets transmitted, 1 received", "1 packets transmitted, 0 received"),
         ("HWaddr 52:54:00:12:34:56 up", "HWaddr 52:54:00:00:00:01 up", "HWaddr none down"),
+        ("inet6 fe80::5054:ff:fe94:82b3/64", "inet6 fe80::200:ff:fe00:1/64", "inet6 /64"),
+        ("inet6 2001:db8::1 up", "inet6 2001:db8::1 up", "inet6 2001:db8::2 up"),
         ("a (b) [c] \\ x", "a (b) [c] \\ x", "a b c x"),
     ],
-    ids=["ping", "memory", "counts", "link address", "signs"],
+    ids=["ping", "memory", "counts", "link address", "made of one", "IPv6", "signs"],
 )
 def test_what_varies_may_vary_and_nothing_else(line: str, others: str, none: str) -> None:
     (pattern,) = patterns(f"a command\n{line}\n=> ", "a command")
@@ -129,8 +142,48 @@ def test_what_others_wrote_is_a_literal_only() -> None:
     evil = '"); import os; os.abort() #\n\'\'\'"""\\'
     answer = {"matched": True, "output": f"x\n{evil}\n=> ", "exit_status": None}
     calls = [Call("qemu_send", {"command": evil}, answer), Call(evil, {evil: evil, "class": 1}, None, evil)]
-    names = {each.id for each in ast.walk(ast.parse(as_test(calls))) if isinstance(each, ast.Name)}
+    book = Book()
+    for each in calls:
+        book.add(each)
+    names = {each.id for each in ast.walk(ast.parse(book.test())) if isinstance(each, ast.Name)}
     assert names == {"lab", "answer", "re", "pytest", "CallFailed", "Lab"}
-    statements = ast.parse(as_test(calls)).body[-1]
+    statements = ast.parse(book.test()).body[-1]
     assert isinstance(statements, ast.FunctionDef)
     assert not any(isinstance(each, ast.Import) for each in ast.walk(statements))
+
+
+def test_a_book_that_is_full_keeps_what_the_rest_stands_on_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "MOST", 200)
+    written, book = Written(tmp_path / "test_it.py"), Book()
+    for number in range(4):
+        book.add(Call("qemu_send", {"command": "x" * (10 if number != 1 else 90)}, None, "a.code"))
+        written.write(book)
+        assert written.is_whole is (number == 0)
+    assert (book.calls, book.left) == (1, 3)
+    source = (tmp_path / "test_it.py").read_text(encoding="utf-8")
+    assert "The last 3 calls are not in it" in (ast.get_docstring(ast.parse(source)) or "")
+    assert capsys.readouterr().err.count("the calls from here on are not in it") == 1
+
+
+def test_there_is_no_test_of_nothing_and_none_without_room(user: Account, small_disk: Path) -> None:
+    async def scenario() -> None:
+        async with serving(user, "--capture-dir", small_disk) as session:
+            refused = await session.refused("qemu_record")
+            assert refused.code == "request.invalid"
+            await session.call("qemu_status")
+            first = await session.call("qemu_record")
+            second = await session.call("qemu_record")
+            assert first["path"] != second["path"]
+            assert Path(first["path"]).read_bytes() == Path(second["path"]).read_bytes()
+            fill(small_disk)
+            refused = await session.refused("qemu_record")
+            assert refused.code == "capture.no_space"
+            assert len([*small_disk.iterdir()]) == 3
+
+    anyio.run(scenario)
+
+
+def fill(folder: Path) -> None:
+    (folder / "full").write_bytes(bytes(os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize))

@@ -291,6 +291,9 @@ def test_a_capture_of_nothing_says_why_and_leaves_nothing_where_no_file_was_want
     assert (process.returncode, out) == (3, "")
     assert "carried no frame at all" in told
     assert list(folder.iterdir()) == []
+    with capturing(there, wire.near, "--seconds", "0.3", "--json") as process:
+        row = json.loads(process.communicate(timeout=PATIENCE)[0])
+    assert (row["path"], row["files"]) == ("", [])
 
 
 def test_a_capture_that_fills_its_disk_has_failed(user: Account, wire: Wire, small_disk: Path) -> None:
@@ -328,6 +331,12 @@ def test_a_file_that_is_there_is_not_written_over(user: Account, wire: Wire) -> 
     assert done.returncode == 1
     assert "File exists" in done.stderr
     assert (user.home / "kept.pcap").read_text(encoding="utf-8") == "mine"
+    for command in ("capture", "wait"):
+        for name, why in (("nowhere/kept.pcap", "there is no folder"), ("-", "give it a name")):
+            done = rawtap(user, command, wire.near, "-w", name)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert why in done.stderr
+    assert not (user.home / "nowhere").exists()
 
 
 def test_an_interface_that_is_not_there_is_named_with_those_that_are(user: Account, wire: Wire) -> None:
@@ -478,6 +487,57 @@ def test_a_bar_is_shown_in_a_terminal_alone(user: Account, files: Path) -> None:
     assert b"explain" in screen.said.replace(b"rawtap explain", b"")
     assert b"\x1b" in screen.said
     assert "\x1b" not in rawtap(user, "explain", "bad.pcap").stderr
+
+
+QUERY = ("query", "good.pcap", "SELECT number FROM packets")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [QUERY, ("explain", "good.pcap"), ("read", "good.pcap"), ("config",), ()],
+    ids=lambda words: "-".join(words[:1]),
+)
+def test_an_answer_that_nobody_gets_is_none(user: Account, files: Path, words: tuple[str, ...]) -> None:
+    def run(redirection: str) -> subprocess.CompletedProcess[str]:
+        shell = ("/bin/sh", "-c", f'exec "$@" {redirection}', "sh", str(RAWTAP), *words)
+        return subprocess.run(
+            user.command(*shell), cwd=files, capture_output=True, text=True, check=False, timeout=PATIENCE
+        )
+
+    for redirection, why in ((">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")):
+        done = run(redirection)
+        assert (done.returncode, done.stderr) == (1, f"rawtap: stdout cannot be written: {why}\n"), redirection
+    plain, silent = run(""), run("2>&-")
+    assert (silent.returncode, silent.stdout, silent.stderr) == (plain.returncode, plain.stdout, "")
+    unread, reader = os.pipe()
+    os.close(unread)
+    with os.fdopen(reader, "w") as pipe:
+        done = subprocess.run(
+            user.command(RAWTAP, *words), cwd=files, stdout=pipe, stderr=-1, text=True, check=False, timeout=PATIENCE
+        )
+    assert done.returncode in {-signal.SIGPIPE, 128 + signal.SIGPIPE}
+    assert done.stderr == ""
+
+
+def test_a_script_whose_output_nobody_reads_ends_its_guest(user: Account) -> None:
+    unread, reader = os.pipe()
+    os.close(unread)
+    with os.fdopen(reader, "w") as pipe:
+        done = subprocess.run(
+            user.command(RAWTAP, *UBOOT, "--script", "/dev/null"),
+            stdout=pipe,
+            stderr=-1,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_nothing_to_look_at_is_not_well(user: Account, files: Path) -> None:  # noqa: ARG001
+    done = rawtap(user, "explain", "good.pcap", "udp", "port", "7")
+    assert done.returncode == 3
+    assert "there was no packet to look at" in done.stderr
 
 
 # --------------------------------------------------------------------- first

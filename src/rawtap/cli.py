@@ -23,7 +23,7 @@ from rawtap.errors import ConfigurationInvalid, RawtapError, RootlessUnavailable
 from rawtap.host import privileges, rootless
 from rawtap.http import options as http_options
 from rawtap.verbs import arguments, wording
-from rawtap.verbs.output import FAILED, MISUSED, WELL, complain
+from rawtap.verbs.output import FAILED, MISUSED, WELL, OutputLost, complain, say
 
 _FOR_LINKS = {"serve", "record", "doctor", "capture", "wait"}  # and a boot on a bridge
 _OPERATED = _FOR_LINKS | {"config", "boot"}  # take what the operator chose once and for all
@@ -205,6 +205,7 @@ def _configured(
 
 def main(given: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: see `rawtap.verbs.output`."""
+    _open_what_is_closed()
     words = list(sys.argv[1:] if given is None else given)
     try:
         options = _parse(words)
@@ -223,12 +224,26 @@ def main(given: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # rawtap read FILE | head
     run: Callable[[argparse.Namespace], int] = options.run
     try:
-        return run(options)
+        code = run(options)
+        if options.command not in {"serve", "record"}:
+            say(end="")  # what is printed and not written yet
+    except OutputLost as lost:
+        return lost.told()
     except (ImportError, BaseExceptionGroup) as error:
         if not (lack := _lacks_libpcap(error)):
             raise
         complain(lack)
         return FAILED
+    return code
+
+
+def _open_what_is_closed() -> None:
+    """Give stdin, stdout and stderr to whoever was started without: a file opened later would have such a number, and
+    get what is printed. Such a stdout cannot be written, so that nobody takes an answer for given."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            fd = os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)  # gets the lowest free number
+            setattr(sys, name, os.fdopen(fd, "r" if name == "stdin" else "w"))
 
 
 def _lacks_libpcap(error: BaseException) -> str | None:

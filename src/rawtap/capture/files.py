@@ -136,13 +136,13 @@ def trouble_of(segment: Segment, size: int) -> str | None:
     return None
 
 
-def create_beside(directory: Path, kind: str, suffix: str) -> tuple[Path, int]:
-    """Create a new, empty file that is no capture, whose name tells time, `kind`, process and how many there were.
+def create_beside(directory: Path, kind: str, suffix: str, *, before: str = "", data: bytes = b"") -> tuple[Path, int]:
+    """Create a new file of `data` that is no capture; its name tells time, `kind`, process and how many there were.
 
     Raises:
         OutputUnwritable, NoSpace: As `create`.
     """
-    return create(directory, f"{_told(kind)}-{next(_beside):04}{suffix}", b"")
+    return create(directory, f"{before}{_told(kind)}-{next(_beside):04}{suffix}", data)
 
 
 def _told(stem: str) -> str:

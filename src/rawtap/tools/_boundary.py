@@ -16,6 +16,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import ValidationError
 
+from rawtap.ask.recording import Book
 from rawtap.errors import RawtapError, RequestInvalid, ServerExhausted
 from rawtap.tools._sdk import tool_of
 from rawtap.tools._text import text_of
@@ -31,12 +32,14 @@ class Held:
     ``async with``; leaving releases everything.
 
     Attributes:
+        book: What the client did.
         on_change: Called with a capture that has started or ended, and whether it has ended.
     """
 
     def __init__(self, make: Callable[[], Lab]) -> None:
         self._make = make
         self._lab: Lab | None = None
+        self.book = Book()
         self.on_change: Callable[[Capture, bool], object] | None = None
 
     @property

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 from rawtap.settings import ToolGroup
 
 _LOOKING = {"qemu_pcap_status", "qemu_pcap_wait", "qemu_pcap_query", "qemu_pcap_follow", "qemu_pcap_picture"}
-_LOOKING |= {"qemu_packet_send", "qemu_examine", "qemu_timeline"}
+_LOOKING |= {"qemu_packet_send", "qemu_examine", "qemu_timeline", "qemu_record"}
 _READING = {"qemu_pcap_start", "qemu_pcap_stop", "qemu_pcap_read", "qemu_pcap_explain"}
 _GUEST = {"qemu_boot", "qemu_send", "qemu_read", "qemu_shutdown"}
 _EVERYWHERE = {"qemu_status", "qemu_doctor"}
@@ -17,7 +17,7 @@ _MEMBERS = {
     "capture": _EVERYWHERE | _READING | _LOOKING,
     "guest": _EVERYWHERE
     | _GUEST
-    | {"qemu_link", "qemu_snapshot", "qemu_monitor", "qemu_timeline", "qemu_debug"}
+    | {"qemu_link", "qemu_snapshot", "qemu_monitor", "qemu_timeline", "qemu_record", "qemu_debug"}
     | {"qemu_screenshot", "qemu_type", "qemu_send_key", "qemu_mouse"},
 }
 

@@ -1,10 +1,10 @@
 """What tools/list tells of a tool: enough to call it and to check what comes back, in few bytes.
 
 An agent pays for that list in every conversation, so it holds no word twice. A field's title is its name again. Null is
-an argument's absence, and a default of null, false or "" is what anybody expects; so is that a number is not negative,
-a text not endless, and an argument that is not listed refused. A choice shows its type. Of an answer those fields are
-told that are never null, with their types, one level deep; all of them, and what each means, are read from
-`schema://TOOL` by whoever wants to know.
+an argument's absence, and a default of null, false, 0 or "" is what anybody expects; so is that a number is not
+negative, a text not endless and a name of plain characters, and that an argument which is not listed is refused. A
+choice shows its type. Of an answer those fields are told that are never null, with their types, one level deep; all of
+them, and what each means, are read from `schema://TOOL` by whoever wants to know.
 
 The list is a file of the package, LISTED, which `scripts/manual.py` writes: to make the tools takes as long as half of
 the server's start, and a client that asks what there is need not wait for it.
@@ -34,8 +34,8 @@ TEMPLATE = ResourceTemplate(
 )
 
 _NULL = {"type": "null"}
-_EXPECTED = (None, False, "")  # as defaults
-_NEVER = {"title", "maxLength", "maxItems", "minLength", "additionalProperties"}
+_EXPECTED = (None, False, 0, "")  # as defaults
+_NEVER = {"title", "maxLength", "maxItems", "minLength", "pattern", "additionalProperties"}
 _LEAST = {"minimum", "exclusiveMinimum"}
 _REACHED = 200  # a maximum from here on is hardly ever met, and then its refusal tells it
 
@@ -80,7 +80,7 @@ def _arguments(schema: dict[str, Any]) -> dict[str, Any]:
 def _argument(schema: dict[str, Any]) -> dict[str, Any]:
     """What an argument, or an object of arguments, may be."""
     told = {name: value for name, value in schema.items() if name not in _NEVER}
-    if any(told.get("default") is each for each in _EXPECTED):
+    if told.get("default") in _EXPECTED:
         told.pop("default", None)
     if any(told.get(name, 2) <= 1 for name in _LEAST):
         told = {name: value for name, value in told.items() if name not in _LEAST}

@@ -11,6 +11,7 @@ from rawtap.tools._text import Answer
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
 
+    from rawtap.ask.recording import Book
     from rawtap.lab.lab import Lab
 
 Function = Callable[..., Awaitable["Answer | CallToolResult"]]
@@ -20,6 +21,8 @@ Function = Callable[..., Awaitable["Answer | CallToolResult"]]
 class _HasLab(Protocol):
     @property
     def lab(self) -> Lab: ...
+    @property
+    def book(self) -> Book: ...
 
 
 class _Request(Protocol):
@@ -64,6 +67,11 @@ def tool(
 def lab_of(context: LabContext) -> Lab:
     """The server's Lab."""
     return context.request_context.lifespan_context.lab
+
+
+def book_of(context: LabContext) -> Book:
+    """What the server's client did."""
+    return context.request_context.lifespan_context.book
 
 
 def is_none(value: object) -> bool:

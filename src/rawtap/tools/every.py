@@ -15,6 +15,7 @@ from rawtap.tools import (
     packets,
     picture,
     query,
+    record,
     snapshot,
     timeline,
 )
@@ -37,5 +38,6 @@ TOOLS = tuple(
         *explain.TOOLS,
         *follow.TOOLS,
         *timeline.TOOLS,
+        *record.TOOLS,
     )
 )

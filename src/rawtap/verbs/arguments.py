@@ -78,7 +78,11 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 
 def _add_filter(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "filter", nargs="*", metavar="FILTER", help="which packets: a pcap-filter(7) expression, like udp port 53"
+        "filter",
+        nargs="*",
+        default=[],
+        metavar="FILTER",
+        help="which packets: a pcap-filter(7) expression, like udp port 53",
     )
 
 

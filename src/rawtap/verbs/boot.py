@@ -16,7 +16,7 @@ from rawtap.tools.guest import Boot, ConsoleOutput, Shutdown
 from rawtap.untrusted import visible
 from rawtap.verbs import local, progress, terminal
 from rawtap.verbs.local import SIGNALLED, Here
-from rawtap.verbs.output import BAD_NEWS, FAILED, MISUSED, WELL, complain, show, told
+from rawtap.verbs.output import BAD_NEWS, FAILED, MISUSED, WELL, complain, say, show, told
 from rawtap.verbs.wording import for_person
 
 _SHUTDOWN_SECONDS = 5.0
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         lines = _lines(options.script)
     except (OSError, UnicodeDecodeError) as error:
-        complain(f"{options.script} cannot be read: {error}")
+        complain(f"{options.script} cannot be read: {getattr(error, 'strerror', error)}")
         return FAILED
     return local.play(server_options.settings(options), partial(_by_script, options, lines), options, watched=True)
 
@@ -102,14 +102,14 @@ async def _commands(options: argparse.Namespace, lines: list[str], here: Here, m
         elif answer.truncated:
             lost += _print_whole(history, began)
         else:
-            print(answer.output, end="", flush=True)
+            say(answer.output, end="")
         if not machine.running:  # it was told to power off, or this raised
             break
         if trouble := _trouble(answer):
             complain(f"{line}: {trouble}")
             return BAD_NEWS
     if not options.json:
-        print(flush=True)
+        say()
     return FAILED if lost else WELL
 
 
@@ -117,7 +117,7 @@ def _print_whole(history: History, began: int) -> int:
     """Print all that a console showed since `began`, of which answers have the end; how many bytes are not kept."""
     if lost := max(0, history.start - began):
         complain(f"the first {lost} bytes of what follows are not kept")
-    print(printable(history.shown(began)), end="", flush=True)
+    say(printable(history.shown(began)), end="")
     return lost
 
 

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,7 +25,7 @@ from rawtap.tools import packets
 from rawtap.tools.capture import CaptureRow, row_of
 from rawtap.verbs import local, progress
 from rawtap.verbs.local import Here
-from rawtap.verbs.output import BAD_NEWS, FAILED, MISUSED, WELL, complain, packet_line, show, told
+from rawtap.verbs.output import BAD_NEWS, FAILED, MISUSED, WELL, OutputLost, complain, packet_line, say, show, told
 
 _BATCH = 200
 _KEPT_BYTES = 64 << 20  # of each file where nobody wants one
@@ -38,6 +37,9 @@ def run(options: argparse.Namespace) -> int:
     if (options.max_bytes or options.files) and not options.write:
         complain("--max-bytes and --files are for --write")
         return MISUSED
+    if options.write and (wrong := _unfit(options.write)):
+        complain(wrong)
+        return FAILED
     with _place(options) as settings:
         return local.play(settings, partial(_capture, options), options, patient=True, watched=True)
 
@@ -47,8 +49,20 @@ def wait(options: argparse.Namespace) -> int:
     if options.absent and options.count > 1:
         complain("--absent and --count are not for one wait")
         return MISUSED
+    if options.write and (wrong := _unfit(options.write)):
+        complain(wrong)
+        return FAILED
     with _place(options) as settings:
         return local.play(settings, partial(_wait, options), options)
+
+
+def _unfit(file: Path) -> str | None:
+    """Why packets cannot be kept there, as far as it can be seen before."""
+    if str(file) == "-":
+        return "packets are kept in a file, not on stdout: give it a name"
+    if not (folder := file.absolute().parent).is_dir():
+        return f"there is no folder {folder}"
+    return f"{file} is there: File exists, and nothing is written over" if os.path.lexists(file) else None
 
 
 @contextmanager
@@ -97,18 +111,22 @@ def _chosen(options: argparse.Namespace) -> dict[str, Any]:
 async def _capture(options: argparse.Namespace, here: Here) -> int:
     capture = await _start(options, here, **_chosen(options))
     complain(f"capturing on {options.interface} ({capture.session.link_type}); Ctrl-C ends it")
-    showing = asyncio.ensure_future(_show(capture, here, quiet=options.quiet or options.json))
+    showing = asyncio.ensure_future(_show(capture, quiet=options.quiet or options.json))
     stopping = asyncio.ensure_future(here.stopping.wait())
     await asyncio.wait((showing, stopping), return_when=asyncio.FIRST_COMPLETED)
     row = row_of(await here.lab.captures.stop(capture))
     stopping.cancel()
-    await showing
+    lost: OutputLost | None = None
+    try:
+        await showing
+    except OutputLost as error:  # what is kept is kept, and told of all the same
+        lost = error
     if options.json:
-        show(row, as_json=True)
+        show(row if options.write else row.model_copy(update={"path": "", "files": []}), as_json=True)
     else:
         for each in told(row, is_kept=bool(options.write)):
             complain(each)
-    return _code(row)
+    return lost.told() if lost and not lost.is_unread else _code(row)
 
 
 def _code(row: CaptureRow) -> int:
@@ -119,7 +137,7 @@ def _code(row: CaptureRow) -> int:
     return BAD_NEWS if lost or not row.packets else WELL
 
 
-async def _show(capture: Capture, here: Here, *, quiet: bool) -> None:
+async def _show(capture: Capture, *, quiet: bool) -> None:
     """Print packets as they are saved, until the capture has ended; where they are too many, some are only counted."""
     session = capture.session
     newest = Newest(capture)
@@ -128,24 +146,13 @@ async def _show(capture: Capture, here: Here, *, quiet: bool) -> None:
             changed, running = capture.notifier.changed, session.running
             found = [] if quiet else await newest.take(_BATCH)
             if passed := newest.tell_passed():
-                print(f"        ({passed} packets came too fast to be shown)")
-            if not _print([packet_line(line) for line in found]):
-                here.stopping.set()
-                return
-            if not found and not running:
-                return
-            if not found:
+                say(f"        ({passed} packets came too fast to be shown)")
+            if found:
+                say("\n".join(packet_line(line) for line in found))
+            elif running:
                 await changed.wait()
-
-
-def _print(lines: list[str]) -> bool:
-    """Whether somebody still reads."""
-    try:
-        print("".join(f"{line}\n" for line in lines), end="", flush=True)
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - else its end complains once more
-        return False
-    return True
+            else:
+                return
 
 
 async def _wait(options: argparse.Namespace, here: Here) -> int:

@@ -15,7 +15,7 @@ from rawtap.tools.query import Rows
 from rawtap.untrusted import visible
 from rawtap.verbs import local, progress
 from rawtap.verbs.local import Here
-from rawtap.verbs.output import BAD_NEWS, FAILED, WELL, complain, show
+from rawtap.verbs.output import BAD_NEWS, FAILED, WELL, complain, say, show
 
 _PAGE = 100  # findings
 
@@ -52,7 +52,9 @@ async def _explain(options: argparse.Namespace, here: Here) -> int:
             if cursor is None:
                 break
     show(page.model_copy(update={"findings": findings}), as_json=options.json)
-    return BAD_NEWS if findings or page.changes else _judged(page)
+    if not page.examined:
+        complain("there was no packet to look at")
+    return BAD_NEWS if findings or page.changes else _judged(page) or (WELL if page.examined else BAD_NEWS)
 
 
 async def _explained(options: argparse.Namespace, here: Here, tell: progress.Tell, cursor: str | None) -> Explanation:
@@ -75,7 +77,7 @@ async def _query(options: argparse.Namespace, here: Here) -> int:
 def _print_rows(answer: Rows, limit: int) -> None:
     """A line a row, its values separated by tabs, as other programs read them."""
     for row in (answer.columns, *answer.rows):
-        print("\t".join("" if value is None else visible(str(value)) for value in row))
+        say("\t".join("" if value is None else visible(str(value)) for value in row))
     for each in answer.notes:
         complain(each)
     if answer.more:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from rawtap.host import privileges
-from rawtap.verbs.output import WELL
+from rawtap.verbs.output import WELL, say
 
 _STEPS = (
     ("rawtap doctor", "what works on this machine, and what to do about the rest"),
@@ -24,7 +24,7 @@ def run(_: argparse.Namespace) -> int:
     if not privileges.private_interpreter().exists():
         steps.insert(1, (privileges.setcap_command(), "let rawtap capture and make links; once, optional"))
     width = max(len(command) for command, _ in steps)
-    print("rawtap boots an OS in QEMU, puts it on a real wire and shows every packet. First:\n")
+    say("rawtap boots an OS in QEMU, puts it on a real wire and shows every packet. First:\n")
     for command, what in steps:
-        print(f"  {command:{width}}  {what}")
+        say(f"  {command:{width}}  {what}")
     return WELL

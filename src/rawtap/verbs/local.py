@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
+from rawtap.ask.recording import Book
 from rawtap.blocking import ENDING_SIGNALS
 from rawtap.errors import RawtapError
 from rawtap.lab import outside
@@ -33,6 +34,7 @@ class _Context:
 
     lab: Lab
     tell: Tell
+    book: Book = field(default_factory=Book)
 
     @property
     def request_context(self) -> _Context:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -22,11 +25,43 @@ def complain(text: str) -> None:
     print(f"rawtap: {visible(text)}", file=sys.stderr, flush=True)
 
 
+class OutputLost(Exception):
+    """Stdout takes no more: its disk is full, or nobody reads it any more.
+
+    Attributes:
+        is_unread: Whether it is a pipe whose reader has gone, who wants no complaint.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"stdout cannot be written: {error.strerror}")
+        self.is_unread = error.errno == errno.EPIPE
+
+    def told(self) -> int:
+        """Say so; returns the exit code."""
+        if self.is_unread:
+            return 128 + signal.SIGPIPE
+        complain(str(self))
+        return FAILED
+
+
+def say(text: str = "", end: str = "\n") -> None:
+    """Print on stdout, now.
+
+    Raises:
+        OutputLost: It cannot be printed.
+    """
+    try:
+        print(text, end=end, flush=True)
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - else its end complains once more
+        raise OutputLost(error) from error
+
+
 def show(answer: Answer, *, as_json: bool) -> None:
     """Print a tool's answer, as the tool gives it: its text, or one line of JSON."""
     from rawtap.tools._text import text_of
 
-    print(answer.model_dump_json() if as_json else text_of(answer), flush=True)
+    say(answer.model_dump_json() if as_json else text_of(answer))
 
 
 def packet_line(line: Line) -> str:

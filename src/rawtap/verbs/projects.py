@@ -8,7 +8,7 @@ import sys
 from rawtap.errors import RawtapError
 from rawtap.untrusted import visible
 from rawtap.verbs import wording
-from rawtap.verbs.output import FAILED, WELL, complain
+from rawtap.verbs.output import FAILED, WELL, complain, say
 
 
 def show(options: argparse.Namespace) -> int:
@@ -19,7 +19,7 @@ def show(options: argparse.Namespace) -> int:
         complain(wording.told(error))
         return FAILED
     _tell(told)
-    print(text, end="")
+    say(text, end="")
     return WELL
 
 
@@ -37,7 +37,7 @@ def write(options: argparse.Namespace) -> int:
         complain(wording.told(error))
         return FAILED
     _tell(told)
-    print(f"{visible(str(path))} is written; docs/profiles.md has every key")
+    say(f"{visible(str(path))} is written; docs/profiles.md has every key")
     return WELL
 
 

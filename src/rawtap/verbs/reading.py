@@ -8,7 +8,7 @@ from pathlib import Path
 from rawtap.errors import RawtapError
 from rawtap.untrusted import visible
 from rawtap.verbs import progress, wording
-from rawtap.verbs.output import FAILED, WELL, complain, packet_line
+from rawtap.verbs.output import FAILED, WELL, complain, packet_line, say
 
 
 def read(options: argparse.Namespace) -> int:
@@ -38,7 +38,7 @@ def export(options: argparse.Namespace) -> int:
     except (RawtapError, RuntimeError) as error:
         complain(wording.told(error))
         return FAILED
-    print(f"{visible(str(options.to))}: {done.packets} packets, {done.size_bytes} bytes")
+    say(f"{visible(str(options.to))}: {done.packets} packets, {done.size_bytes} bytes")
     for each in (*done.notes, *done.lacking):
         complain(each)
     return FAILED if done.lacking else WELL
@@ -51,7 +51,7 @@ def _select(options: argparse.Namespace, path: Path, expression: str) -> str:
     selected = reader.select(path, expression, options.write)
     told = f"{selected.matched} of {selected.scanned} packets"
     _tell_tags(selected.tagged, expression)
-    print(f"{visible(str(options.write))}: {told}, {selected.size_bytes} bytes" if options.write else told)
+    say(f"{visible(str(options.write))}: {told}, {selected.size_bytes} bytes" if options.write else told)
     return ends.told(selected.scanned, selected.damage)
 
 
@@ -66,8 +66,7 @@ def _show(options: argparse.Namespace, path: Path, expression: str) -> str:
     while True:
         question = pages.Question(expression, cursor, limit=min(left, reader.MAX_LIMIT))
         page = pages.read_page(source, question, indexes)
-        for line in page.packets:
-            print(packet_line(line))
+        say("".join(f"{packet_line(line)}\n" for line in page.packets), end="")
         cursor, left = page.next_cursor, left - len(page.packets)
         if cursor is None or left <= 0:
             _tell_tags(page.tagged, expression)

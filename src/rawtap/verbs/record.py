@@ -13,21 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from mcp.server.mcpserver import Context
-from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import CallToolResult, InputRequiredResult
 
 from rawtap import options as server_options
+from rawtap.ask.recording import Book
 from rawtap.blocking import leave_threads_behind
 from rawtap.lab.bridges import Shares
 from rawtap.server import RawtapServer, serve_stdio
 from rawtap.settings import Settings
 from rawtap.tools._boundary import Held
 from rawtap.verbs.output import FAILED, WELL, complain
-from rawtap.verbs.recording import Call, as_test
 
 
-class Book:
-    """The calls so far, in a file that is whole after each of them.
+class Written:
+    """The file of a book, whole after each call.
 
     Attributes:
         is_whole: Whether the last call is in it as well.
@@ -36,16 +35,14 @@ class Book:
     def __init__(self, path: Path) -> None:
         self.is_whole = True
         self._path = path
-        self._calls: list[Call] = []
         with path.open("x", encoding="utf-8") as file:
-            file.write(as_test(()))
+            file.write(Book().test())
 
-    def add(self, call: Call) -> None:
-        """Write down one more."""
-        self._calls.append(call)
+    def write(self, book: Book) -> None:
+        """Have it hold what the book does now."""
         part = self._path.with_name(f".{self._path.name}.part")
         try:
-            part.write_text(as_test(self._calls), encoding="utf-8")
+            part.write_text(book.test(), encoding="utf-8")
             part.replace(self._path)
         except OSError as error:  # no call of the agent's fails for that
             self.is_whole = False
@@ -53,42 +50,40 @@ class Book:
                 part.unlink()
             complain(f"{self._path} cannot be written: {error.strerror}")
         else:
-            self.is_whole = True
+            self.is_whole = not book.left
+            if book.left == 1:
+                complain(f"{self._path} holds all that there is room for: the calls from here on are not in it")
 
 
 class _Recording(RawtapServer):
-    """The server, with a book."""
+    """The server, whose book is in a file."""
 
-    def __init__(self, settings: Settings, shares: Callable[[], Shares], *, book: Book) -> None:
+    def __init__(self, settings: Settings, shares: Callable[[], Shares], *, written: Written) -> None:
         super().__init__(settings, shares)
-        self._book = book
+        self._written = written
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Held, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
-        """As the server's; then it is in the book."""
+        """As the server's; then it is in the file."""
         try:
-            result = await super().call_tool(name, arguments, context)
-        except ToolError as error:
-            self._book.add(Call(name, arguments, None, str(error).partition(":")[0]))
-            raise
-        if isinstance(result, CallToolResult):
-            self._book.add(Call(name, arguments, result.structured_content or {}))
-        return result
+            return await super().call_tool(name, arguments, context)
+        finally:
+            self._written.write(self.book)
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve over stdin and stdout until stdin ends; returns the exit code."""
     try:
-        book = Book(options.as_pytest)
+        written = Written(options.as_pytest)
     except OSError as error:
         complain(f"{options.as_pytest} cannot be written: {error.strerror}")
         return FAILED
     logging.basicConfig(stream=sys.stderr, level=options.log_level.upper(), format="rawtap: %(levelname)s: %(message)s")
     try:
-        asyncio.run(serve_stdio(server_options.settings(options), options.pasta, partial(_Recording, book=book)))
+        asyncio.run(serve_stdio(server_options.settings(options), options.pasta, partial(_Recording, written=written)))
     finally:
         if options.pasta:
             options.pasta.close()
     leave_threads_behind()
-    return WELL if book.is_whole else FAILED
+    return WELL if written.is_whole else FAILED

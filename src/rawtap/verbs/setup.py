@@ -10,7 +10,7 @@ from rawtap import configuration
 from rawtap import options as server_options
 from rawtap.host import privileges
 from rawtap.untrusted import visible
-from rawtap.verbs.output import FAILED, WELL, complain
+from rawtap.verbs.output import FAILED, WELL, complain, say
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -23,18 +23,18 @@ def doctor(options: argparse.Namespace) -> int:
 
     findings = asyncio.run(examine(server_options.settings(options)))
     for finding in findings:
-        print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.found}")
+        say(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.found}")
         if finding.cure:
-            print(f"      {finding.cure}")
+            say(f"      {finding.cure}")
     return WELL if all(finding.ok for finding in findings) else FAILED
 
 
 def config(options: argparse.Namespace) -> int:
     """Show every option of the server's."""
-    print(f"# {visible(str(configuration.file_of(os.environ)))}")
+    say(f"# {visible(str(configuration.file_of(os.environ)))}")
     for name in configuration.strangers(options.known, os.environ):
-        print(f"# {visible(name)} in the environment chooses nothing: no option has this name")
-    print(configuration.shown(options.known, options, options.chosen), end="")
+        say(f"# {visible(name)} in the environment chooses nothing: no option has this name")
+    say(configuration.shown(options.known, options, options.chosen), end="")
     return WELL
 
 

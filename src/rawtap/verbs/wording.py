@@ -7,7 +7,7 @@ import re
 from rawtap.errors import RawtapError
 
 _TOOL = (
-    r"\bqemu_(?:boot|debug|doctor|examine|link|monitor|mouse|packet_send|pcap_[a-z]+|read|screenshot|send|send_key|shutdown"
+    r"\bqemu_(?:boot|debug|doctor|examine|link|monitor|mouse|packet_send|pcap_[a-z]+|read|record|screenshot|send|send_key|shutdown"
     r"|snapshot|status|timeline|type)\b"
 )
 # Not compiled here: every command imports this, and few need it.
@@ -19,6 +19,7 @@ _SAID = (
     (r'\bnetwork="user"', "--network user"),
     (r"\b(services|capture)=true\b", r"--\1"),
     (r"\bqemu_command\b", "--line"),
+    (r"\bGive project_root as an absolute path", "Name one that is there"),
     (r"\bqemu_doctor\b", "rawtap doctor"),
     (r"\bqemu_pcap_query shows them: (SELECT .*)", r'rawtap query FILE "\1" shows them'),
     (r"\bqemu_pcap_read\b", "rawtap read FILE"),

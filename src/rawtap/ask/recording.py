@@ -7,14 +7,15 @@ the agent did the same, without what is never twice the same: times, addresses i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from keyword import iskeyword
 from typing import Any
 
+MOST = 1 << 20  # characters of a test
 _LINES = 5  # of an output
 _LONGEST = 200  # characters of a line
-_HEAD = '''"""What an agent did, written down by rawtap record: change what it expects as you need."""
+_HEAD = '''"""What an agent did, written down by rawtap: change what it expects as you need.{left}"""
 
 {imports}
 
@@ -22,7 +23,8 @@ def test_recorded(lab: Lab) -> None:
 '''
 _NEVER_TWICE = re.compile(
     r"""(?P<kept>\b\d{1,3}(?:\.\d{1,3}){3}\b)            # an IPv4 address
-    | (?:[0-9a-f]{2}:){5}[0-9a-f]{2}                     # a link address
+    | (?:[0-9a-f]{2}:){5}[0-9a-f]{2}                     # a link address, and an IPv6 address made of one
+    | (?:[0-9a-f]{0,4}:){2,}[0-9a-f]{0,2}ff:fe[0-9a-f]{2}:[0-9a-f]{1,4}\b
     | \b0x[0-9a-f]+ | \b(?=[a-f]*\d)[0-9a-f]{8,}\b
     | \d+\.\d+ | \d{4,} | \b\d+(?:[ ]?(?:[munk]?s|[KMG]i?B|bytes)\b) | \b\d\d:\d\d(?::\d\d)?\b""",
     re.VERBOSE | re.IGNORECASE,
@@ -39,18 +41,37 @@ class Call:
     code: str = ""
 
 
-def as_test(calls: Sequence[Call]) -> str:
-    """The whole file."""
-    files: dict[str, str] = {}  # captures by the paths of their files
-    lines: list[str] = []
-    for call in calls:
+class Book:
+    """A client's calls so far, as the lines of a test: the first ones, for what comes later stands on them.
+
+    Attributes:
+        calls: How many are in it.
+        left: How many came when it was full.
+    """
+
+    def __init__(self) -> None:
+        self.calls = self.left = 0
+        self._files: dict[str, str] = {}  # captures by the paths of their files
+        self._body = ""
+
+    def add(self, call: Call) -> None:
+        """Write down one more."""
         if call.answer and "capture" in call.answer and isinstance(path := call.answer.get("path"), str):
-            files[path] = str(call.answer["capture"])
+            self._files[path] = str(call.answer["capture"])
         if call.arguments.get("cursor"):  # a page more of what was asked for before
-            continue
-        lines += _lines(call, files)
-    body = "".join(f"    {line}\n" for line in lines or ["pass"])
-    return _HEAD.format(imports=_imports(body)) + body
+            return
+        lines = "".join(f"    {line}\n" for line in _lines(call, self._files))
+        if self.left or len(self._body) + len(lines) > MOST:
+            self.left += 1
+        else:
+            self.calls += 1
+            self._body += lines
+
+    def test(self) -> str:
+        """The whole file."""
+        left = f"\n\nThe last {self.left} calls are not in it: there was no room for them.\n" if self.left else ""
+        body = self._body or "    pass\n"
+        return _HEAD.format(imports=_imports(body), left=left) + body
 
 
 def _imports(body: str) -> str:
