@@ -82,7 +82,9 @@ def test_a_triple_fault_is_told_as_one_with_its_place(user: Account) -> None:
             place = int(row["trouble"].partition(" at 0x")[2][:8], 16)
             assert start <= place < start + 64
             ended = await session.call("qemu_shutdown")
-            assert ended["reason"] == f"{row['trouble']}; host-qmp-quit"
+            told, pointer = row["trouble"].split("; ")
+            assert pointer == 'qemu_debug(action="crash") explains the triple fault'
+            assert ended["reason"] == f"{told}; host-qmp-quit"
             assert ended["stderr"] == "", "QEMU's log of resets is none of its words"
 
     anyio.run(scenario)

@@ -1,4 +1,4 @@
-"""A kernel for a debugger to look into, built by clang for four architectures."""
+"""A kernel for a debugger to look into, built by clang for five architectures."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ TARGETS = {
     "aarch64": Target("aarch64-unknown-elf", 0x40080000, ("-mgeneral-regs-only",), 'cpu = "cortex-a57"'),
     "arm": Target("arm-none-eabi", 0x40010000, ("-mcpu=cortex-a15", "-mfloat-abi=soft"), 'cpu = "cortex-a15"'),
     "x86_64": Target("x86_64-unknown-elf", 0x100000, ("-mno-sse", "-mno-red-zone"), 'machine = "microvm"'),
+    "i386": Target("i386-unknown-elf", 0x100000, ("-mno-sse",), 'machine = "microvm"'),
 }
 
 

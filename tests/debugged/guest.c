@@ -1,8 +1,9 @@
 /* A kernel for a debugger to look into: a console, a network card, a stack of a few lines with planted defects.
 
-   It runs from RAM of QEMU's machines virt (riscv64, aarch64, arm) and microvm (x86_64), polls, and has no interrupts.
+   It runs from RAM of QEMU's machines virt (riscv64, aarch64, arm) and microvm (x86_64, i386), polls, and has no interrupts.
    Commands on its console: "send" (a datagram goes out), "sum" (some arithmetic), "say" (a line), and those that end
-   badly: "load", "store", "jump", "deep". Its card is of virtio's old kind (Virtual I/O Device Version 1.2, 4.2.4). */
+   badly: "load", "store", "jump", "deep"; on an x86 without a handler for any exception, but for page faults from
+   "handle" on. Its card is of virtio's old kind (Virtual I/O Device Version 1.2, 4.2.4). */
 
 typedef unsigned char u8;
 typedef unsigned short u16;
@@ -14,7 +15,8 @@ typedef unsigned long word;
 #define CARDS 0x10001000ul
 #define CARD_STEP 0x1000
 #define CARD_COUNT 8
-#elif defined(__x86_64__)
+#elif defined(__x86_64__) || defined(__i386__)
+#define X86
 #define CARDS 0xfeb00000ul
 #define CARD_STEP 0x200
 #define CARD_COUNT 24
@@ -31,7 +33,7 @@ typedef unsigned long word;
 
 /* ------------------------------------------------------------------ console */
 
-#if defined(__x86_64__)
+#if defined(X86)
 static u8 in_byte(u16 port) {
     u8 value;
     __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
@@ -241,6 +243,23 @@ static word deeper(word depth) {
 void CALLED(void);
 #endif
 
+#ifdef X86
+struct gate { u16 low, selector, kind, middle; u32 rest[sizeof(word) / 4 - 1 ? 2 : 0]; };
+static struct gate gates[15] __attribute__((aligned(8)));
+extern char on_page_fault[];
+
+void page_fault(void) {
+    say("panic: a page fault\n");
+    for (;;) __asm__ volatile("hlt");
+}
+
+static void handle(void) {
+    struct { u16 limit; word base; } __attribute__((packed)) table = {sizeof gates - 1, (word)gates};
+    gates[14] = (struct gate){(u16)(word)on_page_fault, 8, 0x8e00, (word)on_page_fault >> 16};
+    __asm__ volatile("lidt %0" : : "m"(table));
+}
+#endif
+
 static void run(const char *command) {
     if (same(command, "send")) send_hello();
     else if (same(command, "sum")) say(sum_up(5) == 15 ? "15\n" : "wrong\n"); /* adds */
@@ -252,6 +271,10 @@ static void run(const char *command) {
     else if (same(command, "store")) *(volatile u32 *)0xdead00004ul = 1;
     else if (same(command, "jump")) ((void (*)(void))0xdead00008ul)();
     else if (same(command, "deep")) deeper(0);
+#ifdef X86
+    else if (same(command, "handle")) handle();
+    else if (same(command, "undefined")) __asm__ volatile("ud2"); /* planted */
+#endif
 }
 
 void kernel(void) {

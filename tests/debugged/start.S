@@ -1,5 +1,7 @@
 /* Where a processor begins: a stack, and then C. */
 
+#define STACK 0xc10000 /* on an x86: at the beginning of a page, and the one below it is not there */
+
     .section .start, "ax"
     .globl _start
 
@@ -47,11 +49,53 @@ vectors:
     b .
     .endr
 
-#else /* x86_64: entered in 32 bits, by the note of Xen's PVH (xen/docs/misc/pvh.pandoc) */
+#elif defined(__i386__) /* entered by the note of Xen's PVH (xen/docs/misc/pvh.pandoc) */
+_start:
+    movl $STACK, %esp
+    lgdt descriptor             /* page tables: 4 GiB as they are, in pages of 4 MiB, but for one below the stack */
+    movl $directory, %edi
+    movl $0x83, %eax
+    movl $1024, %ecx
+1:  movl %eax, (%edi)
+    addl $4, %edi
+    addl $0x400000, %eax
+    loop 1b
+    movl $0, directory + 2 * 4
+    movl $0, directory + (0xead00000 >> 22) * 4 /* and those of the planted defects */
+    movl $directory, %eax
+    movl %eax, %cr3
+    movl $0x10, %eax
+    movl %eax, %cr4
+    movl $0x80000011, %eax
+    movl %eax, %cr0
+    ljmp $8, $2f
+2:  movl $16, %eax
+    movl %eax, %ss
+    movl %eax, %ds
+    movl %eax, %es
+    call kernel
+3:  hlt
+    jmp 3b
+    .globl on_page_fault
+on_page_fault:
+    call page_fault
+
+    .balign 8
+segments:
+    .quad 0, 0x00cf9a000000ffff, 0x00cf92000000ffff
+descriptor:
+    .word 23
+    .long segments
+
+    .bss
+    .balign 4096
+directory: .skip 4096
+
+#else /* x86_64: entered in 32 bits, by the same note */
     .code32
 _start:
-    movl $stack_end, %esp
-    lgdt descriptor             /* page tables: the first 4 GiB as they are, in pages of 2 MiB */
+    movl $STACK, %esp
+    lgdt descriptor             /* page tables: the first 4 GiB as they are, in pages of 2 MiB, but for one below the stack */
     movl $level4, %edi
     movl $level3 + 3, (%edi)
     movl $level3, %edi
@@ -68,6 +112,7 @@ _start:
     addl $8, %edi
     addl $0x200000, %eax
     loop 1b
+    movl $0, level2 + 5 * 8
     movl $level4, %eax
     movl %eax, %cr3
     movl $0x6a0, %eax           /* PAE, and SSE for compilers */
@@ -84,10 +129,13 @@ _start:
     movl %eax, %ss
     movl %eax, %ds
     movl %eax, %es
-    movq $stack_end, %rsp
+    movq $STACK, %rsp
     call kernel
 3:  hlt
     jmp 3b
+    .globl on_page_fault
+on_page_fault:
+    call page_fault
 
     .balign 8
 segments:
@@ -96,11 +144,16 @@ descriptor:
     .word 23
     .long segments
 
+#endif
+
+#if defined(__i386__) || defined(__x86_64__)
     .section .note, "a", @note
     .long 4, 4, 18              /* XEN_ELFNOTE_PHYS32_ENTRY */
     .asciz "Xen"
     .long _start
+#endif
 
+#if defined(__x86_64__)
     .bss
     .balign 4096
 level4: .skip 4096

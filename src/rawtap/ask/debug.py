@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from rawtap.ask.crash import explain
 from rawtap.ask.happened import since_last
 from rawtap.debug import looking
 from rawtap.debug.debugger import Debugger
@@ -17,6 +18,7 @@ from rawtap.lab.lab import Lab
 Action = Literal[
     "attach", "detach", "break", "watch", "delete", "continue", "step", "next", "stepi", "finish", "until",
     "interrupt", "reset", "where", "locals", "print", "registers", "memory", "disassemble", "symbols", "threads",
+    "crash",
 ]  # fmt: skip
 
 _GOING = {"step": "exec-step", "next": "exec-next", "stepi": "exec-step-instruction"}
@@ -74,6 +76,8 @@ async def debug(lab: Lab, name: str, wish: Wish) -> Told:
     if wish.action == "attach":
         debugger = await lab.attach(name)
         return await _stopped(lab, guest, debugger, [*debugger.notes, *await _fault(debugger)])
+    if wish.action == "crash":
+        return await _crash(lab, guest)
     debugger = guest.debugging.debugger(name)
     if wish.action == "detach":
         await guest.debugging.close()
@@ -94,6 +98,23 @@ async def debug(lab: Lab, name: str, wish: Wish) -> Told:
         source, note = await looking.source(debugger, wish.frame)
         told = replace(told, source=tuple(source), notes=(note,) if note else ())
     return told
+
+
+async def _crash(lab: Lab, guest: Guest) -> Told:
+    """Why it crashed; no debugger is needed for that, and a guest that stands with one stays as it is."""
+    debugger = guest.debugging.attached
+    explained = await explain(lab, guest, debugger)
+    shown, cut = _fitting(explained.lines)
+    return Told(
+        debugger.stop if debugger else None,
+        attached=debugger is not None,
+        again=True,
+        found=shown,
+        cut=cut,
+        console=explained.console,
+        packets=tuple(explained.packets),
+        notes=tuple(explained.notes),
+    )
 
 
 async def _fault(debugger: Debugger) -> list[str]:

@@ -51,6 +51,23 @@ def _captures(lab: Lab, guest: Guest) -> list[Capture]:
     return [each for each in lab.captures.all() if any(card.is_on(each.interface) for card in guest.cards)]
 
 
+async def before(lab: Lab, guest: Guest, position: int, at_ns: int) -> Happened:
+    """The last that happened before the console had shown so much, and the clock so (Unix time, nanoseconds)."""
+    history = guest.machine.console.history
+    happened = Happened(printable(history.shown(max(0, position - _CHARACTERS), position)))
+    for capture in _captures(lab, guest):
+        saved = capture.session.saved
+        try:
+            lines, lacking = await reading(
+                capture.session.path, partial(_lines, capture, 0, saved, lab.scene, until_ns=at_ns)
+            )
+        except (CaptureUnreadable, DiskStalled) as error:
+            lines, lacking = [], (f"the packets of {capture.id} are not told: {error}",)
+        happened.packets += lines
+        happened.notes += lacking
+    return happened
+
+
 async def _add_packets(
     happened: Happened, capture: Capture, marks: dict[str, int], scene: Scene, *, is_later: bool
 ) -> None:
@@ -68,11 +85,16 @@ async def _add_packets(
     marks[capture.id] = saved
 
 
-def _lines(capture: Capture, told: int, saved: int, scene: Scene) -> tuple[list[str], tuple[str, ...]]:
-    """The packets, and what the files lack of them."""
+def _lines(
+    capture: Capture, told: int, saved: int, scene: Scene, until_ns: int | None = None
+) -> tuple[list[str], tuple[str, ...]]:
+    """The packets up to that time, and what the files lack of them."""
     start = max(told, saved - _LOOKED_AT)
     tail = Tail(capture.parts, "", behind(capture.parts(), start, None))
-    found = [raw for raw in tail.take(_LOOKED_AT) if start < raw.number <= saved][-_PACKETS:]
+    taken = [raw for raw in tail.take(_LOOKED_AT) if start < raw.number <= saved]
+    found = [raw for raw in taken if until_ns is None or raw.time_ns <= until_ns][-_PACKETS:]
+    if until_ns is not None:  # those behind it are another matter
+        saved = found[-1].number if found else told
     left_out = saved - told - len(found)
     lines = [f"{capture.id}: {left_out} packets before these"] if left_out > 0 else []
     for raw in found:

@@ -15,14 +15,14 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 
-from rawtap.debug import expressions, stub
-from rawtap.debug import gdb as gdbs
+from rawtap.debug import expressions, places, stub
 from rawtap.debug.gdb import LOAD_SECONDS, Gdb
+from rawtap.debug.places import Symbols
 from rawtap.debug.records import Record, Results, rows_at, text_at
 from rawtap.debug.stops import Stop, arguments_of, shortened, stop_of
 from rawtap.errors import DebugError, DebugFailed, DebugRefused, RequestInvalid
@@ -30,18 +30,9 @@ from rawtap.errors import DebugError, DebugFailed, DebugRefused, RequestInvalid
 _HALT_SECONDS = 10.0
 _INTERRUPT_SECONDS = 0.05
 _NAME = re.compile(r"[A-Za-z_]\w*")
-_BARE = "(No debugging symbols found in "
 MOST_BREAKPOINTS = 50
 
 OnStop = Callable[[Stop | None], None]
-
-
-@dataclass(frozen=True)
-class Symbols:
-    """A file with symbols, and how far from its own addresses it was loaded."""
-
-    file: Path
-    offset: int = 0
 
 
 class Debugger:
@@ -79,8 +70,7 @@ class Debugger:
             DebugError: One of its kinds; the guest runs on.
         """
         self = cls(stub_path, on_stop)
-        files = tuple(each.file for each in symbols)
-        self._gdb = await gdbs.start((*files, source) if source else files, source or Path("/"), self._take)
+        self._gdb = await places.start(symbols, source, self._take)
         self._watch = asyncio.create_task(self._clean_up(self._gdb))
         try:
             await self._begin(self._gdb, symbols, source)
@@ -94,12 +84,7 @@ class Debugger:
         await gdb.command("gdb-set", "mi-async", "on", timeout=LOAD_SECONDS)  # it is still being started
         if source:
             await gdb.command("environment-directory", str(source))
-        if not symbols:
-            self.notes.append(
-                "no symbols: it is booted from no ELF file, and none is beside it; a profile can name one"
-            )
-        for number, each in enumerate(symbols):
-            await self._load(gdb, each, first=number == 0)
+        self.notes += await places.load(gdb, symbols)
         self._connected = True
         try:
             await gdb.say(f"target remote {self._stub}")
@@ -114,20 +99,6 @@ class Debugger:
         self.registers = (
             tuple(each for each in names if isinstance(each, str) and each) if isinstance(names, list) else ()
         )
-
-    async def _load(self, gdb: Gdb, symbols: Symbols, *, first: bool) -> None:
-        """Load a file's symbols; one that gdb cannot read leaves a note, and what it can of the rest."""
-        path = str(symbols.file).replace("\\", "\\\\").replace('"', '\\"')
-        word = "file" if first else "add-symbol-file"
-        if symbols.offset:
-            word = f"{'symbol-file' if first else word} -o {symbols.offset:#x}"
-        try:
-            if _BARE in await gdb.say(f'{word} "{path}"', timeout=LOAD_SECONDS):
-                self.notes.append(f"{symbols.file.name} has no debugging information: no lines, no variables, no types")
-        except DebugRefused as error:
-            self.notes.append(f"no symbols of {symbols.file.name}: {shortened(error.evidence)}")
-        except ValueError:
-            self.notes.append(f"no symbols of {symbols.file.name!r}: its path has a control character")
 
     # ------------------------------------------------------------------ what gdb tells
 

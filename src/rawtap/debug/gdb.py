@@ -79,6 +79,9 @@ _FIRST = (
 )
 
 
+OnChange = Callable[[Record], None]
+
+
 @dataclass(frozen=True)
 class Answer:
     """A command's: its results, what gdb said to its user meanwhile, and what it noted besides, like warnings."""
@@ -100,7 +103,7 @@ class _Asked:
 class Gdb:
     """One gdb, from `start` to `close`. `on_change` is given what the guest does, and what else changes."""
 
-    def __init__(self, child: Child, output: asyncio.StreamReader, on_change: Callable[[Record], None]) -> None:
+    def __init__(self, child: Child, output: asyncio.StreamReader, on_change: OnChange) -> None:
         self._child, self._output, self._on_change = child, output, on_change
         self._numbers = count(1)
         self._asked: dict[int, _Asked] = {}
@@ -250,7 +253,7 @@ class Gdb:
         await asyncio.wait({self.ended})
 
 
-async def start(read: tuple[Path, ...], folder: Path, on_change: Callable[[Record], None]) -> Gdb:
+async def start(read: tuple[Path, ...], folder: Path, on_change: OnChange) -> Gdb:
     """Start it with those files and folders to read; relative names are seen from `folder`.
 
     Call it from the thread of the event loop: gdb goes with it.

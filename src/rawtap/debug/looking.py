@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator
 from rawtap.debug import expressions, faults
 from rawtap.debug.debugger import Debugger
 from rawtap.debug.gdb import Gdb
+from rawtap.debug.places import place_at
 from rawtap.debug.records import Results, rows_at, text_at
-from rawtap.debug.stops import Place, Stop, arguments_of, place_of, shortened
+from rawtap.debug.stops import Stop, arguments_of, place_of, shortened
 from rawtap.errors import DebugRefused, RequestInvalid
 from rawtap.untrusted import visible
 
@@ -25,7 +26,6 @@ _NUMBERED = re.compile(r"([0-9]+)\t(.*)")
 _FORMAT = re.compile(r"/([xduotacz]) ")
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 _AT_ADDRESS = re.compile(r" address (0x[0-9a-f]+)")
-_LINE = re.compile(r'Line ([0-9]+) of "([^"]*)"')
 _STALE = "more recent than executable"
 
 
@@ -83,11 +83,7 @@ async def fault(debugger: Debugger) -> str:
         return ""
     if found.at is None:
         return f"the processor's last exception: {found}"
-    place = await debugger.gdb.say(f"info line *{found.at:#x}")
-    match = _LINE.match(place)
-    symbol = (await debugger.gdb.say(f"info symbol {found.at:#x}")).partition(" in section")[0]
-    name = symbol.partition(" + ")[0] if " " not in symbol.partition(" + ")[0] else ""
-    at = Place(f"{found.at:#x}", name, *((match[2].rpartition("/")[2], match[1]) if match else ()))
+    at = await place_at(debugger.gdb, found.at)
     return bounded(f"the processor's last exception: {found}, at {at}")
 
 

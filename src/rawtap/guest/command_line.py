@@ -63,8 +63,9 @@ def arguments(spec: MachineSpec, inherited: Inherited) -> list[str]:
     out = [spec.qemu, "-nodefaults", "-no-user-config", "-S", "-display", "none"]
     out += devices.board(spec)
     out += [*(["-accel", "kvm"] if inherited.kvm and profile.icount is None else []), "-accel", "tcg"]
-    # The first tells a triple fault.
-    logged = [*(["cpu_reset"] if profile.arch in {"x86_64", "i386"} else []), *dict.fromkeys(profile.log)]
+    # The first tells a triple fault, the second what led to it.
+    told = ["cpu_reset", *(["int"] if spec.traps else [])] if spec.is_x86 else []
+    logged = [*told, *dict.fromkeys(profile.log)]
     out += ["-d", ",".join(logged)] if logged else []
     out += devices.actions(profile)
     out += [*_software(spec, inherited.initrd), *devices.contents(profile)]

@@ -35,7 +35,7 @@ from rawtap.guest.jobs import Ask
 from rawtap.guest.line_keys import typed_bytes
 from rawtap.guest.monitor import ANSWER_SECONDS, EventLog, Monitor, MonitorLost, connected
 from rawtap.guest.patterns import Wanted
-from rawtap.guest.processor_log import Diagnostics
+from rawtap.guest.processor_log import Diagnostics, Trap, TripleFault
 from rawtap.guest.profile import MachineSpec
 from rawtap.guest.resets import Fault
 from rawtap.guest.spawning import access_of, layers_of, pair, require, start
@@ -62,6 +62,15 @@ class Exit:
     def __str__(self) -> str:
         words = f"exit code {self.code}, {self.reason}"
         return f"{words}, stderr: {self.stderr}" if self.stderr else words
+
+
+@dataclass(frozen=True)
+class Crash:
+    """A triple fault: when QEMU told of it (Unix time, nanoseconds), and how much the console had shown by then."""
+
+    fault: TripleFault
+    at_ns: int
+    position: int
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,9 @@ class Machine:
         self.consoles = Consoles(spec.profile, self.talk, held.consoles)
         self.events = EventLog(on_reset=self._reset)
         self.exit: Exit | None = None
+        self.crash: Crash | None = None  # the newest
+        # Whether QEMU's log tells of each exception of an x86's; "ended" where there were too many of them.
+        self.trap_log: Literal["off", "on", "ended"] = "on" if spec.traps else "off"
         self.ran = False  # whether the guest got to do anything
         self.started_at = time.monotonic()
         self.accelerator: Literal["kvm", "tcg"] | None = None  # None until it has told
@@ -111,7 +123,9 @@ class Machine:
         self._display = Display(self.execute, self._add_fd)
         self._stack.callback(self._display.close)
         self._ending = postmortem.BY_ITSELF
+        self._switching: asyncio.Task[None] | None = None
         self._diagnostics = diagnostics
+        diagnostics.on_much = self._log_less
         self._watcher = asyncio.create_task(self._watch())
 
     @classmethod
@@ -194,10 +208,10 @@ class Machine:
     def trouble(self) -> str | None:
         """What is wrong with it, as far as its console or QEMU tells: a panic, a fault, a watchdog, a reboot loop."""
         clues = self._clues()
-        return (
-            "; ".join(filter(None, (postmortem.trouble(clues), postmortem.kept(clues) if self.running else None)))
-            or None
-        )
+        told = [postmortem.trouble(clues), postmortem.kept(clues) if self.running else None]
+        if clues.fault:
+            told.append('qemu_debug(action="crash") explains the triple fault')
+        return "; ".join(filter(None, told)) or None
 
     def _clues(self) -> postmortem.Clues:
         events = [(each.at_ns, each.name, each.data) for each in self.events.since(0, self.events.end)]
@@ -217,14 +231,54 @@ class Machine:
         self._diagnostics.drain()
         if not by_guest:
             self.talk.began_anew("the reset")
-        elif self.talk.reboots.note(at_ns, self.console.history.end, self._fault()):
+            return
+        self._note_crash(at_ns)
+        if self.crash and self.trap_log == "off":  # it boots again now: the next one is told with what led to it
+            self._switching = asyncio.create_task(self._switch("on"))
+        if self.talk.reboots.note(at_ns, self.console.history.end, self._fault()):
             self.talk.began_anew("the reboot")
+
+    def _note_crash(self, at_ns: int) -> None:
+        fault = self._diagnostics.log.fault
+        if fault is not None and (self.crash is None or self.crash.fault is not fault):
+            self.crash = Crash(fault, at_ns, self.console.history.end)
+
+    def _log_less(self) -> None:
+        if self.trap_log == "on":
+            self._switching = asyncio.create_task(self._switch("ended"))
+
+    async def _switch(self, to: Literal["on", "ended"]) -> None:
+        with contextlib.suppress(GuestExited, GuestFailed):  # it is ending
+            await self._log_traps(to)
+
+    async def log_traps(self) -> None:
+        """Have QEMU's log tell of each exception of an x86's; raises as `execute`.
+
+        It makes a guest slow that has many; where there are too many of them, it ends.
+        """
+        await self._log_traps("on")
+
+    async def _log_traps(self, to: Literal["on", "ended"]) -> None:
+        items = ",".join([*(["int"] if to == "on" else []), "cpu_reset", *self.spec.profile.log])
+        await self.execute("human-monitor-command", {"command-line": f"log {items}"})
+        self.trap_log = to
+        self._diagnostics.log.begin_traps()
+
+    @property
+    def tells_faults(self) -> bool:
+        """Whether QEMU tells of its processors' exceptions."""
+        return self.accelerator == "tcg" and self.spec.is_x86
+
+    @property
+    def traps(self) -> tuple[Trap, ...]:
+        """The newest exceptions since the newest triple fault, where they are logged."""
+        self._diagnostics.drain()
+        return tuple(self._diagnostics.log.traps)
 
     def _fault(self) -> Fault | None:
         """The triple faults of its processors; None where QEMU cannot tell of them."""
         log = self._diagnostics.log
-        is_told = self.accelerator == "tcg" and self.spec.profile.arch in {"x86_64", "i386"}
-        return Fault(log.faults, log.place) if is_told else None
+        return Fault(log.faults, str(log.fault or "")) if self.tells_faults else None
 
     def exited(self) -> GuestExited:
         """The error for a guest that ended, with how, and the end of its console."""
@@ -523,10 +577,12 @@ class Machine:
     async def _watch(self) -> Exit:
         """Collect stderr's end and the exit code; runs for the process's whole life."""
         await self._diagnostics.ended.wait()
+        ended_ns = time.time_ns()
         code = await self._process.ended()
         reason = await self._monitor.shutdown_reason() if self._monitor else None
         await self.console.wait(lambda: None, _QUIT_SECONDS)  # for its end: what QEMU wrote last may not be read yet
         self.consoles.drain()
+        self._note_crash(ended_ns)
         words = printable(bytes(self._diagnostics.log.words)).strip()[-_TAIL_CHARACTERS:]
         may_exit = not words and any(each["driver"] == "isa-debug-exit" for each in self.spec.profile.devices)
         clues = replace(self._clues(), may_exit=may_exit)

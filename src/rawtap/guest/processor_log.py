@@ -1,7 +1,13 @@
-"""What QEMU writes to stderr: its own words, and, on x86, what its log tells of a processor's resets.
+"""What QEMU writes to stderr: its own words, and, on x86, what its log tells of a processor's exceptions and resets.
 
 QEMU's events do not tell a triple fault from a reset that was asked for. Its log does (`-d cpu_reset`), where it
 emulates the processor: before the RESET event come "Triple fault" and the registers as they were (target/i386/tcg).
+With `-d int` each exception comes before that, and which was being delivered when it was raised:
+
+    check_exception old: 0xe new 0xd
+         1: v=08 e=0000 i=0 cpl=0 IP=0008:0000000000100965 pc=0000000000100965 SP=0010:0000000000116f80 ...
+
+The second line is left out where the processor gives up.
 """
 
 from __future__ import annotations
@@ -9,16 +15,94 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import IO
 
 _KEPT = 16384
+_KEPT_TRAPS = 32
 _READ = 65536
+MOST_LOG = 64 << 20  # bytes: some 30,000 exceptions
+_MOST_READS = 256  # at once: a guest may fault as fast as QEMU can write
 _FAULT = b"Triple fault"
 _DUMP = re.compile(rb"CPU Reset \(CPU \d+\)")
 _REGISTERS = re.compile(rb"(?:[ER][A-Z0-9]{2}|R\d\d?|[C-GS]S|[LGI]DT|TR|CR0|DR\d|CCS|EFER|FCW|FPR\d|XMM\d\d) ?=")
 _FIRMWARE = range(0xE0000, 0x100000)  # where SeaBIOS is, which resets a machine so when it is asked to
 _PLACE = re.compile(rb"\b[ER]IP=([0-9a-f]+)")
 _ADDRESS = re.compile(rb"\bCR2=([0-9a-f]+)")
+_TABLE = re.compile(rb"IDT= *([0-9a-f]+) ([0-9a-f]+)")
+_RAISED = re.compile(rb"check_exception old: 0x([0-9a-f]+) new 0x([0-9a-f]+)")
+_TAKEN = re.compile(
+    rb" *\d+: v=([0-9a-f]+) e=([0-9a-f]+) i=\d cpl=(\d) IP=[0-9a-f]+:([0-9a-f]+) pc=[0-9a-f]+"
+    rb" SP=[0-9a-f]+:([0-9a-f]+) .*"
+)
+_OTHER = re.compile(rb"Servicing (?:hardware|virtual hardware) INT=.*|SMM: (?:enter|after RSM)")
+_NONE = 0xFFFFFFFF
+_OF_HANDLERS = 2  # in an error code: it names an entry of the IDT (Intel SDM volume 3, 6.13)
+
+
+@dataclass(frozen=True, slots=True)
+class Trap:
+    """An exception.
+
+    Attributes:
+        raised: Its vector (Intel SDM volume 3, 6.15).
+        during: That of the exception that was being delivered, None for an exception of the program's.
+        taken: The vector that the processor went to, 8 where it made a double fault of the two; None where it gave up.
+        error: Its error code.
+        level: The privilege level before, 3 for a program's.
+        at: The address of the instruction.
+        stack: The stack pointer.
+        address: Of a page fault (CR2), whichever was the last one.
+    """
+
+    raised: int
+    during: int | None = None
+    taken: int | None = None
+    error: int = 0
+    level: int = 0
+    at: int = 0
+    stack: int = 0
+    address: int = 0
+
+    def is_of_handler(self, other: Trap) -> bool:
+        """Whether it is that the other one's handler cannot be used.
+
+        QEMU tells so of those only of which two make a double fault; of others the error code does. In 64-bit mode
+        that has the vector twice as large as it should be, in some versions.
+        """
+        named = {self.error >> 3, self.error >> 4} if self.error & _OF_HANDLERS else set()
+        return self.during is None and self.at == other.at and other.raised in named
+
+
+@dataclass(frozen=True)
+class TripleFault:
+    """One: where the processor was (None: QEMU ended at it), and which exceptions led to it, as far as it was logged.
+
+    Attributes:
+        at: The address of the instruction.
+        address: Of the last page fault (CR2).
+        table: Base and limit of the table of handlers (IDT).
+        traps: The exceptions before it, the newest last.
+    """
+
+    at: int | None = None
+    address: int = 0
+    table: tuple[int, int] | None = None
+    traps: tuple[Trap, ...] = ()
+
+    @property
+    def chain(self) -> tuple[Trap, ...]:
+        """Those that led to one another, up to it."""
+        first = max((number for number, each in enumerate(self.traps) if each.during is None), default=0)
+        while first and self.traps[first].is_of_handler(self.traps[first - 1]):
+            first -= 1
+        return self.traps[first:]
+
+    def __str__(self) -> str:
+        about = f", CR2 {self.address:#x}" if self.address else ""
+        return "" if self.at is None else f"at {self.at:#010x}{about}"
 
 
 class ProcessorLog:
@@ -26,16 +110,25 @@ class ProcessorLog:
 
     Attributes:
         faults: How many triple faults there were.
-        place: Where the newest was, in words.
+        fault: The newest, None for none.
+        traps: The newest exceptions since, where they are logged.
         words: The newest of what is no log.
     """
 
     def __init__(self) -> None:
         self.faults = 0
-        self.place = ""
+        self.fault: TripleFault | None = None
+        self.traps: deque[Trap] = deque(maxlen=_KEPT_TRAPS)
         self.words = bytearray()
+        self.size = 0  # bytes of the log since that began
         self._line = b""
-        self._of_fault = self._of_place = False
+        self._fault: TripleFault | None = None  # whose registers are to come
+        self._trap: Trap | None = None  # of which more is to come
+
+    def begin_traps(self) -> None:
+        """Exceptions are logged from here on, or not any more: what comes next does not follow those before."""
+        self.traps.clear()
+        self._trap, self.size = None, 0
 
     def feed(self, data: bytes) -> None:
         """What was written."""
@@ -48,48 +141,83 @@ class ProcessorLog:
         if self._line:
             self._take(self._line)
             self._line = b""
-        if self._of_fault:
-            self.faults, self.place, self._of_fault = self.faults + 1, "", False
+        if self._fault is not None:
+            self._note_fault(self._fault)
 
     def _take(self, line: bytes) -> None:
-        if line == _FAULT:
-            self._of_fault = True
-        elif _REGISTERS.match(line) or _DUMP.fullmatch(line):
+        is_log = True
+        if _REGISTERS.match(line):
             self._look(line)
-        else:
+        elif match := _RAISED.fullmatch(line):
+            old, new = int(match[1], 16), int(match[2], 16)
+            self._trap = Trap(new, None if old == _NONE else old)
+            self.traps.append(self._trap)
+        elif match := _TAKEN.fullmatch(line):
+            self._note_taken(*(int(each, 16) for each in match.groups()))
+        elif line == _FAULT:
+            self._fault, self._trap = TripleFault(traps=tuple(self.traps)), None
+            self.traps.clear()
+        elif not (_DUMP.fullmatch(line) or _OTHER.fullmatch(line)):
+            is_log = False
             self.words += line + b"\n"
             del self.words[:-_KEPT]
+        self.size += is_log * (len(line) + 1)
+
+    def _note_taken(self, vector: int, error: int, level: int, at: int, stack: int) -> None:
+        """More of the exception that was raised; without one it was an interrupt, or asked for by an instruction."""
+        if self._trap is not None and self._trap.taken is None:
+            taken = replace(self._trap, taken=vector, error=error, level=level, at=at, stack=stack)
+            self._trap = self.traps[-1] = taken
 
     def _look(self, line: bytes) -> None:
-        """The first dump behind a fault shows the registers as they were."""
-        if self._of_fault and (match := _PLACE.search(line)):
-            self._of_fault = False
-            self._of_place = int(match[1], 16) not in _FIRMWARE
-            self.faults += self._of_place
-            self.place = f"at 0x{match[1].decode()}" if self._of_place else self.place
-        elif self._of_place and (match := _ADDRESS.search(line)):
-            self._of_place = False
-            self.place += f", CR2 0x{match[1].decode()}" if match[1].strip(b"0") else ""
+        """A line of registers: behind an exception, or the first ones behind a fault, as they were."""
+        if self._fault is not None:
+            self._look_at_fault(self._fault, line)
+        elif self._trap is not None and line.startswith(b"CR0=") and (match := _ADDRESS.search(line)):
+            self.traps[-1] = replace(self._trap, address=int(match[1], 16))
+            self._trap = None
+
+    def _look_at_fault(self, fault: TripleFault, line: bytes) -> None:
+        if fault.at is None and (match := _PLACE.search(line)):
+            self._fault = replace(fault, at=int(match[1], 16))
+        elif match := _TABLE.match(line):
+            self._fault = replace(fault, table=(int(match[1], 16), int(match[2], 16)))
+        elif line.startswith(b"CR0=") and (match := _ADDRESS.search(line)):
+            self._note_fault(replace(fault, address=int(match[1], 16)))
+
+    def _note_fault(self, fault: TripleFault) -> None:
+        self._fault = None
+        if fault.at not in _FIRMWARE:
+            self.faults, self.fault = self.faults + 1, fault
 
 
 class Diagnostics:
-    """Reads a child's stderr into a log, as it comes or when asked; closes the pipe at its end."""
+    """Reads a child's stderr into a log, as it comes or when asked; closes the pipe at its end.
+
+    `on_much` is called when there is more of the log than anybody could want.
+    """
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self.log = ProcessorLog()
+        self.on_much: Callable[[], None] | None = None
         self.ended = asyncio.Event()
         self._pipe = pipe
         os.set_blocking(pipe.fileno(), False)
         asyncio.get_running_loop().add_reader(pipe, self.drain)
 
     def drain(self) -> None:
-        """Read all that is there by now."""
-        while not self.ended.is_set():
+        """Read what is there by now, within bounds."""
+        for _ in range(_MOST_READS):
+            if self.ended.is_set():
+                return
             try:
                 data = os.read(self._pipe.fileno(), _READ)
             except BlockingIOError:
                 return
             self.log.feed(data)
+            if self.log.size > MOST_LOG and self.on_much:
+                self.log.size = 0
+                self.on_much()
             if not data:
                 asyncio.get_running_loop().remove_reader(self._pipe)
                 self._pipe.close()

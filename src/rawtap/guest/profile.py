@@ -205,7 +205,7 @@ class MachineSpec:
     `project` tells it from those of other trees. `reach` are folders that QEMU may read and write besides: what the
     operator opened with the monitor. In `folder` QEMU runs, where something is passed on to it that may name files.
     `symbols` are files for a debugger, `source` is the folder of the project's source, None where there is no project.
-    `told` is what its boot's reader should know of it.
+    `told` is what its boot's reader should know of it. With `traps` QEMU logs each exception of an x86's.
     """
 
     profile: Profile
@@ -222,6 +222,7 @@ class MachineSpec:
     symbols: tuple[tuple[Path, int], ...] = ()
     source: Path | None = None
     told: tuple[str, ...] = ()
+    traps: bool = False
 
     @property
     def overlay(self) -> bool:
@@ -235,6 +236,11 @@ class MachineSpec:
     def is_layered(self, drive: Drive) -> bool:
         """Whether they go to a layer that is thrown away."""
         return not drive.readonly and (self.overlay if drive.overlay is None else drive.overlay)
+
+    @property
+    def is_x86(self) -> bool:
+        """Whether QEMU's log tells of its processors' resets and exceptions."""
+        return self.profile.arch in {"x86_64", "i386"}
 
     @property
     def qemu(self) -> str:

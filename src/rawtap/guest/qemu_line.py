@@ -282,6 +282,9 @@ def _log(parts: Parts, value: str) -> None:
     if "cpu_reset" in said:
         said.remove("cpu_reset")
         parts.carry_otherwise("-d cpu_reset: resets are counted and told of, without the registers")
+    if "int" in said:
+        said.remove("int")
+        parts.carry_otherwise('-d int: qemu_debug(action="crash") has exceptions logged, and tells of them')
     carried = [each for each in said if each in get_args(LogItem)]
     parts.table.setdefault("log", []).extend(each for each in carried if each not in parts.table["log"])
     if rest := [each for each in said if each not in carried]:

@@ -8,12 +8,18 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from rawtap.debug.debugger import Debugger, Symbols
+from rawtap.debug.debugger import Debugger
+from rawtap.debug.places import Symbols
 from rawtap.debug.stops import Stop
 from rawtap.errors import DebugNotAttached, GuestPaused
 from rawtap.guest.machine import Machine
 
 OnHalt = Callable[[str | None], None]
+
+
+def symbols_of(machine: Machine) -> list[Symbols]:
+    """The files with a guest's symbols."""
+    return [Symbols(file, offset) for file, offset in machine.spec.symbols]
 
 
 @dataclass(eq=False)
@@ -42,18 +48,17 @@ class Debugging:
             GuestFailed: QEMU does not answer.
         """
         async with self._lock:
-            if self._debugger is not None and not self._debugger.gone:
-                return self._debugger
+            if (there := self.attached) is not None:
+                return there
             await self._close()
             await machine.confirm()
 
             def tell(stop: Stop | None) -> None:
                 on_halt(f"stopped by the debugger at {stop}" if stop else None)
 
-            machine.events.is_debugged = lambda: self._debugger is not None and not self._debugger.gone
-            symbols = [Symbols(file, offset) for file, offset in machine.spec.symbols]
+            machine.events.is_debugged = lambda: self.attached is not None
             self._debugger = await Debugger.attached(
-                await machine.debugger_socket(), symbols, machine.spec.source, tell
+                await machine.debugger_socket(), symbols_of(machine), machine.spec.source, tell
             )
             self._end = asyncio.create_task(self._end_with(machine, self._debugger))
             return self._debugger
@@ -62,6 +67,11 @@ class Debugging:
     async def _end_with(machine: Machine, debugger: Debugger) -> None:
         await machine.over()
         await debugger.abandon(f"the guest has ended: {machine.exit}")
+
+    @property
+    def attached(self) -> Debugger | None:
+        """The one that looks into the guest, None where none does."""
+        return None if self._debugger is None or self._debugger.gone else self._debugger
 
     def debugger(self, name: str) -> Debugger:
         """The one that was attached.
@@ -77,10 +87,7 @@ class Debugging:
 
     async def note_stop(self, at: str) -> bool:
         """QEMU has stopped the guest, where `at` says: whether there is a debugger, which has been told."""
-        debugger = self._debugger
-        if debugger is None or debugger.gone:
-            return False
-        return await debugger.stopped_at(at)
+        return self.attached is not None and await self.attached.stopped_at(at)
 
     async def refresh(self, why: str) -> None:
         """A guest's state was changed, as `why` says: a debugger that holds it reads it again. Raises DebugError."""

@@ -168,12 +168,15 @@ class Lab:
         raise self._stopped()
 
     async def _boot(self, request: BootRequest, report: Report) -> Booted:
-        if (previous := self.guests.get(request.name)) is not None:
+        previous = self.guests.get(request.name)
+        if previous is not None:
             await self._release(previous)
         started = anyio.current_time()
         named = (request.options.kernel, *(drive.path for drive in request.options.extra_drives))
         where = " or ".join(map(str, filter(None, (request.project_root or Path.cwd(), *named))))
         spec = await on_disk(where, self._spec, request)
+        if previous is not None and previous.machine.crash and spec.is_x86:  # it is told with what led to it this time
+            spec = replace(spec, traps=True)
         try:
             async with AsyncExitStack() as stack:
                 booted = await self._start(request, spec, stack, report)
