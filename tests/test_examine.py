@@ -148,7 +148,10 @@ def test_a_stack_without_a_defect_keeps_every_rule(user: Account, tmp_path: Path
         assert "disk.img" in told["notes"][0]
         assert told["port"] is None  # it listens nowhere
         untried = [row for row in told["rules"] if row["verdict"] == "cannot tell"]
-        assert all(row["rule"].startswith("tcp.") and "give port=" in row["reason"] for row in untried)
+        reasons = {"tcp": "give port=", "ipv6": "no IPv6 was seen"}
+        assert all(reasons[row["rule"].partition(".")[0]] in row["reason"] for row in untried)
+        tried = {row["suite"]: row["cannot_tell"] for row in told["suites"]}
+        assert tried["ipv6"] == len(catalogue.SUITES["ipv6"])
         others = {name: verdict for name, verdict in verdicts(told).items() if verdict != "cannot tell"}
         assert others == {"link.priority_tag": "silent"}  # the card passes over what is tagged
         total = sum(row[verdict] for row in told["suites"] for verdict in row if verdict != "suite")
@@ -226,8 +229,19 @@ def test_linux_keeps_every_rule_but_those_whose_reason_is_told(user: Account) ->
             assert set(verdicts(told)) == documented
             assert {row["rule"] for row in told["rules"] if row.get("linux")} == documented
             assert session.progress
+            await names_what_linux_was_told_not_to_do(session)
 
     anyio.run(scenario)
+
+
+async def names_what_linux_was_told_not_to_do(session: Session) -> None:
+    """By switches of Documentation/networking/ip-sysctl.rst."""
+    for switch, value in (("drop_unsolicited_na", 1), ("accept_ra_pinfo", 0)):
+        await session.typed(f"echo {value} >/proc/sys/net/ipv6/conf/eth0/{switch}")
+    (row,) = (await session.call("qemu_examine", what="ipv6.advertisement"))["rules"]
+    assert (row["verdict"], row["field"]) == ("violated", "Ether.dst")
+    (row,) = (await session.call("qemu_examine", what="ipv6.autoconfigured"))["rules"]
+    assert row["verdict"] == "silent"
 
 
 async def leaves_nothing_when_it_is_cancelled(session: Session) -> None:

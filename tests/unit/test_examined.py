@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from scapy.utils import wrpcap
 
-from rawtap.ask.examine.course import Examination, _numbers, new_trouble
+from rawtap.ask.examine.course import Examination, _numbers
 from rawtap.examine import catalogue
 from rawtap.examine.trial import Outcome, Passed, Verdict
 from rawtap.packets import decode
@@ -45,12 +45,3 @@ def test_a_frame_that_passed_another_on_its_way_has_its_number_all_the_same(tmp_
     alone = tmp_path / "alone.pcap"
     wrpcap(str(alone), [each.data for each in captured[:3]], linktype=1)
     assert _numbers(alone, [seen_later, lost]) == ((1, 3, 2, None), (None, None))
-
-
-def test_what_was_on_the_console_before_a_rule_is_no_death_in_it() -> None:
-    assert new_trouble(None, None) == ""
-    assert new_trouble(None, "kernel panic") == "kernel panic"
-    assert new_trouble("RCU stall", "RCU stall") == ""
-    assert new_trouble("RCU stall", "kernel panic; RCU stall") == "kernel panic"
-    assert new_trouble("RCU stall", "RCU stall; soft lockup") == "soft lockup"
-    assert new_trouble("RCU stall", None) == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from ipaddress import IPv6Address
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from pages import ROOT
 from rawtap.errors import RequestInvalid
 from rawtap.examine import catalogue, health, manners
 from rawtap.examine.rules import Ask, AtLeast, AtMost, Bits, Either, Frame, Quiet, Rule
-from rawtap.examine.values import Names, Seen, filled, made, names_in
+from rawtap.examine.values import Crowd, Names, Seen, filled, made, names6, names_in, needed
 
 PAGE = ROOT / "docs/examine.md"
 NAMES: Names = {
@@ -34,6 +35,15 @@ NAMES: Names = {
     "sport": 20001,
     "seq": 0xFFFFFFF0,
     "theirs": 55,
+    **{
+        name: value
+        for name, value in Crowd(("10.0.2.250",), ("10.0.2.251",)).of(1).items()
+        if name.startswith(("us6", "stranger6"))
+    },
+    **names6("fe80::5054:ff:fe00:1"),
+    "own6": "2001:db8:7261:1:5054:ff:fe00:1",
+    "own6_group": "ff02::1:ff00:1",
+    "own6_group_mac": "33:33:ff:00:00:01",
 }
 RULES = list(catalogue.every())
 
@@ -85,7 +95,7 @@ def test_what_must_not_be_answered_is_kept_by_no_stack_that_is_deaf_to_all_of_it
     if any(isinstance(step, Quiet) and step.never for step in rule.steps) and "no harm" not in rule.says:
         assert any(isinstance(step, Ask) and step.given for step in rule.steps)
         # Behind it, but where leftovers would be in the way, or what is asked for is another thing than in front.
-        assert isinstance(rule.steps[-1], Ask) or rule.suite == "fragments" or rule.name == "arp.question_rate"
+        assert isinstance(rule.steps[-1], Ask) or "fragments" in rule.name or rule.name.endswith(".question_rate")
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
@@ -95,8 +105,9 @@ def test_no_echo_request_looks_like_one_before_that_came_twice(rule: Rule) -> No
         if frame.piece and frame.piece[0]:
             continue  # no header of ICMP's is in it
         for header in frame.layers:
-            if header["layer"] == "ICMP" and header["type"] == 8:
-                fragmented = next(each["id"] for each in frame.layers if each["layer"] == "IP") if frame.piece else None
+            if (header["layer"] == "ICMP" and header["type"] == 8) or header["layer"] == "ICMPv6EchoRequest":
+                heads = (each["id"] for each in frame.layers if each["layer"] in {"IP", "IPv6ExtHdrFragment"})
+                fragmented = next(heads) if frame.piece else None
                 packets.setdefault((header["id"], header["seq"]), set()).add(fragmented or number)
     assert {key: found for key, found in packets.items() if len(found) > 1} == {}
 
@@ -148,6 +159,35 @@ def test_a_health_check_knows_its_answer_whatever_else_is_wrong_with_it(kind: he
     answer = bytes(Ether() / IP(src="10.0.2.15") / ICMP(type=8, chksum=1) / first.token)
     assert first.is_answered_by(answer)
     assert not second.is_answered_by(answer)
+
+
+def test_every_rule_of_ipv6_says_that_it_needs_a_guest_with_ipv6() -> None:
+    assert {rule.suite for rule in RULES if "guest6" in needed(rule)} == {"ipv6"}
+    assert all("guest6" in needed(rule) for rule in catalogue.SUITES["ipv6"])
+
+
+def test_a_neighbor_says_by_ipv6_where_it_is_to_whom_asks_for_it_and_to_nobody_else() -> None:
+    from scapy.all import Ether, ICMPv6ND_NS, IPv6
+
+    ours = str(NAMES["us6"])
+    stations = {IPv6Address(ours).packed: bytes.fromhex("0200000000fa")}
+    header = IPv6(src="fe80::15", dst=NAMES["us6_group"], hlim=255)
+    asks = Ether(src="52:54:00:00:00:01", dst=NAMES["us6_group_mac"]) / header / ICMPv6ND_NS(tgt=ours)
+    wanted = {"Ether.src": "$us_mac", "IPv6.src": "$us6", "IPv6.hlim": 255, "ICMPv6.type": 136, "ICMPv6.code": 0}
+    wanted |= {"ICMPv6ND_NA.tgt": "$us6", "ICMPv6ND_NA.R": 0, "ICMPv6ND_NA.O": 1}
+    wanted |= {"ICMPv6NDOptDstLLAddr.lladdr": "$us_mac"}
+    for source, to in (("fe80::15", {"Ether.dst": "$guest_mac"}), ("::", {"Ether.dst": "33:33:00:00:00:01"})):
+        asks[IPv6].src = source
+        reply = manners.advertisement(bytes(asks), stations)
+        assert reply is not None
+        seen = Seen(reply)
+        assert seen.wrong_sums == []
+        is_asked = source != "::"
+        to |= {"IPv6.dst": source if is_asked else "ff02::1", "ICMPv6ND_NA.S": int(is_asked)}
+        assert seen.lacks({**wanted, **to}, NAMES) is None
+    asks[ICMPv6ND_NS].tgt = "fe80::1"
+    for frame in (bytes(asks), bytes(asks)[:77], reply):
+        assert manners.advertisement(frame, stations) is None
 
 
 def test_a_neighbor_says_where_it_is_to_whom_asks_for_it_and_to_nobody_else() -> None:

@@ -77,6 +77,10 @@ def test_a_panic_counts_until_the_guest_shows_that_it_lives() -> None:
     signs.alive(13)
     assert signs.panic() is None
     signs.feed(b"# panic\npanic: second\n")
+    again = signs.panic(len(b"panic: first\n# panic\n"))
+    assert again is not None
+    assert "second" in str(again)
+    assert signs.panic(again.at + 1) is None
     panic = signs.panic()
     assert panic is not None
     assert panic.lines == ["panic: second"]
@@ -103,6 +107,7 @@ def test_a_fault_that_the_kernel_survives_is_told_until_it_begins_anew(kind: str
     signs = of(b"[    1.000000] " + FAULTS[kind] + b"\r\n# ")
     signs.alive(1000)
     (fault,) = signs.faults()
+    assert (signs.faults(fault.at), signs.faults(fault.at + 1)) == ([fault], [])
     assert (fault.kind, fault.lines[0]) == (kind, FAULTS[kind].decode())
     assert signs.panic() is None
     signs.restarted()

@@ -130,6 +130,94 @@ def test_a_guest_that_sends_without_end_is_alive_and_not_judged_by_what_it_did_n
     assert "frames came meanwhile, too many to look at" in outcome.reason
 
 
+def lax6(frame: bytes) -> Iterator[bytes]:
+    """A guest of IPv6 that looks at nothing: it has every address, answers whatever asks, and tells all errors."""
+    from scapy.all import (
+        UDP,
+        Ether,
+        ICMPv6DestUnreach,
+        ICMPv6EchoReply,
+        ICMPv6EchoRequest,
+        ICMPv6ND_NA,
+        ICMPv6ND_NS,
+        ICMPv6NDOptDstLLAddr,
+        IPv6,
+    )
+
+    packet = Ether(frame)
+    if IPv6 not in packet:
+        yield from answering(frame)
+        return
+    asked = packet[IPv6]
+    to = "ff02::1" if asked.src == "::" else asked.src
+    back = Ether(src=NAMES["guest_mac"], dst=packet.src) / IPv6(src=NAMES["guest6"], dst=to, hlim=255)
+    if ICMPv6ND_NS in packet:
+        said = ICMPv6ND_NA(tgt=packet[ICMPv6ND_NS].tgt, R=0, S=int(asked.src != "::"))
+        yield bytes(back / said / ICMPv6NDOptDstLLAddr(lladdr=NAMES["guest_mac"]))
+    elif ICMPv6EchoRequest in packet:
+        echo = packet[ICMPv6EchoRequest]
+        yield bytes(back / ICMPv6EchoReply(id=echo.id, seq=echo.seq, data=echo.data))
+    elif UDP in packet:
+        yield bytes(back / ICMPv6DestUnreach(code=4) / asked)
+
+
+LAX6 = (
+    "version",
+    "length_beyond",
+    "source_group",
+    "hop_by_hop_place",
+    "option_discard",
+    "option_discard_group",
+    "udp_no_checksum",
+    "checksum",
+    "error_for_group",
+    "error_for_link_group",
+    "error_for_nobody",
+    "solicitation_other",
+    "solicitation_hop_limit",
+    "solicitation_checksum",
+    "solicitation_code",
+    "solicitation_option_empty",
+    "solicitation_by_nobody_link",
+    "solicitation_by_nobody_alone",
+)
+KEPT_BY_LAX6 = ("solicited", "advertised_link", "solicited_by_nobody", "echo", "echo_data", "port_unreachable")
+
+
+@pytest.mark.parametrize("name", LAX6)
+def test_a_stack_of_ipv6_that_looks_at_nothing_breaks_what_must_not_be_answered(name: str) -> None:
+    outcome = tried(f"ipv6.{name}", Line(lax6))
+    assert outcome.verdict is Verdict.VIOLATED, outcome
+    assert outcome.field == "frames"
+    assert any(each.from_guest for each in outcome.frames)
+
+
+@pytest.mark.parametrize("name", KEPT_BY_LAX6)
+def test_what_it_does_right_is_kept(name: str) -> None:
+    outcome = tried(f"ipv6.{name}", Line(lax6))
+    assert (outcome.verdict, outcome.reason) == (Verdict.KEPT, "")
+
+
+def test_a_stack_of_ipv6_that_is_deaf_breaks_nothing() -> None:
+    found = {rule.name: tried(rule.name, Line(answering)).verdict for rule in catalogue.SUITES["ipv6"]}
+    assert set(found.values()) == {Verdict.SILENT, Verdict.CANNOT_TELL}
+
+
+def test_what_may_take_seconds_is_asked_again_in_each_of_them() -> None:
+    asked: list[bytes] = []
+
+    def late(frame: bytes) -> Iterator[bytes]:
+        from scapy.all import Ether, ICMPv6MLQuery2
+
+        if ICMPv6MLQuery2 in Ether(frame):
+            asked.append(frame)
+        yield from lax6(frame)
+
+    outcome = tried("ipv6.group_report", Line(late))
+    assert outcome.verdict is Verdict.SILENT
+    assert len(asked) == 2 * (1 + 3)  # two tries, of three seconds each
+
+
 class Limited:
     """A guest that says so many things of a kind until it has rested: ARP replies, or that a port is closed.
 

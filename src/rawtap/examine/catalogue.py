@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from rawtap.errors import RequestInvalid
 from rawtap.examine.rules import Rule
-from rawtap.examine.suites import arp, fragments, icmp, ipv4, link, tcp, udp
+from rawtap.examine.suites import arp, fragments, icmp, ipv4, ipv6, link, tcp, udp
 
 SUITES = {
     "link": link.RULES,
@@ -17,6 +17,7 @@ SUITES = {
     "udp": udp.RULES,
     "fragments": fragments.RULES,
     "tcp": tcp.RULES,
+    "ipv6": ipv6.RULES,
 }
 ALL = "all"
 

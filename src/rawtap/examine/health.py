@@ -63,6 +63,13 @@ def greeting(names: Mapping[str, str | int]) -> bytes:
     return made(Frame((broadcast, {"layer": "ARP", "op": 1, "psrc": "$us", "pdst": "$guest"})), names)
 
 
+def greeting6(names: Mapping[str, str | int]) -> bytes:
+    """The same for IPv6, by a neighbour solicitation with our link address (RFC 4861, 7.2.3)."""
+    header = {"layer": "IPv6", "src": "$us6", "dst": "$guest6_group", "hlim": 255}
+    asks = ({"layer": "ICMPv6ND_NS", "tgt": "$guest6"}, {"layer": "ICMPv6NDOptSrcLLAddr", "lladdr": "$us_mac"})
+    return made(Frame(({"layer": "Ether", "dst": "$guest6_group_mac"}, header, *asks)), names)
+
+
 def checks(kind: Kind, names: Mapping[str, str | int]) -> Iterator[Check]:
     """Health checks without end, each to be told from the one before; `names` are those of a rule's frames.
 

@@ -68,6 +68,16 @@ class Either(Wanted):
 
 
 @dataclass(frozen=True)
+class Inside(Wanted):
+    """An address of this network."""
+
+    network: str
+
+    def __str__(self) -> str:
+        return f"inside of {self.network}"
+
+
+@dataclass(frozen=True)
 class Frame:
     """A frame to send, of layers as `packets.craft` takes them; what they leave out is from us to the guest.
 
@@ -99,6 +109,7 @@ class Ask:
         comes: By what the answer is known among the guest's frames.
         must: What it has to have as well.
         keep: Names for later frames, and the answer's fields that they stand for.
+        within: Seconds that the rule lets it take; it is asked again each second of them.
         given: It is no part of the rule: if nothing comes, the rule cannot be tried.
         control: A `given` one that is asked if nothing comes: the guest is silent only if it answers that.
     """
@@ -107,6 +118,7 @@ class Ask:
     comes: Fields
     must: Fields = field(default_factory=dict)
     keep: Mapping[str, str] = field(default_factory=dict)
+    within: int = 0
     given: bool = False
     control: Ask | None = None
 
@@ -118,11 +130,13 @@ class Quiet:
     Attributes:
         never: By what such frames are known, each by one of these; nothing where it only has to live.
         beyond: How many of them may come.
+        within: Seconds that such a frame may take; what is sent is sent again in each of them.
     """
 
     send: tuple[Frame, ...]
     never: tuple[Fields, ...] = ()
     beyond: int = 0
+    within: int = 0
 
 
 Step = Tell | Ask | Quiet

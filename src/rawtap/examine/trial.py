@@ -14,12 +14,13 @@ from typing import Protocol
 from rawtap.errors import NetworkFailed, RequestInvalid
 from rawtap.examine import health
 from rawtap.examine.rules import Ask, Fields, Frame, Quiet, Rule, Step, Tell
-from rawtap.examine.values import Crowd, Names, Seen, filled, made, own_bytes, shown
+from rawtap.examine.values import Crowd, Names, Seen, filled, made, needed, own_bytes, shown
 
 _CHATTER = 500  # frames of which each field is looked at, between a question and its answer
 _HEALTH_CHATTER = 50_000  # frames that an answer to a health check may be behind
 _NEXT = 16
 _SOON = 5  # this part of the patience is enough for what comes at once
+_AGAIN = 1.0  # seconds from one question to the same
 
 
 class Verdict(StrEnum):
@@ -170,6 +171,8 @@ class Examiner:
         lost = self.wire.lost()
         try:
             await self.wire.send(health.greeting(names))
+            if "guest6" in needed(rule):
+                await self.wire.send(health.greeting6(names))
             await self.alive()
             if rested:
                 await self.rest()
@@ -232,16 +235,13 @@ class Examiner:
         def is_it(frame: bytes) -> bool:
             return self._is_of_rules(frame) and Seen(frame).has(step.comes, names)
 
-        found = await self._comes(begin, is_it, self.patience / _SOON)
-        if found is None:
-            await self.alive()
-            found = await self._comes(begin, is_it, self.patience)
-        if found is None:
+        if (found := await self._answer(step, begin, is_it, names)) is None:
             if too_many := self._too_many(rule, begin):
                 raise _Ended(too_many)
             if step.control:
                 await self._take(rule, step.control, names, careful=careful)
             raise _Ended(self._missing(rule, step, names))
+        self._show(found)
         seen = Seen(found)
         if wrong := seen.lacks(step.must, names):
             name, was, should = wrong
@@ -254,6 +254,18 @@ class Examiner:
             raise _Ended(Outcome(rule, Verdict.VIOLATED, reason, f"{bad.name} checksum", was, should, self._frames()))
         for name, source in step.keep.items():
             names[name] = seen.fields[source]
+
+    async def _answer(self, step: Ask, begin: int, is_it: Callable[[bytes], bool], names: Names) -> bytes | None:
+        found = await self._comes(begin, is_it, self.patience / _SOON)
+        if found is None:
+            await self.alive()
+            found = await self._comes(begin, is_it, self.patience)
+        for _ in range(step.within):
+            if found is None:
+                for each in step.send:
+                    await self._send(each, names)
+                found = await self._comes(begin, is_it, _AGAIN)
+        return found
 
     def _too_many(self, rule: Rule, begin: int) -> Outcome | None:
         """A guest that sends without end is not judged by what it did not send."""
@@ -269,6 +281,11 @@ class Examiner:
 
     async def _quiet(self, rule: Rule, step: Quiet, begin: int, names: Names) -> None:
         await self.alive()
+        for _ in range(step.within):
+            await self.rest()
+            for each in step.send:
+                await self._send(each, names)
+            await self.alive()
         if not step.never:
             return
         if too_many := self._too_many(rule, begin):
@@ -279,6 +296,8 @@ class Examiner:
             if self._is_of_rules(each) and any(Seen(each).has(never, names) for never in step.never)
         ]
         if len(came) > step.beyond:
+            for frame in came:
+                self._show(frame)
             most = f"at most {step.beyond}" if step.beyond else "none"
             wanted = " or ".join(_words(never, names) for never in step.never)
             reason = f"{len(came)} {'frame' if len(came) == 1 else 'frames'} came with {wanted}, and {most} may come"
@@ -300,6 +319,12 @@ class Examiner:
         new, self._read = self.wire.frames[self._read :], len(self.wire.frames)
         is_about_us = [each for each in new if self._is_of_rules(each) and any(own in each for own in self._ours)]
         self._log += [Passed(each, from_guest=True) for each in is_about_us]
+
+    def _show(self, frame: bytes) -> None:
+        """Have a frame among those that are shown, though none of our addresses may be in it."""
+        self._take_down()
+        if not any(each.data == frame and each.from_guest for each in self._log):
+            self._log.append(Passed(frame, from_guest=True))
 
     def _is_of_rules(self, frame: bytes) -> bool:
         """Whether a frame is no answer to a health check, nor a question of the guest's for who sent it."""

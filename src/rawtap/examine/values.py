@@ -6,19 +6,20 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Any
 
-from rawtap.examine.rules import AtLeast, AtMost, Bits, Either, Fields, Frame, Layers, Wanted
+from rawtap.examine.rules import AtLeast, AtMost, Bits, Either, Fields, Frame, Inside, Layers, Rule, Wanted
 from rawtap.packets import checks, craft, decode, headers, lines
 from rawtap.untrusted import visible
 
 Names = dict[str, str | int]
 
-_NAME = re.compile(r"\$([a-z_]+)([+-]\d+)?")
+_NAME = re.compile(r"\$([a-z][a-z_\d]*)([+-]\d+)?")
 _NUMBERS = 1 << 32
 _PADDING = b"\xaa"
 _MORE = 1
+_FRAGMENT, _BEHIND_FRAGMENT = 54, 62  # where that header of IPv6 is in a frame
 _SHOWN = 80
 
 
@@ -36,7 +37,47 @@ class Crowd:
         return {
             "us": self.friends[number % len(self.friends)],
             "stranger": self.strangers[number % len(self.strangers)],
+            **_station6("us6", _FRIEND6 + number % _CROWD6),
+            **_station6("stranger6", _STRANGER6 + number % _CROWD6),
         }
+
+
+_LINK_LOCAL = int(IPv6Address("fe80::7261:7774:0:0"))  # "rawt": an interface's identifier that hardly anybody has
+_FRIEND6, _STRANGER6, _MOVER6, _NOBODY6, _ROUTER6 = 0x10000, 0x20000, 0x30001, 0x30002, 0x30003
+_CROWD6 = 16
+PREFIX6 = "2001:db8:7261"  # of RFC 3849's, for documentation
+_OWN6 = (_LINK_LOCAL.to_bytes(16, "big")[:12], bytes.fromhex("20010db87261"))
+
+
+def stations6() -> Iterator[str]:
+    """Our link-local addresses, but the one where nobody answers."""
+    for number in range(_CROWD6):
+        yield from (str(IPv6Address(_LINK_LOCAL + each + number)) for each in (_FRIEND6, _STRANGER6))
+    yield from (str(IPv6Address(_LINK_LOCAL + each)) for each in (_MOVER6, _ROUTER6))
+
+
+def names6(guest6: str) -> Names:
+    """The names of rules about IPv6 that are the same for each try, once the guest's link-local address is known."""
+    return {
+        "guest6": guest6,
+        **_group("guest6", IPv6Address(guest6)),
+        **_station6("mover6", _MOVER6),
+        **_station6("nobody6", _NOBODY6),
+        **_station6("router6", _ROUTER6),
+        "far6": f"{PREFIX6}:ffff::1",
+    }
+
+
+def _station6(name: str, number: int) -> Names:
+    address = IPv6Address(_LINK_LOCAL + number)
+    return {name: str(address), **_group(name, address)}
+
+
+def _group(name: str, address: IPv6Address) -> Names:
+    """The group that it is asked for in (RFC 4291, 2.7.1), and the link address of that (RFC 2464, 7)."""
+    last = address.packed[-3:]
+    group = IPv6Address("ff02::1:ff00:0").packed[:-3] + last
+    return {f"{name}_group": str(IPv6Address(group)), f"{name}_group_mac": (b"\x33\x33\xff" + last).hex(":")}
 
 
 def own_bytes(names: Mapping[str, str | int], crowd: Crowd) -> Iterator[bytes]:
@@ -45,6 +86,7 @@ def own_bytes(names: Mapping[str, str | int], crowd: Crowd) -> Iterator[bytes]:
         yield IPv4Address(address).packed
     for name in ("us_mac", "other_mac"):
         yield bytes.fromhex(str(names[name]).replace(":", ""))
+    yield from _OWN6
 
 
 def filled(value: Any, names: Mapping[str, str | int]) -> Any:
@@ -72,14 +114,19 @@ def made(frame: Frame, names: Mapping[str, str | int]) -> bytes:
 def _piece(layers: Layers, piece: tuple[int, int | None, bool], defaults: craft.Defaults) -> Layers:
     """The layers of one fragment of the packet that `layers` make."""
     at, size, more = piece
-    index = next(number for number, each in enumerate(layers) if each["layer"] == "IP")
-    whole = headers.parse(data := craft.from_layers(layers, defaults), len(data), headers.ETHERNET).ip
+    index = next(number for number, each in enumerate(layers) if each["layer"] in {"IP", "IPv6ExtHdrFragment"})
+    data = craft.from_layers(layers, defaults)
+    end = None if size is None else at + size
+    if layers[index]["layer"] == "IPv6ExtHdrFragment":
+        part = {"layer": "Raw", "load": {"hex": data[_BEHIND_FRAGMENT:][at:end].hex()}}
+        head = {"nh": data[_FRAGMENT]} | layers[index] | {"offset": at // 8, "m": int(more)}
+        return (*layers[:index], head, part)
+    whole = headers.parse(data, len(data), headers.ETHERNET).ip
     if whole is None:
         raise ValueError("a fragment of what is no IP packet")
-    inside = data[whole.payload :]
-    part = inside[at : None if size is None else at + size]
+    part = {"layer": "Raw", "load": {"hex": data[whole.payload :][at:end].hex()}}
     head = {"proto": whole.protocol} | layers[index] | {"frag": at // 8, "flags": _MORE if more else 0}
-    return (*layers[:index], head, {"layer": "Raw", "load": {"hex": part.hex()}})
+    return (*layers[:index], head, part)
 
 
 class Seen:
@@ -90,12 +137,18 @@ class Seen:
 
     @cached_property
     def fields(self) -> dict[str, Any]:
-        """By names like "IP.src"; of several layers of a name the outermost's. "Raw.load" is b"" if absent."""
+        """By names like "IP.src"; of several layers of a name the outermost's. "Raw.load" is b"" if absent.
+
+        "ICMPv6.type" and "ICMPv6.code" are those of any message of ICMPv6's.
+        """
         found: dict[str, Any] = {"Frame.size": len(self.data)}
         packet, _ = decode.dissect(self.data, headers.ETHERNET)
         while packet:
+            kind = type(packet).__name__
             for name, value in packet.fields.items():
-                found.setdefault(f"{type(packet).__name__}.{name}", _plain(value))
+                found.setdefault(f"{kind}.{name}", _plain(value))
+                if kind.startswith("ICMPv6") and name in {"type", "code"}:
+                    found.setdefault(f"ICMPv6.{name}", _plain(value))
             packet = packet.payload
         for option in found.get("TCP.options") or ():
             found.setdefault(f"TCP.option.{option[0]}", option[1])
@@ -144,8 +197,10 @@ def _plain(value: Any) -> Any:
 
 
 def _fits(found: Any, expected: Any) -> bool:
+    if isinstance(expected, Inside):
+        return isinstance(found, str) and IPv6Address(found) in IPv6Network(expected.network)
     if isinstance(expected, Wanted):
-        return isinstance(found, int) and _is_wanted(found, expected)
+        return isinstance(found, (int, str)) and _is_wanted(found, expected)
     if isinstance(expected, str) and isinstance(found, bytes):
         return found == expected.encode()
     return bool(found == expected)
@@ -162,14 +217,16 @@ def _differing(found: Any, expected: Any) -> tuple[str, str]:
     return one, other
 
 
-def _is_wanted(found: int, wanted: Wanted) -> bool:
+def _is_wanted(found: int | str, wanted: Wanted) -> bool:
+    if isinstance(wanted, Either):
+        return found in wanted.values
+    if isinstance(found, str):
+        return False
     match wanted:
         case AtLeast(least):
             return found >= least
         case AtMost(most):
             return found <= most
-        case Either(values):
-            return found in values
         case Bits(on, off):
             return found & on == on and not found & off
     raise ValueError(f"no such wish: {wanted}")
@@ -181,6 +238,12 @@ def shown(value: Any) -> str:
         return "absent"
     text = value.hex() if isinstance(value, bytes) else visible(str(value))
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def needed(rule: Rule) -> set[str]:
+    """The names that a rule uses; all of IPv6 needs the guest's address there, to which it is introduced."""
+    names = names_in(rule.steps)
+    return names | {"guest6"} if names & {"us6", "router6"} else names
 
 
 def names_in(value: Any) -> set[str]:

@@ -74,6 +74,16 @@ class Crash:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """How far a guest's console and QEMU's events had come, and what they had told of reboots."""
+
+    console: int = 0
+    events: int = 0
+    loop: str | None = None
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
 class _Held:
     """What a machine holds besides its process, until its end."""
 
@@ -213,12 +223,28 @@ class Machine:
             told.append('qemu_debug(action="crash") explains the triple fault')
         return "; ".join(filter(None, told)) or None
 
-    def _clues(self) -> postmortem.Clues:
-        events = [(each.at_ns, each.name, each.data) for each in self.events.since(0, self.events.end)]
+    def mark(self) -> Mark:
+        """What has been told by now."""
+        self.console.drain()
+        return Mark(self.console.history.end, self.events.end, self.talk.reboots.loop, self.talk.reboots.fault)
+
+    def trouble_since(self, mark: Mark) -> tuple[str, str]:
+        """What was told since then: how it died, and what it went on after; "" where nothing was."""
+        clues = self._clues(mark)
+        new = replace(
+            clues,
+            faults=(),
+            loop=clues.loop if clues.loop != mark.loop else None,
+            fault=clues.fault if clues.fault != mark.fault else None,
+        )
+        return postmortem.trouble(new) or "", "; ".join(clues.faults)
+
+    def _clues(self, since: Mark = Mark()) -> postmortem.Clues:
+        events = [(each.at_ns, each.name, each.data) for each in self.events.since(since.events, self.events.end)]
         self.talk.look_for_life()
         signs = self.console.signs
-        panic = signs.panic()
-        faults = [str(each) for each in signs.faults()]
+        panic = signs.panic(since.console)
+        faults = [str(each) for each in signs.faults(since.console)]
         fault, reboots = self._fault(), self.talk.reboots
         reset = reboots.of(fault) if fault else None
         return postmortem.Clues(

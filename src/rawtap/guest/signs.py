@@ -181,14 +181,15 @@ class Signs:
         last = self._trouble(bytes(self._line), self._line_at) if self._line else None
         return [*self.found, *([last] if last else [])]
 
-    def panic(self) -> Trouble | None:
+    def panic(self, since: int = 0) -> Trouble | None:
         """The first in which the kernel gives up, as long as the guest has not shown since that it lives."""
-        return next((each for each in self._all() if each.kind == PANIC and each.at >= self.alive_at), None)
+        begin = max(since, self.alive_at)
+        return next((each for each in self._all() if each.kind == PANIC and each.at >= begin), None)
 
-    def faults(self) -> list[Trouble]:
+    def faults(self, since: int = 0) -> list[Trouble]:
         """Those that the kernel survived, one of a kind, since it began."""
         kinds: dict[str, Trouble] = {}
         for each in self._all():
-            if each.kind != PANIC:
+            if each.kind != PANIC and each.at >= since:
                 kinds.setdefault(each.kind, each)
         return list(kinds.values())

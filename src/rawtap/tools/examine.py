@@ -89,7 +89,7 @@ async def qemu_examine(
     context: LabContext,
     what: Annotated[
         str,
-        Field(max_length=60, description='link, arp, ipv4, icmp, udp, fragments, tcp; a rule like "arp.reply"; "all".'),
+        Field(max_length=60, description='link, arp, ipv4, icmp, udp, fragments, tcp, ipv6, all; a rule: "arp.reply".'),
     ],
     name: GuestName = "guest",
     address: Annotated[str | None, Field(description="The guest's IPv4 address; found if absent.")] = None,

@@ -24,9 +24,9 @@ from rawtap.errors import GuestBusy, GuestError, GuestFailed, RequestInvalid, Sn
 from rawtap.examine import catalogue, health
 from rawtap.examine.rules import Rule
 from rawtap.examine.trial import Deaf, Examiner, Outcome, Passed, Verdict
-from rawtap.examine.values import names_in, told
+from rawtap.examine.values import needed, told
 from rawtap.guest import snapshots
-from rawtap.guest.machine import Machine
+from rawtap.guest.machine import Machine, Mark
 from rawtap.lab.captures import Capture
 from rawtap.lab.card import Card
 from rawtap.lab.chronicle import Chronicle
@@ -41,7 +41,11 @@ _REST = 1.1  # seconds; Linux lets an error more through each second, picoTCP on
 _SNAPSHOT_SECONDS = 60.0
 _TELL_EVERY = 1.0
 _TAG = "examination"
-_NEEDED = {"port": "it needs a TCP port that the guest listens on: start a listener there, and give port="}
+_NEEDED = {
+    "port": "it needs a TCP port that the guest listens on: start a listener there, and give port=",
+    "guest6": "no IPv6 was seen: nothing came from a link-local address of the guest's, though all nodes were asked "
+    "for an echo and for their groups, and it for the address that its MAC makes. Perhaps IPv6 is off for this card",
+}
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,7 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
     guest = lab.guest(name)
     async with _alone(guest), _capturing(lab, card) as capture, neighbor(card.name) as wire:
         machine = guest.machine
-        with_port = any("port" in names_in(rule.steps) for rule in rules)
-        seen = await found(wire, card, place, with_port=with_port)
+        seen = await found(wire, card, place, set().union(*map(needed, rules)))
         names = seen.names
         kind, slowest, patience = await health_of(wire, seen)
         port = names.get("port")
@@ -228,7 +231,7 @@ class _Course:
     report: Report
     _lost: str = ""  # why nothing more can be tried
     _told: float = field(default=0.0, init=False)
-    _trouble_before: str | None = field(default=None, init=False)  # what the console told before this rule
+    _mark: Mark = field(default=Mark(), init=False)  # what had been told when the guest was last put back
 
     @property
     def machine(self) -> Machine:
@@ -246,7 +249,7 @@ class _Course:
         return outcomes
 
     async def _try(self, rule: Rule) -> Outcome:
-        lacking = names_in(rule.steps) & (_NEEDED.keys() - self.examiner.names.keys())
+        lacking = needed(rule) & (_NEEDED.keys() - self.examiner.names.keys())
         if lacking:
             return Outcome(rule, Verdict.CANNOT_TELL, "; ".join(_NEEDED[each] for each in sorted(lacking)))
         if self._lost:
@@ -259,7 +262,6 @@ class _Course:
         return outcome
 
     async def _judged(self, rule: Rule) -> Outcome:
-        self._trouble_before = self.machine.trouble()
         try:
             await self._afresh()
             return await self.examiner.judge(rule, afresh=self._afresh)
@@ -272,6 +274,7 @@ class _Course:
 
     async def _afresh(self) -> None:
         await self.kept.restore()
+        self._mark = self.machine.mark()
         self.wire.frames.clear()
 
     async def _silenced(self, rule: Rule, deaf: Deaf) -> Outcome:
@@ -289,14 +292,13 @@ class _Course:
             return _died(rule, death, deaf.sent)
         self._lost = f"the guest answers no health check since {rule.name}"
         reason = (
-            "the guest answers no health check any more since this rule's frames. Its stack may hang; a program of its "
-            "that answered, and ended, looks the same"
+            f"{self._hanging()}, since this rule's frames. Its stack may hang; a program of its that answered, and "
+            "ended, looks the same"
         )
         return replace(_died(rule, reason, deaf.sent), verdict=Verdict.CANNOT_TELL)
 
     async def _again(self, rule: Rule, deaf: Deaf, death: str) -> Outcome:
         """Play the rule again, frame by frame: which one is the guest's death?"""
-        how = death or "it answers nothing any more"
         then = "did not when the same was played again, frame by frame"
         try:
             await self._afresh()
@@ -304,7 +306,7 @@ class _Course:
         except Deaf as again:
             now = await self._death()
             if again.sent is not None:
-                return _died(rule, now or how, again.sent)
+                return _died(rule, now or death or self._hanging(), again.sent)
             then = "answered none either when it was put back, before the rule's first frame"
         except GuestError as error:
             await self._death()
@@ -316,7 +318,7 @@ class _Course:
         return replace(_died(rule, reason, deaf.sent), verdict=Verdict.CANNOT_TELL)
 
     async def _death(self) -> str:
-        """How the guest died, by QEMU or its console; "" where neither says so.
+        """How the guest died since it was put back, by QEMU or its console; "" where neither says so.
 
         Raises:
             GuestExited: It was shut down, and no frame is to blame.
@@ -328,12 +330,12 @@ class _Course:
             raise self.machine.exited()
         if self.machine.exit is not None:
             return f"QEMU ended: {self.machine.exit}"
-        return new_trouble(self._trouble_before, self.machine.trouble())
+        return self.machine.trouble_since(self._mark)[0]
 
-
-def new_trouble(before: str | None, now: str | None) -> str:
-    """What is in a machine's trouble that was not before; "" where nothing is."""
-    return (now or "").replace(before or "", "").strip("; ")
+    def _hanging(self) -> str:
+        """That it answers nothing; with what its console told of faults that a kernel may go on after."""
+        told = self.machine.trouble_since(self._mark)[1]
+        return f"it answers nothing any more{told and f'; its console told of {told}'}"
 
 
 def _died(rule: Rule, how: str, sent: bytes | None) -> Outcome:

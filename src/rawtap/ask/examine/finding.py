@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from itertools import islice
 
 from anyio import current_time, sleep
@@ -14,7 +14,7 @@ from rawtap.errors import GuestSilent, RequestInvalid
 from rawtap.examine import health
 from rawtap.examine.rules import Frame
 from rawtap.examine.trial import Deaf, Examiner
-from rawtap.examine.values import Crowd, Names, made
+from rawtap.examine.values import Crowd, Names, made, names6, stations6
 from rawtap.lab.card import Card
 
 _US_MAC, _OTHER_MAC = "02:72:61:77:74:01", "02:72:61:77:74:02"  # locally administered, IEEE 802, 8.4
@@ -40,6 +40,9 @@ class Place:
     port: int | None = None
 
 
+_LINK_LOCAL = 0xFE80 >> 6  # RFC 4291, 2.5.6
+
+
 @dataclass(frozen=True)
 class Found:
     """What names in rules stand for, and the addresses that tries come from."""
@@ -48,10 +51,10 @@ class Found:
     crowd: Crowd
 
 
-async def found(wire: Neighbor, card: Card, place: Place, *, with_port: bool) -> Found:
+async def found(wire: Neighbor, card: Card, place: Place, wanted: set[str]) -> Found:
     """Find the guest by ARP where its address is not given, and give its neighbour addresses that nobody has.
 
-    `with_port`: find an open TCP port as well, unless it is given.
+    `wanted` are names that rules use; "port", an open TCP port, and "guest6" are looked for only where they are there.
 
     Raises:
         RequestInvalid: The network has no room for both, or is too large to be asked through.
@@ -84,8 +87,13 @@ async def found(wire: Neighbor, card: Card, place: Place, *, with_port: bool) ->
         wire.lives_at(station, _US_MAC)
     if not place.address:
         names["guest"] = await _address(wire, card, names, network, {*ours.values(), *more})
-    if with_port and (port := place.port or await _open_port(wire, names)):
+    if "port" in wanted and (port := place.port or await _open_port(wire, names)):
         names["port"] = port
+    if "guest6" in wanted:
+        for station in stations6():
+            wire.lives_at(station, _US_MAC)
+        if guest6 := await _link_local(wire, names | crowd.of(0)):
+            names |= names6(guest6)
     return Found(names, crowd)
 
 
@@ -167,6 +175,30 @@ async def _open_port(wire: Neighbor, names: Names) -> int | None:
                 reset = {"layer": "TCP", "sport": 19999, "dport": port, "flags": "R", "seq": 2}
                 await wire.send(made(Frame(({"layer": "IP", "dst": "$guest"}, reset)), names))
     return min(opened, default=None)
+
+
+async def _link_local(wire: Neighbor, names: Names) -> str | None:
+    """The guest's link-local address of IPv6, from what it sends when all nodes are asked; None if that is nothing.
+
+    It is asked for an echo, for its groups (RFC 3810), and for the address that its MAC makes (RFC 4291, Appendix A).
+    """
+    mac = bytes.fromhex(str(names["guest_mac"]).replace(":", ""))
+    identifier = bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:]
+    usual = names | names6(str(IPv6Address(b"\xfe\x80" + bytes(6) + identifier)))
+    link, header = {"layer": "Ether", "dst": "33:33:00:00:00:01"}, {"layer": "IPv6", "src": "$us6", "dst": "ff02::1"}
+    alert = {"layer": "IPv6ExtHdrHopByHop", "options": [{"layer": "RouterAlert", "value": 0}]}
+    query = {"layer": "ICMPv6MLQuery2", "mrd": 100, "QRV": 2, "QQIC": 125}
+    echo = {"layer": "ICMPv6EchoRequest", "id": 1, "seq": 1}
+    at = len(wire.frames)
+    await wire.send(health.greeting6(usual))
+    for layers in ((link, header, echo), (link, {**header, "hlim": 1}, alert, query)):
+        await wire.send(made(Frame(layers), usual))
+    while await wire.more(at, _ANSWERS_WITHIN):
+        frame = wire.frames[at]
+        at += 1
+        if frame[6:14] == mac + b"\x86\xdd" and int.from_bytes(frame[22:24], "big") >> 6 == _LINK_LOCAL:
+            return str(IPv6Address(frame[22:38]))
+    return None
 
 
 async def health_of(wire: Neighbor, found: Found) -> tuple[health.Kind, float, float]:

@@ -9,7 +9,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 
 from rawtap.blocking import in_thread
 from rawtap.examine import manners
@@ -19,7 +19,7 @@ _LARGEST = 65536
 
 
 class Neighbor:
-    """One on the link of a guest; see `rawtap.examine.trial.Wire`. It answers ARP for its `stations`.
+    """One on the link of a guest; see `rawtap.examine.trial.Wire`. It tells who asks where its `stations` are.
 
     Attributes:
         frames: What the guest has sent.
@@ -38,7 +38,7 @@ class Neighbor:
 
     def lives_at(self, address: str, mac: str) -> None:
         """Have one more address."""
-        self.stations[IPv4Address(address).packed] = bytes.fromhex(mac.replace(":", ""))
+        self.stations[ip_address(address).packed] = bytes.fromhex(mac.replace(":", ""))
 
     async def send(self, frame: bytes) -> None:
         """Send a frame to the guest; that its TAP has gone is noticed by what does not come.
@@ -81,7 +81,7 @@ class Neighbor:
                 return
             self.frames.append(frame)
             self._came.set()
-            if reply := manners.arp_reply(frame, self.stations):
+            if reply := manners.arp_reply(frame, self.stations) or manners.advertisement(frame, self.stations):
                 try:
                     self._socket.send(reply)
                 except OSError as error:
