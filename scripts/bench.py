@@ -20,6 +20,7 @@ import dataclasses
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,7 +51,7 @@ def _positive(text: str) -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=_rows, default=list(_ROWS), help="only these, like 1,3")
-    parser.add_argument("--rounds", type=_positive, help="of every contender (default: 5; rows 1 and 4 have more)")
+    parser.add_argument("--rounds", type=_positive, help="of every contender (default: 3; rows 1 and 4 have more)")
     parser.add_argument("--quick", action="store_true", help="see whether everything runs; the numbers mean nothing")
     parser.add_argument("--json", type=Path, default=Path("bench.json"), metavar="FILE", help="default: %(default)s")
     parser.add_argument(
@@ -116,17 +117,20 @@ def _measure(options: argparse.Namespace) -> int:
     for name, text in versions.items():
         print(f"{name:15} {text}", flush=True)
     tables: list[Table] = []
+    seconds: dict[int, float] = {}
     functions = _row_functions()
     with machine.folders(options.dir) as (disk, tmpfs), machine.on_cpu(machine.SENDER_CPU):
         machine.isolate()
         bench = Bench(plan, Sender.compile(tmpfs), disk, tmpfs)
         try:
             for row in options.rows:
+                begun = time.monotonic()
                 found = functions[row](bench)
+                seconds[row] = time.monotonic() - begun
                 tables += found
-                print("", *map(report.text_of, found), sep="\n", flush=True)
+                print("", *map(report.text_of, found), f"  took {seconds[row]:.0f} s", sep="\n", flush=True)
         finally:
-            head = {"versions": versions, "quick": options.quick, "plan": dataclasses.asdict(plan)}
+            head = {"versions": versions, "quick": options.quick, "plan": dataclasses.asdict(plan), "seconds": seconds}
             report.write_json(options.json, head, tables, bench.trials)
     return _conclude(tables, quick=options.quick)
 

@@ -11,7 +11,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,7 +24,6 @@ from rawtap.capture._native import library_version
 SENDER_CPU, CAPTURE_CPU = 0, 1
 ALL_CPUS = tuple(os.sched_getaffinity(0))  # as long as nothing was pinned
 _NEEDED_BYTES = 3 << 30
-_CHUNK = 1 << 20
 
 _CLONE_NEWNS, _CLONE_NEWNET = 0x00020000, 0x40000000
 _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000  # linux/mount.h
@@ -122,21 +120,6 @@ def _folder(parent: Path) -> Iterator[Path]:
         raise OSError(f"{parent} has {free >> 20} MiB of free space, {_NEEDED_BYTES >> 20} are needed")
     with tempfile.TemporaryDirectory(prefix="rawtap-bench-", dir=parent) as made:
         yield Path(made).resolve()
-
-
-def written_alone(folder: Path, size: int, *, to_disk: bool = False) -> float:
-    """Bytes a second at which one thread writes `size` bytes to a new file, 1 MiB at a time: what anybody can reach.
-
-    With `to_disk` the time ends when the disk has them.
-    """
-    chunk = bytes(_CHUNK)
-    with on_cpu(CAPTURE_CPU), tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-        started = time.perf_counter()
-        for _ in range(size // _CHUNK):
-            os.write(file.fileno(), chunk)
-        if to_disk:
-            os.fsync(file.fileno())
-        return size // _CHUNK * _CHUNK / (time.perf_counter() - started)
 
 
 def file_system(folder: Path) -> str:

@@ -21,27 +21,33 @@ class Plan:
 
     Attributes:
         rounds: Trials of each contender, interleaved; rows 1 and 4 have numbers of their own.
+        tail_trials: rawtap's of row 1, which must lose nothing in any of them.
+        tail_peer_trials: The others' of row 1.
         strain_rounds: The same for rows 17 to 21.
         burst: How long row 17 sends.
+        burst_packets: Frames in a second of row 18: about the highest rate.
         pause: Before each trial of rows 3 and 17 to 21. Deliberate: on a virtual machine memory that somebody freed
             a moment ago is far cheaper to touch than memory that the host has to hand over first, so a trial that
-            follows another's clean-up at once would be flattered.
+            follows another's clean-up at once would be flattered. The kernel gives it to the host after 2 s
+            (PAGE_REPORTING_DELAY, mm/page_reporting.c).
         settle: How long a file must not change to count as complete, where its tail is not what is measured. More
             than the second after which tcpdump looks at an unfinished block.
         slow_share: scapy gets one of so many packets.
     """
 
-    rounds: int = 5
+    rounds: int = 3
     strain_rounds: int = 2
     burst: float = 1.0
-    pause: float = 4.0
+    burst_packets: int = 600_000
+    pause: float = 2.5
     settle: float = 1.3
     slow_share: int = 100
     tail_trials: int = 50
+    tail_peer_trials: int = 10
     tail_packets: int = 1000
     small_packets: int = 2_000_000
     large_packets: int = 1_000_000
-    limit_packets: int = 3_000_000
+    limit_packets: int = 2_000_000
     ring_file_bytes: int = 64 << 20
     calls: int = 30
     select_packets: int = 1_000_000
@@ -63,9 +69,11 @@ QUICK = Plan(
     rounds=1,
     strain_rounds=1,
     burst=0.02,
+    burst_packets=12_000,
     pause=0.0,
     slow_share=20,
     tail_trials=2,
+    tail_peer_trials=1,
     small_packets=40_000,
     large_packets=20_000,
     limit_packets=20_000,
