@@ -29,7 +29,10 @@ def fdset_path(number: int) -> str:
 
 
 def arguments(spec: MachineSpec, layers: Mapping[int, int]) -> list[str]:
-    """Controllers that the drives need and nobody named, and the drives."""
+    """Controllers that the drives need and nobody named, and the drives.
+
+    `layers` are descriptors by the drives' numbers: of what is laid over an image, or of one that was made of a folder.
+    """
     profile, out = spec.profile, _controllers(spec)
     places: dict[str, int] = {}
     for number, drive in enumerate(spec.drives):
@@ -129,6 +132,9 @@ def _place(profile: Profile, drive: Drive, place: int) -> dict[str, models.Value
 
 def _node(drive: Drive, number: int, *, layered: bool) -> dict[str, Any]:
     node = drive_node(number)
+    if drive.is_cd_of_folder:
+        file = {"driver": "file", "filename": fdset_path(number), "read-only": True}
+        return {"driver": "raw", "node-name": node, "read-only": True, "file": file}
     if not layered:
         return _block(drive, node, readonly=drive.readonly)
     return {
