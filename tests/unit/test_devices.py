@@ -124,6 +124,18 @@ def test_a_guest_with_virtiofs_has_its_memory_shared_with_the_daemon_and_no_fold
     assert (values_of(argv, "-object"), values_of(argv, "-machine")) == (parts, ["virt"])
 
 
+def test_a_workstations_own_controller_has_its_disks_and_a_cd_where_its_firmware_looks() -> None:
+    drives = (Drive(path="a", interface="scsi"), Drive(path="c", interface="scsi", media="cdrom", readonly=True))
+    argv = argv_of(Profile(arch="sparc", machine="SS-5"), *drives)
+    assert [each.partition(",driver=")[0] for each in values_of(argv, "-drive")] == [
+        "if=scsi,index=0",
+        "if=scsi,index=2,media=cdrom",
+    ]
+    assert devices_of(argv) == []
+    argv = argv_of(Profile(arch="riscv64", machine="virt"), *drives)
+    assert [each["driver"] for each in devices_of(argv)] == ["virtio-scsi-device", "scsi-hd", "scsi-cd"]
+
+
 def test_a_folder_as_a_cd_is_an_image_that_is_open_already() -> None:
     cd = Drive(path="/f", format="folder", media="cdrom", interface="ide", readonly=True)
     argv = arguments(MachineSpec(Profile(arch="x86_64", machine="pc"), None, (cd,)), Inherited(3, 4, layers={0: 9}))

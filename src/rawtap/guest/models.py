@@ -240,6 +240,11 @@ def has_pci(arch: str, machine_name: str) -> bool:
     return virt or default_bus(arch, machine_name) == "pci"
 
 
+def has_scsi(arch: str, machine_name: str) -> bool:
+    """Whether that machine has a SCSI controller of its own, which takes the drives that name no other."""
+    return arch in {"sparc", "hppa"} or machine_name in {"q800", "magnum", "pica61", "40p"}
+
+
 def is_pc(arch: str, machine_name: str) -> bool:
     """Whether that is a PC, with a PC's firmware."""
     return arch in {"x86_64", "i386"} and re.match(r"pc(-|$)|q35$", machine_name.partition(",")[0]) is not None
