@@ -12,6 +12,7 @@ readonly GUEST_MODULES=(
 readonly DRIVER_MODULES=(
   e1000 e1000e igb 8139cp 8139too ne2k-pci pcnet32 vmxnet3 e100 virtio_net virtio_pci
   ata_piix ata_generic ahci sd_mod nvme sdhci-pci mmc_block virtio_blk virtio_scsi usb-storage uas xhci-pci
+  9p 9pnet_virtio virtiofs isofs sr_mod
 )
 
 # The package that the one named after no version depends on.
@@ -51,10 +52,10 @@ build_cloud_guest() (
   pack_guest "$work" "$guest"
 )
 
-# Its modules are loaded for what the machine turns out to have.
+# Its modules are loaded for what the machine turns out to have. It is made anew for another list of them.
 build_module_guest() (
   guest=$1
-  [ ! -e "$guest/initrd" ] || exit 0
+  [ "$(cat "$guest/drivers" 2>/dev/null)" != "${DRIVER_MODULES[*]}" ] || exit 0
   say "making a Linux guest of Debian's kernel with modules"
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
@@ -63,6 +64,7 @@ build_module_guest() (
   guest_userland "$work/root" "$work/none"
   guest_drivers "$work/root" "$work"
   pack_guest "$work" "$guest"
+  printf '%s' "${DRIVER_MODULES[*]}" >"$guest/drivers"
 )
 
 # pack_guest WORK FOLDER

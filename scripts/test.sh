@@ -8,6 +8,8 @@ set -euo pipefail
 . "$(dirname "$0")/_setup.sh"
 # shellcheck source=scripts/_linux_guest.sh
 . "$ROOT/scripts/_linux_guest.sh"
+# shellcheck source=scripts/_virtiofsd.sh
+. "$ROOT/scripts/_virtiofsd.sh"
 # shellcheck source=scripts/_sanitized.sh
 . "$ROOT/scripts/_sanitized.sh"
 
@@ -31,6 +33,7 @@ build_environment test
 make_account
 give_capabilities
 build_linux_guest "$ENVIRONMENT/linux"
+build_virtiofsd "$ENVIRONMENT"
 case " $* " in
   *" --soak "*)
     build_sanitized "$ENVIRONMENT/sanitized"

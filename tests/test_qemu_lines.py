@@ -190,6 +190,12 @@ def test_a_card_without_an_address_gets_qemus_own_unless_another_guest_of_the_br
             again, told = await booted("b")
             assert again != first
             assert told == [f"another guest's card on lines-br0 has the address {first}: this one has {again}"]
+            subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", root / "q.img", "1M"], check=True)
+            owned(user, root / "q.img")
+            image = {"path": "q.img", "interface": "ide"}
+            (seen,) = (await booted("q", overrides={"drives": [image]}))[1][-1:]
+            assert seen.startswith(f"{root}/q.img is given to the guest as it is, and begins as a qcow2 image")
+            await session.call("qemu_shutdown", name="q")
             elsewhere = {"overrides": {"bridge": "lines-br1", "address": "10.0.3.2/24"}}
             assert await booted("c", **elsewhere) == (first, [])
             await session.call("qemu_shutdown", name="a")

@@ -12,7 +12,7 @@ from rawtap.errors import GuestNotFound, PathNotAllowed, ProfileInvalid
 from rawtap.guest import files, models, resolving
 from rawtap.guest.command_line import Inherited, arguments
 from rawtap.guest.devices import tap_nic
-from rawtap.guest.hardware import Drive, FirmwareFile, Loader, Share
+from rawtap.guest.hardware import Drive, FirmwareFile, Loader, NumaNode, Share
 from rawtap.guest.paths import Allowed
 from rawtap.guest.profile import BootOptions, MachineSpec, Profile
 from rawtap.host import landlock
@@ -107,6 +107,44 @@ def test_commas_in_files_names_are_doubled() -> None:
     said = " ".join(argv)
     for part in ("file=/a,,b,", "file=/c,,d", "string=e,,f", "path=/g,,h,", "file.filename=/i,,j,"):
         assert part in said
+
+
+def test_a_guest_with_virtiofs_has_its_memory_shared_with_the_daemon_and_no_folder_in_qemus_reach() -> None:
+    share = Share(path="/s", tag="t", by="virtiofs")
+    whole = Profile(shares=(Share(path="/o", tag="o"), share), memory="64")
+    argv = arguments(MachineSpec(whole, None), Inherited(3, 4, shares={1: 9}))
+    assert values_of(argv, "-object") == ["memory-backend-memfd,share=on,id=rawtap-ram,size=64M"]
+    assert values_of(argv, "-machine") == ["virt,memory-backend=rawtap-ram"]
+    assert "socket,id=share1,fd=9" in values_of(argv, "-chardev")
+    assert {"driver": "vhost-user-fs-device", "chardev": "share1", "tag": "t"} in devices_of(argv)
+    assert Inherited(3, 4, shares={1: 9}).descriptors == (3, 4, 9)
+    assert [str(path) for path in files.of(whole)] == ["/o"]
+    apart = Profile(shares=(share,), memory="64", numa=(NumaNode(memory="32"), NumaNode(memory="32M")))
+    argv = arguments(MachineSpec(apart, None), Inherited(3, 4, shares={0: 9}))
+    parts = [f"memory-backend-memfd,share=on,id=rawtap-ram{number},size=32M" for number in (0, 1)]
+    assert (values_of(argv, "-object"), values_of(argv, "-machine")) == (parts, ["virt"])
+
+
+def test_a_workstations_own_controller_has_its_disks_and_a_cd_where_its_firmware_looks() -> None:
+    drives = (Drive(path="a", interface="scsi"), Drive(path="c", interface="scsi", media="cdrom", readonly=True))
+    argv = argv_of(Profile(arch="sparc", machine="SS-5"), *drives)
+    assert [each.partition(",driver=")[0] for each in values_of(argv, "-drive")] == [
+        "if=scsi,index=0",
+        "if=scsi,index=2,media=cdrom",
+    ]
+    assert devices_of(argv) == []
+    argv = argv_of(Profile(arch="riscv64", machine="virt"), *drives)
+    assert [each["driver"] for each in devices_of(argv)] == ["virtio-scsi-device", "scsi-hd", "scsi-cd"]
+
+
+def test_a_folder_as_a_cd_is_an_image_that_is_open_already() -> None:
+    cd = Drive(path="/f", format="folder", media="cdrom", interface="ide", readonly=True)
+    argv = arguments(MachineSpec(Profile(arch="x86_64", machine="pc"), None, (cd,)), Inherited(3, 4, layers={0: 9}))
+    assert values_of(argv, "-add-fd") == ["fd=9,set=0"]
+    file = {"driver": "file", "filename": "/dev/fdset/0", "read-only": True}
+    node = {"driver": "raw", "node-name": "drive0", "read-only": True, "file": file}
+    assert [json.loads(each) for each in values_of(argv, "-blockdev")] == [node]
+    assert {key: devices_of(argv)[-1][key] for key in ("driver", "drive")} == {"driver": "ide-cd", "drive": "drive0"}
 
 
 @pytest.mark.parametrize(

@@ -591,6 +591,15 @@ def test_older_spellings_and_places_are_carried(words: str, key: str, value: obj
     assert table_of(f"qemu-system-aarch64 -M virt -kernel k {words}")[key] == value
 
 
+@pytest.mark.parametrize(
+    ("machine", "interface"), [("sparc", "scsi"), ("m68k -M q800", "scsi"), ("sparc64", "ide"), ("ppc -M mac99", "ide")]
+)
+def test_a_workstations_drives_are_on_what_it_has_on_board(machine: str, interface: str) -> None:
+    table = table_of(f"qemu-system-{machine} -hda a -cdrom c")
+    disk, cd = {"path": "a", "interface": interface}, {"path": "c", "interface": interface, "media": "cdrom"}
+    assert (table["drives"], table.get("devices", [])) == ([disk, cd], [])
+
+
 def test_an_ide_drive_without_a_number_gets_the_first_that_is_free() -> None:
     drives = table_of("qemu-system-x86_64 -M q35 -hda a.img -cdrom c.iso -drive file=b.img,format=raw")["drives"]
     assert [(each["path"], each.get("options")) for each in drives] == [

@@ -27,6 +27,7 @@ class Inherited:
         gdb: Descriptor of a listening socket for a debugger, None for none.
         layers: Descriptors of the files that drives are written to, by the drives' numbers.
         initrd: Descriptor of an initrd that was made for it.
+        shares: Those of connections to the daemons of virtiofs, by the numbers of the shares.
         kvm: Whether to try KVM; QEMU emulates where that fails.
     """
 
@@ -39,6 +40,7 @@ class Inherited:
     further: tuple[Nic, ...] = ()
     consoles: Mapping[str, int] = field(default_factory=dict)
     initrd: int | None = None
+    shares: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def nics(self) -> tuple[Nic, ...]:
@@ -54,7 +56,8 @@ class Inherited:
     def descriptors(self) -> tuple[int, ...]:
         """All of them."""
         single = (self.console, self.monitor, *(nic.fd for nic in self.nics), self.gdb, self.initrd)
-        return (*(each for each in single if each is not None), *self.consoles.values(), *self.layers.values())
+        several = (*self.consoles.values(), *self.layers.values(), *self.shares.values())
+        return (*(each for each in single if each is not None), *several)
 
 
 def arguments(spec: MachineSpec, inherited: Inherited) -> list[str]:
@@ -68,7 +71,7 @@ def arguments(spec: MachineSpec, inherited: Inherited) -> list[str]:
     logged = [*told, *dict.fromkeys(profile.log)]
     out += ["-d", ",".join(logged)] if logged else []
     out += devices.actions(profile)
-    out += [*_software(spec, inherited.initrd), *devices.contents(profile)]
+    out += [*_software(spec, inherited.initrd), *devices.contents(profile, inherited.shares)]
     out += devices.consoles(profile, inherited.console, inherited.consoles)
     out += ["-chardev", f"socket,id=monitor,fd={inherited.monitor}", "-mon", "chardev=monitor,mode=control"]
     if inherited.gdb is not None:

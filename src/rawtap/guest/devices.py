@@ -21,6 +21,7 @@ def netdev(number: int) -> str:
 
 
 _SILENT = "rawtap-silence"
+_MEMORY = "rawtap-ram"
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,17 @@ def board(spec: MachineSpec) -> list[str]:
     cpus = [*([str(profile.smp)] if profile.smp else []), *(f"{key}={n}" for key, n in profile.topology.items())]
     out = ["-machine", _machine(spec)]
     out += ["-m", memory] if (memory := _memory(profile)) else []
+    if _is_one_shared_memory(profile):
+        out += ["-object", f"{_kind_of_memory(profile)},id={_MEMORY},size={_in_bytes(profile.memory)}"]
     out += ["-smp", ",".join(cpus)] if cpus else []
     if profile.cpu:
         out += ["-cpu", profile.cpu]
     for number, node in enumerate(profile.numa):
         here = f",cpus={node.cpus}" if node.cpus else ""
-        out += ["-object", f"memory-backend-ram,id=rawtap-ram{number},size={node.memory}"]
+        out += ["-object", f"{_kind_of_memory(profile)},id=rawtap-ram{number},size={_in_bytes(node.memory)}"]
         out += ["-numa", f"node,nodeid={number},memdev=rawtap-ram{number}{here}"]
     for number, size in enumerate(profile.memory_slots.modules if profile.memory_slots else ()):
-        out += ["-object", f"memory-backend-ram,id=rawtap-dimm{number},size={size}"]
+        out += ["-object", f"{_kind_of_memory(profile)},id=rawtap-dimm{number},size={_in_bytes(size)}"]
         out += device({"driver": "pc-dimm", "memdev": f"rawtap-dimm{number}"})
     if profile.uuid:
         out += ["-uuid", profile.uuid]
@@ -73,6 +76,20 @@ def board(spec: MachineSpec) -> list[str]:
         model, _, name = key.rpartition(".")
         out += ["-global", f"driver={model},property={name},value={models.written(value)}"]
     return out
+
+
+def _kind_of_memory(profile: Profile) -> str:
+    """What it is made of: virtiofs wants it shared with its daemon."""
+    return "memory-backend-memfd,share=on" if profile.by_virtiofs else "memory-backend-ram"
+
+
+def _is_one_shared_memory(profile: Profile) -> bool:
+    return bool(profile.by_virtiofs) and not profile.numa
+
+
+def _in_bytes(size: str) -> str:
+    """A size with its unit: that of -m is MiB where none is said, that of a part of memory is a byte."""
+    return f"{size}M" if size.isdigit() else size
 
 
 def _memory(profile: Profile) -> str:
@@ -93,7 +110,8 @@ def _machine(spec: MachineSpec) -> str:
     """With its firmware on the serial console, where there is no screen that it could draw on."""
     machine = spec.profile.machine
     mute = models.asks_for_a_screen(spec.profile.arch, machine) and not spec.gpu and ",graphics=" not in machine
-    return f"{machine},graphics=off" if mute else machine
+    memory = f",memory-backend={_MEMORY}" if _is_one_shared_memory(spec.profile) else ""
+    return f"{machine}{',graphics=off' if mute else ''}{memory}"
 
 
 def consoles(profile: Profile, main: int, further: Mapping[str, int]) -> list[str]:
@@ -171,8 +189,11 @@ def further(profile: Profile) -> list[str]:
     return out + _virtio_consoles(profile)
 
 
-def contents(profile: Profile) -> list[str]:
-    """Files and folders that the guest has by other ways than a drive; their paths are resolved."""
+def contents(profile: Profile, connections: Mapping[int, int]) -> list[str]:
+    """Files and folders that the guest has by other ways than a drive; their paths are resolved.
+
+    `connections` are descriptors of those to the daemons of virtiofs, by the numbers of the shares.
+    """
     out = ["-dtb", profile.dtb] if profile.dtb else []
     out += ["-L", profile.firmware_folder] if profile.firmware_folder else []
     for loader in profile.loaders:
@@ -185,6 +206,11 @@ def contents(profile: Profile) -> list[str]:
         what = f"file={_doubled(file.path)}" if file.path is not None else f"string={_doubled(file.text or '')}"
         out += ["-fw_cfg", f"name={file.name},{what}"]
     for number, share in enumerate(profile.shares):
+        if share.by == "virtiofs":
+            out += ["-chardev", f"socket,id=share{number},fd={connections[number]}"]
+            model = f"vhost-user-fs-{virtio_suffix(profile)}"
+            out += device({"driver": model, "chardev": f"share{number}", "tag": share.tag})
+            continue
         folder = f"local,id=share{number},path={_doubled(share.path)},security_model=none,readonly=on"
         out += ["-fsdev", folder]
         out += device(

@@ -44,8 +44,12 @@ def resolved(profile: Profile, find: Find) -> Profile:
         PathNotAllowed: As `find` does; or a folder, of which nothing keeps what links lead to from the guest, or whose
             name dnsmasq would take for two.
     """
-    if profile.shares or profile.tftp or profile.firmware_folder:
+    if any(each.by == "9p" for each in profile.shares) or profile.tftp or profile.firmware_folder:
         require_landlock()
+    if profile.by_virtiofs and not profile.memory:
+        raise ProfileInvalid(
+            "virtiofs shares the guest's memory, and no memory is said", cure='Set memory = "256M", or what it needs'
+        )
     return replace(
         profile,
         dtb=str(find(profile.dtb, "dtb")) if profile.dtb else "",
@@ -91,7 +95,7 @@ def of(profile: Profile) -> Iterator[Path]:
     """What QEMU reads of that; the profile is a resolved one."""
     named = [profile.dtb, profile.tftp, profile.firmware_folder, *(each.path or "" for each in profile.loaders)]
     named += [each.path or "" for each in profile.fw_cfg]
-    named += [each.path for each in profile.shares]
+    named += [each.path for each in profile.shares if each.by == "9p"]
     return (Path(name) for name in named if name)
 
 

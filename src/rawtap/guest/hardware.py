@@ -124,7 +124,8 @@ class Drive:
             from, else a disk.
         options: Properties of its device, as a place: {bus = "virtio-mmio-bus.0"}.
         overlay: Whether the guest's writes are thrown away at its end; as the profile says where it is None.
-        format: How the image is written; "folder" for a folder, which the guest finds as a FAT disk that forgets.
+        format: How the image is written; "folder" for a folder, which the guest finds as a FAT disk that forgets
+            writes, or as a CD.
     """
 
     path: HostPath
@@ -136,6 +137,11 @@ class Drive:
     media: Literal["disk", "cdrom"] | None = None
     options: Properties = field(default_factory=dict)
     overlay: Flag | None = None
+
+    @property
+    def is_cd_of_folder(self) -> bool:
+        """Whether an ISO image is made of a folder for it."""
+        return self.format == "folder" and self.media == "cdrom"
 
 
 @validated_dataclass(frozen=True, config=CLOSED)
@@ -170,10 +176,11 @@ class FirmwareFile:
 
 @validated_dataclass(frozen=True, config=CLOSED)
 class Share:
-    """A folder of the project's that the guest can mount by 9p under its tag, and read."""
+    """A folder of the project's that the guest can mount under its tag, and read."""
 
     path: HostPath
     tag: Word
+    by: Literal["9p", "virtiofs"] = "9p"
 
 
 @validated_dataclass(frozen=True, config=CLOSED)

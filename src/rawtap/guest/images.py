@@ -19,7 +19,7 @@ from typing import Literal
 
 from rawtap.errors import GuestNotFound, PathNotAllowed
 from rawtap.guest.hardware import Drive
-from rawtap.guest.paths import require_lone
+from rawtap.guest.paths import is_qcow2, require_lone
 from rawtap.guest.profile import MachineSpec
 
 
@@ -60,6 +60,19 @@ def held(guest: str, spec: MachineSpec) -> Iterator[None]:
         with _lock:
             for use in mine:
                 _uses.remove(use)
+
+
+def mistaken(spec: MachineSpec) -> tuple[str, ...]:
+    """Images that are read as something else than they seem to be, in words.
+
+    QEMU would look into one of which nothing is said. Nobody does here: what a guest wrote would say how it is read.
+    """
+    raw = [Path(drive.path) for drive in spec.drives if drive.format == "raw"]
+    return tuple(
+        f'{path} is given to the guest as it is, and begins as a qcow2 image: format = "qcow2" gives the disk in it'
+        for path in raw
+        if is_qcow2(path)
+    )
 
 
 def cure(guest: str, spec: MachineSpec, said: str) -> str:

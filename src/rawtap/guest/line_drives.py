@@ -99,9 +99,9 @@ def _folder(parts: Parts, value: str, path: str) -> None:
 def _default(parts: Parts) -> str:
     """Where a machine has a drive of which the line says no more (hw/*/, mc->block_default_type)."""
     name = parts.machine_name
-    if name.startswith(("versatile", "realview", "pseries")):
+    if name.startswith(("versatile", "realview", "pseries")) or models.has_scsi(parts.arch, name):
         return "scsi"
-    if models.is_pc(parts.arch, name) or parts.arch.startswith("mips"):
+    if models.is_pc(parts.arch, name) or parts.arch.startswith(("mips", "ppc", "sparc64", "alpha", "sh4")):
         return "ide"
     if name.startswith(("virt", "s390", "microvm", "spike")):
         return "virtio"
@@ -168,7 +168,8 @@ def _settle_default(parts: Parts) -> None:
     found = [each for each in parts.drives if each["interface"] == DEFAULT]
     for each in found:
         each["interface"] = usual
-    if found and usual == "scsi" and not {each["driver"] for each in parts.devices} & models.SCSI:
+    has_own = models.has_scsi(parts.arch, parts.machine_name)
+    if found and usual == "scsi" and not (has_own or {each["driver"] for each in parts.devices} & models.SCSI):
         parts.devices.append({"driver": "spapr-vscsi" if parts.machine_name == "pseries" else "lsi53c895a"})
 
 

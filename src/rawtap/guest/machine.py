@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import anyio
+from anyio.to_thread import run_sync as to_thread
 
 from rawtap.blocking import on_disk
 from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, GuestPaused, NoDisplay, RequestInvalid
-from rawtap.guest import busybox, gdb, images, postmortem
+from rawtap.guest import busybox, gdb, images, iso, postmortem, virtiofs
 from rawtap.guest.accelerator import kvm_is_open
 from rawtap.guest.booting import Boot, Report, words_for
 from rawtap.guest.command_line import Inherited, arguments
@@ -91,6 +92,7 @@ class _Held:
     scratch: Path
     gdb: Path | None
     consoles: Mapping[str, socket.socket]
+    daemons: virtiofs.Daemons
 
 
 class Machine:
@@ -136,6 +138,7 @@ class Machine:
         self._switching: asyncio.Task[None] | None = None
         self._diagnostics = diagnostics
         diagnostics.on_much = self._log_less
+        self._daemons = held.daemons
         self._watcher = asyncio.create_task(self._watch())
 
     @classmethod
@@ -155,6 +158,7 @@ class Machine:
 
         Raises:
             QemuMissing: QEMU is not installed.
+            GuestNotFound: What serves a folder, or makes a CD of it, is not.
             PathNotAllowed: A drive that another guest of this process has, where either may write it.
             GuestFailed: It cannot be started.
             DiskStalled: The disk of `scratch`, or of a drive, does not answer.
@@ -167,7 +171,13 @@ class Machine:
             # What a call that was given up enters later ends with the stack itself, which nobody has any more.
             await on_disk(f"the drives of {name}", near.enter_context, images.held(name, spec))
             layers = await on_disk(scratch, layers_of, spec, scratch, far)
+            for number, drive in enumerate(spec.drives):
+                if drive.is_cd_of_folder:
+                    layers[number] = await iso.made_of(Path(drive.path), scratch, far)
             debugger = near.enter_context(gdb.listening()) if spec.gdb else None
+            folders = spec.profile.by_virtiofs
+            program = await to_thread(virtiofs.require) if folders else None
+            daemons = near.enter_context(virtiofs.serving(folders, program))
             inherited = Inherited(
                 console_far.fileno(),
                 monitor_far.fileno(),
@@ -178,6 +188,7 @@ class Machine:
                 further,
                 {each: theirs.fileno() for each, (_, theirs) in consoles.items()},
                 far.enter_context(busybox.opened()) if spec.busybox else None,
+                {number: each.fileno() for number, each in daemons.connections.items()},
             )
             command = [qemu, *arguments(spec, inherited)[1:]]
             process = start(
@@ -188,8 +199,10 @@ class Machine:
             )
             if debugger:
                 debugger.socket.close()
+            for each in daemons.connections.values():
+                each.close()
             ours = {each: socket_ for each, (socket_, _) in consoles.items()}
-            held = _Held(near.pop_all(), scratch, debugger.path if debugger else None, ours)
+            held = _Held(near.pop_all(), scratch, debugger.path if debugger else None, ours, daemons)
             if process.stdout is None:
                 raise RuntimeError("QEMU was started without a pipe for its stderr")
             return cls(name, spec, process, Console(console), monitor, held, Diagnostics(process.stdout), on_exit)
@@ -610,6 +623,8 @@ class Machine:
         self.consoles.drain()
         self._note_crash(ended_ns)
         words = printable(bytes(self._diagnostics.log.words)).strip()[-_TAIL_CHARACTERS:]
+        if not self.ran and (complaint := self._daemons.words()):  # later they complain that QEMU is gone
+            words = f"{words}; virtiofsd: {complaint}".removeprefix("; ")
         may_exit = not words and any(each["driver"] == "isa-debug-exit" for each in self.spec.profile.devices)
         clues = replace(self._clues(), may_exit=may_exit)
         self.exit = Exit(code, postmortem.end_reason(code, reason, self._ending, clues), words)

@@ -243,6 +243,11 @@ def _is_virt(arch: str, machine_name: str) -> bool:
     return machine_name.startswith("virt") and arch in {"riscv64", "riscv32", "aarch64", "arm"}
 
 
+def has_scsi(arch: str, machine_name: str) -> bool:
+    """Whether that machine has a SCSI controller of its own, which takes the drives that name no other."""
+    return arch in {"sparc", "hppa"} or machine_name in {"q800", "magnum", "pica61", "40p"}
+
+
 def is_pc(arch: str, machine_name: str) -> bool:
     """Whether that is a PC, with a PC's firmware."""
     return arch in {"x86_64", "i386"} and re.match(r"pc(-|$)|q35$", machine_name.partition(",")[0]) is not None

@@ -181,6 +181,15 @@ def holds(path: Path, test: Callable[[Path], bool]) -> bool:
         return False
 
 
+def is_qcow2(image: Path) -> bool:
+    """Whether a file begins as a qcow2 image does; not where it cannot be read."""
+    try:
+        with image.open("rb") as file:
+            return file.read(len(_QCOW2_MAGIC)) == _QCOW2_MAGIC
+    except OSError:
+        return False
+
+
 def require_lone(image: Path) -> None:
     """Refuse a qcow2 image that names further files (qemu/docs/interop/qcow2.txt, section "Header").
 

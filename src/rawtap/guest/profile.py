@@ -150,6 +150,11 @@ class Profile(Hardware):
         """Whether a PCI device can be given to it."""
         return self.virtio_bus == "pci" or models.has_pci(self.arch, self.machine.partition(",")[0])
 
+    @property
+    def by_virtiofs(self) -> dict[int, Path]:
+        """Folders that the guest mounts by virtiofs, by their numbers among the shares."""
+        return {number: Path(each.path) for number, each in enumerate(self.shares) if each.by == "virtiofs"}
+
     def of_card(self, number: int) -> Profile:
         """The same with the card of that number, from 0, as its only one."""
         if number == 0:

@@ -46,7 +46,7 @@ def access_of(spec: MachineSpec, qemu: str, *, kvm: bool, listens: tuple[int, ..
     Of TCP only the ports that it listens on: what there is of networks it inherits, and its own network lets nothing
     out.
     """
-    drives = [(Path(drive.path), spec.is_written(drive)) for drive in spec.drives]
+    drives = [(Path(drive.path), spec.is_written(drive)) for drive in spec.drives if not drive.is_cd_of_folder]
     software = [path for path in (spec.kernel, spec.initrd, spec.firmware) if path]
     return Access(
         programs=(Path(qemu),),

@@ -15,6 +15,7 @@ from rawtap.guest.hardware import Drive
 from rawtap.guest.profile import MachineSpec, Profile
 
 _ON_BOARD = {"floppy", "pflash", "mtd"}
+_CD = 2
 _USB, _SCSI, _AHCI, _SD = "rawtap-usb", "rawtap-scsi", "rawtap-ahci", "rawtap-sd"
 
 
@@ -29,7 +30,10 @@ def fdset_path(number: int) -> str:
 
 
 def arguments(spec: MachineSpec, layers: Mapping[int, int]) -> list[str]:
-    """Controllers that the drives need and nobody named, and the drives."""
+    """Controllers that the drives need and nobody named, and the drives.
+
+    `layers` are descriptors by the drives' numbers: of what is laid over an image, or of one that was made of a folder.
+    """
     profile, out = spec.profile, _controllers(spec)
     places: dict[str, int] = {}
     for number, drive in enumerate(spec.drives):
@@ -40,7 +44,10 @@ def arguments(spec: MachineSpec, layers: Mapping[int, int]) -> list[str]:
             out += ["-add-fd", f"fd={layer},set={number}"]
         block = _node(drive, number, layered=layer is not None)
         if _is_on_board(profile, drive):
-            out += ["-drive", ",".join([f"if={drive.interface}", f"index={place}", *_flat(block)])]
+            is_cd = drive.interface == "scsi" and drive.media == "cdrom"
+            # QEMU's own place for a CD, where firmware looks for one.
+            where = [f"index={max(place, _CD)}", "media=cdrom"] if is_cd else [f"index={place}"]
+            out += ["-drive", ",".join([f"if={drive.interface}", *where, *_flat(block)])]
         else:
             out += ["-blockdev", json.dumps(block), *device(_device(profile, drive, number, place), drive.options)]
     return out
@@ -65,7 +72,7 @@ def _controllers(spec: MachineSpec) -> list[str]:
     out = list[str]()
     if "usb" in wanted | {profile.nic.partition("-")[0]} and not (there & models.USB_CONTROLLERS or has_usb(profile)):
         out += device({"driver": "qemu-xhci", "id": _USB})
-    if "scsi" in wanted and not there & models.SCSI:
+    if "scsi" in wanted and not (_has_scsi(profile) or there & models.SCSI):
         out += device({"driver": f"virtio-scsi-{virtio_suffix(profile)}", "id": _SCSI})
     if "ahci" in wanted and not _has_ahci(profile):
         out += device({"driver": "ahci", "id": _AHCI})
@@ -89,7 +96,14 @@ def _has_ahci(profile: Profile) -> bool:
 
 
 def _is_on_board(profile: Profile, drive: Drive) -> bool:
-    return drive.interface in _ON_BOARD or (drive.interface == "sd" and not profile.has_pci)
+    has_own_scsi = _has_scsi(profile) and "bus" not in drive.options
+    of_the_board = {"sd": not profile.has_pci, "scsi": has_own_scsi}
+    return drive.interface in _ON_BOARD or of_the_board.get(drive.interface, False)
+
+
+def _has_scsi(profile: Profile) -> bool:
+    there = {str(each["driver"]) for each in profile.devices}
+    return models.has_scsi(profile.arch, profile.machine.partition(",")[0]) and not there & models.SCSI
 
 
 def _device(profile: Profile, drive: Drive, number: int, place: int) -> dict[str, models.Value]:
@@ -129,6 +143,9 @@ def _place(profile: Profile, drive: Drive, place: int) -> dict[str, models.Value
 
 def _node(drive: Drive, number: int, *, layered: bool) -> dict[str, Any]:
     node = drive_node(number)
+    if drive.is_cd_of_folder:
+        file = {"driver": "file", "filename": fdset_path(number), "read-only": True}
+        return {"driver": "raw", "node-name": node, "read-only": True, "file": file}
     if not layered:
         return _block(drive, node, readonly=drive.readonly)
     return {

@@ -34,7 +34,7 @@ from rawtap.errors import (
     RequestInvalid,
     ServerStopping,
 )
-from rawtap.guest import choosing, resolving
+from rawtap.guest import choosing, images, resolving
 from rawtap.guest.machine import Machine
 from rawtap.guest.paths import allowed_for
 from rawtap.guest.profile import MachineSpec, Profile
@@ -214,7 +214,9 @@ class Lab:
         spec = resolving.resolve(root, profile, request.options, allowed)
         folder = root.resolve()
         project = f"{folder} {profile.name}"
-        return replace(spec, reach=reach, project=project, folder=folder if past else None, told=told)
+        return replace(
+            spec, reach=reach, project=project, folder=folder if past else None, told=(*told, *images.mistaken(spec))
+        )
 
     def _require_ports(self, profile: Profile, request: BootRequest) -> None:
         """Refuse ports of this machine's that the operator did not give; on a bridge nobody needs them."""

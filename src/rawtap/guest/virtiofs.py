@@ -1,0 +1,116 @@
+"""Folders that a guest mounts by virtiofs, each served by a daemon of its own (virtiofsd, as Debian 13 has it).
+
+Theory of operation. The daemon is a child like any other: no capability, no new privileges, a Landlock ruleset that
+lets it read that folder and write nothing, and its own seccomp filter. It is told to serve read-only as well, since
+Landlock says nothing of a file's mode and times. So it needs no sandbox of its own, which would want the privilege to
+make namespaces. QEMU's own daemon, of before 8.0, has no such option, and wants root's for everything it does.
+
+It speaks vhost-user with QEMU over a connection that is made before either starts: both find it there, nobody else can
+come first, and the daemon ends with it, however QEMU or the server end. What it serves it writes into the guest's
+memory, which is therefore shared with it (memfd_create(2)).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from rawtap.errors import GuestFailed, GuestNotFound
+from rawtap.guest import gdb
+from rawtap.host import children, programs
+from rawtap.host.landlock import Access
+
+_PROGRAM = "virtiofsd"
+_FOLDERS = "/usr/libexec:/usr/lib:/usr/lib/qemu"  # where it is on no PATH
+_READONLY = "--readonly"
+_OTHER_WAYS = 'Give it by = "9p", or as a drive with format = "folder"'
+_OPTIONS = ("--sandbox=none", "--no-announce-submounts")
+_OF_THE_KERNELS = (Path("/proc/sys/fs/nr_open"), Path("/proc/sys/fs/file-max"))  # by which it sets its limit
+_TAIL = 1000  # bytes
+
+
+@dataclass
+class Daemons:
+    """The connections to the daemons of a machine, by the numbers of its shares, and what the daemons complained of."""
+
+    connections: dict[int, socket.socket] = field(default_factory=dict)
+    complaints: list[BinaryIO] = field(default_factory=list)
+
+    def words(self) -> str:
+        """The end of what they wrote to stderr, while they are there."""
+        there = [each.fileno() for each in self.complaints if not each.closed]
+        said = b"".join(os.pread(each, _TAIL, max(0, os.fstat(each).st_size - _TAIL)) for each in there)
+        return said.decode("utf-8", "replace").strip()
+
+
+def require() -> Path:
+    """Where the daemon is.
+
+    Raises:
+        GuestNotFound: It is not installed, or cannot serve read-only.
+        GuestFailed: It cannot be started.
+    """
+    lack = "no folder can be given by virtiofs"
+    folders = f"{os.environ.get('PATH', '')}:{_FOLDERS}"
+    path = Path(programs.require(_PROGRAM, _PROGRAM, GuestNotFound, lack, folders))
+    try:
+        known = children.run([path, "--help"], "", Access(programs=(path,)))
+    except OSError as error:
+        raise GuestFailed(lack, evidence=f"{path}: {error}", cure=_OTHER_WAYS) from error
+    if _READONLY not in known.out + known.complaint:
+        raise GuestNotFound(
+            f"{lack}: {path} has no {_READONLY}",
+            evidence="by an older one the guest could write; QEMU's own, as Debian 12 has it, can only be run by root",
+            cure=f"Debian 13 has the newer one in its package {_PROGRAM}. {_OTHER_WAYS}",
+        )
+    return path
+
+
+@contextmanager
+def serving(folders: Mapping[int, Path], program: Path | None) -> Iterator[Daemons]:
+    """A daemon for each folder, which is resolved; all have ended after the block.
+
+    `program` is what `require` found; it may be None where there is no folder.
+
+    It is to be called from the main thread, as QEMU is started.
+
+    Raises:
+        GuestFailed: It cannot be started.
+    """
+    found = Daemons()
+    with contextlib.ExitStack() as stack:
+        for number, folder in folders.items():
+            if program is None:
+                raise ValueError("folders, and no daemon that could serve them")
+            try:
+                found.connections[number] = _start(program, folder, stack, found.complaints)
+            except OSError as error:
+                raise GuestFailed(
+                    f"the folder {folder} cannot be given by virtiofs", evidence=str(error), cure=_OTHER_WAYS
+                ) from error
+        yield found
+
+
+def _start(daemon: Path, folder: Path, stack: contextlib.ExitStack, complaints: list[BinaryIO]) -> socket.socket:
+    ours = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+    complaint = stack.enter_context(os.fdopen(os.memfd_create("rawtap-virtiofsd"), "w+b", 0))
+    with gdb.listening() as there:
+        ours.connect(str(there.path))
+        child = children.start(
+            [daemon, f"--fd={there.socket.fileno()}", f"--shared-dir={folder}", _READONLY, *_OPTIONS],
+            Access(programs=(daemon,), read=(folder, *_OF_THE_KERNELS)),
+            streams=("null", "null", complaint.fileno()),
+            passed=(there.socket.fileno(),),
+            environment=children.PLAIN,
+            session=True,
+        )
+    stack.callback(child.wait)
+    stack.callback(child.kill)
+    complaints.append(cast("BinaryIO", complaint))
+    return ours

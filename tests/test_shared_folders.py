@@ -1,0 +1,96 @@
+"""A project's folders in a guest, by 9p, by virtiofs and as a CD: it reads them, and can change nothing of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+
+from support import PATIENCE, Account, children_of, command_of, has_child, serving, status_of
+from test_linux_guest import PROMPT, typed
+
+IMAGES = Path(sys.prefix) / "linux/modules"  # made by scripts/_linux_guest.sh
+DAEMON = Path(sys.prefix) / "bin/virtiofsd"  # made by scripts/_virtiofsd.sh
+TEXT = "a file of the host's"
+LONG = "Name with blanks, and more characters than an ISO 9660 name may have.text"
+
+
+def linux_tree(account: Account) -> tuple[str, Path]:
+    """A project's folder for that kernel, and a file of a folder that it shares twice."""
+    root = account.home / "project"
+    shared = root / "shared"
+    shared.mkdir(parents=True)
+    (shared / "file.txt").write_text(TEXT, encoding="ascii")
+    (shared / "out").symlink_to("/etc/passwd")
+    (root / "cd/below").mkdir(parents=True)
+    (root / "cd/below" / LONG).write_text(TEXT, encoding="ascii")
+    lines = [
+        'arch = "x86_64"',
+        'machine = "q35"',
+        'memory = "256M"',
+        f'kernel = "{IMAGES}/vmlinuz"',
+        f'initrd = "{IMAGES}/initrd"',
+        'bootargs = "console=ttyS0 quiet"',
+        f'prompt = "{PROMPT}"',
+        'shares = [{ path = "shared", tag = "old" }, { path = "shared", tag = "new", by = "virtiofs" }]',
+        'drives = [{ path = "cd", format = "folder", interface = "ahci", media = "cdrom" }]',
+    ]
+    (root / "rawtap.toml").write_text("\n".join(lines), encoding="utf-8")
+    for path in (shared, *shared.iterdir()):
+        os.chown(path, account.uid, account.gid, follow_symlinks=False)
+    return str(root), shared / "file.txt"
+
+
+def test_a_guest_reads_a_folder_in_each_way_and_changes_nothing_of_it(user: Account) -> None:
+    root, file = linux_tree(user)
+    before = file.stat()
+    with_daemon = replace(user, path=f"{DAEMON.parent}:{user.path}")
+
+    async def scenario() -> None:
+        async with serving(with_daemon, "--image-dir", IMAGES) as session:
+            booted = await session.call("qemu_boot", project_root=root, timeout=PATIENCE)
+            assert (booted["prompt_seen"], booted["warnings"]) == (True, [])
+            (daemon,) = (each for each in children_of(session.pid) if "--shared-dir" in command_of(each))
+            status = status_of(daemon)
+            assert [status[key] for key in ("NoNewPrivs", "Seccomp", "CapEff")] == ["1", "2", "0" * 16]
+            await typed(session, "modprobe 9p; mkdir /old /new; mount -t 9p -o trans=virtio old /old")
+            await typed(session, "mount -t virtiofs new /new")
+            for place in ("/old", "/new"):
+                assert TEXT in await typed(session, f"cat {place}/file.txt")
+                said = await typed(
+                    session, f"cd {place}; echo a >b; echo a >file.txt; chmod 777 file.txt; rm file.txt; cd /"
+                )
+                assert said.count("Read-only file system") == 4, said
+                assert "root:" not in await typed(session, f"cat {place}/out")
+            await typed(session, "modprobe isofs; mkdir /cd; mount -t iso9660 /dev/sr0 /cd")
+            assert TEXT in await typed(session, f"cat '/cd/below/{LONG}'")
+            await session.call("qemu_shutdown", timeout=PATIENCE)
+            assert not has_child(session.pid, "--shared-dir")
+
+    anyio.run(scenario)
+    after = file.stat()
+    assert (after.st_mode, after.st_mtime_ns, file.read_text(encoding="ascii")) == (
+        before.st_mode,
+        before.st_mtime_ns,
+        TEXT,
+    )
+    assert [path.name for path in sorted(file.parent.iterdir())] == ["file.txt", "out"]
+
+
+def test_without_a_daemon_that_can_serve_read_only_a_boot_says_so_and_leaves_nothing(user: Account) -> None:
+    root, _ = linux_tree(user)
+
+    async def scenario() -> None:
+        async with serving(user, "--image-dir", IMAGES) as session:
+            failed = await session.refused("qemu_boot", project_root=root)
+            assert failed.code == "guest.not_found"
+            assert "no folder can be given by virtiofs: /usr/lib/qemu/virtiofsd has no --readonly" in str(failed)
+            shares = [{"path": "shared", "tag": "new", "by": "virtiofs"}]
+            failed = await session.refused("qemu_boot", project_root=root, overrides={"memory": "", "shares": shares})
+            assert "no memory is said" in str(failed)
+            assert not has_child(session.pid, "--shared-dir")
+
+    anyio.run(scenario)
