@@ -136,3 +136,23 @@ def test_a_machine_without_vsock_says_so_and_boots_nothing(user: Account) -> Non
                 assert (await session.call("qemu_status"))["guests"] == []
 
     anyio.run(scenario)
+
+
+def test_a_board_without_a_card_is_refused_where_a_network_is_wanted(user: Account) -> None:
+    """QEMU only warns, and the guest would be on no network."""
+    root = board(user)
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            asked = {"project_root": str(root), "network": "user", "timeout": 0, "gdb": True}
+            booted = await session.call("qemu_boot", **asked, overrides={"nic": "board"})
+            assert booted["network"] is not None
+            await session.call("qemu_shutdown", timeout=0)
+            raspi = {"machine": "raspi2b", "memory": "", "smp": 0}
+            failed = await session.refused("qemu_boot", **asked, overrides=raspi | {"nic": "board"})
+            assert (failed.code, "netdev net0 has no peer" in str(failed)) == ("profile.invalid", True)
+            second = {"nic": "board", "cards": [{"nic": "board"}]}
+            assert "net1 has no peer" in str(await session.refused("qemu_boot", **asked, overrides=second))
+            assert (await session.call("qemu_status"))["guests"] == []
+
+    anyio.run(scenario)

@@ -49,6 +49,7 @@ def test_each_kind_of_client_is_offered_its_own_file() -> None:
     )
     argv = arguments(replace(spec(), tftp="/srv/boot", boot=files), "/dev/stdin")
     assert argv[argv.index("--tftp-root=/srv/boot") + 1 :] == [
+        "--dhcp-no-override",
         "--dhcp-boot=rest.0",
         "--dhcp-match=set:uefi-x86_64,option:client-arch,7",
         "--dhcp-match=set:uefi-x86_64,option:client-arch,9",

@@ -20,7 +20,7 @@ SEQUENCES = [
     b"\x1b[K",
 ]
 
-MOVES = [b"\x1b[3;1H", b"\x1b[H", b"\x1b[5d", b"\x1b[2E"]
+MOVES = [b"\x1b[3;1H", b"\x1b[H", b"\x1b[5d", b"\x1b[2E", b"\x1b[3;5H", b"\x1b[3;6H"]
 
 
 @pytest.mark.parametrize("sequence", SEQUENCES)
@@ -79,6 +79,29 @@ def test_a_string_that_never_ends_hides_no_line(opening: bytes) -> None:
 def test_a_cursor_that_is_put_on_another_line_begins_one() -> None:
     assert Plain().feed(b"GNU GRUB\x1b[3;1Hgrub> ") == b"GNU GRUB\ngrub> "
     assert Plain().feed(b"\x1b[H\x1b[Jlogin: ") == b"login: "
+
+
+@pytest.mark.parametrize(
+    ("stream", "text"),
+    [
+        # SeaBIOS, under PXELINUX: to the last letter, and behind it.
+        (b"x\r\nCopyright (C) 19\x1b[25;16H\x1b[25;17H94-2015", b"x\r\nCopyright (C) 1994-2015"),
+        (b"Anvin et al\r\n\x1b[01;01H\x1bc\x1b[2Jbo\x1b[01;02H\x1b[01;03Hot: ", b"Anvin et al\r\nboot: "),
+        # UEFI's shell gives back what is typed.
+        (b"Shell> \x1b[12;08Hl\x1b[12;09Hs\x1b[12;09H\x1b[13;01Hfs0", b"Shell> ls\nfs0"),
+        # To the same column of another line, and elsewhere on this one.
+        (b"\x1b[3;1Habc\x1b[4;4Hdef", b"abc\ndef"),
+        (b"abc\x1b[3;8Hdef\x1b[3;2Hg", b"abc\ndef\ng"),
+        # A line that scrolled up since, a letter that was taken back, and one of several bytes.
+        (b"\x1b[25;1Ha\r\nbc\x1b[25;3Hd", b"a\r\nbcd"),
+        (b"abc\x08 \x08\x1b[1;3Hd", b"abc\x08 \x08d"),
+        ("\u00e4b\x1b[1;3Hd".encode(), "\u00e4bd".encode()),
+    ],
+)
+def test_a_cursor_that_is_put_where_it_is_begins_none(stream: bytes, text: bytes) -> None:
+    assert Plain().feed(stream) == text
+    plain = Plain()
+    assert b"".join(plain.feed(bytes([byte])) for byte in stream) == text
 
 
 def test_a_carriage_return_at_the_start_of_a_line_is_no_text() -> None:

@@ -310,6 +310,15 @@ def test_what_nobody_says_follows_from_what_is_said_wherever_it_is(tmp_path: Pat
     assert machine_of({})[:2] == ("mips", "malta")
 
 
+def test_overrides_take_the_files_key_for_a_built_in_profile(tmp_path: Path) -> None:
+    root = written(tmp_path, {"rawtap.toml": 'profile = "rvos"\nmemory = "64M"\n'})
+    found = chosen(root, None, None, {"profile": "u-boot-arm", "smp": 2})[1].profile
+    assert (found.name, found.memory, found.smp) == ("u-boot-arm", "64M", 2)
+    assert chosen(root, "u-boot-aarch64", None, {"profile": "u-boot-arm"})[1].profile.name == "u-boot-aarch64"
+    with pytest.raises(ProfileInvalid, match="there is no profile 'rvoss'"):
+        chosen(root, None, None, {"profile": "rvoss"})
+
+
 def test_each_emulator_has_a_machine(tmp_path: Path) -> None:
     root = written(tmp_path, {"rawtap.toml": ""})
     for arch in get_args(Arch):

@@ -38,6 +38,9 @@ def chosen(
         ProfileInvalid: No such profile, or a key that cannot be.
         GuestNotFound: The root is no folder, or nothing in it says what to boot.
     """
+    overrides = dict(overrides)
+    over = overrides.pop("profile", None)
+    name = name or (None if over is None else str(over))
     if line is None:
         root, tree = choose(root, name, {**overrides, **({"kernel": kernel} if kernel else {})}, image_dirs)
     else:

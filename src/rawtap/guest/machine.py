@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -21,7 +22,15 @@ import anyio
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap.blocking import on_disk
-from rawtap.errors import GuestExited, GuestFailed, GuestNotRunning, GuestPaused, NoDisplay, RequestInvalid
+from rawtap.errors import (
+    GuestExited,
+    GuestFailed,
+    GuestNotRunning,
+    GuestPaused,
+    NoDisplay,
+    ProfileInvalid,
+    RequestInvalid,
+)
 from rawtap.guest import busybox, gdb, images, iso, postmortem, virtiofs
 from rawtap.guest.accelerator import kvm_is_open
 from rawtap.guest.booting import Boot, Report, words_for
@@ -44,6 +53,7 @@ from rawtap.guest.storage import fdset_path
 from rawtap.guest.talk import Talk
 from rawtap.host.children import Child
 
+_WITHOUT_CARD = re.compile(r"^net([0-9]+):", re.MULTILINE)
 _TAIL_CHARACTERS = 1500
 _REFUSAL_CHARACTERS = 200
 _LINE_BYTES = 500
@@ -213,15 +223,30 @@ class Machine:
         Raises:
             GuestExited: QEMU ended at once; its exit code and stderr are in the text.
             GuestFailed: It does not answer.
+            ProfileInvalid: Its machine has fewer cards on board than it is to have.
         """
         session = connected(self._monitor_socket, self.name, self.pid, self.events)
         try:
             self._monitor = await self._stack.enter_async_context(session)
             self.accelerator = "kvm" if (await self._monitor.execute("query-kvm"))["enabled"] else "tcg"
+            await self._require_cards(self._monitor)
         except MonitorLost:
             await self._wait_exit(_QUIT_SECONDS)  # its own exit code, not that of a signal
             await self.end()
             raise self.exited() from None
+
+    async def _require_cards(self, monitor: Monitor) -> None:
+        """Refuse a board without a card: QEMU only warns, and the guest would be on no network."""
+        profile = self.spec.profile
+        if "board" not in {profile.nic, *(card.nic for card in profile.cards)}:
+            return
+        networks = str(await monitor.execute("human-monitor-command", {"command-line": "info network"}))
+        if left := _WITHOUT_CARD.findall(networks):  # what a card is on stands behind it
+            raise ProfileInvalid(
+                f"the machine {profile.machine} has no network card on board, or not as many",
+                evidence=f"QEMU's netdev net{left[0]} has no peer",
+                cure="Name a model in `nic` that it takes, like usb-net, or leave the network out",
+            )
 
     @property
     def running(self) -> bool:

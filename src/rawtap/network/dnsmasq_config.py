@@ -137,6 +137,8 @@ def arguments(spec: ServicesSpec, lease_file: str) -> list[str]:
 def _network_boot(spec: ServicesSpec) -> list[str]:
     """TFTP (RFC 1350), and which file to begin with, in DHCP's offer."""
     out = [f"--enable-tftp={spec.bridge}", f"--tftp-root={spec.tftp}"] if spec.tftp else []
+    # In the field `file`, not as option 67: there UEFI's shim looks for the folder of what it loads next.
+    out += ["--dhcp-no-override"] if spec.boot else []
     # iPXE has its platform's number as well: of several files that fit, dnsmasq takes the last one named.
     for file in sorted(spec.boot, key=lambda each: (bool(each.client), each.client == _IPXE)):
         matches = [f"option:client-arch,{number}" for number in file.numbers]
