@@ -133,11 +133,67 @@ FRAMES: dict[str, tuple[Packet, int, str, str]] = {
 }  # fmt: skip
 
 
+ENIP = bytes.fromhex("6f00 1a00 00000001 00000000 0000000000000000 00000000 00000000 0000 0200 0000 0000 b200 0a00")
+MMS = bytes.fromhex("03000024 02f080 01000100 61173015020103a010a00e020100a109a003800100a1028000")
+STREAMS |= {
+    "CIP": (44818, ENIP + bytes.fromhex("52022006240100") + bytes(3), "service 0x52 request"),
+    "ENIP": (44818, bytes.fromhex("65000400") + bytes(20) + bytes.fromhex("01000000"), "register session"),
+    "MMS": (102, MMS, "confirmed request"),
+    "MMS alone": (102, bytes.fromhex("03000011 02f080 a808 80020000 81010382"), "initiate request"),
+    "SES": (102, bytes.fromhex("03000009 02f080 0900"), "finish"),
+    "COTP": (102, bytes.fromhex("03000008 02f080 77"), "data"),
+    "IEC 60870-5 ASDU": (2404, bytes.fromhex("680e 00000000 64010600 0100 000000 14"), "type 100, cause 6"),
+    "IEC 60870-5-104": (2404, bytes.fromhex("6804 07000000"), "control"),
+    "OMRON": (9600, b"FINS\0\0\0\x0c" + bytes(12), ""),
+    "LDAP": (389, bytes.fromhex("3084000000100204 0a5e3d28 6384 00000006 040004000a01"), "search request"),
+    "LDAP sealed": (389, bytes.fromhex("00000020 0504 07ff") + bytes(28), "sealed"),
+    "T.125": (3389, bytes.fromhex("0300000c 02f080 38 000703eb"), "channel join request"),
+    "RDP data": (3389, bytes.fromhex("0300000f 02f080 64 0007 03eb 70 80 00"), "data"),
+}
+QUESTION = bytes.fromhex("1234 0100 0001 0000 0000 0000 03777777 076578616d706c65 00 0001 0001")
+BROWSE = b"\x11\x02\x12\x34" + bytes(78) + b"\xffSMB\x25" + bytes(60) + b"\\MAILSLOT\\BROWSE\0" + b"\x0f"
+DATAGRAMS |= {
+    "DNS": (9053, QUESTION, "query id=0x1234 A www.example"),
+    "RakNet": (19132, b"\5" + bytes.fromhex("00ffff00fefefefefdfdfdfd12345678") + b"\x0b", "connection, message 5"),
+    "CLASSIC-STUN": (3478, b"\0\1\0\0" + bytes(16), "binding request"),
+    "NAT-PMP": (5351, b"\0\x80\0\0" + bytes(8), "external address response"),
+    "PCP": (5351, b"\2\1" + bytes(58), "map request"),
+    "BROWSER": (138, BROWSE, ""),
+    "NBDS": (138, BROWSE.replace(b"BROWSE", b"OTHERS"), ""),
+    "WireGuard": (40001, b"\4\0\0\0" + b"abcd" + b"\7" + bytes(7) + b"~" * 32, "data"),
+}
+FRAMES |= {
+    "GOOSE": (
+        Ether(type=0x88B8) / Raw(bytes.fromhex("0003 0020 0000 0000 6116 8003 676f31") + bytes(20)), 1, "GOOSE",
+        "application 0x0003 go1",
+    ),
+    "PN-DCP": (
+        Ether(type=0x8892) / Raw(bytes.fromhex("fefe 0500 01000001 0080 0004 ffff0000")), 1, "PN-DCP",
+        "identify request xid=0x01000001",
+    ),
+    "PNIO": (Ether(type=0x8892) / Raw(b"\x80\0" + bytes(44)), 1, "PNIO", "cyclic, frame 0x8000"),
+    "PBB": (
+        Ether(type=0x88E7) / Raw(b"\0\0\1\2") / LINK / HOSTS / UDP(sport=4000, dport=4001) / Raw(b"ab"), 1, "UDP",
+        "PBB 258: 2 bytes",
+    ),
+    "an old VLAN": (
+        Ether(type=0x9100) / Raw(b"\0\7\x08\0") / HOSTS / UDP(sport=4000, dport=4001) / Raw(b"ab"), 1, "UDP",
+        "VLAN 7: 2 bytes",
+    ),
+    "EoIP": (
+        LINK / IP(src="10.0.0.1", dst="10.0.0.2", proto=47) / Raw(b"\x20\1\x64\0\0\x30\x09\0")
+        / LINK / HOSTS / UDP(sport=4000, dport=4001) / Raw(b"ab"),
+        1, "UDP", "EoIP 9 (10.0.0.1 > 10.0.0.2): 2 bytes",
+    ),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_segment_says(name: str) -> None:
     port, data, says = STREAMS[name]
     told = tcp(data, port)
-    assert told.protocol == ("DNP 3.0" if name == "DNP 3.0" else name.split(maxsplit=1)[0])
+    whole = {"DNP 3.0", "IEC 60870-5 ASDU", "IEC 60870-5-104"}
+    assert told.protocol == (name if name in whole else name.split(maxsplit=1)[0])
     assert told.info.startswith(says)
 
 
@@ -176,6 +232,14 @@ def test_what_may_be_quic_is_called_what_it_surely_is() -> None:
     assert (told.protocol, told.info) == ("UDP", "perhaps QUIC, protected, 41 bytes")
     assert udp(b"\x08" + bytes(40), 443).protocol == "UDP"
     assert udp(b"", 53).protocol == "UDP"
+
+
+def test_what_is_almost_of_a_protocol_is_not_called_that() -> None:
+    for data in (QUESTION + b"x", QUESTION[:-3] + b"\x77" + QUESTION[-2:], b"\4\0\0\0" + b"~" * 44):
+        assert udp(data, 9053).protocol == "UDP"
+    assert tcp(MMS[:11] + b"\x62" + MMS[12:], 102).protocol == "COTP"
+    assert tcp(b"\x30\x10\x04\x02\x0a\x5e" + bytes(20), 389).protocol == "TCP"
+    assert tcp(b"\x68\x04\1\0\0\0", 2405).protocol == "TCP"
 
 
 def test_bytes_of_tls_in_a_mail_connection_are_no_mail() -> None:

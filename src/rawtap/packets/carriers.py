@@ -160,7 +160,20 @@ def _nsh(data: bytes, at: int, end: int) -> Carried:
     return Carried(f"NSH {path}", _IN_NSH[kind], at + size)
 
 
+def _old_vlan(data: bytes, at: int, end: int) -> Carried:
+    """A VLAN's tag with a type from before there was a standard for two of them."""
+    need(data, at, 4, end, "VLAN tag", "vlan.header")
+    return Carried(f"VLAN {word(data, at) & 0xFFF}", word(data, at + 2), at + 4)
+
+
+def _backbone(data: bytes, at: int, end: int) -> Carried:
+    """A customer's frame in a provider's (IEEE 802.1Q, 9.7: I-TAG)."""
+    need(data, at, 4, end, "I-TAG", "pbb.header")
+    return Carried(f"PBB {double_word(data, at) & 0xFFFFFF}", ETHERNET, at + 4)
+
+
 IN_FRAMES: dict[int, Reader] = {
+    0x9100: _old_vlan, 0x9200: _old_vlan, 0x88E7: _backbone,
     FABRIC_PATH: _fabric_path, MACSEC: _macsec, NSH: _nsh,
     MPLS: mpls, MPLS_GROUP: mpls, PPPOE: pppoe, PPPOE_DISCOVERY: pppoe_discovery, PPP: ppp,
 }  # fmt: skip
@@ -170,17 +183,13 @@ IN_FRAMES: dict[int, Reader] = {
 
 
 def gre(data: bytes, at: int, end: int) -> Carried | None:
-    """GRE (RFC 2784, 2890), its version 1 with PPP (RFC 2637), and ERSPAN in it."""
+    """GRE (RFC 2784, 2890), its version 1, and ERSPAN in it."""
     need(data, at, 4, end, "GRE header", "gre.header")
     flags, kind = word(data, at), word(data, at + 2)
     version, begin = flags & 7, at
     at += 4
     if version == 1:
-        at += 4 + (4 if flags & 0x1000 else 0) + (4 if flags & 0x80 else 0)
-        if kind != PPP or at >= end:
-            return None
-        inner = ppp(data, at, end)
-        return inner._replace(says=f"GRE {inner.says}")
+        return _gre_one(data, at, end, flags, kind)
     if version or flags & 0x4000:  # with a source route
         return None
     key = ""
@@ -195,6 +204,18 @@ def gre(data: bytes, at: int, end: int) -> Carried | None:
     if at >= end or not kind:
         return Carried("keepalive" if at >= end else "", None, begin, "GRE")
     return Carried(f"GRE{key}", kind, at)
+
+
+def _gre_one(data: bytes, at: int, end: int, flags: int, kind: int) -> Carried | None:
+    """GRE's version 1, with PPP (RFC 2637), or MikroTik's EoIP: a tunnel's number whose least byte comes first."""
+    if kind == 0x6400 and flags == 0x2001:
+        need(data, at, 4, end, "EoIP header", "eoip.header")
+        return Carried(f"EoIP {data[at + 2] | data[at + 3] << 8}", ETHERNET, at + 4)
+    at += 4 + (4 if flags & 0x1000 else 0) + (4 if flags & 0x80 else 0)
+    if kind != PPP or at >= end:
+        return None
+    inner = ppp(data, at, end)
+    return inner._replace(says=f"GRE {inner.says}")
 
 
 def _erspan(data: bytes, at: int, end: int, kind: int, *, has_sequence: bool) -> Carried | None:

@@ -11,6 +11,23 @@ from rawtap.packets.bounds import Stopped
 from rawtap.packets.says import asn1, machines, mobile, rpc, services, tls
 from rawtap.packets.says.words import Found, Known, at_byte, begins, first_line, named, number, surely, text
 
+
+def dns_surely(payload: bytes) -> str | None:
+    """DNS at any port: one question for a type and class that there are, and nothing else that does not fit."""
+    if len(payload) < 17 or payload[4:6] != b"\0\1" or payload[2] & 0x78 or payload[3] & 0x40 or payload[3] & 15 > 5:
+        return None
+    if not payload[2] & 0x80 and (payload[6:10] != bytes(4) or payload[10:12] > b"\0\2" or payload[3] & 0x8F):
+        return None
+    at = 12
+    while payload[at]:
+        if payload[at] > 63 or at > 260:
+            return None
+        at += 1 + payload[at]
+    kind, of_class = number(payload, at + 1, 2), number(payload, at + 3, 2)
+    is_whole = at + 5 == len(payload) or number(payload, 6, 2) + number(payload, 8, 2) + number(payload, 10, 2)
+    return dns(payload) if kind in dns_messages.TYPES and of_class in {1, 3, 255} and at > 12 and is_whole else None
+
+
 _HTTP = (b"NOTIFY * HTTP/1.", b"M-SEARCH * HTTP/1.", b"HTTP/1.1 ")
 _SIP = re.compile(rb"(SIP/2\.0 [0-9]{3}|[A-Z]{3,12} (sips?|tel|im):[^ \r\n]*)")
 
@@ -155,6 +172,49 @@ def stun(payload: bytes) -> str | None:
     return f"{names[method]} {_STUN[way]}" if method in names else None
 
 
+def _stun_before(payload: bytes) -> Found:
+    """STUN as it was before it had a mark (RFC 3489, 11.1), or what `_channel` tells."""
+    kind = number(payload, 0, 2)
+    if kind & 0xFEEF in {1, 2} and number(payload, 2, 2) == len(payload) - 20:
+        what = "binding" if kind & 15 == 1 else "shared secret"
+        return "CLASSIC-STUN", f"{what} {_STUN[kind >> 7 & 2 | kind >> 4 & 1]}"
+    return _channel(payload)
+
+
+_RAKNET = bytes.fromhex("00ffff00fefefefefdfdfdfd12345678")
+_RAKNET_AT = {1: 9, 2: 9, 0x1C: 17, 5: 1, 6: 1, 7: 1, 8: 1}
+
+
+def _raknet(payload: bytes) -> str | None:
+    """What RakNet says before there is a connection: it has a mark."""
+    at = _RAKNET_AT.get(payload[0])
+    if at is None or payload[at : at + 16] != _RAKNET:
+        return None
+    return "ping" if payload[0] < 3 else "pong" if payload[0] == 0x1C else f"connection, message {payload[0]}"
+
+
+def _nbds(payload: bytes) -> Found:
+    """NetBIOS datagrams (RFC 1002, 4.4), and who announces what in them ([MS-BRWS], [MS-ADTS] 6.3)."""
+    if payload[0] not in {0x10, 0x11, 0x12}:
+        return ""
+    begin = payload.find(b"\xffSMB", 14)
+    slot = payload[begin + 4 : begin + 160].upper() if begin >= 0 else b""
+    if b"\\MAILSLOT\\BROWSE\0" in slot:
+        return "BROWSER", ""
+    return ("SMB_NETLOGON", "") if b"\\MAILSLOT\\NET\\N" in slot else ""
+
+
+_NAT = {0: "external address", 1: "map UDP", 2: "map TCP"}
+
+
+def _nat_pmp(payload: bytes) -> Found:
+    """NAT-PMP (RFC 6886, 3), or PCP, which came after it (RFC 6887, 7)."""
+    way = "response" if payload[1] >> 7 else "request"
+    if payload[0] == 2 and len(payload) >= 24:
+        return "PCP", f"{named(('announce', 'map', 'peer'), payload[1] & 0x7F)} {way}"
+    return f"{_NAT[payload[1] & 0x7F]} {way}" if payload[0] == 0 and payload[1] & 0x7F in _NAT else None
+
+
 def _channel(payload: bytes) -> str | None:
     """Data of a channel of TURN's (RFC 8656, 12.4)."""
     return "channel data" if payload[0] >> 6 == 1 and number(payload, 2, 2) <= len(payload) - 4 else None
@@ -167,7 +227,7 @@ def _wireguard(payload: bytes) -> str | None:
     if payload[1:4] != b"\0\0\0":
         return None
     if payload[0] == 4 and len(payload) >= 32 and len(payload) % 16 == 0:
-        return "data"
+        return "data" if payload[13:16] == bytes(3) else None  # its count of packets is no number of 5 bytes yet
     said, size = _WIREGUARD.get(payload[0], ("", 0))
     return said if said and len(payload) == size else None
 
@@ -243,12 +303,14 @@ _SIGNED = (
     ("RPC", rpc.datagram),
     ("BT-DHT", begins(*_DHT)),
     ("RTPS", begins(b"RTPS")),
+    ("DNS", dns_surely),
+    ("RakNet", _raknet),
     *mobile.SIGNED,
 )
 _ANYWHERE: tuple[Known, ...] = tuple((name, surely(words)) for name, words in _SIGNED)
 _PORTS: dict[int, Known] = {
     53: ("DNS", dns), 5353: ("mDNS", dns), 5355: ("LLMNR", dns), 69: ("TFTP", tftp), 123: ("NTP", ntp),
-    137: ("NBNS", nbns), 138: ("NBDS", None), 161: ("SNMP", asn1.snmp), 162: ("SNMP", asn1.snmp),
+    137: ("NBNS", nbns), 138: ("NBDS", _nbds), 161: ("SNMP", asn1.snmp), 162: ("SNMP", asn1.snmp),
     427: ("SRVLOC", at_byte(1, _SLP, "function")), 443: ("QUIC", tls.quic_short), 80: ("GQUIC", tls.gquic),
     500: ("ISAKMP", _isakmp), 4500: ("ISAKMP", _nat_keyed), 514: ("syslog", syslog),
     521: ("RIPng", at_byte(0, _RIP)), 546: ("DHCPv6", dhcp6), 547: ("DHCPv6", dhcp6), 1812: ("RADIUS", radius),
@@ -257,7 +319,8 @@ _PORTS: dict[int, Known] = {
     3784: ("BFD Control", _bfd),
     3785: ("BFD Echo", None), 6784: ("BFD Control", _bfd), 2029: ("HSRP", _hsrp), 3503: ("MPLS ECHO", _mpls_echo),
     4712: ("SYNCHROPHASOR", begins(b"\xaa")), 4713: ("SYNCHROPHASOR", begins(b"\xaa")),
-    4784: ("BFD Control", _bfd), 7784: ("BFD Control", _bfd), 3478: ("STUN", _channel), 5060: ("SIP", _sip),
+    4784: ("BFD Control", _bfd), 7784: ("BFD Control", _bfd), 3478: ("STUN", _stun_before), 5351: ("NAT-PMP", _nat_pmp),
+    5060: ("SIP", _sip),
     51820: ("WireGuard", _wireguard), 6696: ("Babel", begins(b"*")), 2055: ("CFLOW", _netflow),
     9996: ("CFLOW", _netflow), 4569: ("IAX2", None), 646: ("LDP", begins(b"\0\1")), 1701: ("L2TP", None),
     88: ("KRB5", services.kerberos),
@@ -265,8 +328,8 @@ _PORTS: dict[int, Known] = {
     5246: ("CAPWAP-Control", lambda payload: None if payload[0] & 1 else ""), 5247: ("CAPWAP-Data", None),
     25826: ("collectd", None), 7: ("ECHO", None),
     9600: ("OMRON", None), 5683: ("CoAP", lambda payload: "" if payload[0] >> 6 == 1 else None),
-    1194: ("OpenVPN", None), 3544: ("Teredo", None), **dict.fromkeys(range(7000, 7006), ("RX", None)),
-    44818: ("ENIP", None), 623: ("RMCP", begins(b"\6")), 389: ("CLDAP", None),
+    1194: ("OpenVPN", None), 3544: ("Teredo", None),
+    623: ("RMCP", begins(b"\6")), 389: ("CLDAP", None),
     17500: ("DB-LSP-DISC", None), 6081: ("Geneve", None), 4789: ("VXLAN", None),
     2427: ("MGCP", text), 2727: ("MGCP", text), **mobile.PORTS, **machines.UDP_PORTS,
 }  # fmt: skip
@@ -287,5 +350,5 @@ def known(payload: bytes, source: int, destination: int) -> list[Known]:
     found += [known for port in (destination, source) for known in _ALSO.get(port, ())]
     if payload.startswith((b"SIP/2.0 ", b"REGISTER ", b"INVITE ", b"OPTIONS ", b"ACK ", b"BYE ")):
         found.append(("SIP", _sip))
-    found.append(("WireGuard", lambda payload: _wireguard(payload) if len(payload) in {148, 92, 32} else None))
+    found.append(("WireGuard", _wireguard))
     return found

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from rawtap.packets.says.datagrams import ptp
-from rawtap.packets.says.machines import bacnet_logical, can
+from rawtap.packets.says.machines import bacnet_logical, can, goose, profinet, sampled
 from rawtap.packets.says.words import Found, Known, at_byte, named, number
 
 
@@ -130,6 +130,7 @@ KINDS: dict[int, Known] = {
     0x6003: ("DEC DNA", None), 0x9000: ("loopback test", None), 0x8808: ("pause", None), 0x8947: ("GEONW", None),
     0x88CA: ("TIPC", None), 0x8809: ("LACP", _slow), 0x0842: ("WOL", _wake), 0x000D: ("CANFD", can),
     0x2001: ("NHRP", at_byte(17, _NHRP)), 0x000C: ("CAN", can),
+    0x88B8: ("GOOSE", goose), 0x88BA: ("IEC61850 Sampled Values", sampled), 0x8892: ("PN-RT", profinet),
 }  # fmt: skip
 _SNAP: dict[bytes, Known] = {
     bytes.fromhex("00000c2000"): ("CDP", _cdp), bytes.fromhex("00000c010b"): ("STP", _stp),

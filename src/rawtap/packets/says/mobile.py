@@ -80,6 +80,11 @@ def dcerpc(payload: bytes) -> str | None:
     return _PACKETS.get(payload[1]) if size == len(payload) - 80 else None
 
 
+def _rx(payload: bytes) -> str | None:
+    """AFS's procedure calls: a kind and how they are sealed, at the end of a head of 28 bytes (rx.h, "rx_header")."""
+    return named(_RX, payload[20]) if len(payload) >= 28 and 1 <= payload[20] <= 13 and payload[23] <= 6 else None
+
+
 def _rip(payload: bytes) -> Found:
     """RIP, versions 1 and 2 (RFC 2453, 4)."""
     return at_byte(0, ("", "request", "response"))(payload) if payload[1] in {1, 2} else None
@@ -90,7 +95,9 @@ def _sflow(payload: bytes) -> str | None:
     return f"version {payload[3]}" if payload[:3] == bytes(3) and payload[3] in {2, 4, 5} else None
 
 
+_RX = ("", "data", "busy", "abort", "ack", "challenge", "response", "debug", "", "", "", "", "", "version")
 PORTS: dict[int, Known] = {
+    **dict.fromkeys(range(7000, 7010), ("RX", _rx)),
     2123: ("GTP", gtp_control), 8805: ("PFCP", _pfcp), 4342: ("LISP", _lisp), 6343: ("sFlow", _sflow),
     520: ("RIP", _rip),
 }  # fmt: skip

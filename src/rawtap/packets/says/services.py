@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-from rawtap.packets.says.words import Known, begins, first_line, named, number, text
+from rawtap.packets.says.words import Found, Known, begins, first_line, named, number, text
 
 _REDIS = re.compile(rb"[+\-:$*_#,(=%~>][^\r\n]{0,512}\r\n")
 
@@ -98,9 +98,22 @@ def _socks(payload: bytes) -> str | None:
     return f"5 {_SOCKS[payload[1]]}" if payload[1] < 4 and payload[2] == 0 and payload[3] in {1, 3, 4} else None
 
 
-def _rdp(payload: bytes) -> str | None:
-    """The connection that it begins with (ITU-T X.224 behind RFC 1006; [MS-RDPBCGR] 2.2.1.1)."""
-    if payload[:2] != b"\3\0" or payload[5] & 0xF0 not in {0xE0, 0xD0}:
+_T125 = {
+    1: "erect domain request", 8: "disconnect", 10: "attach user request", 11: "attach user confirm",
+    14: "channel join request", 15: "channel join confirm",
+}  # fmt: skip
+
+
+def _rdp(payload: bytes) -> Found:
+    """The connection that it begins with, and data in T.125 (ITU-T X.224 behind RFC 1006; [MS-RDPBCGR] 2.2.1)."""
+    if payload[:2] != b"\3\0":
+        return None
+    if payload[5:7] == b"\xf0\x80":
+        kind = payload[7] >> 2
+        if payload[7:9] in {b"\x7f\x65", b"\x7f\x66"}:
+            return "connection of channels, " + ("request" if payload[8] == 0x65 else "response")
+        return "data" if kind in {25, 26} else ("T.125", _T125[kind]) if kind in _T125 else None
+    if payload[5] & 0xF0 not in {0xE0, 0xD0}:
         return None
     return "connection request" if payload[5] >> 4 == 14 else "connection confirm"
 

@@ -130,8 +130,25 @@ def _mqtt(payload: bytes) -> str | None:
     return names[payload[0] >> 4] or None
 
 
-def _ldap(payload: bytes) -> str | None:
-    return "" if payload[0] == 0x30 and b"\x02\x01" in payload[:8] else None
+_LDAP = {
+    0: "bind request", 1: "bind response", 2: "unbind request", 3: "search request", 4: "search entry",
+    5: "search done", 6: "modify request", 7: "modify response", 8: "add request", 9: "add response",
+    10: "delete request", 11: "delete response", 14: "compare request", 15: "compare response",
+    16: "abandon request", 19: "search reference", 23: "extended request", 24: "extended response",
+}  # fmt: skip
+
+
+def ldap(payload: bytes) -> str | None:
+    """A message's number and operation (RFC 4511, 4.1.1), or one that is sealed behind its length (RFC 4121, 4.2.6)."""
+    if payload[4:6] in {b"\5\4", b"\x60\x82"} and number(payload, 0, 4) < 1 << 24:
+        return "sealed"
+    if payload[0] != 0x30:
+        return None
+    at = 2 + (payload[1] & 0x7F if payload[1] & 0x80 else 0)
+    if payload[at] != 2 or not 1 <= payload[at + 1] <= 4:
+        return None
+    tag = payload[at + 2 + payload[at + 1]]
+    return _LDAP.get(tag & 31) if tag >> 6 == 1 else None
 
 
 def _telnet(payload: bytes) -> str:
@@ -186,15 +203,15 @@ _PORTS: dict[int, Known] = {
     143: ("IMAP", _or_data(matched(_IMAP))), 53: ("DNS", dns), 5353: ("mDNS", dns), 179: ("BGP", _bgp),
     502: ("Modbus/TCP", surely(_modbus)),
     6633: ("OpenFlow", _openflow), 6653: ("OpenFlow", _openflow),
-    5432: ("PGSQL", _pgsql), 1883: ("MQTT", _mqtt), 389: ("LDAP", _ldap), 3268: ("LDAP", _ldap),
-    2404: ("IEC 60870-5-104", begins(b"h")), 139: ("NBSS", lambda payload: _NBSS.get(payload[0])), 5672: ("AMQP", None),
+    5432: ("PGSQL", _pgsql), 1883: ("MQTT", _mqtt), 389: ("LDAP", ldap), 3268: ("LDAP", ldap),
+    139: ("NBSS", lambda payload: _NBSS.get(payload[0])), 5672: ("AMQP", None),
     4712: ("SYNCHROPHASOR", begins(b"\xaa")), 43: ("WHOIS", text), 79: ("FINGER", text), 113: ("IDENT", text),
     5060: ("SIP", matched(_SIP)), 646: ("LDP", begins(b"\0\1")), 1720: ("H.225.0", _tpkt),
-    4880: ("HiSLIP", begins(b"HS")), 44818: ("ENIP", None), 7: ("ECHO", None), 1723: ("PPTP", None),
+    4880: ("HiSLIP", begins(b"HS")), 7: ("ECHO", None), 1723: ("PPTP", None),
     49: ("TACACS+", lambda payload: "" if payload[0] >> 4 == 12 else None),
     **services.PORTS, **machines.TCP_PORTS, **dict.fromkeys(range(5900, 5904), ("VNC", matched(_RFB))),
 }  # fmt: skip
-_S7: tuple[Known, ...] = (("S7COMM", _s7), ("COTP", _cotp), ("TPKT", _tpkt))
+_S7: tuple[Known, ...] = (("S7COMM", _s7), ("MMS", surely(machines.mms)), ("COTP", _cotp), ("TPKT", _tpkt))
 
 
 def known(payload: bytes, source: int, destination: int) -> list[Known]:
