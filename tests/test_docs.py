@@ -52,7 +52,7 @@ BY_HAND = {
     "systemctl": "systemd, which starts what is installed on the machine",
 }
 # What a person does at a terminal.
-VERBS = ("boot", "capture", "wait", "explain", "query", "follow", "record", "watch")
+VERBS = ("boot", "capture", "wait", "explain", "query", "follow", "record", "watch", "extcap")
 # Codes that no class of errors has: what rawtap does not expect.
 UNEXPECTED = {"server.bug"}
 

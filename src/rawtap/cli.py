@@ -27,6 +27,7 @@ from rawtap.verbs.output import FAILED, MISUSED, WELL, OutputLost, complain, say
 
 _FOR_LINKS = {"serve", "record", "doctor", "capture", "wait"}  # and a boot on a bridge
 _OPERATED = _FOR_LINKS | {"config", "boot"}  # take what the operator chose once and for all
+_READ_FURTHER = {"setcap", "extcap"}  # read for themselves what others give them
 _FILTERED = {"read", "explain", "capture", "wait", "watch"}  # end in the words of a filter
 
 
@@ -173,7 +174,7 @@ def _parse(given: list[str]) -> argparse.Namespace:
             complain(f"besides the command line: {configuration.told(chosen)}")
         raise
     options.left, options.known, options.chosen = left, configuration.options_of(commands["serve"]), chosen
-    if options.command == "setcap":
+    if options.command in _READ_FURTHER:
         return options
     if left and (options.command not in _FILTERED or any(word.startswith("-") for word in left)):
         commands.get(options.command, parser).error(f"unrecognized arguments: {' '.join(left)}")

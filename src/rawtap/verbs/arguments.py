@@ -28,6 +28,7 @@ def add_to(commands: Commands) -> None:
     _add_capture(_verb(commands, "capture", "capture.run", "capture an interface's packets, as tcpdump does"))
     _add_wait(_verb(commands, "wait", "capture.wait", "wait for a packet on an interface, or see that none comes"))
     _add_watch(_verb(commands, "watch", "watch.run", "watch a running server: guests, consoles, packets, calls"))
+    _add_extcap(_verb(commands, "extcap", "extcap.run", "have running captures among Wireshark's interfaces"))
     _add_selection(_verb(commands, "read", "reading.read", "show, count or copy the packets of a capture file"))
     _add_explain(
         _verb(commands, "explain", "files.explain", "say what is wrong in a capture file, or what has changed")
@@ -173,6 +174,13 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-w", "--write", metavar="FILE", help="write its packets to the new FILE as they come, or to -")
     parser.add_argument("--lines", action="store_true", help="lines instead of a screen")
     parser.add_argument("--json", action="store_true", help="lines of JSON")
+
+
+def _add_extcap(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--install", action="store_true", help="have Wireshark and tshark list what runs; for this user")
+    what.add_argument("--uninstall", action="store_true", help="take that back")
+    what.add_argument("--print", action="store_true", help="print the script that --install writes")
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:

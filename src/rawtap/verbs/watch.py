@@ -11,14 +11,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from rawtap.capture import filters
 from rawtap.errors import RawtapError
 from rawtap.verbs import wording
 from rawtap.verbs.attached import Attached, Refused, attached, chosen
 from rawtap.verbs.lines import PAUSE_SECONDS, Whole, in_a_line
-from rawtap.verbs.output import BAD_NEWS, FAILED, MISUSED, WELL, complain
+from rawtap.verbs.output import FAILED, MISUSED, WELL, complain
+from rawtap.verbs.writing import copy, how_it_ended
 
 
 def run(options: argparse.Namespace) -> int:
@@ -98,30 +99,6 @@ def _write(server: Attached, options: argparse.Namespace, expression: str) -> in
         complain(f"{options.write} cannot be written: {error}")
         return FAILED
     return how_it_ended(options.capture, ended)
-
-
-def copy(server: Attached, form: str, expression: str, out: BinaryIO) -> dict[str, Any]:
-    """Write a capture's packets that pass a filter until it ends; how it stands then, and how many passed."""
-    from rawtap.packets.sieve import Sieve
-
-    sieve = Sieve(expression, form) if expression else None
-    for data in server.frames():
-        out.write(sieve.feed(data) if sieve else data)
-        out.flush()
-    ended: dict[str, Any] = server.line()["capture"]
-    return ended | {"passed": sieve.passed if sieve else None}
-
-
-def how_it_ended(name: str, ended: dict[str, Any]) -> int:
-    """Say it; returns the exit code."""
-    passed = "" if ended["passed"] is None else f", {ended['passed']} of them pass the filter"
-    dropped = "not known" if ended["dropped"] is None else ended["dropped"]
-    complain(f"{name} has ended: {ended['packets']} packets{passed}; dropped: {dropped}")
-    if ended["error"]:
-        complain(ended["error"])
-        return FAILED
-    none = not ended["packets"] or ended["passed"] == 0
-    return BAD_NEWS if ended["dropped"] or none else WELL
 
 
 @contextmanager

@@ -212,6 +212,7 @@ def capture_state(capture: Capture) -> dict[str, Any]:
         "interface": capture.interface,
         "filter": session.request.filter,
         "format": session.request.format,
+        "link_type": session.link_type,
         "state": now.state,
         "packets": now.packets + now.packets_overwritten,
         "dropped": sum(lost) if lost else None,
