@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -17,11 +18,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 import pytest
 from scapy.all import DNS, DNSQR, IP, UDP, Ether, Raw, wrpcap
 
+from rawtap.cli import main
 from rawtap.guest.history import History
+from rawtap.settings import Settings
+from rawtap.verbs import local
 from rawtap.verbs.boot import _print_whole
+from rawtap.verbs.local import Here
 from support import (
     PATIENCE,
     RAWTAP,
@@ -517,6 +523,19 @@ def test_an_answer_that_nobody_gets_is_none(user: Account, files: Path, words: t
         )
     assert done.returncode in {-signal.SIGPIPE, 128 + signal.SIGPIPE}
     assert done.stderr == ""
+
+
+def test_ctrl_c_is_no_traceback_however_early(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def early(_: Here) -> int:
+        os.kill(os.getpid(), signal.SIGINT)
+        await anyio.sleep_forever()
+        return 0
+
+    # As before the command has a handler of its own.
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "add_signal_handler", lambda *_: None)
+    settings = Settings(capture_dir=tmp_path)
+    monkeypatch.setattr("rawtap.verbs.files.explain", lambda options: local.play(settings, early, options))
+    assert main(["explain", "some.pcap"]) == 128 + signal.SIGINT
 
 
 def test_a_script_whose_output_nobody_reads_ends_its_guest(user: Account) -> None:

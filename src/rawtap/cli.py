@@ -206,6 +206,13 @@ def _configured(
 
 def main(given: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: see `rawtap.verbs.output`."""
+    try:
+        return _main(given)
+    except KeyboardInterrupt:  # before the command had its own way to end, or by one that has none
+        return 128 + signal.SIGINT
+
+
+def _main(given: Sequence[str] | None) -> int:
     _open_what_is_closed()
     words = list(sys.argv[1:] if given is None else given)
     try:

@@ -115,4 +115,6 @@ async def _play(settings: Settings, story: Story, shares: Shares, patient: bool,
         try:
             return await task
         except asyncio.CancelledError:
+            if not here.signal:  # Ctrl-C came before there was a handler for it
+                raise
             return SIGNALLED + here.signal
