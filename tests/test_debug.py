@@ -680,7 +680,7 @@ def test_a_triple_fault_is_explained_by_what_led_to_it(user: Account, arch: str)
             # One that has a handler is the kernel's own affair.
             await session.typed("handle")
             sent = await session.call("qemu_send", command="store", timeout=PATIENCE)
-            assert sent["next_step"] == "kernel panic: 'panic: a page fault' on the console"
+            assert sent["next_step"].startswith("kernel panic: 'panic: a page fault' on the console")
             told = await session.call("qemu_debug", action="crash")
             *_, head, one = told["found"].splitlines()
             assert head == "the exceptions that it took last, of which a kernel may have wanted each:"
@@ -722,6 +722,119 @@ def test_a_processor_whose_log_is_not_read_has_registers(root_of: Path, user: Ac
             await boot(session, root_of)
             (told,) = (await session.call("qemu_debug", action="crash"))["found"].splitlines()
             assert "attach, interrupt" in told
+
+    anyio.run(scenario)
+
+
+async def comes_to(session: Session, at_: str, **wish: Any) -> dict[str, Any]:
+    """Where the guest stops as it sends, of which frame in memory, and the calls that led there."""
+    await debug(session, "delete")
+    assert await found(session, "break", at=at_, **wish)
+    await goes_on(session)
+    await session.call("qemu_send", command="send", timeout=PATIENCE)
+    return await debug(session, "where")
+
+
+_BUFFERS = """
+struct buffer { struct buffer *next; void *payload; unsigned short whole, here; };
+static unsigned char ask[42] = {255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 1, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1};
+void nic_tx(int queue, struct buffer *buffer) { buffer->next = (struct buffer *)(long)queue; }
+void forward(void) {
+    struct buffer buffer = {0, ask, 42, 42};
+    nic_tx(1, &buffer);
+}
+"""
+_HELLO = "47 bytes: 10.0.2.15:9 > 10.0.2.2:7777 UDP 5 bytes, to broadcast"
+
+
+async def refuse_taps(session: Session) -> None:
+    for code, arguments in {
+        "capture.bad_filter": {"on": "transmit", "filter": "nonsense here", "at": "card_transmit"},
+        "capture.bad_filter ": {"on": "transmit", "filter": "udp port", "at": "card_transmit"},
+        "request.invalid": {"filter": "udp"},
+        "request.invalid ": {"on": "receive", "action": "where"},
+        "debug.refused": {"on": "transmit"},
+    }.items():
+        refused = await session.refused("qemu_debug", **{"action": "break"} | arguments)
+        assert refused.code == code.strip(), arguments
+    assert "card_transmit, nic_tx" in str(refused)
+    assert await found(session, "break") == ["there is no breakpoint"]
+
+
+def test_a_frame_in_a_drivers_memory_stops_the_guest(user: Account) -> None:
+    root = user.home / "looked-into"
+    root.mkdir()
+    (root / "other.c").write_text(_BUFFERS)
+    project(user, "riscv64", "other.c", "-DCALLED=forward")
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root, capture=True)
+            await debug(session, "attach")
+            await refuse_taps(session)
+            # Frames that do not match pass, and are counted.
+            (line,) = await found(session, "break", on="transmit", filter="tcp", at="card_transmit")
+            assert line.endswith("hit 0 times; frames to transmit that match 'tcp', 0 others passed")
+            await goes_on(session)
+            for _ in range(2):
+                assert "> " in await session.typed("send")
+            (line,) = await found(session, "break")
+            assert line.endswith("hit 2 times; frames to transmit that match 'tcp', 2 others passed")
+            interrupted = await debug(session, "interrupt")
+            assert interrupted["why"] == "an interrupt"
+            # One that does stops the guest, before it is on the wire.
+            came = await comes_to(session, "card_transmit", on="transmit", filter="udp port 7777")
+            assert came["why"] == "breakpoint 2, a frame to transmit"
+            assert came["packets"].splitlines()[0].startswith("in memory: frame at 0x80")
+            assert came["packets"].splitlines()[0].endswith(_HELLO)
+            calls = [each.partition(" (")[0] for each in came["found"].splitlines()]
+            assert calls[:4] == ["#0 card_transmit", "#1 ip_output", "#2 udp_output", "#3 send_hello"]
+            # In a structure; and where there is none yet.
+            await goes_on(session)
+            came = await comes_to(session, at("packets_sent++"), on="transmit", filter="udp port 7777")
+            assert "in memory: packet at 0x80" in came["packets"]
+            assert _HELLO in came["packets"]
+            await goes_on(session)
+            came = await comes_to(session, "ip_output", on="transmit", filter="udp port 7777")
+            told = came["packets"].splitlines()[0]
+            assert told == (
+                "in memory: no frame was found, be it one that matches or not; "
+                "looked at: packet, packet->bytes, packet->why"
+            )
+            await debug(session, "delete")
+            await debug(session, "break", on="transmit", at="nic_tx", filter="arp")
+            await goes_on(session)
+            await session.until_said("> send\n> ", read=lambda text: text.replace("\n\n", "\n"))
+            await session.call("qemu_send", command="call", timeout=PATIENCE)
+            told = (await debug(session, "where"))["packets"].splitlines()[0]
+            assert "in memory: buffer->payload at 0x80" in told
+            assert ", 42 bytes: " in told
+            # One that comes.
+            await debug(session, "delete")
+            assert "card_receive" in (await found(session, "break", on="receive", filter="arp"))[0]
+            await goes_on(session)
+            await session.call("qemu_packet_send", layers=[{"layer": "ARP", "op": "who-has", "pdst": "10.0.2.15"}])
+            came = await session.until(lambda answer: answer["state"] == "stopped", "qemu_debug", action="break")
+            assert came["place"].startswith("card_receive (")
+            assert "ARP who has 10.0.2.15?" in came["packets"].splitlines()[0]
+            await debug(session, "detach")
+
+    anyio.run(scenario)
+
+
+def test_a_frame_is_found_by_registers_where_there_are_no_types(user: Account) -> None:
+    root = project(user, "x86_64", "-g0")
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root)
+            await debug(session, "attach")
+            assert "card_transmit" in (await found(session, "break", on="transmit", filter="udp"))[0]
+            await goes_on(session)
+            await session.call("qemu_send", command="send", timeout=PATIENCE)
+            came = await debug(session, "where")
+            assert came["packets"].startswith("in memory: $rdi at 0x")
+            assert came["packets"].endswith(_HELLO)
 
     anyio.run(scenario)
 

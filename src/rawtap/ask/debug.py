@@ -6,10 +6,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from rawtap.ask import taps
 from rawtap.ask.crash import explain
 from rawtap.ask.happened import since_last
 from rawtap.debug import looking
 from rawtap.debug.debugger import Debugger
+from rawtap.debug.frames import Direction
+from rawtap.debug.records import Results, text_at
 from rawtap.debug.stops import Stop
 from rawtap.errors import RequestInvalid
 from rawtap.lab.guests import Guest
@@ -35,6 +38,8 @@ class Wish:
     count: int | None = None
     frame: int = 0
     timeout: float = 10.0
+    on: Direction | None = None
+    filter: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,10 @@ async def debug(lab: Lab, name: str, wish: Wish) -> Told:
     if wish.action == "attach":
         debugger = await lab.attach(name)
         return await _stopped(lab, guest, debugger, [*debugger.notes, *await _fault(debugger)])
+    if wish.on is None and wish.filter:
+        raise RequestInvalid("filter selects frames of the driver's", cure='Say which: on="transmit" or "receive"')
+    if wish.on is not None and wish.action != "break":
+        raise RequestInvalid(f"on={wish.on!r} is for breakpoints", cure='action="break"')
     if wish.action == "crash":
         return await _crash(lab, guest)
     debugger = guest.debugging.debugger(name)
@@ -164,7 +173,7 @@ async def _stopped(lab: Lab, guest: Guest, debugger: Debugger, notes: list[str] 
         attached=True,
         source=tuple(source),
         console=happened.console,
-        packets=tuple(happened.packets),
+        packets=(*([f"in memory: {stop.frame}"] if stop.frame else ()), *happened.packets),
         notes=(*said, *happened.notes),
     )
 
@@ -193,9 +202,23 @@ _LIKE = {
 
 
 async def _break(debugger: Debugger, wish: Wish) -> list[str]:
-    if wish.at:
-        return [looking.breakpoint_line(await debugger.break_at(wish.at, wish.expression))]
-    return [looking.breakpoint_line(each) for each in await debugger.breakpoints()] or ["there is no breakpoint"]
+    if wish.on is not None:
+        row = await taps.place(debugger, wish.on, wish.at, wish.filter, wish.expression)
+    elif wish.at:
+        row = await debugger.break_at(wish.at, wish.expression)
+    else:
+        return await _breakpoints(debugger)
+    return [_line(debugger, row)]
+
+
+async def _breakpoints(debugger: Debugger) -> list[str]:
+    return [_line(debugger, each) for each in await debugger.breakpoints()] or ["there is no breakpoint"]
+
+
+def _line(debugger: Debugger, row: Results) -> str:
+    """A breakpoint in a line, with the frames that it looks for."""
+    judge = debugger.judges.get(text_at(row, "number"))
+    return looking.breakpoint_line(row) + (f"; {judge}" if judge else "")
 
 
 async def _watch(debugger: Debugger, wish: Wish) -> list[str]:
@@ -204,7 +227,7 @@ async def _watch(debugger: Debugger, wish: Wish) -> list[str]:
 
 async def _delete(debugger: Debugger, wish: Wish) -> list[str]:
     await debugger.delete(wish.at)
-    return [looking.breakpoint_line(each) for each in await debugger.breakpoints()] or ["there is no breakpoint"]
+    return await _breakpoints(debugger)
 
 
 async def _threads(debugger: Debugger, wish: Wish) -> list[str]:
