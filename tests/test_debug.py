@@ -452,6 +452,8 @@ def test_the_timeline_tells_of_stops_and_not_of_gdbs_own(root_of: Path, user: Ac
             await goes_on(session)
             await session.call("qemu_send", command="sum", timeout=PATIENCE)
             assert (await debug(session, "where"))["arguments"] == ["a=10", "b=5"]
+            refused = await session.refused("qemu_debug", action="finish", frame=4)
+            assert "outermost" in str(refused)  # it stands where it stood, which is no news
             await debug(session, "detach")
             events = (await session.call("qemu_timeline", sources=["event", "qmp"]))["events"]
             kinds = [each["kind"] for each in events]
@@ -835,6 +837,46 @@ def test_a_frame_is_found_by_registers_where_there_are_no_types(user: Account) -
             came = await debug(session, "where")
             assert came["packets"].startswith("in memory: $rdi at 0x")
             assert came["packets"].endswith(_HELLO)
+
+    anyio.run(scenario)
+
+
+_CPP = """
+namespace net {
+struct Stack {
+    int frames;
+    __attribute__((noinline)) int send(const unsigned char *frame, int length) { return frames += length + frame[0]; }
+};
+Stack stack;
+}
+extern "C" void forward() { net::stack.send(reinterpret_cast<const unsigned char *>("x"), 1); }
+"""
+
+
+def test_names_of_cpp_are_those_of_its_source(user: Account) -> None:
+    root = user.home / "looked-into"
+    root.mkdir()
+    (root / "stack.cc").write_text(_CPP)
+    project(user, "riscv64", "stack.cc", "-DCALLED=forward")
+    name = "net::Stack::send"
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root)
+            await debug(session, "attach")
+            assert f"{name}(unsigned char const*, int)" in (await found(session, "symbols", at=name))[0]
+            assert await found(session, "break", at=name)
+            await goes_on(session)
+            await session.call("qemu_send", command="call", timeout=PATIENCE)
+            came = await debug(session, "where")
+            assert came["place"].startswith(f"{name} (stack.cc:")
+            # The linker's script leaves out what gdb would need to see through them.
+            first, second, *_, last = came["found"].splitlines()
+            assert first.startswith(f"#0 {came['place']} this=0x8")
+            assert second.startswith("#1 forward (stack.cc:")
+            assert last == "... gdb cannot tell who called that: PC not saved"
+            assert (await found(session, "print", expression="net::stack.frames"))[0] == "net::stack.frames = 0"
+            assert (await found(session, "disassemble", count=1))[0].find(f"<{name}(") > 0
 
     anyio.run(scenario)
 
