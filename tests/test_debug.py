@@ -824,6 +824,55 @@ def test_a_frame_in_a_drivers_memory_stops_the_guest(user: Account) -> None:
     anyio.run(scenario)
 
 
+async def trace(session: Session, offset: int, packet: int = 1) -> list[str]:
+    return await found(session, "trace_byte", packet=packet, offset=offset)
+
+
+def test_a_byte_of_a_packet_leads_to_the_line_that_wrote_it(root_of: Path, user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root_of, capture=True)
+            await debug(session, "attach")
+            await debug(session, "break", at="send_hello")
+            await goes_on(session)
+            await session.call("qemu_send", command="send", timeout=PATIENCE)
+            wish = {"action": "trace_byte", "packet": 1, "offset": 22}
+            assert (await session.refused("qemu_debug", **wish)).code == "request.invalid"  # it was not sent yet
+            await session.call("qemu_snapshot", action="save", tag="before")
+            await goes_on(session)
+            await session.until_said("> send\n> ", read=lambda text: text.replace("\n\n", "\n"))
+            await session.until(lambda answer: answer["captures"][0]["packets"] == 1, "qemu_pcap_status")
+            await debug(session, "interrupt")
+            for wrong in ({"offset": 47}, {"packet": 2}, {"packet": None}):
+                assert (await session.refused("qemu_debug", **wish | wrong)).code == "request.invalid", wrong
+            head, written, *calls, before, runs = await trace(session, 22)
+            assert head == "byte 22 of packet 1, 0x07: 10.0.2.15:9 > 10.0.2.2:7777 UDP 5 bytes, to broadcast"
+            place = f"set_time_to_live ({at('planted: who wrote this byte')})"
+            assert written.startswith(f"written at {place}: was 64 '@', is 7 '\\a', at 0x80")
+            names = [each.partition(" (")[0] for each in calls]
+            assert names == ["#1 ip_output", "#2 udp_output", "#3 send_hello", "#4 run"]
+            assert before == f"before that, at ip_output ({at('header[8] = 64')}): was 0 '\\000', is 64 '@'"
+            assert runs == "2 runs from the snapshot 'before'; the frame had the same bytes"
+            # An address is copied; the guest stands at the driver's function, and is as it was.
+            copied = await trace(session, 29)
+            assert copied[1].startswith("written at memcpy (guest.c:")
+            assert "which copies it: who wrote it where it came from is found by watching that place" in copied
+            came = await debug(session, "where")
+            assert came["place"].startswith("card_transmit (")
+            (line,) = await found(session, "break")
+            assert line.startswith("1: send_hello (")
+            await goes_on(session)
+            await session.call("qemu_send", command="send", timeout=PATIENCE)
+            assert (await debug(session, "where"))["why"] == "breakpoint 1"
+            await debug(session, "detach")
+            assert "15" in await session.typed("sum")
+            await session.call("qemu_snapshot", action="delete", tag="before")
+            await debug(session, "attach")
+            assert "no snapshot was saved before" in str(await session.refused("qemu_debug", **wish))
+
+    anyio.run(scenario)
+
+
 def test_a_frame_is_found_by_registers_where_there_are_no_types(user: Account) -> None:
     root = project(user, "x86_64", "-g0")
 

@@ -75,12 +75,13 @@ async def place(debugger: Debugger, on: Direction, at: str, expression: str, con
             compiled = await to_thread(partial(FrameFilter, filters.checked(expression), _ETHERNET, live=False))
         except FilterRefused as error:
             raise BadFilter.because(expression, str(error)) from error
-    row = await debugger.break_at(at or await _function(debugger, on), condition)
+    row = await debugger.break_at(at or await function(debugger, on), condition)
     debugger.judges[text_at(row, "number")] = Tap(debugger, on, expression, compiled)
     return row
 
 
-async def _function(debugger: Debugger, on: Direction) -> str:
+async def function(debugger: Debugger, on: Direction) -> str:
+    """The one function whose name is like a driver's. Raises DebugRefused, with their names."""
     names = await frames.functions(debugger.gdb, on)
     if len(names) == 1:
         return names[0]

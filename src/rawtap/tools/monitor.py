@@ -31,7 +31,7 @@ async def qemu_monitor(
     command: Annotated[str, Field(description="QMP's name, like query-status, stop, cont, system_reset.")],
     arguments: Annotated[dict[str, Any] | None, Field(description="What the command takes.")] = None,
     name: GuestName = "guest",
-    offset: Annotated[int, Field(ge=0, description="The answer from this character on.")] = 0,
+    offset: Annotated[int, Field(ge=0, description="From this character on.")] = 0,
     timeout: Annotated[float, Field(gt=0, le=600, description="Seconds.")] = ANSWER_SECONDS,
 ) -> MonitorAnswer:
     """Give QEMU a QMP command that looks at the guest (query-*) or steers it, and return the answer."""
