@@ -13,6 +13,7 @@ from typing import Literal
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap.capture import _native, files
+from rawtap.debug import gdb
 from rawtap.errors import RawtapError
 from rawtap.guest.accelerator import why_not_kvm
 from rawtap.guest.hardware import QEMU_PACKAGES, Arch
@@ -59,6 +60,7 @@ def _examine(settings: Settings) -> list[Finding]:
         lambda: _program("setpriv", "setpriv", "util-linux"),
         _dnsmasq,
         lambda: _way_out(settings),
+        _debugger,
         _qemu,
         _demo_guest,
         lambda: _captures(settings.capture_dir),
@@ -177,6 +179,17 @@ def _dnsmasq() -> Finding:
         found = f"{path}, which needs {Capability.NET_BIND_SERVICE} for DHCP and DNS: {lack}"
         return Finding(name, ok=True, found=found)
     return Finding(name, ok=True, found=f"{path}: DHCP and DNS can be served")
+
+
+def _debugger() -> Finding:
+    """Not needed: without it qemu_debug attaches to nothing."""
+    path = programs.find(gdb.PROGRAM)
+    if path is None:
+        cure = distribution.here().cure(gdb.PACKAGE)
+        return Finding("debugger", ok=True, found=f"{gdb.PROGRAM} is not installed: no qemu_debug", cure=cure)
+    if lack := landlock.lack():
+        return Finding("debugger", ok=True, found=f"{path} is not started, for it cannot be confined: {lack}")
+    return Finding("debugger", ok=True, found=f"{path}: qemu_debug can look into guests")
 
 
 def _way_out(settings: Settings) -> Finding:

@@ -34,6 +34,10 @@ LOOKS = [
     "a > (b)",
     "- -1",
     "x.0.1",
+    "*(char(*)[10])x",
+    "*(unsigned char (*)[4][10]) 0x80001000",
+    "*(char (*)[10])(x + 1)",
+    "sizeof(char (*)[10])",
 ]
 DOES_MORE = [
     "",
@@ -49,6 +53,11 @@ DOES_MORE = [
     "(f)(1)",
     "(*f)(1)",
     "a[0](1)",
+    "f(*p)",
+    "f(*)(1)",
+    "(f(*))(1)",
+    "(char(*)[f(1)])x",
+    "(char(*)[1](2))(3)",
     "((f))(1)",
     "(a.f)(1)",
     "(f *)(x) = 1",
@@ -118,8 +127,9 @@ def test_no_text_that_is_taken_calls_assigns_or_names_what_is_gdbs(text: str) ->
         ("send", ("--function", "send")),
         ("net::Stack::send", ("--function", "net::Stack::send")),
         ("<net::Stack as net::Poll>::poll", ("--function", "<net::Stack as net::Poll>::poll")),
+        ("net::{impl#0}::poll", ("--function", "net::{impl#0}::poll")),
     ],
-    ids=range(6),
+    ids=range(7),
 )
 def test_a_place_becomes_parameters(text: str, words: tuple[str, ...]) -> None:
     assert expressions.place(text) == words

@@ -232,6 +232,7 @@ def test_no_key_of_an_option_is_dropped_without_a_word(words: str, named: str) -
     [
         ("-S -s -S", "-S: the guest runs at once"),
         ("-d cpu_reset", "-d cpu_reset: resets are counted"),
+        ("-d int", '-d int: qemu_debug(action="crash")'),
         ("-boot order=c,once=d", "-boot once=d: that order holds after a reset as well"),
         ("-virtfs local,path=p,mount_tag=t,security_model=none", "the shared folder p: the guest reads it"),
         ("-fsdev local,id=f,path=p -device virtio-9p-pci,fsdev=f,mount_tag=t", "the shared folder p: the guest reads"),
@@ -630,6 +631,6 @@ def test_a_disk_is_where_the_machine_has_it_whichever_comes_first(
 def test_packets_that_the_line_writes_down_are_a_capture_of_ours() -> None:
     line = read("qemu-system-i386 -nic user,id=n -object filter-dump,id=f,netdev=n,file=a.pcap")
     assert (line.dumped, line.left) == (True, ())
-    assert "-d int: there would be too much of it" in left_of("qemu-system-i386 -d int,guest_errors")
+    assert "-d exec: there would be too much of it" in left_of("qemu-system-i386 -d exec,guest_errors")
     assert "'a/b' is no value of osk" in left_of("qemu-system-i386 -device isa-applesmc,osk=a/b")
     assert "no drive of the line" in left_of("qemu-system-i386 -device ide-hd,drive=x")

@@ -6,10 +6,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from rawtap.ask import taps
 from rawtap.ask.crash import explain
 from rawtap.ask.happened import since_last
+from rawtap.ask.trace import trace_byte
 from rawtap.debug import looking
 from rawtap.debug.debugger import Debugger
+from rawtap.debug.frames import Direction
+from rawtap.debug.records import Results, text_at
 from rawtap.debug.stops import Stop
 from rawtap.errors import RequestInvalid
 from rawtap.lab.guests import Guest
@@ -18,7 +22,7 @@ from rawtap.lab.lab import Lab
 Action = Literal[
     "attach", "detach", "break", "watch", "delete", "continue", "step", "next", "stepi", "finish", "until",
     "interrupt", "reset", "where", "locals", "print", "registers", "memory", "disassemble", "symbols", "threads",
-    "crash",
+    "crash", "trace_byte",
 ]  # fmt: skip
 
 _GOING = {"step": "exec-step", "next": "exec-next", "stepi": "exec-step-instruction"}
@@ -35,6 +39,10 @@ class Wish:
     count: int | None = None
     frame: int = 0
     timeout: float = 10.0
+    on: Direction | None = None
+    filter: str = ""
+    packet: int | None = None
+    offset: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,7 @@ async def debug(lab: Lab, name: str, wish: Wish) -> Told:
     if wish.action == "attach":
         debugger = await lab.attach(name)
         return await _stopped(lab, guest, debugger, [*debugger.notes, *await _fault(debugger)])
+    _require_fitting(wish)
     if wish.action == "crash":
         return await _crash(lab, guest)
     debugger = guest.debugging.debugger(name)
@@ -89,6 +98,21 @@ async def debug(lab: Lab, name: str, wish: Wish) -> Told:
         await debugger.wait(wish.timeout)
         notes = await _fault(debugger) if wish.action == "interrupt" else _unended(debugger, wish)
         return await _stopped(lab, guest, debugger, notes)
+    return await _looked(lab, guest, debugger, wish)
+
+
+def _require_fitting(wish: Wish) -> None:
+    """Refuse parameters that another action takes."""
+    if wish.on is None and wish.filter:
+        raise RequestInvalid("filter selects frames of the driver's", cure='Say which: on="transmit" or "receive"')
+    if wish.on is not None and wish.action != "break":
+        raise RequestInvalid(f"on={wish.on!r} is for breakpoints", cure='action="break"')
+
+
+async def _looked(lab: Lab, guest: Guest, debugger: Debugger, wish: Wish) -> Told:
+    """What is asked for, and the stop where nobody has told of it."""
+    if wish.action == "trace_byte":
+        return await _trace(lab, guest, debugger, wish)
     found = await _LOOKS[wish.action](debugger, wish)
     shown, cut = _fitting(found)
     if debugger.stop is not None and debugger.stop is not guest.debugging.told:  # it stopped while another call ran
@@ -115,6 +139,14 @@ async def _crash(lab: Lab, guest: Guest) -> Told:
         packets=tuple(explained.packets),
         notes=tuple(explained.notes),
     )
+
+
+async def _trace(lab: Lab, guest: Guest, debugger: Debugger, wish: Wish) -> Told:
+    if wish.packet is None or wish.offset is None:
+        raise RequestInvalid('action="trace_byte" needs packet and offset', cure="Like packet=3, offset=22")
+    lines = await trace_byte(lab, guest, debugger, wish.packet, wish.offset, wish.at, wish.timeout)
+    shown, cut = _fitting([looking.bounded(each) for each in lines])
+    return replace(await _stopped(lab, guest, debugger), found=shown, cut=cut)
 
 
 async def _fault(debugger: Debugger) -> list[str]:
@@ -164,7 +196,7 @@ async def _stopped(lab: Lab, guest: Guest, debugger: Debugger, notes: list[str] 
         attached=True,
         source=tuple(source),
         console=happened.console,
-        packets=tuple(happened.packets),
+        packets=(*([f"in memory: {stop.frame}"] if stop.frame else ()), *happened.packets),
         notes=(*said, *happened.notes),
     )
 
@@ -193,9 +225,23 @@ _LIKE = {
 
 
 async def _break(debugger: Debugger, wish: Wish) -> list[str]:
-    if wish.at:
-        return [looking.breakpoint_line(await debugger.break_at(wish.at, wish.expression))]
-    return [looking.breakpoint_line(each) for each in await debugger.breakpoints()] or ["there is no breakpoint"]
+    if wish.on is not None:
+        row = await taps.place(debugger, wish.on, wish.at, wish.filter, wish.expression)
+    elif wish.at:
+        row = await debugger.break_at(wish.at, wish.expression)
+    else:
+        return await _breakpoints(debugger)
+    return [_line(debugger, row)]
+
+
+async def _breakpoints(debugger: Debugger) -> list[str]:
+    return [_line(debugger, each) for each in await debugger.breakpoints()] or ["there is no breakpoint"]
+
+
+def _line(debugger: Debugger, row: Results) -> str:
+    """A breakpoint in a line, with the frames that it looks for."""
+    judge = debugger.judges.get(text_at(row, "number"))
+    return looking.breakpoint_line(row) + (f"; {judge}" if judge else "")
 
 
 async def _watch(debugger: Debugger, wish: Wish) -> list[str]:
@@ -204,7 +250,7 @@ async def _watch(debugger: Debugger, wish: Wish) -> list[str]:
 
 async def _delete(debugger: Debugger, wish: Wish) -> list[str]:
     await debugger.delete(wish.at)
-    return [looking.breakpoint_line(each) for each in await debugger.breakpoints()] or ["there is no breakpoint"]
+    return await _breakpoints(debugger)
 
 
 async def _threads(debugger: Debugger, wish: Wish) -> list[str]:

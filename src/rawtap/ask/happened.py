@@ -38,7 +38,7 @@ async def since_last(lab: Lab, guest: Guest) -> Happened:
     text = printable(history.shown(marks.get(_CONSOLE, history.end)))
     marks[_CONSOLE] = history.end
     happened = Happened(text[-_CHARACTERS:])
-    for capture in _captures(lab, guest):
+    for capture in captures_of(lab, guest):
         try:
             await _add_packets(happened, capture, marks, lab.scene, is_later=is_later)
         except (CaptureUnreadable, DiskStalled) as error:
@@ -46,7 +46,7 @@ async def since_last(lab: Lab, guest: Guest) -> Happened:
     return happened
 
 
-def _captures(lab: Lab, guest: Guest) -> list[Capture]:
+def captures_of(lab: Lab, guest: Guest) -> list[Capture]:
     """Those of the guest's cards, and of what these are on."""
     return [each for each in lab.captures.all() if any(card.is_on(each.interface) for card in guest.cards)]
 
@@ -55,7 +55,7 @@ async def before(lab: Lab, guest: Guest, position: int, at_ns: int) -> Happened:
     """The last that happened before the console had shown so much, and the clock so (Unix time, nanoseconds)."""
     history = guest.machine.console.history
     happened = Happened(printable(history.shown(max(0, position - _CHARACTERS), position)))
-    for capture in _captures(lab, guest):
+    for capture in captures_of(lab, guest):
         saved = capture.session.saved
         try:
             lines, lacking = await reading(

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import anyio
 
@@ -35,12 +36,20 @@ MOST_BREAKPOINTS = 50
 OnStop = Callable[[Stop | None], None]
 
 
+class Judge(Protocol):
+    """Says of stops at a breakpoint whether they are such; in words it tells of which it does."""
+
+    async def judge(self, stop: Stop) -> Stop | None:
+        """The stop as it is to be told; None has the guest go on."""
+
+
 class Debugger:
     """One, from `attached` to `close`.
 
     Attributes:
         stop: Where the guest stands; None while it runs.
         gone: Why there is nothing to debug any more, "" while there is.
+        judges: Who says of a stop at a breakpoint, by its number, whether it is one; None has the guest go on.
     """
 
     def __init__(self, stub_path: Path, on_stop: OnStop) -> None:
@@ -55,6 +64,9 @@ class Debugger:
         self._holding = False
         self._held: Stop | None = None
         self._connected = False
+        self.judges: dict[str, Judge] = {}
+        self._pending: Stop | None = None  # at a breakpoint of a judge, who has not said yet
+        self._judging: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
         self._watch: asyncio.Task[None] | None = None
 
@@ -111,6 +123,11 @@ class Debugger:
             if self._holding and stop.why == "an interrupt":
                 self._held = stop
                 self._tell()
+            elif any(each in self.judges for each in stop.breakpoints):
+                self._pending = stop
+                self._tell()
+                if not self._holding:  # else whoever holds it asks
+                    self._judging = asyncio.create_task(self._judged())
             else:
                 self._set(stop)
         elif record.word in {"thread-group-exited", "stopped"} and not self.gone:
@@ -138,6 +155,34 @@ class Debugger:
             self._tell()
         else:
             self._set(None)
+
+    async def _judged(self) -> None:
+        with contextlib.suppress(DebugError):  # gdb has ended, which is told
+            async with self._turn():
+                pass
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Have the guest to oneself for this block. A stop that a judge has not seen yet is judged first."""
+        async with self._lock:
+            await self._judge()
+            yield
+
+    async def _judge(self) -> None:
+        stop, self._pending = self._pending, None
+        if stop is None or self.gone:
+            return
+        judged: Stop | None = stop
+        try:
+            for number in stop.breakpoints:
+                if judge := self.judges.get(number):
+                    judged = await judge.judge(stop)
+        except DebugRefused as error:
+            judged = replace(stop, why=f"{stop.why}; what is there could not be read: {error.evidence}")
+        if judged is None:
+            await self._go_from(stop, "exec-continue")
+        else:
+            self._set(judged)
 
     # ------------------------------------------------------------------ run control
 
@@ -207,8 +252,11 @@ class Debugger:
         Raises:
             DebugFailed: It does not stop.
         """
-        async with self._lock:
+        async with self._turn():
             await self._halt()
+            while self._pending is not None:  # it came to a judge's breakpoint meanwhile
+                await self._judge()
+                await self._halt()
         return self.require_stop()
 
     async def stopped_at(self, at: str) -> bool:
@@ -242,7 +290,7 @@ class Debugger:
     @asynccontextmanager
     async def _held_still(self) -> AsyncIterator[Gdb]:
         """Hold a guest that runs for this block; one that stands stays as it is."""
-        async with self._lock:
+        async with self._turn():
             gdb = self.gdb
             if self.stop is not None:
                 yield gdb
@@ -257,6 +305,7 @@ class Debugger:
     async def _run_on(self) -> None:
         """Let a guest go that was held; not one that stands for a reason of its own by now."""
         held, self._holding, self._held = self._held, False, None
+        await self._judge()
         if held is not None and self.stop is None and not self.gone:
             try:
                 await self._go_from(held, "exec-continue")
@@ -269,7 +318,7 @@ class Debugger:
 
     def _is_still(self) -> bool:
         """Whether it stands, be it held for a moment, or nothing of it will come."""
-        return self._held is not None or self.stop is not None or bool(self.gone)
+        return any(each is not None for each in (self._held, self._pending, self.stop)) or bool(self.gone)
 
     # ------------------------------------------------------------------ its breakpoints
 
@@ -388,8 +437,8 @@ class Debugger:
                     async with self._held_still():
                         await self._let_go(gdb)
             await gdb.close()
-            if self._watch is not None:
-                await asyncio.wait({self._watch})
+            if ending := {each for each in (self._watch, self._judging) if each is not None}:
+                await asyncio.wait(ending)
 
     async def abandon(self, why: str) -> None:
         """End gdb for a guest that is no more."""

@@ -24,6 +24,8 @@ _TOKEN = re.compile(
     r"|(?P<character>'[ !#-&(-\[\]-~]')"
     r"|(?P<sign>->|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&|^~!<>.@\[\]()])"
 )
+_DECLARATOR = re.compile(r"\( *\*+ *\)")  # in a type, as in (char (*)[10])
+_ARRAY = re.compile(r"[\w: ]+\( *\*+ *\)(?: *\[ *[0-9]* *\])+")
 _CHANGES = re.compile(r"\+\+|--")
 _ENDS = {"name", "number", "register", "character"}  # behind these "(" would be a call
 _ALWAYS = frozenset({"pc", "sp", "fp"})  # gdb's own names for them (manual, "Registers")
@@ -32,7 +34,7 @@ _TYPE_WORDS = frozenset(
     | {"struct", "union", "enum"}
 )
 _PLACE = re.compile(r"(?:(?P<address>0x[0-9A-Fa-f]{1,16})|(?P<file>[^:\s\"'\\*]{1,300}):(?P<line>[0-9]{1,7}))")
-_FUNCTION = re.compile(r"[A-Za-z_~<][A-Za-z0-9_:<>~$.&*, ]{0,299}")
+_FUNCTION = re.compile(r"[A-Za-z_~<][A-Za-z0-9_:<>~$.&*, {}#]{0,299}")
 _NO_NAME = re.compile(r" (if|thread|task|inferior|frame)\b|(?<!:):(?!:)")  # what gdb would take for more than a name
 _PATTERN = re.compile(r"[A-Za-z0-9_:.*^$\[\]|<>~-]{1,200}")
 
@@ -58,7 +60,7 @@ def expression(text: str, registers: Collection[str] = ()) -> str:
                 text, f"{word} is no register of this processor: gdb's variables and functions are not taken"
             )
         if kind == "sign":
-            _balance(text, word, before, opened, text[:at])
+            _balance(text, word, before, opened, at)
         if kind != "space":
             before = word if kind == "sign" or word == "sizeof" else kind
         at = token.end()
@@ -67,10 +69,12 @@ def expression(text: str, registers: Collection[str] = ()) -> str:
     return text
 
 
-def _balance(text: str, sign: str, before: str, opened: list[str], front: str) -> None:
+def _balance(text: str, sign: str, before: str, opened: list[str], at: int) -> None:
     """Brackets in pairs, and none that would make a call."""
+    front = text[:at]
     is_call = before in _ENDS or before == "]" or (before == ")" and not _is_cast(front))
-    if sign == "(" and (is_call or (before == ">" and "<" in front)):  # the latter as C++ has it: f<int>(1)
+    is_template = before == ">" and "<" in front  # as C++ has it: f<int>(1)
+    if sign == "(" and (is_call or is_template) and not (before == "name" and _DECLARATOR.match(text, at)):
         raise _refused(text, "it calls a function")
     if sign in "([":
         opened.append(sign)
@@ -85,7 +89,10 @@ def _is_cast(front: str) -> bool:
         depth += {")": 1, "(": -1}.get(front[start], 0)
         if depth == 0:
             break
-    words = front[start:].strip().strip("() ").split()
+    whole = front[start:].strip()
+    if _ARRAY.fullmatch(whole[1:-1].strip()):
+        return True
+    words = whole.strip("() ").split()
     if not words or re.search(r"\bsizeof *$", front[:start]):
         return False
     plain = " ".join(words)

@@ -68,6 +68,7 @@ _FIRST = (
     "set print entry-values if-needed",
     "set print max-depth 4",
     "set print symbol on",
+    "set print asm-demangle on",
     "set max-value-size 65536",
     "set max-completions 0",
     "set backtrace limit 64",

@@ -5,6 +5,7 @@ All of it is gdb's reading of the guest's memory by the symbols that it was give
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 
@@ -105,8 +106,10 @@ async def where(debugger: Debugger) -> list[str]:
     """The calls that led here, the newest first."""
     stop = debugger.require_stop()
     thread = ("--thread", stop.thread)
-    last = str(_MOST_FRAMES)  # one more than is shown
-    frames = rows_at((await debugger.gdb.command("stack-list-frames", *thread, "0", last)).results, "stack")
+    frames, lack = await _frames(debugger.gdb, thread)
+    if not frames:
+        return [bounded(lack)]
+    last = str(len(frames) - 1)
     given = rows_at(
         (await debugger.gdb.command("stack-list-arguments", *thread, "--all-values", "0", last)).results, "stack-args"
     )
@@ -114,7 +117,21 @@ async def where(debugger: Debugger) -> list[str]:
     for number, frame in enumerate(frames):
         arguments = ", ".join(arguments_of(given[number])) if number < len(given) else ""
         lines.append(bounded(f"#{number} {place_of(frame)}{f' {arguments}' if arguments else ''}"))
-    return first(lines, _MOST_FRAMES)
+    return [*first(lines, _MOST_FRAMES), *([bounded(lack)] if lack else [])]
+
+
+async def _frames(gdb: Gdb, thread: tuple[str, ...]) -> tuple[list[Results], str]:
+    """The frames, one more than is shown; and why gdb tells no more of them, "" where there are no more."""
+    try:
+        return rows_at((await gdb.command("stack-list-frames", *thread, "0", str(_MOST_FRAMES))).results, "stack"), ""
+    except DebugRefused as error:
+        lack = f"... gdb cannot tell who called that: {error.evidence}"
+    found: list[Results] = []
+    with contextlib.suppress(DebugRefused):  # the same, at the first that it does not know
+        while len(found) < _MOST_FRAMES:
+            number = str(len(found))
+            found += rows_at((await gdb.command("stack-list-frames", *thread, number, number)).results, "stack")
+    return found, lack
 
 
 async def variables(debugger: Debugger, frame: int) -> list[str]:

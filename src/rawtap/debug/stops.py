@@ -41,6 +41,7 @@ class Stop:
         thread: gdb's number of the processor.
         returned: What the function that was finished returned, "" for nothing known.
         breakpoints: The numbers of those that it is at.
+        frame: What is in memory there for the network, in a line; "" where nobody looked for that.
     """
 
     why: str
@@ -49,6 +50,7 @@ class Stop:
     thread: str
     returned: str = ""
     breakpoints: tuple[str, ...] = ()
+    frame: str = ""
 
     def __str__(self) -> str:
         return f"{self.place}: {self.why}"
@@ -56,7 +58,8 @@ class Stop:
 
 def place_of(frame: Results) -> Place:
     """The place of a frame."""
-    file, function = text_at(frame, "file"), text_at(frame, "func")
+    file = text_at(frame, "file")
+    function = text_at(frame, "func") or text_at(frame, "at").strip("<>").partition("+")[0]  # a breakpoint's
     return Place(
         text_at(frame, "addr"),
         "" if function == "??" else shortened(function, _SHOWN_NAME),

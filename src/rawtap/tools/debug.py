@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rawtap.ask.debug import Action, Told, Wish, debug
+from rawtap.debug.frames import Direction
 from rawtap.tools._heartbeat import Heartbeat
 from rawtap.tools._text import Answer, Untrusted
 from rawtap.tools._tool import LabContext, Offer, is_empty, is_none, lab_of, tool
@@ -41,26 +42,30 @@ class Debugged(Answer):
 
 async def qemu_debug(
     context: LabContext,
-    action: Annotated[Action, Field(description="attach comes first, stops the guest.")],
+    action: Annotated[Action, Field(description="attach first: stops the guest.")],
     at: Annotated[
-        str | None, Field(max_length=400, description='"net.c:120", function, "0x80000000"; delete, threads: number.')
+        str | None, Field(max_length=400, description='"net.c:120", function, "0x8000"; delete, threads: number.')
     ] = None,
     expression: Annotated[
         str | None,
         Field(
             max_length=500,
-            description="To print (/x in front: hex), watch, break if; an address; in C, no calls. Registers; a "
+            description="To print (/x: hex), watch, break if; an address; in C, no calls. Registers; "
             "pattern of symbols.",
         ),
     ] = None,
     count: Annotated[int | None, Field(ge=1, description="Steps, bytes, instructions.")] = None,
     frame: Annotated[int, Field(ge=0, description="In where.")] = 0,
-    timeout: Annotated[float, Field(ge=0, le=3600, description="Seconds for a stop.")] = 10,
+    timeout: Annotated[float, Field(ge=0, le=3600, description="Seconds.")] = 10,
+    on: Annotated[Direction | None, Field(description="Break at its driver's frames that pass filter.")] = None,
+    filter: str = "",  # noqa: A002 - the interface's name for it
+    packet: int | None = None,
+    offset: Annotated[int | None, Field(ge=0)] = None,
     name: GuestName = "guest",
 ) -> Debugged:
-    """Debug a guest by gdb, with its symbols. A stop tells place, source, console and packets since the last."""
+    """Debug a guest by gdb. A stop tells place, source, console and packets since the last."""
     lab = lab_of(context)
-    wish = Wish(action, at or "", expression or "", count, frame, timeout)
+    wish = Wish(action, at or "", expression or "", count, frame, timeout, on, filter, packet, offset)
     async with Heartbeat(context).every(lambda: "the guest runs"):
         told = await debug(lab, name, wish)
     return _answer(name, told)

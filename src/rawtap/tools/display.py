@@ -103,11 +103,11 @@ async def qemu_type(
 
 async def qemu_mouse(
     context: LabContext,
-    x: Annotated[Coordinate, Field(description="0 is the left edge, 32767 the right one.")],
-    y: Annotated[Coordinate, Field(description="0 is the top, 32767 the bottom.")],
+    x: Annotated[Coordinate, Field(description="0 (left) to 32767 (right).")],
+    y: Annotated[Coordinate, Field(description="0 (top) to 32767 (bottom).")],
     buttons: Annotated[
         list[Button] | None,
-        Field(max_length=16, description='Used in this order; ["left", "left"] is a double click. None: move.'),
+        Field(max_length=16, description='In this order; ["left", "left"] is a double click. None: move.'),
     ] = None,
     name: GuestName = "guest",
     action: Annotated[Action, Field(description="press holds the buttons until a release.")] = "click",

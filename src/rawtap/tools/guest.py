@@ -35,7 +35,7 @@ _SHOWN_AWAITED = 200
 _SHOWN = 2000  # characters of a console where something went wrong
 _SHOWN_READY = 600
 
-GuestName = Annotated[str, Field(description="Which guest.")]
+GuestName = Annotated[str, Field(description="Guest.")]
 Accelerator = Annotated[Literal["kvm", "tcg"] | None, Field(description="What runs its processors, as QEMU says it.")]
 GdbAddress = Annotated[
     str | None, Field(description="Address of the debugger's stub, for gdb's `target remote ADDRESS`.")

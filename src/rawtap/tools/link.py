@@ -12,7 +12,7 @@ from rawtap.tools._text import Answer
 from rawtap.tools._tool import LabContext, Offer, lab_of, tool
 from rawtap.tools.guest import GuestName
 
-Percent = Annotated[float, Field(ge=0, le=100, description="Percent; needs netem.")]
+Percent = Annotated[float, Field(ge=0, le=100, description="Percent; netem.")]
 
 
 class LinkState(Answer):
@@ -40,7 +40,7 @@ async def qemu_link(
     loss: Percent = 0,
     corrupt: Percent = 0,
     duplicate: Percent = 0,
-    rate: Annotated[int | None, Field(ge=8000, le=10_000_000_000, description="Bits a second; needs tbf.")] = None,
+    rate: Annotated[int | None, Field(ge=8000, le=10_000_000_000, description="Bits a second; tbf.")] = None,
     interface: Annotated[str | None, Field(description="Which of several cards; the first if absent.")] = None,
 ) -> LinkState:
     """Pull a guest's cable or plug it in, and impair what goes to the guest (not what it sends).

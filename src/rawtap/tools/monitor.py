@@ -28,10 +28,10 @@ class MonitorAnswer(Answer):
 
 async def qemu_monitor(
     context: LabContext,
-    command: Annotated[str, Field(description="A QMP command's name, like query-status, stop, cont, system_reset.")],
+    command: Annotated[str, Field(description="QMP's name, like query-status, stop, cont, system_reset.")],
     arguments: Annotated[dict[str, Any] | None, Field(description="What the command takes.")] = None,
     name: GuestName = "guest",
-    offset: Annotated[int, Field(ge=0, description="Show the answer from this character on.")] = 0,
+    offset: Annotated[int, Field(ge=0, description="From this character on.")] = 0,
     timeout: Annotated[float, Field(gt=0, le=600, description="Seconds.")] = ANSWER_SECONDS,
 ) -> MonitorAnswer:
     """Give QEMU a QMP command that looks at the guest (query-*) or steers it, and return the answer."""
