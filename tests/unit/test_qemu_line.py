@@ -170,7 +170,7 @@ def test_a_drive_is_carried_with_what_the_guest_finds_it_on(words: str, drive: d
         "-incoming exec:reboot",
         "-plugin x.so",
         "-semihosting",
-        "-D /etc/passwd -d int",
+        "-D /etc/passwd -d exec",
         "-chardev-of-my-own x",
         "-netdev user,id=n,guestfwd=tcp:1.2.3.4:5-cmd:reboot",
         "-smbios type=1,serial=x",
@@ -632,5 +632,6 @@ def test_packets_that_the_line_writes_down_are_a_capture_of_ours() -> None:
     line = read("qemu-system-i386 -nic user,id=n -object filter-dump,id=f,netdev=n,file=a.pcap")
     assert (line.dumped, line.left) == (True, ())
     assert "-d exec: there would be too much of it" in left_of("qemu-system-i386 -d exec,guest_errors")
+    assert "-d int: there would be too much of it" in left_of("qemu-system-arm -d int,guest_errors")
     assert "'a/b' is no value of osk" in left_of("qemu-system-i386 -device isa-applesmc,osk=a/b")
     assert "no drive of the line" in left_of("qemu-system-i386 -device ide-hd,drive=x")

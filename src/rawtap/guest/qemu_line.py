@@ -282,7 +282,7 @@ def _log(parts: Parts, value: str) -> None:
     if "cpu_reset" in said:
         said.remove("cpu_reset")
         parts.carry_otherwise("-d cpu_reset: resets are counted and told of, without the registers")
-    if "int" in said:
+    if "int" in said and parts.arch in {"i386", "x86_64"}:
         said.remove("int")
         parts.carry_otherwise('-d int: qemu_debug(action="crash") has exceptions logged, and tells of them')
     carried = [each for each in said if each in get_args(LogItem)]
