@@ -26,6 +26,7 @@ _FOR_EACH = Load(1000, rate=20_000)
 _LARGE_FRAME = 1514
 _FEW_RATE, _FEW_SHARE = 5_000, 50  # of those beside a flooded one: packets a second, and how many of the usual ones
 _SPARE = 1.25  # of the full rate, all pairs together leave so much
+_ROOMY = 8 << 30  # bytes
 _LOOK = 0.05  # seconds between two looks at a capture's counters
 
 
@@ -179,7 +180,9 @@ async def _full_rate(bench: Bench, service: Service, wire: Wire) -> float:
 
 
 async def _all_at_once(bench: Bench, service: Service, wires: list[Wire], loads: list[Load]) -> list[Many]:
-    ids = [(await service.call("qemu_pcap_start", interface=wire.near))["capture"] for wire in wires]
+    # The default limit of a file is below what a flood sends.
+    starts = [await service.call("qemu_pcap_start", interface=wire.near, max_bytes=_ROOMY) for wire in wires]
+    ids = [each["capture"] for each in starts]
     with ExitStack() as stack:
         pairs = zip(wires, loads, strict=True)
         senders = [stack.enter_context(bench.sender.started(wire.far, load)) for wire, load in pairs]
