@@ -308,6 +308,7 @@ def test_a_makefiles_words_around_it_are_passed_over() -> None:
         'Q="qemu-system-arm -M virt\n-kernel k -m 8"',
         'qemu-system-arm -M virt -kernel $(pwd)/k -m 8 "$@"',
         "for i in 1 2; do (qemu-system-arm -M virt -kernel ${PWD}/k -m 8 &) ; done",
+        "qemu-system-arm -M virt -kernel k -m 8 &\nsleep 9\npkill qemu-system-arm",
         "if ! test -f k; then make; fi; qemu-system-arm -M virt -kernel k -m 8 || exit 1",
     ],
     ids=lambda text: text[:24],

@@ -44,7 +44,7 @@ def resolved(profile: Profile, find: Find) -> Profile:
         PathNotAllowed: As `find` does; or a folder, of which nothing keeps what links lead to from the guest, or whose
             name dnsmasq would take for two.
     """
-    if any(each.by == "9p" for each in profile.shares) or profile.tftp or profile.firmware_folder:
+    if profile.shares or profile.tftp or profile.firmware_folder:
         require_landlock()
     if profile.by_virtiofs and not profile.memory:
         raise ProfileInvalid(

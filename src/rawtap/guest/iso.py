@@ -16,6 +16,7 @@ from rawtap.blocking import on_disk
 from rawtap.errors import GuestFailed, GuestNotFound
 from rawtap.host import children, programs
 from rawtap.host.landlock import Access
+from rawtap.untrusted import visible
 
 _PROGRAM = "xorriso"
 _OPTIONS = ("-as", "mkisofs", "-quiet", "-r", "-J", "-joliet-long", "-V", "RAWTAP")
@@ -47,7 +48,7 @@ async def made_of(folder: Path, scratch: Path, until: contextlib.ExitStack) -> i
             said = os.pread(complaint.fileno(), _TAIL, max(0, os.fstat(complaint.fileno()).st_size - _TAIL))
             raise GuestFailed(
                 lack,
-                evidence=f"xorriso ended with {code}: {said.decode('utf-8', 'replace').strip()}",
+                evidence=f"xorriso ended with {code}: {visible(said.decode('utf-8', 'replace').strip())}",
                 cure="Make an image of it, and give that as the drive",
             )
         return found

@@ -14,7 +14,8 @@ from rawtap.errors import RequestInvalid
 
 MOST_CHARACTERS = 16384
 _END = set("|&;<>()")
-_PROGRAM = re.compile(r"(?:qemu-system-([a-z0-9_]+?)(?:-microvm)?|(kvm|qemu-kvm))(?:\.exe)?")
+_PROGRAM = re.compile(r"qemu-system-([a-z0-9_]+?)(?:-microvm)?(?:\.exe)?")
+_MENTIONS = re.compile(r"\bqemu-system-")
 _UNEXPANDED = re.compile(r"\$([({]?[A-Za-z0-9_@^<*]|$)|`")
 _ITS_OWN_WORDS = frozenset({"$@", "$*"})  # of a script's: there are none where nobody says them
 _ITS_FOLDER = re.compile(r"\$\((?:pwd|PWD|CURDIR)\)|\$\{PWD\}|\$PWD\b|`pwd`")
@@ -73,31 +74,40 @@ def program_and_words(text: str) -> Words:
 
 
 def _in_text(text: str) -> Words | None:
-    lines, told = _lines(text)
-    there = [line for line in lines if _MENTIONS.search(line)]
+    """The last line with an emulator that has options: others only speak of one (`pkill qemu-system-arm`)."""
+    there = [each for each in _lines(text) if _MENTIONS.search(each[0])]
     for quoted in (False, True):
-        for line in reversed(there):
-            if (found := _of_line(line, quoted=quoted)) is not None:
-                count = sum(_starts_one(each) for each in there)
-                several = (f"{count} lines of it start an emulator: the last one is read",) if count > 1 else ()
-                return replace(found, told=(*(why for begin, why in told.items() if line.startswith(begin)), *several))
+        bare = None
+        for line, is_joined in reversed(there):
+            if (found := _of_line(line, quoted=quoted)) is None:
+                continue
+            if _has_options(found):
+                count = sum(_starts_one(each) for each, _ in there)
+                apart = "options on lines of their own, without a backslash before them, are read as this one's"
+                several = f"{count} lines of it start an emulator: the last one is read"
+                return replace(found, told=(*([apart] if is_joined else []), *([several] if count > 1 else [])))
+            bare = bare or found
+        if bare is not None:
+            return bare
     return None
+
+
+def _has_options(found: Words) -> bool:
+    return any(word.startswith("-") for word in found.words)
 
 
 def _starts_one(line: str) -> bool:
     try:
-        return _of_line(line, quoted=False) is not None
+        found = _of_line(line, quoted=False)
     except RequestInvalid:  # it is not the one that is read
         return True
+    return found is not None and _has_options(found)
 
 
-_MENTIONS = re.compile(r"\bqemu-system-|\bkvm\b")
+def _lines(text: str) -> list[tuple[str, bool]]:
+    """The shell's lines, without comments; and whether options that stood on lines of their own were put behind one.
 
-
-def _lines(text: str) -> tuple[list[str], dict[str, str]]:
-    """The shell's lines, without comments, and what is to be said of some of them, by how these begin.
-
-    Options that stand on a line of their own are no command of anybody's, so they are the emulator's before them.
+    Such options are no command of anybody's, so they are the emulator's before them.
     """
 
     def taken(match: re.Match[str]) -> str:
@@ -105,17 +115,13 @@ def _lines(text: str) -> tuple[list[str], dict[str, str]]:
             return re.sub(r"\\?\r?\n", " ", match[0])
         return " " if match["on"] else "" if match["gone"] else match[0]
 
-    lines: list[str] = []
-    told: dict[str, str] = {}
+    lines: list[tuple[str, bool]] = []
     for line in _TAKEN.sub(taken, text).splitlines():
-        last = next((each for each in reversed(lines) if each.strip()), "")
-        if _OPTION_ALONE.match(line) and lines and lines[-1] is last and _MENTIONS.search(last):
-            begin = next((each for each in told if last.startswith(each)), last)
-            told[begin] = "options on lines of their own, without a backslash before them, are read as this one's"
-            lines[-1] = f"{last} {line}"
+        if lines and _OPTION_ALONE.match(line) and _MENTIONS.search(lines[-1][0]):
+            lines[-1] = (f"{lines[-1][0]} {line}", True)
         else:
-            lines.append(line)
-    return lines, told
+            lines.append((line, False))
+    return lines
 
 
 def _of_line(line: str, *, quoted: bool) -> Words | None:
@@ -132,7 +138,7 @@ def _of_line(line: str, *, quoted: bool) -> Words | None:
                     parts = [re.sub(r"^\w+=", "", word), *(each for each in lexer if each.startswith("-"))]
                     return _of_line(" ".join(parts), quoted=False)
                 match = _PROGRAM.fullmatch(PurePosixPath(word.lstrip("@-+")).name)
-                arch = match[1] or "x86_64" if match else None
+                arch = match[1] if match else None
             elif set(word) <= _END:
                 if not {"<", ">"} & set(word):
                     break

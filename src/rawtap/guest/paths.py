@@ -53,11 +53,7 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
     "zephyr": ("zephyr/zephyr.elf", "zephyr/.config"),
     "zephyr@build": ("build/zephyr/zephyr.elf", "build/zephyr/.config"),
     "nuttx": ("nuttx", ".config", "Make.defs"),
-    "nuttx@board": (
-        "nuttx",
-        ".config",
-        "tools/mkconfig.c",
-    ),  # Make.defs is a link to the board's, which may be elsewhere
+    "nuttx@board": ("nuttx", ".config", "tools/mkconfig.c"),  # its Make.defs is a link to a board elsewhere
     "nuttx@cmake": ("build/nuttx", "build/.config", "build/Make.defs"),
     "unikraft@x86_64": ("build/*_qemu-x86_64", "build/libkvmplat.o"),
     "unikraft@arm64": ("build/*_qemu-arm64", "build/libkvmplat.o"),

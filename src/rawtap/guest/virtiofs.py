@@ -25,6 +25,7 @@ from rawtap.errors import GuestFailed, GuestNotFound
 from rawtap.guest import gdb
 from rawtap.host import children, programs
 from rawtap.host.landlock import Access
+from rawtap.untrusted import visible
 
 _PROGRAM = "virtiofsd"
 _FOLDERS = "/usr/libexec:/usr/lib:/usr/lib/qemu"  # where it is on no PATH
@@ -46,7 +47,7 @@ class Daemons:
         """The end of what they wrote to stderr, while they are there."""
         there = [each.fileno() for each in self.complaints if not each.closed]
         said = b"".join(os.pread(each, _TAIL, max(0, os.fstat(each).st_size - _TAIL)) for each in there)
-        return said.decode("utf-8", "replace").strip()
+        return visible(said.decode("utf-8", "replace").strip())
 
 
 def require() -> Path:
