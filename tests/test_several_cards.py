@@ -75,6 +75,7 @@ def test_each_card_is_on_its_bridge_and_one_capture_has_them_all(user: Account) 
             ended = await session.call("qemu_shutdown")
             assert {f"TAP {each['tap']}" for each in (first, second, third)} <= set(ended["released"])
             assert {"bridge rawtap-br0", "bridge more-br0"} <= set(ended["released"])
+            assert len(set(ended["released"])) == len(ended["released"]), "each once"
 
     anyio.run(scenario)
     assert link_names() == set()

@@ -410,7 +410,8 @@ class Lab:
         there = {link.name for link in await to_thread(links.all_links)} if interfaces else set()
         released = [f"process {guest.machine.pid}", *(what for what, name in interfaces.items() if name not in there)]
         served = {part for card in guest.cards for part in card.held().served}
-        released += [part for each in held for part in each.served if part not in served]
+        # Two cards on one bridge have the same.
+        released += dict.fromkeys(part for each in held for part in each.served if part not in served)
         return tuple(released), tuple(what for what, name in interfaces.items() if name in there)
 
     async def attach(self, name: str) -> Debugger:
