@@ -443,16 +443,20 @@ def test_objects_that_find_no_place_leave_nothing(user: Account) -> None:
 def test_what_a_tunnel_carries_is_followed_as_lines_and_columns_have_it(user: Account) -> None:
     path = user.home / "tunnel.pcap"
     inner = Ether() / IP(src="192.0.2.1", dst="192.0.2.2") / said(1, b"abc")
-    wrpcap(str(path), [out(UDP(sport=5000, dport=4789) / VXLAN(vni=7) / inner), out(GRE() / IP(bytes(inner[IP])))])
+    other = Ether() / IP(src="192.0.2.1", dst="192.0.2.3") / said(1, b"def")
+    tunnel = UDP(sport=5000, dport=4789) / VXLAN(vni=7)
+    wrpcap(str(path), [out(tunnel / inner), out(GRE() / IP(bytes(inner[IP]))), out(tunnel / other)])
 
     async def scenario(session: Session) -> None:
         shown = await session.call("qemu_pcap_read", path=str(path))
         sql = "SELECT source || ':' || source_port, stream, carrier, outer_source FROM packets ORDER BY number"
         rows = (await session.call("qemu_pcap_query", path=str(path), sql=sql))["rows"]
-        assert [row[0] for row in rows] == [each["source"] for each in shown["packets"]] == ["192.0.2.1:40000"] * 2
-        assert [row[1:] for row in rows] == [[0, "VXLAN 7", GUEST], [0, "GRE", GUEST]]
+        assert [row[0] for row in rows] == [each["source"] for each in shown["packets"]] == ["192.0.2.1:40000"] * 3
+        assert [row[1:] for row in rows] == [[0, "VXLAN 7", GUEST], [0, "GRE", GUEST], [1, "VXLAN 7", GUEST]]
         page = await session.call("qemu_pcap_follow", path=str(path), stream=0)
         assert (page["client"], page["packets"], page["turns"][0]["data"]) == ("192.0.2.1:40000", 2, "abc")
+        page = await session.call("qemu_pcap_follow", path=str(path), stream=1)
+        assert (page["server"], page["turns"][0]["data"]) == ("192.0.2.3:80", "def")
 
     followed(user, path, scenario)
 

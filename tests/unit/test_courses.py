@@ -120,6 +120,9 @@ def test_ldap_and_calls_have_lengths_too() -> None:
 def test_what_was_not_captured_is_not_guessed() -> None:
     sent = flow(RECORD[:40] + RECORD, RECORD * 2, RECORD)
     assert told(*sent, captured=70) == ["TLS", "TLS", "TLS"]  # by their own first bytes
+    frame = b"\0\0\x64\0\0\0\0\0\1" + bytes(100)
+    sent = flow(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", frame, frame[:40], frame[40:])
+    assert told(*sent, captured=80) == ["HTTP2", "HTTP2", "HTTP2", "HTTP2 3"]  # not 2, whose end was not captured
     assert told(*flow(RECORD[:60], RECORD[60:] + RECORD[:5], b"~" * 100), captured=80)[2] == "TCP"
 
 

@@ -107,6 +107,12 @@ def test_a_packet_of_a_file_that_was_cut_is_read_once(tmp_path: Path, kind: str)
         assert savefile.damage.startswith(f"its {kind} data ")
 
 
+def test_a_compressed_file_that_is_cut_in_its_first_block_says_so(tmp_path: Path) -> None:
+    packed = lz4.frame.compress(pcap(200), block_size=lz4.frame.BLOCKSIZE_MAX4MB, block_linked=False)
+    with pytest.raises(CaptureUnreadable, match="its lz4 data ends in the middle"):
+        reader.open_file(written(tmp_path / "cut", packed[: len(packed) // 2]), "")
+
+
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
 def test_a_compressed_file_that_is_damaged_says_so(tmp_path: Path, kind: str) -> None:
     packed = bytearray(KINDS[kind](pcap()))

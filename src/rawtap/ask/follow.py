@@ -178,7 +178,7 @@ def _first_of(source: PacketFiles, stream: int) -> int:
             stack.callback(os.close, fd)
             parts.append(part)
             sources.append(Source(fd, part.path.name, before=part.packets_before, live=part.live))
-        packets = Packets(sources, ())
+        packets = Packets(sources, ("stream",))  # numbered as a query numbers them: by the innermost packet
         if number := packets.first_of(stream):
             return number
     lacking = [lack(source, parts[each], *end) for each, end in packets.lacking.items()]

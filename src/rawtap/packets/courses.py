@@ -56,9 +56,10 @@ class _Course:
         if behind >= header.size:
             is_end = behind == header.size > 0 and self.kind in lengths.NEW
             return _Taken(self._ended() if is_end else None, None)
+        # What began before ends here; or it did so in bytes of the segment before that were not captured.
+        ended = self._ended() if self.kind in lengths.NEW and not self.held else None
         data, self.held = self.held + payload[behind:], b""
-        began = self._ended() if behind and self.kind in lengths.NEW else None
-        taken = self._read(number, data, asked, began)
+        taken = self._read(number, data, asked, ended if behind else None)
         if self.held and len(payload) < header.size:
             raise _Lost
         return taken

@@ -205,9 +205,11 @@ def open_file(path: Path, expression: str, *, live: bool = False) -> Savefile:
         CaptureUnreadable: Missing, or no capture file; libpcap's text is inside.
         BadFilter: With libpcap's text.
     """
+    packed: unpack.Unpacked | None = None
     try:
         fd = open_regular(path)
-        return Savefile(fd, expression, live=live, unpacked=unpack.unpacked(fd))
+        packed = unpack.unpacked(fd)
+        return Savefile(fd, expression, live=live, unpacked=packed)
     except unpack.Missing as error:
         cure = f"The operator can install it into rawtap's environment: pip install {error.package}"
         raise unreadable(path, str(error), cure) from error
@@ -216,7 +218,7 @@ def open_file(path: Path, expression: str, *, live: bool = False) -> Savefile:
     except SavefileError as error:
         if _EMPTY in str(error):
             return Savefile(_nothing(), expression, live=live)
-        raise unreadable(path, f"libpcap: {error}") from error
+        raise unreadable(path, packed.fault if packed and packed.fault else f"libpcap: {error}") from error
     except OSError as error:
         raise unreadable(path, error.strerror or str(error)) from error
 
