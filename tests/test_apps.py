@@ -6,11 +6,10 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal
 
 import anyio
 import pytest
-from mcp.client.extension import ClientExtension, advertise
+from mcp.client.extension import advertise
 from mcp_types import TextResourceContents
 
 from support import PATIENCE, RAWTAP, Account, serving
@@ -29,16 +28,12 @@ APPS = advertise("io.modelcontextprotocol/ui", {"mimeTypes": [MIME_TYPE]})
 OTHERS = advertise("io.modelcontextprotocol/ui", {"mimeTypes": ["text/plain"]})
 
 
-@pytest.mark.parametrize(("mode", "other"), [("auto", [OTHERS]), ("legacy", [])], ids=["auto", "legacy"])
-def test_only_a_host_that_has_pages_is_told_of_them(
-    user: Account, mode: Literal["auto", "legacy"], other: list[ClientExtension]
-) -> None:
+def test_only_a_host_that_has_pages_is_told_of_them(user: Account) -> None:
     async def scenario() -> None:
         lists = []
-        for extensions in ([APPS], other):
-            async with serving(user, mode=mode, extensions=extensions) as session:
-                if mode == "auto":  # the protocols before have no such field
-                    assert session.client.server_capabilities.extensions == {"io.modelcontextprotocol/ui": {}}
+        for extension in (APPS, OTHERS):
+            async with serving(user, extensions=[extension]) as session:
+                assert session.client.server_capabilities.extensions == {"io.modelcontextprotocol/ui": {}}
                 lists.append({each.name: each for each in (await session.client.list_tools()).tools})
                 for uri in sorted({*PAGES.values()}):
                     (content,) = (await session.client.read_resource(uri)).contents
@@ -71,6 +66,7 @@ def test_a_person_sees_what_happened_and_nothing_that_a_guest_wrote_is_obeyed(us
     assert "thrown" not in seen, (seen["thrown"], seen.get("text"), done.stderr)
     assert seen["errors"] == []
     assert seen["pages"] == PAGES
+    assert seen["protocol"] < "2026"  # that it is told so by later ones as well, another test shows
 
     # Nothing but text is made of what comes from the guest and the wire, and nothing is asked for.
     assert ATTACK in seen["timeline"]["list"]

@@ -33,6 +33,7 @@ const client = new Client(
   { capabilities: { extensions: { "io.modelcontextprotocol/ui": { mimeTypes: ["text/html;profile=mcp-app"] } } } },
 );
 await client.connect(new StdioClientTransport({ command, args: rest, stderr: "inherit" }));
+seen.protocol = client.getNegotiatedProtocolVersion();
 const { tools } = await client.listTools();
 seen.pages = Object.fromEntries(tools.filter((each) => each._meta).map((each) => [each.name, each._meta.ui.resourceUri]));
 

@@ -92,7 +92,7 @@ def _lines(call: Call, files: Mapping[str, str]) -> list[str]:
     made = f"lab.call({call.tool!r}{words})"
     if call.answer is None:
         return [f"with pytest.raises(CallFailed, match={'^' + re.escape(call.code) + ':'!r}):", f"    {made}"]
-    expected = _EXPECTED.get(call.tool, _nothing)(call)
+    expected = _EXPECTED.get(call.tool, _nothing)(call) if call.answer else []
     return [f"answer = {made}" if expected else made, *(f"assert {each}" for each in expected)]
 
 

@@ -2,6 +2,8 @@
 
 const ROWS = 40; // of a page of the diagram
 const MOST = 6; // life lines; all other ends share one
+const WIDE = 6.8; // of a character
+const CODE = 190; // room for what is wrong
 const EVERYONE = "everyone";
 const GROUP = /^(ff:ff:ff:ff:ff:ff|(01|33)(:[0-9a-f]{2}){5})$|^(255\.255\.255\.255|22[4-9]\.|23\d\.|\[?ff[0-9a-f]{2}:)/;
 
@@ -23,6 +25,13 @@ function end(packet, side) {
   return told.replace(/^\[(.*)\]:\d+$/, "$1").replace(/^(\d+\.\d+\.\d+\.\d+):\d+$/, "$1");
 }
 
+/** At most so many characters of it, without some of its middle or of its end. */
+function shortened(text, most, where = 0.5) {
+  if (text.length <= most) return text;
+  const head = Math.floor((most - 1) * where);
+  return `${text.slice(0, head)}…${where < 1 ? text.slice(-Math.floor(most - 1 - head)) : ""}`;
+}
+
 function ends(packets) {
   const counts = new Map();
   for (const each of packets) for (const side of ["source", "destination"]) {
@@ -36,13 +45,13 @@ function ends(packets) {
 
 function draw() {
   const names = ends(page.packets);
-  const step = Math.max(150, Math.min(300, 660 / Math.max(names.length - 1, 1)));
+  const step = Math.max(150, 600 / Math.max(names.length - 1, 1));
   const x = (name) => 190 + step * (names.includes(name) ? names.indexOf(name) : names.length - 1);
-  const width = 190 + step * Math.max(names.length - 1, 0) + 190;
+  const width = Math.max(190 + step * (names.length - 1) + CODE, 980);
   const height = 34 + 34 * page.packets.length + 10;
   const nodes = names.flatMap((name) => [
     made("line", { class: "life", x1: x(name), x2: x(name), y1: 26, y2: height }),
-    made("text", { class: "end", x: x(name), y: 16, "text-anchor": "middle", text: name }),
+    made("text", { class: "end", x: x(name), y: 16, "text-anchor": "middle", text: shortened(name, step / WIDE) }, made("title", { text: name })),
   ]);
   page.packets.forEach((packet, place) => nodes.push(arrow(packet, 34 + 34 * place, x, width)));
   const diagram = part("diagram");
@@ -62,8 +71,8 @@ function arrow(packet, top, x, width) {
   const shaft = from === to ? `M${from} ${y - 8}h26v8h-20` : `M${from} ${y}H${to + back * 7}`;
   const tip = from === to ? `M${from + 2} ${y}l7 -4v8z` : `M${to} ${y}l${back * 8} -4v8z`;
   const said = `${packet.protocol} ${packet.summary}`;
-  const middle = from === to ? from + 32 : (from + to) / 2;
-  const room = Math.max(Math.floor((from === to ? 200 : Math.max(Math.abs(to - from), 240)) / 6.7), 20);
+  const left = Math.min(from, to) + (from === to ? 32 : 6);
+  const room = (width - left - (found.length ? CODE : 8)) / WIDE; // what is wrong stands at the right
   const nodes = [
     made("title", { text: [said, ...found.map((each) => `${each.what}: ${each.says}`)].join("\n") }),
     made("rect", { class: "band", x: 1, y: top - 1, width: width - 2, height: 33, rx: 4 }),
@@ -71,10 +80,7 @@ function arrow(packet, top, x, width) {
     made("text", { class: "dim", x: 130, y: y - 6, "text-anchor": "end", text: seconds(packet.time) }),
     made("path", { class: "arrow", d: shaft }),
     made("path", { class: "tip", d: tip }),
-    made("text", {
-      x: middle, y: y - 6, "text-anchor": from === to ? "start" : "middle",
-      text: said.length > room ? `${said.slice(0, room - 1)}…` : said,
-    }),
+    made("text", { x: left, y: y - 6, text: shortened(said, Math.max(room, 20), 1) }),
   ];
   if (found.length) {
     nodes.push(made("circle", { class: "badge", cx: 150, cy: y - 8, r: 8 }));

@@ -96,9 +96,19 @@ const part = (id) => document.getElementById(id);
 const seconds = (time) => time.toFixed(time < 1000 ? 6 : 3);
 const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
-/** Show sentences below the header; none hides them. */
+/** Show these sentences below the header, and no others. */
 function notes(texts, kind = "") {
   part("notes").replaceChildren(...texts.map((text) => made("p", { class: `note data ${kind}`, text })));
+}
+
+const NOTES = 8;
+const noted = new Map(); // sentences by what they are of
+
+/** Show sentences beside those of before: what was missing once is still missing. Of `of` only the last ones hold. */
+function note(texts, of = "") {
+  const before = of ? [] : (noted.get(of) ?? []);
+  noted.set(of, [...new Set([...before, ...texts])].slice(-NOTES));
+  notes([...noted.values()].flat());
 }
 
 /** Findings by the packets that they are about, the causes first. */

@@ -87,7 +87,7 @@ function take(page, behind) {
   matched = behind ? packets.length + left + page.matched - page.packets.length : Math.max(page.matched, packets.length);
   scanned = page.scanned;
   cursor = page.next_cursor;
-  notes(page.warnings);
+  note(page.warnings);
   draw();
   return fresh.length > 0;
 }
@@ -128,8 +128,7 @@ async function stands() {
   const unknown = counters.includes(null) ? "what was lost is not known" : "none lost";
   part("about").textContent = `${its.capture} on ${its.interface}${its.filter ? `, filter ${its.filter}` : ""}: `
     + `${counted(its.packets, "packet")}, ${lost ? `${lost} lost` : unknown}`;
-  const told = [its.error, its.diagnosis, ...its.warnings].filter(Boolean);
-  if (told.length) notes(told, its.error ? "bad" : "");
+  note([its.error, its.diagnosis, ...its.warnings].filter(Boolean), its.capture);
 }
 
 async function judge() {
@@ -153,6 +152,7 @@ part("more").addEventListener("click", () => read(next()).catch(failed));
 part("filter").addEventListener("change", ({ target }) => {
   given = { ...given, filter: target.value, cursor: undefined };
   judged = null;
+  noted.clear();
   read(1).then(judge).catch(failed);
 });
 

@@ -85,7 +85,7 @@ function take(page) {
   left += over;
   events.splice(0, over);
   cursor = page.next_cursor;
-  notes(page.warnings);
+  note(page.warnings);
   part("more").hidden = !page.more || following.on;
   draw();
 }
