@@ -14,8 +14,8 @@ import anyio
 import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 
+from rawtap.recording import Call, as_test, patterns
 from rawtap.verbs.record import Book
-from rawtap.verbs.recording import Call, as_test, patterns
 from support import PATIENCE, RAWTAP, Account
 from test_pytest_plugin import run_tests
 

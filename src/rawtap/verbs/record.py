@@ -19,11 +19,11 @@ from mcp_types import CallToolResult, InputRequiredResult
 from rawtap import options as server_options
 from rawtap.blocking import leave_threads_behind
 from rawtap.lab.bridges import Shares
+from rawtap.recording import Call, as_test
 from rawtap.server import RawtapServer, serve_stdio
 from rawtap.settings import Settings
 from rawtap.tools._boundary import Held
 from rawtap.verbs.output import FAILED, WELL, complain
-from rawtap.verbs.recording import Call, as_test
 
 
 class Book:

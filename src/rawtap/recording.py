@@ -14,12 +14,13 @@ from typing import Any
 
 _LINES = 5  # of an output
 _LONGEST = 200  # characters of a line
-_HEAD = '''"""What an agent did, written down by rawtap record: change what it expects as you need."""
+_HEAD = '''"""{told}"""
 
 {imports}
 
-def test_recorded(lab: Lab) -> None:
+def test_recorded(lab: Lab{guest}) -> None:
 '''
+_TOLD = "What an agent did, written down by rawtap record: change what it expects as you need."
 _NEVER_TWICE = re.compile(
     r"""(?P<kept>\b\d{1,3}(?:\.\d{1,3}){3}\b)            # an IPv4 address
     | (?:[0-9a-f]{2}:){5}[0-9a-f]{2}                     # a link address
@@ -39,8 +40,8 @@ class Call:
     code: str = ""
 
 
-def as_test(calls: Sequence[Call]) -> str:
-    """The whole file."""
+def as_test(calls: Sequence[Call], told: str = _TOLD, *, guest: bool = False) -> str:
+    """The whole file, which begins with `told`; with `guest`, the project's guest is booted before the calls."""
     files: dict[str, str] = {}  # captures by the paths of their files
     lines: list[str] = []
     for call in calls:
@@ -50,15 +51,16 @@ def as_test(calls: Sequence[Call]) -> str:
             continue
         lines += _lines(call, files)
     body = "".join(f"    {line}\n" for line in lines or ["pass"])
-    return _HEAD.format(imports=_imports(body)) + body
+    given = ", guest: Guest" if guest else ""
+    return _HEAD.format(told=told, imports=_imports(body, "Guest, Lab" if guest else "Lab"), guest=given) + body
 
 
-def _imports(body: str) -> str:
+def _imports(body: str, names: str) -> str:
     """What the test needs."""
     standard = "import re\n\n" if "assert re.search(" in body else ""
     if "with pytest.raises(" in body:
-        return f"{standard}import pytest\nfrom rawtap import CallFailed, Lab\n"
-    return f"{standard}from rawtap import Lab\n"
+        return f"{standard}import pytest\nfrom rawtap import CallFailed, {names}\n"
+    return f"{standard}from rawtap import {names}\n"
 
 
 def _lines(call: Call, files: Mapping[str, str]) -> list[str]:
@@ -143,6 +145,11 @@ def _explained(call: Call) -> list[str]:
     return [f"sorted({{each['what'] for each in answer['findings']}}) == {found!r}"]
 
 
+def _examined(call: Call) -> list[str]:
+    found = {str(each["rule"]): str(each["verdict"]) for each in (call.answer or {})["rules"]}
+    return [f"{{each['rule']: each['verdict'] for each in answer['rules']}} == {found!r}"]
+
+
 _EXPECTED: Mapping[str, Callable[[Call], list[str]]] = {
     "qemu_boot": _boot,
     "qemu_send": _console,
@@ -152,6 +159,7 @@ _EXPECTED: Mapping[str, Callable[[Call], list[str]]] = {
     "qemu_pcap_stop": _stopped,
     "qemu_pcap_read": _some("matched"),
     "qemu_pcap_explain": _explained,
+    "qemu_examine": _examined,
     "qemu_pcap_query": _some("rows"),
     "qemu_packet_send": _same("sent"),
     "qemu_link": _same("up", "carrier"),
