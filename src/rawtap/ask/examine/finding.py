@@ -30,6 +30,10 @@ _LOOKS = 5
 _SHUT = 47  # a port that hardly anybody listens on: NI FTP
 _PORTS = (7, 22, 23, 25, 53, 80, 443, 5000, 7777, 8000, 8080)
 _TARGET = slice(38, 42)  # of an ARP request
+_CLIENT_SECONDS = 8.0
+_TO_SERVER = b"\0\x43"  # UDP's port behind a header of IPv4's without options
+_LINK_LOCAL = 0xFE80 >> 6  # RFC 4291, 2.5.6
+_MOST_SECONDS = 10.0  # for a guest that never stops to send other things
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,6 @@ class Place:
 
     address: str | None = None
     port: int | None = None
-
-
-_CLIENT_SECONDS = 8.0
-_TO_SERVER = b"\0\x43"  # UDP's port behind a header of IPv4's without options
-_LINK_LOCAL = 0xFE80 >> 6  # RFC 4291, 2.5.6
 
 
 @dataclass(frozen=True)
@@ -198,11 +197,12 @@ async def _link_local(wire: Neighbor, names: Names) -> str | None:
     await wire.send(health.greeting6(usual))
     for layers in ((link, header, echo), (link, {**header, "hlim": 1}, alert, query)):
         await wire.send(made(Frame(layers), usual))
-    while await wire.more(at, _ANSWERS_WITHIN):
-        frame = wire.frames[at]
-        at += 1
-        if frame[6:14] == mac + b"\x86\xdd" and int.from_bytes(frame[22:24], "big") >> 6 == _LINK_LOCAL:
-            return str(IPv6Address(frame[22:38]))
+    with move_on_after(_MOST_SECONDS):
+        while await wire.more(at, _ANSWERS_WITHIN):
+            frame = wire.frames[at]
+            at += 1
+            if frame[6:14] == mac + b"\x86\xdd" and int.from_bytes(frame[22:24], "big") >> 6 == _LINK_LOCAL:
+                return str(IPv6Address(frame[22:38]))
     return None
 
 
