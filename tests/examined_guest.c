@@ -34,6 +34,10 @@ enum defect {
     FRAGMENTS_ANY_NUMBER, FRAGMENTS_BEYOND, FRAGMENTS_ANY_SOURCE, TCP_ACK_LOW, TCP_RESET_ANSWERED,
     TCP_NO_SUM, TCP_ANY_OFFSET, LINK_OTHER_STATION, IP_FROM_GROUP, ICMP_FOR_ERROR,
     KERNEL_DIES,
+    /* It dies of what nobody sends: each of these, or all of them. */
+    DIES_ARP_LENGTH, DIES_IP_OPTION, DIES_IP_LENGTH, DIES_FRAGMENT_EMPTY, DIES_ICMP_CUT,
+    DIES_ECHO_CODE, DIES_UDP_LENGTH, DIES_TCP_OFFSET, DIES_TCP_OPTION, DIES_VLAN,
+    DIES_OF_ALL,
 };
 
 struct neighbor { uint8_t ip[4], mac[6]; int is_known; time_t asked; uint8_t kept[1514]; int kept_size; };
@@ -69,6 +73,10 @@ static void send_frame(const uint8_t *to, unsigned type, const uint8_t *data, in
     put16(frame + 12, type);
     memcpy(frame + 14, data, size);
     sendto(card, frame, size + 14, 0, (struct sockaddr *)&where, sizeof where);
+}
+
+static void dies(int of, int is_so) {
+    if (is_so && (defect == of || defect == DIES_OF_ALL)) abort();
 }
 
 /* ------------------------------------------------------------------- ARP */
@@ -110,6 +118,7 @@ static void learn(const uint8_t *ip, const uint8_t *address, int is_made) {
 
 static void take_arp(const uint8_t *frame, int size) {
     const uint8_t *message = frame + 14;
+    dies(DIES_ARP_LENGTH, size >= 22 && message[4] > 16);
     if (size < 42 || get16(message + 2) != 0x0800 || message[4] != 6 || message[5] != 4) return;
     if (get16(message) != 1 && defect != ARP_ANY_HARDWARE) return;
     int is_ours = !memcmp(message + 24, own, 4), operation = get16(message + 6);
@@ -184,8 +193,10 @@ static void take_icmp(const uint8_t *packet, const uint8_t *message, int size, i
         int trigger = open("/proc/sysrq-trigger", O_WRONLY);
         if (write(trigger, "c", 1) < 0) exit(1);
     }
+    dies(DIES_ICMP_CUT, size && size < 8);
     if (size < 8 || (summed(0, message, size) != 0xffff && defect != ICMP_NO_SUM && defect != ICMP_ODD)) return;
     if (message[0] == 3 && message[1] > 15 && defect == ICMP_FOR_ERROR) send_error(2, packet, size + 20, is_to_us);
+    dies(DIES_ECHO_CODE, message[0] == 8 && message[1] > 0x70);
     int is_asked = message[0] == 8 || (message[0] == 0 && defect == ICMP_REPLY_ANSWERED);
     if (message[0] > 40 && defect == ICMP_ANY_TYPE) is_asked = 1;
     if (!is_asked || !is_to_us) return;
@@ -200,6 +211,7 @@ static void take_icmp(const uint8_t *packet, const uint8_t *message, int size, i
 }
 
 static void take_udp(const uint8_t *packet, int all_size, const uint8_t *message, int size, int is_to_us) {
+    dies(DIES_UDP_LENGTH, size >= 8 && get16(message + 4) < 8);
     if (size < 8 || get16(message + 4) < 8) return;
     int length = get16(message + 4), sum = get16(message + 6);
     if (length > size && defect != UDP_LENGTH_BEYOND) return;
@@ -213,6 +225,8 @@ static void take_tcp(const uint8_t *packet, const uint8_t *segment, int size, in
     uint8_t reset[20] = {0};
     if (size < 20 || !is_to_us) return;
     int offset = (segment[12] >> 4) * 4, flags = segment[13];
+    dies(DIES_TCP_OFFSET, offset > size);
+    dies(DIES_TCP_OPTION, offset > 21 && offset <= size && segment[20] > 1 && segment[21] < 2);
     if ((offset < 20 || offset > size) && defect != TCP_ANY_OFFSET) return;
     if (summed(pseudo(packet + 12, packet + 16, 6, size), segment, size) != 0xffff && defect != TCP_NO_SUM) return;
     if (flags & 4 && defect != TCP_RESET_ANSWERED) return;
@@ -243,6 +257,7 @@ static void join(const uint8_t *packet, int size, int header, int is_to_us) {
     static struct { uint8_t key[11], data[65536], there[65536]; int used, end; } waiting[8], *to;
     static int next;
     uint8_t key[11] = {0};
+    dies(DIES_FRAGMENT_EMPTY, size == header && packet[6] & 0x20);
     unsigned field = get16(packet + 6), at = (field & 0x1fff) * 8, more = field & 0x2000, part = size - header;
     if (defect != FRAGMENTS_ANY_SOURCE) memcpy(key, packet + 12, 4);
     if (defect != FRAGMENTS_ANY_NUMBER) memcpy(key + 8, packet + 4, 2);
@@ -278,6 +293,7 @@ static int options_fit(const uint8_t *packet, int header) {
     for (int at = 20; at < header && packet[at];) {
         int size = packet[at] == 1 ? 1 : at + 1 < header ? packet[at + 1] : 0;
         if (defect == IP_OPTION_LOOP && !size) for (;;) pause();
+        dies(DIES_IP_OPTION, at + size > header);
         if (size < (packet[at] != 1) + 1 || at + size > header) return 0;
         at += size;
     }
@@ -287,6 +303,7 @@ static int options_fit(const uint8_t *packet, int header) {
 static void take_ip(const uint8_t *packet, int size, int is_for_all) {
     if (size < 20) return;
     int header = defect == IP_HEADER_FIXED ? 20 : (packet[0] & 15) * 4, length = get16(packet + 2);
+    dies(DIES_IP_LENGTH, length < 20 && packet[0] == 0x45);
     if (packet[0] >> 4 != 4 && defect != IP_ANY_VERSION) return;
     if (header < 20 || header > size || length < header) return;
     if (length > size && defect != IP_LENGTH_BEYOND) return;
@@ -310,6 +327,7 @@ static void take_ip(const uint8_t *packet, int size, int is_for_all) {
 static void take(const uint8_t *frame, int size) {
     unsigned type = size < 14 ? 0 : get16(frame + 12);
     if (memcmp(frame, mac, 6) && !(frame[0] & 1) && defect != LINK_OTHER_STATION) return;
+    dies(DIES_VLAN, type == ETHERTYPE_VLAN && size < 18);
     if (type == ETHERTYPE_ARP) take_arp(frame, size);
     if (type == ETHERTYPE_IP) take_ip(frame + 14, size - 14, frame[0] & 1);
     if (type <= 1500 && size > 22 && !memcmp(frame + 14, "\252\252\3\0\0\0\10", 8)) take_ip(frame + 22, size - 22, frame[0] & 1);

@@ -22,7 +22,7 @@ from test_linux_guest import IMAGES, PROMPT, linux_tree
 
 SOURCE = Path(__file__).parent / "examined_guest.c"
 ADDRESS = "10.0.2.15"
-HEALTHY, OPTION_LOOP, FRAGMENTS_BEYOND, KERNEL_DIES = 0, 23, 47, 56
+HEALTHY, OPTION_LOOP, FRAGMENTS_BEYOND, KERNEL_DIES, DIES_OF_ALL = 0, 23, 47, 56, 67
 GROUPS = 3  # each has a guest of its own: several processes share them
 
 # By number: the rule that names it, its verdict, and the field that is wrong.
@@ -90,7 +90,9 @@ def with_stack(
 
     async def whole() -> None:
         tree = tree_with(user, tmp_path, SOURCE)
-        if not snapshots:
+        if snapshots:
+            free_memory_is_zero(tree)
+        else:
             (user.home / "disk.img").write_bytes(bytes(1 << 16))
             with Path(tree, "rawtap.toml").open("a", encoding="utf-8") as settings:
                 settings.write('\ndrives = [{ path = "disk.img" }]\n')
@@ -102,6 +104,12 @@ def with_stack(
             await scenario(session)
 
     anyio.run(whole)
+
+
+def free_memory_is_zero(tree: str) -> None:
+    """It needs no place in a snapshot, and no time."""
+    settings = Path(tree, "rawtap.toml")
+    settings.write_text(settings.read_text().replace(' quiet"', ' quiet init_on_free=1"'))
 
 
 async def examined(session: Session, what: str, **more: Any) -> dict[str, Any]:
@@ -148,7 +156,7 @@ def test_a_stack_without_a_defect_keeps_every_rule(user: Account, tmp_path: Path
         assert "disk.img" in told["notes"][0]
         assert told["port"] is None  # it listens nowhere
         untried = [row for row in told["rules"] if row["verdict"] == "cannot tell"]
-        reasons = {"tcp": "give port=", "ipv6": "no IPv6 was seen"}
+        reasons = {"tcp": "give port=", "ipv6": "no IPv6 was seen", "dhcp": "no DHCPDISCOVER came"}
         assert all(reasons[row["rule"].partition(".")[0]] in row["reason"] for row in untried)
         tried = {row["suite"]: row["cannot_tell"] for row in told["suites"]}
         assert tried["ipv6"] == len(catalogue.SUITES["ipv6"])
@@ -193,6 +201,30 @@ def test_the_frame_that_a_stack_dies_of_is_named_and_the_guest_goes_back(
     with_stack(user, tmp_path, scenario, snapshots=True)
 
 
+def test_fuzzing_finds_frames_that_kill_and_has_them_in_files(user: Account, tmp_path: Path) -> None:
+    async def scenario(session: Session) -> None:
+        async with stack(session, DIES_OF_ALL):
+            told = await examined(session, "fuzz 1 1")
+            row = told["rules"][0]
+            assert (row["rule"], row["verdict"]) == ("fuzz.1", "died")
+            assert "it answers no health check any more, 10 times of 10; " in row["reason"]
+            assert told["notes"][0].startswith("seed 1: ")
+            assert any("of one more, " in each for each in session.progress)
+            pcap, test = (Path(word) for word in row["reason"].split() if word.endswith(("-fuzz-1.pcap", "_fuzz_1.py")))
+            seen = await session.call("qemu_pcap_read", path=str(pcap), detail="hex")
+            frames = ["".join(run["hex"] for run in each["runs"]) for each in seen["packets"]]
+            assert frames[-1] == row["hex"]
+            assert all(frame in test.read_text() for frame in frames)
+            assert (await session.call("qemu_snapshot", action="list"))["snapshots"] == []
+            (row,) = (await examined(session, "icmp.echo"))["rules"]
+            assert row["verdict"] == "kept"  # it lives again
+            for frame in frames:
+                await session.call("qemu_packet_send", hex=frame)
+            assert (await session.refused("qemu_examine", what="icmp.echo", address=ADDRESS)).code == "guest.silent"
+
+    with_stack(user, tmp_path, scenario, snapshots=True)
+
+
 def test_a_kernel_that_panics_has_died_and_the_rest_is_not_judged(user: Account, tmp_path: Path) -> None:
     async def scenario(session: Session) -> None:
         async def lives() -> None:
@@ -218,18 +250,21 @@ def test_linux_keeps_every_rule_but_those_whose_reason_is_told(user: Account) ->
     async def scenario() -> None:
         async with serving(user, "--image-dir", IMAGES) as session:
             tree = linux_tree(user)
-            settings = Path(tree, "rawtap.toml")
-            # What was freed and is zero needs no place in a snapshot, and no time.
-            settings.write_text(settings.read_text().replace(' quiet"', ' quiet init_on_free=1"'))
+            free_memory_is_zero(tree)
             await session.call("qemu_boot", project_root=tree, network=True, services=False, timeout=PATIENCE)
             await session.typed(f"ip addr add {ADDRESS}/24 dev eth0; ip link set eth0 up; nc -ll -p 7777 -e cat &")
             told = await session.call("qemu_examine", what="all")
             assert (told["address"], told["port"], told["snapshots"]) == (ADDRESS, 7777, True)
             documented = {rule.name for rule in catalogue.every() if rule.linux}
-            assert set(verdicts(told)) == documented
+            dhcp = {rule.name for rule in catalogue.SUITES["dhcp"]}
+            found = verdicts(await session.call("qemu_examine", what="dhcp.discover"))
+            assert found == {"dhcp.discover": "cannot tell"}  # no client runs
+            assert set(verdicts(told)) - dhcp == documented
+            assert told["suites"][-1]["cannot_tell"] == len(dhcp)
             assert {row["rule"] for row in told["rules"] if row.get("linux")} == documented
             assert session.progress
             await names_what_linux_was_told_not_to_do(session)
+            await serves_busyboxs_client(session)
 
     anyio.run(scenario)
 
@@ -242,6 +277,13 @@ async def names_what_linux_was_told_not_to_do(session: Session) -> None:
     assert (row["verdict"], row["field"]) == ("violated", "Ether.dst")
     (row,) = (await session.call("qemu_examine", what="ipv6.autoconfigured"))["rules"]
     assert row["verdict"] == "silent"
+
+
+async def serves_busyboxs_client(session: Session) -> None:
+    """It looks for nobody by ARP unless it is told to (-a)."""
+    await session.typed("udhcpc -i eth0 -f -t 9999 -T 1 -A 1 -s /bin/true >/dev/null 2>&1 &")
+    told = await session.call("qemu_examine", what="dhcp")
+    assert verdicts(told) == {"dhcp.decline": "silent"}
 
 
 async def leaves_nothing_when_it_is_cancelled(session: Session) -> None:

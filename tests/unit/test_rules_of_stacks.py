@@ -35,6 +35,8 @@ NAMES: Names = {
     "sport": 20001,
     "seq": 0xFFFFFFF0,
     "theirs": 55,
+    "guest_hex": "525400000001",
+    "xid": 0x12345678,
     **{
         name: value
         for name, value in Crowd(("10.0.2.250",), ("10.0.2.251",)).of(1).items()

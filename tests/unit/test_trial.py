@@ -321,3 +321,69 @@ def test_a_syn_is_blamed_for_no_more_than_it_says(options: list[tuple[str, Any]]
         yield bytes(reply / TCP(**ports, flags="SA", seq=1, ack=asked.seq + 1, options=options))
 
     assert tried("tcp.segment_size", Line(listening)).verdict is verdict
+
+
+class Client:
+    """A guest with a client of DHCP that asks whenever it gets a frame, and believes every server."""
+
+    def __init__(self, *, looks_at_xid: bool = True) -> None:
+        self.looks_at_xid = looks_at_xid
+        self.server = ""
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        self.offered = ""
+        self.is_bound = False
+
+    def __call__(self, frame: bytes) -> Iterator[bytes]:
+        from scapy.all import BOOTP, DHCP, Ether
+
+        packet = Ether(frame)
+        if DHCP not in packet:
+            yield from answering(frame)
+            if not self.is_bound:
+                yield self.says(3, self.offered) if self.offered else self.says(1)
+            return
+        if self.looks_at_xid and packet[BOOTP].xid != 77:
+            return
+        kind = dict(each[:2] for each in packet[DHCP].options if isinstance(each, tuple)).get("message-type")
+        if kind == 2 and any(each[0] == "server_id" for each in packet[DHCP].options):
+            self.offered = packet[BOOTP].yiaddr
+            yield self.says(3, self.offered)
+        elif kind == 5:
+            self.is_bound = True
+        elif kind == 6:
+            self.offered = ""
+            yield self.says(1)
+
+    def says(self, kind: int, wanted: str = "") -> bytes:
+        from scapy.all import BOOTP, DHCP, IP, UDP, Ether
+
+        options: list[Any] = [("message-type", kind)]
+        options += [("requested_addr", wanted), ("server_id", self.server)] if wanted else []
+        head = Ether(src=NAMES["guest_mac"], dst="ff:ff:ff:ff:ff:ff") / IP(src="0.0.0.0", dst="255.255.255.255")  # noqa: S104
+        return bytes(head / UDP(sport=68, dport=67) / BOOTP(xid=77) / DHCP(options=[*options, "end"]))
+
+
+class ServedLine(Line):
+    """A line whose guest learns who its server is."""
+
+    async def send(self, frame: bytes) -> None:
+        from scapy.all import DHCP, IP, Ether
+
+        packet = Ether(frame)
+        if DHCP in packet and isinstance(self.guest, Client):
+            self.guest.server = packet[IP].src
+        await super().send(frame)
+
+
+@pytest.mark.parametrize("name", [rule.name for rule in catalogue.SUITES["dhcp"] if rule.name != "dhcp.decline"])
+def test_a_client_that_keeps_the_rules_of_dhcp_is_told_as_such(name: str) -> None:
+    outcome = tried(name, ServedLine(Client()))
+    assert outcome.verdict is Verdict.KEPT, outcome
+
+
+@pytest.mark.parametrize(("name", "verdict"), [("offer_xid", Verdict.VIOLATED), ("acknowledgment_xid", Verdict.SILENT)])
+def test_a_client_that_looks_at_no_number_is_told_as_such(name: str, verdict: Verdict) -> None:
+    client = Client(looks_at_xid=False)
+    assert tried(f"dhcp.{name}", ServedLine(client), client.begin_anew).verdict is verdict

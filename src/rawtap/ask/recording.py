@@ -15,12 +15,13 @@ from typing import Any
 MOST = 1 << 20  # characters of a test
 _LINES = 5  # of an output
 _LONGEST = 200  # characters of a line
-_HEAD = '''"""What an agent did, written down by rawtap: change what it expects as you need.{left}"""
+_HEAD = '''"""{told}{left}"""
 
 {imports}
 
-def test_recorded(lab: Lab) -> None:
+def test_recorded(lab: Lab{guest}) -> None:
 '''
+_TOLD = "What an agent did, written down by rawtap: change what it expects as you need."
 _NEVER_TWICE = re.compile(
     r"""(?P<kept>\b\d{1,3}(?:\.\d{1,3}){3}\b)            # an IPv4 address
     | (?:[0-9a-f]{2}:){5}[0-9a-f]{2}                     # a link address, and an IPv6 address made of one
@@ -44,12 +45,15 @@ class Call:
 class Book:
     """A client's calls so far, as the lines of a test: the first ones, for what comes later stands on them.
 
+    The file begins with `told`; with `guest`, the project's guest is booted before the calls.
+
     Attributes:
         calls: How many are in it.
         left: How many came when it was full.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, told: str = _TOLD, *, guest: bool = False) -> None:
+        self._told, self._guest = told, guest
         self.calls = self.left = 0
         self._files: dict[str, str] = {}  # captures by the paths of their files
         self._body = ""
@@ -71,15 +75,16 @@ class Book:
         """The whole file."""
         left = f"\n\nThe last {self.left} calls are not in it: there was no room for them.\n" if self.left else ""
         body = self._body or "    pass\n"
-        return _HEAD.format(imports=_imports(body), left=left) + body
+        imports, given = _imports(body, "Guest, Lab" if self._guest else "Lab"), ", guest: Guest" if self._guest else ""
+        return _HEAD.format(told=self._told, left=left, imports=imports, guest=given) + body
 
 
-def _imports(body: str) -> str:
+def _imports(body: str, names: str) -> str:
     """What the test needs."""
     standard = "import re\n\n" if "assert re.search(" in body else ""
     if "with pytest.raises(" in body:
-        return f"{standard}import pytest\nfrom rawtap import CallFailed, Lab\n"
-    return f"{standard}from rawtap import Lab\n"
+        return f"{standard}import pytest\nfrom rawtap import CallFailed, {names}\n"
+    return f"{standard}from rawtap import {names}\n"
 
 
 def _lines(call: Call, files: Mapping[str, str]) -> list[str]:
@@ -164,6 +169,11 @@ def _explained(call: Call) -> list[str]:
     return [f"sorted({{each['what'] for each in answer['findings']}}) == {found!r}"]
 
 
+def _examined(call: Call) -> list[str]:
+    found = {str(each["rule"]): str(each["verdict"]) for each in (call.answer or {})["rules"]}
+    return [f"{{each['rule']: each['verdict'] for each in answer['rules']}} == {found!r}"]
+
+
 _EXPECTED: Mapping[str, Callable[[Call], list[str]]] = {
     "qemu_boot": _boot,
     "qemu_send": _console,
@@ -173,6 +183,7 @@ _EXPECTED: Mapping[str, Callable[[Call], list[str]]] = {
     "qemu_pcap_stop": _stopped,
     "qemu_pcap_read": _some("matched"),
     "qemu_pcap_explain": _explained,
+    "qemu_examine": _examined,
     "qemu_pcap_query": _some("rows"),
     "qemu_packet_send": _same("sent"),
     "qemu_link": _same("up", "carrier"),

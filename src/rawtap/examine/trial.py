@@ -127,6 +127,18 @@ class Examiner:
         self._health = health.tokens_of(self.names)
         self._ours = tuple(own_bytes(self.names, self.crowd))
 
+    def fresh(self) -> Names:
+        """The names of the next try."""
+        self.number += 1
+        return {
+            **self.names,
+            **self.crowd.of(self.number),
+            "id": (self.number * _NEXT) % 0xFFF0,  # what is beside it is free: left over fragments meet no others
+            "data": f"rawtap {self.number:06}: as it was sent.",
+            "sport": 20000 + self.number % 20000,
+            "seq": (self.number * 64013) % (1 << 32),
+        }
+
     async def judge(self, rule: Rule, *, afresh: Callable[[], Awaitable[None]]) -> Outcome:
         """Try a rule; what is not kept is tried once more, after `afresh`, before it is said.
 
@@ -158,14 +170,7 @@ class Examiner:
         Raises:
             Deaf: The guest answers no health check, before or after.
         """
-        self.number += 1
-        names = self.names | self.crowd.of(self.number)
-        names |= {
-            "id": (self.number * _NEXT) % 0xFFF0,  # what is beside it is free: left over fragments meet no others
-            "data": f"rawtap {self.number:06}: as it was sent.",
-            "sport": 20000 + self.number % 20000,
-            "seq": (self.number * 64013) % (1 << 32),
-        }
+        names = self.fresh()
         self._last = None
         self._log, self._read = [], len(self.wire.frames)
         lost = self.wire.lost()

@@ -152,6 +152,9 @@ class Seen:
             packet = packet.payload
         for option in found.get("TCP.options") or ():
             found.setdefault(f"TCP.option.{option[0]}", option[1])
+        for option in found.get("DHCP.options") or ():
+            if isinstance(option, tuple):
+                found.setdefault(f"DHCP.option.{option[0]}", option[1])
         found.setdefault("Raw.load", b"")
         return found
 
@@ -241,8 +244,11 @@ def shown(value: Any) -> str:
 
 
 def needed(rule: Rule) -> set[str]:
-    """The names that a rule uses; all of IPv6 needs the guest's address there, to which it is introduced."""
+    """The names that a rule uses, and what else it needs: all of IPv6 the guest's address there, to which it is
+    introduced, and DHCP a client."""
     names = names_in(rule.steps)
+    if rule.suite == "dhcp":
+        return names | {"dhcp_client"}
     return names | {"guest6"} if names & {"us6", "router6"} else names
 
 

@@ -13,7 +13,7 @@ import contextlib
 import re
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -266,8 +266,9 @@ class Machine:
         self.console.drain()
         return Mark(self.console.history.end, self.events.end, self.talk.reboots.loop, self.talk.reboots.fault)
 
-    def trouble_since(self, mark: Mark) -> tuple[str, str]:
-        """What was told since then: how it died, and what it went on after; "" where nothing was."""
+    def trouble_since(self, mark: Mark) -> tuple[str, Sequence[str]]:
+        """What was told since then: how it died, "" where nothing was, and each fault that it went on after."""
+        self.console.drain()
         clues = self._clues(mark)
         new = replace(
             clues,
@@ -275,7 +276,7 @@ class Machine:
             loop=clues.loop if clues.loop != mark.loop else None,
             fault=clues.fault if clues.fault != mark.fault else None,
         )
-        return postmortem.trouble(new) or "", "; ".join(clues.faults)
+        return postmortem.trouble(new) or "", clues.faults
 
     def _clues(self, since: Mark = Mark()) -> postmortem.Clues:
         events = [(each.at_ns, each.name, each.data) for each in self.events.since(since.events, self.events.end)]

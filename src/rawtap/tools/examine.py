@@ -89,7 +89,10 @@ async def qemu_examine(
     context: LabContext,
     what: Annotated[
         str,
-        Field(max_length=60, description='link, arp, ipv4, icmp, udp, fragments, tcp, ipv6, all; a rule: "arp.reply".'),
+        Field(
+            max_length=60,
+            description='link, arp, ipv4, icmp, udp, fragments, tcp, ipv6, dhcp, fuzz, all; or "arp.reply".',
+        ),
     ],
     name: GuestName = "guest",
     address: Annotated[str | None, Field(description="The guest's IPv4 address; found if absent.")] = None,
@@ -117,6 +120,7 @@ def _examined(name: str, done: Examination) -> Examined:
     late = [each.rule.name for each in done.outcomes if each.verdict == "kept" and each.reason]
     notes += [f"kept only at the second try: {', '.join(late)}"] if late else []
     notes += [done.trouble] if done.trouble else []
+    notes += done.told
     return Examined(
         name=name,
         address=done.address,

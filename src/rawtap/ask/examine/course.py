@@ -16,12 +16,14 @@ import anyio
 from anyio.lowlevel import checkpoint
 from anyio.to_thread import run_sync as to_thread
 
+from rawtap.ask.examine import fuzzing
 from rawtap.ask.examine.finding import Place, found, health_of
 from rawtap.ask.examine.neighbor import Neighbor, neighbor
 from rawtap.blocking import reading
 from rawtap.capture.session import CaptureRequest
 from rawtap.errors import GuestBusy, GuestError, GuestFailed, RequestInvalid, SnapshotRefused
-from rawtap.examine import catalogue, health
+from rawtap.examine import catalogue, health, mutations
+from rawtap.examine.mutations import Fuzz
 from rawtap.examine.rules import Rule
 from rawtap.examine.trial import Deaf, Examiner, Outcome, Passed, Verdict
 from rawtap.examine.values import needed, told
@@ -41,10 +43,18 @@ _REST = 1.1  # seconds; Linux lets an error more through each second, picoTCP on
 _SNAPSHOT_SECONDS = 60.0
 _TELL_EVERY = 1.0
 _TAG = "examination"
+_LATE = (
+    "RCU stall",
+    "soft lockup",
+    "hard lockup",
+    "hung task",
+)  # a busy machine makes these, or time that was left out
 _NEEDED = {
     "port": "it needs a TCP port that the guest listens on: start a listener there, and give port=",
     "guest6": "no IPv6 was seen: nothing came from a link-local address of the guest's, though all nodes were asked "
     "for an echo and for their groups, and it for the address that its MAC makes. Perhaps IPv6 is off for this card",
+    "dhcp_client": "no DHCPDISCOVER came for 8 s: have a client ask again and again in the background, on a bridge "
+    "without services (services=false), like busybox's: udhcpc -i eth0 -f -t 9999 -T 1 -A 1 -s /bin/true &",
 }
 
 
@@ -61,6 +71,7 @@ class Examination:
         without: Why there was no snapshot; "" where each rule began from one.
         trouble: Why the guest could not go back to it; "" where it could, or has ended.
         numbers: For each outcome the numbers of its frames in the capture; None for one that is not in it.
+        told: What else is to be said.
     """
 
     address: str
@@ -75,10 +86,11 @@ class Examination:
     trouble: str
     elapsed: float
     numbers: tuple[tuple[int | None, ...], ...] = ()
+    told: tuple[str, ...] = ()
 
 
 async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) -> Examination:
-    """Try the rules that `what` names on a guest: "all", a suite, or one rule.
+    """Try the rules that `what` names on a guest: "all", a suite, or one rule; or fuzz it (`Fuzz`).
 
     The guest goes back to its state from before where that can be kept; all frames are in a capture of its card.
 
@@ -88,22 +100,23 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
         GuestError: It has ended, or another examination of it is in progress.
         CaptureError, NetworkError: What the frames need cannot be opened.
     """
-    rules = catalogue.chosen(what)
+    fuzz = Fuzz.of(what)
+    rules = catalogue.chosen(catalogue.ALL if fuzz else what)
     card = _card(lab, name)
     impairment = card.plug.impairment
     started = anyio.current_time()
     await to_thread(decode.load)
     guest = lab.guest(name)
     async with _alone(guest), _capturing(lab, card) as capture, neighbor(card.name) as wire:
-        machine = guest.machine
+        machine, path = guest.machine, capture.session.path
         seen = await found(wire, card, place, set().union(*map(needed, rules)))
         names = seen.names
         kind, slowest, patience = await health_of(wire, seen)
         port = names.get("port")
         async with _kept(machine, lab.chronicle) as kept:
             examiner = Examiner(wire, names, seen.crowd, kind, patience, partial(anyio.sleep, _REST))
-            outcomes = await _Course(examiner, guest, wire, kept, card.plug, impairment, report).tried(rules)
-    path = capture.session.path
+            course = _Course(examiner, guest, wire, kept, card.plug, impairment, report)
+            outcomes = await (course.fuzzed(fuzz, rules, path) if fuzz else course.tried(rules))
     numbers = await reading(path, _numbers, path, outcomes)
     return Examination(
         address=str(names["guest"]),
@@ -118,6 +131,7 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
         trouble=kept.trouble,
         elapsed=anyio.current_time() - started,
         numbers=numbers,
+        told=tuple(course.notes),
     )
 
 
@@ -229,6 +243,7 @@ class _Course:
     plug: Plug
     impairment: Impairment
     report: Report
+    notes: list[str] = field(default_factory=list)
     _lost: str = ""  # why nothing more can be tried
     _told: float = field(default=0.0, init=False)
     _mark: Mark = field(default=Mark(), init=False)  # what had been told when the guest was last put back
@@ -242,11 +257,50 @@ class _Course:
         """What came of each."""
         outcomes = []
         for number, rule in enumerate(rules):
-            if anyio.current_time() - self._told > _TELL_EVERY:
-                self._told = anyio.current_time()
-                await self.report(number, len(rules), rule.name)
+            await self._tell(number, len(rules), rule.name)
             outcomes.append(await self._try(rule))
         return outcomes
+
+    async def _tell(self, done: float, total: float, message: str) -> None:
+        if anyio.current_time() - self._told > _TELL_EVERY:
+            self._told = anyio.current_time()
+            await self.report(done, total, message)
+
+    async def fuzzed(self, fuzz: Fuzz, rules: Sequence[Rule], capture: Path) -> list[Outcome]:
+        """What kills it of frames that are made of the rules', each time from the snapshot; files beside the capture
+        have what does.
+
+        Raises:
+            GuestExited: It was shut down.
+            OutputUnwritable, NoSpace: A file cannot be made.
+        """
+        if not self.kept.is_there:
+            reason = f"frames that kill are looked for from a snapshot, and there is none: {self.kept.without}"
+            return [Outcome(fuzzing.rule(0), Verdict.CANNOT_TELL, reason)]
+        began = anyio.current_time()
+
+        async def tell(message: str) -> None:
+            await self._tell(min(anyio.current_time() - began, fuzz.seconds), fuzz.seconds, message)
+
+        known = await to_thread(mutations.seeds, rules, self.examiner.fresh())
+        cases = mutations.cases(known, fuzz.seed)
+        lost = self.wire.lost()
+        hunt = fuzzing.Hunt(self.examiner, self.wire, cases, self._afresh, self._wrong, tell)
+        try:
+            await hunt.go(fuzz.seconds)
+        except (Deaf, GuestError) as error:
+            await self._death()
+            hunt.ended = "put back, it answers nothing" if isinstance(error, Deaf) else error.problem
+        if self._has_other_wire():
+            hunt.ended = "qemu_link changed the guest's wire meanwhile: frames may not have come"
+        self.notes += hunt.told(fuzz.seed, self.wire.lost() - lost)
+        return await fuzzing.outcomes(hunt, self.examiner, capture)
+
+    async def _wrong(self) -> str:
+        """How it died since it was put back, or what its console told of a fault."""
+        told = self.machine.trouble_since(self._mark)[1]
+        faults = "; ".join(each for each in told if not each.startswith(_LATE))
+        return await self._death() or (f"its console told of {faults}" if faults else "")
 
     async def _try(self, rule: Rule) -> Outcome:
         lacking = needed(rule) & (_NEEDED.keys() - self.examiner.names.keys())
@@ -255,11 +309,14 @@ class _Course:
         if self._lost:
             return Outcome(rule, Verdict.CANNOT_TELL, self._lost)
         outcome = await self._judged(rule)
-        # Each call of qemu_link makes an impairment of its own, and has the lock until its wire is as it says.
-        if self.plug.lock.locked() or self.plug.impairment is not self.impairment:
+        if self._has_other_wire():
             self._lost = f"qemu_link changed the guest's wire in {rule.name}: frames may not have come"
             return Outcome(rule, Verdict.CANNOT_TELL, self._lost)
         return outcome
+
+    def _has_other_wire(self) -> bool:
+        """Each call of qemu_link makes an impairment of its own, and has the lock until its wire is as it says."""
+        return self.plug.lock.locked() or self.plug.impairment is not self.impairment
 
     async def _judged(self, rule: Rule) -> Outcome:
         try:
@@ -334,7 +391,7 @@ class _Course:
 
     def _hanging(self) -> str:
         """That it answers nothing; with what its console told of faults that a kernel may go on after."""
-        told = self.machine.trouble_since(self._mark)[1]
+        told = "; ".join(self.machine.trouble_since(self._mark)[1])
         return f"it answers nothing any more{told and f'; its console told of {told}'}"
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from itertools import islice
 
-from anyio import current_time, sleep
+from anyio import current_time, move_on_after, sleep
 from anyio.lowlevel import checkpoint
 
 from rawtap.ask.examine.neighbor import Neighbor
@@ -14,7 +14,7 @@ from rawtap.errors import GuestSilent, RequestInvalid
 from rawtap.examine import health
 from rawtap.examine.rules import Frame
 from rawtap.examine.trial import Deaf, Examiner
-from rawtap.examine.values import Crowd, Names, made, names6, stations6
+from rawtap.examine.values import Crowd, Names, Seen, made, names6, stations6
 from rawtap.lab.card import Card
 
 _US_MAC, _OTHER_MAC = "02:72:61:77:74:01", "02:72:61:77:74:02"  # locally administered, IEEE 802, 8.4
@@ -30,6 +30,10 @@ _LOOKS = 5
 _SHUT = 47  # a port that hardly anybody listens on: NI FTP
 _PORTS = (7, 22, 23, 25, 53, 80, 443, 5000, 7777, 8000, 8080)
 _TARGET = slice(38, 42)  # of an ARP request
+_CLIENT_SECONDS = 8.0
+_TO_SERVER = b"\0\x43"  # UDP's port behind a header of IPv4's without options
+_LINK_LOCAL = 0xFE80 >> 6  # RFC 4291, 2.5.6
+_MOST_SECONDS = 10.0  # for a guest that never stops to send other things
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,6 @@ class Place:
 
     address: str | None = None
     port: int | None = None
-
-
-_LINK_LOCAL = 0xFE80 >> 6  # RFC 4291, 2.5.6
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ async def found(wire: Neighbor, card: Card, place: Place, wanted: set[str]) -> F
         "us_mac": _US_MAC,
         "other_mac": _OTHER_MAC,
         "guest_mac": card.mac.lower(),
+        "guest_hex": card.mac.lower().replace(":", ""),
         "guest": place.address or "",
         "broadcast": str(network.broadcast_address),
         "shut": _SHUT,
@@ -89,6 +91,8 @@ async def found(wire: Neighbor, card: Card, place: Place, wanted: set[str]) -> F
         names["guest"] = await _address(wire, card, names, network, {*ours.values(), *more})
     if "port" in wanted and (port := place.port or await _open_port(wire, names)):
         names["port"] = port
+    if "dhcp_client" in wanted and await _discovers(wire):
+        names["dhcp_client"] = 1
     if "guest6" in wanted:
         for station in stations6():
             wire.lives_at(station, _US_MAC)
@@ -193,12 +197,25 @@ async def _link_local(wire: Neighbor, names: Names) -> str | None:
     await wire.send(health.greeting6(usual))
     for layers in ((link, header, echo), (link, {**header, "hlim": 1}, alert, query)):
         await wire.send(made(Frame(layers), usual))
-    while await wire.more(at, _ANSWERS_WITHIN):
-        frame = wire.frames[at]
-        at += 1
-        if frame[6:14] == mac + b"\x86\xdd" and int.from_bytes(frame[22:24], "big") >> 6 == _LINK_LOCAL:
-            return str(IPv6Address(frame[22:38]))
+    with move_on_after(_MOST_SECONDS):
+        while await wire.more(at, _ANSWERS_WITHIN):
+            frame = wire.frames[at]
+            at += 1
+            if frame[6:14] == mac + b"\x86\xdd" and int.from_bytes(frame[22:24], "big") >> 6 == _LINK_LOCAL:
+                return str(IPv6Address(frame[22:38]))
     return None
+
+
+async def _discovers(wire: Neighbor) -> bool:
+    """Whether a client of DHCP asks by itself, within some seconds."""
+    at = 0
+    with move_on_after(_CLIENT_SECONDS):
+        while await wire.more(at, _CLIENT_SECONDS):
+            frame = wire.frames[at]
+            at += 1
+            if frame[36:38] == _TO_SERVER and Seen(frame).has({"DHCP.option.message-type": 1}, {}):
+                return True
+    return False
 
 
 async def health_of(wire: Neighbor, found: Found) -> tuple[health.Kind, float, float]:

@@ -1,0 +1,177 @@
+"""DHCP: what a client asks a server for, and what it believes of one. The neighbour is the server.
+
+The client has to ask by itself, again and again. What the server says is broadcast, which every client has to take.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rawtap.examine.rules import Ask, Either, Fields, Frame, Level, Quiet, Rule
+from rawtap.examine.suites._frames import BROADCAST, raw
+
+_MUST, _SHOULD = Level.MUST, Level.SHOULD
+_ANY = "0.0.0.0"  # noqa: S104 - no address
+_TO_SERVER: Fields = {"Ether.src": "$guest_mac", "UDP.dport": 67, "BOOTP.op": 1}
+_DISCOVERS: Fields = {**_TO_SERVER, "DHCP.option.message-type": 1}
+_REQUESTS: Fields = {**_TO_SERVER, "DHCP.option.message-type": 3, "DHCP.option.server_id": "$us"}
+_SECONDS = 15  # a client waits four seconds before it asks again, then eight (RFC 2131, 4.1)
+_ANSWER_SECONDS = 4
+_LEASE = (["lease_time", 3600], ["subnet_mask", "255.255.255.0"])
+
+
+def _reply(kind: str, *options: Any, address: str = "$nobody", **fields: Any) -> Frame:
+    """A message of the server's to everybody; `fields` are BOOTP's."""
+    header = {"layer": "BOOTP", "op": 2, "xid": "$xid", "yiaddr": address, "chaddr": {"hex": "$guest_hex"}, **fields}
+    said = {"layer": "DHCP", "options": [["message-type", kind], ["server_id", "$us"], *options, "end"]}
+    ports = {"layer": "UDP", "sport": 67, "dport": 68}
+    return Frame(
+        (
+            {"layer": "Ether", "dst": BROADCAST},
+            {"layer": "IP", "src": "$us", "dst": "255.255.255.255"},
+            ports,
+            header,
+            said,
+        )
+    )
+
+
+def _raw_offer(options: bytes) -> Frame:
+    """An offer with these bytes for its options, behind its kind."""
+    *layers, _ = _reply("offer").layers
+    return Frame((*layers, raw(bytes.fromhex("63825363350102") + options)))
+
+
+_ASKED = Ask((), _DISCOVERS, keep={"xid": "BOOTP.xid"}, within=_SECONDS, given=True)
+_OFFER = _reply("offer", *_LEASE)
+_ACCEPTED = Ask((_OFFER,), _REQUESTS, keep={"xid": "BOOTP.xid"}, within=_ANSWER_SECONDS, given=True)
+_BROKEN = ("36ff0a00", "33", "3304000e", "0cff" + "61" * 40, "3400", "340103", "ff" * 4)
+"""Options behind that of the kind: longer than what is left, without a length, cut, without data, overloaded."""
+
+
+def _discover(name: str, source: str, says: str, **must: Any) -> Rule:
+    fields = {key.replace("__", "."): value for key, value in must.items()}
+    return Rule(f"dhcp.{name}", source, _MUST, says, (Ask((), _DISCOVERS, fields, within=_SECONDS, given=True),))
+
+
+def _request(name: str, source: str, says: str, must: Fields) -> Rule:
+    return Rule(
+        f"dhcp.{name}",
+        source,
+        _MUST,
+        says,
+        (_ASKED, Ask((_OFFER,), _REQUESTS, must, within=_ANSWER_SECONDS, given=True)),
+    )
+
+
+RULES = (
+    _discover(
+        "discover",
+        "RFC 2131, 4.1",
+        "What it asks without an address comes from 0.0.0.0, port 68, and goes to everybody.",
+        IP__src=_ANY,
+        IP__dst="255.255.255.255",
+        UDP__sport=68,
+        Ether__dst=BROADCAST,
+    ),
+    _discover(
+        "discover_header",
+        "RFC 2131, 4.4.1, Table 5",
+        "A discover says Ethernet (1, 6 bytes), no hops, and no address.",
+        BOOTP__htype=1,
+        BOOTP__hlen=6,
+        BOOTP__hops=0,
+        BOOTP__ciaddr=_ANY,
+        BOOTP__yiaddr=_ANY,
+        BOOTP__siaddr=_ANY,
+        BOOTP__giaddr=_ANY,
+    ),
+    Rule(
+        "dhcp.discover_server",
+        "RFC 2131, 4.4.1, Table 5",
+        _MUST,
+        "A discover names no server.",
+        (Ask((), _DISCOVERS, {"DHCP.option.server_id": None}, within=_SECONDS, given=True),),
+    ),
+    Rule(
+        "dhcp.offer",
+        "RFC 2131, 3.1",
+        _MUST,
+        "An offer that it asked for is taken: a request follows.",
+        (_ASKED, Ask((_OFFER,), _REQUESTS, within=_ANSWER_SECONDS)),
+    ),
+    _request(
+        "request_address",
+        "RFC 2131, 4.3.2",
+        "A request for an offer asks for the address of the offer, and has none in its header.",
+        {"DHCP.option.requested_addr": "$nobody", "BOOTP.ciaddr": _ANY},
+    ),
+    _request("request_xid", "RFC 2131, 4.4.1", "A request has the offer's number (xid).", {"BOOTP.xid": "$xid"}),
+    _request(
+        "request_broadcast",
+        "RFC 2131, 3.1 and 4.1",
+        "A request for an offer goes to everybody, from 0.0.0.0: other servers are told by it.",
+        {"IP.src": _ANY, "IP.dst": "255.255.255.255"},
+    ),
+    Rule(
+        "dhcp.offer_xid",
+        "RFC 2131, 4.4.1",
+        _MUST,
+        "An offer with another number than it asked with is passed over.",
+        (_ASKED, Quiet((_reply("offer", *_LEASE, xid="$xid+1"),), (_REQUESTS,), within=2), _ASKED, _ACCEPTED),
+    ),
+    Rule(
+        "dhcp.offer_broken",
+        "RFC 1122, 1.2.2",
+        _MUST,
+        "Options that end within themselves do it no harm.",
+        (
+            _ASKED,
+            Quiet(tuple(_raw_offer(bytes.fromhex(each)) for each in _BROKEN)),
+        ),
+    ),
+    Rule(
+        "dhcp.acknowledgment_xid",
+        "RFC 2131, 4.4.1",
+        _MUST,
+        "An acknowledgment with another number than it asked with is passed over: it asks again.",
+        (
+            _ASKED,
+            _ACCEPTED,
+            Ask(
+                (_reply("ack", *_LEASE, xid="$xid+1"),),
+                {**_TO_SERVER, "DHCP.option.message-type": Either((1, 3))},
+                within=_SECONDS,
+            ),
+        ),
+    ),
+    Rule(
+        "dhcp.refused",
+        "RFC 2131, 3.1 (4)",
+        _MUST,
+        "What is refused (DHCPNAK) begins anew: a discover follows.",
+        (_ASKED, _ACCEPTED, Ask((_reply("nak", address=_ANY),), _DISCOVERS, within=_SECONDS)),
+    ),
+    Rule(
+        "dhcp.decline",
+        "RFC 2131, 2.2 and 3.1 (5)",
+        _SHOULD,
+        "An address that another host answers for by ARP is declined.",
+        (
+            _ASKED,
+            Ask(
+                (_reply("offer", *_LEASE, address="$stranger"),),
+                _REQUESTS,
+                keep={"xid": "BOOTP.xid"},
+                within=_ANSWER_SECONDS,
+                given=True,
+            ),
+            Ask(
+                (_reply("ack", *_LEASE, address="$stranger"),),
+                {**_TO_SERVER, "DHCP.option.message-type": 4},
+                within=_SECONDS,
+            ),
+        ),
+    ),
+)
+"""The suite."""
