@@ -228,7 +228,7 @@ def test_which_server_and_who_may(watched: Account) -> None:
     with server_of(watched) as first:
         (path,) = sockets_of(watched)
         assert [oct(each.stat().st_mode & 0o777) for each in (path.parent, path)] == ["0o700", "0o600"]
-        with server_of(watched) as second:
+        with server_of(watched, "--rootless") as second:
             several = rawtap(watched, "watch", "--json")
             assert several.returncode == 1
             assert several.stderr.startswith("rawtap: server.unknown: 2 servers run (")
