@@ -42,6 +42,8 @@ STORY = "the agent calls"
 
 # Commands that no test can run, and why.
 BY_HAND = {
+    "rawtap watch": "a server that runs meanwhile: tests/test_watching.py has one",
+    "rawtap extcap": "the same: tests/test_extcap.py",
     "claude": "the reader's agent",
     "claude-code": "the same, whose configuration is changed",
     "podman": "a container's engine",

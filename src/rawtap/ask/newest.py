@@ -12,11 +12,7 @@ _BEHIND = 5000  # packets
 
 
 class Newest:
-    """Looks on at one capture, at what passes `expression`. Where more than `most` wait, all of them are passed over.
-
-    Attributes:
-        passed: Packets that were passed over since `tell_passed`, and those that a ring had removed.
-    """
+    """Looks on at one capture, at what passes `expression`. Where more than `most` wait, all are passed over."""
 
     def __init__(self, capture: Capture, expression: str = "", most: int = _BEHIND) -> None:
         self._capture, self._expression, self._most = capture, expression, most
@@ -44,7 +40,7 @@ class Newest:
         return [reader.line_of(raw, session.started_ns, "summary") for raw in found]
 
     def tell_passed(self) -> int:
-        """How many were passed over since this was asked last."""
+        """How many were passed over since this was asked last, those included that a ring had removed."""
         passed, self._passed = self._passed, 0
         return passed
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from rawtap.watched.protocol import LENGTH
 
 _LONGEST = 16 << 20  # bytes of a line
 _STATE_SECONDS = 5.0
+_END_SECONDS = 2.0
 
 
 class Refused(Exception):
@@ -72,12 +75,24 @@ class Attached:
             raise self._gone()
         return data
 
-    def _gone(self) -> ServerGone:
-        return ServerGone(
-            f"the server {self._place.pid} is gone without a word",
-            evidence="its socket was closed",
-            cure="It was killed, or crashed, unless it let this watcher go at its end; its stderr says why",
-        )
+    def _gone(self) -> Exception:
+        pid = self._place.pid
+        if _has_ended(pid):
+            cure = "It was killed, or crashed; its stderr says why"
+            return ServerGone(f"the server {pid} is gone without a word", evidence="it has ended", cure=cure)
+        return Refused(f"the server {pid} let this watcher go, in the middle of an answer: its stderr says why")
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a process whose socket was closed is over, or will be in a moment."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([fd], [], [], _END_SECONDS)[0])
+    finally:
+        os.close(fd)
 
 
 @contextmanager

@@ -121,7 +121,7 @@ def _capture(chosen: Interface, expression: str, fifo: str) -> int:
             cure="Ask the guest's agent for one, or boot it with a capture (rawtap boot --capture)",
         )
     with attached(chosen.place) as server, open(fifo, "wb") as out:  # noqa: PTH123 - a pipe of Wireshark's
-        server.ask(do="stream", capture=chosen.capture, lab=chosen.lab)
+        server.ask(do="stream", capture=f"{chosen.lab}/{chosen.capture}".lstrip("/"))
         form = server.line()["format"]
         try:
             ended = copy(server, form, expression, out)

@@ -89,8 +89,7 @@ def _lines(server: Attached, *, as_json: bool) -> int:
 
 
 def _write(server: Attached, options: argparse.Namespace, expression: str) -> int:
-    lab, _, capture = options.capture.rpartition("/")
-    server.ask(do="stream", capture=capture, lab=lab or None)
+    server.ask(do="stream", capture=options.capture)
     form = server.line()["format"]
     try:
         with _opened(options.write) as out:

@@ -18,6 +18,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -168,24 +169,32 @@ class _Watcher:
             case {"do": "state"}:
                 states = [pages.state_of(each) for each in self._subjects()]
                 await self._say({"pid": os.getpid(), "command": sys.argv[1:2], "folder": _folder(), "labs": states})
-            case {"do": "pages", "capture": str() | None as capture, "filter": str() as expression}:
-                await self._pages(pages.Watch(self._subjects, capture, await _checked(expression)))
-            case {"do": "stream", "capture": str() as capture, "lab": str() | None as lab}:
-                await self._stream(self._find(capture, lab))
+            case {"do": "pages", "capture": None, "filter": str() as expression}:
+                await self._pages(pages.Watch(self._subjects, None, await _checked(expression)))
+            case {"do": "pages", "capture": str() as name, "filter": str() as expression}:
+                lab, capture = self._find(name)
+                subjects = partial(self._of, lab)
+                await self._pages(pages.Watch(subjects, capture.id, await _checked(expression)))
+            case {"do": "stream", "capture": str() as name}:
+                await self._stream(self._find(name)[1])
             case _:
                 raise RequestInvalid("a watcher asked for something unknown", cure="Use the same release on both sides")
 
-    def _find(self, capture: str, lab: str | None) -> Capture:
-        """The capture of that id, in that Lab or in the only one that has it."""
-        subjects = [each for each in self._subjects() if lab in {None, each.name}]
-        there = [(each.name, one) for each in subjects if (its := each.lab()) is not None for one in its.captures.all()]
-        found = [one for _, one in there if one.id == capture]
+    def _of(self, lab: str) -> list[Subject]:
+        return [each for each in self._subjects() if each.name == lab]
+
+    def _find(self, name: str) -> tuple[str, Capture]:
+        """The capture of that id, as in c1, or of that Lab's, as in LAB/c1; and the Lab's name."""
+        from rawtap.watched import pages
+
+        labs = [(each.name, lab) for each in self._subjects() if (lab := each.lab()) is not None]
+        there = {pages.full_name(lab, each.id): (lab, each) for lab, its in labs for each in its.captures.all()}
+        found = [each for full, each in there.items() if name in {full, each[1].id}]
         if len(found) == 1:
             return found[0]
-        names = [f"{name}/{one.id}".lstrip("/") for name, one in there]
         raise CaptureUnknown(
-            f"{len(found)} clients have a capture {capture}" if found else f"there is no capture {capture}",
-            evidence=f"captures: {', '.join(names) or 'none'}",
+            f"{len(found)} clients have a capture {name}" if found else f"there is no capture {name}",
+            evidence=f"captures: {', '.join(there) or 'none'}",
             cure="Name one of them",
         )
 
@@ -220,7 +229,8 @@ class _Watcher:
 
     async def _until_gone(self, sending: asyncio.Task[None]) -> None:
         """A capture that is quiet has nothing to send, by which a watcher that is gone would be noticed."""
-        await self._reader.read(1)  # who watches says nothing more
+        with contextlib.suppress(OSError):
+            await self._reader.read(1)  # who watches says nothing more
         sending.cancel()
 
     async def _send(self, capture: Capture) -> None:

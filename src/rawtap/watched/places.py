@@ -1,7 +1,7 @@
 """Where the sockets of running servers are, and whose they are.
 
-Each is in the user's runtime folder (XDG Base Directory Specification; where there is none, what platformdirs has in
-its place). Its name says which process it belongs to, so that one whose server was killed is known, and goes.
+Each is in the user's runtime folder (XDG Base Directory Specification), or where there is none in one of /tmp. Its name
+says which process it belongs to, so that one whose server was killed is known, and goes.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ import re
 import socket
 import stat
 import struct
-import warnings
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-
-import platformdirs
 
 from rawtap.network.addressing import Owner
 
@@ -37,10 +35,13 @@ class Place:
 
 
 def folder() -> Path:
-    """The folder of the sockets; it need not be there."""
-    with warnings.catch_warnings():  # of an environment that is another user's, as su leaves it
-        warnings.simplefilter("ignore", UserWarning)
-        return platformdirs.user_runtime_path("rawtap")
+    """The folder of the sockets; it need not be there.
+
+    A server in a namespace of its own sees every other user as nobody, so whose the folders above are it cannot tell.
+    """
+    given = [each for each in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{os.getuid()}") if each]
+    ours = [each for each in map(Path, given) if each.is_dir() and each.stat().st_uid == os.getuid()]
+    return (ours[0] if ours else Path(tempfile.gettempdir()) / f"runtime-{os.getuid()}") / "rawtap"
 
 
 def made_folder() -> Path:
