@@ -101,9 +101,15 @@ async def _follow(lab: Lab, guest: Guest, debugger: Debugger, raw: Raw, offset: 
                 evidence=f"{run.why}; {run.others} other frames came",
                 cure="Save it when what makes the guest send has happened: at a breakpoint, just before",
             )
+        if offset >= len(run.found.data):
+            raise DebugRefused(
+                f"the driver is not given the byte {offset}",
+                evidence=f"the frame in memory has {len(run.found.data)} bytes",
+                cure="The driver, or the card, adds what follows: look into the driver's function",
+            )
         here = run.found.address + offset
         if address == here:
-            return [*_told(run, here), _repeated(run.found, raw, number, tag)]
+            return [*_told(run, here), _repeated(run.found, raw, offset, number, tag)]
         address = here
     raise DebugRefused(
         f"the frame was elsewhere in memory in each of {_MOST_RUNS} runs, so no place could be watched",
@@ -180,9 +186,12 @@ def _change(stop: Stop) -> str:
     return stop.why.rpartition(": ")[2]
 
 
-def _repeated(found: Found, raw: Raw, runs: int, tag: str) -> str:
+def _repeated(found: Found, raw: Raw, offset: int, runs: int, tag: str) -> str:
     same = "the same bytes" if raw.data.startswith(found.data) else "other bytes that say the same"
-    return f"{runs} runs from the snapshot {tag!r}; the frame had {same}"
+    changed = ""
+    if (given := found.data[offset]) != raw.data[offset]:
+        changed = f"; the byte is {given:#04x} here: another run wrote another, or the card changes it (a checksum)"
+    return f"{runs} runs from the snapshot {tag!r}; the frame had {same}{changed}"
 
 
 async def _packet(lab: Lab, guest: Guest, number: int, offset: int) -> Raw:

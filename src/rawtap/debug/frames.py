@@ -99,7 +99,8 @@ async def frame_at(gdb: Gdb, registers: Sequence[str], stop: Stop) -> tuple[Foun
             length = whole(head[skipped:])
             if length is not None:
                 data = await _read(gdb, address + skipped, _length(seen, path, length))
-                return Found(data, address + skipped, path), tuple(seen.pointers)
+                if len(data) >= length:
+                    return Found(data, address + skipped, path), tuple(seen.pointers)
     return await _by_types(gdb, seen), tuple(seen.pointers)
 
 

@@ -94,7 +94,7 @@ def chain(fault: TripleFault) -> Iterator[tuple[str, int | None]]:
             last = ", a triple fault: the processor resets" if each.taken is None else ""
             yield f"{number}. while {delivered} was delivered: {told(each)}{last}", None
         else:
-            yield f"{number}. {told(each)}, stack pointer {each.stack:#x}", each.at
+            yield f"{number}. {told(each)}, stack pointer {each.stack:#x}", each.at if each.taken is not None else None
         delivered = name(each.raised if each.taken is None else each.taken)
     if not steps and fault.at is None:
         yield "QEMU ended at it, and did not tell where", None
