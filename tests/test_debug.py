@@ -763,6 +763,43 @@ async def refuse_taps(session: Session) -> None:
     assert await found(session, "break") == ["there is no breakpoint"]
 
 
+async def steps_that_end_at_a_frame(session: Session) -> None:
+    # A step ends where another frame comes; to go on would be to lose it.
+    await debug(session, "delete")
+    await found(session, "break", at="send_hello")
+    await goes_on(session)
+    await session.until_said("> send\n> ", read=lambda text: text.replace("\n\n", "\n"))
+    await session.call("qemu_send", command="send", timeout=PATIENCE)
+    await found(session, "break", at="card_transmit", on="transmit", filter="tcp")
+    for _ in range(9):
+        came = await debug(session, "next")
+        if came["place"].startswith("card_transmit"):
+            break
+    assert came["why"].endswith(", in the middle of a step; the frame does not match")
+
+
+async def frames_in_structures(session: Session) -> None:
+    # In a structure; and where there is none yet.
+    await goes_on(session)
+    came = await comes_to(session, at("packets_sent++"), on="transmit", filter="udp port 7777")
+    assert "in memory: packet at 0x80" in came["packets"]
+    assert _HELLO in came["packets"]
+    await goes_on(session)
+    came = await comes_to(session, "ip_output", on="transmit", filter="udp port 7777")
+    told = came["packets"].splitlines()[0]
+    assert told == (
+        "in memory: no frame was found, be it one that matches or not; looked at: packet, packet->bytes, packet->why"
+    )
+    await debug(session, "delete")
+    await debug(session, "break", on="transmit", at="nic_tx", filter="arp")
+    await goes_on(session)
+    await session.until_said("> send\n> ", read=lambda text: text.replace("\n\n", "\n"))
+    await session.call("qemu_send", command="call", timeout=PATIENCE)
+    told = (await debug(session, "where"))["packets"].splitlines()[0]
+    assert "in memory: buffer->payload at 0x80" in told
+    assert ", 42 bytes: " in told
+
+
 def test_a_frame_in_a_drivers_memory_stops_the_guest(user: Account) -> None:
     root = user.home / "looked-into"
     root.mkdir()
@@ -791,26 +828,8 @@ def test_a_frame_in_a_drivers_memory_stops_the_guest(user: Account) -> None:
             assert came["packets"].splitlines()[0].endswith(_HELLO)
             calls = [each.partition(" (")[0] for each in came["found"].splitlines()]
             assert calls[:4] == ["#0 card_transmit", "#1 ip_output", "#2 udp_output", "#3 send_hello"]
-            # In a structure; and where there is none yet.
-            await goes_on(session)
-            came = await comes_to(session, at("packets_sent++"), on="transmit", filter="udp port 7777")
-            assert "in memory: packet at 0x80" in came["packets"]
-            assert _HELLO in came["packets"]
-            await goes_on(session)
-            came = await comes_to(session, "ip_output", on="transmit", filter="udp port 7777")
-            told = came["packets"].splitlines()[0]
-            assert told == (
-                "in memory: no frame was found, be it one that matches or not; "
-                "looked at: packet, packet->bytes, packet->why"
-            )
-            await debug(session, "delete")
-            await debug(session, "break", on="transmit", at="nic_tx", filter="arp")
-            await goes_on(session)
-            await session.until_said("> send\n> ", read=lambda text: text.replace("\n\n", "\n"))
-            await session.call("qemu_send", command="call", timeout=PATIENCE)
-            told = (await debug(session, "where"))["packets"].splitlines()[0]
-            assert "in memory: buffer->payload at 0x80" in told
-            assert ", 42 bytes: " in told
+            await steps_that_end_at_a_frame(session)
+            await frames_in_structures(session)
             # One that comes.
             await debug(session, "delete")
             assert "card_receive" in (await found(session, "break", on="receive", filter="arp"))[0]

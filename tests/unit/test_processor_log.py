@@ -97,17 +97,18 @@ def test_what_is_not_logged_is_not_told() -> None:
     ("vector", "error", "words"),
     [
         (14, 0x15, "an instruction is fetched by a program at 0xdead, the page tables forbid it (error code 0x15)"),
+        (14, 0x7, "a write by a program at 0x9008, the page tables forbid it (error code 0x7)"),
         (14, 0x9, "a read by the kernel at 0xdead, a reserved bit is set in the page tables (error code 0x9)"),
         (13, 0x28, "general protection (#GP): entry 5 of the GDT (error code 0x28)"),
         (11, 0x0C, "segment not present (#NP): entry 1 of the LDT (error code 0xc)"),
         (13, 0, "general protection (#GP) (error code 0: it names no segment and no handler)"),
         (30, 0, "exception 30"),
     ],
-    ids=range(6),
+    ids=range(7),
 )
 def test_error_codes_are_told_in_words(vector: int, error: int, words: str) -> None:
     log = ProcessorLog()
-    log.feed(raised(vector) + taken(vector, error, address=0xDEAD))
+    log.feed(raised(vector) + taken(vector, error, address=0x9008 if "0x9008" in words else 0xDEAD))
     assert traps.told(log.traps[-1]).endswith(words)
 
 

@@ -44,7 +44,7 @@ async def explain(lab: Lab, guest: Guest, debugger: Debugger | None) -> Explaine
     crash = machine.crash
     told = Explained([_when(crash) if crash else "no triple fault was seen"])
     steps: list[tuple[str, int | None]] = list(traps.chain(crash.fault)) if crash else []
-    if taken := machine.traps[-_SHOWN_TRAPS:]:
+    if taken := [each for each in machine.traps if each.taken is not None][-_SHOWN_TRAPS:]:
         steps.append(("the exceptions that it took last, of which a kernel may have wanted each:", None))
         steps += [(f"{traps.told(each)}, stack pointer {each.stack:#x}", each.at) for each in taken]
     found = await _places(guest, debugger, [at for _, at in steps if at is not None], told)

@@ -71,9 +71,9 @@ async def trace_byte(
     debugger.require_stop()
     place = at or await function(debugger, "transmit")
     others = [text_at(each, "number") for each in await debugger.breakpoints()]
-    tap = text_at(await debugger.break_at(place, ""), "number")
     told = [f"byte {offset} of packet {packet}, {raw.data[offset]:#04x}: {_summary(raw.data)}"]
     try:
+        tap = text_at(await debugger.break_at(place, ""), "number")
         if others:  # they are not to stop it meanwhile
             await debugger.gdb.command("break-disable", *others)
         with anyio.move_on_after(timeout):
@@ -81,14 +81,21 @@ async def trace_byte(
     finally:
         with anyio.CancelScope(shield=True):
             if not debugger.gone:
-                await debugger.interrupt()
-                await debugger.delete(tap)
-                if others:
-                    await debugger.gdb.command("break-enable", *others)
+                await _restore(debugger, others)
     raise DebugRefused(
         f"it was not known within {timeout:g} s who wrote it",
         cure="Save a snapshot nearer to the packet, or give it more time",
     )
+
+
+async def _restore(debugger: Debugger, others: list[str]) -> None:
+    """Have the guest stand, with those breakpoints and no other."""
+    await debugger.interrupt()
+    for each in await debugger.breakpoints():
+        if (number := text_at(each, "number")) not in others:
+            await debugger.delete(number)
+    if others:
+        await debugger.gdb.command("break-enable", *others)
 
 
 async def _follow(lab: Lab, guest: Guest, debugger: Debugger, raw: Raw, offset: int, tag: str, tap: str) -> list[str]:
@@ -101,9 +108,15 @@ async def _follow(lab: Lab, guest: Guest, debugger: Debugger, raw: Raw, offset: 
                 evidence=f"{run.why}; {run.others} other frames came",
                 cure="Save it when what makes the guest send has happened: at a breakpoint, just before",
             )
+        if offset >= len(run.found.data):
+            raise DebugRefused(
+                f"the driver is not given the byte {offset}",
+                evidence=f"the frame in memory has {len(run.found.data)} bytes",
+                cure="The driver, or the card, adds what follows: look into the driver's function",
+            )
         here = run.found.address + offset
         if address == here:
-            return [*_told(run, here), _repeated(run.found, raw, number, tag)]
+            return [*_told(run, here), _repeated(run.found, raw, offset, number, tag)]
         address = here
     raise DebugRefused(
         f"the frame was elsewhere in memory in each of {_MOST_RUNS} runs, so no place could be watched",
@@ -117,34 +130,35 @@ async def _run(lab: Lab, guest: Guest, debugger: Debugger, raw: Raw, tag: str, t
         await snapshots.perform(guest.machine, "restore", tag, _RESTORE_SECONDS)
     lab.chronicle.guest_restored(guest.machine.name, tag)
     await guest.debugging.refresh(f"the snapshot {tag!r} was restored")
-    run, watch = _Run(), ""
-    if address is not None:
-        watch = text_at(await debugger.watch(f"*(unsigned char *) {address:#x}", 0), "number")
-    try:
-        for _ in range(_MOST_STOPS):
-            await debugger.go("exec-continue")
-            stop = await debugger.wait(_LONGEST)
-            if stop is None:
-                _ = debugger.gdb  # which says why it is gone
-            elif tap in stop.breakpoints:
-                found, _looked = await frames.frame_at(debugger.gdb, debugger.registers, stop)
-                if found is not None and _is_same(found.data, raw.data):
-                    run.found = found
-                    return run
-                run.others += 1
-            elif watch and stop.why.startswith(f"watchpoint {watch},"):
-                run.writers.append(await _at_writer(debugger, stop))
-                run.calls = (await looking.where(debugger))[1:_CALLS]
-            else:
-                run.why = f"it stopped at {stop}"
-                return run
-        run.why = f"it stopped {_MOST_STOPS} times"
-        return run
-    finally:
-        if watch and not debugger.gone:
-            with anyio.CancelScope(shield=True):
-                await debugger.interrupt()
-                await debugger.delete(watch)
+    if address is None:
+        return await _to_frame(debugger, raw, tap, "")
+    watch = text_at(await debugger.watch(f"*(unsigned char *) {address:#x}", 0), "number")
+    run = await _to_frame(debugger, raw, tap, watch)
+    await debugger.delete(watch)
+    return run
+
+
+async def _to_frame(debugger: Debugger, raw: Raw, tap: str, watch: str) -> _Run:
+    """On to the frame; who changes what is watched is noted."""
+    run = _Run(why=f"it stopped {_MOST_STOPS} times")
+    for _ in range(_MOST_STOPS):
+        await debugger.go("exec-continue")
+        stop = await debugger.wait(_LONGEST)
+        if stop is None:
+            _ = debugger.gdb  # which says why it is gone
+        elif tap in stop.breakpoints:
+            found, _looked = await frames.frame_at(debugger.gdb, debugger.registers, stop)
+            if found is not None and _is_same(found.data, raw.data):
+                run.found = found
+                break
+            run.others += 1
+        elif watch and stop.why.startswith(f"watchpoint {watch},"):
+            run.writers.append(await _at_writer(debugger, stop))
+            run.calls = (await looking.where(debugger))[1:_CALLS]
+        else:
+            run.why = f"it stopped at {stop}"
+            break
+    return run
 
 
 async def _at_writer(debugger: Debugger, stop: Stop) -> Stop:
@@ -180,9 +194,12 @@ def _change(stop: Stop) -> str:
     return stop.why.rpartition(": ")[2]
 
 
-def _repeated(found: Found, raw: Raw, runs: int, tag: str) -> str:
+def _repeated(found: Found, raw: Raw, offset: int, runs: int, tag: str) -> str:
     same = "the same bytes" if raw.data.startswith(found.data) else "other bytes that say the same"
-    return f"{runs} runs from the snapshot {tag!r}; the frame had {same}"
+    changed = ""
+    if (given := found.data[offset]) != raw.data[offset]:
+        changed = f"; the byte is {given:#04x} here: another run wrote another, or the card changes it (a checksum)"
+    return f"{runs} runs from the snapshot {tag!r}; the frame had {same}{changed}"
 
 
 async def _packet(lab: Lab, guest: Guest, number: int, offset: int) -> Raw:

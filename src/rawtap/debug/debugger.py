@@ -65,6 +65,7 @@ class Debugger:
         self._held: Stop | None = None
         self._connected = False
         self.judges: dict[str, Judge] = {}
+        self._stepping = False
         self._pending: Stop | None = None  # at a breakpoint of a judge, who has not said yet
         self._judging: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
@@ -179,6 +180,8 @@ class Debugger:
                     judged = await judge.judge(stop)
         except DebugRefused as error:
             judged = replace(stop, why=f"{stop.why}; what is there could not be read: {error.evidence}")
+        if judged is None and self._stepping:  # which is over, for gdb
+            judged = replace(stop, why=f"{stop.why}, in the middle of a step; the frame does not match")
         if judged is None:
             await self._go_from(stop, "exec-continue")
         else:
@@ -221,6 +224,7 @@ class Debugger:
             await self._go_from(self.require_stop(), command, *words)
 
     async def _go_from(self, stop: Stop, command: str, *words: str) -> None:
+        self._stepping = command != "exec-continue"
         self.stop = None  # not when gdb has told: it may stand again by then
         with anyio.CancelScope(shield=True):
             try:

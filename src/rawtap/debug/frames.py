@@ -41,8 +41,8 @@ _SHORTEST = 14
 _PADDING = 64  # bytes that a frame may have behind its packet
 _BEFORE = (0, 10, 12, 2, 4)  # bytes of a virtio header's, or of alignment, in front of a frame
 _NAME = re.compile(r"[A-Za-z_]\w*")
-_POINTER = re.compile(r"0x[0-9a-f]+")
-_NUMBER = re.compile(r"[0-9]+")
+_POINTER = re.compile(r"0x[0-9a-f]{1,16}\b")
+_NUMBER = re.compile(r"[0-9]{1,20}")
 _TAGS = {0x8100, 0x88A8}
 _OTHER = {0x8035, 0x8863, 0x8864, 0x88B5, 0x88B6, 0x88CC, 0x888E}  # types without a length of their own
 _REGISTERS = (  # in which arguments are given: System V for x86-64, RISC-V, AArch64 and Arm
@@ -99,7 +99,8 @@ async def frame_at(gdb: Gdb, registers: Sequence[str], stop: Stop) -> tuple[Foun
             length = whole(head[skipped:])
             if length is not None:
                 data = await _read(gdb, address + skipped, _length(seen, path, length))
-                return Found(data, address + skipped, path), tuple(seen.pointers)
+                if len(data) >= length:
+                    return Found(data, address + skipped, path), tuple(seen.pointers)
     return await _by_types(gdb, seen), tuple(seen.pointers)
 
 
@@ -140,14 +141,15 @@ async def _by_types(gdb: Gdb, seen: _Seen) -> Found | None:
 
 
 def _note(seen: _Seen, path: str, kind: str, value: str) -> None:
-    number = _POINTER.match(value) or _NUMBER.fullmatch(value)
-    if number is None:
+    match = _POINTER.match(value) or _NUMBER.fullmatch(value)
+    if match is None:
         return
+    number = int(match[0], 16 if match[0].startswith("0x") else 10)
     is_pointer = "*" in kind or "[" in kind or not kind
-    if is_pointer and (address := int(number[0], 0)):
-        seen.pointers[path] = address
+    if is_pointer and number:
+        seen.pointers[path] = number
     if not is_pointer or not kind:
-        seen.numbers[path] = int(number[0], 0)
+        seen.numbers[path] = number
     if "->" not in path and "." not in path:
         seen.direct.append(path)
 

@@ -24,7 +24,7 @@ _KEPT = 16384
 _KEPT_TRAPS = 32
 _READ = 65536
 MOST_LOG = 64 << 20  # bytes: some 30,000 exceptions
-_MOST_READS = 256  # at once: a guest may fault as fast as QEMU can write
+_MOST_READS = 16  # at once: a guest may fault as fast as QEMU can write, and a pipe holds one of them
 _FAULT = b"Triple fault"
 _DUMP = re.compile(rb"CPU Reset \(CPU \d+\)")
 _REGISTERS = re.compile(rb"(?:[ER][A-Z0-9]{2}|R\d\d?|[C-GS]S|[LGI]DT|TR|CR0|DR\d|CCS|EFER|FCW|FPR\d|XMM\d\d) ?=")

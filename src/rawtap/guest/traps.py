@@ -70,9 +70,10 @@ def _access(trap: Trap) -> str:
 
 
 def _stack(trap: Trap) -> str:
+    """That a kernel wrote where its stack is, and nothing is there; a program's stack grows by such faults."""
     near = -_FRAME <= trap.address - trap.stack <= _NEAR
-    is_write = trap.error & _WRITE and not trap.error & _FETCH
-    return ", where the stack pointer is: a stack overflow, or a wrong stack pointer" if near and is_write else ""
+    is_beyond = trap.error & (_WRITE | _PRESENT | _USER | _FETCH) == _WRITE
+    return ", where the stack pointer is: a stack overflow, or a wrong stack pointer" if near and is_beyond else ""
 
 
 def _entry(code: int) -> str:
@@ -94,7 +95,7 @@ def chain(fault: TripleFault) -> Iterator[tuple[str, int | None]]:
             last = ", a triple fault: the processor resets" if each.taken is None else ""
             yield f"{number}. while {delivered} was delivered: {told(each)}{last}", None
         else:
-            yield f"{number}. {told(each)}, stack pointer {each.stack:#x}", each.at
+            yield f"{number}. {told(each)}, stack pointer {each.stack:#x}", each.at if each.taken is not None else None
         delivered = name(each.raised if each.taken is None else each.taken)
     if not steps and fault.at is None:
         yield "QEMU ended at it, and did not tell where", None

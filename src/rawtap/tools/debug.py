@@ -42,25 +42,24 @@ class Debugged(Answer):
 
 async def qemu_debug(
     context: LabContext,
-    action: Annotated[Action, Field(description="attach first: stops the guest.")],
+    action: Annotated[Action, Field(description="attach first: it stops.")],
     at: Annotated[
-        str | None, Field(max_length=400, description='"net.c:120", function, "0x8000"; delete, threads: number.')
+        str | None, Field(max_length=400, description="net.c:120, function, 0x8000; delete, threads: number.")
     ] = None,
     expression: Annotated[
         str | None,
         Field(
             max_length=500,
-            description="To print (/x: hex), watch, break if; an address; in C, no calls. Registers; "
-            "pattern of symbols.",
+            description="In C, no calls: print (/x: hex), watch, break if, address. Registers; pattern of symbols.",
         ),
     ] = None,
     count: Annotated[int | None, Field(ge=1, description="Steps, bytes, instructions.")] = None,
     frame: Annotated[int, Field(ge=0, description="In where.")] = 0,
     timeout: Annotated[float, Field(ge=0, le=3600, description="Seconds.")] = 10,
-    on: Annotated[Direction | None, Field(description="Break at its driver's frames that pass filter.")] = None,
-    filter: str = "",  # noqa: A002 - the interface's name for it
-    packet: int | None = None,
-    offset: Annotated[int | None, Field(ge=0)] = None,
+    on: Annotated[Direction | None, Field(description="Break at the driver's frames.")] = None,
+    filter: Annotated[str, Field(description="Of them.")] = "",  # noqa: A002 - the interface's name for it
+    packet: Annotated[int | None, Field(description="To trace.")] = None,
+    offset: Annotated[int | None, Field(ge=0, description="Its byte.")] = None,
     name: GuestName = "guest",
 ) -> Debugged:
     """Debug a guest by gdb. A stop tells place, source, console and packets since the last."""

@@ -111,7 +111,7 @@ async def qemu_mouse(
     ] = None,
     name: GuestName = "guest",
     action: Annotated[Action, Field(description="press holds the buttons until a release.")] = "click",
-    to_x: Annotated[Coordinate | None, Field(description="Drag from x, y to here.")] = None,
+    to_x: Annotated[Coordinate | None, Field(description="Drag to here.")] = None,
     to_y: Annotated[Coordinate | None, Field(description="With to_x.")] = None,
 ) -> Pointed:
     """Move the guest's pointer, and click, hold, drag or turn the wheel there (gpu=true)."""

@@ -34,7 +34,7 @@ class LinkState(Answer):
 
 async def qemu_link(
     context: LabContext,
-    up: Annotated[bool, Field(description="false pulls the cable: the guest loses its carrier.")],
+    up: Annotated[bool, Field(description="false: the guest loses its carrier.")],
     name: GuestName = "guest",
     delay: Annotated[float, Field(ge=0, le=60, description="Seconds more on the way; netem.")] = 0,
     loss: Percent = 0,

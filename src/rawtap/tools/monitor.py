@@ -29,7 +29,7 @@ class MonitorAnswer(Answer):
 async def qemu_monitor(
     context: LabContext,
     command: Annotated[str, Field(description="QMP's name, like query-status, stop, cont, system_reset.")],
-    arguments: Annotated[dict[str, Any] | None, Field(description="What the command takes.")] = None,
+    arguments: Annotated[dict[str, Any] | None, Field(description="Its arguments.")] = None,
     name: GuestName = "guest",
     offset: Annotated[int, Field(ge=0, description="From this character on.")] = 0,
     timeout: Annotated[float, Field(gt=0, le=600, description="Seconds.")] = ANSWER_SECONDS,
