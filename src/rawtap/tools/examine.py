@@ -96,7 +96,7 @@ async def qemu_examine(
     ],
     name: GuestName = "guest",
     address: Annotated[str | None, Field(description="The guest's IPv4 address; found if absent.")] = None,
-    port: Annotated[int | None, Field(ge=1, le=65535, description="A TCP port that the guest listens on.")] = None,
+    port: Annotated[int | None, Field(ge=1, le=65535, description="A TCP port that it listens on.")] = None,
 ) -> Examined:
     """Test a guest's network stack (network=true) against RFC rules, as a neighbour: which it breaks, with packets."""
     from rawtap.ask.examine.course import examine
