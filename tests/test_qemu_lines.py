@@ -333,7 +333,7 @@ def test_a_line_is_shown_as_a_file_and_init_writes_it_once(user: Account) -> Non
     line = "qemu-system-riscv64 -M virt -kernel k -d int"
     told = subprocess.run(user.command(RAWTAP, "import", line), capture_output=True, text=True, check=True)
     own = {"memory": "", "smp": 0}  # the machine's own, since the line says nothing of them
-    shown = {"arch": "riscv64", "machine": "virt", "kernel": "k", "nic": "virtio-net"}
+    shown = {"arch": "riscv64", "machine": "virt", "kernel": "k", "nic": "virtio-net", "mac": "52:54:00:12:34:56"}
     assert tomllib.loads(told.stdout) == shown | own
     assert "not carried: -d int: " in told.stderr
     for code in (0, 1):

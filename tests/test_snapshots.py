@@ -302,7 +302,9 @@ def test_a_cancelled_boot_leaves_no_layer_and_no_socket(user: Account, project: 
                 "qemu_boot", project_root=str(project), overlay=True
             )  # waits for the other's end
             assert booted["prompt_seen"]
-            assert list(runtime.iterdir()) == list(scratch_of(user).iterdir()) == []
+            assert [each.name for each in runtime.iterdir()] == ["rawtap"]  # where those who watch it find it
+            assert len([*(runtime / "rawtap").iterdir()]) == 1
+            assert list(scratch_of(user).iterdir()) == []
             assert [pid for pid in descendants_of(session.pid) if "qemu" in command_of(pid)] == [booted["pid"]]
 
     anyio.run(scenario)

@@ -283,7 +283,7 @@ def _lab(settings: Settings, shares: Callable[[], Shares]) -> Lab:
     return Lab(settings, shares=shares())
 
 
-async def prepare(settings: Settings, shares: Callable[[], Shares], greeted: anyio.Event | None = None) -> None:
+async def prepare(shares: Callable[[], Shares], greeted: anyio.Event | None = None) -> None:
     """Do now, once a process, what the first calls would otherwise wait for: clean up, and load what only tools need.
 
     Of a client that is greeted first, this takes no time then: it waits for `greeted`, or a little while. The packet
@@ -293,7 +293,7 @@ async def prepare(settings: Settings, shares: Callable[[], Shares], greeted: any
         with anyio.move_on_after(_SILENCE):
             await greeted.wait()
     await to_thread(_tools)
-    await _lab(settings, shares).bridges.sweep()
+    await shares().sweep()
     await to_thread(gdb.sweep)
     threading.Thread(target=_load, name="loader", daemon=True).start()
 
@@ -331,17 +331,17 @@ async def serve_stdio(
     greeted = anyio.Event()
     server = make(settings, shares)
     async with anyio.create_task_group() as group:
-        group.start_soon(_prepare_or_stop, stop, settings, shares, greeted)
+        group.start_soon(_prepare_or_stop, stop, shares, greeted)
         async with open_to_watchers(lambda: [server.watched()], greeted):
             await server.over_stdio(greeted)
         if not greeted.is_set():  # a client that only looked who is there needs nothing more
             group.cancel_scope.cancel()
 
 
-async def _prepare_or_stop(stop: Callable[[], None], settings: Settings, *rest: Any) -> None:
+async def _prepare_or_stop(stop: Callable[[], None], *rest: Any) -> None:
     """`prepare`, which ends the input where a library is missing: what reads it would wait for the client's end."""
     try:
-        await prepare(settings, *rest)
+        await prepare(*rest)
     except ImportError:
         stop()
         raise

@@ -50,7 +50,7 @@ class Parts:
     left: list[str] = field(default_factory=list)
     otherwise: list[str] = field(default_factory=list)
     option: tuple[str, ...] = ()  # the one that is being read, as words
-    past: dict[str, tuple[str, ...]] = field(default_factory=dict)  # what was left, as words for QEMU
+    past: dict[str, tuple[str, ...]] = field(default_factory=dict)  # what may be let past, as words for QEMU
     drives: list[dict[str, Any]] = field(default_factory=list)
     devices: list[dict[str, Any]] = field(default_factory=list)
     disks: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)  # devices that have a drive: their words
@@ -101,17 +101,23 @@ class Parts:
         said = visible(option)
         self.left.append(f"{said if len(said) <= _SHOWN else said[:_SHOWN] + '...'}: {visible(reason)}")
         if whole:
-            named = [self.ends[each] for each in self.option[-1].split(",") if each in self.ends]
-            self.past[self.left[-1]] = (*(word for words in named for word in words), *self.option)
+            self._let_past(self.left[-1])
+
+    def _let_past(self, note: str) -> None:
+        """Keep the option that is being read, of which `note` is told, for where options may go to QEMU as they are."""
+        named = [self.ends[each] for each in self.option[-1].split(",") if each in self.ends]
+        self.past[note] = (*(word for words in named for word in words), *self.option)
 
     def leave_rest(self, option: str, said: Mapping[str, str], known: Iterable[str] = ()) -> None:
         """Note of an option's keys those that nothing here knows."""
         if rest := {key: value for key, value in said.items() if key not in known}:
             self.leave(f"{option} {','.join(f'{key}={value}' for key, value in rest.items())}", NO_KEY)
 
-    def carry_otherwise(self, what: str) -> None:
-        """Note of an option that is carried how it differs here from what the line says."""
+    def carry_otherwise(self, what: str, *, whole: bool = False) -> None:
+        """Note of an option that is carried how it differs here from what the line says; `whole` as in `leave`."""
         self.otherwise.append(visible(what))
+        if whole:
+            self._let_past(self.otherwise[-1])
 
     def checked(
         self,

@@ -34,7 +34,7 @@ class Line:
         gdb: Whether it opens a debugger's stub.
         dumped: Whether it writes down what its card sends and gets.
         forward: Ports of this machine's that lead to the guest's, in a profile's words.
-        past: Of `left`, what is a whole option: its words, for QEMU.
+        past: Of `left` and `otherwise`, what is a whole option: its words, for QEMU.
     """
 
     table: dict[str, Any]
@@ -58,7 +58,10 @@ class Line:
         """The same with all that can be passed on to QEMU as the line has it, where the operator allows it."""
         words = [word for each in self.past.values() for word in each]
         table = self.table | ({"qemu_args": words} if words else {})
-        return replace(self, table=table, left=tuple(each for each in self.left if each not in self.past))
+        left, otherwise = (
+            tuple(each for each in told if each not in self.past) for told in (self.left, self.otherwise)
+        )
+        return replace(self, table=table, left=left, otherwise=otherwise)
 
     def told(self) -> tuple[str, ...]:
         """What a reader must know of it: what there is not, and what is another way, in words."""
@@ -292,7 +295,7 @@ def _log(parts: Parts, value: str) -> None:
 
 
 def _log_file(parts: Parts, value: str) -> None:
-    parts.carry_otherwise(f"-D {value}: QEMU's log is in `stderr` at the guest's end")
+    parts.carry_otherwise(f"-D {value}: QEMU's log is in `stderr` at the guest's end", whole=True)
 
 
 def _gdb(parts: Parts, _: str) -> None:

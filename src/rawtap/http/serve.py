@@ -70,7 +70,7 @@ async def serve_http(settings: Settings, http: HttpSettings, pasta: Pasta | None
         loop.add_signal_handler(number, ended.set)
     async with anyio.create_task_group() as group:
         shares = Shares(outside.policy(settings, pasta))
-        group.start_soon(prepare, settings, lambda: shares)  # what was left behind goes before a client comes
+        group.start_soon(prepare, lambda: shares)  # what was left behind goes before a client comes
         clients = Clients(settings, http.max_clients, http.idle_seconds, group, shares)
         server = _Uvicorn(_config(Gateway(http, clients), http), http)
         group.start_soon(server.serve, [http.listening])

@@ -66,6 +66,23 @@ class Shares:
         lease.services = BridgeServices(bridge, stack, self.policy, lease.note)
         return lease
 
+    async def sweep(self) -> None:
+        """Remove what dead servers left behind, if that was not done yet. Failing to is logged, and no error."""
+        async with self.lock:
+            try:
+                await self.clean()
+            except NetworkError as error:
+                logger.warning("could not look for leftovers: %s", error)
+
+    async def clean(self) -> None:
+        """The same, for who holds `lock`. Raises NetworkError."""
+        if not self.swept and privileges.current().may(privileges.Capability.NET_ADMIN):
+            # The ways out first: while a bridge is there, no other server can make one of its name.
+            ways = [] if self.policy.rootless else await to_thread(forwarding.sweep)
+            for name in [*(f"the way out of {bridge}" for bridge in ways), *await to_thread(network.sweep)]:
+                logger.info("removed %s, left behind by a rawtap that was killed", name)
+        self.swept = True
+
 
 @dataclass(eq=False)
 class Bridges:
@@ -95,7 +112,7 @@ class Bridges:
     async def share(self, spec: BridgeSpec) -> AsyncIterator[Bridge]:
         """A share of the bridge; the last one that is given back gives the bridge back."""
         async with self.shares.lock:
-            await self._sweep()
+            await self.shares.clean()
             lease = self.shares.leases.get(spec.name)
             if lease is None or not await to_thread(network.is_there, lease.bridge):
                 stack = AsyncExitStack()
@@ -160,20 +177,3 @@ class Bridges:
                     ) from None
                 yield bridge
                 return
-
-    async def sweep(self) -> None:
-        """Remove what dead servers left behind, if that was not done yet. Failing to is logged, and no error."""
-        async with self.shares.lock:
-            try:
-                await self._sweep()
-            except NetworkError as error:
-                logger.warning("could not look for leftovers: %s", error)
-
-    async def _sweep(self) -> None:
-        """Once a process, before its first network."""
-        if not self.shares.swept and privileges.current().may(privileges.Capability.NET_ADMIN):
-            # The ways out first: while a bridge is there, no other server can make one of its name.
-            ways = [] if self.shares.policy.rootless else await to_thread(forwarding.sweep)
-            for name in [*(f"the way out of {bridge}" for bridge in ways), *await to_thread(network.sweep)]:
-                logger.info("removed %s, left behind by a rawtap that was killed", name)
-        self.shares.swept = True
