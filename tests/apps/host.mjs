@@ -144,6 +144,7 @@ try {
   await until(() => document.querySelector(".marked") && document.querySelectorAll(".row.packet").length >= 7);
   await call("qemu_shutdown", {});
   await until(() => document.querySelector(".alarm"));
+  await until(() => document.getElementById("verdict").textContent === "1 finding"); // not "so far": the capture has ended
   seen.timeline = {
     list: await text("#list"), verdict: await text("#verdict"), marked: await frame.locator(".row.marked").count(),
     alarms: await frame.locator(".row.alarm").allInnerTexts(), strange: await strange(),

@@ -92,7 +92,9 @@ function take(page) {
 
 /** A page more; whether anything was in it. */
 async function more() {
-  const page = await host.call("qemu_timeline", { ...given, limit: 100, since: cursor });
+  const since = cursor;
+  const page = await host.call("qemu_timeline", { ...given, limit: 100, since });
+  if (since !== cursor) return true; // it was asked for twice, and is there
   take(page);
   await judge();
   return page.events.length > 0 || page.more;
@@ -106,7 +108,7 @@ async function judge() {
     const ended = events.some((each) => each.kind === "capture_ended" && each.capture === capture);
     if (judged.get(capture)?.ended === ended || judged.get(capture)?.ended) continue;
     const asked = { capture, filter: given.filter ?? "" };
-    const told = await host.call("qemu_pcap_explain", asked).catch((error) => ({ findings: [], left: 0, error: error.message }));
+    const told = await host.call("qemu_pcap_explain", asked).catch((error) => ({ findings: [], left: 0, notes: [], error: error.message }));
     judged.set(capture, { ...told, ended, findings: told.findings.map((each) => ({ ...each, capture })) });
     show(captures.length - EXPLAINED);
   }
@@ -123,11 +125,13 @@ function show(others) {
       marks.set(place, [...(marks.get(place) ?? []), each]);
     }
   }
+  note([...judged].flatMap(([capture, { notes }]) => notes.map((each) => `${capture}: ${each}`)), "explained");
   findingList(findings, (each) => reveal(`${each.capture} ${each.packets[0]}`));
   verdict(findings, {
     more: all.reduce((sum, each) => sum + each.left, 0),
     partial: others > 0 || all.some((each) => each.partial),
     error: all.map((each) => each.error).filter(Boolean).join("; "),
+    live: all.some((each) => !each.ended),
   });
   draw();
 }
