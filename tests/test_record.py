@@ -152,6 +152,15 @@ def test_a_further_page_is_not_in_it_for_no_other_server_knows_its_cursor() -> N
     ]
 
 
+def test_a_captures_file_is_not_read_again_in_its_place() -> None:
+    book = Book()
+    for number, answer in enumerate(({"capture": "c0", "path": "/0"}, {"capture": {"capture": "c1", "path": "/1"}})):
+        book.add(Call("qemu_boot", {}, {"prompt_seen": True} | answer))
+        book.add(Call("qemu_pcap_query", {"path": f"/{number}"}, {}))
+    assert re.findall("capture='(.*)'", book.test()) == ["c0", "c1"]
+    assert "path" not in book.test()
+
+
 def test_what_others_wrote_is_a_literal_only() -> None:
     """Neither a guest nor an agent gets a statement into the test."""
     evil = '"); import os; os.abort() #\n\'\'\'"""\\'

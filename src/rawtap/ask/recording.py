@@ -61,8 +61,9 @@ class Book:
 
     def add(self, call: Call) -> None:
         """Write down one more."""
-        if call.answer and "capture" in call.answer and isinstance(path := call.answer.get("path"), str):
-            self._files[path] = str(call.answer["capture"])
+        for each in (call.answer, (call.answer or {}).get("capture")):  # a guest may be booted with one
+            if isinstance(each, Mapping) and "capture" in each and isinstance(path := each.get("path"), str):
+                self._files[path] = str(each["capture"])
         if call.arguments.get(_CURSORS.get(call.tool, "cursor")):  # a page more of what was asked for before
             return
         lines = "".join(f"    {line}\n" for line in _lines(call, self._files))
