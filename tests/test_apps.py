@@ -80,7 +80,9 @@ def test_a_person_sees_what_happened_and_nothing_that_a_guest_wrote_is_obeyed(us
     # A capture, watched while it runs, and what is wrong in it at its packets.
     assert "No packet yet." in seen["empty"]
     assert "echo reply" in seen["live"]
+    assert seen["soFar"] == ["no finding so far", "live"]
     assert seen["packets"]["about"] == "c1 on user:guest: 7 packets, none lost"
+    assert seen["unnamed"] == seen["packets"]["about"]
     assert seen["packets"]["verdict"] == "1 finding"
     assert seen["packets"]["marked"] == [6, 7]
     assert 'pdst="10.0.2.2"' in seen["layers"]

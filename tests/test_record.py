@@ -137,6 +137,30 @@ def test_what_varies_may_vary_and_nothing_else(line: str, others: str, none: str
     assert not re.search(pattern, none)
 
 
+def test_a_further_page_is_not_in_it_for_no_other_server_knows_its_cursor() -> None:
+    book = Book()
+    for tool, arguments in (
+        ("qemu_timeline", {"limit": 5}),
+        ("qemu_timeline", {"limit": 5, "since": "j-5.k00000000"}),
+        ("qemu_pcap_read", {"cursor": "5"}),
+        ("qemu_pcap_wait", {"since": 7}),  # no cursor, but a packet's number
+    ):
+        book.add(Call(tool, arguments, {}))
+    assert re.findall(r"lab\.call\('(\w+)', (.*)\)", book.test()) == [
+        ("qemu_timeline", "limit=5"),
+        ("qemu_pcap_wait", "since=7"),
+    ]
+
+
+def test_a_captures_file_is_not_read_again_in_its_place() -> None:
+    book = Book()
+    for number, answer in enumerate(({"capture": "c0", "path": "/0"}, {"capture": {"capture": "c1", "path": "/1"}})):
+        book.add(Call("qemu_boot", {}, {"prompt_seen": True} | answer))
+        book.add(Call("qemu_pcap_query", {"path": f"/{number}"}, {}))
+    assert re.findall("capture='(.*)'", book.test()) == ["c0", "c1"]
+    assert "path" not in book.test()
+
+
 def test_what_others_wrote_is_a_literal_only() -> None:
     """Neither a guest nor an agent gets a statement into the test."""
     evil = '"); import os; os.abort() #\n\'\'\'"""\\'

@@ -87,6 +87,12 @@ try {
   await call("qemu_send", { command: "setenv ipaddr 10.0.2.15; ping 10.0.2.2" });
   await until(() => document.querySelectorAll("[data-packet]").length >= 4);
   seen.live = await text("#list");
+  await frame.locator("#filter").fill("icmp");
+  await frame.locator("#filter").press("Enter");
+  await until(() => document.getElementById("verdict").textContent);
+  seen.soFar = [await text("#verdict"), await text("#state")];
+  await frame.locator("#filter").fill("");
+  await frame.locator("#filter").press("Enter");
   await call("qemu_send", { command: `echo '${ATTACK}'` });
   const dns = { layer: "DNS", id: 7, rd: 1, qd: [{ layer: "DNSQR", qname: "<img src=x onerror=window.pwned=1>\u202egnp.example" }] };
   await call("qemu_packet_send", { layers: [{ layer: "IP", dst: "10.0.2.15" }, { layer: "UDP", sport: 5353, dport: 53 }, dns] });
@@ -123,6 +129,14 @@ try {
   await until(() => document.querySelectorAll("[data-packet]").length === 2);
   seen.alone = [await text("#state"), await text("#shown"), await frame.locator("#more").isVisible()];
 
+  // A page of a capture that was the newest and was not named, when another one is.
+  const newest = await call("qemu_pcap_read", { limit: 2 });
+  const later = await call("qemu_pcap_start", {});
+  await call("qemu_pcap_stop", { capture: later.structuredContent.capture });
+  await show("qemu_pcap_read", { limit: 2 }, newest);
+  await until(() => document.getElementById("state").textContent === "ended");
+  seen.unnamed = await text("#about");
+
   // What is wrong.
   const explained = await call("qemu_pcap_explain", { capture });
   await show("qemu_pcap_explain", { capture }, explained);
@@ -144,6 +158,7 @@ try {
   await until(() => document.querySelector(".marked") && document.querySelectorAll(".row.packet").length >= 7);
   await call("qemu_shutdown", {});
   await until(() => document.querySelector(".alarm"));
+  await until(() => document.getElementById("verdict").textContent === "1 finding"); // not "so far": the capture has ended
   seen.timeline = {
     list: await text("#list"), verdict: await text("#verdict"), marked: await frame.locator(".row.marked").count(),
     alarms: await frame.locator(".row.alarm").allInnerTexts(), strange: await strange(),

@@ -22,6 +22,7 @@ _HEAD = '''"""{told}{left}"""
 def test_recorded(lab: Lab{guest}) -> None:
 '''
 _TOLD = "What an agent did, written down by rawtap: change what it expects as you need."
+_CURSORS = {"qemu_timeline": "since"}  # where it is not called so; no other server takes one
 _NEVER_TWICE = re.compile(
     r"""(?P<kept>\b\d{1,3}(?:\.\d{1,3}){3}\b)            # an IPv4 address
     | (?:[0-9a-f]{2}:){5}[0-9a-f]{2}                     # a link address, and an IPv6 address made of one
@@ -60,9 +61,10 @@ class Book:
 
     def add(self, call: Call) -> None:
         """Write down one more."""
-        if call.answer and "capture" in call.answer and isinstance(path := call.answer.get("path"), str):
-            self._files[path] = str(call.answer["capture"])
-        if call.arguments.get("cursor"):  # a page more of what was asked for before
+        for each in (call.answer, (call.answer or {}).get("capture")):  # a guest may be booted with one
+            if isinstance(each, Mapping) and "capture" in each and isinstance(path := each.get("path"), str):
+                self._files[path] = str(each["capture"])
+        if call.arguments.get(_CURSORS.get(call.tool, "cursor")):  # a page more of what was asked for before
             return
         lines = "".join(f"    {line}\n" for line in _lines(call, self._files))
         if self.left or len(self._body) + len(lines) > MOST:

@@ -18,7 +18,9 @@ class Recorded(Answer):
     """A new file with a test."""
 
     path: str
-    calls: int = Field(description="That are in it; further pages and what pages for people asked are not.")
+    calls: int = Field(
+        description="That are in it; further pages, cancelled calls and what pages for people ask are not."
+    )
     left: int = Field(0, exclude_if=is_empty, description="Calls after these, for which there was no room.")
     size_bytes: int
     next_step: str
@@ -27,7 +29,7 @@ class Recorded(Answer):
 async def qemu_record(context: LabContext) -> Recorded:
     """Write your calls so far as a pytest file."""
     book = book_of(context)
-    if not book.calls:
+    if not (book.calls or book.left):
         raise RequestInvalid("there is no call to write down", cure="Boot a guest, and try what the test is to repeat")
     folder, source = lab_of(context).settings.capture_dir, book.test().encode()
     calls, left = book.calls, book.left

@@ -94,11 +94,11 @@ function arrow(packet, top, x, width) {
 
 /** Draw the packets from number `first` on. */
 async function from(first) {
-  if (!host.calls) return notes([...explained.notes, "This host passes no calls on: the packets are not drawn."]);
+  if (!host.calls) return note(["This host passes no calls on: the packets are not drawn."], "page");
   const asked = { ...about(), filter: given.filter ?? "", first: Math.max(1, first), limit: ROWS };
   page = await host.call("qemu_pcap_read", { ...asked, fields: ["ARP.psrc", "ARP.pdst"] });
   // That no packet has fields of ARP is no news here.
-  notes([...explained.notes, ...page.warnings.filter((each) => !each.startsWith("no packet of this page has ARP."))]);
+  note(page.warnings.filter((each) => !each.startsWith("no packet of this page has ARP.")), "page");
   draw();
 }
 
@@ -120,7 +120,7 @@ function show() {
   part("source").textContent = explained.source;
   part("left").textContent = explained.left ? `${counted(explained.left, "finding")} more` : "";
   part("more").hidden = !explained.next_cursor || !host.calls;
-  notes(explained.notes);
+  note(explained.notes, "explained");
   part("changes").replaceChildren(
     ...(explained.changes ?? []).map((each) => told(`${each.how} ${each.what} ${each.name}: ${each.before ?? "none"} → ${each.after ?? "none"}`)),
   );
@@ -140,7 +140,7 @@ part("before").addEventListener("click", () => from(page.packets[0].number - ROW
 part("after").addEventListener("click", () => from(page.packets[page.packets.length - 1].number + 1).catch(failed));
 part("more").addEventListener("click", async () => {
   try {
-    explained = await host.call("qemu_pcap_explain", { ...given, cursor: explained.next_cursor });
+    explained = await host.call("qemu_pcap_explain", { ...given, ...about(), cursor: explained.next_cursor });
     findings.push(...explained.findings);
     show();
     draw();

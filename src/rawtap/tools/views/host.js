@@ -96,19 +96,26 @@ const part = (id) => document.getElementById(id);
 const seconds = (time) => time.toFixed(time < 1000 ? 6 : 3);
 const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
-/** Show these sentences below the header, and no others. */
-function notes(texts, kind = "") {
-  part("notes").replaceChildren(...texts.map((text) => made("p", { class: `note data ${kind}`, text })));
-}
-
 const NOTES = 8;
 const noted = new Map(); // sentences by what they are of
+let forgotten = false;
 
-/** Show sentences beside those of before: what was missing once is still missing. Of `of` only the last ones hold. */
+/** Show these sentences above all that is noted, until something else is shown. */
+function notes(texts, kind = "") {
+  const kept = [...[...noted.values()].flat(), ...(forgotten ? ["Older notes are not kept here."] : [])];
+  part("notes").replaceChildren(
+    ...texts.map((text) => made("p", { class: `note data ${kind}`, text })),
+    ...kept.map((text) => made("p", { class: "note data", text })),
+  );
+}
+
+/** Note sentences beside those of before: what was missing once is still missing. Of `of` only the last ones hold. */
 function note(texts, of = "") {
-  const before = of ? [] : (noted.get(of) ?? []);
-  noted.set(of, [...new Set([...before, ...texts])].slice(-NOTES));
-  notes([...noted.values()].flat());
+  const all = [...new Set([...(of ? [] : (noted.get(of) ?? [])), ...texts])];
+  const kept = of ? all : all.slice(-NOTES);
+  forgotten ||= kept.length < all.length;
+  noted.set(of, kept);
+  notes([]);
 }
 
 /** Findings by the packets that they are about, the causes first. */
@@ -118,13 +125,14 @@ function marked(findings) {
   return found;
 }
 
-/** What explaining has come to; "no finding" only where all was looked at. */
-function verdict(findings, { more = 0, partial = false, error = "" }) {
+/** What explaining has come to; "no finding" only where all was looked at. With `live` more packets may have come since. */
+function verdict(findings, { more = 0, partial = false, error = "", live = false }) {
   const count = findings.length + more;
-  const told = [count ? counted(count, "finding") : error ? "" : "no finding", partial ? "not everything was looked at" : "", error];
+  const found = count ? counted(count, "finding") : error ? "" : "no finding";
+  const told = [found && live ? `${found} so far` : found, partial ? "not everything was looked at" : "", error];
   const node = part("verdict");
   node.textContent = told.filter(Boolean).join(", ");
-  node.className = `state ${count ? "bad" : partial || error ? "warn" : "good"}`;
+  node.className = `state ${count ? "bad" : partial || error ? "warn" : live ? "" : "good"}`;
   node.hidden = false;
 }
 

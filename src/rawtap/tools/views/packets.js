@@ -5,20 +5,23 @@ const HEAD = ["#", "time", "protocol", "source", "destination", "says", "bytes"]
 
 let given = {};
 let capture = null; // its id, where it is one of the server's
+let file = ""; // of the answer
+let state = null; // of the capture: "running", or how it has ended; null where that is not known
 let packets = [];
 let left = 0; // packets that are kept no more
 let matched = 0;
 let scanned = 0;
 let cursor = null;
-let running = false;
 let marks = new Map();
-let judged = null;
+let judged = ""; // what the findings are of
 let open = 0; // the packet whose layers are shown
 let layers = null;
 
 const following = new Following(part("follow"), part("state"), poll);
 const about = () => (given.path ? { path: given.path } : capture ? { capture } : {});
 const failed = (error) => notes([error.message], "bad");
+const running = () => state === "running";
+const over = () => following.stop(given.path ? "a file" : state ? "ended" : "paused");
 
 function row(packet) {
   const found = marks.get(packet.number) ?? [];
@@ -52,8 +55,8 @@ function draw() {
   const head = made("div", { class: "row list head" }, 
     ...HEAD.map((text) => made("span", { text, class: { "#": "number", time: "time", bytes: "number" }[text] })));
   list.replaceChildren(head, ...packets.flatMap(row));
-  if (!packets.length) list.append(made("p", { class: "dim", text: running ? "No packet yet." : "No packet." }));
-  if (low && running) list.scrollTop = list.scrollHeight;
+  if (!packets.length) list.append(made("p", { class: "dim", text: running() ? "No packet yet." : "No packet." }));
+  if (low && running()) list.scrollTop = list.scrollHeight;
   const gone = left ? `, ${left} earlier ones not kept here` : "";
   part("shown").textContent = `${packets.length} of ${matched} that match${gone}; ${scanned} in the capture`;
   part("more").hidden = !cursor || following.on || !host.calls;
@@ -76,7 +79,10 @@ async function look(number) {
 
 /** Take a page; `behind` if it goes on behind the packets that are there. */
 function take(page, behind) {
-  if (!behind) [packets, left] = [[], 0];
+  if (!behind) {
+    [packets, left] = [[], 0];
+    noted.delete("");
+  }
   const last = packets.length ? packets[packets.length - 1].number : 0;
   const fresh = page.packets.filter((each) => each.number > last);
   packets.push(...fresh);
@@ -95,49 +101,59 @@ function take(page, behind) {
 const next = () => (packets.length ? packets[packets.length - 1].number + 1 : 1);
 
 async function read(first, limit = 200) {
-  const asked = { ...about(), filter: given.filter ?? "", limit };
-  return take(await host.call("qemu_pcap_read", { ...asked, first }), first > 1);
+  const whose = given;
+  const page = await host.call("qemu_pcap_read", { ...about(), filter: given.filter ?? "", limit, first });
+  if (given !== whose || (first > 1 && first !== next())) return false; // of another filter, or there already
+  return take(page, first > 1);
 }
 
 /** What has come since, and how the capture stands. */
 async function poll() {
   const news = await read(next());
   await stands();
-  if (!running && !cursor) {
+  if (!running() && !cursor) {
     await judge();
-    following.stop("ended");
+    over();
   }
   return news || cursor !== null;
 }
 
+/** How the capture stands. One that nobody named is known by its file: the newest may be another one by now. */
 async function stands() {
   if (given.path) return;
-  let captures;
+  let captures = [];
   try {
     ({ captures } = await host.call("qemu_pcap_status", capture ? { capture } : {}));
   } catch (error) { // a server may show some of its tools only; the packets come all the same
     part("about").textContent = error.message;
+  }
+  const its = captures.find((each) => (capture ? each.capture === capture : each.files.includes(file)));
+  if (!its) {
+    if (!capture) given = { ...given, path: file };
     return;
   }
-  const its = captures.filter((each) => each.state === "running").pop() ?? captures[captures.length - 1];
-  if (!its) return;
-  capture = its.capture;
-  running = its.state === "running";
+  ({ capture, state } = its);
   const counters = [its.dropped_kernel, its.dropped_interface, its.refused];
   const lost = counters.reduce((sum, each) => sum + (each ?? 0), 0);
-  const unknown = counters.includes(null) ? "what was lost is not known" : "none lost";
+  const unknown = counters.includes(null);
+  const told = lost ? `${unknown ? "at least " : ""}${lost} lost` : unknown ? "what was lost is not known" : "none lost";
   part("about").textContent = `${its.capture} on ${its.interface}${its.filter ? `, filter ${its.filter}` : ""}: `
-    + `${counted(its.packets, "packet")}, ${lost ? `${lost} lost` : unknown}`;
+    + `${counted(its.packets, "packet")}, ${told}`;
   note([its.error, its.diagnosis, ...its.warnings].filter(Boolean), its.capture);
 }
 
 async function judge() {
-  if (judged === (capture ?? given.path)) return;
-  const explained = await host.call("qemu_pcap_explain", { ...about(), filter: given.filter ?? "" });
-  judged = capture ?? given.path;
+  const asked = { ...about(), filter: given.filter ?? "" };
+  const subject = () => JSON.stringify([about(), given.filter ?? "", state]);
+  const key = subject();
+  if (judged === key) return;
+  const explained = await host.call("qemu_pcap_explain", asked);
+  if (key !== subject()) return; // who changed it asks again
+  judged = key;
+  note(explained.notes, "explained");
   marks = marked(explained.findings);
   findingList(explained.findings, reveal);
-  verdict(explained.findings, { more: explained.left, partial: explained.partial });
+  verdict(explained.findings, { more: explained.left, partial: explained.partial, live: running() });
   draw();
 }
 
@@ -151,23 +167,23 @@ function reveal(finding) {
 part("more").addEventListener("click", () => read(next()).catch(failed));
 part("filter").addEventListener("change", ({ target }) => {
   given = { ...given, filter: target.value, cursor: undefined };
-  judged = null;
-  noted.clear();
   read(1).then(judge).catch(failed);
 });
 
 /** From the tool's answer on: a page of packets, or a capture that has just been armed. */
 async function begin(answer) {
-  running = Boolean(answer.capture);
-  if (running) capture = answer.capture;
-  else take(answer, false);
+  if (answer.capture) [capture, state] = [answer.capture, "running"];
+  else {
+    file = answer.path;
+    take(answer, false);
+  }
   if (!host.calls) return following.stop("this host passes no calls on");
   await stands();
   if (answer.capture) given = { filter: "" };
   draw();
-  if (running) return following.start();
+  if (running()) return following.start();
   await judge();
-  following.stop(given.path ? "a file" : "ended");
+  over();
 }
 
 host.begin("rawtap packets", {

@@ -92,28 +92,33 @@ function take(page) {
 
 /** A page more; whether anything was in it. */
 async function more() {
-  const page = await host.call("qemu_timeline", { ...given, limit: 100, since: cursor });
+  const since = cursor;
+  const page = await host.call("qemu_timeline", { ...given, limit: 100, since });
+  if (since !== cursor) return true; // it was asked for twice, and is there
   take(page);
   await judge();
   return page.events.length > 0 || page.more;
 }
 
-/** Have the captures explained whose packets are shown: at first, and once more when they have ended. */
+/** The captures whose packets are shown. */
+const captures = () => [...new Set(events.filter((each) => each.source === "packet").map((each) => each.capture))];
+
+/** Have them explained: at first, and once more when they have ended. */
 async function judge() {
   if (!host.calls) return;
-  const captures = [...new Set(events.filter((each) => each.source === "packet").map((each) => each.capture))];
-  for (const capture of captures.slice(-EXPLAINED)) {
+  for (const capture of captures().slice(-EXPLAINED)) {
     const ended = events.some((each) => each.kind === "capture_ended" && each.capture === capture);
     if (judged.get(capture)?.ended === ended || judged.get(capture)?.ended) continue;
     const asked = { capture, filter: given.filter ?? "" };
-    const told = await host.call("qemu_pcap_explain", asked).catch((error) => ({ findings: [], left: 0, error: error.message }));
+    const told = await host.call("qemu_pcap_explain", asked).catch((error) => ({ findings: [], left: 0, notes: [], error: error.message }));
     judged.set(capture, { ...told, ended, findings: told.findings.map((each) => ({ ...each, capture })) });
-    show(captures.length - EXPLAINED);
+    show();
   }
 }
 
-/** Show what was found, but for `others` captures, whose packets nobody looked at. */
-function show(others) {
+/** Show what was found, and in which captures nobody looked for it. */
+function show() {
+  const others = captures().filter((each) => !judged.has(each));
   const all = [...judged.values()];
   const findings = all.flatMap((each) => each.findings);
   marks = new Map();
@@ -123,11 +128,14 @@ function show(others) {
       marks.set(place, [...(marks.get(place) ?? []), each]);
     }
   }
+  const lacking = [...judged].flatMap(([capture, { notes }]) => notes.map((each) => `${capture}: ${each}`));
+  note([...(others.length ? [`${others.join(", ")}: nobody looked for what is wrong`] : []), ...lacking], "explained");
   findingList(findings, (each) => reveal(`${each.capture} ${each.packets[0]}`));
   verdict(findings, {
     more: all.reduce((sum, each) => sum + each.left, 0),
-    partial: others > 0 || all.some((each) => each.partial),
+    partial: others.length > 0 || all.some((each) => each.partial),
     error: all.map((each) => each.error).filter(Boolean).join("; "),
+    live: all.some((each) => !each.ended),
   });
   draw();
 }
