@@ -182,7 +182,8 @@ def test_a_runtime_folder_of_a_long_name_is_passed_over(user: Account) -> None:
 
     assert anyio.run(scenario, short).startswith(f"unix:{short}/")
     assert not anyio.run(scenario, long).startswith(f"unix:{long}/")
-    assert list(short.iterdir()) == list(long.iterdir()) == []
+    for runtime in (short, long):  # the folder in which watchers find servers stays
+        assert [path.name for path in runtime.rglob("*")] in ([], ["rawtap"])
 
 
 def test_the_servers_end_removes_the_debuggers_socket(user: Account) -> None:

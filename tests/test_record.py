@@ -166,6 +166,7 @@ def test_what_others_wrote_is_a_literal_only() -> None:
     evil = '"); import os; os.abort() #\n\'\'\'"""\\'
     answer = {"matched": True, "output": f"x\n{evil}\n=> ", "exit_status": None}
     calls = [Call("qemu_send", {"command": evil}, answer), Call(evil, {evil: evil, "class": 1}, None, evil)]
+    calls.append(Call("qemu_pcap_read", {"path": [[evil]]}, None, "request.invalid"))
     book = Book()
     for each in calls:
         book.add(each)

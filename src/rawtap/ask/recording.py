@@ -91,7 +91,7 @@ def _imports(body: str, names: str) -> str:
 
 def _lines(call: Call, files: Mapping[str, str]) -> list[str]:
     given = dict(call.arguments)
-    if given.get("path") in files:  # its name has the time in it
+    if isinstance(path := given.get("path"), str) and path in files:  # its name has the time in it
         given["capture"] = files[given.pop("path")]
     words = "".join(f", {key}={each!r}" for key, each in given.items())
     if not all(key.isidentifier() and not iskeyword(key) for key in given):

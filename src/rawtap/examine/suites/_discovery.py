@@ -134,7 +134,15 @@ _SOLICITED = (
         "RFC 4861, 7.2.4",
         _MUST,
         "A solicitation that was sent to it alone, without a link address, is answered as well.",
-        (Ask((_solicitation(link={"dst": "$guest_mac"}, dst="$guest6"),), _ANSWER, {"IPv6.dst": "$us6"}),),
+        # It has to ask for our link address before.
+        (
+            Ask(
+                (_solicitation(link={"dst": "$guest_mac"}, dst="$guest6"),),
+                _ANSWER,
+                {"IPv6.dst": "$us6"},
+                within=_QUERY_SECONDS,
+            ),
+        ),
     ),
     Rule(
         "ipv6.solicited_by_nobody",
