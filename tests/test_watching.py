@@ -10,6 +10,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import termios
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ import anyio
 import pytest
 
 from http_support import HandSession, HttpServer, http_server
+from rawtap.network.addressing import Owner
 from support import PATIENCE, RAWTAP, Account, Wire, eventually, numbers_in, read_back, serving
 from test_verbs import Screen, rawtap
 
@@ -272,6 +274,35 @@ except ConnectionError as error: print(b"")"""
     done = subprocess.run(become, capture_output=True, text=True, check=True)
     assert done.stdout == "b''\n"
     path.parent.chmod(0o700)
+
+
+def test_nobody_else_is_listened_to_and_in_a_namespace_nobody_is_everybody(watched: Account) -> None:
+    """A folder of /tmp may have been another's first; and a user namespace has one number for all whom it does not know."""
+    folder = folder_of(watched)
+    folder.mkdir()
+    me = Owner.me()
+    path = folder / f"{me.pid}-{me.start}-{me.pidns}.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        path.chmod(0o666)
+        os.seteuid(NOBODY)  # the kernel notes who begins to listen
+        listening.listen()
+        os.seteuid(0)
+        lied_to = rawtap(watched, "watch", "--json")
+    assert (lied_to.returncode, lied_to.stdout) == (1, "")
+    assert f"server.unknown: who listens at {path} is not this user" in lied_to.stderr
+    path.unlink()
+    for each in (folder, folder.parent):
+        os.chown(each, NOBODY, NOBODY)
+    folder.chmod(0o700)
+    become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "env", *watched.more]
+    look = [sys.executable, "-I", "-c", "from rawtap.watched import places; print(places.of_this_process().path)"]
+    unshared = ["unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}"]
+    plain, inside = (
+        subprocess.run([*become, *way, *look], capture_output=True, text=True, check=False) for way in ([], unshared)
+    )
+    assert (plain.returncode, Path(plain.stdout).parent) == (0, folder), plain.stderr
+    assert f"PermissionError: the user {NOBODY} cannot be told from all others" in inside.stderr
 
 
 def test_a_watcher_that_is_killed_or_interrupted_leaves_nothing_in_the_server(watched: Account, wire: Wire) -> None:

@@ -100,7 +100,7 @@ def attached(place: Place, seconds: float | None = None) -> Iterator[Attached]:
     """A connection to that server, for as long as the block runs; `seconds` is the patience for each answer.
 
     Raises:
-        ServerUnknown: It is not there any more.
+        ServerUnknown: It is not there any more, or somebody else listens there, and what it says would be a lie.
     """
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(seconds)
@@ -110,6 +110,12 @@ def attached(place: Place, seconds: float | None = None) -> Iterator[Attached]:
             raise ServerUnknown(
                 f"the server {place.pid} cannot be watched", evidence=str(error), cure="It has just ended: try again"
             ) from error
+        if not places.is_of_this_user(connection):
+            raise ServerUnknown(
+                f"who listens at {place.path} is not this user",
+                evidence="the kernel says so (SO_PEERCRED)",
+                cure="Have it removed, or set XDG_RUNTIME_DIR to a folder of your own, for the server as well",
+            )
         yield Attached(place, connection)
 
 

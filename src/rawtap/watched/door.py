@@ -75,10 +75,14 @@ class _Door:
         from rawtap.watched import places
 
         try:
+            self._place = places.of_this_process()  # first: in a folder that is not this user's nothing is removed
             places.sweep()
-            self._place = places.of_this_process()
             listening = _listening_at(self._place)
-            self._server = await asyncio.start_unix_server(self._serve, sock=listening, limit=_LONGEST)
+            # It serves in a second step: a cancellation in the first would leave it open, and nobody would know of it.
+            self._server = await asyncio.start_unix_server(
+                self._serve, sock=listening, limit=_LONGEST, start_serving=False
+            )
+            await self._server.start_serving()
         except (OSError, RuntimeError) as error:
             logger.warning("nobody can watch this server: %s", error)
 
