@@ -249,6 +249,7 @@ def test_which_server_and_who_may(watched: Account) -> None:
             (b'{"do": "pages", "capture": 1, "filter": ""}\n', "request.invalid"),
             (b"\x00\xff\n", "request.invalid"),
             (b"[]\n", "request.invalid"),
+            (b"[" * 4000 + b"\n", "request.invalid"),
             (b'{"do": "pages", "capture": null, "filter": "host a.example"}\n', "capture.bad_filter"),
         ):
             assert line_of(asked(path, request))["error"].startswith(f"{code}: ")
@@ -277,7 +278,7 @@ except ConnectionError as error: print(b"")"""
 
 
 def test_nobody_else_is_listened_to_and_in_a_namespace_nobody_is_everybody(watched: Account) -> None:
-    """A folder of /tmp may have been another's first; and a user namespace has one number for all whom it does not know."""
+    """A folder of /tmp may have been another's first; and a user namespace has one number for all strangers."""
     folder = folder_of(watched)
     folder.mkdir()
     me = Owner.me()

@@ -91,7 +91,10 @@ class _Door:
         if self._server:
             self._server.close()
         if self._place:
-            self._place.path.unlink(missing_ok=True)
+            try:
+                self._place.path.unlink(missing_ok=True)
+            except OSError as error:  # nobody listens there any more, and the next server removes it
+                logger.warning("a socket is left: %s", error)
         for each in self._watchers.values():
             each.be_told(ENDED)
         if self._watchers:
@@ -122,8 +125,10 @@ class _Door:
                 return
             self._watchers[task] = watcher
             await watcher.serve()
-        except (OSError, ValueError, EOFError, asyncio.LimitOverrunError) as error:
-            logger.info("a watcher is gone, stands still, or asks for too much: %r", error)
+        except (ConnectionError, EOFError) as error:
+            logger.info("a watcher is gone: %r", error)
+        except (OSError, ValueError, asyncio.LimitOverrunError) as error:  # which the watcher says is here
+            logger.warning("a watcher was let go, which asked for too much or nothing, or took no answer: %r", error)
         finally:
             self._watchers.pop(task, None)
             writer.transport.abort()
@@ -269,7 +274,7 @@ def _folder() -> str:
 def _request(line: bytes) -> dict[str, Any]:
     try:
         asked = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # a few thousand brackets
         asked = None
     return asked if isinstance(asked, dict) else {}
 
