@@ -337,6 +337,24 @@ def test_a_watcher_that_is_killed_or_interrupted_leaves_nothing_in_the_server(wa
                 assert name == f"{lab['name']}/c1"
 
 
+def test_of_a_client_that_has_ended_everything_is_told(watched: Account, wire: Wire) -> None:
+    """Also where it ends with the server."""
+    with server_of(watched, "--allow-interface", wire.near) as server:
+        sessions = [HandSession(server) for _ in range(2)]
+        for each in sessions:
+            each.call("qemu_pcap_start", interface=wire.near)
+        with Watching.of(watched) as watching:
+            there = [each["name"] for each in watching.until("state", "")["labs"]]
+            sessions[0].end()
+            watching.until("event", "this client has ended")
+            server.process.terminate()
+            assert watching.rest() == (0, GOODBYE)
+    ended = [each["lab"] for each in watching.events if each["text"] == "this client has ended"]
+    assert sorted(ended) == sorted(there)
+    stopped = [each["lab"] for each in watching.events if each.get("kind") == "capture_ended"]
+    assert stopped == ended
+
+
 def test_a_server_that_was_killed_is_told_of_and_its_socket_goes_with_the_next_start(
     watched: Account, wire: Wire
 ) -> None:

@@ -78,7 +78,7 @@ class Attached:
     def _gone(self) -> Exception:
         pid = self._place.pid
         if _has_ended(pid):
-            cure = "It was killed, or crashed; its stderr says why"
+            cure = "It was killed, or crashed, or ended while this watcher was behind; its stderr says why"
             return ServerGone(f"the server {pid} is gone without a word", evidence="it has ended", cure=cure)
         return Refused(f"the server {pid} let this watcher go, in the middle of an answer: its stderr says why")
 
