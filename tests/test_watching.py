@@ -150,18 +150,25 @@ def test_every_packet_of_a_capture_is_written_while_its_ring_turns(watched: Acco
             wire.send_bytes((HEAD + number.to_bytes(4, "big")).ljust(1000, b"\0"))
             if number % 50 == 49:  # watchers that keep up
                 assert eventually(lambda sent=number: all(count_in(each) >= (sent - 50) // 2 for each in writing))  # type: ignore[misc]
+        late = watched.home / "late.pcap"
+        command = watched.command(RAWTAP, "watch", "c1", "--write", late)
+        writing[late] = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert eventually(lambda: count_in(late) > 0)
         rows = [session.call("qemu_pcap_stop", capture=capture) for capture in ("c1", "c2")]
         said = {path.name: each.communicate(timeout=PATIENCE)[1] for path, each in writing.items()}
     assert all(row["packets_overwritten"] > 0 for row in rows)
+    before = rows[0]["packets_overwritten"]
     assert said == {
+        "late.pcap": f"rawtap: c1 has ended: 600 packets, the first {before} of them removed by its ring before this "
+        "began; dropped: 0\n",
         "whole.pcap": "rawtap: c1 has ended: 600 packets; dropped: 0\n",
         "half.pcap": "rawtap: c1 has ended: 600 packets, 300 of them pass the filter; dropped: 0\n",
         "whole.pcapng": "rawtap: c2 has ended: 600 packets; dropped: 0\n",
         "half.pcapng": "rawtap: c2 has ended: 600 packets, 300 of them pass the filter; dropped: 0\n",
     }
-    assert [each.returncode for each in writing.values()] == [0, 0, 0, 0]
+    assert [each.returncode for each in writing.values()] == [0, 0, 0, 0, 0]
     for path in writing:
-        every = range(600) if path.stem == "whole" else range(1, 600, 2)
+        every = {"whole": range(600), "half": range(1, 600, 2), "late": range(before, 600)}[path.stem]
         assert numbers_in(path) == list(every)
         assert read_back(path) == len(every)
 

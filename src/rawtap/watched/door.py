@@ -247,16 +247,17 @@ class _Watcher:
         from rawtap.watched import pages
 
         end: dict[str, Any] = {}
+        before: list[int] = []
         await self._say({"format": capture.session.request.format})
         try:
-            async with aclosing(stream(capture, follow=True)) as data:
+            async with aclosing(stream(capture, follow=True, begun=before.append)) as data:
                 async for each in data:
                     self._writer.write(LENGTH.pack(len(each)) + each)
                     await self._writer.drain()
         except RawtapError as error:
             end = {"error": str(error)}
         self._writer.write(LENGTH.pack(0))
-        await self._say(end | {"capture": pages.capture_state(capture)})
+        await self._say(end | {"capture": pages.capture_state(capture), "before": sum(before)})
 
     async def _say(self, line: dict[str, Any]) -> None:
         self._writer.write(json.dumps(line).encode() + b"\n")

@@ -210,9 +210,10 @@ def _guest(name: str, guest: Guest) -> dict[str, Any]:
 
 
 def capture_state(capture: Capture) -> dict[str, Any]:
-    """How a capture stands; `dropped` is None where nobody knows."""
+    """How a capture stands; `dropped` is None where the kernel's count is not known. What the interface lost is in it
+    where that is known."""
     session, now = capture.session, capture.session.snapshot()
-    lost = [each for each in (now.dropped_kernel, now.dropped_interface) if each is not None]
+    lost = None if now.dropped_kernel is None else now.dropped_kernel + (now.dropped_interface or 0)
     return {
         "id": capture.id,
         "interface": capture.interface,
@@ -221,6 +222,6 @@ def capture_state(capture: Capture) -> dict[str, Any]:
         "link_type": session.link_type,
         "state": now.state,
         "packets": now.packets + now.packets_overwritten,
-        "dropped": sum(lost) if lost else None,
+        "dropped": lost,
         "error": str(now.error) if now.error else None,
     }
