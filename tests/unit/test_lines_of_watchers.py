@@ -28,6 +28,13 @@ def test_a_line_that_comes_in_pieces_is_one_line_and_each_guest_has_its_own() ->
     assert texts(whole, bye="the end") == ["x"]
 
 
+def test_what_a_guest_said_last_is_told_where_no_page_follows() -> None:
+    whole = Whole()
+    assert texts(whole, piece("panic: ", 0, 7)) == []
+    assert [each["text"] for each in whole.rest()] == ["panic: "]
+    assert whole.rest() == []
+
+
 def test_a_piece_whose_end_came_behind_it_is_a_line_of_its_own() -> None:
     assert texts(Whole(), piece("echo", 0, 5), piece("answer", 7, 14, unfinished=False)) == ["echo", "answer"]
 

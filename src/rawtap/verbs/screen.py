@@ -84,6 +84,7 @@ class Screen(App[int]):
             try:
                 page = await asyncio.to_thread(self._server.page)
             except (Refused, RawtapError) as error:
+                self._show(whole.rest())
                 self._end(wording.told(error), FAILED)
                 return
             self._show(whole.of(page))
