@@ -322,6 +322,12 @@ def test_a_watcher_that_is_killed_or_interrupted_leaves_nothing_in_the_server(wa
             files = [each.readlink() for each in Path(f"/proc/{server.pid}/fd").iterdir() if each.is_symlink()]
             return sum(str(each) == capture for each in files)
 
+        unfit = rawtap(watched, "watch", "c1", "and", "and", "--json")
+        assert (unfit.returncode, unfit.stdout) == (1, "")
+        assert unfit.stderr.startswith("rawtap: capture.bad_filter: ")
+        unwritten = watched.command("/bin/sh", "-c", 'exec "$@" >/dev/full', "sh", RAWTAP, "watch", "--json")
+        full = subprocess.run(unwritten, capture_output=True, text=True, check=False, timeout=PATIENCE)
+        assert (full.returncode, full.stderr) == (1, "rawtap: stdout cannot be written: No space left on device\n")
         before = held()
         for number in (signal.SIGKILL, signal.SIGINT):
             command = watched.command(RAWTAP, "watch", "c1", "--write", "-")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from rawtap.errors import CaptureUnknown, RawtapError, RequestInvalid, ServerLimit
+from rawtap.errors import BadFilter, CaptureUnknown, RawtapError, RequestInvalid, ServerLimit
 from rawtap.watched.protocol import LENGTH
 
 if TYPE_CHECKING:
@@ -183,7 +183,8 @@ class _Watcher:
             case {"do": "pages", "capture": str() as name, "filter": str() as expression}:
                 lab, capture = self._find(name)
                 subjects = partial(self._of, lab)
-                await self._pages(pages.Watch(subjects, capture.id, await _checked(expression)))
+                await _require_fit(await _checked(expression), capture)
+                await self._pages(pages.Watch(subjects, capture.id, expression))
             case {"do": "stream", "capture": str() as name}:
                 await self._stream(self._find(name)[1])
             case _:
@@ -286,3 +287,17 @@ async def _checked(expression: str) -> str:
     from rawtap.capture import filters
 
     return await to_thread(filters.checked, expression)
+
+
+async def _require_fit(expression: str, capture: Capture) -> None:
+    """Who looks on at one capture hears at once of a filter that is none for its frames, and not with its first."""
+    from anyio.to_thread import run_sync as to_thread
+
+    from rawtap._bpf import FilterRefused
+    from rawtap.packets.tags import FrameFilter
+
+    link_type = capture.session.source.worker.link_type
+    try:
+        await to_thread(partial(FrameFilter, expression, link_type, live=capture.live))
+    except FilterRefused as error:
+        raise BadFilter.because(expression, f"libpcap: {error}") from error
