@@ -141,7 +141,7 @@ def chosen(pid: int | None) -> Place:
     found = [each for each in places.running() if pid in {None, each.pid}]
     if len(found) == 1:
         return found[0]
-    if pid is not None:
+    if pid is not None and not found:
         raise ServerUnknown(
             f"no server of yours has the pid {pid}",
             evidence=f"those that run: {_pids() or 'none'}",
@@ -153,7 +153,8 @@ def chosen(pid: int | None) -> Place:
             evidence=f"there is no socket in {places.folder()}",
             cure="An agent's host starts one, and so do rawtap boot and rawtap capture in another terminal",
         )
-    told = "; ".join(in_words(state) for _, state in states()) or _pids()
+    answered = {place: in_words(state) for place, state in states()}
+    told = "; ".join(answered.get(each, f"{each.pid}: it does not answer") for each in found)
     raise ServerUnknown(f"{len(found)} servers run", evidence=told, cure="Name one: rawtap watch --server PID")
 
 

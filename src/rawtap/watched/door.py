@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from rawtap.errors import BadFilter, CaptureUnknown, RawtapError, RequestInvalid, ServerLimit
-from rawtap.watched.protocol import LENGTH
+from rawtap.watched.protocol import LENGTH, full_name
 
 if TYPE_CHECKING:
     from rawtap.lab.captures import Capture
@@ -195,10 +195,8 @@ class _Watcher:
 
     def _find(self, name: str) -> tuple[str, Capture]:
         """The capture of that id, as in c1, or of that Lab's, as in LAB/c1; and the Lab's name."""
-        from rawtap.watched import pages
-
         labs = [(each.name, lab) for each in self._subjects() if (lab := each.lab()) is not None]
-        there = {pages.full_name(lab, each.id): (lab, each) for lab, its in labs for each in its.captures.all()}
+        there = {full_name(lab, each.id): (lab, each) for lab, its in labs for each in its.captures.all()}
         found = [each for full, each in there.items() if name in {full, each[1].id}]
         if len(found) == 1:
             return found[0]

@@ -185,11 +185,6 @@ class Watch:
         return page
 
 
-def full_name(lab: str, capture: str) -> str:
-    """Of a capture, where several clients may have one of that id."""
-    return f"{lab}/{capture}" if lab else capture
-
-
 def state_of(subject: Subject) -> dict[str, Any]:
     """How a Lab stands: its guests, its captures. Nothing in it waits for a disk or a thread."""
     lab = subject.lab()

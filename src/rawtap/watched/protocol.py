@@ -18,3 +18,8 @@ from __future__ import annotations
 import struct
 
 LENGTH = struct.Struct("!I")
+
+
+def full_name(lab: str, name: str) -> str:
+    """Of a capture, or a guest, where several clients may have one of that name."""
+    return f"{lab}/{name}" if lab else name
