@@ -2,7 +2,7 @@
 
 Theory of operation. Nothing is kept for a watcher but its places in what the Lab keeps anyway, which is bounded: the
 consoles, the journal, the files. It asks for a page when it has shown the one before. So one that is slow, or stands
-still, holds nobody up; what the Lab forgot meanwhile, or what came too fast to be shown, it is told the number of.
+still, holds nobody up; what the Lab forgot meanwhile, or what came too fast to be looked at, it is told the number of.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class _Follower:
             return [self._trouble(error, capture=capture.id), lost]
         told = [self._packet(capture, line) for line in lines]
         if passed := newest.tell_passed():
-            told.append(self._event("lost", capture=capture.id, text=f"{passed} packets came too fast to be shown"))
+            told.append(self._event("lost", capture=capture.id, text=f"{passed} packets came too fast to be looked at"))
         if len(lines) == limit:
             self.more = True
         elif not running:
