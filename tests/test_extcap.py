@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from rawtap.cli import main
 from rawtap.network.addressing import Owner
 from rawtap.verbs import extcap
 from rawtap.watched.places import Place
-from support import PATIENCE, Account, Wire, numbers_in
+from support import PATIENCE, RAWTAP, Account, Wire, numbers_in
 from test_verbs import rawtap
 from test_watching import HEAD, server_of, watched
 
@@ -47,6 +48,7 @@ def test_tshark_lists_what_runs_and_reads_every_packet_while_a_ring_turns(watche
                 if number % 50 == 49:  # it keeps up
                     assert all(process.stdout.readline() for _ in range(50))
             assert process.wait(PATIENCE) == 0
+        _ends_when_its_reader_has_seen_enough(watched, wire)
         row = session.call("qemu_pcap_stop", capture="c1")
         assert row["packets_overwritten"] > 0
         assert numbers_in(copy) == [*range(200)] * 3
@@ -57,6 +59,19 @@ def test_tshark_lists_what_runs_and_reads_every_packet_while_a_ring_turns(watche
     assert done.returncode == 1
     assert "capture.unknown: rawtap-c1 is not there any more (there are: none)" in done.stderr
     assert rawtap(watched, "extcap").returncode == 2
+
+
+def _ends_when_its_reader_has_seen_enough(account: Account, wire: Wire) -> None:
+    fifo = account.home / "fifo"
+    os.mkfifo(fifo)
+    os.chown(fifo, account.uid, account.gid)
+    words = ("extcap", "--capture", "--extcap-interface", "rawtap-c1", "--fifo", fifo)
+    with subprocess.Popen(account.command(RAWTAP, *words), stderr=subprocess.PIPE, text=True) as process:
+        with fifo.open("rb") as reading:
+            assert len(reading.read(24)) == 24
+        wire.send(300, size=1000)
+        assert process.communicate(timeout=PATIENCE) == (None, "")
+        assert process.returncode == 0
 
 
 def test_it_is_installed_for_both_kinds_of_wireshark_and_taken_out_again(user: Account) -> None:

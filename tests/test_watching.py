@@ -10,6 +10,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import termios
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ import anyio
 import pytest
 
 from http_support import HandSession, HttpServer, http_server
+from rawtap.network.addressing import Owner
 from support import PATIENCE, RAWTAP, Account, Wire, eventually, numbers_in, read_back, serving
 from test_verbs import Screen, rawtap
 
@@ -148,18 +150,25 @@ def test_every_packet_of_a_capture_is_written_while_its_ring_turns(watched: Acco
             wire.send_bytes((HEAD + number.to_bytes(4, "big")).ljust(1000, b"\0"))
             if number % 50 == 49:  # watchers that keep up
                 assert eventually(lambda sent=number: all(count_in(each) >= (sent - 50) // 2 for each in writing))  # type: ignore[misc]
+        late = watched.home / "late.pcap"
+        command = watched.command(RAWTAP, "watch", "c1", "--write", late)
+        writing[late] = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert eventually(lambda: count_in(late) > 0)
         rows = [session.call("qemu_pcap_stop", capture=capture) for capture in ("c1", "c2")]
         said = {path.name: each.communicate(timeout=PATIENCE)[1] for path, each in writing.items()}
     assert all(row["packets_overwritten"] > 0 for row in rows)
+    before = rows[0]["packets_overwritten"]
     assert said == {
+        "late.pcap": f"rawtap: c1 has ended: 600 packets, the first {before} of them removed by its ring before this "
+        "began; dropped: 0\n",
         "whole.pcap": "rawtap: c1 has ended: 600 packets; dropped: 0\n",
         "half.pcap": "rawtap: c1 has ended: 600 packets, 300 of them pass the filter; dropped: 0\n",
         "whole.pcapng": "rawtap: c2 has ended: 600 packets; dropped: 0\n",
         "half.pcapng": "rawtap: c2 has ended: 600 packets, 300 of them pass the filter; dropped: 0\n",
     }
-    assert [each.returncode for each in writing.values()] == [0, 0, 0, 0]
+    assert [each.returncode for each in writing.values()] == [0, 0, 0, 0, 0]
     for path in writing:
-        every = range(600) if path.stem == "whole" else range(1, 600, 2)
+        every = {"whole": range(600), "half": range(1, 600, 2), "late": range(before, 600)}[path.stem]
         assert numbers_in(path) == list(every)
         assert read_back(path) == len(every)
 
@@ -247,6 +256,7 @@ def test_which_server_and_who_may(watched: Account) -> None:
             (b'{"do": "pages", "capture": 1, "filter": ""}\n', "request.invalid"),
             (b"\x00\xff\n", "request.invalid"),
             (b"[]\n", "request.invalid"),
+            (b"[" * 4000 + b"\n", "request.invalid"),
             (b'{"do": "pages", "capture": null, "filter": "host a.example"}\n', "capture.bad_filter"),
         ):
             assert line_of(asked(path, request))["error"].startswith(f"{code}: ")
@@ -274,6 +284,35 @@ except ConnectionError as error: print(b"")"""
     path.parent.chmod(0o700)
 
 
+def test_nobody_else_is_listened_to_and_in_a_namespace_nobody_is_everybody(watched: Account) -> None:
+    """A folder of /tmp may have been another's first; and a user namespace has one number for all strangers."""
+    folder = folder_of(watched)
+    folder.mkdir()
+    me = Owner.me()
+    path = folder / f"{me.pid}-{me.start}-{me.pidns}.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        path.chmod(0o666)
+        os.seteuid(NOBODY)  # the kernel notes who begins to listen
+        listening.listen()
+        os.seteuid(0)
+        lied_to = rawtap(watched, "watch", "--json")
+    assert (lied_to.returncode, lied_to.stdout) == (1, "")
+    assert f"server.unknown: who listens at {path} is not this user" in lied_to.stderr
+    path.unlink()
+    for each in (folder, folder.parent):
+        os.chown(each, NOBODY, NOBODY)
+    folder.chmod(0o700)
+    become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "env", *watched.more]
+    look = [sys.executable, "-I", "-c", "from rawtap.watched import places; print(places.of_this_process().path)"]
+    unshared = ["unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}"]
+    plain, inside = (
+        subprocess.run([*become, *way, *look], capture_output=True, text=True, check=False) for way in ([], unshared)
+    )
+    assert (plain.returncode, Path(plain.stdout).parent) == (0, folder), plain.stderr
+    assert f"PermissionError: the user {NOBODY} cannot be told from all others" in inside.stderr
+
+
 def test_a_watcher_that_is_killed_or_interrupted_leaves_nothing_in_the_server(watched: Account, wire: Wire) -> None:
     with server_of(watched, "--allow-interface", wire.near) as server:
         session = HandSession(server)
@@ -283,6 +322,12 @@ def test_a_watcher_that_is_killed_or_interrupted_leaves_nothing_in_the_server(wa
             files = [each.readlink() for each in Path(f"/proc/{server.pid}/fd").iterdir() if each.is_symlink()]
             return sum(str(each) == capture for each in files)
 
+        unfit = rawtap(watched, "watch", "c1", "and", "and", "--json")
+        assert (unfit.returncode, unfit.stdout) == (1, "")
+        assert unfit.stderr.startswith("rawtap: capture.bad_filter: ")
+        unwritten = watched.command("/bin/sh", "-c", 'exec "$@" >/dev/full', "sh", RAWTAP, "watch", "--json")
+        full = subprocess.run(unwritten, capture_output=True, text=True, check=False, timeout=PATIENCE)
+        assert (full.returncode, full.stderr) == (1, "rawtap: stdout cannot be written: No space left on device\n")
         before = held()
         for number in (signal.SIGKILL, signal.SIGINT):
             command = watched.command(RAWTAP, "watch", "c1", "--write", "-")
@@ -303,6 +348,24 @@ def test_a_watcher_that_is_killed_or_interrupted_leaves_nothing_in_the_server(wa
             with Watching.of(watched, name) as watching:
                 (lab,) = watching.until("state", "")["labs"]
                 assert name == f"{lab['name']}/c1"
+
+
+def test_of_a_client_that_has_ended_everything_is_told(watched: Account, wire: Wire) -> None:
+    """Also where it ends with the server."""
+    with server_of(watched, "--allow-interface", wire.near) as server:
+        sessions = [HandSession(server) for _ in range(2)]
+        for each in sessions:
+            each.call("qemu_pcap_start", interface=wire.near)
+        with Watching.of(watched) as watching:
+            there = [each["name"] for each in watching.until("state", "")["labs"]]
+            sessions[0].end()
+            watching.until("event", "this client has ended")
+            server.process.terminate()
+            assert watching.rest() == (0, GOODBYE)
+    ended = [each["lab"] for each in watching.events if each["text"] == "this client has ended"]
+    assert sorted(ended) == sorted(there)
+    stopped = [each["lab"] for each in watching.events if each.get("kind") == "capture_ended"]
+    assert stopped == ended
 
 
 def test_a_server_that_was_killed_is_told_of_and_its_socket_goes_with_the_next_start(

@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     if (host := agents.HOSTS.get(options.host)) is None:
         print(f"rawtap: there is no host {options.host!r}; known are {', '.join(agents.HOSTS)}", file=sys.stderr)
         return 2
-    command = [_program(), "serve", *options.serve]
+    command = [program(), "serve", *options.serve]
     if options.print:
         print(agents.as_text(host, command), end="")
         return 0
@@ -85,6 +85,6 @@ def _list(home: Path) -> int:
     return 0
 
 
-def _program() -> str:
+def program() -> str:
     """This environment's rawtap, by its whole path: a host knows no PATH of a shell's."""
     return str(Path(sys.prefix) / "bin" / "rawtap")

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from rawtap.verbs.lines import Whole, in_a_line
+from rawtap.verbs.output import BAD_NEWS, WELL
+from rawtap.verbs.writing import how_it_ended
 
 
 def piece(text: str, start: int, end: int, *, unfinished: bool = True, guest: str = "a", time: float = 1.0) -> Any:
@@ -22,6 +26,13 @@ def test_a_line_that_comes_in_pieces_is_one_line_and_each_guest_has_its_own() ->
     assert texts(whole, piece("et", 1, 3)) == []
     assert texts(whole, piece(": eth0", 3, 10, unfinished=False)) == ["Net: eth0"]
     assert texts(whole, bye="the end") == ["x"]
+
+
+def test_what_a_guest_said_last_is_told_where_no_page_follows() -> None:
+    whole = Whole()
+    assert texts(whole, piece("panic: ", 0, 7)) == []
+    assert [each["text"] for each in whole.rest()] == ["panic: "]
+    assert whole.rest() == []
 
 
 def test_a_piece_whose_end_came_behind_it_is_a_line_of_its_own() -> None:
@@ -45,3 +56,13 @@ def test_no_terminal_obeys_what_a_guest_says() -> None:
         "RESET",
         "{}",
     ]
+
+
+def test_an_end_of_which_nobody_knows_what_was_lost_is_not_well(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = {"packets": 9, "before": 4, "passed": 2, "dropped": 0, "error": None}
+    assert how_it_ended("c1", ended) == WELL
+    assert how_it_ended("c1", ended | {"dropped": None}) == BAD_NEWS
+    said = "9 packets, the first 4 of them removed by its ring before this began, 2 of the others pass the filter"
+    assert capsys.readouterr().err == "".join(
+        f"rawtap: c1 has ended: {said}; dropped: {each}\n" for each in ("0", "not known")
+    )

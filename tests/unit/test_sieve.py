@@ -62,4 +62,4 @@ def test_what_does_not_pass_is_left_out_and_all_else_stays(
 
 def test_a_filter_that_does_not_fit_the_link_is_refused() -> None:
     with pytest.raises(BadFilter, match="libpcap: "):
-        Sieve("wlan host 02:00:00:00:00:01", "pcap").feed(pcap(101, record(RAW_IP)))
+        Sieve("wlan host 02:00:00:00:00:01", "pcap").feed(pcap(101))

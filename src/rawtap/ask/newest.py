@@ -34,13 +34,18 @@ class Newest:
             self._passed += waiting
             here = Start(account.files[-1].number, account.file_bytes, account.saved, account.saved)
             self._tail, self._missed = self._from(here), 0
-        found = await reading(session.path, self._tail.take, limit)
+        found = await reading(session.path, self._lines, limit)
         self._passed += self._tail.missed - self._missed
         self._missed = self._tail.missed
-        return [reader.line_of(raw, session.started_ns, "summary") for raw in found]
+        return found
+
+    def _lines(self, limit: int) -> list[Line]:
+        """In a thread: a server has more to do in its event loop than to describe packets."""
+        return [reader.line_of(raw, self._capture.session.started_ns, "summary") for raw in self._tail.take(limit)]
 
     def tell_passed(self) -> int:
-        """How many were passed over since this was asked last, those included that a ring had removed."""
+        """How many were passed over since this was asked last, those included that a ring had removed; of all, not only
+        of those that pass."""
         passed, self._passed = self._passed, 0
         return passed
 

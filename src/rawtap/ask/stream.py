@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncGenerator
-from functools import partial
-
-from anyio.to_thread import run_sync as to_thread
+from collections.abc import AsyncGenerator, Callable
 
 from rawtap.blocking import reading
 from rawtap.capture.files import Segment
@@ -25,7 +22,11 @@ _PCAP_HEADER = 24
 
 
 class _Files:
-    """The files of a capture as one, read by one thread at a time; without `follow` up to what is saved by now."""
+    """The files of a capture as one, read by one thread at a time; without `follow` up to what is saved by now.
+
+    Attributes:
+        before: Packets that a ring had removed before the first byte that is read.
+    """
 
     def __init__(self, capture: Capture, *, follow: bool) -> None:
         self._session = capture.session
@@ -34,9 +35,8 @@ class _Files:
         self._until = account if running and not follow else None
         self._skips = _PCAP_HEADER if self._session.request.format == "pcap" else 0
         self._size: int | None = None  # of the file that is read, once it was seen to be full
-        first = account.files[0]
-        self._number, self._at = first.number, 0
-        self._fd = self._open(first)
+        self._number, self._at, self._fd = 0, 0, -1  # opened where it is read, so that who gives up leaves it to `take`
+        self.before = 0
         self._lock = threading.Lock()
         self._is_read = self._is_over = False
 
@@ -74,6 +74,10 @@ class _Files:
     def _take(self) -> bytes:
         running = self._session.running  # asked first: one that has ended by then is whole
         account = self._until or self._session.source.worker.account
+        if self._fd < 0:
+            first = account.files[0]
+            self._fd = self._open(first)
+            self._number, self.before = first.number, first.packets_before
         newest = account.files[-1]
         while self._number < newest.number:
             self._size = next((each.size for each in account.files if each.number == self._number), self._size)
@@ -87,7 +91,12 @@ class _Files:
         return self._read(end) if self._at < end else b""
 
     def _read(self, end: int) -> bytes:
-        data = os.pread(self._fd, min(_CHUNK, end - self._at), self._at)
+        try:
+            data = os.pread(self._fd, min(_CHUNK, end - self._at), self._at)
+        except OSError as error:
+            raise CaptureUnreadable(
+                f"file {self._number} of this capture cannot be read", evidence=str(error), cure="See to its disk"
+            ) from error
         if not data:
             raise self._lost(self._number)
         self._at += len(data)
@@ -110,22 +119,29 @@ class _Files:
         )
 
 
-async def stream(capture: Capture, *, follow: bool) -> AsyncGenerator[bytes, None]:
+async def stream(
+    capture: Capture, *, follow: bool, begun: Callable[[int], object] | None = None
+) -> AsyncGenerator[bytes, None]:
     """What a capture has saved by now, from the oldest file that is there; with `follow` all that comes until it ends.
 
+    `begun` is told with the first bytes how many packets a ring had removed before them.
+
     Raises:
-        CaptureUnreadable: The ring has overwritten what was next, or a file is gone.
+        CaptureUnreadable: The ring has overwritten what was next, or a file is gone, or its disk fails.
         CaptureFailed: The capture's thread does not answer.
         DiskStalled: The disk of its files does not answer.
     """
     session, notifier = capture.session, capture.notifier
     await notifier.caught_up()  # all that was on the wire before this call
-    files = await to_thread(partial(_Files, capture, follow=follow))
+    files = _Files(capture, follow=follow)
     try:
         with notifier.listening():
             while True:
                 changed, running = notifier.changed, session.running
                 while data := await reading(session.path, files.take):
+                    if begun:
+                        begun(files.before)
+                        begun = None
                     yield data
                 if not (follow and running):
                     return

@@ -80,7 +80,7 @@ class Sieve:
         if len(view) - at < _PCAP_HEADER:
             return None
         self._order = "little" if view[at : at + 4] in _LITTLE else "big"
-        self._links = [self._number(view, at + 20) & _LINK_TYPE]
+        self._add_link(self._number(view, at + 20) & _LINK_TYPE)
         self._next = self._record
         return _PCAP_HEADER, True
 
@@ -103,11 +103,15 @@ class Sieve:
         if len(view) - at < size:
             return None
         if kind == _INTERFACE:
-            self._links.append(self._number(view, at + 8, 2))
+            self._add_link(self._number(view, at + 8, 2))
         if kind != _PACKET:
             return size, True
         data = view[at + 28 : at + 28 + self._number(view, at + 20)]
         return size, self._passes(self._number(view, at + 8), data)
+
+    def _add_link(self, link_type: int) -> None:
+        self._links.append(link_type)
+        self._filter(link_type)  # a filter that does not fit is told of before the first packet comes
 
     def _passes(self, point: int, frame: bytes) -> bool:
         """Whether a frame of the interface of that number does."""

@@ -78,7 +78,7 @@ class Attached:
     def _gone(self) -> Exception:
         pid = self._place.pid
         if _has_ended(pid):
-            cure = "It was killed, or crashed; its stderr says why"
+            cure = "It was killed, or crashed, or ended while this watcher was behind; its stderr says why"
             return ServerGone(f"the server {pid} is gone without a word", evidence="it has ended", cure=cure)
         return Refused(f"the server {pid} let this watcher go, in the middle of an answer: its stderr says why")
 
@@ -100,7 +100,7 @@ def attached(place: Place, seconds: float | None = None) -> Iterator[Attached]:
     """A connection to that server, for as long as the block runs; `seconds` is the patience for each answer.
 
     Raises:
-        ServerUnknown: It is not there any more.
+        ServerUnknown: It is not there any more, or somebody else listens there, and what it says would be a lie.
     """
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(seconds)
@@ -110,6 +110,12 @@ def attached(place: Place, seconds: float | None = None) -> Iterator[Attached]:
             raise ServerUnknown(
                 f"the server {place.pid} cannot be watched", evidence=str(error), cure="It has just ended: try again"
             ) from error
+        if not places.is_of_this_user(connection):
+            raise ServerUnknown(
+                f"who listens at {place.path} is not this user",
+                evidence="the kernel says so (SO_PEERCRED)",
+                cure="Have it removed, or set XDG_RUNTIME_DIR to a folder of your own, for the server as well",
+            )
         yield Attached(place, connection)
 
 
@@ -135,7 +141,7 @@ def chosen(pid: int | None) -> Place:
     found = [each for each in places.running() if pid in {None, each.pid}]
     if len(found) == 1:
         return found[0]
-    if pid is not None:
+    if pid is not None and not found:
         raise ServerUnknown(
             f"no server of yours has the pid {pid}",
             evidence=f"those that run: {_pids() or 'none'}",
@@ -147,7 +153,8 @@ def chosen(pid: int | None) -> Place:
             evidence=f"there is no socket in {places.folder()}",
             cure="An agent's host starts one, and so do rawtap boot and rawtap capture in another terminal",
         )
-    told = "; ".join(in_words(state) for _, state in states()) or _pids()
+    answered = {place: in_words(state) for place, state in states()}
+    told = "; ".join(answered.get(each, f"{each.pid}: it does not answer") for each in found)
     raise ServerUnknown(f"{len(found)} servers run", evidence=told, cure="Name one: rawtap watch --server PID")
 
 

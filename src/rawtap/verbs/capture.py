@@ -18,12 +18,12 @@ from anyio.to_thread import run_sync as to_thread
 
 from rawtap.ask.newest import Newest
 from rawtap.capture.session import CaptureRequest
-from rawtap.errors import NoSuchInterface
+from rawtap.errors import NoSuchInterface, RawtapError
 from rawtap.lab.captures import Capture
 from rawtap.settings import Settings
 from rawtap.tools import packets
 from rawtap.tools.capture import CaptureRow, row_of
-from rawtap.verbs import local, progress
+from rawtap.verbs import local, progress, wording
 from rawtap.verbs.local import Here
 from rawtap.verbs.output import BAD_NEWS, FAILED, MISUSED, WELL, OutputLost, complain, packet_line, say, show, told
 
@@ -116,17 +116,20 @@ async def _capture(options: argparse.Namespace, here: Here) -> int:
     await asyncio.wait((showing, stopping), return_when=asyncio.FIRST_COMPLETED)
     row = row_of(await here.lab.captures.stop(capture))
     stopping.cancel()
-    lost: OutputLost | None = None
+    unshown = WELL
     try:
         await showing
     except OutputLost as error:  # what is kept is kept, and told of all the same
-        lost = error
+        unshown = WELL if error.is_unread else error.told()
+    except RawtapError as error:
+        unshown = FAILED
+        complain(wording.told(error))
     if options.json:
         show(row if options.write else row.model_copy(update={"path": "", "files": []}), as_json=True)
     else:
         for each in told(row, is_kept=bool(options.write)):
             complain(each)
-    return lost.told() if lost and not lost.is_unread else _code(row)
+    return unshown or _code(row)
 
 
 def _code(row: CaptureRow) -> int:

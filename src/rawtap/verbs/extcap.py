@@ -10,19 +10,20 @@ import argparse
 import os
 import shlex
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rawtap.errors import BadFilter, CaptureUnknown, RawtapError
+from rawtap.installing import program
 from rawtap.untrusted import visible
 from rawtap.verbs import wording
 from rawtap.verbs.attached import Refused, attached, states
-from rawtap.verbs.output import FAILED, MISUSED, WELL, complain
+from rawtap.verbs.output import FAILED, MISUSED, WELL, complain, say
 from rawtap.verbs.writing import copy, how_it_ended
 from rawtap.watched.places import Place
+from rawtap.watched.protocol import full_name
 
 _FOLDERS = (".local/lib/wireshark/extcap", ".config/wireshark/extcap")  # from Wireshark 4.2 on; before
 _NAME = "rawtap"
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     if options.install or options.uninstall:
         return _install(remove=options.uninstall)
     if options.print:
-        print(_script(), end="")
+        say(_script(), end="")
         return WELL
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # so does Wireshark end it; nothing is held
     asked = _asked(options.left)
@@ -108,7 +109,7 @@ def _expression(asked: argparse.Namespace) -> str:
             raise BadFilter.because(expression, f"libpcap: {wrong}")
     except BadFilter as error:
         if not asked.capture:
-            print(wording.told(error))
+            say(wording.told(error))
         raise
     return expression
 
@@ -120,13 +121,17 @@ def _capture(chosen: Interface, expression: str, fifo: str) -> int:
             evidence="Wireshark looks on at captures, and starts none",
             cure="Ask the guest's agent for one, or boot it with a capture (rawtap boot --capture)",
         )
-    with attached(chosen.place) as server, open(fifo, "wb") as out:  # noqa: PTH123 - a pipe of Wireshark's
-        server.ask(do="stream", capture=f"{chosen.lab}/{chosen.capture}".lstrip("/"))
+    with attached(chosen.place) as server:
+        server.ask(do="stream", capture=full_name(chosen.lab, chosen.capture))
         form = server.line()["format"]
         try:
-            ended = copy(server, form, expression, out)
+            with open(fifo, "wb") as out:  # noqa: PTH123 - a pipe of Wireshark's; it opens it at its leisure
+                ended = copy(server, form, expression, out)
         except BrokenPipeError:  # Wireshark has seen enough
             return WELL
+        except OSError as error:
+            complain(f"{fifo} cannot be written: {error.strerror}")
+            return FAILED
     how_it_ended(chosen.capture, ended)
     return FAILED if ended["error"] else WELL
 
@@ -150,7 +155,7 @@ def _list() -> int:
 
 def _say(what: str, **values: str) -> None:
     told = "".join(f"{{{name}={visible(value).translate(_BRACES)}}}" for name, value in values.items())
-    print(f"{what} {told}", flush=True)
+    say(f"{what} {told}")
 
 
 _BRACES = str.maketrans("{}", "()")
@@ -209,8 +214,7 @@ def _of(place: Place, lab: dict[str, Any]) -> Iterator[Interface]:
 
 
 def _script() -> str:
-    program = Path(sys.prefix) / "bin" / "rawtap"
-    return f'#!/bin/sh\n{_MARK}\nexec {shlex.quote(str(program))} extcap "$@"\n'
+    return f'#!/bin/sh\n{_MARK}\nexec {shlex.quote(program())} extcap "$@"\n'
 
 
 def _install(*, remove: bool) -> int:
@@ -229,13 +233,16 @@ def _install(*, remove: bool) -> int:
                 new.write_text(_script(), encoding="utf-8")
                 new.chmod(0o755)
                 new.replace(path)
-                print(f"{visible(str(path))} is written")
+                say(f"{visible(str(path))} is written")
             elif there is not None:
                 path.unlink()
-                print(f"{visible(str(path))} is removed")
+                say(f"{visible(str(path))} is removed")
         except OSError as error:
             complain(f"{path}: {error.strerror or error}")
             code = FAILED
+    if not remove and not Path(program()).exists():
+        complain(f"{program()} is not there, which the script starts: Wireshark will find nothing")
+        code = FAILED
     if code == WELL and not remove:
-        print("Wireshark has running captures among its interfaces from its next start on, or F5; tshark -D lists them")
+        say("Wireshark has running captures among its interfaces from its next start on, or F5; tshark -D lists them")
     return code

@@ -36,12 +36,18 @@ class Whole:
                     self._begun[key] = event, 0
                     continue
             told.append(event)
-        return told + self._too_old(is_last="bye" in page)
+        return told + (self.rest() if "bye" in page else self._too_old())
 
-    def _too_old(self, *, is_last: bool) -> list[Event]:
+    def rest(self) -> list[Event]:
+        """Lines that get no end any more, since no page follows."""
+        told = [event for event, _ in self._begun.values()]
+        self._begun.clear()
+        return told
+
+    def _too_old(self) -> list[Event]:
         told = []
         for key, (event, waited) in list(self._begun.items()):
-            if is_last or waited >= _WAITS_FOR:
+            if waited >= _WAITS_FOR:
                 told.append(event)
                 del self._begun[key]
             else:

@@ -24,6 +24,7 @@ from rawtap.verbs import wording
 from rawtap.verbs.attached import Attached, Refused
 from rawtap.verbs.lines import PAUSE_SECONDS, Event, Whole, in_a_line
 from rawtap.verbs.output import FAILED, WELL, complain
+from rawtap.watched.protocol import full_name
 
 _KEPT_LINES = 2000  # of each part
 _PART_OF = {"console": "consoles", "packet": "packets", "call": "calls"}  # all else: what happened
@@ -84,6 +85,7 @@ class Screen(App[int]):
             try:
                 page = await asyncio.to_thread(self._server.page)
             except (Refused, RawtapError) as error:
+                self._show(whole.rest())
                 self._end(wording.told(error), FAILED)
                 return
             self._show(whole.of(page))
@@ -177,18 +179,14 @@ def _fill(table: DataTable[Text], rows: Iterator[tuple[object, ...]]) -> None:
 
 def _guests(lab: dict[str, Any]) -> Iterator[tuple[object, ...]]:
     for each in lab["guests"]:
-        yield _named(lab, each["name"]), each["profile"], each["state"], " ".join(each["cards"])
+        yield full_name(lab["name"], each["name"]), each["profile"], each["state"], " ".join(each["cards"])
 
 
 def _captures(lab: dict[str, Any]) -> Iterator[tuple[object, ...]]:
     for each in reversed(lab["captures"]):
         dropped = "not known" if each["dropped"] is None else each["dropped"]
         state = each["error"] or each["state"]
-        yield _named(lab, each["id"]), each["interface"], each["filter"], each["packets"], dropped, state
-
-
-def _named(lab: dict[str, Any], name: str) -> str:
-    return f"{lab['name']}/{name}".lstrip("/")
+        yield full_name(lab["name"], each["id"]), each["interface"], each["filter"], each["packets"], dropped, state
 
 
 def show(server: Attached) -> int:

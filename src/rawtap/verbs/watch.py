@@ -18,7 +18,7 @@ from rawtap.errors import RawtapError
 from rawtap.verbs import wording
 from rawtap.verbs.attached import Attached, Refused, attached, chosen
 from rawtap.verbs.lines import PAUSE_SECONDS, Whole, in_a_line
-from rawtap.verbs.output import FAILED, MISUSED, WELL, complain
+from rawtap.verbs.output import FAILED, MISUSED, WELL, complain, say
 from rawtap.verbs.writing import copy, how_it_ended
 
 
@@ -70,14 +70,16 @@ def _lines(server: Attached, *, as_json: bool) -> int:
     before: object = None
     whole = Whole()
     while True:
-        page = server.page()
-        if page["labs"] != before and as_json:
-            print(json.dumps({"source": "state", "labs": page["labs"]}))
-        before = page["labs"]
+        try:
+            page = server.page()
+        except (Refused, RawtapError):
+            say("".join(f"{in_a_line(each)}\n" for each in whole.rest()), end="")
+            raise
         events = page["events"] if as_json else whole.of(page)
-        for event in events:
-            print(json.dumps(event) if as_json else in_a_line(event))
-        sys.stdout.flush()
+        if page["labs"] != before and as_json:
+            events = [{"source": "state", "labs": page["labs"]}, *events]
+        before = page["labs"]
+        say("".join(f"{json.dumps(each) if as_json else in_a_line(each)}\n" for each in events), end="")
         if bye := page.get("bye"):
             complain(bye)
             return WELL

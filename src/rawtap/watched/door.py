@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from rawtap.errors import CaptureUnknown, RawtapError, RequestInvalid, ServerLimit
-from rawtap.watched.protocol import LENGTH
+from rawtap.errors import BadFilter, CaptureUnknown, RawtapError, RequestInvalid, ServerLimit
+from rawtap.watched.protocol import LENGTH, full_name
 
 if TYPE_CHECKING:
     from rawtap.lab.captures import Capture
@@ -75,10 +75,14 @@ class _Door:
         from rawtap.watched import places
 
         try:
+            self._place = places.of_this_process()  # first: in a folder that is not this user's nothing is removed
             places.sweep()
-            self._place = places.of_this_process()
             listening = _listening_at(self._place)
-            self._server = await asyncio.start_unix_server(self._serve, sock=listening, limit=_LONGEST)
+            # It serves in a second step: a cancellation in the first would leave it open, and nobody would know of it.
+            self._server = await asyncio.start_unix_server(
+                self._serve, sock=listening, limit=_LONGEST, start_serving=False
+            )
+            await self._server.start_serving()
         except (OSError, RuntimeError) as error:
             logger.warning("nobody can watch this server: %s", error)
 
@@ -87,7 +91,10 @@ class _Door:
         if self._server:
             self._server.close()
         if self._place:
-            self._place.path.unlink(missing_ok=True)
+            try:
+                self._place.path.unlink(missing_ok=True)
+            except OSError as error:  # nobody listens there any more, and the next server removes it
+                logger.warning("a socket is left: %s", error)
         for each in self._watchers.values():
             each.be_told(ENDED)
         if self._watchers:
@@ -118,8 +125,10 @@ class _Door:
                 return
             self._watchers[task] = watcher
             await watcher.serve()
-        except (OSError, ValueError, EOFError, asyncio.LimitOverrunError) as error:
-            logger.info("a watcher is gone, stands still, or asks for too much: %r", error)
+        except (ConnectionError, EOFError) as error:
+            logger.info("a watcher is gone: %r", error)
+        except (OSError, ValueError, asyncio.LimitOverrunError) as error:  # which the watcher says is here
+            logger.warning("a watcher was let go, which asked for too much or nothing, or took no answer: %r", error)
         finally:
             self._watchers.pop(task, None)
             writer.transport.abort()
@@ -174,7 +183,8 @@ class _Watcher:
             case {"do": "pages", "capture": str() as name, "filter": str() as expression}:
                 lab, capture = self._find(name)
                 subjects = partial(self._of, lab)
-                await self._pages(pages.Watch(subjects, capture.id, await _checked(expression)))
+                await _require_fit(await _checked(expression), capture)
+                await self._pages(pages.Watch(subjects, capture.id, expression))
             case {"do": "stream", "capture": str() as name}:
                 await self._stream(self._find(name)[1])
             case _:
@@ -185,10 +195,8 @@ class _Watcher:
 
     def _find(self, name: str) -> tuple[str, Capture]:
         """The capture of that id, as in c1, or of that Lab's, as in LAB/c1; and the Lab's name."""
-        from rawtap.watched import pages
-
         labs = [(each.name, lab) for each in self._subjects() if (lab := each.lab()) is not None]
-        there = {pages.full_name(lab, each.id): (lab, each) for lab, its in labs for each in its.captures.all()}
+        there = {full_name(lab, each.id): (lab, each) for lab, its in labs for each in its.captures.all()}
         found = [each for full, each in there.items() if name in {full, each[1].id}]
         if len(found) == 1:
             return found[0]
@@ -238,16 +246,17 @@ class _Watcher:
         from rawtap.watched import pages
 
         end: dict[str, Any] = {}
+        before: list[int] = []
         await self._say({"format": capture.session.request.format})
         try:
-            async with aclosing(stream(capture, follow=True)) as data:
+            async with aclosing(stream(capture, follow=True, begun=before.append)) as data:
                 async for each in data:
                     self._writer.write(LENGTH.pack(len(each)) + each)
                     await self._writer.drain()
         except RawtapError as error:
             end = {"error": str(error)}
         self._writer.write(LENGTH.pack(0))
-        await self._say(end | {"capture": pages.capture_state(capture)})
+        await self._say(end | {"capture": pages.capture_state(capture), "before": sum(before)})
 
     async def _say(self, line: dict[str, Any]) -> None:
         self._writer.write(json.dumps(line).encode() + b"\n")
@@ -265,7 +274,7 @@ def _folder() -> str:
 def _request(line: bytes) -> dict[str, Any]:
     try:
         asked = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # a few thousand brackets
         asked = None
     return asked if isinstance(asked, dict) else {}
 
@@ -276,3 +285,17 @@ async def _checked(expression: str) -> str:
     from rawtap.capture import filters
 
     return await to_thread(filters.checked, expression)
+
+
+async def _require_fit(expression: str, capture: Capture) -> None:
+    """Who looks on at one capture hears at once of a filter that is none for its frames, and not with its first."""
+    from anyio.to_thread import run_sync as to_thread
+
+    from rawtap._bpf import FilterRefused
+    from rawtap.packets.tags import FrameFilter
+
+    link_type = capture.session.source.worker.link_type
+    try:
+        await to_thread(partial(FrameFilter, expression, link_type, live=capture.live))
+    except FilterRefused as error:
+        raise BadFilter.because(expression, f"libpcap: {error}") from error

@@ -2,11 +2,12 @@
 
 Theory of operation. Nothing is kept for a watcher but its places in what the Lab keeps anyway, which is bounded: the
 consoles, the journal, the files. It asks for a page when it has shown the one before. So one that is slow, or stands
-still, holds nobody up; what the Lab forgot meanwhile, or what came too fast to be shown, it is told the number of.
+still, holds nobody up; what the Lab forgot meanwhile, or what came too fast to be looked at, it is told the number of.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,12 +42,12 @@ class Subject:
 
 @dataclass(eq=False)
 class _Follower:
-    """One watcher's places in one Lab."""
+    """One watcher's places in one Lab, and in its calls."""
 
     subject: Subject
-    lab: Lab
     wanted: str | None  # a capture, whose packets alone are told, and what is noted of it
     expression: str
+    calls: int = 0
     cursor: str | None = None
     packets: dict[str, Newest] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)  # captures of which nothing more comes
@@ -55,29 +56,43 @@ class _Follower:
     async def look(self) -> list[Event]:
         """What happened since the last look, unordered."""
         self.more = False
-        return [*await self._noted(), *await self._packets()]
+        told = list(self._of_calls()) if self.wanted is None else []
+        if (lab := self.subject.lab()) is not None:
+            told += [*await self._noted(lab), *await self._packets(lab)]
+        return told
 
-    async def _noted(self) -> list[Event]:
+    def tell_end(self) -> Event:
+        """Of its client, when all is told."""
+        return self._event("event", time.time_ns(), kind="client_ended", text="this client has ended")
+
+    def _of_calls(self) -> Iterator[Event]:
+        notes, lost = self.subject.calls.journal.since(self.calls)
+        self.calls += lost + len(notes)
+        if lost:
+            yield self._event("lost", text=f"{lost} notes of calls were forgotten before they were asked for")
+        for note in notes:
+            yield self._event("call", note.at_ns, kind=note.kind, text=note.text)
+
+    async def _noted(self, lab: Lab) -> list[Event]:
         try:
-            page = await self._page()
+            page = await self._page(lab)
         except RawtapError as error:
             return [self._trouble(error)]
         self.cursor, self.more = page.next_cursor, page.more
         items = [each for each in page.items if self.wanted in {None, each.capture}]
         return [*map(self._item, items), *(self._event("lost", text=each) for each in page.warnings)]
 
-    async def _page(self) -> gather.TimelinePage:
+    async def _page(self, lab: Lab) -> gather.TimelinePage:
         try:
-            return await gather.page(self.lab, _OF_GUESTS, self.cursor, _EVENTS)
+            return await gather.page(lab, _OF_GUESTS, self.cursor, _EVENTS)
         except ServerStopping:
-            return await gather.page(self.lab, _OF_GUESTS, self.cursor, _EVENTS, at_end=True)
+            return await gather.page(lab, _OF_GUESTS, self.cursor, _EVENTS, at_end=True)
 
-    async def _packets(self) -> list[Event]:
+    async def _packets(self, lab: Lab) -> list[Event]:
         found: list[Event] = []
-        captures = [each for each in self.lab.captures.all() if each.id not in self.done]
-        for capture in captures:
-            if self.wanted in {None, capture.id}:
-                found += await self._of(capture, max(1, _EVENTS // len(captures)))
+        wanted = [each for each in lab.captures.all() if each.id not in self.done and self.wanted in {None, each.id}]
+        for capture in wanted:
+            found += await self._of(capture, max(1, _EVENTS // len(wanted)))
         return found
 
     async def _of(self, capture: Capture, limit: int) -> list[Event]:
@@ -89,10 +104,11 @@ class _Follower:
             lines = await newest.take(limit)
         except RawtapError as error:
             self._leave(capture)
-            return [self._trouble(error, capture=capture.id)]
+            lost = self._event("lost", capture=capture.id, text="no more packets of this capture are shown")
+            return [self._trouble(error, capture=capture.id), lost]
         told = [self._packet(capture, line) for line in lines]
         if passed := newest.tell_passed():
-            told.append(self._event("lost", capture=capture.id, text=f"{passed} packets came too fast to be shown"))
+            told.append(self._event("lost", capture=capture.id, text=f"{passed} packets came too fast to be looked at"))
         if len(lines) == limit:
             self.more = True
         elif not running:
@@ -106,8 +122,8 @@ class _Follower:
 
     def _event(self, source: str, at_ns: int = 0, **told: object) -> Event:
         lab = {"lab": self.subject.name} if self.subject.name else {}
-        time = {"time": round(at_ns / _NANOSECONDS, 6)} if at_ns else {}
-        return {"source": source, **time, **lab, **{name: each for name, each in told.items() if each is not None}}
+        at = {"time": round(at_ns / _NANOSECONDS, 6)} if at_ns else {}
+        return {"source": source, **at, **lab, **{name: each for name, each in told.items() if each is not None}}
 
     def _trouble(self, error: RawtapError, capture: str | None = None) -> Event:
         return self._event("error", capture=capture, text=str(error))
@@ -136,57 +152,37 @@ class Watch:
     def __init__(self, subjects: Callable[[], Sequence[Subject]], wanted: str | None, expression: str) -> None:
         self._subjects, self._wanted, self._expression = subjects, wanted, expression
         self._followers: dict[CallLog, _Follower] = {}
-        self._calls: dict[CallLog, int] = {}
 
     async def page(self) -> dict[str, Any]:
         """What happened since the last page, in its order as far as it is known, and how all stands now. `more` tells
-        that more is there already."""
+        that more is there already. Of a client that has ended all is told first."""
         subjects = self._subjects()
-        for gone in self._calls.keys() - {each.calls for each in subjects}:
-            self._followers.pop(gone, None)
-            del self._calls[gone]
+        there = {each.calls for each in subjects}
+        for each in subjects:
+            if each.calls not in self._followers:
+                self._followers[each.calls] = _Follower(each, self._wanted, self._expression)
         events: list[Event] = []
         more = False
-        for each in subjects:
-            lab = each.lab()
-            if self._wanted is None:
-                events += self._of_calls(each)
-            else:
-                self._calls[each.calls] = 0
-            if lab is not None:
-                follower = self._followers.get(each.calls)
-                if follower is None:
-                    follower = _Follower(each, lab, self._wanted, self._expression)
-                    self._followers[each.calls] = follower
-                events += await follower.look()
-                more = more or follower.more
+        for calls, follower in list(self._followers.items()):
+            events += await follower.look()
+            more = more or follower.more
+            if calls not in there and not follower.more:
+                events.append(follower.tell_end())
+                del self._followers[calls]
         events.sort(key=lambda event: event.get("time", 0.0))
         return {"events": events, "labs": [state_of(each) for each in subjects], "more": more}
 
     async def last(self) -> dict[str, Any]:
-        """All that is left to be told, as far as it is not too much."""
+        """All that is left to be told; where that is too much, it says so."""
         page = await self.page()
         for _ in range(_LAST_PAGES):
             if not page["more"]:
                 break
             following = await self.page()
             page = following | {"events": page["events"] + following["events"]}
+        if page["more"]:
+            page["events"].append({"source": "lost", "text": "too much happened at the end: the rest is not shown"})
         return page
-
-    def _of_calls(self, subject: Subject) -> Iterator[Event]:
-        notes, lost = subject.calls.journal.since(self._calls.get(subject.calls, 0))
-        self._calls[subject.calls] = notes[-1].number + 1 if notes else self._calls.get(subject.calls, 0)
-        lab = {"lab": subject.name} if subject.name else {}
-        if lost:
-            yield {"source": "lost", **lab, "text": f"{lost} notes of calls were forgotten before they were asked for"}
-        for note in notes:
-            time = round(note.at_ns / _NANOSECONDS, 6)
-            yield {"source": "call", "time": time, **lab, "kind": note.kind, "text": note.text}
-
-
-def full_name(lab: str, capture: str) -> str:
-    """Of a capture, where several clients may have one of that id."""
-    return f"{lab}/{capture}" if lab else capture
 
 
 def state_of(subject: Subject) -> dict[str, Any]:
@@ -209,9 +205,10 @@ def _guest(name: str, guest: Guest) -> dict[str, Any]:
 
 
 def capture_state(capture: Capture) -> dict[str, Any]:
-    """How a capture stands; `dropped` is None where nobody knows."""
+    """How a capture stands; `dropped` is None where the kernel's count is not known. What the interface lost is in it
+    where that is known."""
     session, now = capture.session, capture.session.snapshot()
-    lost = [each for each in (now.dropped_kernel, now.dropped_interface) if each is not None]
+    lost = None if now.dropped_kernel is None else now.dropped_kernel + (now.dropped_interface or 0)
     return {
         "id": capture.id,
         "interface": capture.interface,
@@ -220,6 +217,6 @@ def capture_state(capture: Capture) -> dict[str, Any]:
         "link_type": session.link_type,
         "state": now.state,
         "packets": now.packets + now.packets_overwritten,
-        "dropped": sum(lost) if lost else None,
+        "dropped": lost,
         "error": str(now.error) if now.error else None,
     }

@@ -11,7 +11,6 @@ import re
 import socket
 import stat
 import struct
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,9 @@ from rawtap.network.addressing import Owner
 
 _NAME = re.compile(r"([1-9][0-9]{0,9})-([0-9]{1,20})-([0-9]{1,20})\.sock")
 _CREDENTIALS = struct.Struct("iII")  # struct ucred (unix(7))
+_WITHOUT_RUNTIME_FOLDER = Path("/tmp")  # noqa: S108 - not TMPDIR, which a server and its watcher may have been given apart
+_OVERFLOW = Path("/proc/sys/kernel/overflowuid")
+_EVERY_USER = ["0", "0", "4294967295"]  # a namespace's map in which each has its own number (user_namespaces(7))
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,25 @@ def folder() -> Path:
     A server in a namespace of its own sees every other user as nobody, so whose the folders above are it cannot tell.
     """
     given = [each for each in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{os.getuid()}") if each]
-    ours = [each for each in map(Path, given) if each.is_dir() and each.stat().st_uid == os.getuid()]
-    return (ours[0] if ours else Path(tempfile.gettempdir()) / f"runtime-{os.getuid()}") / "rawtap"
+    ours = next((each for each in map(Path, given) if _is_ours(each)), None)
+    return (ours or _WITHOUT_RUNTIME_FOLDER / f"runtime-{os.getuid()}") / "rawtap"
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        found = path.stat()
+    except OSError:  # it is not there, or is closed to us
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
 
 
 def made_folder() -> Path:
     """The folder, which is made where it is not there; it and what it is in are this user's alone.
 
     Raises:
-        OSError: It cannot be made, or somebody else could put something into it.
+        OSError: It cannot be made, or somebody else could put something into it, or nobody could tell.
     """
+    _require_a_number_of_our_own()
     path = folder()
     for each in (path.parent, path):
         each.mkdir(mode=0o700, exist_ok=True)
@@ -58,6 +69,15 @@ def made_folder() -> Path:
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & others:
             raise PermissionError(f"{each} is not this user's alone")
     return path
+
+
+def _require_a_number_of_our_own() -> None:
+    """In a user namespace everybody who has no number there has the same, which is `nobody`'s: who has that one cannot
+    be told from all others (user_namespaces(7))."""
+    if os.getuid() != int(_OVERFLOW.read_text(encoding="ascii")):
+        return
+    if Path("/proc/self/uid_map").read_text(encoding="ascii").split() != _EVERY_USER:
+        raise PermissionError(f"the user {os.getuid()} cannot be told from all others in this user namespace")
 
 
 def of_this_process() -> Place:
