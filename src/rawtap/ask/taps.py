@@ -12,7 +12,7 @@ from rawtap.capture import filters
 from rawtap.debug import frames
 from rawtap.debug.debugger import Debugger
 from rawtap.debug.frames import Direction, Found
-from rawtap.debug.records import Results, text_at
+from rawtap.debug.records import Results
 from rawtap.debug.stops import Stop
 from rawtap.errors import BadFilter, DebugRefused
 from rawtap.packets import lines
@@ -75,9 +75,8 @@ async def place(debugger: Debugger, on: Direction, at: str, expression: str, con
             compiled = await to_thread(partial(FrameFilter, filters.checked(expression), _ETHERNET, live=False))
         except FilterRefused as error:
             raise BadFilter.because(expression, str(error)) from error
-    row = await debugger.break_at(at or await function(debugger, on), condition)
-    debugger.judges[text_at(row, "number")] = Tap(debugger, on, expression, compiled)
-    return row
+    tap = Tap(debugger, on, expression, compiled)
+    return await debugger.break_at(at or await function(debugger, on), condition, tap)
 
 
 async def function(debugger: Debugger, on: Direction) -> str:
