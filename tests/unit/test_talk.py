@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 
 import anyio
 import pytest
@@ -557,6 +558,23 @@ def test_a_text_of_a_panic_is_none_while_the_guest_answers_and_hides_none() -> N
         assert "new" in str(panic)
         line.talk.began_anew("the reboot")
         assert line.console.signs.panic() is None
+
+    on_a_line(scenario)
+
+
+def test_a_prompt_that_came_before_qemus_word_of_the_reset_is_that_of_the_new_boot() -> None:
+    async def scenario(line: Line) -> None:
+        await line.at_prompt()
+        at_ns = time.time_ns()
+        await line.says(b"reboot\r\nrvos>")  # may have been said before it
+        assert line.console.said_by(at_ns) == line.console.history.end
+        await line.says(b"\r\npanic: again\r\nrvos>")
+        line.talk.began_anew("the reboot", line.console.said_by(at_ns))
+        assert line.console.signs.panic() is not None
+        await line.talk.settle(SOON)
+        assert line.talk.ready
+        line.talk.began_anew("the reboot", line.console.said_by(time.time_ns()))
+        assert line.talk.standing(line.talk.jobs[0].start) is None
 
     on_a_line(scenario)
 

@@ -93,15 +93,19 @@ class Talk:
         marked = self.console.plain.marked_at >= standing.start
         self._marked = marked if self._marked is None else self._marked and marked
 
-    def began_anew(self, words: str, *, owed: bool = True) -> None:
-        """The guest was reset, or is another: what was typed is gone, and its prompt is to come."""
-        self.jobs = [Job(words, self.console.history.end, is_boot=True)] if owed and self.prompts.known else []
+    def began_anew(self, words: str, at: int | None = None, *, owed: bool = True) -> None:
+        """The guest was reset, or is another, since its console was there or here; what was typed is gone.
+
+        Its prompt is to come, or stands behind that place.
+        """
+        at = self.console.history.end if at is None else at
+        self.jobs = [Job(words, at, is_boot=True)] if owed and self.prompts.known else []
         self.ready = False
         self._shell = None if self._framing else False
         self._asked = False
         self._marked = self._status = self.typist.echoes = None
         self.prompts.doubted = False
-        self.console.signs.restarted()
+        self.console.signs.restarted(at)
         self.console.look()
 
     def look_for_life(self) -> None:
