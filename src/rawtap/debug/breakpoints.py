@@ -24,6 +24,12 @@ async def listed(gdb: Gdb) -> list[Results]:
     return rows_at((await gdb.command("break-list")).results, "BreakpointTable", "body")
 
 
+def addresses(row: Results) -> set[str]:
+    """Where a breakpoint is, by gdb's row of it."""
+    found = (text_at(each, "addr") for each in (row, *rows_at(row, "locations")))
+    return {each for each in found if each.startswith("0x")}
+
+
 async def judgement(gdb: Gdb, judges: Mapping[str, Judge], stop: Stop) -> Stop | None:
     """The stop as it is to be told, None where the guest is to go on.
 
@@ -45,8 +51,7 @@ async def _stopping(gdb: Gdb, stop: Stop) -> list[str]:
     """The numbers of those that stop it there: of several at one place gdb names the first only."""
     found = [*stop.breakpoints]
     for row in await listed(gdb):
-        number = text_at(row, "number")
-        is_there = stop.place.address in {text_at(each, "addr") for each in (row, *rows_at(row, "locations"))}
+        number, is_there = text_at(row, "number"), stop.place.address in addresses(row)
         if is_there and number not in found and text_at(row, "enabled") == "y" and await _holds(gdb, stop, row):
             found.append(number)
     return found

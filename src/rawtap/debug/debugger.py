@@ -21,7 +21,7 @@ from pathlib import Path
 import anyio
 
 from rawtap.debug import expressions, places, stub
-from rawtap.debug.breakpoints import Judge, judgement, listed
+from rawtap.debug.breakpoints import Judge, addresses, judgement, listed
 from rawtap.debug.gdb import LOAD_SECONDS, Gdb
 from rawtap.debug.places import Symbols
 from rawtap.debug.records import Record, Results, rows_at, text_at
@@ -237,7 +237,14 @@ class Debugger:
         self.require_stop()
         async with self._held_still() as gdb:
             await self._require_room(gdb)
-            await gdb.command("break-insert", "-t", *words)
+            row = await self._inserted(gdb, "-t", *words)
+            there = [text_at(each, "number") for each in await listed(gdb) if addresses(each) & addresses(row)]
+            if any(each in self.judges for each in there):
+                await gdb.command("break-delete", text_at(row, "number"))
+                raise DebugRefused(
+                    f"a breakpoint at frames is at {place[:200]!r}, and gdb would tell of that one only",
+                    cure='action="continue" comes there at such a frame; action="delete" removes it',
+                )
         await self.go("exec-continue")
 
     async def wait(self, timeout: float) -> Stop | None:
@@ -333,11 +340,15 @@ class Debugger:
         given = ("-c", expressions.expression(condition, self.registers)) if condition else ()
         async with self._held_still() as gdb:
             await self._require_room(gdb)
-            found = (await gdb.command("break-insert", *given, *words)).results.get("bkpt")
-            row = found if isinstance(found, dict) else {}
+            row = await self._inserted(gdb, *given, *words)
             if judge is not None:  # before the guest goes on: it may come by at once
                 self.judges[text_at(row, "number")] = judge
         return row
+
+    @staticmethod
+    async def _inserted(gdb: Gdb, *words: str) -> Results:
+        found = (await gdb.command("break-insert", *words)).results.get("bkpt")
+        return found if isinstance(found, dict) else {}
 
     async def watch(self, text: str, frame: int) -> Results:
         """Stop whenever that changes; gdb's row of it. Raises as `break_at`."""
