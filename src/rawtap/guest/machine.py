@@ -414,6 +414,7 @@ class Machine:
         talk = self.consoles.talk(console)
         self._require_running()
         if halted := talk.console.halted:
+            self.consoles.halt_told = True
             raise GuestPaused(
                 f"the guest {self.name} is {halted}, and nothing was typed",
                 cure='qemu_debug(action="continue", timeout=0) lets it run, or, where no debugger is attached, '
@@ -433,6 +434,11 @@ class Machine:
             raise self.exited() from None
         if not output.matched and self.console.closed:
             return await self._ended_in(output)
+        return self._told(output)
+
+    def _told(self, output: Output) -> Output:
+        """An answer's output; it may tell that the guest stands."""
+        self.consoles.halt_told |= output.how == "halted"
         return output
 
     async def _ended_in(self, output: Output) -> Output:
@@ -446,7 +452,7 @@ class Machine:
         """What a console showed since the last answer; a guest that has ended is read as well."""
         output = await self.consoles.talk(console).read(wanted, timeout)
         await self.settle()
-        return output
+        return self._told(output)
 
     async def settle(self) -> None:
         """Wait for an exit that has begun: a killed QEMU loses console and TAP before the kernel reports its end."""
