@@ -13,6 +13,7 @@ from consoles import SOON, Line, on_a_line
 from rawtap.errors import GuestBusy
 from rawtap.guest.console import Output
 from rawtap.guest.jobs import Ask
+from rawtap.guest.prompts import SURE
 
 
 def test_a_command_is_typed_with_its_enter_and_answered_at_the_next_prompt() -> None:
@@ -575,6 +576,23 @@ def test_a_prompt_that_came_before_qemus_word_of_the_reset_is_that_of_the_new_bo
         assert line.talk.ready
         line.talk.began_anew("the reboot", line.console.said_by(time.time_ns()))
         assert line.talk.standing(line.talk.jobs[0].start) is None
+
+    on_a_line(scenario)
+
+
+def test_a_command_that_reset_the_guest_did_not_end_at_the_prompt_of_the_new_boot() -> None:
+    async def scenario(line: Line) -> None:
+        await line.at_prompt()
+        asked = line.sends("crash", timeout=3600)
+        await line.takes(b"crash")
+        await line.says(b"booting\r\nrvos>")
+        time.sleep(2 * SURE)  # the loop is busy, and QEMU's word comes with the prompt
+        line.talk.reboots.note(1, line.console.history.end)
+        line.talk.began_anew("the reboot", line.console.history.end - len(b"rvos>"))
+        answer = await asked
+        assert (answer.matched, answer.how) == (False, "reset")
+        await line.talk.settle(SOON)
+        assert line.talk.ready
 
     on_a_line(scenario)
 

@@ -311,12 +311,18 @@ class Talk:
                         found.append(Ending("frame", at=ended[0]))
                     behind = self._behind_frame(ended[0], quiet)
                     return troubles.look(quiet, now()) if ask.wanted else behind
-            wait = self._prompt(job, start if start is not None else job.start, quiet, ask)
-            trouble = troubles.look(quiet, now())
-            question = asked(console, start if start is not None else job.start, quiet)
-            return _first(wait, trouble, question)
+            begin = start if start is not None else job.start
+            return self._unasked(job, begin, quiet, ask, troubles.look(quiet, now()))
 
         return await console.race(judge, timeout) or (found[0] if found and not ask.wanted else None)
+
+    def _unasked(
+        self, job: Job, start: int, quiet: float, ask: Ask, trouble: Ending | float | None
+    ) -> Ending | float | None:
+        """What ends it that it did not ask for."""
+        if isinstance(trouble, Ending) and trouble.how == "reset":
+            return trouble  # a prompt that stands there is the new boot's, and has ended no command
+        return _first(self._prompt(job, start, quiet, ask), trouble, asked(self.console, start, quiet))
 
     def _veil(self, job: Job, echo_end: int | None, begun: int | None, command: bytes) -> None:
         """Where a frame's line stands, its command is shown."""
