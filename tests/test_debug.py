@@ -763,6 +763,24 @@ async def refuse_taps(session: Session) -> None:
     assert await found(session, "break") == ["there is no breakpoint"]
 
 
+async def several_at_one_function(session: Session) -> None:
+    # gdb tells of the first only, and that one's frames do not match.
+    await goes_on(session)
+    await debug(session, "delete")
+    numbers = [
+        (await found(session, "break", at="card_transmit", on="transmit", filter=wanted))[0].partition(":")[0]
+        for wanted in ("tcp", "arp", "udp port 7777")
+    ]
+    await session.call("qemu_send", command="send", timeout=PATIENCE)
+    came = await debug(session, "where")
+    assert came["why"] == f"breakpoint {numbers[-1]}, a frame to transmit"
+    lines = await found(session, "break")
+    refused = await session.refused("qemu_debug", action="until", at="card_transmit")
+    assert refused.code == "debug.refused"
+    assert await found(session, "break") == lines
+    assert [each.rpartition(", ")[2] for each in lines] == ["1 others passed", "1 others passed", "0 others passed"]
+
+
 async def steps_that_end_at_a_frame(session: Session) -> None:
     # A step ends where another frame comes; to go on would be to lose it.
     await debug(session, "delete")
@@ -828,6 +846,7 @@ def test_a_frame_in_a_drivers_memory_stops_the_guest(user: Account) -> None:
             assert came["packets"].splitlines()[0].endswith(_HELLO)
             calls = [each.partition(" (")[0] for each in came["found"].splitlines()]
             assert calls[:4] == ["#0 card_transmit", "#1 ip_output", "#2 udp_output", "#3 send_hello"]
+            await several_at_one_function(session)
             await steps_that_end_at_a_frame(session)
             await frames_in_structures(session)
             # One that comes.
@@ -838,6 +857,13 @@ def test_a_frame_in_a_drivers_memory_stops_the_guest(user: Account) -> None:
             came = await session.until(lambda answer: answer["state"] == "stopped", "qemu_debug", action="break")
             assert came["place"].startswith("card_receive (")
             assert "ARP who has 10.0.2.15?" in came["packets"].splitlines()[0]
+            # "continue" does not pass by a stop that nobody was told of.
+            await goes_on(session)
+            await session.call("qemu_packet_send", layers=[{"layer": "ARP", "op": "who-has", "pdst": "10.0.2.15"}])
+            await session.until(lambda answer: "halted" in answer["guests"][0], "qemu_status")
+            came = await debug(session, "continue")
+            assert came["place"].startswith("card_receive (")
+            assert came["warnings"][0].startswith("it had stopped before this call")
             await debug(session, "detach")
 
     anyio.run(scenario)

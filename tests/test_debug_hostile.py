@@ -13,7 +13,9 @@ import anyio
 import pytest
 
 from debugged import built, project
+from rawtap.debug import places
 from rawtap.debug.gdb import Gdb
+from rawtap.debug.records import rows_at, text_at
 from rawtap.host import children
 from support import PATIENCE, Account, Session, ToolFailed, serving
 from test_debug import boot, debug, found, gdbs_of, goes_on
@@ -195,6 +197,23 @@ def test_a_stop_in_a_file_outside_tells_the_place_and_not_its_lines(user: Accoun
             assert LETTER not in str(await debug(session, "disassemble"))
 
     anyio.run(scenario)
+
+
+def test_a_name_at_an_address_is_made_for_reading(tmp_path: Path) -> None:
+    (tmp_path / "red.c").write_text(r'void red(void) __asm__("\033[31mred"); void red(void) {}', encoding="utf-8")
+    kernel = places.Symbols(built(tmp_path, "riscv64", "-g0", "red.c"))
+
+    async def scenario() -> str:
+        gdb = await places.start([kernel], None, lambda _: None)
+        try:
+            await places.load(gdb, [kernel])
+            listed = await gdb.command("symbol-info-functions", "--include-nondebug", "--name", "red$")
+            (row,) = rows_at(listed.results, "symbols", "nondebug")
+            return (await places.place_at(gdb, int(text_at(row, "address"), 16))).function
+        finally:
+            await gdb.close()
+
+    assert anyio.run(scenario) == r"\x1b[31mred"
 
 
 def test_what_gdb_says_at_its_end_is_made_for_reading() -> None:

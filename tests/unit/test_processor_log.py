@@ -66,6 +66,15 @@ def test_exceptions_that_led_to_one_another_are_told_and_those_before_are_not() 
     assert not log.traps
 
 
+def test_a_log_that_began_in_between_tells_what_was_being_delivered() -> None:
+    log = ProcessorLog()
+    log.feed(raised(13, 14) + taken(8) + raised(13, 8) + b"Triple fault\n" + DUMP)
+    assert lines_of(log)[0] == (
+        "1. while page fault (#PF) was delivered: general protection (#GP), "
+        "of which the processor makes a double fault (#DF), stack pointer 0x9000 @0x100"
+    )
+
+
 @pytest.mark.parametrize("error", [6 << 3 | 2, 6 << 4 | 2], ids=["vector", "twice"])
 def test_an_exception_whose_handler_cannot_be_used_led_to_the_next(error: int) -> None:
     log = ProcessorLog()

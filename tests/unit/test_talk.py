@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 
 import anyio
 import pytest
@@ -12,6 +13,7 @@ from consoles import SOON, Line, on_a_line
 from rawtap.errors import GuestBusy
 from rawtap.guest.console import Output
 from rawtap.guest.jobs import Ask
+from rawtap.guest.prompts import SURE
 
 
 def test_a_command_is_typed_with_its_enter_and_answered_at_the_next_prompt() -> None:
@@ -557,6 +559,40 @@ def test_a_text_of_a_panic_is_none_while_the_guest_answers_and_hides_none() -> N
         assert "new" in str(panic)
         line.talk.began_anew("the reboot")
         assert line.console.signs.panic() is None
+
+    on_a_line(scenario)
+
+
+def test_a_prompt_that_came_before_qemus_word_of_the_reset_is_that_of_the_new_boot() -> None:
+    async def scenario(line: Line) -> None:
+        await line.at_prompt()
+        at_ns = time.time_ns()
+        await line.says(b"reboot\r\nrvos>")  # may have been said before it
+        assert line.console.said_by(at_ns) == line.console.history.end
+        await line.says(b"\r\npanic: again\r\nrvos>")
+        line.talk.began_anew("the reboot", line.console.said_by(at_ns))
+        assert line.console.signs.panic() is not None
+        await line.talk.settle(SOON)
+        assert line.talk.ready
+        line.talk.began_anew("the reboot", line.console.said_by(time.time_ns()))
+        assert line.talk.standing(line.talk.jobs[0].start) is None
+
+    on_a_line(scenario)
+
+
+def test_a_command_that_reset_the_guest_did_not_end_at_the_prompt_of_the_new_boot() -> None:
+    async def scenario(line: Line) -> None:
+        await line.at_prompt()
+        asked = line.sends("crash", timeout=3600)
+        await line.takes(b"crash")
+        await line.says(b"booting\r\nrvos>")
+        time.sleep(2 * SURE)  # the loop is busy, and QEMU's word comes with the prompt
+        line.talk.reboots.note(1, line.console.history.end)
+        line.talk.began_anew("the reboot", line.console.history.end - len(b"rvos>"))
+        answer = await asked
+        assert (answer.matched, answer.how) == (False, "reset")
+        await line.talk.settle(SOON)
+        assert line.talk.ready
 
     on_a_line(scenario)
 

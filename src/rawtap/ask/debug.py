@@ -27,6 +27,7 @@ Action = Literal[
 
 _GOING = {"step": "exec-step", "next": "exec-next", "stepi": "exec-step-instruction"}
 _FOUND = 6000  # characters
+_NEWS = 'it had stopped before this call, and stands there still: "continue" goes on from here'
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ async def debug(lab: Lab, name: str, wish: Wish) -> Told:
     if wish.frame and debugger.stop is not None:
         await looking.require_frame(debugger, wish.frame)
     if wish.action in {"continue", "finish", "until", "reset", "interrupt", *_GOING}:
+        if wish.action == "continue" and _is_news(guest, debugger):
+            return await _stopped(lab, guest, debugger, [_NEWS])
         await _set_going(guest, debugger, wish)
         await debugger.wait(wish.timeout)
         notes = await _fault(debugger) if wish.action == "interrupt" else _unended(debugger, wish)
@@ -154,6 +157,11 @@ async def _fault(debugger: Debugger) -> list[str]:
     return [told] if told else []
 
 
+def _is_news(guest: Guest, debugger: Debugger) -> bool:
+    """Whether it stands for whoever knows only that it runs, and so wants to wait on."""
+    return debugger.stop is not None and guest.debugging.told is None and not guest.machine.consoles.halt_told
+
+
 def _unended(debugger: Debugger, wish: Wish) -> list[str]:
     """That a step may never end: gdb waits for it on the processor where it began (its manual, "All-Stop Mode")."""
     if wish.action not in {"finish", *_GOING} or debugger.stop is not None or debugger.gone or debugger.processors == 1:
@@ -186,6 +194,7 @@ async def _stopped(lab: Lab, guest: Guest, debugger: Debugger, notes: list[str] 
     """Where it stands now, and what happened before; or that it runs."""
     said = list(notes or ())
     if (stop := debugger.stop) is None:
+        guest.debugging.told = None
         return Told(None, attached=not debugger.gone, notes=(*said, debugger.gone) if debugger.gone else tuple(said))
     source, note = await looking.source(debugger)
     guest.debugging.told = stop

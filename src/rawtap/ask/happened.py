@@ -56,6 +56,7 @@ async def before(lab: Lab, guest: Guest, position: int, at_ns: int) -> Happened:
     history = guest.machine.console.history
     happened = Happened(printable(history.shown(max(0, position - _CHARACTERS), position)))
     for capture in captures_of(lab, guest):
+        await _catch_up(happened, capture, "may be missing here")
         saved = capture.session.saved
         try:
             lines, lacking = await reading(
@@ -68,14 +69,19 @@ async def before(lab: Lab, guest: Guest, position: int, at_ns: int) -> Happened:
     return happened
 
 
-async def _add_packets(
-    happened: Happened, capture: Capture, marks: dict[str, int], scene: Scene, *, is_later: bool
-) -> None:
+async def _catch_up(happened: Happened, capture: Capture, otherwise: str) -> None:
+    """Have what is on the wire by now saved; where that is in vain, a note says of its packets what is `otherwise`."""
     if capture.session.running:
         try:
             await capture.notifier.caught_up()
         except CaptureFailed as error:
-            happened.notes.append(f"packets of {capture.id} may be told at the next stop only: {error}")
+            happened.notes.append(f"packets of {capture.id} {otherwise}: {error}")
+
+
+async def _add_packets(
+    happened: Happened, capture: Capture, marks: dict[str, int], scene: Scene, *, is_later: bool
+) -> None:
+    await _catch_up(happened, capture, "may be told at the next stop only")
     saved = capture.session.saved
     told = marks.setdefault(capture.id, 0 if is_later else saved)
     if saved > told:
@@ -93,6 +99,9 @@ def _lines(
     tail = Tail(capture.parts, "", behind(capture.parts(), start, None))
     taken = [raw for raw in tail.take(_LOOKED_AT) if start < raw.number <= saved]
     found = [raw for raw in taken if until_ns is None or raw.time_ns <= until_ns][-_PACKETS:]
+    if until_ns is not None and not found and start > told:
+        late = f"only the newest {_LOOKED_AT} packets of {capture.id} were looked at, and all came later"
+        return [], (*tail.lacking, late)
     if until_ns is not None:  # those behind it are another matter
         saved = found[-1].number if found else told
     left_out = saved - told - len(found)

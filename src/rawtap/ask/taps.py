@@ -12,8 +12,8 @@ from rawtap.capture import filters
 from rawtap.debug import frames
 from rawtap.debug.debugger import Debugger
 from rawtap.debug.frames import Direction, Found
-from rawtap.debug.records import Results, text_at
-from rawtap.debug.stops import Stop
+from rawtap.debug.records import Results
+from rawtap.debug.stops import Stop, shortened
 from rawtap.errors import BadFilter, DebugRefused
 from rawtap.packets import lines
 from rawtap.packets.headers import parse
@@ -22,6 +22,7 @@ from rawtap.packets.tags import FrameFilter
 _ETHERNET = 1  # libpcap's number, DLT_EN10MB
 _MOST_PASSED = 10_000
 _LISTED = 20
+_SHOWN = 600  # characters of what was looked at
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Tap:
         """The stop, with its frame; None where another frame is wanted."""
         found, looked_at = await frames.frame_at(self.debugger.gdb, self.debugger.registers, stop)
         if found is None:
-            looked = ", ".join(looked_at) or "no pointer"
+            looked = shortened(", ".join(looked_at), _SHOWN) or "no pointer"
             told = f"no frame was found, be it one that matches or not; looked at: {looked}"
         elif self.filter is None or self.filter.passes(found.data) or self.passed >= _MOST_PASSED:
             told = _told(found)
@@ -58,7 +59,7 @@ class Tap:
 
 def _told(found: Found) -> str:
     summary = lines.summarize(parse(found.data, len(found.data), _ETHERNET))
-    return f"{found.by} at {found.address:#x}, {len(found.data)} bytes: {summary}"
+    return f"{shortened(found.by)} at {found.address:#x}, {len(found.data)} bytes: {summary}"
 
 
 async def place(debugger: Debugger, on: Direction, at: str, expression: str, condition: str) -> Results:
@@ -75,9 +76,8 @@ async def place(debugger: Debugger, on: Direction, at: str, expression: str, con
             compiled = await to_thread(partial(FrameFilter, filters.checked(expression), _ETHERNET, live=False))
         except FilterRefused as error:
             raise BadFilter.because(expression, str(error)) from error
-    row = await debugger.break_at(at or await function(debugger, on), condition)
-    debugger.judges[text_at(row, "number")] = Tap(debugger, on, expression, compiled)
-    return row
+    tap = Tap(debugger, on, expression, compiled)
+    return await debugger.break_at(at or await function(debugger, on), condition, tap)
 
 
 async def function(debugger: Debugger, on: Direction) -> str:
@@ -88,6 +88,6 @@ async def function(debugger: Debugger, on: Direction) -> str:
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     raise DebugRefused(
         f"{'several functions have names' if names else 'no function has a name'} like a driver's to {on} a frame",
-        evidence=f"{', '.join(names[:_LISTED])}{more}" if names else "; ".join(debugger.notes),
+        evidence=f"{', '.join(map(shortened, names[:_LISTED]))}{more}" if names else "; ".join(debugger.notes),
         cure='Name the one that is given the frame: at="card_transmit"; action="symbols" finds names',
     )

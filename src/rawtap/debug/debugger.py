@@ -17,11 +17,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import anyio
 
 from rawtap.debug import expressions, places, stub
+from rawtap.debug.breakpoints import Judge, addresses, judgement, listed
 from rawtap.debug.gdb import LOAD_SECONDS, Gdb
 from rawtap.debug.places import Symbols
 from rawtap.debug.records import Record, Results, rows_at, text_at
@@ -34,13 +34,6 @@ _NAME = re.compile(r"[A-Za-z_]\w*")
 MOST_BREAKPOINTS = 50
 
 OnStop = Callable[[Stop | None], None]
-
-
-class Judge(Protocol):
-    """Says of stops at a breakpoint whether they are such; in words it tells of which it does."""
-
-    async def judge(self, stop: Stop) -> Stop | None:
-        """The stop as it is to be told; None has the guest go on."""
 
 
 class Debugger:
@@ -169,23 +162,28 @@ class Debugger:
             await self._judge()
             yield
 
-    async def _judge(self) -> None:
-        stop, self._pending = self._pending, None
-        if stop is None or self.gone:
-            return
-        judged: Stop | None = stop
-        try:
-            for number in stop.breakpoints:
-                if judge := self.judges.get(number):
-                    judged = await judge.judge(stop)
-        except DebugRefused as error:
-            judged = replace(stop, why=f"{stop.why}; what is there could not be read: {error.evidence}")
-        if judged is None and self._stepping:  # which is over, for gdb
-            judged = replace(stop, why=f"{stop.why}, in the middle of a step; the frame does not match")
-        if judged is None:
-            await self._go_from(stop, "exec-continue")
-        else:
-            self._set(judged)
+    async def _judge(self, *, stays: bool = False) -> None:
+        """Have the stop judged that waits for it: it is told, or the guest goes on. Not to be cancelled.
+
+        A guest that `stays` was to be stopped at any rate.
+        """
+        with anyio.CancelScope(shield=True):
+            stop, self._pending = self._pending, None
+            if stop is None or self.gone:
+                return
+            judged = await judgement(self.gdb, self.judges, stop)
+            if judged is None and self._stepping:  # which is over, for gdb
+                judged = replace(stop, why=f"{stop.why}, in the middle of a step; the frame does not match")
+            if judged is None and stays:
+                judged = replace(stop, why="an interrupt")
+            if judged is not None:
+                self._set(judged)
+                return
+            try:
+                await self._go_from(stop, "exec-continue")
+            except DebugRefused as error:
+                why = f"{stop.why}, whose frame does not match, and it cannot go on: {error.evidence}"
+                self._set(replace(stop, why=why))
 
     # ------------------------------------------------------------------ run control
 
@@ -239,7 +237,14 @@ class Debugger:
         self.require_stop()
         async with self._held_still() as gdb:
             await self._require_room(gdb)
-            await gdb.command("break-insert", "-t", *words)
+            row = await self._inserted(gdb, "-t", *words)
+            there = [text_at(each, "number") for each in await listed(gdb) if addresses(each) & addresses(row)]
+            if any(each in self.judges for each in there):
+                await gdb.command("break-delete", text_at(row, "number"))
+                raise DebugRefused(
+                    f"a breakpoint at frames is at {place[:200]!r}, and gdb would tell of that one only",
+                    cure='action="continue" comes there at such a frame; action="delete" removes it',
+                )
         await self.go("exec-continue")
 
     async def wait(self, timeout: float) -> Stop | None:
@@ -256,11 +261,9 @@ class Debugger:
         Raises:
             DebugFailed: It does not stop.
         """
-        async with self._turn():
+        async with self._lock:
             await self._halt()
-            while self._pending is not None:  # it came to a judge's breakpoint meanwhile
-                await self._judge()
-                await self._halt()
+            await self._judge(stays=True)  # it may have come to a judge's breakpoint meanwhile, and stands there
         return self.require_stop()
 
     async def stopped_at(self, at: str) -> bool:
@@ -326,8 +329,8 @@ class Debugger:
 
     # ------------------------------------------------------------------ its breakpoints
 
-    async def break_at(self, place: str, condition: str) -> Results:
-        """Set a breakpoint; gdb's row of it.
+    async def break_at(self, place: str, condition: str, judge: Judge | None = None) -> Results:
+        """Set a breakpoint, whose stops are for `judge` to say; gdb's row of it.
 
         Raises:
             RequestInvalid: No place, or an expression that is not taken.
@@ -337,7 +340,14 @@ class Debugger:
         given = ("-c", expressions.expression(condition, self.registers)) if condition else ()
         async with self._held_still() as gdb:
             await self._require_room(gdb)
-            found = (await gdb.command("break-insert", *given, *words)).results.get("bkpt")
+            row = await self._inserted(gdb, *given, *words)
+            if judge is not None:  # before the guest goes on: it may come by at once
+                self.judges[text_at(row, "number")] = judge
+        return row
+
+    @staticmethod
+    async def _inserted(gdb: Gdb, *words: str) -> Results:
+        found = (await gdb.command("break-insert", *words)).results.get("bkpt")
         return found if isinstance(found, dict) else {}
 
     async def watch(self, text: str, frame: int) -> Results:
@@ -349,7 +359,7 @@ class Debugger:
             where = () if stop is None else ("--thread", stop.thread, "--frame", str(frame))
             line = f"watch {'' if _NAME.fullmatch(what.strip()) else '-location '}{what}"
             await gdb.command("interpreter-exec", *where, "console", line)
-            row = (await self._listed(gdb))[-1]
+            row = (await listed(gdb))[-1]
             if text_at(row, "type") == "watchpoint":
                 await gdb.command("break-delete", text_at(row, "number"))
                 raise DebugRefused(
@@ -362,7 +372,7 @@ class Debugger:
     async def breakpoints(self) -> list[Results]:
         """gdb's rows of all."""
         async with self._held_still() as gdb:
-            return await self._listed(gdb)
+            return await listed(gdb)
 
     async def delete(self, number: str) -> None:
         """Delete that breakpoint, or all for "".
@@ -374,7 +384,7 @@ class Debugger:
         if number and not re.fullmatch(r"[0-9]{1,6}", number):
             raise RequestInvalid(f"at={number[:100]!r} is no breakpoint's number", cure='action="break" lists them')
         async with self._held_still() as gdb:
-            known = [text_at(each, "number") for each in await self._listed(gdb)]
+            known = [text_at(each, "number") for each in await listed(gdb)]
             if number and number not in known:
                 raise DebugRefused(
                     f"there is no breakpoint {number}",
@@ -384,12 +394,8 @@ class Debugger:
             if known:
                 await gdb.command("break-delete", *([number] if number else known))
 
-    @staticmethod
-    async def _listed(gdb: Gdb) -> list[Results]:
-        return rows_at((await gdb.command("break-list")).results, "BreakpointTable", "body")
-
     async def _require_room(self, gdb: Gdb) -> None:
-        if len(await self._listed(gdb)) >= MOST_BREAKPOINTS:
+        if len(await listed(gdb)) >= MOST_BREAKPOINTS:
             raise DebugRefused(f"there are {MOST_BREAKPOINTS} breakpoints already", cure='action="delete" removes them')
 
     async def refresh(self, why: str) -> None:

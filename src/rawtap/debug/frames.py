@@ -31,7 +31,7 @@ _CARDS = (
     r"virtio_?net|vionet|vnet|vtnet|e1000e?|igb|igc|ixgbe|ne2k|ne2000|rtl\d+|r8169|pcnet|tulip|vmxnet\d?|smc\w*|lan\d+"
     r"|eth\d?|enet|emac|gmac|macb|gem|fec|genet|dwmac|stmmac|cpsw|nic|netdev|net|card"
 )
-_MOST_NAMES = 400
+_MOST_NAMES = 5000  # with one verb in them
 _MOST_LOOKED_AT = 60  # arguments and members
 _DEEPEST = 3
 _MEMBERS = 24
@@ -72,7 +72,11 @@ class _Seen:
 
 
 async def functions(gdb: Gdb, direction: Direction) -> list[str]:
-    """The functions whose names are like those of a card's driver, for frames in that direction."""
+    """The functions whose names are like those of a card's driver, for frames in that direction.
+
+    Raises:
+        DebugRefused: There are too many names to look at all of them.
+    """
     verbs = "|".join(_VERBS[direction])
     card_first = rf"(?:^|_|::|(?<=[a-z])(?=[A-Z]))(?:{_CARDS})(?:_\w*)?_?(?:{verbs})"
     fits = re.compile(rf"{card_first}|(?:^|_)(?:{verbs})_(?:\w*_)?(?:{_CARDS})", re.IGNORECASE)
@@ -81,7 +85,13 @@ async def functions(gdb: Gdb, direction: Direction) -> list[str]:
         options = ("--include-nondebug", "--name", verb, "--max-results", str(_MOST_NAMES))
         results = (await gdb.command("symbol-info-functions", *options)).results
         rows = [each for file in rows_at(results, "symbols", "debug") for each in rows_at(file, "symbols")]
-        for each in (*rows, *rows_at(results, "symbols", "nondebug")):
+        rows += rows_at(results, "symbols", "nondebug")
+        if len(rows) >= _MOST_NAMES:
+            raise DebugRefused(
+                f"{_MOST_NAMES} functions or more have {verb!r} in their names, and not all were looked at",
+                cure='Name the one that is given the frame: at="card_transmit"; action="symbols" finds names',
+            )
+        for each in rows:
             name = text_at(each, "name").partition("(")[0]
             if fits.search(name):
                 found[name] = None

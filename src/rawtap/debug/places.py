@@ -9,8 +9,9 @@ from pathlib import Path
 
 from rawtap.debug import gdb as gdbs
 from rawtap.debug.gdb import LOAD_SECONDS, Gdb
-from rawtap.debug.stops import Place, shortened
+from rawtap.debug.stops import SHOWN_NAME, Place, shortened
 from rawtap.errors import DebugRefused
+from rawtap.untrusted import visible
 
 _BARE = "(No debugging symbols found in "
 _LINE = re.compile(r'Line ([0-9]+) of "([^"]*)"')
@@ -57,8 +58,13 @@ async def place_at(gdb: Gdb, address: int) -> Place:
     """What is at an address: a function, a file and a line, as far as symbols tell."""
     match = _LINE.match(await gdb.say(f"info line *{address:#x}"))
     symbol = (await gdb.say(f"info symbol {address:#x}")).partition(" in section")[0].partition(" + ")[0]
-    name = "" if symbol.startswith("No symbol") else shortened(symbol.strip(), 120)
-    return Place(f"{address:#x}", name, *((match[2].rpartition("/")[2], match[1]) if match else ()))
+    name = "" if symbol.startswith("No symbol") else _shown(symbol.strip())
+    return Place(f"{address:#x}", name, *((_shown(match[2].rpartition("/")[2]), match[1]) if match else ()))
+
+
+def _shown(name: str) -> str:
+    """A name out of a guest's file, which may say anything."""
+    return shortened(visible(name), SHOWN_NAME)
 
 
 async def places(

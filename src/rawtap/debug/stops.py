@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from rawtap.debug.records import Results, rows_at, text_at
 
-_SHOWN = 200  # characters of a value
-_SHOWN_NAME = 120
+SHOWN_NAME = 120  # characters
+_SHOWN = 200  # of a value
 _MOST_ARGUMENTS = 12
 _REASONS = {
     "end-stepping-range": "the step's end",
@@ -62,8 +62,8 @@ def place_of(frame: Results) -> Place:
     function = text_at(frame, "func") or text_at(frame, "at").strip("<>").partition("+")[0]  # a breakpoint's
     return Place(
         text_at(frame, "addr"),
-        "" if function == "??" else shortened(function, _SHOWN_NAME),
-        shortened(file.rpartition("/")[2], _SHOWN_NAME),
+        "" if function == "??" else shortened(function, SHOWN_NAME),
+        shortened(file.rpartition("/")[2], SHOWN_NAME),
         text_at(frame, "line") if file else "",
     )
 

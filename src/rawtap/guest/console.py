@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -17,6 +19,8 @@ from rawtap.guest.history import History, printable
 from rawtap.guest.signs import Signs
 
 SHOWN_CHARACTERS = 8000
+_READ = 65536
+_KEPT_READS = 256
 _HELD_SECONDS = 2.0  # a control sequence whose rest does not come for so long is none
 
 T = TypeVar("T")
@@ -96,6 +100,8 @@ class Console:
         self._waiting: list[_Waiting[object]] = []
         self.unread = 0
         self._held: asyncio.TimerHandle | None = None
+        # Of those that took all that there was: when each began (Unix time, nanoseconds), and where it ended.
+        self._reads: deque[tuple[int, int]] = deque(maxlen=_KEPT_READS)
         loop = asyncio.get_running_loop()
         self._last_at = loop.time()
         # A UART's output comes in bits of a few bytes, and each is read and judged in this one callback: a task that
@@ -104,8 +110,9 @@ class Console:
 
     def _readable(self) -> bool:
         """Read what there is; whether there may be more."""
+        began_ns = time.time_ns()
         try:
-            data = self._socket.recv(65536)
+            data = self._socket.recv(_READ)
         except BlockingIOError:
             return False
         except ConnectionResetError:
@@ -115,6 +122,8 @@ class Console:
             if self.watcher:
                 self.watcher(data)
             self._keep(self.plain.feed(data))
+            if len(data) < _READ:
+                self._reads.append((began_ns, self.history.end))
         else:
             self._end()
         self.look()
@@ -150,6 +159,13 @@ class Console:
         """Read all that is there by now."""
         while not self.closed and self._readable():
             pass
+
+    def said_by(self, at_ns: int) -> int:
+        """The position up to which what came may have been said by that time (Unix time, nanoseconds).
+
+        What is behind it was said later: a read takes all that there is, so the next one finds what came since.
+        """
+        return next((end for began_ns, end in self._reads if began_ns >= at_ns), self.history.end)
 
     def _end(self) -> None:
         self.closed = True

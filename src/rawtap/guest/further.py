@@ -17,12 +17,15 @@ class Consoles:
     """All of one guest's, each with what is said on it.
 
     A further one has no prompt and no login of the profile's: what ends a command there is learned, or is waited for.
+    `halt_told` is whether an answer told why the guest stands: that of a call on one of them, or of the one that
+    stopped it.
     """
 
     def __init__(self, profile: Profile, main: Talk, further: Mapping[str, socket.socket]) -> None:
         plain = replace(profile, prompt="", prompts={}, login=None, framing=False, interrupt=None)
         self._main = main
         self._names = profile.main_names
+        self.halt_told = False
         self.further = {name: Talk(Console(ours), plain) for name, ours in further.items()}
 
     def talk(self, name: str | None) -> Talk:
@@ -44,6 +47,7 @@ class Consoles:
 
     def halt(self, words: str | None) -> None:
         """The guest stands still for the reason in `words`, or runs again: whoever waits for it is told."""
+        self.halt_told = False
         for talk in (self._main, *self.further.values()):
             talk.console.halted = words
             talk.console.look()

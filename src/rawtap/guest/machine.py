@@ -291,22 +291,23 @@ class Machine:
         )
 
     def _reset(self, at_ns: int, by_guest: bool) -> None:
-        """QEMU told of a reset. What the guest had said by then is in the socket, and was said before it."""
+        """QEMU told of a reset. What the guest had said by then is in the socket, and so may be what it said since."""
         self.console.drain()
         self._diagnostics.drain()
+        said = self.console.said_by(at_ns)
         if not by_guest:
-            self.talk.began_anew("the reset")
+            self.talk.began_anew("the reset", said)
             return
-        self._note_crash(at_ns)
+        self._note_crash(at_ns, said)
         if self.crash and self.trap_log == "off":  # it boots again now: the next one is told with what led to it
             self._switching = asyncio.create_task(self._switch("on"))
         if self.talk.reboots.note(at_ns, self.console.history.end, self._fault()):
-            self.talk.began_anew("the reboot")
+            self.talk.began_anew("the reboot", said)
 
-    def _note_crash(self, at_ns: int) -> None:
+    def _note_crash(self, at_ns: int, said: int) -> None:
         fault = self._diagnostics.log.fault
         if fault is not None and (self.crash is None or self.crash.fault is not fault):
-            self.crash = Crash(fault, at_ns, self.console.history.end)
+            self.crash = Crash(fault, at_ns, said)
 
     def _log_less(self) -> None:
         if self.trap_log == "on":
@@ -413,6 +414,7 @@ class Machine:
         talk = self.consoles.talk(console)
         self._require_running()
         if halted := talk.console.halted:
+            self.consoles.halt_told = True
             raise GuestPaused(
                 f"the guest {self.name} is {halted}, and nothing was typed",
                 cure='qemu_debug(action="continue", timeout=0) lets it run, or, where no debugger is attached, '
@@ -432,6 +434,11 @@ class Machine:
             raise self.exited() from None
         if not output.matched and self.console.closed:
             return await self._ended_in(output)
+        return self._told(output)
+
+    def _told(self, output: Output) -> Output:
+        """An answer's output; it may tell that the guest stands."""
+        self.consoles.halt_told |= output.how == "halted"
         return output
 
     async def _ended_in(self, output: Output) -> Output:
@@ -445,7 +452,7 @@ class Machine:
         """What a console showed since the last answer; a guest that has ended is read as well."""
         output = await self.consoles.talk(console).read(wanted, timeout)
         await self.settle()
-        return output
+        return self._told(output)
 
     async def settle(self) -> None:
         """Wait for an exit that has begun: a killed QEMU loses console and TAP before the kernel reports its end."""
@@ -647,7 +654,7 @@ class Machine:
         reason = await self._monitor.shutdown_reason() if self._monitor else None
         await self.console.wait(lambda: None, _QUIT_SECONDS)  # for its end: what QEMU wrote last may not be read yet
         self.consoles.drain()
-        self._note_crash(ended_ns)
+        self._note_crash(ended_ns, self.console.history.end)
         words = printable(bytes(self._diagnostics.log.words)).strip()[-_TAIL_CHARACTERS:]
         if not self.ran and (complaint := self._daemons.words()):  # later they complain that QEMU is gone
             words = f"{words}; virtiofsd: {complaint}".removeprefix("; ")

@@ -133,12 +133,14 @@ class Signs:
         """The guest has shown that it lives: a prompt of its own, or the echo of what was typed, up to there."""
         self.alive_at = max(self.alive_at, position)
 
-    def restarted(self) -> None:
-        """It began anew: what was before is over. Of what it says from here on the first half line is not known."""
-        self.found.clear()
-        self._line.clear()
-        self.alive_at = self._at
-        self._line_at = self._at
+    def restarted(self, at: int | None = None) -> None:
+        """It began anew, there or here: what was before is over, and so is the line that had begun."""
+        at = self._at if at is None else at
+        self.found = [each for each in self.found if each.at >= at]
+        if self._line_at < at:
+            self._line.clear()
+            self._line_at = self._at
+        self.alive(at)
 
     def _look(self, line: bytes, at: int) -> None:
         last = self.found[-1] if self.found else None

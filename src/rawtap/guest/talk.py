@@ -93,15 +93,19 @@ class Talk:
         marked = self.console.plain.marked_at >= standing.start
         self._marked = marked if self._marked is None else self._marked and marked
 
-    def began_anew(self, words: str, *, owed: bool = True) -> None:
-        """The guest was reset, or is another: what was typed is gone, and its prompt is to come."""
-        self.jobs = [Job(words, self.console.history.end, is_boot=True)] if owed and self.prompts.known else []
+    def began_anew(self, words: str, at: int | None = None, *, owed: bool = True) -> None:
+        """The guest was reset, or is another, since its console was there or here; what was typed is gone.
+
+        Its prompt is to come, or stands behind that place.
+        """
+        at = self.console.history.end if at is None else at
+        self.jobs = [Job(words, at, is_boot=True)] if owed and self.prompts.known else []
         self.ready = False
         self._shell = None if self._framing else False
         self._asked = False
         self._marked = self._status = self.typist.echoes = None
         self.prompts.doubted = False
-        self.console.signs.restarted()
+        self.console.signs.restarted(at)
         self.console.look()
 
     def look_for_life(self) -> None:
@@ -307,12 +311,18 @@ class Talk:
                         found.append(Ending("frame", at=ended[0]))
                     behind = self._behind_frame(ended[0], quiet)
                     return troubles.look(quiet, now()) if ask.wanted else behind
-            wait = self._prompt(job, start if start is not None else job.start, quiet, ask)
-            trouble = troubles.look(quiet, now())
-            question = asked(console, start if start is not None else job.start, quiet)
-            return _first(wait, trouble, question)
+            begin = start if start is not None else job.start
+            return self._unasked(job, begin, quiet, ask, troubles.look(quiet, now()))
 
         return await console.race(judge, timeout) or (found[0] if found and not ask.wanted else None)
+
+    def _unasked(
+        self, job: Job, start: int, quiet: float, ask: Ask, trouble: Ending | float | None
+    ) -> Ending | float | None:
+        """What ends it that it did not ask for."""
+        if isinstance(trouble, Ending) and trouble.how == "reset":
+            return trouble  # a prompt that stands there is the new boot's, and has ended no command
+        return _first(self._prompt(job, start, quiet, ask), trouble, asked(self.console, start, quiet))
 
     def _veil(self, job: Job, echo_end: int | None, begun: int | None, command: bytes) -> None:
         """Where a frame's line stands, its command is shown."""

@@ -89,13 +89,14 @@ def _entry(code: int) -> str:
 def chain(fault: TripleFault) -> Iterator[tuple[str, int | None]]:
     """What led to a triple fault, a line each, with the address of its instruction where there is one to tell."""
     steps = fault.chain
-    delivered = ""
+    # The first has such a one where the log was begun in between.
+    delivered = name(steps[0].during) if steps and steps[0].during is not None else ""
     for number, each in enumerate(steps, 1):
-        if delivered:
-            last = ", a triple fault: the processor resets" if each.taken is None else ""
-            yield f"{number}. while {delivered} was delivered: {told(each)}{last}", None
-        else:
-            yield f"{number}. {told(each)}, stack pointer {each.stack:#x}", each.at if each.taken is not None else None
+        front = f"while {delivered} was delivered: " if delivered else ""
+        last = ", a triple fault: the processor resets" if delivered and each.taken is None else ""
+        is_known = number == 1 and each.taken is not None
+        stack = f", stack pointer {each.stack:#x}" if is_known else ""
+        yield f"{number}. {front}{told(each)}{stack}{last}", each.at if is_known else None
         delivered = name(each.raised if each.taken is None else each.taken)
     if not steps and fault.at is None:
         yield "QEMU ended at it, and did not tell where", None

@@ -27,7 +27,7 @@ class Debugging:
     """What is known of a guest's debugger. Everything here belongs to the event loop.
 
     Attributes:
-        told: The stop that an answer told of last.
+        told: The stop that an answer told of last; None since one told that the guest runs.
         marks: How far the console, and each capture by its id, had come when the guest stopped last.
     """
 

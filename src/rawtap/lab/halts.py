@@ -47,10 +47,11 @@ async def halt_at(lab: Lab, interface: str, number: int) -> int:
 
 
 async def note(lab: Lab, guest: Guest, at: str) -> None:
-    """QEMU has stopped a guest, where `at` says: its debugger is told, or whoever waits for the guest."""
+    """QEMU has stopped a guest for a call, where `at` says: its debugger is told, or whoever waits for the guest."""
     if not await guest.debugging.note_stop(at):
         cure = 'qemu_debug looks into it, qemu_monitor(command="cont") lets it run on'
         lab.note_halt(guest, f"stopped at {at}: {cure}")
+    guest.machine.consoles.halt_told = True
 
 
 def _running(lab: Lab, interface: str) -> list[Guest]:
