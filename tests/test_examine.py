@@ -208,7 +208,10 @@ def test_fuzzing_finds_frames_that_kill_and_has_them_in_files(user: Account, tmp
             row = told["rules"][0]
             assert (row["rule"], row["verdict"]) == ("fuzz.1", "died")
             assert "it answers no health check any more, 10 times of 10; " in row["reason"]
-            assert told["notes"][0].startswith("seed 1: ")
+            without_port, without_ipv6, sent, *_ = told["notes"]
+            assert "give port=" in without_port
+            assert "no IPv6 was seen" in without_ipv6
+            assert sent.startswith("seed 1: ")
             assert any("of one more, " in each for each in session.progress)
             pcap, test = (Path(word) for word in row["reason"].split() if word.endswith(("-fuzz-1.pcap", "_fuzz_1.py")))
             seen = await session.call("qemu_pcap_read", path=str(pcap), detail="hex")

@@ -21,7 +21,7 @@ from rawtap.examine.trial import Examiner, Verdict
 from rawtap.examine.values import Seen, made
 from rawtap.packets import reader
 
-SEEDS = mutations.seeds(tuple(catalogue.every()), NAMES)
+SEEDS = mutations.seeds(mutations.sources(catalogue.every()), NAMES)
 RULES = [rule for rule in catalogue.every() if rule.suite in {"ipv4", "udp", "ipv6"} and "routing" not in rule.name]
 
 
@@ -32,6 +32,13 @@ def some(seed: int) -> list[mutations.Case]:
 def test_the_same_seed_makes_the_same_cases_and_another_makes_others() -> None:
     assert some(1) == some(1)
     assert some(1) != some(2)
+
+
+def test_rules_that_send_nothing_or_repeat_what_the_guest_said_are_no_sources() -> None:
+    assert all(SEEDS)
+    known = {rule.name for rule in mutations.sources(catalogue.every())}
+    assert {"arp.probe", "tcp.closed", "ipv6.router_invalid"} <= known
+    assert not known & {"dhcp.discover", "dhcp.offer", "tcp.data", "ipv6.duplicate"}
 
 
 def test_every_frame_is_from_us_and_one_that_the_link_takes() -> None:
@@ -75,7 +82,7 @@ def test_what_is_asked_for_is_a_seed_and_a_time() -> None:
     assert Fuzz.of("fuzz") == Fuzz(1, 60)
     assert Fuzz.of("fuzz 7") == Fuzz(7, 60)
     assert Fuzz.of("fuzz 7 120") == Fuzz(7, 120)
-    for wrong in ("fuzz x", "fuzz 1 2 3", "fuzzy", "fuzz 1 99999"):
+    for wrong in ("fuzz x", "fuzz 1 2 3", "fuzzy", "fuzz 1 99999", "fuzz 1 0"):
         with pytest.raises(RequestInvalid, match="fuzz SEED SECONDS"):
             Fuzz.of(wrong)
 

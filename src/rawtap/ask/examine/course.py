@@ -6,10 +6,12 @@ order, each with a health check before and after.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import anyio
@@ -101,7 +103,7 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
         CaptureError, NetworkError: What the frames need cannot be opened.
     """
     fuzz = Fuzz.of(what)
-    rules = catalogue.chosen(catalogue.ALL if fuzz else what)
+    rules = mutations.sources(catalogue.every()) if fuzz else catalogue.chosen(what)
     card = _card(lab, name)
     impairment = card.plug.impairment
     started = anyio.current_time()
@@ -283,6 +285,8 @@ class _Course:
             await self._tell(min(anyio.current_time() - began, fuzz.seconds), fuzz.seconds, message)
 
         known = await to_thread(mutations.seeds, rules, self.examiner.fresh())
+        lacking = Counter(chain.from_iterable(map(self._lacking, rules)))
+        self.notes += [f"without the frames of {number} rules: {why}" for why, number in lacking.items()]
         cases = mutations.cases(known, fuzz.seed)
         lost = self.wire.lost()
         hunt = fuzzing.Hunt(self.examiner, self.wire, cases, self._afresh, self._wrong, tell)
@@ -302,10 +306,13 @@ class _Course:
         faults = "; ".join(each for each in told if not each.startswith(_LATE))
         return await self._death() or (f"its console told of {faults}" if faults else "")
 
+    def _lacking(self, rule: Rule) -> list[str]:
+        """What it needs that is not there, in words."""
+        return [_NEEDED[each] for each in sorted(needed(rule) & (_NEEDED.keys() - self.examiner.names.keys()))]
+
     async def _try(self, rule: Rule) -> Outcome:
-        lacking = needed(rule) & (_NEEDED.keys() - self.examiner.names.keys())
-        if lacking:
-            return Outcome(rule, Verdict.CANNOT_TELL, "; ".join(_NEEDED[each] for each in sorted(lacking)))
+        if lacking := self._lacking(rule):
+            return Outcome(rule, Verdict.CANNOT_TELL, "; ".join(lacking))
         if self._lost:
             return Outcome(rule, Verdict.CANNOT_TELL, self._lost)
         outcome = await self._judged(rule)
