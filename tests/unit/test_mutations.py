@@ -17,7 +17,7 @@ from rawtap.ask.examine.fuzzing import Hunt
 from rawtap.errors import GuestFailed, RequestInvalid
 from rawtap.examine import catalogue, mutations
 from rawtap.examine.mutations import Fuzz
-from rawtap.examine.trial import Examiner, Verdict
+from rawtap.examine.trial import Deaf, Examiner, Verdict
 from rawtap.examine.values import Seen, made
 from rawtap.packets import reader
 
@@ -166,27 +166,32 @@ def test_one_that_cannot_be_put_back_is_told_with_all_that_it_got_if_more_than_i
     tmp_path: Path,
 ) -> None:
     found = []
-    for told in ("QEMU ended: exit code 1", ""):
+    for told, then in (
+        ("QEMU ended: exit code 1", GuestFailed("QEMU has ended", cure="")),
+        ("kernel panic", Deaf(None)),
+        ("", Deaf(None)),
+    ):
         guest = Mortal(lambda got: got[-1] == DEADLY)
         times = iter([True])
 
-        async def once(guest: Mortal = guest, times: Iterator[bool] = times) -> None:
+        async def once(guest: Mortal = guest, times: Iterator[bool] = times, then: Exception = then) -> None:
             if not next(times, False):
-                raise GuestFailed("QEMU has ended", cure="")
+                raise then
             await guest.afresh()
 
         async def death(guest: Mortal = guest, told: str = told) -> str:
             return told if guest.is_dead else ""
 
         hunt = hunt_of(guest, [(DEADLY,), *HARMLESS], once, death)
-        with pytest.raises(GuestFailed):
+        with pytest.raises(type(then)):
             anyio.run(hunt.round)
         found.append(hunt)
-    known, unknown = found
+    known, panicked, unknown = found
     assert unknown.killers == []
+    assert [(each.how, each.times) for each in panicked.killers] == [("kernel panic", 0)]
     (outcome,) = anyio.run(fuzzing.outcomes, known, known.examiner, tmp_path / "c1.pcap")
     assert outcome.verdict is Verdict.DIED
-    assert outcome.reason.startswith("QEMU ended: exit code 1, once: it could not be put back; ")
+    assert outcome.reason.startswith("QEMU ended: exit code 1, once: it could not be tried again; ")
     packets = reader.open_file(tmp_path / "c1-fuzz-1.pcap", "").take(1000)
     frames = [data for _, _, _, _, data, _ in packets]
     assert (frames[0], len(frames)) == (DEADLY, known.sent)

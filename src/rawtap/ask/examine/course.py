@@ -292,7 +292,7 @@ class _Course:
         hunt = fuzzing.Hunt(self.examiner, self.wire, cases, self._afresh, self._wrong, tell)
         try:
             await hunt.go(fuzz.seconds)
-        except (Deaf, GuestError) as error:
+        except fuzzing.ENDS as error:
             await self._death()
             hunt.ended = "put back, it answers nothing" if isinstance(error, Deaf) else error.problem
         if self._has_other_wire():

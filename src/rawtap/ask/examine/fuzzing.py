@@ -41,11 +41,13 @@ _PCAP = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)  # pcap-savefi
 _RECORD = struct.Struct("<IIII")
 _TEST = 'A guest died of these frames. Have it get its address first, as it had then: lab.call("qemu_send", ...).'
 _MOST_KILLERS = 20
+ENDS = (Deaf, GuestError, NetworkFailed, RequestInvalid)
+"""What ends a search before its time: the guest is not put back, does not answer then, or takes no health check."""
 
 
 @dataclass(frozen=True)
 class Killer:
-    """Frames that a guest dies of, and how. `times`: they were tried so often; 0 where it could not be put back.
+    """Frames that a guest dies of, and how. `times`: they were tried so often; 0 where they could not be again.
     `fixed` are the places in the last of them whose bytes cannot be others; none where there was no time to try."""
 
     frames: Case
@@ -87,7 +89,12 @@ class Hunt:
     ended: str = ""  # why the search ended before its time
 
     async def go(self, seconds: float) -> None:
-        """Look for as long; the last round, and what it takes to shrink what kills, are ended all the same."""
+        """Look for as long; the last round, and what it takes to shrink what kills, are ended all the same.
+
+        Raises:
+            ENDS: As they say.
+            GuestExited: The guest was shut down.
+        """
         deadline = current_time() + seconds
         while current_time() < deadline and len(self.killers) < _MOST_KILLERS:
             await self.round()
@@ -140,7 +147,7 @@ class Hunt:
     async def _caught(self, history: list[bytes], how: str) -> None:
         try:
             await self._shrunk(history)
-        except GuestError:
+        except ENDS:
             if how != _DEAF:  # it is known by more than silence, and cannot be tried again
                 self.killers.append(Killer(tuple(history), how, 0, frozenset()))
             raise
@@ -269,7 +276,7 @@ async def outcomes(hunt: Hunt, examiner: Examiner, capture: Path) -> list[Outcom
     found = []
     for number, killer in enumerate(hunt.killers, 1):
         pcap, test = await on_disk(capture.parent, _saved, killer, number, examiner, capture)
-        times = f"{killer.times} times of {TIMES}" if killer.times else "once: it could not be put back"
+        times = f"{killer.times} times of {TIMES}" if killer.times else "once: it could not be tried again"
         reason = f"{killer.how}, {times}; {pcap} has the frames, {test} sends them in a test"
         frames = tuple(Passed(frame, from_guest=False) for frame in killer.frames)
         found.append(Outcome(rule(number), Verdict.DIED, reason, frames=frames))
