@@ -138,6 +138,7 @@ def test_a_frame_that_kills_is_cut_down_to_the_bytes_that_do() -> None:
     sent = hunt.sent
     anyio.run(hunt.round)
     assert hunt.sent == sent + 96  # the other is known
+    assert (hunt.skipped, hunt.told(1, 0)[0].partition("; ")[2].split()[0]) == (96, "96")
     assert DEADLY not in guest.got
     assert len(hunt.killers) == 1
 
@@ -160,6 +161,32 @@ def test_a_death_that_does_not_come_again_is_no_finding_and_no_proof_of_health()
     (outcome,) = anyio.run(fuzzing.outcomes, hunt, hunt.examiner, Path("unused"))
     assert outcome.verdict is Verdict.CANNOT_TELL
     assert "did not each time when the same frames were sent again" in outcome.reason
+
+
+def test_a_guest_that_was_only_slow_on_the_way_hides_no_death() -> None:
+    backs = 0
+    harmless = {frame for case in HARMLESS for frame in case}
+    guest = Mortal(lambda got: DEADLY in got or (backs == 3 and got[-1] in harmless))  # the third time it gets half
+
+    async def afresh() -> None:
+        nonlocal backs
+        backs += 1
+        await guest.afresh()
+
+    hunt = hunt_of(guest, [(DEADLY,), *HARMLESS], afresh)
+    anyio.run(hunt.round)
+    (killer,) = hunt.killers
+    assert (killer.frames[0], len(killer.frames), killer.times) == (DEADLY, hunt.sent, 10)
+    assert hunt.unexplained == 0
+
+
+def test_frames_of_which_the_tap_took_none_are_no_proof_of_health() -> None:
+    guest = Mortal(lambda _: False)
+    hunt = hunt_of(guest, [(bytes(1000),)] * 96)
+    guest.line.longest = 900
+    anyio.run(hunt.round)
+    (outcome,) = anyio.run(fuzzing.outcomes, hunt, hunt.examiner, Path("unused"))
+    assert (outcome.verdict, outcome.reason) == (Verdict.CANNOT_TELL, "the TAP took none of the frames")
 
 
 def test_one_that_cannot_be_put_back_is_told_with_all_that_it_got_if_more_than_its_silence_is_known(

@@ -83,6 +83,7 @@ class Hunt:
     killers: list[Killer] = field(default_factory=list)
     sent: int = 0
     tried: int = 0
+    skipped: int = 0  # frames that were not sent, being like those of a death that is known
     rounds: int = 0
     unexplained: int = 0  # rounds whose frames did not kill again
     refused: int = 0
@@ -110,6 +111,7 @@ class Hunt:
             frames = [each for case in batch for each in case if not self._is_known(each)]
             self.sent += len(frames)
             self.tried += len(batch)
+            self.skipped += sum(map(len, batch)) - len(frames)
             history += frames
             if how := await self._struck(frames, _PATIENT):
                 await self._caught(history, how)
@@ -159,7 +161,7 @@ class Hunt:
         until = current_time() + _SHRINK_SECONDS
         fewest = await self._fewer(history, until)
         smallest, fixed = await self._smaller(fewest, until)
-        for frames, places in ((smallest, fixed), (fewest, frozenset[int]())):
+        for frames, places in ((smallest, fixed), (fewest, frozenset[int]()), (history, frozenset[int]())):
             if told := await self._each_time(frames):
                 self.killers.append(Killer(tuple(frames), told, TIMES, places))
                 return
@@ -214,6 +216,8 @@ class Hunt:
         number, last = len(frames) - 1, frames[-1]
         fixed = set[int]()
         for block in _blocks(last, _BLOCK):
+            if current_time() > until:
+                return frozenset()
             if await self._other(frames, number, _with(last, block, bytes(each ^ 0xA5 for each in last[block]))):
                 continue
             for place in _blocks(last, 1, block.start, block.stop):
@@ -236,8 +240,8 @@ class Hunt:
     def told(self, seed: int, lost: int) -> list[str]:
         """What was done, in words; `lost` frames found no room on their way."""
         notes = [
-            f"seed {seed}: {self.sent} frames in {self.tried} cases, put back {self.rounds} times; frames like those "
-            "of a death that is known were not sent again"
+            f"seed {seed}: {self.sent} frames in {self.tried} cases, put back {self.rounds} times; {self.skipped} "
+            "more, like those of a death that is known, were not sent"
         ]
         notes += [f"not all was tried: {self.ended}"] if self.ended else []
         if self.unexplained:
@@ -272,6 +276,8 @@ async def outcomes(hunt: Hunt, examiner: Examiner, capture: Path) -> list[Outcom
     if not hunt.killers:
         if reason := hunt.ended or (hunt.unexplained and _UNEXPLAINED):
             return [Outcome(rule(0), Verdict.CANNOT_TELL, reason)]
+        if hunt.refused >= hunt.sent:  # where nothing killed, no other frames were sent
+            return [Outcome(rule(0), Verdict.CANNOT_TELL, "the TAP took none of the frames")]
         return [Outcome(rule(0), Verdict.KEPT)]
     found = []
     for number, killer in enumerate(hunt.killers, 1):
