@@ -224,6 +224,8 @@ def test_fuzzing_finds_frames_that_kill_and_has_them_in_files(user: Account, tmp
             for frame in frames:
                 await session.call("qemu_packet_send", hex=frame)
             assert (await session.refused("qemu_examine", what="icmp.echo", address=ADDRESS)).code == "guest.silent"
+        async with stack(session, DIES_OF_ALL):
+            await blames_no_frame_for_a_slow_wire(session)
 
     with_stack(user, tmp_path, scenario, snapshots=True)
 
@@ -315,6 +317,23 @@ async def tells_nothing_of_a_wire_that_changed(session: Session) -> None:
     assert set(verdicts(told).values()) <= {"silent", "cannot tell"}
     assert "qemu_link changed the guest's wire in " in told["rules"][-1]["reason"]
     assert "its cable is pulled" in str(await session.refused("qemu_examine", what="icmp"))
+    await session.call("qemu_link", up=True)
+
+
+async def blames_no_frame_for_a_slow_wire(session: Session) -> None:
+    """What comes so late is in time to say that the guest is back, and too late to say that it survived."""
+    session.progress.clear()
+    told: dict[str, Any] = {}
+
+    async def fuzz() -> None:
+        told.update(await examined(session, "fuzz 1 1"))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(fuzz)
+        assert await eventually_async(lambda: any("of one more, " in each for each in session.progress))
+        await session.call("qemu_link", up=True, delay=1.3)
+    (row,) = told["rules"]
+    assert (row["verdict"], row["reason"][:10]) == ("cannot tell", "qemu_link ")
     await session.call("qemu_link", up=True)
 
 

@@ -23,7 +23,7 @@ from rawtap.ask.examine.finding import Place, found, health_of
 from rawtap.ask.examine.neighbor import Neighbor, neighbor
 from rawtap.blocking import reading
 from rawtap.capture.session import CaptureRequest
-from rawtap.errors import GuestBusy, GuestError, GuestFailed, RequestInvalid, SnapshotRefused
+from rawtap.errors import GuestBusy, GuestError, GuestFailed, RawtapError, RequestInvalid, SnapshotRefused
 from rawtap.examine import catalogue, health, mutations
 from rawtap.examine.mutations import Fuzz
 from rawtap.examine.rules import Rule
@@ -294,17 +294,29 @@ class _Course:
             await hunt.go(fuzz.seconds)
         except fuzzing.ENDS as error:
             await self._death()
-            hunt.ended = "put back, it answers nothing" if isinstance(error, Deaf) else error.problem
-        if self._has_other_wire():
-            hunt.ended = "qemu_link changed the guest's wire meanwhile: frames may not have come"
+            hunt.ended = self._why(error)
         self.notes += hunt.told(fuzz.seed, self.wire.lost() - lost)
         return await fuzzing.outcomes(hunt, self.examiner, capture)
 
+    def _why(self, error: Exception) -> str:
+        """Why nothing more was tried, in words."""
+        if self._has_other_wire():
+            return "qemu_link changed the guest's wire meanwhile: frames may not have come"
+        return error.problem if isinstance(error, RawtapError) else "put back, it answers nothing"
+
     async def _wrong(self) -> str:
-        """How it died since it was put back, or what its console told of a fault."""
+        """How it died since it was put back, or what its console told of a fault.
+
+        Raises:
+            GuestExited: It was shut down.
+            Deaf: Neither is known, and its silence would say nothing: qemu_link changed its wire.
+        """
         told = self.machine.trouble_since(self._mark)[1]
         faults = "; ".join(each for each in told if not each.startswith(_LATE))
-        return await self._death() or (f"its console told of {faults}" if faults else "")
+        wrong = await self._death() or (f"its console told of {faults}" if faults else "")
+        if not wrong and self._has_other_wire():
+            raise Deaf(None)
+        return wrong
 
     def _lacking(self, rule: Rule) -> list[str]:
         """What it needs that is not there, in words."""
