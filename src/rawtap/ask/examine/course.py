@@ -426,18 +426,19 @@ def _numbers(path: Path, outcomes: Sequence[Outcome]) -> tuple[tuple[int | None,
     Of frames both ways, at nearly the same time, the capture may have another order than the neighbour saw: one from
     the guest may be in front of what was sent last, but not of what was sent for the outcome before.
     """
-    places: dict[bytes, list[int]] = {}
+    places: dict[bytes, list[int]] = {frame.data: [] for outcome in outcomes for frame in outcome.frames}
     file = reader.open_file(path, "")
     while packets := file.take(1000):
         for number, _, _, _, data, _ in packets:
-            places.setdefault(data, []).append(number)
+            if data in places:  # of fuzzing there may be a million others
+                places[data].append(number)
     at = 0
     found = []
     for outcome in outcomes:
         own: list[int | None] = []
         before = at
         for frame in outcome.frames:
-            known = [each for each in places.get(frame.data, ()) if each not in own]
+            known = [each for each in places[frame.data] if each not in own]
             place = next((each for each in known if each > at), None)
             if place is None and frame.from_guest:
                 place = next((each for each in reversed(known) if each > before), None)
