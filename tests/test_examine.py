@@ -22,7 +22,7 @@ from test_linux_guest import IMAGES, PROMPT, linux_tree
 
 SOURCE = Path(__file__).parent / "examined_guest.c"
 ADDRESS = "10.0.2.15"
-HEALTHY, OPTION_LOOP, FRAGMENTS_BEYOND, KERNEL_DIES, DIES_OF_ALL = 0, 23, 47, 56, 67
+HEALTHY, OPTION_LOOP, FRAGMENTS_BEYOND, KERNEL_DIES, DIES_OF_ALL, DIES_OF_TYPE = 0, 23, 47, 56, 67, 68
 GROUPS = 3  # each has a guest of its own: several processes share them
 
 # By number: the rule that names it, its verdict, and the field that is wrong.
@@ -203,7 +203,7 @@ def test_the_frame_that_a_stack_dies_of_is_named_and_the_guest_goes_back(
 
 def test_fuzzing_finds_frames_that_kill_and_has_them_in_files(user: Account, tmp_path: Path) -> None:
     async def scenario(session: Session) -> None:
-        async with stack(session, DIES_OF_ALL):
+        async with stack(session, DIES_OF_TYPE):
             told = await examined(session, "fuzz 1 1")
             row = told["rules"][0]
             assert (row["rule"], row["verdict"]) == ("fuzz.1", "died")
