@@ -20,20 +20,19 @@ from anyio.to_thread import run_sync as to_thread
 
 from rawtap.ask.examine import fuzzing
 from rawtap.ask.examine.finding import Place, found, health_of
+from rawtap.ask.examine.keeping import Kept, keeping
 from rawtap.ask.examine.neighbor import Neighbor, neighbor
 from rawtap.blocking import reading
 from rawtap.capture.session import CaptureRequest
-from rawtap.errors import GuestBusy, GuestError, GuestFailed, RawtapError, RequestInvalid, SnapshotRefused
+from rawtap.errors import GuestBusy, GuestError, RawtapError, RequestInvalid
 from rawtap.examine import catalogue, health, mutations
 from rawtap.examine.mutations import Fuzz
 from rawtap.examine.rules import Rule
 from rawtap.examine.trial import Deaf, Examiner, Outcome, Passed, Verdict
 from rawtap.examine.values import needed, told
-from rawtap.guest import snapshots
 from rawtap.guest.machine import Machine, Mark
 from rawtap.lab.captures import Capture
 from rawtap.lab.card import Card
-from rawtap.lab.chronicle import Chronicle
 from rawtap.lab.guests import Guest
 from rawtap.lab.lab import Lab
 from rawtap.network.impair import Impairment, Plug
@@ -42,9 +41,7 @@ from rawtap.packets import decode, reader
 Report = Callable[[float, float, str], Awaitable[None]]
 
 _REST = 1.1  # seconds; Linux lets an error more through each second, picoTCP one ARP reply
-_SNAPSHOT_SECONDS = 60.0
 _TELL_EVERY = 1.0
-_TAG = "examination"
 _LATE = (
     "RCU stall",
     "soft lockup",
@@ -115,7 +112,7 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
         names = seen.names
         kind, slowest, patience = await health_of(wire, seen)
         port = names.get("port")
-        async with _kept(machine, lab.chronicle) as kept:
+        async with keeping(machine, lab.chronicle) as kept:
             examiner = Examiner(wire, names, seen.crowd, kind, patience, partial(anyio.sleep, _REST))
             course = _Course(examiner, guest, wire, kept, card.plug, impairment, report)
             outcomes = await (course.fuzzed(fuzz, rules, path) if fuzz else course.tried(rules))
@@ -172,68 +169,6 @@ async def _capturing(lab: Lab, card: Card) -> AsyncIterator[Capture]:
         await lab.captures.stop(capture)
 
 
-class _Kept:
-    """A guest's state from before, if it could be kept; else `without` says why not.
-
-    `trouble` says why the guest could not go back to it in the end; "" where it could, or has ended.
-    """
-
-    def __init__(self, machine: Machine, chronicle: Chronicle) -> None:
-        self._machine = machine
-        self._chronicle = chronicle
-        self._tag = ""
-        self.without = ""
-        self.trouble = ""
-
-    @property
-    def is_there(self) -> bool:
-        """Whether there is one."""
-        return bool(self._tag)
-
-    async def save(self) -> None:
-        """Keep it."""
-        try:
-            tags = {each.tag for each in await snapshots.perform(self._machine, "list", "", _SNAPSHOT_SECONDS)}
-            tag = next(each for number in range(len(tags) + 1) if (each := f"{_TAG}-{number}") not in tags)
-            await snapshots.perform(self._machine, "save", tag, _SNAPSHOT_SECONDS)
-        except (SnapshotRefused, GuestFailed) as error:
-            self.without = f"{error.problem}: {error.evidence}" if error.evidence else error.problem
-            return
-        self._tag = tag
-
-    async def restore(self) -> None:
-        """Go back to it; nothing where there is none.
-
-        Raises:
-            GuestError: QEMU has ended, or cannot.
-        """
-        if self._tag:
-            await snapshots.perform(self._machine, "restore", self._tag, _SNAPSHOT_SECONDS)
-
-    async def go_back(self) -> None:
-        """Go back to it for good, and remove it from among the guest's snapshots. Raises as `restore`."""
-        if self._tag:
-            await self.restore()
-            self._chronicle.guest_restored(self._machine.name, self._tag)
-            await snapshots.perform(self._machine, "delete", self._tag, _SNAPSHOT_SECONDS)
-
-
-@asynccontextmanager
-async def _kept(machine: Machine, chronicle: Chronicle) -> AsyncIterator[_Kept]:
-    kept = _Kept(machine, chronicle)
-    with anyio.CancelScope(shield=True):  # a job goes on without its caller, and nobody would remove what it saves
-        await kept.save()
-    try:
-        yield kept
-    finally:
-        with anyio.CancelScope(shield=True):
-            if machine.running:
-                try:
-                    await kept.go_back()
-                except GuestError as error:
-                    kept.trouble = f"the guest could not be put back: {error.problem}"
-
-
 @dataclass
 class _Course:
     """The rules of one examination, one after the other. `impairment` is that of the guest's wire when it began."""
@@ -241,7 +176,7 @@ class _Course:
     examiner: Examiner
     guest: Guest
     wire: Neighbor
-    kept: _Kept
+    kept: Kept
     plug: Plug
     impairment: Impairment
     report: Report
