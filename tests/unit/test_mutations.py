@@ -225,6 +225,17 @@ def test_one_that_cannot_be_put_back_is_told_with_all_that_it_got_if_more_than_i
     source = (tmp_path / "test_c1_fuzz_1.py").read_text()
     assert DEADLY.hex() in source
     compile(source, "test", "exec")
+    (outcome,) = anyio.run(fuzzing.outcomes, known, known.examiner, tmp_path / "c1-fuzz-1.pcap/c1.pcap")
+    assert (outcome.verdict, len(outcome.frames)) == (Verdict.DIED, known.sent)
+    assert "once: it could not be tried again; they are in the capture alone: cannot create " in outcome.reason
+
+
+def test_a_search_that_has_found_enough_says_that_it_ended_before_its_time() -> None:
+    hunt = hunt_of(Mortal(lambda _: False), HARMLESS)
+    hunt.killers = [fuzzing.Killer((HARMLESS[number][0],), "", 10, frozenset()) for number in range(20)]
+    anyio.run(hunt.go, 60)
+    assert hunt.rounds == 0
+    assert "not all was tried: 20 deaths are enough" in hunt.told(1, 0)
 
 
 def test_where_nothing_kills_that_is_said_with_how_much_was_tried() -> None:

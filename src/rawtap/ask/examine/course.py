@@ -209,7 +209,6 @@ class _Course:
 
         Raises:
             GuestExited: It was shut down.
-            OutputUnwritable, NoSpace: A file cannot be made.
         """
         if not self.kept.is_there:
             reason = f"frames that kill are looked for from a snapshot, and there is none: {self.kept.without}"

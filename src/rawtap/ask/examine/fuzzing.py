@@ -22,7 +22,15 @@ from rawtap.ask.examine.neighbor import Neighbor
 from rawtap.ask.recording import Book, Call
 from rawtap.blocking import on_disk
 from rawtap.capture import files
-from rawtap.errors import GuestError, NetworkFailed, RequestInvalid
+from rawtap.errors import (
+    DiskStalled,
+    GuestError,
+    NetworkFailed,
+    NoSpace,
+    OutputUnwritable,
+    RequestInvalid,
+    ServerExhausted,
+)
 from rawtap.examine.mutations import Case, cut, repaired
 from rawtap.examine.rules import Level, Rule
 from rawtap.examine.trial import Deaf, Examiner, Outcome, Passed, Verdict
@@ -99,6 +107,8 @@ class Hunt:
         deadline = current_time() + seconds
         while current_time() < deadline and len(self.killers) < _MOST_KILLERS:
             await self.round()
+        if current_time() < deadline:
+            self.ended = f"{len(self.killers)} deaths are enough"
 
     async def round(self) -> None:
         """Some batches from the snapshot, until one kills."""
@@ -268,11 +278,7 @@ def rule(number: int) -> Rule:
 
 
 async def outcomes(hunt: Hunt, examiner: Examiner, capture: Path) -> list[Outcome]:
-    """Each killer, with its files beside the capture; or that nothing killed.
-
-    Raises:
-        OutputUnwritable, NoSpace: A file cannot be made.
-    """
+    """Each killer, with its files beside the capture, or why these could not be made; or that nothing killed."""
     if not hunt.killers:
         if reason := hunt.ended or (hunt.unexplained and _UNEXPLAINED):
             return [Outcome(rule(0), Verdict.CANNOT_TELL, reason)]
@@ -281,9 +287,13 @@ async def outcomes(hunt: Hunt, examiner: Examiner, capture: Path) -> list[Outcom
         return [Outcome(rule(0), Verdict.KEPT)]
     found = []
     for number, killer in enumerate(hunt.killers, 1):
-        pcap, test = await on_disk(capture.parent, _saved, killer, number, examiner, capture)
+        try:
+            pcap, test = await on_disk(capture.parent, _saved, killer, number, examiner, capture)
+            kept = f"{pcap} has the frames, {test} sends them in a test"
+        except (OutputUnwritable, NoSpace, ServerExhausted, DiskStalled) as error:
+            kept = f"they are in the capture alone: {error.problem}"
         times = f"{killer.times} times of {TIMES}" if killer.times else "once: it could not be tried again"
-        reason = f"{killer.how}, {times}; {pcap} has the frames, {test} sends them in a test"
+        reason = f"{killer.how}, {times}; {kept}"
         frames = tuple(Passed(frame, from_guest=False) for frame in killer.frames)
         found.append(Outcome(rule(number), Verdict.DIED, reason, frames=frames))
     return found
