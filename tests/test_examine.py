@@ -276,8 +276,15 @@ def test_linux_keeps_every_rule_but_those_whose_reason_is_told(user: Account) ->
 
 async def names_what_linux_was_told_not_to_do(session: Session) -> None:
     """By switches of Documentation/networking/ip-sysctl.rst."""
-    for switch, value in (("drop_unsolicited_na", 1), ("accept_ra_pinfo", 0)):
-        await session.typed(f"echo {value} >/proc/sys/net/ipv6/conf/eth0/{switch}")
+
+    async def switched(**values: int) -> None:
+        for switch, value in values.items():
+            await session.typed(f"echo {value} >/proc/sys/net/ipv6/conf/eth0/{switch}")
+
+    await switched(forwarding=1, accept_untracked_na=1)  # as RFC 9131 has it for routers
+    (row,) = (await session.call("qemu_examine", what="ipv6.advertisement_unasked"))["rules"]
+    assert (row["verdict"], row["field"]) == ("violated", "Ether.dst")
+    await switched(forwarding=0, accept_untracked_na=0, drop_unsolicited_na=1, accept_ra_pinfo=0)
     (row,) = (await session.call("qemu_examine", what="ipv6.advertisement"))["rules"]
     assert (row["verdict"], row["field"]) == ("violated", "Ether.dst")
     (row,) = (await session.call("qemu_examine", what="ipv6.autoconfigured"))["rules"]
