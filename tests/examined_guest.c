@@ -38,6 +38,7 @@ enum defect {
     DIES_ARP_LENGTH, DIES_IP_OPTION, DIES_IP_LENGTH, DIES_FRAGMENT_EMPTY, DIES_ICMP_CUT,
     DIES_ECHO_CODE, DIES_UDP_LENGTH, DIES_TCP_OFFSET, DIES_TCP_OPTION, DIES_VLAN,
     DIES_OF_ALL,
+    DIES_OF_TYPE,  /* any that it does not know: little is left of a frame that kills, and it is soon found */
 };
 
 struct neighbor { uint8_t ip[4], mac[6]; int is_known; time_t asked; uint8_t kept[1514]; int kept_size; };
@@ -328,6 +329,8 @@ static void take(const uint8_t *frame, int size) {
     unsigned type = size < 14 ? 0 : get16(frame + 12);
     if (memcmp(frame, mac, 6) && !(frame[0] & 1) && defect != LINK_OTHER_STATION) return;
     dies(DIES_VLAN, type == ETHERTYPE_VLAN && size < 18);
+    int is_known = type == ETHERTYPE_ARP || type == ETHERTYPE_IP || type == ETHERTYPE_IPV6 || type == ETHERTYPE_VLAN;
+    if (defect == DIES_OF_TYPE && type > 1500 && !is_known) abort();
     if (type == ETHERTYPE_ARP) take_arp(frame, size);
     if (type == ETHERTYPE_IP) take_ip(frame + 14, size - 14, frame[0] & 1);
     if (type <= 1500 && size > 22 && !memcmp(frame + 14, "\252\252\3\0\0\0\10", 8)) take_ip(frame + 22, size - 22, frame[0] & 1);

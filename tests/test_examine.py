@@ -22,7 +22,7 @@ from test_linux_guest import IMAGES, PROMPT, linux_tree
 
 SOURCE = Path(__file__).parent / "examined_guest.c"
 ADDRESS = "10.0.2.15"
-HEALTHY, OPTION_LOOP, FRAGMENTS_BEYOND, KERNEL_DIES, DIES_OF_ALL = 0, 23, 47, 56, 67
+HEALTHY, OPTION_LOOP, FRAGMENTS_BEYOND, KERNEL_DIES, DIES_OF_ALL, DIES_OF_TYPE = 0, 23, 47, 56, 67, 68
 GROUPS = 3  # each has a guest of its own: several processes share them
 
 # By number: the rule that names it, its verdict, and the field that is wrong.
@@ -203,12 +203,15 @@ def test_the_frame_that_a_stack_dies_of_is_named_and_the_guest_goes_back(
 
 def test_fuzzing_finds_frames_that_kill_and_has_them_in_files(user: Account, tmp_path: Path) -> None:
     async def scenario(session: Session) -> None:
-        async with stack(session, DIES_OF_ALL):
+        async with stack(session, DIES_OF_TYPE):
             told = await examined(session, "fuzz 1 1")
             row = told["rules"][0]
             assert (row["rule"], row["verdict"]) == ("fuzz.1", "died")
             assert "it answers no health check any more, 10 times of 10; " in row["reason"]
-            assert told["notes"][0].startswith("seed 1: ")
+            without_port, without_ipv6, sent, *_ = told["notes"]
+            assert "give port=" in without_port
+            assert "no IPv6 was seen" in without_ipv6
+            assert sent.startswith("seed 1: ")
             assert any("of one more, " in each for each in session.progress)
             pcap, test = (Path(word) for word in row["reason"].split() if word.endswith(("-fuzz-1.pcap", "_fuzz_1.py")))
             seen = await session.call("qemu_pcap_read", path=str(pcap), detail="hex")
@@ -221,6 +224,8 @@ def test_fuzzing_finds_frames_that_kill_and_has_them_in_files(user: Account, tmp
             for frame in frames:
                 await session.call("qemu_packet_send", hex=frame)
             assert (await session.refused("qemu_examine", what="icmp.echo", address=ADDRESS)).code == "guest.silent"
+        async with stack(session, DIES_OF_ALL):
+            await blames_no_frame_for_a_slow_wire(session)
 
     with_stack(user, tmp_path, scenario, snapshots=True)
 
@@ -271,8 +276,15 @@ def test_linux_keeps_every_rule_but_those_whose_reason_is_told(user: Account) ->
 
 async def names_what_linux_was_told_not_to_do(session: Session) -> None:
     """By switches of Documentation/networking/ip-sysctl.rst."""
-    for switch, value in (("drop_unsolicited_na", 1), ("accept_ra_pinfo", 0)):
-        await session.typed(f"echo {value} >/proc/sys/net/ipv6/conf/eth0/{switch}")
+
+    async def switched(**values: int) -> None:
+        for switch, value in values.items():
+            await session.typed(f"echo {value} >/proc/sys/net/ipv6/conf/eth0/{switch}")
+
+    await switched(forwarding=1, accept_untracked_na=1)  # as RFC 9131 has it for routers
+    (row,) = (await session.call("qemu_examine", what="ipv6.advertisement_unasked"))["rules"]
+    assert (row["verdict"], row["field"]) == ("violated", "Ether.dst")
+    await switched(forwarding=0, accept_untracked_na=0, drop_unsolicited_na=1, accept_ra_pinfo=0)
     (row,) = (await session.call("qemu_examine", what="ipv6.advertisement"))["rules"]
     assert (row["verdict"], row["field"]) == ("violated", "Ether.dst")
     (row,) = (await session.call("qemu_examine", what="ipv6.autoconfigured"))["rules"]
@@ -312,6 +324,23 @@ async def tells_nothing_of_a_wire_that_changed(session: Session) -> None:
     assert set(verdicts(told).values()) <= {"silent", "cannot tell"}
     assert "qemu_link changed the guest's wire in " in told["rules"][-1]["reason"]
     assert "its cable is pulled" in str(await session.refused("qemu_examine", what="icmp"))
+    await session.call("qemu_link", up=True)
+
+
+async def blames_no_frame_for_a_slow_wire(session: Session) -> None:
+    """What comes so late is in time to say that the guest is back, and too late to say that it survived."""
+    session.progress.clear()
+    told: dict[str, Any] = {}
+
+    async def fuzz() -> None:
+        told.update(await examined(session, "fuzz 1 1"))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(fuzz)
+        assert await eventually_async(lambda: any("of one more, " in each for each in session.progress))
+        await session.call("qemu_link", up=True, delay=1.3)
+    (row,) = told["rules"]
+    assert (row["verdict"], row["reason"][:10]) == ("cannot tell", "qemu_link ")
     await session.call("qemu_link", up=True)
 
 

@@ -17,11 +17,11 @@ from rawtap.ask.examine.fuzzing import Hunt
 from rawtap.errors import GuestFailed, RequestInvalid
 from rawtap.examine import catalogue, mutations
 from rawtap.examine.mutations import Fuzz
-from rawtap.examine.trial import Examiner, Verdict
+from rawtap.examine.trial import Deaf, Examiner, Verdict
 from rawtap.examine.values import Seen, made
 from rawtap.packets import reader
 
-SEEDS = mutations.seeds(tuple(catalogue.every()), NAMES)
+SEEDS = mutations.seeds(mutations.sources(catalogue.every()), NAMES)
 RULES = [rule for rule in catalogue.every() if rule.suite in {"ipv4", "udp", "ipv6"} and "routing" not in rule.name]
 
 
@@ -32,6 +32,13 @@ def some(seed: int) -> list[mutations.Case]:
 def test_the_same_seed_makes_the_same_cases_and_another_makes_others() -> None:
     assert some(1) == some(1)
     assert some(1) != some(2)
+
+
+def test_rules_that_send_nothing_or_repeat_what_the_guest_said_are_no_sources() -> None:
+    assert all(SEEDS)
+    known = {rule.name for rule in mutations.sources(catalogue.every())}
+    assert {"arp.probe", "tcp.closed", "ipv6.router_invalid"} <= known
+    assert not known & {"dhcp.discover", "dhcp.offer", "tcp.data", "ipv6.duplicate"}
 
 
 def test_every_frame_is_from_us_and_one_that_the_link_takes() -> None:
@@ -75,7 +82,7 @@ def test_what_is_asked_for_is_a_seed_and_a_time() -> None:
     assert Fuzz.of("fuzz") == Fuzz(1, 60)
     assert Fuzz.of("fuzz 7") == Fuzz(7, 60)
     assert Fuzz.of("fuzz 7 120") == Fuzz(7, 120)
-    for wrong in ("fuzz x", "fuzz 1 2 3", "fuzzy", "fuzz 1 99999"):
+    for wrong in ("fuzz x", "fuzz 1 2 3", "fuzzy", "fuzz 1 99999", "fuzz 1 0"):
         with pytest.raises(RequestInvalid, match="fuzz SEED SECONDS"):
             Fuzz.of(wrong)
 
@@ -131,6 +138,7 @@ def test_a_frame_that_kills_is_cut_down_to_the_bytes_that_do() -> None:
     sent = hunt.sent
     anyio.run(hunt.round)
     assert hunt.sent == sent + 96  # the other is known
+    assert (hunt.skipped, hunt.told(1, 0)[0].partition("; ")[2].split()[0]) == (96, "96")
     assert DEADLY not in guest.got
     assert len(hunt.killers) == 1
 
@@ -155,37 +163,79 @@ def test_a_death_that_does_not_come_again_is_no_finding_and_no_proof_of_health()
     assert "did not each time when the same frames were sent again" in outcome.reason
 
 
+def test_a_guest_that_was_only_slow_on_the_way_hides_no_death() -> None:
+    backs = 0
+    harmless = {frame for case in HARMLESS for frame in case}
+    guest = Mortal(lambda got: DEADLY in got or (backs == 3 and got[-1] in harmless))  # the third time it gets half
+
+    async def afresh() -> None:
+        nonlocal backs
+        backs += 1
+        await guest.afresh()
+
+    hunt = hunt_of(guest, [(DEADLY,), *HARMLESS], afresh)
+    anyio.run(hunt.round)
+    (killer,) = hunt.killers
+    assert (killer.frames[0], len(killer.frames), killer.times) == (DEADLY, hunt.sent, 10)
+    assert hunt.unexplained == 0
+
+
+def test_frames_of_which_the_tap_took_none_are_no_proof_of_health() -> None:
+    guest = Mortal(lambda _: False)
+    hunt = hunt_of(guest, [(bytes(1000),)] * 96)
+    guest.line.longest = 900
+    anyio.run(hunt.round)
+    (outcome,) = anyio.run(fuzzing.outcomes, hunt, hunt.examiner, Path("unused"))
+    assert (outcome.verdict, outcome.reason) == (Verdict.CANNOT_TELL, "the TAP took none of the frames")
+
+
 def test_one_that_cannot_be_put_back_is_told_with_all_that_it_got_if_more_than_its_silence_is_known(
     tmp_path: Path,
 ) -> None:
     found = []
-    for told in ("QEMU ended: exit code 1", ""):
+    for told, then in (
+        ("QEMU ended: exit code 1", GuestFailed("QEMU has ended", cure="")),
+        ("kernel panic", Deaf(None)),
+        ("", Deaf(None)),
+    ):
         guest = Mortal(lambda got: got[-1] == DEADLY)
         times = iter([True])
 
-        async def once(guest: Mortal = guest, times: Iterator[bool] = times) -> None:
+        async def once(guest: Mortal = guest, times: Iterator[bool] = times, then: Exception = then) -> None:
             if not next(times, False):
-                raise GuestFailed("QEMU has ended", cure="")
+                raise then
             await guest.afresh()
 
         async def death(guest: Mortal = guest, told: str = told) -> str:
             return told if guest.is_dead else ""
 
         hunt = hunt_of(guest, [(DEADLY,), *HARMLESS], once, death)
-        with pytest.raises(GuestFailed):
+        with pytest.raises(type(then)):
             anyio.run(hunt.round)
         found.append(hunt)
-    known, unknown = found
+    known, panicked, unknown = found
     assert unknown.killers == []
+    assert [(each.how, each.times) for each in panicked.killers] == [("kernel panic", 0)]
     (outcome,) = anyio.run(fuzzing.outcomes, known, known.examiner, tmp_path / "c1.pcap")
     assert outcome.verdict is Verdict.DIED
-    assert outcome.reason.startswith("QEMU ended: exit code 1, once: it could not be put back; ")
+    assert outcome.reason.startswith("QEMU ended: exit code 1, once: it could not be tried again; ")
     packets = reader.open_file(tmp_path / "c1-fuzz-1.pcap", "").take(1000)
     frames = [data for _, _, _, _, data, _ in packets]
     assert (frames[0], len(frames)) == (DEADLY, known.sent)
     source = (tmp_path / "test_c1_fuzz_1.py").read_text()
     assert DEADLY.hex() in source
     compile(source, "test", "exec")
+    (outcome,) = anyio.run(fuzzing.outcomes, known, known.examiner, tmp_path / "c1-fuzz-1.pcap/c1.pcap")
+    assert (outcome.verdict, len(outcome.frames)) == (Verdict.DIED, known.sent)
+    assert "once: it could not be tried again; they are in the capture alone: cannot create " in outcome.reason
+
+
+def test_a_search_that_has_found_enough_says_that_it_ended_before_its_time() -> None:
+    hunt = hunt_of(Mortal(lambda _: False), HARMLESS)
+    hunt.killers = [fuzzing.Killer((HARMLESS[number][0],), "", 10, frozenset()) for number in range(20)]
+    anyio.run(hunt.go, 60)
+    assert hunt.rounds == 0
+    assert "not all was tried: 20 deaths are enough" in hunt.told(1, 0)
 
 
 def test_where_nothing_kills_that_is_said_with_how_much_was_tried() -> None:

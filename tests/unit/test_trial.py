@@ -198,6 +198,32 @@ def test_what_it_does_right_is_kept(name: str) -> None:
     assert (outcome.verdict, outcome.reason) == (Verdict.KEPT, "")
 
 
+class Believer:
+    """A guest that believes each advertisement, whether it was asked for or not, and asks for nobody."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, str] = {}
+
+    def __call__(self, frame: bytes) -> Iterator[bytes]:
+        from scapy.all import Ether, ICMPv6EchoRequest, ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
+
+        packet = Ether(frame)
+        if ICMPv6ND_NA in packet:
+            self.known[packet[ICMPv6ND_NA].tgt] = packet[ICMPv6NDOptDstLLAddr].lladdr
+        elif ICMPv6EchoRequest in packet and packet[IPv6].src in self.known:
+            (answer,) = map(Ether, lax6(frame))
+            answer.dst = self.known[packet[IPv6].src]
+            yield bytes(answer)
+        else:
+            yield from lax6(frame)
+
+
+def test_a_stack_that_believes_what_it_did_not_ask_for_is_told_as_such() -> None:
+    outcome = tried("ipv6.advertisement_unasked", Line(Believer()))
+    assert (outcome.verdict, outcome.field) == (Verdict.VIOLATED, "Ether.dst")
+    assert tried("ipv6.advertisement_unasked", Line(lax6)).verdict is Verdict.KEPT
+
+
 def test_a_stack_of_ipv6_that_is_deaf_breaks_nothing() -> None:
     found = {rule.name: tried(rule.name, Line(answering)).verdict for rule in catalogue.SUITES["ipv6"]}
     assert set(found.values()) == {Verdict.SILENT, Verdict.CANNOT_TELL}
@@ -326,22 +352,23 @@ def test_a_syn_is_blamed_for_no_more_than_it_says(options: list[tuple[str, Any]]
 class Client:
     """A guest with a client of DHCP that asks whenever it gets a frame, and believes every server."""
 
-    def __init__(self, *, looks_at_xid: bool = True) -> None:
-        self.looks_at_xid = looks_at_xid
+    def __init__(self, *, looks_at_xid: bool = True, dies_of: bytes | None = None) -> None:
+        self.looks_at_xid, self.dies_of = looks_at_xid, dies_of
         self.server = ""
         self.begin_anew()
 
     def begin_anew(self) -> None:
         self.offered = ""
-        self.is_bound = False
+        self.is_bound = self.is_dead = False
 
     def __call__(self, frame: bytes) -> Iterator[bytes]:
         from scapy.all import BOOTP, DHCP, Ether
 
         packet = Ether(frame)
-        if DHCP not in packet:
+        self.is_dead = self.is_dead or (self.dies_of is not None and self.dies_of in frame)
+        if DHCP not in packet or self.is_dead:
             yield from answering(frame)
-            if not self.is_bound:
+            if not self.is_bound and not self.is_dead:
                 yield self.says(3, self.offered) if self.offered else self.says(1)
             return
         if self.looks_at_xid and packet[BOOTP].xid != 77:
@@ -387,3 +414,8 @@ def test_a_client_that_keeps_the_rules_of_dhcp_is_told_as_such(name: str) -> Non
 def test_a_client_that_looks_at_no_number_is_told_as_such(name: str, verdict: Verdict) -> None:
     client = Client(looks_at_xid=False)
     assert tried(f"dhcp.{name}", ServedLine(client), client.begin_anew).verdict is verdict
+
+
+def test_a_client_that_dies_of_broken_options_is_not_said_to_live_because_its_kernel_does() -> None:
+    client = Client(dies_of=bytes.fromhex("3304000e"))
+    assert tried("dhcp.offer_broken", ServedLine(client), client.begin_anew).verdict is Verdict.SILENT

@@ -7,13 +7,13 @@ further than the first check. Their link addresses stay: they are from us, and t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
 from rawtap.errors import RequestInvalid
-from rawtap.examine.rules import Rule
-from rawtap.examine.values import made, needed
+from rawtap.examine.rules import Ask, Rule
+from rawtap.examine.values import made, names_in, needed
 from rawtap.packets import checks
 
 _LONGEST = 1514
@@ -31,7 +31,7 @@ _OPTIONS, _FRAGMENT = {0, 60}, 44  # headers of IPv6; the former say their lengt
 
 Case = tuple[bytes, ...]
 
-_WISH = re.compile(r"fuzz(?:[ :](\d{1,9}))?(?:[ :](\d{1,3}))?")
+_WISH = re.compile(r"fuzz(?:[ :](\d{1,9}))?(?:[ :]([1-9]\d{0,2}))?")
 _SECONDS = 60
 
 
@@ -58,8 +58,18 @@ class Fuzz:
         return cls(int(found[1] or 1), int(found[2] or _SECONDS))
 
 
+def sources(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """Those whose frames can be changed: they send some, and these have nothing of the guest's answers in them."""
+    return tuple(rule for rule in rules if any(step.send for step in rule.steps) and not _repeats(rule))
+
+
+def _repeats(rule: Rule) -> bool:
+    learned = {name for step in rule.steps if isinstance(step, Ask) for name in step.keep}
+    return bool(learned & names_in(rule.steps))
+
+
 def seeds(rules: Sequence[Rule], names: Mapping[str, str | int]) -> list[Case]:
-    """What each rule sends, of those all of whose names are known."""
+    """What each of these `sources` sends, of those all of whose names are known."""
     known = [rule for rule in rules if needed(rule) <= names.keys()]
     return [tuple(made(frame, names) for step in rule.steps for frame in step.send) for rule in known]
 

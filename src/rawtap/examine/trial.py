@@ -1,7 +1,8 @@
 """One rule tried on one guest: its steps are taken, and what comes is judged.
 
 No verdict is the clock's. That nothing came is believed when the guest has answered a health check that was sent behind
-the question; and then the question is asked once more, behind a rest, before it is said.
+the question; and then the question is asked once more, behind a rest, before it is said. The exception is what a rule
+lets take seconds (`within`).
 """
 
 from __future__ import annotations

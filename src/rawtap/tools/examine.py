@@ -174,8 +174,12 @@ def _row(outcome: Outcome, numbers: tuple[int | None, ...]) -> RuleRow:
         expected=outcome.expected,
         linux=rule.linux,
         frames=[*left, *frames[-_FRAMES:]],
-        hex=outcome.frames[-1].data[:_SHOWN].hex() if outcome.verdict == "died" and outcome.frames else "",
+        hex=_hex(outcome.frames[-1].data) if outcome.verdict == "died" and outcome.frames else "",
     )
+
+
+def _hex(data: bytes) -> str:
+    return data[:_SHOWN].hex() + ("..." if len(data) > _SHOWN else "")
 
 
 def _frame(frame: Passed, number: int | None) -> str:

@@ -6,10 +6,12 @@ order, each with a health check before and after.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import anyio
@@ -18,20 +20,19 @@ from anyio.to_thread import run_sync as to_thread
 
 from rawtap.ask.examine import fuzzing
 from rawtap.ask.examine.finding import Place, found, health_of
+from rawtap.ask.examine.keeping import Kept, keeping
 from rawtap.ask.examine.neighbor import Neighbor, neighbor
 from rawtap.blocking import reading
 from rawtap.capture.session import CaptureRequest
-from rawtap.errors import GuestBusy, GuestError, GuestFailed, RequestInvalid, SnapshotRefused
+from rawtap.errors import GuestBusy, GuestError, RawtapError, RequestInvalid
 from rawtap.examine import catalogue, health, mutations
 from rawtap.examine.mutations import Fuzz
 from rawtap.examine.rules import Rule
 from rawtap.examine.trial import Deaf, Examiner, Outcome, Passed, Verdict
 from rawtap.examine.values import needed, told
-from rawtap.guest import snapshots
 from rawtap.guest.machine import Machine, Mark
 from rawtap.lab.captures import Capture
 from rawtap.lab.card import Card
-from rawtap.lab.chronicle import Chronicle
 from rawtap.lab.guests import Guest
 from rawtap.lab.lab import Lab
 from rawtap.network.impair import Impairment, Plug
@@ -40,9 +41,7 @@ from rawtap.packets import decode, reader
 Report = Callable[[float, float, str], Awaitable[None]]
 
 _REST = 1.1  # seconds; Linux lets an error more through each second, picoTCP one ARP reply
-_SNAPSHOT_SECONDS = 60.0
 _TELL_EVERY = 1.0
-_TAG = "examination"
 _LATE = (
     "RCU stall",
     "soft lockup",
@@ -101,7 +100,7 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
         CaptureError, NetworkError: What the frames need cannot be opened.
     """
     fuzz = Fuzz.of(what)
-    rules = catalogue.chosen(catalogue.ALL if fuzz else what)
+    rules = mutations.sources(catalogue.every()) if fuzz else catalogue.chosen(what)
     card = _card(lab, name)
     impairment = card.plug.impairment
     started = anyio.current_time()
@@ -113,7 +112,7 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
         names = seen.names
         kind, slowest, patience = await health_of(wire, seen)
         port = names.get("port")
-        async with _kept(machine, lab.chronicle) as kept:
+        async with keeping(machine, lab.chronicle) as kept:
             examiner = Examiner(wire, names, seen.crowd, kind, patience, partial(anyio.sleep, _REST))
             course = _Course(examiner, guest, wire, kept, card.plug, impairment, report)
             outcomes = await (course.fuzzed(fuzz, rules, path) if fuzz else course.tried(rules))
@@ -170,68 +169,6 @@ async def _capturing(lab: Lab, card: Card) -> AsyncIterator[Capture]:
         await lab.captures.stop(capture)
 
 
-class _Kept:
-    """A guest's state from before, if it could be kept; else `without` says why not.
-
-    `trouble` says why the guest could not go back to it in the end; "" where it could, or has ended.
-    """
-
-    def __init__(self, machine: Machine, chronicle: Chronicle) -> None:
-        self._machine = machine
-        self._chronicle = chronicle
-        self._tag = ""
-        self.without = ""
-        self.trouble = ""
-
-    @property
-    def is_there(self) -> bool:
-        """Whether there is one."""
-        return bool(self._tag)
-
-    async def save(self) -> None:
-        """Keep it."""
-        try:
-            tags = {each.tag for each in await snapshots.perform(self._machine, "list", "", _SNAPSHOT_SECONDS)}
-            tag = next(each for number in range(len(tags) + 1) if (each := f"{_TAG}-{number}") not in tags)
-            await snapshots.perform(self._machine, "save", tag, _SNAPSHOT_SECONDS)
-        except (SnapshotRefused, GuestFailed) as error:
-            self.without = f"{error.problem}: {error.evidence}" if error.evidence else error.problem
-            return
-        self._tag = tag
-
-    async def restore(self) -> None:
-        """Go back to it; nothing where there is none.
-
-        Raises:
-            GuestError: QEMU has ended, or cannot.
-        """
-        if self._tag:
-            await snapshots.perform(self._machine, "restore", self._tag, _SNAPSHOT_SECONDS)
-
-    async def go_back(self) -> None:
-        """Go back to it for good, and remove it from among the guest's snapshots. Raises as `restore`."""
-        if self._tag:
-            await self.restore()
-            self._chronicle.guest_restored(self._machine.name, self._tag)
-            await snapshots.perform(self._machine, "delete", self._tag, _SNAPSHOT_SECONDS)
-
-
-@asynccontextmanager
-async def _kept(machine: Machine, chronicle: Chronicle) -> AsyncIterator[_Kept]:
-    kept = _Kept(machine, chronicle)
-    with anyio.CancelScope(shield=True):  # a job goes on without its caller, and nobody would remove what it saves
-        await kept.save()
-    try:
-        yield kept
-    finally:
-        with anyio.CancelScope(shield=True):
-            if machine.running:
-                try:
-                    await kept.go_back()
-                except GuestError as error:
-                    kept.trouble = f"the guest could not be put back: {error.problem}"
-
-
 @dataclass
 class _Course:
     """The rules of one examination, one after the other. `impairment` is that of the guest's wire when it began."""
@@ -239,7 +176,7 @@ class _Course:
     examiner: Examiner
     guest: Guest
     wire: Neighbor
-    kept: _Kept
+    kept: Kept
     plug: Plug
     impairment: Impairment
     report: Report
@@ -272,7 +209,6 @@ class _Course:
 
         Raises:
             GuestExited: It was shut down.
-            OutputUnwritable, NoSpace: A file cannot be made.
         """
         if not self.kept.is_there:
             reason = f"frames that kill are looked for from a snapshot, and there is none: {self.kept.without}"
@@ -283,29 +219,46 @@ class _Course:
             await self._tell(min(anyio.current_time() - began, fuzz.seconds), fuzz.seconds, message)
 
         known = await to_thread(mutations.seeds, rules, self.examiner.fresh())
+        lacking = Counter(chain.from_iterable(map(self._lacking, rules)))
+        self.notes += [f"without the frames of {number} rules: {why}" for why, number in lacking.items()]
         cases = mutations.cases(known, fuzz.seed)
         lost = self.wire.lost()
         hunt = fuzzing.Hunt(self.examiner, self.wire, cases, self._afresh, self._wrong, tell)
         try:
             await hunt.go(fuzz.seconds)
-        except (Deaf, GuestError) as error:
+        except fuzzing.ENDS as error:
             await self._death()
-            hunt.ended = "put back, it answers nothing" if isinstance(error, Deaf) else error.problem
-        if self._has_other_wire():
-            hunt.ended = "qemu_link changed the guest's wire meanwhile: frames may not have come"
+            hunt.ended = self._why(error)
         self.notes += hunt.told(fuzz.seed, self.wire.lost() - lost)
         return await fuzzing.outcomes(hunt, self.examiner, capture)
 
+    def _why(self, error: Exception) -> str:
+        """Why nothing more was tried, in words."""
+        if self._has_other_wire():
+            return "qemu_link changed the guest's wire meanwhile: frames may not have come"
+        return error.problem if isinstance(error, RawtapError) else "put back, it answers nothing"
+
     async def _wrong(self) -> str:
-        """How it died since it was put back, or what its console told of a fault."""
+        """How it died since it was put back, or what its console told of a fault.
+
+        Raises:
+            GuestExited: It was shut down.
+            Deaf: Neither is known, and its silence would say nothing: qemu_link changed its wire.
+        """
         told = self.machine.trouble_since(self._mark)[1]
         faults = "; ".join(each for each in told if not each.startswith(_LATE))
-        return await self._death() or (f"its console told of {faults}" if faults else "")
+        wrong = await self._death() or (f"its console told of {faults}" if faults else "")
+        if not wrong and self._has_other_wire():
+            raise Deaf(None)
+        return wrong
+
+    def _lacking(self, rule: Rule) -> list[str]:
+        """What it needs that is not there, in words."""
+        return [_NEEDED[each] for each in sorted(needed(rule) & (_NEEDED.keys() - self.examiner.names.keys()))]
 
     async def _try(self, rule: Rule) -> Outcome:
-        lacking = needed(rule) & (_NEEDED.keys() - self.examiner.names.keys())
-        if lacking:
-            return Outcome(rule, Verdict.CANNOT_TELL, "; ".join(_NEEDED[each] for each in sorted(lacking)))
+        if lacking := self._lacking(rule):
+            return Outcome(rule, Verdict.CANNOT_TELL, "; ".join(lacking))
         if self._lost:
             return Outcome(rule, Verdict.CANNOT_TELL, self._lost)
         outcome = await self._judged(rule)
@@ -407,18 +360,19 @@ def _numbers(path: Path, outcomes: Sequence[Outcome]) -> tuple[tuple[int | None,
     Of frames both ways, at nearly the same time, the capture may have another order than the neighbour saw: one from
     the guest may be in front of what was sent last, but not of what was sent for the outcome before.
     """
-    places: dict[bytes, list[int]] = {}
+    places: dict[bytes, list[int]] = {frame.data: [] for outcome in outcomes for frame in outcome.frames}
     file = reader.open_file(path, "")
     while packets := file.take(1000):
         for number, _, _, _, data, _ in packets:
-            places.setdefault(data, []).append(number)
+            if data in places:  # of fuzzing there may be a million others
+                places[data].append(number)
     at = 0
     found = []
     for outcome in outcomes:
         own: list[int | None] = []
         before = at
         for frame in outcome.frames:
-            known = [each for each in places.get(frame.data, ()) if each not in own]
+            known = [each for each in places[frame.data] if each not in own]
             place = next((each for each in known if each > at), None)
             if place is None and frame.from_guest:
                 place = next((each for each in reversed(known) if each > before), None)

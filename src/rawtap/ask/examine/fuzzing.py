@@ -22,7 +22,15 @@ from rawtap.ask.examine.neighbor import Neighbor
 from rawtap.ask.recording import Book, Call
 from rawtap.blocking import on_disk
 from rawtap.capture import files
-from rawtap.errors import GuestError, NetworkFailed, RequestInvalid
+from rawtap.errors import (
+    DiskStalled,
+    GuestError,
+    NetworkFailed,
+    NoSpace,
+    OutputUnwritable,
+    RequestInvalid,
+    ServerExhausted,
+)
 from rawtap.examine.mutations import Case, cut, repaired
 from rawtap.examine.rules import Level, Rule
 from rawtap.examine.trial import Deaf, Examiner, Outcome, Passed, Verdict
@@ -41,11 +49,13 @@ _PCAP = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)  # pcap-savefi
 _RECORD = struct.Struct("<IIII")
 _TEST = 'A guest died of these frames. Have it get its address first, as it had then: lab.call("qemu_send", ...).'
 _MOST_KILLERS = 20
+ENDS = (Deaf, GuestError, NetworkFailed, RequestInvalid)
+"""What ends a search before its time: the guest is not put back, does not answer then, or takes no health check."""
 
 
 @dataclass(frozen=True)
 class Killer:
-    """Frames that a guest dies of, and how. `times`: they were tried so often; 0 where it could not be put back.
+    """Frames that a guest dies of, and how. `times`: they were tried so often; 0 where they could not be again.
     `fixed` are the places in the last of them whose bytes cannot be others; none where there was no time to try."""
 
     frames: Case
@@ -81,16 +91,24 @@ class Hunt:
     killers: list[Killer] = field(default_factory=list)
     sent: int = 0
     tried: int = 0
+    skipped: int = 0  # frames that were not sent, being like those of a death that is known
     rounds: int = 0
     unexplained: int = 0  # rounds whose frames did not kill again
     refused: int = 0
     ended: str = ""  # why the search ended before its time
 
     async def go(self, seconds: float) -> None:
-        """Look for as long; the last round, and what it takes to shrink what kills, are ended all the same."""
+        """Look for as long; the last round, and what it takes to shrink what kills, are ended all the same.
+
+        Raises:
+            ENDS: As they say.
+            GuestExited: The guest was shut down.
+        """
         deadline = current_time() + seconds
         while current_time() < deadline and len(self.killers) < _MOST_KILLERS:
             await self.round()
+        if current_time() < deadline:
+            self.ended = f"{len(self.killers)} deaths are enough"
 
     async def round(self) -> None:
         """Some batches from the snapshot, until one kills."""
@@ -103,6 +121,7 @@ class Hunt:
             frames = [each for case in batch for each in case if not self._is_known(each)]
             self.sent += len(frames)
             self.tried += len(batch)
+            self.skipped += sum(map(len, batch)) - len(frames)
             history += frames
             if how := await self._struck(frames, _PATIENT):
                 await self._caught(history, how)
@@ -140,7 +159,7 @@ class Hunt:
     async def _caught(self, history: list[bytes], how: str) -> None:
         try:
             await self._shrunk(history)
-        except GuestError:
+        except ENDS:
             if how != _DEAF:  # it is known by more than silence, and cannot be tried again
                 self.killers.append(Killer(tuple(history), how, 0, frozenset()))
             raise
@@ -152,7 +171,7 @@ class Hunt:
         until = current_time() + _SHRINK_SECONDS
         fewest = await self._fewer(history, until)
         smallest, fixed = await self._smaller(fewest, until)
-        for frames, places in ((smallest, fixed), (fewest, frozenset[int]())):
+        for frames, places in ((smallest, fixed), (fewest, frozenset[int]()), (history, frozenset[int]())):
             if told := await self._each_time(frames):
                 self.killers.append(Killer(tuple(frames), told, TIMES, places))
                 return
@@ -207,6 +226,8 @@ class Hunt:
         number, last = len(frames) - 1, frames[-1]
         fixed = set[int]()
         for block in _blocks(last, _BLOCK):
+            if current_time() > until:
+                return frozenset()
             if await self._other(frames, number, _with(last, block, bytes(each ^ 0xA5 for each in last[block]))):
                 continue
             for place in _blocks(last, 1, block.start, block.stop):
@@ -229,8 +250,8 @@ class Hunt:
     def told(self, seed: int, lost: int) -> list[str]:
         """What was done, in words; `lost` frames found no room on their way."""
         notes = [
-            f"seed {seed}: {self.sent} frames in {self.tried} cases, put back {self.rounds} times; frames like those "
-            "of a death that is known were not sent again"
+            f"seed {seed}: {self.sent} frames in {self.tried} cases, put back {self.rounds} times; {self.skipped} "
+            "more, like those of a death that is known, were not sent"
         ]
         notes += [f"not all was tried: {self.ended}"] if self.ended else []
         if self.unexplained:
@@ -257,20 +278,22 @@ def rule(number: int) -> Rule:
 
 
 async def outcomes(hunt: Hunt, examiner: Examiner, capture: Path) -> list[Outcome]:
-    """Each killer, with its files beside the capture; or that nothing killed.
-
-    Raises:
-        OutputUnwritable, NoSpace: A file cannot be made.
-    """
+    """Each killer, with its files beside the capture, or why these could not be made; or that nothing killed."""
     if not hunt.killers:
         if reason := hunt.ended or (hunt.unexplained and _UNEXPLAINED):
             return [Outcome(rule(0), Verdict.CANNOT_TELL, reason)]
+        if hunt.refused >= hunt.sent:  # where nothing killed, no other frames were sent
+            return [Outcome(rule(0), Verdict.CANNOT_TELL, "the TAP took none of the frames")]
         return [Outcome(rule(0), Verdict.KEPT)]
     found = []
     for number, killer in enumerate(hunt.killers, 1):
-        pcap, test = await on_disk(capture.parent, _saved, killer, number, examiner, capture)
-        times = f"{killer.times} times of {TIMES}" if killer.times else "once: it could not be put back"
-        reason = f"{killer.how}, {times}; {pcap} has the frames, {test} sends them in a test"
+        try:
+            pcap, test = await on_disk(capture.parent, _saved, killer, number, examiner, capture)
+            kept = f"{pcap} has the frames, {test} sends them in a test"
+        except (OutputUnwritable, NoSpace, ServerExhausted, DiskStalled) as error:
+            kept = f"they are in the capture alone: {error.problem}"
+        times = f"{killer.times} times of {TIMES}" if killer.times else "once: it could not be tried again"
+        reason = f"{killer.how}, {times}; {kept}"
         frames = tuple(Passed(frame, from_guest=False) for frame in killer.frames)
         found.append(Outcome(rule(number), Verdict.DIED, reason, frames=frames))
     return found

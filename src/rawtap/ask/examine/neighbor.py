@@ -33,7 +33,7 @@ class Neighbor:
         self._socket = opened
         self._interface = interface
         self._unanswered = 0  # questions for where it is
-        self._missed = 0
+        self._missed = self._dropped = 0
         self._came = asyncio.Event()
 
     def lives_at(self, address: str, mac: str) -> None:
@@ -67,7 +67,9 @@ class Neighbor:
     def lost(self) -> int:
         """How many frames found no room in the TAP, whoever sent them, or here; what qemu_link drops is not counted."""
         self._missed += transmit.missed(self._socket)
-        return self._missed + self._unanswered + (links.dropped(self._interface) or 0)
+        if (dropped := links.dropped(self._interface)) is not None:  # else the TAP has gone, and what it counted counts
+            self._dropped = dropped
+        return self._missed + self._unanswered + self._dropped
 
     def read(self) -> None:
         """Take what has come; the event loop calls this."""

@@ -324,8 +324,15 @@ _TOLD = (
         "ipv6.advertisement_unasked",
         "RFC 4861, 7.2.5",
         _SHOULD,
-        "An advertisement of a host that it does not know is passed over: it asks for that host all the same.",
-        (Ask((_advertisement({"O": 1}, of="$stranger6"), _FROM_STRANGER), _ASKS, given=True),),
+        "An advertisement of a host that it does not know is passed over: what it sends there goes elsewhere.",
+        (
+            Ask(
+                (_advertisement({"O": 1}, of="$stranger6"), _FROM_STRANGER),
+                REPLY,
+                {"Ether.dst": "$us_mac"},
+                given=True,
+            ),
+        ),
     ),
     Rule(
         "ipv6.group_report",
