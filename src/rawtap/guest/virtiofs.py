@@ -95,9 +95,12 @@ def require() -> Path:
     except OSError as error:
         raise GuestFailed(lack, evidence=f"{path}: {error}", cure=_OTHER_WAYS) from error
     if _READONLY not in known.out + known.complaint:
+        said = visible(known.complaint.strip()[-_SHOWN:])
+        failed = f"; asked for its options it ended with {known.code}: {said}" if known.code else ""
+        own = "by an older one the guest could write; QEMU's own, as Debian 12 has it, can only be run by root"
         raise GuestNotFound(
             f"{lack}: {path} has no {_READONLY}",
-            evidence="by an older one the guest could write; QEMU's own, as Debian 12 has it, can only be run by root",
+            evidence=f"{own}{failed}",
             cure=f"Debian 13 has the newer one in its package {_PROGRAM}. {_OTHER_WAYS}",
         )
     return path
