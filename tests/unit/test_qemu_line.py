@@ -256,8 +256,10 @@ def test_no_key_of_an_option_is_dropped_without_a_word(words: str, named: str) -
         ("-hda fat:rw:folder", "-drive file=fat:rw:folder: what the guest writes does not get into the folder"),
         ("-hda fat:32:folder", "-drive file=fat:32:folder: its FAT has 16 bits"),
         ("-drive file.driver=vvfat,file.rw=on,file.dir=f", "-drive file=fat:rw:f: what the guest writes"),
-        ("-netdev user,id=n,net=192.168.76.0/24,dhcpstart=192.168.76.9,ipv6=on -device e1000,netdev=n",
-         "the network's net=192.168.76.0/24,dhcpstart=192.168.76.9: addresses"),
+        (
+            "-netdev user,id=n,net=192.168.76.0/24,dhcpstart=192.168.76.9,ipv6=on -device e1000,netdev=n",
+            "the network's net=192.168.76.0/24,dhcpstart=192.168.76.9: addresses",
+        ),
         ("-nic user,restrict=on,hostname=h", "the network's restrict=on,hostname=h: addresses, names and what is "),
         ("-netdev socket,id=n,connect=:1 -device e1000,netdev=n", "the network socket: the card is on the bridge"),
     ],
