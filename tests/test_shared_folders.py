@@ -10,7 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import anyio
+import pytest
 
+from rawtap.errors import GuestFailed
+from rawtap.guest import virtiofs
 from support import PATIENCE, Account, Session, children_of, command_of, has_child, serving, status_of
 from test_linux_guest import PROMPT, typed
 
@@ -101,6 +104,12 @@ def test_a_guest_reads_a_folder_in_each_way_and_changes_nothing_of_it(user: Acco
         TEXT,
     )
     assert [path.name for path in sorted(file.parent.iterdir())] == ["file.txt", "out"]
+
+
+def test_a_server_of_roots_has_no_virtiofs_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with pytest.raises(GuestFailed, match="root's virtiofsd wants capabilities"):
+        virtiofs.require()
 
 
 def test_without_a_daemon_that_can_serve_read_only_a_boot_says_so_and_leaves_nothing(user: Account) -> None:

@@ -85,9 +85,15 @@ def require() -> Path:
 
     Raises:
         GuestNotFound: It is not installed, or cannot serve read-only.
-        GuestFailed: It cannot be started.
+        GuestFailed: It cannot be started; as root it never can (1.13: "can't apply the child capabilities").
     """
     lack = "no folder can be given by virtiofs"
+    if os.geteuid() == 0:
+        raise GuestFailed(
+            lack,
+            evidence="root's virtiofsd wants capabilities, and no program that serves a guest has any here",
+            cure=f"Run the server as an ordinary user. {_OTHER_WAYS}",
+        )
     folders = f"{os.environ.get('PATH', '')}:{_FOLDERS}"
     path = Path(programs.require(_PROGRAM, _PROGRAM, GuestNotFound, lack, folders))
     try:
