@@ -36,7 +36,7 @@ _PROGRAM = "virtiofsd"
 _FOLDERS = "/usr/libexec:/usr/lib:/usr/lib/qemu"  # where it is on no PATH
 _READONLY = "--readonly"
 _OTHER_WAYS = 'Give it by = "9p", or as a drive with format = "folder"'
-_OPTIONS = ("--sandbox=none", "--no-announce-submounts")
+_OPTIONS = ("--sandbox=none", "--no-announce-submounts", "--log-level=error")
 _OF_THE_KERNELS = (Path("/proc/sys/fs/nr_open"), Path("/proc/sys/fs/file-max"))  # by which it sets its limit
 _TAIL = 1000  # bytes
 _SHOWN = 200  # characters
