@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import anyio
+import pytest
 
-from support import PATIENCE, Account, children_of, command_of, has_child, serving, status_of
+from rawtap.errors import GuestFailed
+from rawtap.guest import virtiofs
+from support import PATIENCE, Account, Session, children_of, command_of, has_child, serving, status_of
 from test_linux_guest import PROMPT, typed
 
 IMAGES = Path(sys.prefix) / "linux/modules"  # made by scripts/_linux_guest.sh
@@ -35,13 +40,26 @@ def linux_tree(account: Account) -> tuple[str, Path]:
         f'initrd = "{IMAGES}/initrd"',
         'bootargs = "console=ttyS0 quiet"',
         f'prompt = "{PROMPT}"',
-        'shares = [{ path = "shared", tag = "old" }, { path = "shared", tag = "new", by = "virtiofs" }]',
+        'shares = [{ path = "shared", tag = "old" }, { path = "shared", tag = "new", by = "virtiofs" },'
+        ' { path = "cd", tag = "lost", by = "virtiofs" }]',
         'drives = [{ path = "cd", format = "folder", interface = "ahci", media = "cdrom" }]',
     ]
     (root / "rawtap.toml").write_text("\n".join(lines), encoding="utf-8")
     for path in (shared, *shared.iterdir()):
         os.chown(path, account.uid, account.gid, follow_symlinks=False)
     return str(root), shared / "file.txt"
+
+
+async def troubles(session: Session) -> list[str | None]:
+    return [each["trouble"] for each in (await session.call("qemu_status"))["guests"]]
+
+
+def kill(pid: int) -> None:
+    """End it, and see it end."""
+    process = os.pidfd_open(pid)
+    signal.pidfd_send_signal(process, signal.SIGKILL)
+    select.select([process], [], [])
+    os.close(process)
 
 
 def test_a_guest_reads_a_folder_in_each_way_and_changes_nothing_of_it(user: Account) -> None:
@@ -53,9 +71,9 @@ def test_a_guest_reads_a_folder_in_each_way_and_changes_nothing_of_it(user: Acco
         async with serving(with_daemon, "--image-dir", IMAGES) as session:
             booted = await session.call("qemu_boot", project_root=root, timeout=PATIENCE)
             assert (booted["prompt_seen"], booted["warnings"]) == (True, [])
-            (daemon,) = (each for each in children_of(session.pid) if "--shared-dir" in command_of(each))
-            status = status_of(daemon)
-            assert [status[key] for key in ("NoNewPrivs", "Seccomp", "CapEff")] == ["1", "2", "0" * 16]
+            daemons = [each for each in children_of(session.pid) if "--shared-dir" in command_of(each)]
+            for status in map(status_of, daemons):
+                assert [status[key] for key in ("NoNewPrivs", "Seccomp", "CapEff")] == ["1", "2", "0" * 16]
             await typed(session, "modprobe 9p; mkdir /old /new; mount -t 9p -o trans=virtio old /old")
             await typed(session, "mount -t virtiofs new /new")
             for place in ("/old", "/new"):
@@ -67,7 +85,15 @@ def test_a_guest_reads_a_folder_in_each_way_and_changes_nothing_of_it(user: Acco
                 assert "root:" not in await typed(session, f"cat {place}/out")
             await typed(session, "modprobe isofs; mkdir /cd; mount -t iso9660 /dev/sr0 /cd")
             assert TEXT in await typed(session, f"cat '/cd/below/{LONG}'")
-            await session.call("qemu_shutdown", timeout=PATIENCE)
+            assert await troubles(session) == [None]
+            (lost,) = (each for each in daemons if f"--shared-dir={root}/cd" in command_of(each))
+            kill(lost)
+            words = f"the folder {root}/cd is served no more, and hangs what uses it in the guest: virtiofsd was killed"
+            (told,) = await troubles(session)
+            assert str(told).startswith(words)
+            ended = await session.call("qemu_shutdown", timeout=PATIENCE)
+            assert ended["reason"].startswith(words)
+            assert ended["reason"].count("is served no more") == 1, "the other one ended with QEMU"
             assert not has_child(session.pid, "--shared-dir")
 
     anyio.run(scenario)
@@ -78,6 +104,12 @@ def test_a_guest_reads_a_folder_in_each_way_and_changes_nothing_of_it(user: Acco
         TEXT,
     )
     assert [path.name for path in sorted(file.parent.iterdir())] == ["file.txt", "out"]
+
+
+def test_a_server_of_roots_has_no_virtiofs_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with pytest.raises(GuestFailed, match="root's virtiofsd wants capabilities"):
+        virtiofs.require()
 
 
 def test_without_a_daemon_that_can_serve_read_only_a_boot_says_so_and_leaves_nothing(user: Account) -> None:

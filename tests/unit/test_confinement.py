@@ -132,6 +132,7 @@ def test_the_built_in_boot_loaders_are_allowed_to_everybody(tmp_path: Path) -> N
 def test_a_folder_that_says_nothing_is_no_project(project: Path, outside: Path) -> None:
     assert lack_of_project(project) == ""
     assert "it has no rawtap.toml" in lack_of_project(outside)
+    assert "nor built files that are theirs, of rvos, xv6-riscv-net, " in lack_of_project(outside)
     with pytest.raises(PathNotAllowed, match="is no project"):
         kernel_of(outside, "secret")
 

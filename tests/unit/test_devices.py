@@ -133,6 +133,10 @@ def test_a_workstations_own_controller_has_its_disks_and_a_cd_where_its_firmware
         "if=scsi,index=2,media=cdrom",
     ]
     assert devices_of(argv) == []
+    disk, cd = drives
+    argv = argv_of(Profile(arch="sparc", machine="SS-5"), cd, disk, disk, disk)
+    numbers = [each.partition(",")[2].partition(",")[0] for each in values_of(argv, "-drive")]
+    assert numbers == ["index=2", "index=0", "index=1", "index=3"]
     argv = argv_of(Profile(arch="riscv64", machine="virt"), *drives)
     assert [each["driver"] for each in devices_of(argv)] == ["virtio-scsi-device", "scsi-hd", "scsi-cd"]
 

@@ -292,6 +292,8 @@ def test_every_key_can_be_said_in_toml(tmp_path: Path) -> None:
     ("toml", "key"),
     [
         ("memroy = '1G'", "memroy: "),
+        ("drives = [{path = ''}]", "drives.0.path: it must have at least 1 character"),
+        ("hvc = ['a', 'b', 'c', 'd', 'e']", "hvc: it must have at most 4 items"),
         ("memory = 256", "memory: "),
         ("memory = '256'\nsmp = '2'", "smp: "),
         ("smp = true", "smp: "),

@@ -145,6 +145,10 @@ def test_an_option_is_carried_in_a_profiles_own_words(words: str, key: str, valu
          {"path": "a.iso", "interface": "scsi", "format": "raw", "media": "cdrom"}),
         ("-blockdev driver=file,filename=a.img,node-name=f -blockdev driver=raw,file=f,node-name=d "
          "-device virtio-blk-pci,drive=d", {"path": "a.img", "interface": "virtio", "format": "raw"}),
+        ("-blockdev driver=file,filename=a.img,node-name=f,read-only=on -device virtio-blk-pci,drive=f",
+         {"path": "a.img", "interface": "virtio", "format": "raw", "readonly": True}),
+        ("-drive file=a.img,if=virtio,format=raw,readonly=true,snapshot=yes",
+         {"path": "a.img", "interface": "virtio", "format": "raw", "readonly": True, "overlay": True}),
         ('-blockdev \'{"driver":"qcow2","node-name":"d","file":{"driver":"file","filename":"a,b.img"}}\' '
          "-device virtio-blk-pci,drive=d", {"path": "a,b.img", "interface": "virtio", "format": "qcow2"}),
         ("-drive file=a,,b.img,if=virtio,format=raw", {"path": "a,b.img", "interface": "virtio", "format": "raw"}),
@@ -207,6 +211,10 @@ def test_what_is_not_carried_is_named_with_its_reason_and_reaches_nothing(words:
         ("-global x", "-global x"),
         ("-fw_cfg name=opt/a,gen_id=g", "-fw_cfg name=opt/a,gen_id=g"),
         ("-drive file=a,format=raw,if=ide,cyls=10", "-drive cyls=10"),
+        ("-blockdev driver=file,filename=a,node-name=f,x-check=on -blockdev driver=raw,file=f,node-name=d "
+         "-device virtio-blk-pci,drive=d", "-blockdev x-check=on"),
+        ("-blockdev driver=raw,node-name=d,offset=512,file.driver=file,file.filename=a -device virtio-blk-pci,drive=d",
+         "-blockdev offset=512"),
         ("-device VGA,vgamem_mb=64", "-device VGA vgamem_mb=64"),
         ("-L a -L b", "-L b"),
         ("-fsdev local,id=f,path=p,readonly=on -device virtio-9p-pci,fsdev=f,mount_tag=t,addr=3",
@@ -246,7 +254,13 @@ def test_no_key_of_an_option_is_dropped_without_a_word(words: str, named: str) -
         ),
         ("-d guest_errors -D log", "-D log: QEMU's log is in `stderr`"),
         ("-hda fat:rw:folder", "-drive file=fat:rw:folder: what the guest writes does not get into the folder"),
+        ("-hda fat:32:folder", "-drive file=fat:32:folder: its FAT has 16 bits"),
         ("-drive file.driver=vvfat,file.rw=on,file.dir=f", "-drive file=fat:rw:f: what the guest writes"),
+        (
+            "-netdev user,id=n,net=192.168.76.0/24,dhcpstart=192.168.76.9,ipv6=on -device e1000,netdev=n",
+            "the network's net=192.168.76.0/24,dhcpstart=192.168.76.9: addresses",
+        ),
+        ("-nic user,restrict=on,hostname=h", "the network's restrict=on,hostname=h: addresses, names and what is "),
         ("-netdev socket,id=n,connect=:1 -device e1000,netdev=n", "the network socket: the card is on the bridge"),
     ],
 )
@@ -630,6 +644,7 @@ def test_a_disk_is_where_the_machine_has_it_whichever_comes_first(
 
 
 def test_packets_that_the_line_writes_down_are_a_capture_of_ours() -> None:
+    assert read("qemu-system-i386 -net nic -net user -net dump,file=a.pcap").dumped
     line = read("qemu-system-i386 -nic user,id=n -object filter-dump,id=f,netdev=n,file=a.pcap")
     assert (line.dumped, line.left) == (True, ())
     assert "-d exec: there would be too much of it" in left_of("qemu-system-i386 -d exec,guest_errors")

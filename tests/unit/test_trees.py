@@ -308,6 +308,11 @@ def test_what_nobody_says_follows_from_what_is_said_wherever_it_is(tmp_path: Pat
     (root / "rawtap.toml").write_text('arch = "mips"\n', encoding="utf-8")
     assert machine_of({"machine": "virt,gic-version=3", "arch": "aarch64"})[2:] == ("128M", 1)
     assert machine_of({})[:2] == ("mips", "malta")
+    (root / "rawtap.toml").unlink()  # all of it may be said by the call
+    assert machine_of({"arch": "ppc64", "bios": "default"}) == ("ppc64", "pseries", "", 0)
+    assert machine_of({} if kernel else {"kernel": elsewhere}, kernel and elsewhere) == ("x86_64", "pc", "128M", 1)
+    with pytest.raises(GuestNotFound, match="says what to boot"):
+        machine_of({"arch": "ppc64"})
 
 
 def test_overrides_take_the_files_key_for_a_built_in_profile(tmp_path: Path) -> None:

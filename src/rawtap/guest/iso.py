@@ -1,7 +1,7 @@
 """A folder as a CD: an ISO image of it, in a file without a name that lives as long as the guest that reads it.
 
 It is made by xorriso, which reads that folder and has only the file's descriptor to write to. Names are kept as they
-are (Rock Ridge, Joliet); all is root's and readable to all.
+are (Rock Ridge, Joliet), and links are links; all is root's and readable to all.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from rawtap.host.landlock import Access
 from rawtap.untrusted import visible
 
 _PROGRAM = "xorriso"
-_OPTIONS = ("-as", "mkisofs", "-quiet", "-r", "-J", "-joliet-long", "-V", "RAWTAP")
+_LARGE = ("-iso-level", "3")  # files of 4 GiB and more, in several extents
+_OPTIONS = ("-as", "mkisofs", "-quiet", *_LARGE, "-r", "-J", "-joliet-long", "-V", "RAWTAP")
 _TAIL = 500  # bytes
 
 

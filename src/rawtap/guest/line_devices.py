@@ -10,7 +10,7 @@ from rawtap.guest import models
 from rawtap.guest.line_consoles import add_port
 from rawtap.guest.line_drives import image
 from rawtap.guest.line_state import Parts, bus_of
-from rawtap.guest.line_words import pairs, whole_number
+from rawtap.guest.line_words import is_on, pairs, whole_number
 
 _IGNORED = {"iothread", "rng", "audiodev"}  # parts of the host's, of which rawtap has its own
 
@@ -86,7 +86,7 @@ def _loader(parts: Parts, said: dict[str, str]) -> None:
             parts.leave(f"-device loader,{option}={said[option]}", "it is no number")
         elif option in said:
             entry[key] = found
-    entry |= {"raw": True} if said.get("force-raw") in {"on", "true"} else {}
+    entry |= {"raw": True} if is_on(said.get("force-raw")) else {}
     parts.leave_rest("-device loader", said, {"file", "addr", "cpu-num", "force-raw", "id"})
     parts.table.setdefault("loaders", []).append(entry)
 
@@ -109,7 +109,7 @@ def _share(parts: Parts, said: Mapping[str, str], tag: str) -> None:
     if not path or not tag:
         parts.leave("a shared folder", "it has no path or no tag")
         return
-    if said.get("readonly", "off") != "on":
+    if not is_on(said.get("readonly")):
         parts.carry_otherwise(f"the shared folder {path}: the guest reads it, and cannot write to it")
     parts.table.setdefault("shares", []).append({"path": path, "tag": tag})
 

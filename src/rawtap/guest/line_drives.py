@@ -7,12 +7,13 @@ from typing import Any
 
 from rawtap.guest import models
 from rawtap.guest.line_state import Parts
-from rawtap.guest.line_words import pairs, whole_number
+from rawtap.guest.line_words import is_on, pairs, whole_number
 
 _OURS = {"cache", "aio", "discard", "detect-zeroes", "werror", "rerror", "copy-on-read", "id", "if", "file", "format",
          "index", "media", "readonly", "read-only", "snapshot", "serial", "node-name", "driver", "bus", "unit",
          "file.driver", "file.filename", "auto-read-only", "file.locking", "locking",
-         "cache.direct", "cache.no-flush", "file.read-only", "boot"}  # fmt: skip
+         "cache.direct", "cache.no-flush", "file.read-only", "file.aio", "file.discard", "file.cache.direct",
+         "file.cache.no-flush", "file.auto-read-only", "file.node-name", "boot"}  # fmt: skip
 _ON_A_BUS = {"ide": 2, "floppy": 2, "scsi": 7}  # drives (qemu/blockdev.c, if_max_devs); all others have one bus
 DEFAULT = "default"  # the machine's own interface, which is known at the line's end
 _OTHER_FORMATS = frozenset({"vmdk", "vdi", "vhd", "vhdx", "vpc", "qed", "dmg", "parallels"})
@@ -46,7 +47,7 @@ def add_drive(parts: Parts, value: str) -> None:
     path = said.get("file", said.get("file.filename", ""))
     for beyond in ("", "file."):
         if "vvfat" in {said.get(f"{beyond}driver"), said.get("format")} and said.get(f"{beyond}dir"):
-            path = f"fat:{'rw:' if said.get(f'{beyond}rw') == 'on' else ''}{said[f'{beyond}dir']}"
+            path = f"fat:{'rw:' if is_on(said.get(f'{beyond}rw')) else ''}{said[f'{beyond}dir']}"
     if not path:
         parts.leave(f"-drive {value}", "a drive without a file is none")
         return
@@ -65,8 +66,8 @@ def add_drive(parts: Parts, value: str) -> None:
     else:
         parts.leave(f"-drive {value}", f"the format {kind} is not read; qemu-img convert makes it qcow2 or raw")
         return
-    found |= {"readonly": True} if said.get("readonly", said.get("read-only")) == "on" else {}
-    found |= {"overlay": True} if said.get("snapshot") == "on" else {}
+    found |= {"readonly": True} if is_on(said.get("readonly", said.get("read-only"))) else {}
+    found |= {"overlay": True} if is_on(said.get("snapshot")) else {}
     found |= {"serial": said["serial"]} if said.get("serial") else {}
     parts.leave_rest("-drive", said, _OURS)
     found["-id"] = said.get("id", said.get("node-name", ""))
@@ -88,6 +89,8 @@ def _folder(parts: Parts, value: str, path: str) -> None:
     found = image(words[-1], said.get("if", DEFAULT).replace("none", ""))
     found["-index"] = whole_number(said.get("index", ""))
     found |= {"format": "folder", "-id": said.get("id", "")}
+    if "32" in words[:-1]:
+        parts.carry_otherwise(f"-drive file={path}: its FAT has 16 bits")
     if "rw" in words[:-1]:
         parts.carry_otherwise(f"-drive file={path}: what the guest writes does not get into the folder")
     if found["interface"] == "floppy" or "floppy" in words[:-1]:
@@ -112,19 +115,21 @@ def add_blockdev(parts: Parts, value: str) -> None:
     """-blockdev: a node for the file, and one for its format, or both in one."""
     said = pairs(value)
     name = said.get("node-name", "")
+    below = parts.nodes.get(said.get("file", ""), {})
+    is_read_only = any(map(is_on, (said.get("read-only"), said.get("file.read-only"), below.get("read-only"))))
+    found: dict[str, Any] = {"-id": name} | ({"readonly": True} if is_read_only else {})
     if said.get("driver") == "file":
         parts.nodes[name] = said
-        parts.drives.append(image(said.get("filename", ""), "") | {"-id": name, "format": "raw"})
+        parts.leave_rest("-blockdev", said, _OURS | {"filename"})
+        parts.drives.append(image(said.get("filename", ""), "") | found | {"format": "raw"})
         return
-    below = parts.nodes.get(said.get("file", ""), {})
     path = said.get("file.filename", below.get("filename", ""))
     if not path or said.get("driver") not in {"raw", "qcow2"}:
         parts.leave(f"-blockdev {value}", "a disk is a file of the project's, raw or qcow2")
         return
+    parts.leave_rest("-blockdev", said, _OURS)
     parts.drives = [each for each in parts.drives if each.get("-id") != said.get("file")]
-    found = image(path, "") | {"-id": name, "format": said["driver"]}
-    found |= {"readonly": True} if "on" in {said.get("read-only"), below.get("read-only")} else {}
-    parts.drives.append(found)
+    parts.drives.append(image(path, "") | found | {"format": said["driver"]})
 
 
 def finished(parts: Parts) -> None:

@@ -11,6 +11,12 @@ from rawtap.guest.line_words import pairs
 _LAST_PORT = 65535
 # Networks that lead to another emulator, a switch or a device, and not to the host.
 _TO_OTHERS = frozenset({"socket", "stream", "dgram", "vde", "l2tpv3", "netmap", "af-xdp", "vhost-user", "vhost-vdpa"})
+# What QEMU's own network (and its older spelling) says of addresses, of names, and of what the guest reaches; and what
+# of that is so here, or says nothing.
+_ADDRESSES = frozenset({"net", "host", "dhcpstart", "dns", "hostname", "domainname", "dnssearch", "restrict", "ipv4",
+                        "ipv6", "ipv6-net", "ipv6-prefix", "ipv6-prefixlen", "ipv6-host", "ipv6-dns", "ip",
+                        "tftp-server-name"})  # fmt: skip
+_USUAL = {("restrict", "off"), ("restrict", "no"), ("ipv4", "on"), ("ipv6", "on")}
 _OF_A_CARD = {"type", "model", "macaddr", "netdev", "id", "name", "vlan"}  # what is none of these is named
 
 
@@ -26,6 +32,10 @@ def add_netdev(parts: Parts, value: str) -> None:
         parts.table["bootfile"] = name
     if (kind := said.get("type", "")) in _TO_OTHERS:
         parts.carry_otherwise(f"the network {kind}: the card is on the bridge, and not on what that leads to")
+    if apart := [f"{key}={said[key]}" for key in said if key in _ADDRESSES and (key, said[key]) not in _USUAL]:
+        parts.carry_otherwise(
+            f"the network's {','.join(apart)}: addresses, names and what is reached are those of rawtap's network"
+        )
     if "guestfwd" in said or "smb" in said:
         parts.leave(f"-netdev {value}", "guestfwd and smb start programs of the host's")
 
@@ -56,6 +66,8 @@ def add_net(parts: Parts, value: str) -> None:
     if kind == "nic":
         parts.card(said.get("model"), said.get("macaddr"), {})
         parts.leave_rest("-net nic", said, _OF_A_CARD)
+    elif kind == "dump":  # until QEMU 2.12
+        parts.dumped = True
     elif kind != "none":
         add_netdev(parts, value)
 

@@ -193,6 +193,11 @@ def pairs(value: str, first: str = "") -> dict[str, str]:
     return out
 
 
+def is_on(said: str | None) -> bool:
+    """Whether a switch is on, as QEMU reads it (qapi/qapi-util.c, qapi_bool_parse); one that is not there is not."""
+    return said in {"on", "yes", "true", "y"}
+
+
 def whole_number(text: str) -> int | None:
     """A number as QEMU reads it (strtoull(3)): of 64 bits, in base 10, 16 ("0x10") or 8 ("010"). None for no number."""
     match = re.fullmatch(r"0[xX]([0-9A-Fa-f]{1,16})|0([0-7]{0,21})|([1-9][0-9]{0,19})", text)

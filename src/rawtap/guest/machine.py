@@ -254,7 +254,10 @@ class Machine:
         return self.exit is None
 
     def trouble(self) -> str | None:
-        """What is wrong with it, as far as its console or QEMU tells: a panic, a fault, a watchdog, a reboot loop."""
+        """What is wrong with it, as far as its console or QEMU tells: a panic, a fault, a watchdog, a reboot loop.
+
+        Or that a folder of its is served no more.
+        """
         clues = self._clues()
         told = [postmortem.trouble(clues), postmortem.kept(clues) if self.running else None]
         if clues.fault:
@@ -273,6 +276,7 @@ class Machine:
         new = replace(
             clues,
             faults=(),
+            lost=(),
             loop=clues.loop if clues.loop != mark.loop else None,
             fault=clues.fault if clues.fault != mark.fault else None,
         )
@@ -287,8 +291,21 @@ class Machine:
         fault, reboots = self._fault(), self.talk.reboots
         reset = reboots.of(fault) if fault else None
         return postmortem.Clues(
-            events, str(panic) if panic else None, faults, reboots.loop, reboots.fault, reset, self.ran
+            events,
+            str(panic) if panic else None,
+            faults,
+            reboots.loop,
+            reboots.fault,
+            reset,
+            self.ran,
+            lost=self._lost(),
         )
+
+    def _lost(self) -> Sequence[str]:
+        """What the guest was lent and has no more, in words: a daemon that ended well before QEMU, or not well."""
+        found = self._daemons.lost() if self.ran else []  # before that QEMU itself fails, with the daemon's words
+        self._diagnostics.drain()  # QEMU's stderr ends with it, and before a daemon can have seen that
+        return [words for code, words in found if code or not self._diagnostics.ended.is_set()]
 
     def _reset(self, at_ns: int, by_guest: bool) -> None:
         """QEMU told of a reset. What the guest had said by then is in the socket, and so may be what it said since."""

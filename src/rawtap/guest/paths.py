@@ -138,8 +138,8 @@ def lack_of_project(root: Path) -> str:
     is_ours = partial(_is_ours, root)
     if not holds(root / CONFIG_FILE, is_ours) and layout_of(root, is_ours) is None:
         return (
-            f"{root} is no project: it has no {CONFIG_FILE} of the server's user, which may be empty, nor the built "
-            f"files of {', '.join(SYSTEMS)}"
+            f"{root} is no project: it has no {CONFIG_FILE} of the server's user or of root, which may be empty, nor "
+            f"built files that are theirs, of {', '.join(SYSTEMS)}"
         )
     return ""
 

@@ -24,7 +24,8 @@ class Clues:
     `events` are its newest QMP events; `panic` and `faults` what its console tells (`signs`), in words. `loop` and
     `fault` are what its resets tell (`resets`), and `reset` what one is at which it ends, where QEMU tells of the
     processor's own. One that never `ran` cannot have ended QEMU; one that has isa-debug-exit,
-    of which `may_exit` tells, did so where QEMU itself complained of nothing.
+    of which `may_exit` tells, did so where QEMU itself complained of nothing. `lost` is what it was lent by the host,
+    and has no more, in words.
     """
 
     events: Sequence[Event] = ()
@@ -35,11 +36,12 @@ class Clues:
     reset: str | None = None
     ran: bool = True
     may_exit: bool = False
+    lost: Sequence[str] = ()
 
 
 def trouble(clues: Clues) -> str | None:
     """What is wrong with a guest, as far as QEMU or its console tells; None where nothing is known to be."""
-    found = []
+    found = [*clues.lost]
     if clues.panic is not None:
         found.append(clues.panic)
     elif any(name in {"GUEST_PANICKED", "GUEST_CRASHLOADED"} for _, name, _ in since_reset(clues.events)):

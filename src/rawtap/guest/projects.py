@@ -17,6 +17,7 @@ from rawtap.guest.profile import Profile, Tree, laid
 from rawtap.guest.trees import as_its_driver_has_it, machine_of
 
 _MOST = 4 << 20  # bytes of a kernel that are looked through
+_STARTS = frozenset({"kernel", "firmware", "bios", "uefi", "drives", "loaders", "boot"})  # keys that say what to boot
 
 
 def choose(
@@ -24,8 +25,8 @@ def choose(
 ) -> tuple[Path, Tree]:
     """Find the profile for a project's root and a profile's name, either of which may be None.
 
-    `said` are keys that will be laid over it: what it leaves open follows them as well. A kernel in one of the
-    operator's `image_dirs` is looked at too.
+    `said` are keys that will be laid over it: what it leaves open follows them as well, and where there is no profile
+    they may say what to boot. A kernel in one of the operator's `image_dirs` is looked at too.
 
     Returns the root that paths are relative to, and the profile with what its reader should know of it.
 
@@ -47,10 +48,13 @@ def choose(
         return root, Tree(_builtin(name))
     if (found := of_tree(root)) is not None:
         return root, found
+    if said and not _STARTS.isdisjoint(said):
+        return root, Tree(_plain(root, said, image_dirs))
     raise GuestNotFound(
         f"nothing in {root} says what to boot",
         evidence=f"neither {CONFIG_FILE} nor {RVOS_KERNEL} exists there, nor what {', '.join(SYSTEMS)} are known by",
-        cure=f"Build the kernel, write a {CONFIG_FILE}, give qemu_command, or name a profile: {', '.join(BUILTIN)}",
+        cure=f"Build the kernel, write a {CONFIG_FILE}, give qemu_command or overrides, or name a profile: "
+        f"{', '.join(BUILTIN)}",
     )
 
 

@@ -19,7 +19,7 @@ from rawtap.guest.hardware import Arch, LogItem, WatchdogAction
 from rawtap.guest.line_devices import add_device, add_fsdev, add_sound, add_usb, add_virtfs, join_disks
 from rawtap.guest.line_drives import DEFAULT, add_blockdev, add_drive, finished, image, is_read
 from rawtap.guest.line_state import NO_KEY, Parts
-from rawtap.guest.line_words import options, pairs, program_and_words, whole_number
+from rawtap.guest.line_words import is_on, options, pairs, program_and_words, whole_number
 
 
 @dataclass(frozen=True)
@@ -341,7 +341,7 @@ def _object(parts: Parts, value: str) -> None:
     if _is_memory(said):
         size = said.get("size", "")
         parts.memories[said.get("id", "")] = f"{int(size) >> 20}" if size.isdigit() else size
-        if said.get("share", "off") in {"on", "true"}:
+        if is_on(said.get("share")):
             parts.carry_otherwise(f"-object {said['qom-type']} share=on: the guest's memory is its own alone")
     elif pairs(value, "qom-type").get("qom-type") == "filter-dump":
         parts.dumped = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import count
 from typing import Any
 
 from rawtap.guest import models
@@ -35,19 +36,21 @@ def arguments(spec: MachineSpec, layers: Mapping[int, int]) -> list[str]:
     `layers` are descriptors by the drives' numbers: of what is laid over an image, or of one that was made of a folder.
     """
     profile, out = spec.profile, _controllers(spec)
-    places: dict[str, int] = {}
+    taken: dict[str, set[int]] = {}
     for number, drive in enumerate(spec.drives):
-        place = places.get(drive.interface, 0)
-        places[drive.interface] = place + 1
+        is_on_board = _is_on_board(profile, drive)
+        is_cd = is_on_board and drive.interface == "scsi" and drive.media == "cdrom"
+        here = taken.setdefault(drive.interface, set())
+        # QEMU's own place for a CD is where firmware looks for one.
+        place = next(each for each in count(_CD if is_cd else 0) if each not in here)
+        here.add(place)
         layer = layers.get(number)
         if layer is not None:
             out += ["-add-fd", f"fd={layer},set={number}"]
         block = _node(drive, number, layered=layer is not None)
-        if _is_on_board(profile, drive):
-            is_cd = drive.interface == "scsi" and drive.media == "cdrom"
-            # QEMU's own place for a CD, where firmware looks for one.
-            where = [f"index={max(place, _CD)}", "media=cdrom"] if is_cd else [f"index={place}"]
-            out += ["-drive", ",".join([f"if={drive.interface}", *where, *_flat(block)])]
+        if is_on_board:
+            media = ["media=cdrom"] if is_cd else []
+            out += ["-drive", ",".join([f"if={drive.interface}", f"index={place}", *media, *_flat(block)])]
         else:
             out += ["-blockdev", json.dumps(block), *device(_device(profile, drive, number, place), drive.options)]
     return out

@@ -89,7 +89,7 @@ def _told(item: Mapping[str, Any], place: list[str], known: Mapping[str, Iterabl
     kind = kind.removesuffix("_type").removesuffix("_parsing")
     if kind in written:
         return f"{str(given)[:_LONGEST]!r} is not written as {written[kind]}{_plain(kind, given)}"
-    return "it must be there" if kind == "missing" else text.replace("Input should", "it must")
+    return "it must be there" if kind == "missing" else re.sub(r"^[A-Z][a-z]+ should", "it must", text)
 
 
 def _size(given: object) -> str:

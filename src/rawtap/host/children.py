@@ -62,6 +62,12 @@ class Child:
             os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT)
         return self._reaped()
 
+    def code(self) -> int | None:
+        """Its exit code, as `wait`; None while it runs."""
+        if self._code is None and os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            return None
+        return self._reaped()
+
     def _reaped(self) -> int:
         with self._lock:
             if self._code is None:

@@ -158,7 +158,8 @@ class TapCard:
         said = self.profile.mac
         if said is None or said.lower() == self.mac.lower():
             return ()
-        return (f"another guest's card on {self.network} has the address {said}: this one has {self.mac}",)
+        where = f"on {self.network}, or on no bridge yet,"
+        return (f"another card {where} has the address {said}: this one has {self.mac}",)
 
     async def _lead_ports_here(self) -> None:
         """Have the host's ports lead to the guest, where the bridge is in a namespace that nobody else is in."""

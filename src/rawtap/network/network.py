@@ -252,7 +252,7 @@ class Station:
 def tap(bridge: str, station: Station, mac: str | None = None, mtu: int | None = None) -> Iterator[Tap]:
     """A TAP for a guest's card, for the bridge of that name: `plug` puts it there.
 
-    Its card has `mac`, or one of its own where there is none or a guest there has it, and its alias tells of that where
+    Its card has `mac`, or one of its own where there is none or a card there has it, and its alias tells of that where
     other servers look. It is gone once the block and QEMU have ended.
     """
     with alone():

@@ -97,7 +97,8 @@ class GuestRow(Answer):
         None, exclude_if=is_none, description="Where a debugger has stopped it."
     )
     trouble: Annotated[str | None, UNTRUSTED] = Field(
-        description=f"A panic, a fault of the kernel's, a watchdog or a reboot loop, as it is now. {_UNTRUSTED}"
+        description="A panic, a fault of the kernel's, a watchdog, a reboot loop, or a folder that is served no more, "
+        f"as it is now. {_UNTRUSTED}"
     )
     network: NetworkInfo | None
     card: CardRow | None
