@@ -72,6 +72,25 @@ COURSES: dict[str, tuple[list[Sent], list[str]]] = {
     "until the connection ends": (
         [*flow(b"HTTP/1.0 200 OK\r\n\r\n~", b"~~"), ("<", "FA", 22, b"")], ["HTTP", "TCP", "HTTP 1"],
     ),
+    "a length that is not understood": (
+        [*flow(CHUNKED.replace(b": ", b":\x0b") + b"5\r\n~~~~~\r\n", b"0\r\n\r\n"), ("<", "FA", 62, b"")],
+        ["HTTP", "TCP", "TCP"],
+    ),
+    "two lengths": (
+        [*flow(ANSWER[:-2] + b"content-length: 20\r\n\r\n" + b"~" * 10, b"~" * 10, b"~" * 10), ("<", "FA", 89, b"")],
+        ["HTTP", "TCP", "TCP", "TCP"],
+    ),
+    "an upgrade to something else": (
+        [*flow(UPGRADE.replace(b"websocket", b"other"), b"\x81\x05abcd"), ("<", "FA", 58, b"")], ["HTTP", "TCP", "TCP"],
+    ),
+    "a tunnel is not a body": (
+        [(">", "PA", 0, b"CONNECT a:1 HTTP/1.1\r\n\r\n\n"), *flow(b"HTTP/1.1 200 OK\r\n\r\n"), ("<", "FA", 19, b"")],
+        ["HTTP", "HTTP", "TCP"],
+    ),
+    "a tunnel that is refused": (
+        [(">", "PA", 0, b"CONNECT a:1 HTTP/1.1\r\n\r\n"), *flow(ANSWER.replace(b"200", b"407") + b"~", b"~" * 29)],
+        ["HTTP", "HTTP", "HTTP 2"],
+    ),
     "the end of a connection ends nothing else": (
         [*flow(ANSWER + b"~" * 10, b"~" * 20), ("<", "FA", 69, b"")], ["HTTP", "HTTP 1", "TCP"],
     ),

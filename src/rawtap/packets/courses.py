@@ -92,14 +92,16 @@ class _Course:
 
     def _step(self, data: bytes, asked: bytes) -> lengths.Step | None:
         is_http = self.kind == "HTTP"
+        is_bodiless = asked == b"HEAD" or (asked == b"CONNECT" and data[8:10] == b" 2")
         try:
-            if is_http and asked in {b"HEAD", b"CONNECT"} and data.startswith(b"HTTP/"):
+            if is_http and is_bodiless and data.startswith(b"HTTP/"):
                 return lengths.bodiless(data)
-            if is_http:
-                self.method = data[:8].split(b" ")[0]
-            return lengths.KINDS[self.kind](data)
+            step = lengths.KINDS[self.kind](data)
         except ValueError as error:
             raise _Lost from error
+        if is_http and step is not None:  # a line's end behind a request is not one
+            self.method = data[:8].split(b" ")[0]
+        return step
 
 
 class Courses:
