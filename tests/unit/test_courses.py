@@ -129,9 +129,11 @@ def test_a_segment_that_ends_a_message_has_its_name(name: str) -> None:
     assert told(*sent) == expected
 
 
-def test_ldap_and_calls_have_lengths_too() -> None:
+def test_what_a_port_tells_has_lengths_too() -> None:
     search = b"\x30\x40\x02\x01\x07\x63" + bytes(60)
     assert told(*flow(search[:20], search[20:]), port=389) == ["LDAP", "LDAP 1"]
+    published = b"\x30\xc8\1\0\3foo" + b"X" * 195
+    assert told(*flow(published[:70], published[70:140], published[140:]), port=1883) == ["MQTT", "TCP", "MQTT 1"]
     call = b"\x80\0\0\x40" + bytes.fromhex("00000007 00000000 00000002 000186a3 00000003 00000006") + bytes(40)
     assert told(*flow(call[:40], call[40:], way=">"), port=2049) == ["NFS", "NFS 1"]
 

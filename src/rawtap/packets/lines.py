@@ -304,8 +304,8 @@ def _udp(frame: Frame, header: Udp) -> tuple[str, str]:
     size = f"{max(header.length - 8, 0)} bytes"
     if header.length <= 8:
         return "UDP", size
-    if said_by is not None:
-        return said_by.name, size
+    if said_by is not None:  # by its port, and its bytes are not of that: it was asked what they say
+        return "UDP", size
     return name or "UDP", size
 
 

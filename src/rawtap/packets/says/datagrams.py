@@ -16,6 +16,8 @@ def dns_surely(payload: bytes) -> str | None:
     """DNS at any port: one question for a type and class that there are, and nothing else that does not fit."""
     if len(payload) < 17 or payload[4:6] != b"\0\1" or payload[2] & 0x78 or payload[3] & 0x40 or payload[3] & 15 > 5:
         return None
+    if _is_of_netbios(payload):
+        return None
     if not payload[2] & 0x80 and (payload[6:10] != bytes(4) or payload[10:12] > b"\0\2" or payload[3] & 0x8F):
         return None
     at = 12
@@ -133,7 +135,8 @@ _RADIUS = {
 
 
 def radius(payload: bytes) -> str | None:
-    if number(payload, 2, 2) < 20 or payload[0] not in _RADIUS:
+    """A packet's kind, behind which is a size that one may have (RFC 2865, 3)."""
+    if not 20 <= number(payload, 2, 2) <= 4096 or payload[0] not in _RADIUS:
         return None
     said = f"{_RADIUS[payload[0]]} id={payload[1]}"
     at = 20
@@ -147,13 +150,21 @@ def radius(payload: bytes) -> str | None:
 _NBNS = {0: "query", 5: "registration", 6: "release", 7: "wait", 8: "refresh", 9: "refresh", 15: "registration"}
 
 
-def nbns(payload: bytes) -> str | None:
-    """NetBIOS names: half of a byte in each letter (RFC 1001, 14.1)."""
-    flags, code = payload[2], payload[2] >> 3 & 15
-    said = f"name {_NBNS.get(code, f'operation {code}')}{' response' if flags & 0x80 else ''}"
+def _is_of_netbios(payload: bytes) -> bool:
+    """Whether the first name is one of NetBIOS: half of a byte in each letter (RFC 1001, 14.1)."""
     letters = payload[13:45]
-    if payload[12] != 32 or len(letters) < 32 or any(not 65 <= each <= 80 for each in letters):
+    return payload[12] == 32 and len(letters) == 32 and all(65 <= each <= 80 for each in letters)
+
+
+def nbns(payload: bytes) -> str | None:
+    """NetBIOS names (RFC 1002, 4.2)."""
+    flags, code = payload[2], payload[2] >> 3 & 15
+    if code not in _NBNS:
+        return None
+    said = f"name {_NBNS[code]}{' response' if flags & 0x80 else ''}"
+    if not _is_of_netbios(payload):
         return said
+    letters = payload[13:45]
     name = bytes((letters[at] - 65) << 4 | (letters[at + 1] - 65) for at in range(0, 32, 2))
     return f"{said} {name[:15].rstrip(b' ' + bytes(1)).decode('latin-1')}<{name[15]:02x}>"
 
@@ -217,7 +228,7 @@ def _nat_pmp(payload: bytes) -> Found:
 
 def _channel(payload: bytes) -> str | None:
     """Data of a channel of TURN's (RFC 8656, 12.4)."""
-    return "channel data" if payload[0] >> 6 == 1 and number(payload, 2, 2) <= len(payload) - 4 else None
+    return "channel data" if payload[0] >> 6 == 1 and 0 <= len(payload) - 4 - number(payload, 2, 2) <= 3 else None
 
 
 _WIREGUARD = {1: ("handshake initiation", 148), 2: ("handshake response", 92), 3: ("cookie", 64)}
@@ -319,12 +330,12 @@ _PORTS: dict[int, Known] = {
     3784: ("BFD Control", _bfd),
     3785: ("BFD Echo", None), 6784: ("BFD Control", _bfd), 2029: ("HSRP", _hsrp), 3503: ("MPLS ECHO", _mpls_echo),
     4712: ("SYNCHROPHASOR", begins(b"\xaa")), 4713: ("SYNCHROPHASOR", begins(b"\xaa")),
-    4784: ("BFD Control", _bfd), 7784: ("BFD Control", _bfd), 3478: ("STUN", _stun_before), 5351: ("NAT-PMP", _nat_pmp),
-    5060: ("SIP", _sip),
+    4784: ("BFD Control", _bfd), 7784: ("BFD Control", _bfd), 3478: ("STUN", surely(_stun_before)),
+    5351: ("NAT-PMP", _nat_pmp), 5060: ("SIP", _sip),
     51820: ("WireGuard", _wireguard), 6696: ("Babel", begins(b"*")), 2055: ("CFLOW", _netflow),
     9996: ("CFLOW", _netflow), 4569: ("IAX2", None), 646: ("LDP", begins(b"\0\1")), 1701: ("L2TP", None),
     88: ("KRB5", services.kerberos),
-    2152: ("GTP", lambda payload: _GTP_USER.get(payload[1])),
+    2152: ("GTP", lambda payload: _GTP_USER.get(payload[1]) if payload[0] >> 5 == 1 else None),
     5246: ("CAPWAP-Control", lambda payload: None if payload[0] & 1 else ""), 5247: ("CAPWAP-Data", None),
     25826: ("collectd", None), 7: ("ECHO", None),
     9600: ("OMRON", None), 5683: ("CoAP", lambda payload: "" if payload[0] >> 6 == 1 else None),

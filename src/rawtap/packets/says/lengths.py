@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 
 from rawtap.packets.says.tls import tls as records
-from rawtap.packets.says.words import number
+from rawtap.packets.says.words import number, sevens
 
 Step = tuple[int, str]
 REST = "rest"  # what goes on until the connection ends
@@ -125,6 +125,13 @@ def websocket(data: bytes) -> Step | None:
     return at + size + (4 if data[1] & 0x80 else 0), "WebSocket"
 
 
+def _mqtt(data: bytes) -> Step | None:
+    """A packet (MQTT 5.0, 2.1)."""
+    found = sevens(data, 1)
+    _must(found is not None or len(data) < 5)
+    return (found[1] + found[0], "MQTT") if found else None
+
+
 def _rpc(data: bytes) -> Step | None:
     """A record, or a fragment of one (RFC 5531, 11)."""
     if len(data) < 4:
@@ -167,6 +174,7 @@ def _must(is_so: bool) -> None:
 
 KINDS: dict[str, Callable[[bytes], Step | None]] = {
     "TLS": tls, "HTTP": http, _CHUNK: _chunk, "HTTP2": http2, "WebSocket": websocket, "LDAP": _ber,
+    "MQTT": _mqtt,
     "RPC": _rpc, _FRAGMENT: _rpc,
     "SMB": _counted("SMB", 1, 3, 4), "DNS": _counted("DNS", 0, 2, 2), "BGP": _counted("BGP", 16, 2, 0),
     "DCERPC": _counted("DCERPC", 8, 2, 0, "little"), "OpcUa": _counted("OpcUa", 4, 4, 0, "little"),
