@@ -118,6 +118,10 @@ COURSES: dict[str, tuple[list[Sent], list[str]]] = {
     "what keeps it alive": (
         [*flow(RECORD[:40], RECORD[40:]), ("<", "A", 104, b"\x9a")], ["TLS", "TLS 1", "TCP"],
     ),
+    "a crowd of messages": (
+        [*flow(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", (b"\0\0\0\4" + bytes(5)) * 1200, b"\0\0\0\4" + bytes(5))],
+        ["HTTP2", "TCP", "TCP"],
+    ),
     "noise at a boundary": (flow(RECORD, b"\x9a" * 50), ["TLS", "TCP"]),
     "VNC": (flow(b"RFB 003.008\n", b"\1\2"), ["VNC", "VNC"]),
 }  # fmt: skip
