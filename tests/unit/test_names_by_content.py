@@ -160,6 +160,7 @@ STREAMS |= {
     "MQTT acks": (1883, b"\x40\2\0\2\x40\2\0\3\xd0\0", "publish ack"),
     "NBSS": (139, b"\x81\0\0\x44" + bytes(68), "session request"),
     "PPTP": (1723, b"\0\x9c\0\1\x1a\x2b\x3c\x4d\0\1\0\0" + bytes(144), "PSH+ACK"),
+    "SSH": (22, b"Protocol mismatch.\n", "Protocol mismatch."),
     "X11": (6000, b"l\0\x0b\0" + bytes(8), "connection"),
 }
 BROWSE = b"\x11\x02\x12\x34" + bytes(78) + b"\xffSMB\x25" + bytes(60) + b"\\MAILSLOT\\BROWSE\0" + b"\x0f"
@@ -270,6 +271,7 @@ ALMOST_STREAMS: dict[str, tuple[int, bytes, str]] = {
     "NBSS, the middle of a file": (139, bytes(400), "TCP"),
     "NBSS, too large": (139, b"\0\xff\0\7" + bytes(7), "TCP"),
     "PPTP, no mark": (1723, b"\0\x10\0\1" + bytes(12), "TCP"),
+    "SSH, text": (22, b"\r\nThis is the body of a page.\n", "TCP"),
     "X11, not in parts of four": (6000, b"hello", "TCP"),
 }
 ALMOST_DATAGRAMS: dict[str, tuple[int, bytes, str]] = {
@@ -280,6 +282,12 @@ ALMOST_DATAGRAMS: dict[str, tuple[int, bytes, str]] = {
     "STUN, a channel's length does not fit": (3478, b"\x40\0\0\4abcdefgh", "UDP"),
     "SNMP, no sequence": (161, b"\0\1\2\3", "UDP"),
     "RADIUS, larger than any": (1813, b"\1\0\xb1\5" + bytes(60), "UDP"),
+    "NBDS, no such kind": (138, b"anything", "UDP"),
+    "CLDAP, no sequence": (389, b"anything", "UDP"),
+    "L2TP, another version": (1701, b"\0\7" + bytes(20), "UDP"),
+    "CAPWAP, another version": (5247, b"anything", "UDP"),
+    "OpenVPN, no such operation": (1194, b"\xff" * 20, "UDP"),
+    "OMRON, no gateway's bits": (9600, b"anything", "UDP"),
     "GTP, another version": (2152, b"\x50\xff\0\x10" + bytes(20), "UDP"),
 }
 

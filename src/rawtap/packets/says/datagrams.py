@@ -207,7 +207,7 @@ def _raknet(payload: bytes) -> str | None:
 def _nbds(payload: bytes) -> Found:
     """NetBIOS datagrams (RFC 1002, 4.4), and who announces what in them ([MS-BRWS], [MS-ADTS] 6.3)."""
     if payload[0] not in {0x10, 0x11, 0x12}:
-        return ""
+        return "" if 0x13 <= payload[0] <= 0x16 else None
     begin = payload.find(b"\xffSMB", 14)
     slot = payload[begin + 4 : begin + 160].upper() if begin >= 0 else b""
     if b"\\MAILSLOT\\BROWSE\0" in slot:
@@ -333,14 +333,16 @@ _PORTS: dict[int, Known] = {
     4784: ("BFD Control", _bfd), 7784: ("BFD Control", _bfd), 3478: ("STUN", surely(_stun_before)),
     5351: ("NAT-PMP", _nat_pmp), 5060: ("SIP", _sip),
     51820: ("WireGuard", _wireguard), 6696: ("Babel", begins(b"*")), 2055: ("CFLOW", _netflow),
-    9996: ("CFLOW", _netflow), 4569: ("IAX2", None), 646: ("LDP", begins(b"\0\1")), 1701: ("L2TP", None),
+    9996: ("CFLOW", _netflow), 4569: ("IAX2", None), 646: ("LDP", begins(b"\0\1")),
+    1701: ("L2TP", lambda payload: "" if payload[1] & 15 in {2, 3} else None),
     88: ("KRB5", services.kerberos),
     2152: ("GTP", lambda payload: _GTP_USER.get(payload[1]) if payload[0] >> 5 == 1 else None),
-    5246: ("CAPWAP-Control", lambda payload: None if payload[0] & 1 else ""), 5247: ("CAPWAP-Data", None),
-    25826: ("collectd", None), 7: ("ECHO", None),
-    9600: ("OMRON", None), 5683: ("CoAP", lambda payload: "" if payload[0] >> 6 == 1 else None),
-    1194: ("OpenVPN", None), 3544: ("Teredo", None),
-    623: ("RMCP", begins(b"\6")), 389: ("CLDAP", None),
+    5246: ("CAPWAP-Control", lambda payload: None if payload[0] & 1 else ""),
+    5247: ("CAPWAP-Data", begins(b"\0", b"\1")), 25826: ("collectd", None), 7: ("ECHO", None),
+    9600: ("OMRON", lambda payload: "" if payload[0] & 0x9E == 0x80 and not payload[1] else None),
+    5683: ("CoAP", lambda payload: "" if payload[0] >> 6 == 1 else None),
+    1194: ("OpenVPN", lambda payload: "" if 1 <= payload[0] >> 3 <= 11 else None), 3544: ("Teredo", None),
+    623: ("RMCP", begins(b"\6")), 389: ("CLDAP", begins(b"\x30")),
     17500: ("DB-LSP-DISC", None), 6081: ("Geneve", None), 4789: ("VXLAN", None),
     2427: ("MGCP", text), 2727: ("MGCP", text), **mobile.PORTS, **machines.UDP_PORTS,
 }  # fmt: skip

@@ -41,7 +41,7 @@ _SIP = re.compile(rb"(SIP/2\.0 [0-9]{3}|[A-Z]{3,12} (sips?|tel|im):[^ \r\n]* SIP
 _RTSP = re.compile(rb"(RTSP/1\.0 [0-9]{3}|[A-Z_]{4,16} [^ \r\n]+ RTSP/1\.0)")
 _OPC = re.compile(rb"(HEL|ACK|ERR|OPN|CLO|MSG)[FCA].{2}\0\0")
 _RFB = re.compile(rb"RFB [0-9]{3}\.[0-9]{3}\n")
-_SSH = re.compile(rb"SSH-[12]\.")
+_SSH = re.compile(rb"SSH-[12]\.|Protocol mismatch|Invalid SSH ident")
 
 
 def matched(*patterns: re.Pattern[bytes]) -> Words:
@@ -52,6 +52,8 @@ def matched(*patterns: re.Pattern[bytes]) -> Words:
 def _ssh(payload: bytes) -> str | None:
     if _SSH.match(payload):
         return first_line(payload)
+    if len(payload) > 15 and not payload[:_SEEN].translate(None, _ASCII):
+        return None  # what is encrypted is no text
     size = number(payload, 0, 4)
     if 5 < size < 40000 and 20 <= payload[5] <= 49 and 4 <= payload[4] < size:
         return {20: "key exchange init", 21: "new keys"}.get(payload[5], f"key exchange message {payload[5]}")
@@ -136,13 +138,17 @@ _MQTT = (
     ("subscribe ack", 0, 3), ("unsubscribe", 2, 5), ("unsubscribe ack", 0, 2), ("ping request", 0, 0),
     ("ping response", 0, 0), ("disconnect", 0, 0), ("auth", 0, 0),
 )  # fmt: skip
+_MANY = 50  # packets that tell enough
 _MQTT_LONG = {1, 3, 8, 10}  # kinds that may go on in the next segment
 
 
 def _mqtt(payload: bytes) -> str | None:
     """Packets that follow each other to the end, each of a kind with its flags and a size (MQTT 5.0, 2.1)."""
     said, at = "", 0
-    while found := sevens(payload, at + 1):
+    for _ in range(_MANY):
+        found = sevens(payload, at + 1)
+        if found is None:
+            break
         (size, begin), kind = found, payload[at] >> 4
         words, flags, least = _MQTT[kind]
         is_one = _has_topic(payload, begin, size) if kind == 3 else payload[at] & 15 == flags
@@ -223,7 +229,8 @@ def _or_data(words: Words) -> Words:
 
 
 _SEEN = 200
-_TEXT = bytes(range(32, 127)) + b"\t\r\n" + bytes(range(128, 256))  # of any encoding
+_ASCII = bytes(range(32, 127)) + b"\t\r\n"
+_TEXT = _ASCII + bytes(range(128, 256))  # of any encoding
 
 
 _SMTP_WORDS, _FTP_WORDS = _or_data(matched(_REPLY, _SMTP)), _or_data(matched(_REPLY, _FTP))
