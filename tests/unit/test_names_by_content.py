@@ -165,6 +165,7 @@ STREAMS |= {
 }
 BROWSE = b"\x11\x02\x12\x34" + bytes(78) + b"\xffSMB\x25" + bytes(60) + b"\\MAILSLOT\\BROWSE\0" + b"\x0f"
 DATAGRAMS |= {
+    "DTLS": (40001, b"\x16\xfe\xfd" + bytes(8) + b"\0\x08" + b"\xff" * 8 + b"\x2e" + bytes(20), "42 bytes"),
     "DNS": (9053, QUESTION, "query id=0x1234 A www.example"),
     "RakNet": (19132, b"\5" + bytes.fromhex("00ffff00fefefefefdfdfdfd12345678") + b"\x0b", "connection, message 5"),
     "CLASSIC-STUN": (3478, b"\0\1\0\0" + bytes(16), "binding request"),
@@ -282,6 +283,7 @@ ALMOST_DATAGRAMS: dict[str, tuple[int, bytes, str]] = {
     "STUN, a channel's length does not fit": (3478, b"\x40\0\0\4abcdefgh", "UDP"),
     "SNMP, no sequence": (161, b"\0\1\2\3", "UDP"),
     "RADIUS, larger than any": (1813, b"\1\0\xb1\5" + bytes(60), "UDP"),
+    "DTLS, no record behind a record": (40001, b"\x16\xfe\xff" + bytes(8) + b"\0\x08" + b"\xff" * 20, "UDP"),
     "NBDS, no such kind": (138, b"anything", "UDP"),
     "CLDAP, no sequence": (389, b"anything", "UDP"),
     "L2TP, another version": (1701, b"\0\7" + bytes(20), "UDP"),
@@ -302,6 +304,11 @@ def test_a_segment_is_not_called_what_it_almost_is(name: str) -> None:
 def test_a_datagram_is_not_called_what_it_almost_is(name: str) -> None:
     port, data, protocol = ALMOST_DATAGRAMS[name]
     assert udp(data, port).protocol == protocol
+
+
+def test_of_what_no_byte_was_captured_is_not_named() -> None:
+    data = bytes(LINK / HOSTS / UDP(sport=40000, dport=53) / Raw(QUESTION))
+    assert [describe(data[:size], len(data), 1).protocol for size in (42, len(data))] == ["UDP", "DNS"]
 
 
 def test_what_only_a_port_tells_gives_way_to_what_bytes_tell() -> None:
