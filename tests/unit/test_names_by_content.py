@@ -171,6 +171,13 @@ DATAGRAMS |= {
     "CLASSIC-STUN": (3478, b"\0\1\0\0" + bytes(16), "binding request"),
     "NAT-PMP": (5351, b"\0\x80\0\0" + bytes(8), "external address response"),
     "PCP": (5351, b"\2\1" + bytes(58), "map request"),
+    "SRVLOC": (427, b"\2\1" + bytes(30), "service request"),
+    "ISAKMP": (500, bytes(17) + b"\x20\x22\x08" + bytes(20), "IKE_SA_INIT"),
+    "RIPng": (521, b"\2\1\0\0" + bytes(20), "response"),
+    "SNMP": (161, b"\x30\x05\2\1\7\4\0", "version 7"),
+    "MGCP": (2427, b"200 1204 OK\r\n", "200 1204 OK"),
+    "CoAP": (5683, b"\x40\1\0\7", "4 bytes"),
+    "collectd": (25826, b"\0\0\0\x08abc\0", "8 bytes"),
     "BROWSER": (138, BROWSE, ""),
     "NBDS": (138, BROWSE.replace(b"BROWSE", b"OTHERS"), ""),
     "WireGuard": (40001, b"\4\0\0\0" + b"abcd" + b"\7" + bytes(7) + b"~" * 32, "data"),
@@ -273,6 +280,8 @@ ALMOST_STREAMS: dict[str, tuple[int, bytes, str]] = {
     "NBSS, too large": (139, b"\0\xff\0\7" + bytes(7), "TCP"),
     "PPTP, no mark": (1723, b"\0\x10\0\1" + bytes(12), "TCP"),
     "SSH, text": (22, b"\r\nThis is the body of a page.\n", "TCP"),
+    "Modbus, nothing": (502, bytes(300), "TCP"),
+    "PGSQL, nothing": (5432, bytes(300), "TCP"),
     "X11, not in parts of four": (6000, b"hello", "TCP"),
 }
 ALMOST_DATAGRAMS: dict[str, tuple[int, bytes, str]] = {
@@ -306,6 +315,11 @@ def test_a_datagram_is_not_called_what_it_almost_is(name: str) -> None:
     assert udp(data, port).protocol == protocol
 
 
+@pytest.mark.parametrize("port", [138, 427, 500, 521, 547, 1985, 2427, 5246, 5351, 5683, 9600, 25826])
+def test_noise_at_a_known_port_has_no_name(port: int) -> None:
+    assert udp(b"\xee" * 300, port).protocol == "UDP"
+
+
 def test_of_what_no_byte_was_captured_is_not_named() -> None:
     data = bytes(LINK / HOSTS / UDP(sport=40000, dport=53) / Raw(QUESTION))
     assert [describe(data[:size], len(data), 1).protocol for size in (42, len(data))] == ["UDP", "DNS"]
@@ -315,6 +329,13 @@ def test_what_only_a_port_tells_gives_way_to_what_bytes_tell() -> None:
     assert tcp(DNP3, 5672, source=20000).protocol == "DNP 3.0"
     assert tcp(b"anything", 5672, source=20000).protocol == "AMQP"
     assert (tcp(b"anything", 20).protocol, tcp(b"anything", 80, source=20).protocol) == ("FTP-DATA", "TCP")
+
+
+def test_both_versions_of_hsrp_are_known() -> None:
+    assert [udp(data + bytes(38), 1985).info.split(",")[0] for data in (b"\0\1\x10\3", b"\1\x28\2\2")] == [
+        "coup",
+        "resign",
+    ]
 
 
 def test_bytes_of_tls_in_a_mail_connection_are_no_mail() -> None:

@@ -93,6 +93,8 @@ _DHCP6 = (
 
 def dhcp6(payload: bytes) -> str | None:
     kind = payload[0]
+    if not 1 <= kind <= 36:  # IANA, "DHCPv6 Message Types"
+        return None
     if len(payload) < 4:
         return ""
     if kind in {12, 13}:
@@ -159,7 +161,7 @@ def _is_of_netbios(payload: bytes) -> bool:
 def nbns(payload: bytes) -> str | None:
     """NetBIOS names (RFC 1002, 4.2)."""
     flags, code = payload[2], payload[2] >> 3 & 15
-    if code not in _NBNS:
+    if code not in _NBNS or not 0 < sum(number(payload, at, 2) for at in (4, 6, 8, 10)) < 64:
         return None
     said = f"name {_NBNS[code]}{' response' if flags & 0x80 else ''}"
     if not _is_of_netbios(payload):
@@ -223,7 +225,8 @@ def _nat_pmp(payload: bytes) -> Found:
     way = "response" if payload[1] >> 7 else "request"
     if payload[0] == 2 and len(payload) >= 24:
         return "PCP", f"{named(('announce', 'map', 'peer'), payload[1] & 0x7F)} {way}"
-    return f"{_NAT[payload[1] & 0x7F]} {way}" if payload[0] == 0 and payload[1] & 0x7F in _NAT else None
+    is_one = payload[0] == 0 and payload[1] & 0x7F in _NAT and len(payload) in {2, 8, 12, 16}
+    return f"{_NAT[payload[1] & 0x7F]} {way}" if is_one else None
 
 
 def _channel(payload: bytes) -> str | None:
@@ -250,7 +253,9 @@ _ISAKMP = {
 
 
 def _isakmp(payload: bytes) -> str | None:
-    return f"{named(_ISAKMP, payload[18], 'exchange')}, version {payload[17] >> 4}" if len(payload) >= 28 else None
+    if len(payload) < 28 or payload[17] >> 4 not in {1, 2}:
+        return None
+    return f"{named(_ISAKMP, payload[18], 'exchange')}, version {payload[17] >> 4}"
 
 
 def _nat_keyed(payload: bytes) -> str | None:
@@ -270,6 +275,29 @@ _SLP = (
     "", "service request", "service reply", "registration", "deregistration", "acknowledgment", "attribute request",
     "attribute reply", "DA advertisement", "type request", "type reply", "SA advertisement",
 )  # fmt: skip
+
+
+def _slp(payload: bytes) -> Found:
+    """A message of version 1 or 2 (RFC 2608, 8)."""
+    return at_byte(1, _SLP, "function")(payload) if payload[0] in {1, 2} and 1 <= payload[1] <= 11 else None
+
+
+_COLLECTD = {*range(10), 0x100, 0x101, 0x200, 0x210}
+
+
+def _collectd(payload: bytes) -> str | None:
+    """Parts, each with a type and a size (collectd's "Binary protocol")."""
+    return "" if number(payload, 0, 2) in _COLLECTD and number(payload, 2, 2) >= 5 else None
+
+
+_MGCP = re.compile(rb"(?i)([A-Z]{4}|[0-9]{3}) [0-9]{1,9}\b")
+
+
+def _mgcp(payload: bytes) -> str | None:
+    """The first line: a verb or a code, and the number of a transaction (RFC 3435, 3.2, 3.3)."""
+    return first_line(payload) if _MGCP.match(payload) else None
+
+
 _BFD = ("admin down", "down", "init", "up")
 
 
@@ -294,11 +322,22 @@ def ptp(payload: bytes) -> str | None:
     return f"{named(_PTP, payload[0] & 15)} seq={number(payload, 30, 2)}" if payload[1] & 15 == 2 else None
 
 
+_HSRP = ("hello", "coup", "resign", "advertise")
+
+
 def _hsrp(payload: bytes) -> Found:
-    return at_byte(1, ("hello", "coup", "resign", "advertise"))(payload) if len(payload) >= 8 else None
+    """Version 0 (RFC 2281, 5.1), or parts, the first of them of a group in 40 bytes."""
+    if payload[:2] == b"\1\x28":
+        return at_byte(3, _HSRP)(payload)
+    return at_byte(1, _HSRP)(payload) if len(payload) >= 8 and not payload[0] and payload[1] < 4 else None
 
 
 _RIP = ("", "request", "response")
+
+
+def _ripng(payload: bytes) -> Found:
+    """RIPng's version 1 (RFC 2080, 2.1)."""
+    return at_byte(0, _RIP)(payload) if payload[0] in {1, 2} and payload[1] == 1 else None
 
 
 def _netflow(payload: bytes) -> str | None:
@@ -322,9 +361,9 @@ _ANYWHERE: tuple[Known, ...] = tuple((name, surely(words)) for name, words in _S
 _PORTS: dict[int, Known] = {
     53: ("DNS", dns), 5353: ("mDNS", dns), 5355: ("LLMNR", dns), 69: ("TFTP", tftp), 123: ("NTP", ntp),
     137: ("NBNS", nbns), 138: ("NBDS", _nbds), 161: ("SNMP", asn1.snmp), 162: ("SNMP", asn1.snmp),
-    427: ("SRVLOC", at_byte(1, _SLP, "function")), 443: ("QUIC", tls.quic_short), 80: ("GQUIC", tls.gquic),
+    427: ("SRVLOC", _slp), 443: ("QUIC", tls.quic_short), 80: ("GQUIC", tls.gquic),
     500: ("ISAKMP", _isakmp), 4500: ("ISAKMP", _nat_keyed), 514: ("syslog", syslog),
-    521: ("RIPng", at_byte(0, _RIP)), 546: ("DHCPv6", dhcp6), 547: ("DHCPv6", dhcp6), 1812: ("RADIUS", radius),
+    521: ("RIPng", _ripng), 546: ("DHCPv6", dhcp6), 547: ("DHCPv6", dhcp6), 1812: ("RADIUS", radius),
     1813: ("RADIUS", radius), 1645: ("RADIUS", radius), 1646: ("RADIUS", radius), 3799: ("RADIUS", radius),
     1900: ("SSDP", _ssdp), 1985: ("HSRP", _hsrp), 319: ("PTPv2", ptp), 320: ("PTPv2", ptp),
     3784: ("BFD Control", _bfd),
@@ -337,14 +376,14 @@ _PORTS: dict[int, Known] = {
     1701: ("L2TP", lambda payload: "" if payload[1] & 15 in {2, 3} else None),
     88: ("KRB5", services.kerberos),
     2152: ("GTP", lambda payload: _GTP_USER.get(payload[1]) if payload[0] >> 5 == 1 else None),
-    5246: ("CAPWAP-Control", lambda payload: None if payload[0] & 1 else ""),
-    5247: ("CAPWAP-Data", begins(b"\0", b"\1")), 25826: ("collectd", None), 7: ("ECHO", None),
+    5246: ("CAPWAP-Control", begins(b"\0")),
+    5247: ("CAPWAP-Data", begins(b"\0", b"\1")), 25826: ("collectd", _collectd), 7: ("ECHO", None),
     9600: ("OMRON", lambda payload: "" if payload[0] & 0x9E == 0x80 and not payload[1] else None),
-    5683: ("CoAP", lambda payload: "" if payload[0] >> 6 == 1 else None),
+    5683: ("CoAP", lambda payload: "" if payload[0] >> 6 == 1 and payload[0] & 15 <= 8 else None),
     1194: ("OpenVPN", lambda payload: "" if 1 <= payload[0] >> 3 <= 11 else None), 3544: ("Teredo", None),
     623: ("RMCP", begins(b"\6")), 389: ("CLDAP", begins(b"\x30")),
     17500: ("DB-LSP-DISC", None), 6081: ("Geneve", None), 4789: ("VXLAN", None),
-    2427: ("MGCP", text), 2727: ("MGCP", text), **mobile.PORTS, **machines.UDP_PORTS,
+    2427: ("MGCP", _mgcp), 2727: ("MGCP", _mgcp), **mobile.PORTS, **machines.UDP_PORTS,
 }  # fmt: skip
 
 

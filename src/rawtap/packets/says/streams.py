@@ -101,7 +101,7 @@ def _bgp(payload: bytes) -> str | None:
 
 
 def _modbus(payload: bytes) -> str | None:
-    if number(payload, 2, 2) or number(payload, 4, 2) > 260:
+    if number(payload, 2, 2) or not 2 <= number(payload, 4, 2) <= 260:
         return None
     return f"transaction {number(payload, 0, 2)}, unit {payload[6]}, function {payload[7]}"
 
@@ -114,7 +114,7 @@ def _pgsql(payload: bytes) -> str | None:
     size = number(payload, 1, 4)
     if chr(payload[0]).isalnum() and 4 <= size < 1 << 20:
         return f"type {chr(payload[0])}"
-    return "startup" if payload[:2] == b"\0\0" and number(payload, 0, 4) <= len(payload) else None
+    return "startup" if 8 <= number(payload, 0, 4) <= min(len(payload), 10000) else None
 
 
 def _tpkt(payload: bytes) -> str | None:
