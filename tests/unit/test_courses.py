@@ -72,6 +72,25 @@ COURSES: dict[str, tuple[list[Sent], list[str]]] = {
     "until the connection ends": (
         [*flow(b"HTTP/1.0 200 OK\r\n\r\n~", b"~~"), ("<", "FA", 22, b"")], ["HTTP", "TCP", "HTTP 1"],
     ),
+    "a length that is not understood": (
+        [*flow(CHUNKED.replace(b": ", b":\x0b") + b"5\r\n~~~~~\r\n", b"0\r\n\r\n"), ("<", "FA", 62, b"")],
+        ["HTTP", "TCP", "TCP"],
+    ),
+    "two lengths": (
+        [*flow(ANSWER[:-2] + b"content-length: 20\r\n\r\n" + b"~" * 10, b"~" * 10, b"~" * 10), ("<", "FA", 89, b"")],
+        ["HTTP", "TCP", "TCP", "TCP"],
+    ),
+    "an upgrade to something else": (
+        [*flow(UPGRADE.replace(b"websocket", b"other"), b"\x81\x05abcd"), ("<", "FA", 58, b"")], ["HTTP", "TCP", "TCP"],
+    ),
+    "a tunnel is not a body": (
+        [(">", "PA", 0, b"CONNECT a:1 HTTP/1.1\r\n\r\n\n"), *flow(b"HTTP/1.1 200 OK\r\n\r\n"), ("<", "FA", 19, b"")],
+        ["HTTP", "HTTP", "TCP"],
+    ),
+    "a tunnel that is refused": (
+        [(">", "PA", 0, b"CONNECT a:1 HTTP/1.1\r\n\r\n"), *flow(ANSWER.replace(b"200", b"407") + b"~", b"~" * 29)],
+        ["HTTP", "HTTP", "HTTP 2"],
+    ),
     "the end of a connection ends nothing else": (
         [*flow(ANSWER + b"~" * 10, b"~" * 20), ("<", "FA", 69, b"")], ["HTTP", "HTTP 1", "TCP"],
     ),
@@ -99,6 +118,10 @@ COURSES: dict[str, tuple[list[Sent], list[str]]] = {
     "what keeps it alive": (
         [*flow(RECORD[:40], RECORD[40:]), ("<", "A", 104, b"\x9a")], ["TLS", "TLS 1", "TCP"],
     ),
+    "a crowd of messages": (
+        [*flow(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", (b"\0\0\0\4" + bytes(5)) * 1200, b"\0\0\0\4" + bytes(5))],
+        ["HTTP2", "TCP", "TCP"],
+    ),
     "noise at a boundary": (flow(RECORD, b"\x9a" * 50), ["TLS", "TCP"]),
     "VNC": (flow(b"RFB 003.008\n", b"\1\2"), ["VNC", "VNC"]),
 }  # fmt: skip
@@ -110,9 +133,11 @@ def test_a_segment_that_ends_a_message_has_its_name(name: str) -> None:
     assert told(*sent) == expected
 
 
-def test_ldap_and_calls_have_lengths_too() -> None:
+def test_what_a_port_tells_has_lengths_too() -> None:
     search = b"\x30\x40\x02\x01\x07\x63" + bytes(60)
     assert told(*flow(search[:20], search[20:]), port=389) == ["LDAP", "LDAP 1"]
+    published = b"\x30\xc8\1\0\3foo" + b"X" * 195
+    assert told(*flow(published[:70], published[70:140], published[140:]), port=1883) == ["MQTT", "TCP", "MQTT 1"]
     call = b"\x80\0\0\x40" + bytes.fromhex("00000007 00000000 00000002 000186a3 00000003 00000006") + bytes(40)
     assert told(*flow(call[:40], call[40:], way=">"), port=2049) == ["NFS", "NFS 1"]
 

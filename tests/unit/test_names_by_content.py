@@ -151,13 +151,33 @@ STREAMS |= {
     "RDP data": (3389, bytes.fromhex("0300000f 02f080 64 0007 03eb 70 80 00"), "data"),
 }
 QUESTION = bytes.fromhex("1234 0100 0001 0000 0000 0000 03777777 076578616d706c65 00 0001 0001")
+STREAMS |= {
+    "BGP": (40001, b"\xff" * 16 + b"\0\x13\4", "keepalive"),
+    "DCERPC": (40001, b"\5\0\x0b\3\x10\0\0\0\x18\0\0\0" + bytes(12), "bind"),
+    "DNS": (53, b"\0\x1d" + QUESTION, "query id=0x1234 A www.example"),
+    "MQTT": (1883, b"\x32\xa7\x8d\6\0\3foo\0\2" + b"X" * 400, "publish"),
+    "MQTT connect": (1883, b"\x10\x0e\0\4MQTT\4\2\0\x3c\0\2P1", "connect"),
+    "MQTT acks": (1883, b"\x40\2\0\2\x40\2\0\3\xd0\0", "publish ack"),
+    "NBSS": (139, b"\x81\0\0\x44" + bytes(68), "session request"),
+    "PPTP": (1723, b"\0\x9c\0\1\x1a\x2b\x3c\x4d\0\1\0\0" + bytes(144), "PSH+ACK"),
+    "SSH": (22, b"Protocol mismatch.\n", "Protocol mismatch."),
+    "X11": (6000, b"l\0\x0b\0" + bytes(8), "connection"),
+}
 BROWSE = b"\x11\x02\x12\x34" + bytes(78) + b"\xffSMB\x25" + bytes(60) + b"\\MAILSLOT\\BROWSE\0" + b"\x0f"
 DATAGRAMS |= {
+    "DTLS": (40001, b"\x16\xfe\xfd" + bytes(8) + b"\0\x08" + b"\xff" * 8 + b"\x2e" + bytes(20), "42 bytes"),
     "DNS": (9053, QUESTION, "query id=0x1234 A www.example"),
     "RakNet": (19132, b"\5" + bytes.fromhex("00ffff00fefefefefdfdfdfd12345678") + b"\x0b", "connection, message 5"),
     "CLASSIC-STUN": (3478, b"\0\1\0\0" + bytes(16), "binding request"),
     "NAT-PMP": (5351, b"\0\x80\0\0" + bytes(8), "external address response"),
     "PCP": (5351, b"\2\1" + bytes(58), "map request"),
+    "SRVLOC": (427, b"\2\1" + bytes(30), "service request"),
+    "ISAKMP": (500, bytes(17) + b"\x20\x22\x08" + bytes(20), "IKE_SA_INIT"),
+    "RIPng": (521, b"\2\1\0\0" + bytes(20), "response"),
+    "SNMP": (161, b"\x30\x05\2\1\7\4\0", "version 7"),
+    "MGCP": (2427, b"200 1204 OK\r\n", "200 1204 OK"),
+    "CoAP": (5683, b"\x40\1\0\7", "4 bytes"),
+    "collectd": (25826, b"\0\0\0\x08abc\0", "8 bytes"),
     "BROWSER": (138, BROWSE, ""),
     "NBDS": (138, BROWSE.replace(b"BROWSE", b"OTHERS"), ""),
     "WireGuard": (40001, b"\4\0\0\0" + b"abcd" + b"\7" + bytes(7) + b"~" * 32, "data"),
@@ -240,6 +260,82 @@ def test_what_is_almost_of_a_protocol_is_not_called_that() -> None:
     assert tcp(MMS[:11] + b"\x62" + MMS[12:], 102).protocol == "COTP"
     assert tcp(b"\x30\x10\x04\x02\x0a\x5e" + bytes(20), 389).protocol == "TCP"
     assert tcp(b"\x68\x04\1\0\0\0", 2405).protocol == "TCP"
+
+
+NTP_OF_WHO_STARTED = bytes.fromhex("e30006e8 00000000 00000002") + b"INIT" + bytes(32)
+NETBIOS = QUESTION[:12] + b"\x20CK" + b"A" * 30 + bytes.fromhex("00 0021 0001")
+DNP3 = b"\x05\x64\x05\xc4\x0a\0\x01\0ab"
+ALMOST_STREAMS: dict[str, tuple[int, bytes, str]] = {
+    "BGP, a type that there is not": (40001, b"\xff" * 64, "TCP"),
+    "BGP, less than its head": (40001, b"\xff" * 16 + b"\0\x12\2" + bytes(20), "TCP"),
+    "DCERPC, an answer of SOCKS": (1080, b"\5\0\0\1\0\0\0\0\1\xbb", "Socks"),
+    "DCERPC, a pointer of VNC": (5900, bytes.fromhex("050003a300c1 050003ba00bd 050003d200b9"), "TCP"),
+    "DCERPC, sealed by more than all": (135, b"\5\0\0\3\x10\0\0\0\x18\0\x20\0" + bytes(12), "TCP"),
+    "DNS, a crowd of questions": (53, b"\xffu\x18h\0\0\x10\0\xffu\x10\xe8\xe1\x3a" + bytes(40), "TCP"),
+    "DNS, no such operation": (53, b"\0\x1d\x12\x34\x39\0" + QUESTION[4:], "TCP"),
+    "MQTT, the middle of what is published": (1883, b"X" * 400, "TCP"),
+    "MQTT, a topic of control characters": (1883, b"\x30\x10\0\4\1\2\3\4" + bytes(10), "TCP"),
+    "MQTT, what follows is none": (1883, b"\x40\2\0\2\0\0", "TCP"),
+    "NBSS, the middle of a file": (139, bytes(400), "TCP"),
+    "NBSS, too large": (139, b"\0\xff\0\7" + bytes(7), "TCP"),
+    "PPTP, no mark": (1723, b"\0\x10\0\1" + bytes(12), "TCP"),
+    "SSH, text": (22, b"\r\nThis is the body of a page.\n", "TCP"),
+    "Modbus, nothing": (502, bytes(300), "TCP"),
+    "PGSQL, nothing": (5432, bytes(300), "TCP"),
+    "X11, not in parts of four": (6000, b"hello", "TCP"),
+}
+ALMOST_DATAGRAMS: dict[str, tuple[int, bytes, str]] = {
+    "RPC, NTP of who just started": (123, NTP_OF_WHO_STARTED, "NTP"),
+    "DNS, a name of NetBIOS": (137, NETBIOS, "NBNS"),
+    "NBNS, no such operation": (137, b"X" * 60, "UDP"),
+    "STUN, two bytes": (3478, b"OK", "UDP"),
+    "STUN, a channel's length does not fit": (3478, b"\x40\0\0\4abcdefgh", "UDP"),
+    "SNMP, no sequence": (161, b"\0\1\2\3", "UDP"),
+    "RADIUS, larger than any": (1813, b"\1\0\xb1\5" + bytes(60), "UDP"),
+    "DTLS, no record behind a record": (40001, b"\x16\xfe\xff" + bytes(8) + b"\0\x08" + b"\xff" * 20, "UDP"),
+    "NBDS, no such kind": (138, b"anything", "UDP"),
+    "CLDAP, no sequence": (389, b"anything", "UDP"),
+    "L2TP, another version": (1701, b"\0\7" + bytes(20), "UDP"),
+    "CAPWAP, another version": (5247, b"anything", "UDP"),
+    "OpenVPN, no such operation": (1194, b"\xff" * 20, "UDP"),
+    "OMRON, no gateway's bits": (9600, b"anything", "UDP"),
+    "GTP, another version": (2152, b"\x50\xff\0\x10" + bytes(20), "UDP"),
+}
+
+
+@pytest.mark.parametrize("name", ALMOST_STREAMS)
+def test_a_segment_is_not_called_what_it_almost_is(name: str) -> None:
+    port, data, protocol = ALMOST_STREAMS[name]
+    assert tcp(data, port).protocol == protocol
+
+
+@pytest.mark.parametrize("name", ALMOST_DATAGRAMS)
+def test_a_datagram_is_not_called_what_it_almost_is(name: str) -> None:
+    port, data, protocol = ALMOST_DATAGRAMS[name]
+    assert udp(data, port).protocol == protocol
+
+
+@pytest.mark.parametrize("port", [138, 427, 500, 521, 547, 1985, 2427, 5246, 5351, 5683, 9600, 25826])
+def test_noise_at_a_known_port_has_no_name(port: int) -> None:
+    assert udp(b"\xee" * 300, port).protocol == "UDP"
+
+
+def test_of_what_no_byte_was_captured_is_not_named() -> None:
+    data = bytes(LINK / HOSTS / UDP(sport=40000, dport=53) / Raw(QUESTION))
+    assert [describe(data[:size], len(data), 1).protocol for size in (42, len(data))] == ["UDP", "DNS"]
+
+
+def test_what_only_a_port_tells_gives_way_to_what_bytes_tell() -> None:
+    assert tcp(DNP3, 5672, source=20000).protocol == "DNP 3.0"
+    assert tcp(b"anything", 5672, source=20000).protocol == "AMQP"
+    assert (tcp(b"anything", 20).protocol, tcp(b"anything", 80, source=20).protocol) == ("FTP-DATA", "TCP")
+
+
+def test_both_versions_of_hsrp_are_known() -> None:
+    assert [udp(data + bytes(38), 1985).info.split(",")[0] for data in (b"\0\1\x10\3", b"\1\x28\2\2")] == [
+        "coup",
+        "resign",
+    ]
 
 
 def test_bytes_of_tls_in_a_mail_connection_are_no_mail() -> None:

@@ -30,7 +30,6 @@ class Announced:
         elif name in {"SIP", "RTSP"} and b"\nm=" in payload:
             for address, port in _of_media(payload):
                 self._add((address, port), "RTP")
-                self._add((address, port + 1), "RTCP")
 
     def named(self, source: _End, destination: _End, payload: bytes) -> Named | None:
         """What goes to or from an end that was announced, and fits."""

@@ -14,6 +14,7 @@ from rawtap.packets.says import Said, lengths
 from rawtap.packets.transport import FIN, RST, SYN, Named, Tcp
 
 _ROUND = 1 << 32  # sequence numbers
+_PARTS = 1000  # of messages in one segment; who sends more of them costs too much
 _SWITCHED = ("HTTP2", "WebSocket")  # for both ways, once one of them begins with it
 _End = tuple[bytes, int]
 _Way = tuple[int, _End, _End]  # the interface, who sends, who gets
@@ -67,13 +68,15 @@ class _Course:
     def _read(self, number: int, data: bytes, asked: bytes, began: int | None) -> _Taken:
         """Go over the parts of messages that begin in these bytes, which are from `at` on."""
         words: str | None = None
-        while data and self.kind != lengths.REST:
+        for _ in range(_PARTS):
+            if not data or self.kind == lengths.REST:
+                return _Taken(began, words)
             if self.kind in lengths.NEW and self.began is None:
                 self.began = number
             step = self._step(data, asked)
             if step is None:
                 self.held = data
-                break
+                return _Taken(began, words)
             if self.kind in lengths.NEW and self.began == number and words is None:
                 words = lengths.words(self.kind, data)
             size, self.kind = step
@@ -84,7 +87,7 @@ class _Course:
                 before = self._ended()
                 began = began if began is not None or before == number else before
             data = data[size:]
-        return _Taken(began, words)
+        raise _Lost
 
     def _ended(self) -> int | None:
         began, self.began = self.began, None
@@ -92,14 +95,16 @@ class _Course:
 
     def _step(self, data: bytes, asked: bytes) -> lengths.Step | None:
         is_http = self.kind == "HTTP"
+        is_bodiless = asked == b"HEAD" or (asked == b"CONNECT" and data[8:10] == b" 2")
         try:
-            if is_http and asked in {b"HEAD", b"CONNECT"} and data.startswith(b"HTTP/"):
+            if is_http and is_bodiless and data.startswith(b"HTTP/"):
                 return lengths.bodiless(data)
-            if is_http:
-                self.method = data[:8].split(b" ")[0]
-            return lengths.KINDS[self.kind](data)
+            step = lengths.KINDS[self.kind](data)
         except ValueError as error:
             raise _Lost from error
+        if is_http and step is not None:  # a line's end behind a request is not one
+            self.method = data[:8].split(b" ")[0]
+        return step
 
 
 class Courses:

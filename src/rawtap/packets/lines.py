@@ -304,8 +304,9 @@ def _udp(frame: Frame, header: Udp) -> tuple[str, str]:
     size = f"{max(header.length - 8, 0)} bytes"
     if header.length <= 8:
         return "UDP", size
-    if said_by is not None:
-        return said_by.name, size
+    # Its port has a name, but its bytes are not of that, as who was asked what they say knows; or there are none.
+    if said_by is not None or header.payload >= len(frame.data):
+        return "UDP", size
     return name or "UDP", size
 
 

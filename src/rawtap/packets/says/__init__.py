@@ -29,9 +29,14 @@ def said(frame: Frame) -> Said | None:
         payload = frame.data[header.payload : header.end]
         known = streams.known if isinstance(header, Tcp) else datagrams.known
         candidates = known(payload, header.source_port, header.destination_port) if payload else []
+        candidates.sort(key=_is_by_port_alone)
         return _first(candidates, payload) if candidates else None
     kind = packets.KNOWN.get(ip.protocol)
     return _first([kind], frame.data[ip.payload : ip.end]) if kind else None
+
+
+def _is_by_port_alone(known: Known) -> bool:
+    return known[1] is None
 
 
 def _of_frame(frame: Frame) -> Said | None:

@@ -24,13 +24,13 @@ def _value(data: bytes, at: int) -> tuple[int, int, int]:
 
 
 def snmp(payload: bytes) -> str | None:
-    tag, at, _ = _value(payload, 0)
-    if tag != 0x30:
+    if payload[0] != 0x30:
         return None
-    _, begin, at = _value(payload, at)
+    _, at, _ = _value(payload, 0)
+    tag, begin, at = _value(payload, at)
     version = payload[begin]
-    if version not in _VERSIONS:
-        return None
+    if tag != 2 or version not in _VERSIONS:
+        return f"version {version}" if tag == 2 else None
     if version == 3:
         return "v3"
     _, begin, at = _value(payload, at)

@@ -16,6 +16,8 @@ def dns_surely(payload: bytes) -> str | None:
     """DNS at any port: one question for a type and class that there are, and nothing else that does not fit."""
     if len(payload) < 17 or payload[4:6] != b"\0\1" or payload[2] & 0x78 or payload[3] & 0x40 or payload[3] & 15 > 5:
         return None
+    if _is_of_netbios(payload):
+        return None
     if not payload[2] & 0x80 and (payload[6:10] != bytes(4) or payload[10:12] > b"\0\2" or payload[3] & 0x8F):
         return None
     at = 12
@@ -91,6 +93,8 @@ _DHCP6 = (
 
 def dhcp6(payload: bytes) -> str | None:
     kind = payload[0]
+    if not 1 <= kind <= 36:  # IANA, "DHCPv6 Message Types"
+        return None
     if len(payload) < 4:
         return ""
     if kind in {12, 13}:
@@ -133,7 +137,8 @@ _RADIUS = {
 
 
 def radius(payload: bytes) -> str | None:
-    if number(payload, 2, 2) < 20 or payload[0] not in _RADIUS:
+    """A packet's kind, behind which is a size that one may have (RFC 2865, 3)."""
+    if not 20 <= number(payload, 2, 2) <= 4096 or payload[0] not in _RADIUS:
         return None
     said = f"{_RADIUS[payload[0]]} id={payload[1]}"
     at = 20
@@ -147,13 +152,21 @@ def radius(payload: bytes) -> str | None:
 _NBNS = {0: "query", 5: "registration", 6: "release", 7: "wait", 8: "refresh", 9: "refresh", 15: "registration"}
 
 
-def nbns(payload: bytes) -> str | None:
-    """NetBIOS names: half of a byte in each letter (RFC 1001, 14.1)."""
-    flags, code = payload[2], payload[2] >> 3 & 15
-    said = f"name {_NBNS.get(code, f'operation {code}')}{' response' if flags & 0x80 else ''}"
+def _is_of_netbios(payload: bytes) -> bool:
+    """Whether the first name is one of NetBIOS: half of a byte in each letter (RFC 1001, 14.1)."""
     letters = payload[13:45]
-    if payload[12] != 32 or len(letters) < 32 or any(not 65 <= each <= 80 for each in letters):
+    return payload[12] == 32 and len(letters) == 32 and all(65 <= each <= 80 for each in letters)
+
+
+def nbns(payload: bytes) -> str | None:
+    """NetBIOS names (RFC 1002, 4.2)."""
+    flags, code = payload[2], payload[2] >> 3 & 15
+    if code not in _NBNS or not 0 < sum(number(payload, at, 2) for at in (4, 6, 8, 10)) < 64:
+        return None
+    said = f"name {_NBNS[code]}{' response' if flags & 0x80 else ''}"
+    if not _is_of_netbios(payload):
         return said
+    letters = payload[13:45]
     name = bytes((letters[at] - 65) << 4 | (letters[at + 1] - 65) for at in range(0, 32, 2))
     return f"{said} {name[:15].rstrip(b' ' + bytes(1)).decode('latin-1')}<{name[15]:02x}>"
 
@@ -196,7 +209,7 @@ def _raknet(payload: bytes) -> str | None:
 def _nbds(payload: bytes) -> Found:
     """NetBIOS datagrams (RFC 1002, 4.4), and who announces what in them ([MS-BRWS], [MS-ADTS] 6.3)."""
     if payload[0] not in {0x10, 0x11, 0x12}:
-        return ""
+        return "" if 0x13 <= payload[0] <= 0x16 else None
     begin = payload.find(b"\xffSMB", 14)
     slot = payload[begin + 4 : begin + 160].upper() if begin >= 0 else b""
     if b"\\MAILSLOT\\BROWSE\0" in slot:
@@ -212,12 +225,13 @@ def _nat_pmp(payload: bytes) -> Found:
     way = "response" if payload[1] >> 7 else "request"
     if payload[0] == 2 and len(payload) >= 24:
         return "PCP", f"{named(('announce', 'map', 'peer'), payload[1] & 0x7F)} {way}"
-    return f"{_NAT[payload[1] & 0x7F]} {way}" if payload[0] == 0 and payload[1] & 0x7F in _NAT else None
+    is_one = payload[0] == 0 and payload[1] & 0x7F in _NAT and len(payload) in {2, 8, 12, 16}
+    return f"{_NAT[payload[1] & 0x7F]} {way}" if is_one else None
 
 
 def _channel(payload: bytes) -> str | None:
     """Data of a channel of TURN's (RFC 8656, 12.4)."""
-    return "channel data" if payload[0] >> 6 == 1 and number(payload, 2, 2) <= len(payload) - 4 else None
+    return "channel data" if payload[0] >> 6 == 1 and 0 <= len(payload) - 4 - number(payload, 2, 2) <= 3 else None
 
 
 _WIREGUARD = {1: ("handshake initiation", 148), 2: ("handshake response", 92), 3: ("cookie", 64)}
@@ -239,7 +253,9 @@ _ISAKMP = {
 
 
 def _isakmp(payload: bytes) -> str | None:
-    return f"{named(_ISAKMP, payload[18], 'exchange')}, version {payload[17] >> 4}" if len(payload) >= 28 else None
+    if len(payload) < 28 or payload[17] >> 4 not in {1, 2}:
+        return None
+    return f"{named(_ISAKMP, payload[18], 'exchange')}, version {payload[17] >> 4}"
 
 
 def _nat_keyed(payload: bytes) -> str | None:
@@ -259,6 +275,29 @@ _SLP = (
     "", "service request", "service reply", "registration", "deregistration", "acknowledgment", "attribute request",
     "attribute reply", "DA advertisement", "type request", "type reply", "SA advertisement",
 )  # fmt: skip
+
+
+def _slp(payload: bytes) -> Found:
+    """A message of version 1 or 2 (RFC 2608, 8)."""
+    return at_byte(1, _SLP, "function")(payload) if payload[0] in {1, 2} and 1 <= payload[1] <= 11 else None
+
+
+_COLLECTD = {*range(10), 0x100, 0x101, 0x200, 0x210}
+
+
+def _collectd(payload: bytes) -> str | None:
+    """Parts, each with a type and a size (collectd's "Binary protocol")."""
+    return "" if number(payload, 0, 2) in _COLLECTD and number(payload, 2, 2) >= 5 else None
+
+
+_MGCP = re.compile(rb"(?i)([A-Z]{4}|[0-9]{3}) [0-9]{1,9}\b")
+
+
+def _mgcp(payload: bytes) -> str | None:
+    """The first line: a verb or a code, and the number of a transaction (RFC 3435, 3.2, 3.3)."""
+    return first_line(payload) if _MGCP.match(payload) else None
+
+
 _BFD = ("admin down", "down", "init", "up")
 
 
@@ -283,11 +322,22 @@ def ptp(payload: bytes) -> str | None:
     return f"{named(_PTP, payload[0] & 15)} seq={number(payload, 30, 2)}" if payload[1] & 15 == 2 else None
 
 
+_HSRP = ("hello", "coup", "resign", "advertise")
+
+
 def _hsrp(payload: bytes) -> Found:
-    return at_byte(1, ("hello", "coup", "resign", "advertise"))(payload) if len(payload) >= 8 else None
+    """Version 0 (RFC 2281, 5.1), or parts, the first of them of a group in 40 bytes."""
+    if payload[:2] == b"\1\x28":
+        return at_byte(3, _HSRP)(payload)
+    return at_byte(1, _HSRP)(payload) if len(payload) >= 8 and not payload[0] and payload[1] < 4 else None
 
 
 _RIP = ("", "request", "response")
+
+
+def _ripng(payload: bytes) -> Found:
+    """RIPng's version 1 (RFC 2080, 2.1)."""
+    return at_byte(0, _RIP)(payload) if payload[0] in {1, 2} and payload[1] == 1 else None
 
 
 def _netflow(payload: bytes) -> str | None:
@@ -311,27 +361,29 @@ _ANYWHERE: tuple[Known, ...] = tuple((name, surely(words)) for name, words in _S
 _PORTS: dict[int, Known] = {
     53: ("DNS", dns), 5353: ("mDNS", dns), 5355: ("LLMNR", dns), 69: ("TFTP", tftp), 123: ("NTP", ntp),
     137: ("NBNS", nbns), 138: ("NBDS", _nbds), 161: ("SNMP", asn1.snmp), 162: ("SNMP", asn1.snmp),
-    427: ("SRVLOC", at_byte(1, _SLP, "function")), 443: ("QUIC", tls.quic_short), 80: ("GQUIC", tls.gquic),
+    427: ("SRVLOC", _slp), 443: ("QUIC", tls.quic_short), 80: ("GQUIC", tls.gquic),
     500: ("ISAKMP", _isakmp), 4500: ("ISAKMP", _nat_keyed), 514: ("syslog", syslog),
-    521: ("RIPng", at_byte(0, _RIP)), 546: ("DHCPv6", dhcp6), 547: ("DHCPv6", dhcp6), 1812: ("RADIUS", radius),
+    521: ("RIPng", _ripng), 546: ("DHCPv6", dhcp6), 547: ("DHCPv6", dhcp6), 1812: ("RADIUS", radius),
     1813: ("RADIUS", radius), 1645: ("RADIUS", radius), 1646: ("RADIUS", radius), 3799: ("RADIUS", radius),
     1900: ("SSDP", _ssdp), 1985: ("HSRP", _hsrp), 319: ("PTPv2", ptp), 320: ("PTPv2", ptp),
     3784: ("BFD Control", _bfd),
     3785: ("BFD Echo", None), 6784: ("BFD Control", _bfd), 2029: ("HSRP", _hsrp), 3503: ("MPLS ECHO", _mpls_echo),
     4712: ("SYNCHROPHASOR", begins(b"\xaa")), 4713: ("SYNCHROPHASOR", begins(b"\xaa")),
-    4784: ("BFD Control", _bfd), 7784: ("BFD Control", _bfd), 3478: ("STUN", _stun_before), 5351: ("NAT-PMP", _nat_pmp),
-    5060: ("SIP", _sip),
+    4784: ("BFD Control", _bfd), 7784: ("BFD Control", _bfd), 3478: ("STUN", surely(_stun_before)),
+    5351: ("NAT-PMP", _nat_pmp), 5060: ("SIP", _sip),
     51820: ("WireGuard", _wireguard), 6696: ("Babel", begins(b"*")), 2055: ("CFLOW", _netflow),
-    9996: ("CFLOW", _netflow), 4569: ("IAX2", None), 646: ("LDP", begins(b"\0\1")), 1701: ("L2TP", None),
+    9996: ("CFLOW", _netflow), 4569: ("IAX2", None), 646: ("LDP", begins(b"\0\1")),
+    1701: ("L2TP", lambda payload: "" if payload[1] & 15 in {2, 3} else None),
     88: ("KRB5", services.kerberos),
-    2152: ("GTP", lambda payload: _GTP_USER.get(payload[1])),
-    5246: ("CAPWAP-Control", lambda payload: None if payload[0] & 1 else ""), 5247: ("CAPWAP-Data", None),
-    25826: ("collectd", None), 7: ("ECHO", None),
-    9600: ("OMRON", None), 5683: ("CoAP", lambda payload: "" if payload[0] >> 6 == 1 else None),
-    1194: ("OpenVPN", None), 3544: ("Teredo", None),
-    623: ("RMCP", begins(b"\6")), 389: ("CLDAP", None),
+    2152: ("GTP", lambda payload: _GTP_USER.get(payload[1]) if payload[0] >> 5 == 1 else None),
+    5246: ("CAPWAP-Control", begins(b"\0")),
+    5247: ("CAPWAP-Data", begins(b"\0", b"\1")), 25826: ("collectd", _collectd), 7: ("ECHO", None),
+    9600: ("OMRON", lambda payload: "" if payload[0] & 0x9E == 0x80 and not payload[1] else None),
+    5683: ("CoAP", lambda payload: "" if payload[0] >> 6 == 1 and payload[0] & 15 <= 8 else None),
+    1194: ("OpenVPN", lambda payload: "" if 1 <= payload[0] >> 3 <= 11 else None), 3544: ("Teredo", None),
+    623: ("RMCP", begins(b"\6")), 389: ("CLDAP", begins(b"\x30")),
     17500: ("DB-LSP-DISC", None), 6081: ("Geneve", None), 4789: ("VXLAN", None),
-    2427: ("MGCP", text), 2727: ("MGCP", text), **mobile.PORTS, **machines.UDP_PORTS,
+    2427: ("MGCP", _mgcp), 2727: ("MGCP", _mgcp), **mobile.PORTS, **machines.UDP_PORTS,
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 
 from rawtap.packets.says.tls import tls as records
-from rawtap.packets.says.words import number
+from rawtap.packets.says.words import number, sevens
 
 Step = tuple[int, str]
 REST = "rest"  # what goes on until the connection ends
@@ -31,13 +31,18 @@ def tls(data: bytes) -> Step | None:
 
 _START = re.compile(rb"HTTP/1\.[01] ([0-9]{3})|[A-Z-]{3,16} [^\r\n]{1,4096} HTTP/1\.[01]\r\n")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*\r\n", re.IGNORECASE)
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r\n]*chunked[ \t]*\r\n", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:(?:[^\r\n]*,)?[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
+_OF_LENGTH = re.compile(rb"[\r\n][ \t]*(?:content-length|transfer-encoding)[\0- ]*:", re.IGNORECASE)
 _UPGRADE = re.compile(rb"\r\nupgrade:[ \t]*(websocket|h2c)[ \t]*\r\n", re.IGNORECASE)
 _UPGRADED = {b"websocket": "WebSocket", b"h2c": "HTTP2"}
 
 
 def http(data: bytes) -> Step | None:
-    """The head of a request or response, and its body where the head says its length (RFC 9112, 6.3)."""
+    """The head of a request or response, and its body where the head says its length (RFC 9112, 6.3).
+
+    What a head says of a length in another way than that of the RFC, or twice, is read so by one and otherwise by
+    another: then nobody knows where the body ends.
+    """
     end = data.find(b"\r\n\r\n", 0, _HEAD)
     if end < 0:
         _must(len(data) < _HEAD)
@@ -48,18 +53,21 @@ def http(data: bytes) -> Step | None:
     status = found[1] if found else None
     if status == b"101":
         upgrade = _UPGRADE.search(head)
-        return len(head), _UPGRADED[upgrade[1].lower()] if upgrade else REST
+        _must(upgrade is not None)  # to a protocol that is not known here
+        return len(head), _UPGRADED[upgrade[1].lower()] if upgrade else ""
     if status is not None and (status[:1] == b"1" or status in {b"204", b"304"}):
         return len(head), "HTTP"
-    if _CHUNKED.search(head):
+    chunked, length = _CHUNKED.search(head), _LENGTH.search(head)
+    _must(len(_OF_LENGTH.findall(head)) == bool(chunked) + bool(length))
+    if chunked:
         return len(head), _CHUNK
-    if length := _LENGTH.search(head):
+    if length:
         return len(head) + int(length[1]), "HTTP"
     return len(head), "HTTP" if status is None else REST
 
 
 def bodiless(data: bytes) -> Step | None:
-    """A response to a request of HEAD or CONNECT, which ends with its head whatever that says."""
+    """A response to HEAD, or to CONNECT where it succeeds: it ends with its head whatever that says."""
     step = http(data)
     return step and (data.find(b"\r\n\r\n") + 4, "HTTP")
 
@@ -117,6 +125,13 @@ def websocket(data: bytes) -> Step | None:
     return at + size + (4 if data[1] & 0x80 else 0), "WebSocket"
 
 
+def _mqtt(data: bytes) -> Step | None:
+    """A packet (MQTT 5.0, 2.1)."""
+    found = sevens(data, 1)
+    _must(found is not None or len(data) < 5)
+    return (found[1] + found[0], "MQTT") if found else None
+
+
 def _rpc(data: bytes) -> Step | None:
     """A record, or a fragment of one (RFC 5531, 11)."""
     if len(data) < 4:
@@ -159,6 +174,7 @@ def _must(is_so: bool) -> None:
 
 KINDS: dict[str, Callable[[bytes], Step | None]] = {
     "TLS": tls, "HTTP": http, _CHUNK: _chunk, "HTTP2": http2, "WebSocket": websocket, "LDAP": _ber,
+    "MQTT": _mqtt,
     "RPC": _rpc, _FRAGMENT: _rpc,
     "SMB": _counted("SMB", 1, 3, 4), "DNS": _counted("DNS", 0, 2, 2), "BGP": _counted("BGP", 16, 2, 0),
     "DCERPC": _counted("DCERPC", 8, 2, 0, "little"), "OpcUa": _counted("OpcUa", 4, 4, 0, "little"),

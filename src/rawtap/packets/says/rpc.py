@@ -34,7 +34,7 @@ def datagram(payload: bytes) -> tuple[str, str] | None:
     xid, way = number(payload, 0, 4), number(payload, 4, 4)
     if way == 0 and number(payload, 8, 4) == 2:
         program, version, procedure = (number(payload, at, 4) for at in (12, 16, 20))
-        if not 100000 <= program < 0x60000000:
+        if not 100000 <= program < 0x60000000 or not version:  # or it is NTP's, of who just started
             return None
         said = named(_NFS3, procedure, "procedure") if (program, version) == (100003, 3) else f"procedure {procedure}"
         name = named(_PROGRAMS, program, "program")

@@ -176,9 +176,10 @@ def _rtmp(payload: bytes) -> str | None:
     return "handshake" if payload[0] == 3 and payload[5:9] == bytes(4) else None
 
 
-def _x11(payload: bytes) -> str:
+def _x11(payload: bytes) -> str | None:
+    """Messages without a mark, but all of them in parts of four bytes (X Window System Protocol, 1)."""
     begin = {b"l\0\x0b\0": "connection", b"B\0\0\x0b": "connection"}
-    return begin.get(payload[:4], f"{len(payload)} bytes")
+    return None if len(payload) % 4 else begin.get(payload[:4], f"{len(payload)} bytes")
 
 
 def _git(payload: bytes) -> str | None:

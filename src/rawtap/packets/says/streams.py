@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 
 from rawtap.packets.says import datagrams, machines, rpc, services, tls
-from rawtap.packets.says.words import Found, Known, Words, begins, first_line, named, number, surely, text
+from rawtap.packets.says.words import Found, Known, Words, begins, first_line, number, sevens, surely, text
 
 _METHODS = (
     b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"TRACE ", b"PATCH ", b"PROPFIND ",
@@ -41,7 +41,7 @@ _SIP = re.compile(rb"(SIP/2\.0 [0-9]{3}|[A-Z]{3,12} (sips?|tel|im):[^ \r\n]* SIP
 _RTSP = re.compile(rb"(RTSP/1\.0 [0-9]{3}|[A-Z_]{4,16} [^ \r\n]+ RTSP/1\.0)")
 _OPC = re.compile(rb"(HEL|ACK|ERR|OPN|CLO|MSG)[FCA].{2}\0\0")
 _RFB = re.compile(rb"RFB [0-9]{3}\.[0-9]{3}\n")
-_SSH = re.compile(rb"SSH-[12]\.")
+_SSH = re.compile(rb"SSH-[12]\.|Protocol mismatch|Invalid SSH ident")
 
 
 def matched(*patterns: re.Pattern[bytes]) -> Words:
@@ -52,6 +52,8 @@ def matched(*patterns: re.Pattern[bytes]) -> Words:
 def _ssh(payload: bytes) -> str | None:
     if _SSH.match(payload):
         return first_line(payload)
+    if len(payload) > 15 and not payload[:_SEEN].translate(None, _ASCII):
+        return None  # what is encrypted is no text
     size = number(payload, 0, 4)
     if 5 < size < 40000 and 20 <= payload[5] <= 49 and 4 <= payload[4] < size:
         return {20: "key exchange init", 21: "new keys"}.get(payload[5], f"key exchange message {payload[5]}")
@@ -59,8 +61,11 @@ def _ssh(payload: bytes) -> str | None:
 
 
 def dns(payload: bytes) -> str | None:
-    """DNS with its length before it (RFC 1035, 4.2.2)."""
-    return datagrams.dns(payload[2:]) if len(payload) >= 14 and number(payload, 0, 2) >= 12 else None
+    """DNS with its length before it (RFC 1035, 4.2.2): with an operation that there is, and no crowd of questions."""
+    if len(payload) < 14 or number(payload, 0, 2) < 12:
+        return None
+    is_one = payload[4] >> 3 & 15 <= 6 and not payload[5] & 0x40 and number(payload, 6, 2) <= 16
+    return datagrams.dns(payload[2:]) if is_one else None
 
 
 _SMB = {
@@ -82,15 +87,21 @@ def _smb2(payload: bytes) -> str | None:
 _NBSS = {0: "message", 0x81: "session request", 0x82: "positive response", 0x83: "negative response", 0x85: "keepalive"}
 
 
-_BGP = ("", "open", "update", "notification", "keepalive", "route refresh")
+def _nbss(payload: bytes) -> str | None:
+    """A packet of a session: a kind, and a size of 17 bits, which some kinds have and others not (RFC 1002, 4.3)."""
+    kind, size = payload[0], number(payload, 1, 3)
+    return _NBSS.get(kind) if size >> 17 == 0 and (size > 0) == (kind in {0, 0x81, 0x83}) else None
+
+
+_BGP = {1: "open", 2: "update", 3: "notification", 4: "keepalive", 5: "route refresh"}
 
 
 def _bgp(payload: bytes) -> str | None:
-    return named(_BGP, payload[18]) if payload.startswith(b"\xff" * 16) else None
+    return _BGP.get(payload[18]) if payload.startswith(b"\xff" * 16) and number(payload, 16, 2) >= 19 else None
 
 
 def _modbus(payload: bytes) -> str | None:
-    if number(payload, 2, 2) or number(payload, 4, 2) > 260:
+    if number(payload, 2, 2) or not 2 <= number(payload, 4, 2) <= 260:
         return None
     return f"transaction {number(payload, 0, 2)}, unit {payload[6]}, function {payload[7]}"
 
@@ -103,7 +114,7 @@ def _pgsql(payload: bytes) -> str | None:
     size = number(payload, 1, 4)
     if chr(payload[0]).isalnum() and 4 <= size < 1 << 20:
         return f"type {chr(payload[0])}"
-    return "startup" if payload[:2] == b"\0\0" and number(payload, 0, 4) <= len(payload) else None
+    return "startup" if 8 <= number(payload, 0, 4) <= min(len(payload), 10000) else None
 
 
 def _tpkt(payload: bytes) -> str | None:
@@ -121,13 +132,37 @@ def _cotp(payload: bytes) -> str | None:
     return None if _tpkt(payload) is None else _COTP.get(payload[5] & 0xF0)
 
 
+_MQTT = (
+    ("", 0, 0), ("connect", 0, 10), ("connect ack", 0, 2), ("publish", 0, 2), ("publish ack", 0, 2),
+    ("publish received", 0, 2), ("publish release", 2, 2), ("publish complete", 0, 2), ("subscribe", 2, 5),
+    ("subscribe ack", 0, 3), ("unsubscribe", 2, 5), ("unsubscribe ack", 0, 2), ("ping request", 0, 0),
+    ("ping response", 0, 0), ("disconnect", 0, 0), ("auth", 0, 0),
+)  # fmt: skip
+_MANY = 50  # packets that tell enough
+_MQTT_LONG = {1, 3, 8, 10}  # kinds that may go on in the next segment
+
+
 def _mqtt(payload: bytes) -> str | None:
-    names = (
-        "", "connect", "connect ack", "publish", "publish ack", "publish received", "publish release",
-        "publish complete", "subscribe", "subscribe ack", "unsubscribe", "unsubscribe ack", "ping request",
-        "ping response", "disconnect", "auth",
-    )  # fmt: skip
-    return names[payload[0] >> 4] or None
+    """Packets that follow each other to the end, each of a kind with its flags and a size (MQTT 5.0, 2.1)."""
+    said, at = "", 0
+    for _ in range(_MANY):
+        found = sevens(payload, at + 1)
+        if found is None:
+            break
+        (size, begin), kind = found, payload[at] >> 4
+        words, flags, least = _MQTT[kind]
+        is_one = _has_topic(payload, begin, size) if kind == 3 else payload[at] & 15 == flags
+        is_here = begin + size <= len(payload) or kind in _MQTT_LONG
+        if not words or not is_one or not is_here or size < least:
+            return None
+        said, at = said or words, begin + size
+    return said or None
+
+
+def _has_topic(payload: bytes, begin: int, size: int) -> bool:
+    """Whether what is published begins with a topic that may be one (MQTT 5.0, 3.3.2.1)."""
+    end = begin + 2 + int.from_bytes(payload[begin : begin + 2], "big")
+    return end <= begin + size and all(each > 31 and each not in b"#+" for each in payload[begin + 2 : end])
 
 
 _LDAP = {
@@ -162,9 +197,12 @@ _DCERPC = {
 
 
 def _dcerpc(payload: bytes) -> str | None:
-    if payload[0] != 5 or payload[1] > 1 or payload[2] not in _DCERPC or payload[4] not in {0, 0x10}:
+    """A packet by what all of them have: versions, a kind, how numbers are written, sizes (C706, 12.6.3.1)."""
+    if len(payload) < 16 or payload[0] != 5 or payload[1] > 1 or payload[4] not in {0, 0x10}:
         return None
-    return _DCERPC[payload[2]] if int.from_bytes(payload[8:10], "little" if payload[4] else "big") >= 16 else None
+    size, sealed = (int.from_bytes(payload[at : at + 2], "little" if payload[4] else "big") for at in (8, 10))
+    is_one = payload[5] <= 3 and payload[6:8] == b"\0\0" and 16 + sealed <= size
+    return _DCERPC.get(payload[2]) if is_one else None
 
 
 # By what it begins with, whatever the port.
@@ -191,7 +229,8 @@ def _or_data(words: Words) -> Words:
 
 
 _SEEN = 200
-_TEXT = bytes(range(32, 127)) + b"\t\r\n" + bytes(range(128, 256))  # of any encoding
+_ASCII = bytes(range(32, 127)) + b"\t\r\n"
+_TEXT = _ASCII + bytes(range(128, 256))  # of any encoding
 
 
 _SMTP_WORDS, _FTP_WORDS = _or_data(matched(_REPLY, _SMTP)), _or_data(matched(_REPLY, _FTP))
@@ -204,10 +243,11 @@ _PORTS: dict[int, Known] = {
     502: ("Modbus/TCP", surely(_modbus)),
     6633: ("OpenFlow", _openflow), 6653: ("OpenFlow", _openflow),
     5432: ("PGSQL", _pgsql), 1883: ("MQTT", _mqtt), 389: ("LDAP", ldap), 3268: ("LDAP", ldap),
-    139: ("NBSS", lambda payload: _NBSS.get(payload[0])), 5672: ("AMQP", None),
+    139: ("NBSS", _nbss), 5672: ("AMQP", None),
     4712: ("SYNCHROPHASOR", begins(b"\xaa")), 43: ("WHOIS", text), 79: ("FINGER", text), 113: ("IDENT", text),
     5060: ("SIP", matched(_SIP)), 646: ("LDP", begins(b"\0\1")), 1720: ("H.225.0", _tpkt),
-    4880: ("HiSLIP", begins(b"HS")), 7: ("ECHO", None), 1723: ("PPTP", None),
+    4880: ("HiSLIP", begins(b"HS")), 7: ("ECHO", None),
+    1723: ("PPTP", lambda payload: "" if payload[4:8] == b"\x1a\x2b\x3c\x4d" else None),
     49: ("TACACS+", lambda payload: "" if payload[0] >> 4 == 12 else None),
     **services.PORTS, **machines.TCP_PORTS, **dict.fromkeys(range(5900, 5904), ("VNC", matched(_RFB))),
 }  # fmt: skip
@@ -219,7 +259,7 @@ def known(payload: bytes, source: int, destination: int) -> list[Known]:
     found = [_FIRST[port] for port in (destination, source) if port in _FIRST]
     found += _ANYWHERE if payload[0] in _OPENINGS else ()
     for port in (destination, source):
-        if port in _PORTS:
+        if port in _PORTS and (port != 20 or max(source, destination) > 1023):  # FTP's data: to no port of a server
             found.append(_PORTS[port])
         elif port == 102:
             found += _S7

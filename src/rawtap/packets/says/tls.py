@@ -41,6 +41,9 @@ def dtls(payload: bytes) -> str | None:
     """DTLS (RFC 9147)."""
     if len(payload) < 13 or payload[0] not in _RECORDS or number(payload, 1, 2) not in _DATAGRAMS:
         return None
+    behind = payload[13 + number(payload, 11, 2) :][:1]  # of the next record, if there is one
+    if behind and behind[0] not in _RECORDS and behind[0] >> 5 != 1:
+        return None
     return ", ".join(_records(payload, 13, _DATAGRAMS))
 
 

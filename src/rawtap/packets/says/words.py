@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 
@@ -33,6 +34,15 @@ def number(payload: bytes, at: int, size: int) -> int:
     if at < 0 or at + size > len(payload):
         raise IndexError
     return int.from_bytes(payload[at : at + size], "big")
+
+
+_SEVENS = re.compile(rb"[\x80-\xff]{0,3}[\0-\x7f]")
+
+
+def sevens(payload: bytes, at: int) -> tuple[int, int] | None:
+    """A number of up to four bytes with seven bits each, the least first, and where it ends (MQTT 5.0, 1.5.5)."""
+    found = _SEVENS.match(payload, at)
+    return (sum((each & 0x7F) << 7 * place for place, each in enumerate(found[0])), found.end()) if found else None
 
 
 def named(names: dict[int, str] | tuple[str, ...], value: int, what: str = "type") -> str:
