@@ -6,11 +6,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import anyio
+import pytest
 from scapy.utils import wrpcap
 
-from rawtap.ask.examine.course import Examination, _numbers
+from rawtap.ask.examine.course import Examination, _Course, _numbers
 from rawtap.examine import catalogue
-from rawtap.examine.trial import Outcome, Passed, Verdict
+from rawtap.examine.trial import Deaf, Outcome, Passed, Verdict
 from rawtap.packets import decode
 from rawtap.tools.examine import _examined
 
@@ -45,3 +47,18 @@ def test_a_frame_that_passed_another_on_its_way_has_its_number_all_the_same(tmp_
     alone = tmp_path / "alone.pcap"
     wrpcap(str(alone), [each.data for each in captured[:3]], linktype=1)
     assert _numbers(alone, [seen_later, lost]) == ((1, 3, 2, None), (None, None))
+
+
+def test_on_a_wire_that_was_changed_only_what_qemu_or_the_console_tells_is_a_death() -> None:
+    def wrong(told: str, *, is_changed: bool) -> str:
+        free, before = SimpleNamespace(locked=lambda: False), object()
+        machine = SimpleNamespace(exit=None, trouble_since=lambda _: (told, []))
+        guest = SimpleNamespace(machine=machine, lock=free, ended=False)
+        plug = SimpleNamespace(lock=free, impairment=object() if is_changed else before)
+        course = _Course(*cast(Any, (None, guest, SimpleNamespace(gone=False), None, plug, before, None)))
+        return anyio.run(course._wrong)
+
+    assert [wrong(told, is_changed=False) for told in ("", "kernel panic")] == ["", "kernel panic"]
+    assert wrong("kernel panic", is_changed=True) == "kernel panic"
+    with pytest.raises(Deaf):
+        wrong("", is_changed=True)
