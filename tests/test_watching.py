@@ -275,8 +275,8 @@ def _is_closed_to_others(path: Path) -> None:
     path.parent.chmod(0o755)
     path.chmod(0o666)
     script = f"""import socket
-s = socket.socket(socket.AF_UNIX); s.connect({str(path)!r}); s.sendall(b'{{"do": "state"}}\\n')
-try: print(s.recv(100))
+s = socket.socket(socket.AF_UNIX); s.connect({str(path)!r})
+try: s.sendall(b'{{"do": "state"}}\\n'); print(s.recv(100))
 except ConnectionError as error: print(b"")"""
     become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "/usr/bin/python3", "-c", script]
     done = subprocess.run(become, capture_output=True, text=True, check=True)
