@@ -14,6 +14,7 @@ _MUST, _SHOULD = Level.MUST, Level.SHOULD
 _MY_LINK: dict[str, Any] = {"layer": "ICMPv6NDOptSrcLLAddr", "lladdr": "$us_mac"}
 _TARGETED: dict[str, Any] = {"layer": "ICMPv6NDOptDstLLAddr", "lladdr": "$other_mac"}
 _ANSWER = {"ICMPv6.type": 136, "ICMPv6ND_NA.tgt": "$guest6"}
+_TO_US = {**_ANSWER, "IPv6.dst": "$us6"}
 _ASKS = {"ICMPv6.type": 135, "ICMPv6ND_NS.tgt": "$stranger6"}
 _FROM_STRANGER = echo(src="$stranger6")
 _SECONDS = 4  # one before it speaks at most, one for each probe of an address (RFC 4862, 5.4.2), and some more
@@ -59,10 +60,10 @@ def _probe(number: int) -> dict[str, Any]:
     return {"ICMPv6.type": 135, "IPv6.src": "::", "ICMPv6ND_NS.tgt": Inside(f"{PREFIX6}:{number}::/64")}
 
 
-_ANNOUNCED = Quiet((), within=1)
+_ANNOUNCED = Quiet((), within=2)
 """A guest whose card says that it has moved tells all where it is (VIRTIO 1.2, 5.1.6.5.4), for 0.8 s behind a snapshot.
-That looks like an answer to who asks from ::."""
-_GIVEN_ANSWER = Ask((_solicitation(_MY_LINK),), _ANSWER, given=True)
+That looks like an answer."""
+_GIVEN_ANSWER = Ask((_solicitation(_MY_LINK),), _TO_US, given=True)
 _MOVER_IS_KNOWN = Ask(
     (_solicitation(_MY_LINK, src="$mover6"), echo(src="$mover6", seq=76)),
     {**REPLY, "ICMPv6EchoReply.seq": 76, "Ether.dst": "$us_mac"},
@@ -108,6 +109,7 @@ _SOLICITED = (
         _MUST,
         "A solicitation for its address is answered: to the asker, with the flag that it was asked.",
         (
+            _ANNOUNCED,
             Ask(
                 (_solicitation(_MY_LINK),),
                 _ANSWER,
@@ -120,14 +122,14 @@ _SOLICITED = (
         "RFC 4861, 7.2.4",
         _MUST,
         "An answer to a solicitation that was sent to its group has its link address.",
-        (Ask((_solicitation(_MY_LINK),), _ANSWER, {"ICMPv6NDOptDstLLAddr.lladdr": "$guest_mac"}, given=True),),
+        (Ask((_solicitation(_MY_LINK),), _TO_US, {"ICMPv6NDOptDstLLAddr.lladdr": "$guest_mac"}, given=True),),
     ),
     Rule(
         "ipv6.advertised_hop_limit",
         "RFC 4861, 4.4",
         _MUST,
         "An answer has the hop limit 255 and code 0.",
-        (Ask((_solicitation(_MY_LINK),), _ANSWER, {"IPv6.hlim": 255, "ICMPv6.code": 0}, given=True),),
+        (Ask((_solicitation(_MY_LINK),), _TO_US, {"IPv6.hlim": 255, "ICMPv6.code": 0}, given=True),),
     ),
     Rule(
         "ipv6.solicited_alone",
@@ -138,8 +140,7 @@ _SOLICITED = (
         (
             Ask(
                 (_solicitation(link={"dst": "$guest_mac"}, dst="$guest6"),),
-                _ANSWER,
-                {"IPv6.dst": "$us6"},
+                _TO_US,
                 within=_QUERY_SECONDS,
             ),
         ),
@@ -156,7 +157,7 @@ _SOLICITED = (
         "RFC 4861, 7.1.1",
         _MUST,
         "An option that it does not know is passed over, not the solicitation.",
-        (Ask((_solicitation(_MY_LINK, {"layer": "Raw", "load": {"hex": "fd01000000000000"}}),), _ANSWER),),
+        (Ask((_solicitation(_MY_LINK, {"layer": "Raw", "load": {"hex": "fd01000000000000"}}),), _TO_US),),
     ),
     Rule(
         "ipv6.solicitation_other",
