@@ -310,17 +310,23 @@ async def leaves_nothing_when_it_is_cancelled(session: Session) -> None:
     await session.ended()
 
 
-async def tells_nothing_of_a_wire_that_changed(session: Session) -> None:
+async def examined_until_the_cable_is_pulled(session: Session, what: str, begun: str) -> dict[str, Any]:
+    """What is told where the cable goes as soon as the progress has that word."""
     session.progress.clear()
     told: dict[str, Any] = {}
 
     async def examine() -> None:
-        told.update(await examined(session, "all"))
+        told.update(await examined(session, what))
 
     async with anyio.create_task_group() as group:
         group.start_soon(examine)
-        assert await eventually_async(lambda: bool(session.progress))
+        assert await eventually_async(lambda: any(begun in each for each in session.progress))
         await session.call("qemu_link", up=False)
+    return told
+
+
+async def tells_nothing_of_a_wire_that_changed(session: Session) -> None:
+    told = await examined_until_the_cable_is_pulled(session, "all", "")
     assert set(verdicts(told).values()) <= {"silent", "cannot tell"}
     assert "qemu_link changed the guest's wire in " in told["rules"][-1]["reason"]
     assert "its cable is pulled" in str(await session.refused("qemu_examine", what="icmp"))
@@ -328,16 +334,7 @@ async def tells_nothing_of_a_wire_that_changed(session: Session) -> None:
 
 
 async def blames_no_frame_for_a_pulled_cable(session: Session) -> None:
-    session.progress.clear()
-    told: dict[str, Any] = {}
-
-    async def fuzz() -> None:
-        told.update(await examined(session, "fuzz 1 1"))
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(fuzz)
-        assert await eventually_async(lambda: any("of one more, " in each for each in session.progress))
-        await session.call("qemu_link", up=False)
+    told = await examined_until_the_cable_is_pulled(session, "fuzz 1 1", "of one more, ")
     (row,) = told["rules"]
     assert (row["verdict"], row["reason"][:10]) == ("cannot tell", "qemu_link ")
     await session.call("qemu_link", up=True)
