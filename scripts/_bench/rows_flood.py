@@ -14,7 +14,7 @@ from _bench.machine import file_system
 from _bench.plan import Bench
 from _bench.report import Line, Table, Target, all_exact, at_most, compare, loses_least
 from _bench.sender import Load
-from _bench.trial import Trial, interleaved
+from _bench.trial import Trial, interleaved, longest_stall
 
 _NEARLY_NOTHING = 0.1  # percent of the packets
 _CPU_TARGET, _LARGE_CPU_TARGET = 0.75, 0.6
@@ -103,7 +103,8 @@ def _drop_table(trials: Trials, what: str, notes: tuple[str, ...]) -> Table:
     values = _values(trials, _lost_share)
     target = loses_least(RAWTAP.name, values[RAWTAP.name], {name: values[name] for name in peers})
     remarks = {
-        name: f"{_reported(done)}, at {_median(done, _rate):,.0f} frames a second" for name, done in trials.items()
+        name: f"{_reported(done)}, at {_median(done, _rate):,.0f} frames a second; {longest_stall(done)}"
+        for name, done in trials.items()
     }
     lines = compare(values, best, remarks)
     return Table(3, f"overload, dropped: {what}", "% of what was sent", lines, (target, _exact(trials)), notes)

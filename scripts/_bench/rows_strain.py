@@ -17,7 +17,7 @@ from _bench.plan import Bench, BenchError
 from _bench.report import Table, all_exact, compare, loses_least
 from _bench.sender import Load
 from _bench.strain import Strained
-from _bench.trial import Trial, interleaved
+from _bench.trial import Trial, interleaved, longest_stall
 
 _SPEEDS, _BURSTS, _MIXES, _DISKS = 17, 18, 19, 20
 _FRAME = 1514
@@ -114,5 +114,5 @@ def _judged(strained: Strained, row: int, what: str, load: Load) -> Table:
 def _remark(done: Sequence[Trial]) -> str:
     return (
         f"of {done[0].sent} at {statistics.median(trial.rate for trial in done):,.0f} a second; "
-        f"{statistics.median(trial.cpu_ns for trial in done):,.0f} ns of CPU per saved packet"
+        f"{statistics.median(trial.cpu_ns for trial in done):,.0f} ns of CPU per saved packet; {longest_stall(done)}"
     )

@@ -16,6 +16,7 @@ from _bench.contenders import Contender, Finished, capturing
 from _bench.machine import Wire
 from _bench.plan import Bench
 from _bench.sender import Load, Sent
+from _bench.stalls import watched
 
 _LOOK = 0.05  # seconds between two looks at a file
 _GENTLE = 50_000  # frames a second that any capture can take
@@ -30,7 +31,8 @@ class Trial:
     `seconds`, `rate` and `retries` are the sender's under the load, `closed` the seconds from its first frame until the
     file was closed. `in_file` is what tcpdump counts in the files
     afterwards, `lost` what was sent and never saved, `cpu` the capture's CPU time in seconds, without its start-up,
-    what it uses with no packets, and the `first_turn` frames. `wrong` says what does not add up, "" if all does.
+    what it uses with no packets, and the `first_turn` frames. `stalled` is for how many seconds the capture's CPU stood
+    still at the most under the load. `wrong` says what does not add up, "" if all does.
     """
 
     contender: str
@@ -48,6 +50,7 @@ class Trial:
     dropped_interface: int | None
     cpu: float
     woken: bool
+    stalled: float
     wrong: str
 
     @property
@@ -61,6 +64,11 @@ class Trial:
         return self.cpu / max(1, self.saved - self.first_turn) * 1e9
 
 
+def longest_stall(done: Sequence[Trial]) -> str:
+    """For how long the CPU stood still in these trials, each of which may have lost what came meanwhile."""
+    return "its CPU stood still for " + ", ".join(f"{trial.stalled * 1e3:.0f}" for trial in done) + " ms"
+
+
 @dataclass(frozen=True)
 class _Seen:
     """What one capture was given and left.
@@ -72,6 +80,7 @@ class _Seen:
     first_turn: int
     first_turn_cpu: float
     load: Sent
+    stalled: float
     closed: float
     carried: int
     finished: Finished
@@ -106,6 +115,7 @@ def run(bench: Bench, row: int, contender: Contender, wire: Wire, folder: Path, 
         dropped_interface=reported.dropped_interface,
         cpu=cpu - seen.first_turn_cpu,
         woken=seen.finished.woken,
+        stalled=seen.stalled,
         wrong=_wrong(contender, seen),
     )
     bench.record(row, trial)
@@ -123,7 +133,8 @@ def _capture(bench: Bench, contender: Contender, wire: Wire, folder: Path, load:
                 bench.sender.send(wire.far, Load(first_turn, load.size, _GENTLE))
                 first_turn_cpu = running.cpu_since_armed()
             begun = time.perf_counter()
-            sent = bench.sender.send(wire.far, load)
+            with watched() as stall:
+                sent = bench.sender.send(wire.far, load)
             carried = wire.carried() - before
             if settle:
                 _wait_until_quiet(own, bench.plan.settle)
@@ -133,7 +144,7 @@ def _capture(bench: Bench, contender: Contender, wire: Wire, folder: Path, load:
         in_file = sum(count_frames(path) for path in files) if contender.keeps else finished.reported.saved
         small = contender.ours and sent.count <= _SMALL
         numbers = [number for path in files for number in _numbers(path)] if small else None
-    return _Seen(first_turn, first_turn_cpu, sent, closed, carried, finished, in_file, numbers)
+    return _Seen(first_turn, first_turn_cpu, sent, stall.longest, closed, carried, finished, in_file, numbers)
 
 
 def interleaved(
