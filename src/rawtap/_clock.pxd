@@ -9,6 +9,7 @@ cdef extern from "<time.h>" nogil:
         long tv_nsec
     int clock_gettime(int, timespec *)
     int CLOCK_MONOTONIC
+    int CLOCK_REALTIME
 
 
 cdef inline int64_t time_on(int clock) noexcept nogil:

@@ -87,8 +87,8 @@ def add_to_captures(parser: argparse.ArgumentParser) -> None:
         "--ring-mib",
         type=count(1, _MAX_RING_MIB),
         metavar="N",
-        help="size of each capture's kernel ring: what comes while the capture gets no processor (default: 16, and "
-        "less where many captures run)",
+        help="size of each capture's kernel ring: what comes while the capture gets no processor (default: 16 for "
+        "guests, 64 for others, and less where many captures run or memory is scarce)",
     )
     parser.add_argument(
         "--buffer-mib",

@@ -33,8 +33,7 @@ class Settings:
         allowed_interfaces: Interfaces that may be captured, and bridges that may be joined, besides those
             that rawtap made and those of the built-in profiles.
         ring_bytes: Size of each capture's kernel ring: what comes in while the capture does not get a processor. A
-            larger one takes longer to open: its pages are allocated then. None for one that gets smaller with the count
-            of captures.
+            larger one takes longer to open: its pages are allocated then. None for what `memory.ring_bytes` says.
         buffer_bytes: Memory that all captures together may fill while a disk is behind; it is taken when it is needed,
             and given back. None for a quarter of what is available when a capture starts.
         max_guests: How many guests may run at once, of one client.

@@ -1,5 +1,5 @@
 from libc.stdint cimport int64_t, uint64_t
-from rawtap.capture._queue cimport Mark, Piece, Reason
+from rawtap.capture._queue cimport Mark, Piece, Queue, Reason
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_t:
@@ -11,6 +11,7 @@ cdef struct Speed:              # of one way of writing
     uint64_t speed              # bytes in a microsecond, 0 where it is not known
 
 cdef struct Output:
+    const Queue *queue          # that is written
     int fd
     uint64_t files              # begun
     size_t written              # bytes of the queue's first piece that are in the file
@@ -33,7 +34,7 @@ cdef struct Output:
     Reason broken               # why it takes no more; RUNNING while it does
     int error                   # errno of the first failed write
 
-cdef void init(Output *out, bint pcapng) noexcept nogil
+cdef void init(Output *out, const Queue *queue, bint pcapng) noexcept nogil
 cdef void attach(Output *out, int fd, size_t size) noexcept nogil
 cdef int64_t due(Output *out, const Piece *piece, bint urgent) noexcept nogil
 cdef void write_piece(Output *out, const Piece *piece, bint pressed) noexcept nogil

@@ -34,6 +34,8 @@ from rawtap.capture._queue cimport (
     WRITE_FAILED,
     Mark,
     Piece,
+    Queue,
+    needs_processor,
     record_size,
 )
 
@@ -49,6 +51,10 @@ cdef extern from "<fcntl.h>" nogil:
     int F_GETFL
     int F_SETFL
     int O_DIRECT
+
+
+cdef extern from "<sched.h>" nogil:
+    int sched_yield()
 
 
 cdef extern from "<pthread.h>" nogil:
@@ -76,6 +82,7 @@ cdef enum:
     TRIAL_NS = 8_000_000            # of writing, after which a way's speed is judged
     DIRECT_PAUSE = 64 << 20
     SETTLE_NS = 10_000_000
+    TURN = 128 << 10                # bytes that are copied before a reader on the same processor gets its turn
     SPACE_CHECK_BYTES = 4 << 20     # written between two looks at the free space, at the most
     SPACE_STEP = 16 << 10           # and at the least
     WORTH_A_THREAD = 1 << 20        # bytes that take longer to give back than a thread to start
@@ -83,9 +90,10 @@ cdef enum:
 cdef uint64_t NEVER = <uint64_t>-1
 
 
-cdef void init(Output *out, bint pcapng) noexcept nogil:
-    """Make an output with no file yet."""
+cdef void init(Output *out, const Queue *queue, bint pcapng) noexcept nogil:
+    """Make an output of what is in `queue`, with no file yet."""
     memset(out, 0, sizeof(Output))
+    out.queue = queue
     out.fd = out.retired_fd = -1
     out.pcapng = pcapng
 
@@ -219,7 +227,7 @@ cdef void _write_cached(Output *out, const Piece *piece) noexcept nogil:
         out.broken = FILE_CUT  # the records that are counted are not all there
         return
     while out.written < piece.used:
-        size = min(piece.used - out.written, <size_t>_room(out))
+        size = min(piece.used - out.written, min(TURN, <size_t>_room(out)))
         if size == 0:
             out.broken = NO_SPACE
             break
@@ -231,6 +239,8 @@ cdef void _write_cached(Output *out, const Piece *piece) noexcept nogil:
             break
         out.written += n
         out.allowance -= min(out.allowance, <uint64_t>n)
+        if needs_processor(out.queue):
+            sched_yield()
     _judge(&out.cached, out.written - start, now() - begun)
     if out.broken != RUNNING:
         _keep_whole_records(out, piece)

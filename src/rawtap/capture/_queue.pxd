@@ -68,6 +68,7 @@ cdef struct Queue:
     uint64_t base
     Mark mark
     uint64_t refused            # records that came when a limit was reached
+    int64_t spanned             # when the last record came that did not fit into its chunk, by the source's clock
     uint64_t max_bytes          # of one file, what is written behind the packets apart
     uint64_t max_packets
     uint64_t file
@@ -95,8 +96,12 @@ cdef struct Queue:
     uint64_t most               # that waited at once
     uint64_t wake_at            # so many are waiting when the writer wants to be woken
     bint writing                # the writer is at the head
+    bint copies                 # it writes through the page cache, which takes the processor and no disk
+    bint behind                 # the reader is: some chunks wait in its source
     bint over                   # nothing more will be handed over
     Reason broken               # why the writer takes no more; RUNNING while it does
+    # Both, without the lock.
+    uint64_t reader_at          # the processor on which the reader began its batch, and 1; 0 between two batches
 
 cdef bint init(Queue *queue, uint32_t snaplen, bint pcapng) noexcept nogil
 cdef void release(Queue *queue) noexcept nogil
@@ -109,6 +114,8 @@ cdef void pop(Queue *queue) noexcept nogil
 cdef void give_back_spare(Queue *queue) noexcept nogil
 cdef void wait_for_more(Queue *queue, int64_t until, uint64_t waiting) noexcept nogil
 cdef void signal_more(Queue *queue, bint urgent) noexcept nogil
+cdef bint needs_processor(const Queue *queue) noexcept nogil
+cdef bint gives_way(const Queue *queue) noexcept nogil
 cdef void span(Queue *queue, size_t size, uint64_t seconds, uint32_t nanoseconds, uint32_t kept, uint32_t length,
                const unsigned char *data, uint32_t interface, uint32_t direction) noexcept nogil
 cdef uint64_t pool_used() noexcept nogil

@@ -16,12 +16,18 @@ fills again from its beginning (`rewind`), so its bytes stay in the processor's 
 touch of a huge one (MADV_HUGEPAGE) on a virtual machine may take milliseconds, longer than the kernel's ring can wait; a
 burst onto a slow disk then lost a fifth instead of nothing. All captures together may have as much as is granted to one. What one may have is a multiple of what would be left (Choudhury and Hahne, "Dynamic queue
 length thresholds", 1998): one that is flooded gets four fifths, and leaves enough for those that are not.
+
+*Turns.* A writer that copies into the page cache needs the processor as the reader does, and where both have one, the kernel
+gives each the half, in turns of milliseconds. So such a writer yields to a reader that has something to do, and while more than
+BEHIND chunks wait in the source, it gives way altogether (`gives_way`). And to touch
+memory for the first time takes longer than to copy it: where less than a chunk waits there, the reader gives the writer a
+turn before it takes memory that it has not used yet (`_patience`). A writer that waits for a disk needs little, and gets it at once.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove, memset
-from rawtap._clock cimport CLOCK_MONOTONIC, now, timespec
+from rawtap._clock cimport CLOCK_MONOTONIC, CLOCK_REALTIME, now, time_on, timespec
 from rawtap.capture._account cimport __ATOMIC_RELAXED, __atomic_add_fetch, load
 
 
@@ -38,6 +44,10 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_cond_timedwait(pthread_cond_t *, pthread_mutex_t *, const timespec *)
 
 
+cdef extern from "<sched.h>" nogil:
+    int sched_getcpu()
+
+
 cdef extern from "<sys/mman.h>" nogil:
     void *mmap(void *, size_t, int, int, int, int64_t)
     int munmap(void *, size_t)
@@ -49,6 +59,9 @@ cdef extern from "<sys/mman.h>" nogil:
 
 
 cdef enum:
+    FEW = 4                         # chunks that stay in a processor's caches
+    BEHIND = 2                      # of them, in the source; the kernel's smallest ring holds four
+    TURN_NS = 2_000_000             # that the reader gives to the writer, at the most
     SHARE = 4                       # of what is left, that one capture may have
     NEW_FILE_ROOM = 64 << 10        # of a chunk, that is worth beginning a file in it
     LOOK_NS = 20_000_000            # between two looks whether another capture has given memory back
@@ -167,7 +180,7 @@ cdef void span(Queue *queue, size_t size, uint64_t seconds, uint32_t nanoseconds
     cdef size_t head = queue.room - queue.used
     if queue.spanning == NULL:
         queue.spanning = <unsigned char *>malloc(CHUNK)
-    if queue.spanning == NULL or not _next_memory(queue, &piece, &chunk):
+    if queue.spanning == NULL or not _next_memory(queue, &piece, &chunk, _patience(queue, seconds, nanoseconds)):
         queue.refused += 1
         return
     make_record(queue.spanning, queue, size, seconds, nanoseconds, kept, length, data, interface, direction)
@@ -198,7 +211,7 @@ cdef void _next_file(Queue *queue) noexcept nogil:
         if piece == NULL:
             fill(queue, WRITE_FAILED)
             return
-    elif not _next_memory(queue, &piece, &chunk):
+    elif not _next_memory(queue, &piece, &chunk, 0):
         return
     lock(queue)
     _finish_piece(queue, not here)
@@ -211,18 +224,39 @@ cdef void _next_file(Queue *queue) noexcept nogil:
     unlock(queue)
 
 
-cdef bint _next_memory(Queue *queue, Piece **piece, Chunk **chunk) noexcept nogil:
-    """Memory for what comes next; waits for it where all is full. False where the writer takes no more."""
+cdef int64_t _patience(Queue *queue, uint64_t seconds, uint32_t nanoseconds) noexcept nogil:
+    """How long the source can wait, in nanoseconds, where a record of that time did not fit into its chunk.
+
+    As long as the chunk took to come, if less than another one has come since; and note whether the reader is behind.
+    """
+    cdef int64_t moment = <int64_t>seconds * 1_000_000_000 + nanoseconds
+    cdef int64_t took = moment - queue.spanned
+    cdef int64_t age = time_on(CLOCK_REALTIME) - moment
+    queue.spanned = moment
+    queue.behind = age > BEHIND * took > 0 or (queue.behind and age > took)
+    return min(took, TURN_NS) if 0 <= age < took else 0
+
+
+cdef bint _next_memory(Queue *queue, Piece **piece, Chunk **chunk, int64_t patience) noexcept nogil:
+    """Memory for what comes next; waits for it where all is full, and first for so many nanoseconds for used one.
+
+    False where the writer takes no more.
+    """
     cdef bint waited = False
+    cdef int64_t until = now() + patience
     piece[0] = <Piece *>calloc(1, sizeof(Piece))
     chunk[0] = NULL
     lock(queue)
     while piece[0] != NULL and queue.broken == RUNNING:
+        if queue.spare == NULL and queue.copies and queue.chunks >= FEW and now() < until:
+            _wait(queue, &queue.room_made, until)
+            continue
         if queue.spare != NULL or (_may_grow(queue) and _new_chunk(queue)):
             chunk[0] = _take_spare(queue)
             break
         if not waited:
             hand_over(queue)
+            queue.behind = False  # only the writer can help now
             pthread_cond_signal(&queue.more)
             waited = True
         _wait(queue, &queue.room_made, now() + LOOK_NS)
@@ -252,7 +286,8 @@ cdef void _begin_piece(Queue *queue, Piece *piece, Chunk *chunk, uint64_t base) 
         queue.head = piece
     else:
         queue.tail.next = piece
-        pthread_cond_signal(&queue.more)
+        if not queue.behind:
+            pthread_cond_signal(&queue.more)
     queue.tail = piece
 
 
@@ -295,6 +330,19 @@ cdef void signal_more(Queue *queue, bint urgent) noexcept nogil:
     """Under the lock: wake the writer, if that is of use. A turn of its own costs more than to write what is in a batch."""
     if urgent or queue.handed - queue.taken >= queue.wake_at:
         pthread_cond_signal(&queue.more)
+
+
+cdef bint needs_processor(const Queue *queue) noexcept nogil:
+    """Whether the reader has something to do, on the processor that the caller has."""
+    return load(&queue.reader_at) == <uint64_t>sched_getcpu() + 1
+
+
+cdef bint gives_way(const Queue *queue) noexcept nogil:
+    """Under the lock: whether the writer leaves the processor to the reader for longer; half of the memory is for that."""
+    return (
+        queue.behind and queue.copies and needs_processor(queue)
+        and (queue.handed - queue.taken) * 2 < queue.granted
+    )
 
 
 cdef void _wait(Queue *queue, pthread_cond_t *condition, int64_t until) noexcept nogil:

@@ -55,6 +55,7 @@ from rawtap.capture._queue cimport (
     Piece,
     Queue,
     give_back_spare,
+    gives_way,
     hand_over,
     init,
     lock,
@@ -88,6 +89,7 @@ cdef extern from "<pthread.h>" nogil:
 
 
 cdef extern from "<sched.h>" nogil:
+    int sched_getcpu()
     int sched_getscheduler(int)
     int SCHED_OTHER
 
@@ -115,6 +117,7 @@ cdef struct SchedulerAttributes:    # sched_setattr(2)
 
 cdef enum:
     SLICE_NS = 100_000          # the shortest that there is
+    WAY_NS = 5_000_000          # between two looks whether the reader needs the processor still
     SPARE_NS = 1_000_000_000    # how long memory is kept that is not needed
 
 cdef uint64_t NEVER = <uint64_t>-1
@@ -208,7 +211,7 @@ cdef class Worker:
         Raises:
             MemoryError: Not even what every capture has is there.
         """
-        init_output(&self.out, pcapng)
+        init_output(&self.out, &self.sink.queue, pcapng)
         if not init(&self.sink.queue, snaplen, pcapng):
             raise MemoryError
         self.sink.queue.granted = granted
@@ -303,6 +306,9 @@ cdef class Worker:
                 continue
             moment = due(&self.out, queue.head, queue.over or self.question.due != 0)
             if moment != <int64_t>NEVER and (moment == 0 or moment <= now()):
+                if gives_way(queue) and not queue.over and self.question.due == 0:
+                    wait_for_more(queue, now() + WAY_NS, 1)
+                    continue
                 queue.writing = True
                 self.written_before = self.out.written
                 job[0] = queue.head[0]
@@ -341,6 +347,7 @@ cdef class Worker:
         cdef bint broke = self.out.broken != queue.broken
         lock(queue)
         queue.writing = False
+        queue.copies = not self.out.direct
         if self.out.broken != RUNNING:
             self.out.written = queue.head.used
         queue.taken += self.out.written - self.written_before
@@ -489,6 +496,7 @@ cdef class Worker:
     cdef void _start_batch(self) noexcept nogil:
         """Before a batch."""
         cdef Queue *queue = &self.sink.queue
+        store(&queue.reader_at, <uint64_t>sched_getcpu() + 1)
         lock(queue)
         rewind(queue, &self.out.written)
         unlock(queue)
@@ -499,12 +507,14 @@ cdef class Worker:
         cdef Queue *queue = &self.sink.queue
         lock(queue)
         hand_over(queue)
+        queue.behind = False
         self._look_at_input(False)
         if question.answered != question.heard and question.due == 0 and progress >= question.goal:
             question.due = queue.mark.packets + 1
         signal_more(queue, question.due != 0)
         self._settle()
         unlock(queue)
+        store(&queue.reader_at, 0)
 
     cdef void _look_at_input(self, bint over) noexcept nogil:
         """Under the lock: take the reader's part of the account."""

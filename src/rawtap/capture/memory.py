@@ -7,8 +7,9 @@ from pathlib import Path
 
 _SHARE = 4  # of what is available
 _LEAST = 4 << 20
-_RING, _LEAST_RING = 16 << 20, 4 << 20
-_RINGS = 4  # captures that have the largest ring; as many get half of it, and so on
+_RING, _GUESTS_RING, _LEAST_RING = 64 << 20, 16 << 20, 4 << 20
+_RINGS = 4  # captures that have the largest ring of a guest's; as many get half of it, and so on
+_RING_SHARE = 64  # of what is available
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
 
@@ -30,22 +31,31 @@ _VERSION_1 = _Hierarchy("memory", "memory.limit_in_bytes", "memory.usage_in_byte
 _VERSION_2 = _Hierarchy("", "memory.max", "memory.current", "inactive_file")
 
 
-def ring_bytes(captures: int) -> int:
+def ring_bytes(captures: int, *, of_guests: bool = False) -> int:
     """The size of the kernel's ring for one more, where so many captures run.
 
-    It holds what comes while the capture is not given a processor. It is memory that is taken at once and kept, and a
-    larger one leaves the processor's caches.
+    It holds what comes while the capture is not given a processor. It is memory that is taken at once and kept: on a
+    virtual machine that must ask its host for it, 64 MiB may take 0.1 s. What emulated guests send (`of_guests`) does
+    not need it: 16 MiB hold 0.1 s of a gigabit a second.
     """
-    return max(_LEAST_RING, _RING >> captures // _RINGS)
+    if of_guests:
+        return max(_LEAST_RING, _GUESTS_RING >> captures // _RINGS)
+    room = available() // _RING_SHARE
+    return max(_LEAST_RING, min(_RING >> captures, 1 << room.bit_length() >> 1))
 
 
 def granted() -> int:
-    """A quarter of the memory that is available now, to this machine and to the cgroups that this process is in."""
+    """What captures may fill while a disk is behind, in bytes: a quarter of what is available."""
+    return max(_LEAST, available() // _SHARE)
+
+
+def available() -> int:
+    """The memory that is available now to this machine and to the cgroups that this process is in, in bytes."""
     try:
         own = _OWN_CGROUPS.read_text(encoding="utf-8")
     except OSError:
         own = ""
-    return max(_LEAST, min([_machine(), *left_in_cgroups(own, _CGROUPS)]) // _SHARE)
+    return min([_machine(), *left_in_cgroups(own, _CGROUPS)])
 
 
 def left_in_cgroups(own: str, mounted: Path) -> list[int]:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 from anyio.to_thread import run_sync as to_thread
@@ -95,13 +96,18 @@ class Interfaces:
         observation = Observation(watcher, link, before, scene=lambda: self.scene, learn=self.learn_now)
         if link.kind == "bridge":
             observation.passages = await to_thread(Passages.open, link.index, observation.ports())
-        ring_bytes = self.settings.ring_bytes or memory.ring_bytes(self.captures.running)
-        feed = InterfaceFeed(InterfaceSource(link.index, ring_bytes, more))
+        feed = InterfaceFeed(InterfaceSource(link.index, await self._ring_bytes(request), more))
         try:
             return await self.captures.start(request, feed, observation)
         except BaseException:
             observation.close()
             raise
+
+    async def _ring_bytes(self, request: CaptureRequest) -> int:
+        if self.settings.ring_bytes:
+            return self.settings.ring_bytes
+        of_guests = request.of_card or request.interface in self.made()
+        return await to_thread(partial(memory.ring_bytes, self.captures.running, of_guests=of_guests))
 
     async def watching(self) -> Watcher:
         """The watcher of the interfaces; the first who needs it waits for its start."""
