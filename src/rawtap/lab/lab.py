@@ -175,7 +175,8 @@ class Lab:
         named = (request.options.kernel, *(drive.path for drive in request.options.extra_drives))
         where = " or ".join(map(str, filter(None, (request.project_root or Path.cwd(), *named))))
         spec = await on_disk(where, self._spec, request)
-        if previous is not None and previous.machine.crash and spec.is_x86:  # it is told with what led to it this time
+        if previous is not None and previous.machine.wants_traps and spec.tells_traps:
+            # A crash is told with what led to it this time.
             spec = replace(spec, traps=True)
         try:
             async with AsyncExitStack() as stack:
