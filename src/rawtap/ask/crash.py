@@ -73,7 +73,7 @@ async def _of_others(lab: Lab, guest: Guest, debugger: Debugger | None) -> Expla
     seen, boot = machine.exceptions
     known = await _registers(machine)
     shown = steps(seen[-_SHOWN:], boot, known)
-    last = None if seen else next((found for each in known.values() if (found := fault_of(each))), None)
+    last = None if seen else next((fault for each in known.values() if (fault := fault_of(each))), None)
     told = Explained([_head(machine, is_there=bool(seen))])
     wanted = [each.at for each in shown if each.at is not None]
     found = await _places(guest, debugger, [last.at] if last and last.at is not None else wanted, told)

@@ -42,8 +42,9 @@ _LEVEL = re.compile(rb"\.\.\.from EL(\d) to EL\d")
 _VALUE = re.compile(rb"\b(FAR|ELR|DFSR|DFAR|IFSR|IFAR|HDFAR|HIFAR|fault address) 0x([0-9a-f]+)")
 _SYNDROME = re.compile(rb"\.\.\.with ESR 0x[0-9a-f]+/0x([0-9a-f]+)")
 _STATUS = re.compile(rb"\b[A-Z]?FSR\.[A-Z]+")  # of a processor of the M profile
+_LAST = re.compile(rb"\.\.\.(?:to EL\d |taking pending |with (?:DFSR|IFSR|HDFAR|HIFAR) ).*")  # of one's lines
 _ADDRESSES = ("FAR", "DFAR", "HDFAR", "HIFAR", "IFAR", "fault address")
-_PREFETCH = "Prefetch Abort"
+_PREFETCH, _UNDEFINED = "Prefetch Abort", "Undefined Instruction"
 # What a program asks for, what a device does, and what QEMU makes of an exception of its own (arm_log_exception).
 _NO_EXCEPTIONS = {
     *("SVC", "Hypervisor Call", "Secure Monitor Call", "Semihosting call", "Hypervisor Trap", "Monitor Trap"),
@@ -165,6 +166,7 @@ class ExceptionLog:
         self._tally = Tally()
         self._pending: tuple[str, int, dict[str, int], list[str]] | None = None  # an Arm's, of which more may come
         self._is_arm = False
+        self._is_64 = False  # as far as has been seen
         self._line = b""  # RISC-V's last one
         self._taken: Taken | None = None  # by that
 
@@ -182,7 +184,7 @@ class ExceptionLog:
     def newest(self) -> list[Seen]:
         """Those that are kept, the newest last."""
         tally = copy.deepcopy(self._tally)
-        if self._pending is not None:  # it may have come whole, and more may come
+        if self._pending is not None and self._is_whole(*self._pending):
             tally.note(self._of_arm(*self._pending), returns_are_told=True)
         return [*tally.seen.values()]
 
@@ -191,6 +193,7 @@ class ExceptionLog:
         if line.startswith(_DETAIL):
             if self._pending is not None:
                 _add_detail(*self._pending[2:], line)
+                self._is_64 |= line.startswith(b"...with ELR ")
             return self._is_arm
         if not line.startswith(_BEGINS):
             return False
@@ -224,6 +227,10 @@ class ExceptionLog:
         else:
             self._pending = (name, processor, {}, [])
 
+    def _is_whole(self, name: str, _: int, values: dict[str, int], __: list[str]) -> bool:
+        """Whether its last line has come, as far as one can know: what is read may end in the middle of one."""
+        return "last" in values or (name == _UNDEFINED and "ESR" in values and not self._is_64)
+
     def _end_pending(self) -> None:
         """All is known of it."""
         if self._pending is not None:
@@ -254,6 +261,8 @@ def _add_detail(values: dict[str, int], status: list[str], line: bytes) -> None:
     else:
         values |= {_word(name): int(number, 16) for name, number in _VALUE.findall(line)}
         status += map(_word, _STATUS.findall(line))
+        if _LAST.fullmatch(line):
+            values["last"] = 1
 
 
 def _word(raw: bytes) -> str:
