@@ -184,7 +184,7 @@ def test_a_reset_is_between() -> None:
     log.exceptions.restarted()
     log.feed(aarch64())
     assert [line.partition(" (")[0] for line in told(log)] == [
-        "1. before the last reset: data abort, external abort, a write",
+        "1. before the last reset, or right behind it: data abort, external abort, a write",
         "2. data abort, external abort, a write",
     ]
     assert "inside" not in told(log)[1]

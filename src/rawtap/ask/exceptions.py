@@ -39,7 +39,7 @@ def steps(seen: Sequence[Seen], boot: int, registers: Mapping[int, Mapping[str, 
 
 def _step(number: int, seen: Seen, boot: int, registers: Mapping[str, int]) -> Step:
     taken = seen.taken
-    front = "before the last reset: " if taken.boot < boot else ""
+    front = "before the last reset, or right behind it: " if taken.boot < boot else ""
     fault = _fault(taken)
     first = f" (the first of them {seen.first:#x})" if _wandered(seen, fault) and seen.first is not None else ""
     at, by = fault.at, ""

@@ -36,7 +36,8 @@ _RISCV_CALLS = range(8, 12)  # environment calls, of each level
 _ARM = re.compile(rb"Taking exception \d+ \[([^\]]*)\](?: on CPU (\d+))?")
 _RETURN = b"Exception return from "
 _SWITCH = b"AArch32 mode switch from "
-_BEGINS = (b"riscv_cpu_do_interrupt: ", b"Taking exception ", _RETURN, b"Exception return: ", _SWITCH)
+_RISCV_BEGINS = b"riscv_cpu_do_interrupt: "
+_BEGINS = (_RISCV_BEGINS, b"Taking exception ", _RETURN, b"Exception return: ", _SWITCH)
 _DETAIL = b"..."
 _LEVEL = re.compile(rb"\.\.\.from EL(\d) to EL\d")
 _VALUE = re.compile(rb"\b(FAR|ELR|DFSR|DFAR|IFSR|IFAR|HDFAR|HIFAR|fault address) 0x([0-9a-f]+)")
@@ -44,7 +45,7 @@ _SYNDROME = re.compile(rb"\.\.\.with ESR 0x[0-9a-f]+/0x([0-9a-f]+)")
 _STATUS = re.compile(rb"\b[A-Z]?FSR\.[A-Z]+")  # of a processor of the M profile
 _LAST = re.compile(rb"\.\.\.(?:to EL\d |taking pending |with (?:DFSR|IFSR|HDFAR|HIFAR) ).*")  # of one's lines
 _ADDRESSES = ("FAR", "DFAR", "HDFAR", "HIFAR", "IFAR", "fault address")
-_PREFETCH, _UNDEFINED = "Prefetch Abort", "Undefined Instruction"
+_PREFETCH = "Prefetch Abort"
 # What a program asks for, what a device does, and what QEMU makes of an exception of its own (arm_log_exception).
 _NO_EXCEPTIONS = {
     *("SVC", "Hypervisor Call", "Secure Monitor Call", "Semihosting call", "Hypervisor Trap", "Monitor Trap"),
@@ -164,105 +165,104 @@ class ExceptionLog:
     def __init__(self) -> None:
         self.boot = 0
         self._tally = Tally()
-        self._pending: tuple[str, int, dict[str, int], list[str]] | None = None  # an Arm's, of which more may come
+        self._lines: list[bytes] = []  # of an Arm's exception, of which more may come
         self._is_arm = False
         self._is_64 = False  # as far as has been seen
-        self._line = b""  # RISC-V's last one
-        self._taken: Taken | None = None  # by that
+        self._last: tuple[list[bytes], Taken] | None = None  # the newest, and its lines
 
     def begin(self) -> None:
         """What comes next does not follow what came before: lines in between were not logged."""
-        self._end_pending()
+        self._end_arms()
         self._tally.begin()
-        self._line, self._taken = b"", None
 
     def restarted(self) -> None:
         """The machine was reset."""
         self.begin()
         self.boot += 1
+        self._last = None
 
     def newest(self) -> list[Seen]:
         """Those that are kept, the newest last."""
         tally = copy.deepcopy(self._tally)
-        if self._pending is not None and self._is_whole(*self._pending):
-            tally.note(self._of_arm(*self._pending), returns_are_told=True)
+        if self._lines and self._is_whole(self._lines):
+            tally.note(_of_arm(self._lines, self.boot), returns_are_told=True)
         return [*tally.seen.values()]
 
     def take(self, line: bytes) -> bool:
         """Whether that line is one of the log's."""
         if line.startswith(_DETAIL):
-            if self._pending is not None:
-                _add_detail(*self._pending[2:], line)
-                self._is_64 |= line.startswith(b"...with ELR ")
+            if self._lines:
+                self._lines.append(line)
             return self._is_arm
         if not line.startswith(_BEGINS):
             return False
-        if line == self._line and self._taken is not None:  # a handler that faults itself
-            self._tally.note(self._taken, returns_are_told=False)
-            return True
-        self._end_pending()
-        if match := _RISCV.fullmatch(line):
-            self._note_riscv(line, *match.groups())
+        self._end_arms()
+        if line.startswith(_RISCV_BEGINS):
+            self._note_riscv(line)
         elif match := _ARM.fullmatch(line):
-            self._note_arm(_word(match[1]), int(match[2] or 0))
+            self._is_arm = True
+            if _word(match[1]) in _NO_EXCEPTIONS:
+                self._tally.interrupt(int(match[2] or 0))
+            else:
+                self._lines = [line]
         elif not line.startswith(_SWITCH):
             self._tally.returned()
         return True
 
-    def _note_riscv(self, line: bytes, *found: bytes) -> None:
-        processor, is_interrupt, cause = int(found[0]), found[1] == b"1", int(found[2], 16)
-        if is_interrupt or cause in _RISCV_CALLS:
-            self._line, self._taken = b"", None
-            self._tally.interrupt(processor)
-            return
-        name = _word(found[5]).replace("_", " ")
-        self._line = line
-        self._taken = Taken(name, processor, self.boot, int(found[3], 16), int(found[4], 16), cause=cause)
-        self._tally.note(self._taken, returns_are_told=False)
+    def _note_riscv(self, line: bytes) -> None:
+        if self._last is None or self._last[0] != [line]:  # a handler that faults itself writes the same
+            if (match := _RISCV.fullmatch(line)) is None:
+                return
+            processor, is_interrupt, cause = int(match[1]), match[2] == b"1", int(match[3], 16)
+            if is_interrupt or cause in _RISCV_CALLS:
+                self._tally.interrupt(processor)
+                return
+            at, value, name = int(match[4], 16), int(match[5], 16), _word(match[6]).replace("_", " ")
+            self._last = ([line], Taken(name, processor, self.boot, at, value, cause=cause))
+        self._tally.note(self._last[1], returns_are_told=False)
 
-    def _note_arm(self, name: str, processor: int) -> None:
-        self._is_arm = True
-        if name in _NO_EXCEPTIONS:
-            self._tally.interrupt(processor)
-        else:
-            self._pending = (name, processor, {}, [])
+    def _is_whole(self, lines: list[bytes]) -> bool:
+        """Whether the last line of an Arm's has come, as far as one can know: what is read may end between two."""
+        if any(map(_LAST.fullmatch, lines)):
+            return True
+        return b"[Undefined Instruction]" in lines[0] and bool(_SYNDROME.fullmatch(lines[-1])) and not self._is_64
 
-    def _is_whole(self, name: str, _: int, values: dict[str, int], __: list[str]) -> bool:
-        """Whether its last line has come, as far as one can know: what is read may end in the middle of one."""
-        return "last" in values or (name == _UNDEFINED and "ESR" in values and not self._is_64)
-
-    def _end_pending(self) -> None:
+    def _end_arms(self) -> None:
         """All is known of it."""
-        if self._pending is not None:
-            self._tally.note(self._of_arm(*self._pending), returns_are_told=True)
-            self._pending = None
-
-    def _of_arm(self, name: str, processor: int, values: dict[str, int], status: list[str]) -> Taken:
-        return Taken(
-            name,
-            processor,
-            self.boot,
-            at=values.get("ELR", values.get("IFAR") if name == _PREFETCH else None),
-            address=next((values[each] for each in _ADDRESSES if each in values), None),
-            level=values.get("EL"),
-            syndrome=values.get("ESR"),
-            data=values.get("DFSR"),
-            fetch=values.get("IFSR"),
-            status=" ".join(status),
-        )
+        if self._lines:
+            if self._last is None or self._last[0] != self._lines:  # a handler that faults itself writes the same
+                self._last = (self._lines, _of_arm(self._lines, self.boot))
+                self._is_64 |= any(line.startswith(b"...with ELR ") for line in self._lines)
+            self._tally.note(self._last[1], returns_are_told=True)
+            self._lines = []
 
 
-def _add_detail(values: dict[str, int], status: list[str], line: bytes) -> None:
-    """What a line tells of an Arm's exception."""
-    if match := _LEVEL.fullmatch(line):
-        values["EL"] = int(match[1])
-    elif match := _SYNDROME.fullmatch(line):
-        values["ESR"] = int(match[1], 16)
-    else:
-        values |= {_word(name): int(number, 16) for name, number in _VALUE.findall(line)}
-        status += map(_word, _STATUS.findall(line))
-        if _LAST.fullmatch(line):
-            values["last"] = 1
+def _of_arm(lines: list[bytes], boot: int) -> Taken:
+    """An Arm's exception of its lines, the first of which is _ARM's."""
+    match = _ARM.fullmatch(lines[0])
+    name, processor = (_word(match[1]), int(match[2] or 0)) if match else ("", 0)
+    values: dict[str, int] = {}
+    status: list[str] = []
+    for line in lines[1:]:
+        if match := _LEVEL.fullmatch(line):
+            values["EL"] = int(match[1])
+        elif match := _SYNDROME.fullmatch(line):
+            values["ESR"] = int(match[1], 16)
+        else:
+            values |= {_word(each): int(number, 16) for each, number in _VALUE.findall(line)}
+            status += map(_word, _STATUS.findall(line))
+    return Taken(
+        name,
+        processor,
+        boot,
+        at=values.get("ELR", values.get("IFAR") if name == _PREFETCH else None),
+        address=next((values[each] for each in _ADDRESSES if each in values), None),
+        level=values.get("EL"),
+        syndrome=values.get("ESR"),
+        data=values.get("DFSR"),
+        fetch=values.get("IFSR"),
+        status=" ".join(status),
+    )
 
 
 def _word(raw: bytes) -> str:
