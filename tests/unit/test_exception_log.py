@@ -166,11 +166,12 @@ def test_the_long_format_of_an_arms_status_is_read() -> None:
 
 def test_an_m_profiles_status_is_told() -> None:
     log = log_of(
+        b"Loaded reset SP 0x20001000 PC 0x1e from vector table\n"
         b"Taking exception 3 [Prefetch Abort] on CPU 0\n...at fault address 0xdead0000\n...with CFSR.IBUSERR\n"
         b"...taking pending nonsecure exception 3\n...loading from element 3 of non-secure vector table at 0xc\n"
         b"...loaded new PC 0x2c1\nTaking exception 8 [QEMU v7M exception exit] on CPU 0\n"
         b"Exception return: magic PC fffffff9 previous exception 3\n...successful exception return\n"
-        b"Taking exception 18 [v7M INVSTATE UsageFault] on CPU 0\n...taking pending nonsecure exception 6\n"
+        b"Taking exception 18 [v7M INVSTATE UsageFault] on CPU 0\n"
     )
     assert told(log) == [
         "1. prefetch abort (CFSR.IBUSERR), address 0xdead0000; QEMU's log does not tell where",

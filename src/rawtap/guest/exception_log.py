@@ -28,6 +28,7 @@ import re
 from dataclasses import dataclass
 
 _KEPT = 32
+_MOST_LINES = 32  # of one exception's
 _RISCV = re.compile(
     rb"riscv_cpu_do_interrupt: hart:(\d+), async:([01]), cause:([0-9a-f]+), epc:0x([0-9a-f]+), tval:0x([0-9a-f]+),"
     rb" desc=(.*)"
@@ -35,9 +36,9 @@ _RISCV = re.compile(
 _RISCV_CALLS = range(8, 12)  # environment calls, of each level
 _ARM = re.compile(rb"Taking exception \d+ \[([^\]]*)\](?: on CPU (\d+))?")
 _RETURN = b"Exception return from "
-_SWITCH = b"AArch32 mode switch from "
+_NOTHING = (b"AArch32 mode switch from ", b"Loaded reset SP ")  # to tell of
 _RISCV_BEGINS = b"riscv_cpu_do_interrupt: "
-_BEGINS = (_RISCV_BEGINS, b"Taking exception ", _RETURN, b"Exception return: ", _SWITCH)
+_BEGINS = (_RISCV_BEGINS, b"Taking exception ", _RETURN, b"Exception return: ", *_NOTHING)
 _DETAIL = b"..."
 _LEVEL = re.compile(rb"\.\.\.from EL(\d) to EL\d")
 _VALUE = re.compile(rb"\b(FAR|ELR|DFSR|DFAR|IFSR|IFAR|HDFAR|HIFAR|fault address) 0x([0-9a-f]+)")
@@ -46,6 +47,7 @@ _STATUS = re.compile(rb"\b[A-Z]?FSR\.[A-Z]+")  # of a processor of the M profile
 _LAST = re.compile(rb"\.\.\.(?:to EL\d |taking pending |with (?:DFSR|IFSR|HDFAR|HIFAR) ).*")  # of one's lines
 _ADDRESSES = ("FAR", "DFAR", "HDFAR", "HIFAR", "IFAR", "fault address")
 _PREFETCH = "Prefetch Abort"
+_OF_M = b" UsageFault] "
 # What a program asks for, what a device does, and what QEMU makes of an exception of its own (arm_log_exception).
 _NO_EXCEPTIONS = {
     *("SVC", "Hypervisor Call", "Secure Monitor Call", "Semihosting call", "Hypervisor Trap", "Monitor Trap"),
@@ -191,7 +193,7 @@ class ExceptionLog:
     def take(self, line: bytes) -> bool:
         """Whether that line is one of the log's."""
         if line.startswith(_DETAIL):
-            if self._lines:
+            if 0 < len(self._lines) < _MOST_LINES:
                 self._lines.append(line)
             return self._is_arm
         if not line.startswith(_BEGINS):
@@ -205,7 +207,7 @@ class ExceptionLog:
                 self._tally.interrupt(int(match[2] or 0))
             else:
                 self._lines = [line]
-        elif not line.startswith(_SWITCH):
+        elif not line.startswith(_NOTHING):
             self._tally.returned()
         return True
 
@@ -223,7 +225,7 @@ class ExceptionLog:
 
     def _is_whole(self, lines: list[bytes]) -> bool:
         """Whether the last line of an Arm's has come, as far as one can know: what is read may end between two."""
-        if any(map(_LAST.fullmatch, lines)):
+        if any(map(_LAST.fullmatch, lines)) or _OF_M in lines[0]:
             return True
         return b"[Undefined Instruction]" in lines[0] and bool(_SYNDROME.fullmatch(lines[-1])) and not self._is_64
 
