@@ -27,7 +27,8 @@ def test_a_panic_that_hangs_is_named_while_it_runs_and_at_its_end(user: Account)
             await session.until_said("CPU: 0")
             await session.call("qemu_read", timeout=0)  # a look at an older place counts as no reading
             (row,) = (await session.call("qemu_status"))["guests"]
-            assert (row["state"], row["trouble"], row["resets"]) == ("running", NAMED, 0)
+            pointer = 'qemu_debug(action="crash") explains it, where an exception led to it'
+            assert (row["state"], row["trouble"], row["resets"]) == ("running", f"{NAMED}; {pointer}", 0)
             ended = await session.call("qemu_shutdown")
             assert (ended["reason"], ended["exit_code"]) == (f"{NAMED}; host-qmp-quit", 0)
             # What was read is not repeated, and all of it is on the timeline until the next boot of that name.

@@ -718,16 +718,6 @@ def test_a_guest_that_ended_at_a_triple_fault_is_told_what_led_to_it_at_its_next
     anyio.run(scenario)
 
 
-def test_a_processor_whose_log_is_not_read_has_registers(root_of: Path, user: Account) -> None:
-    async def scenario() -> None:
-        async with serving(user) as session:
-            await boot(session, root_of)
-            (told,) = (await session.call("qemu_debug", action="crash"))["found"].splitlines()
-            assert "attach, interrupt" in told
-
-    anyio.run(scenario)
-
-
 async def comes_to(session: Session, at_: str, **wish: Any) -> dict[str, Any]:
     """Where the guest stops as it sends, of which frame in memory, and the calls that led there."""
     await debug(session, "delete")

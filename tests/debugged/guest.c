@@ -2,8 +2,10 @@
 
    It runs from RAM of QEMU's machines virt (riscv64, aarch64, arm) and microvm (x86_64, i386), polls, and has no interrupts.
    Commands on its console: "send" (a datagram goes out), "sum" (some arithmetic), "say" (a line), and those that end
-   badly: "load", "store", "jump", "deep"; on an x86 without a handler for any exception, but for page faults from
-   "handle" on. Its card is of virtio's old kind (Virtual I/O Device Version 1.2, 4.2.4). */
+   badly: "load", "store", "jump", "deep", "undefined", "odd" (not on an x86, which bears that). An x86 has no handler
+   for any exception, but for page faults from "handle" on; a RISC-V's says nothing before that; others' stand still.
+   From "astray" on handlers are where nothing is. Its card is of virtio's old kind (Virtual I/O Device Version 1.2,
+   4.2.4). */
 
 typedef unsigned char u8;
 typedef unsigned short u16;
@@ -11,16 +13,26 @@ typedef unsigned int u32;
 typedef unsigned long word;
 
 #if defined(__riscv)
+#define UNDEFINED "unimp"
+#define HANDLERS_AT "csrw mtvec, %0"
 #define UART ((volatile u8 *)0x10000000)
 #define CARDS 0x10001000ul
 #define CARD_STEP 0x1000
 #define CARD_COUNT 8
 #elif defined(__x86_64__) || defined(__i386__)
 #define X86
+#define UNDEFINED "ud2"
 #define CARDS 0xfeb00000ul
 #define CARD_STEP 0x200
 #define CARD_COUNT 24
 #else
+#if defined(__aarch64__)
+#define UNDEFINED ".inst 0"
+#define HANDLERS_AT "msr vbar_el1, %0"
+#else
+#define UNDEFINED "udf #0"
+#define HANDLERS_AT "mcr p15, 0, %0, c12, c0, 0"
+#endif
 #define UART ((volatile u32 *)0x09000000)
 #define CARDS 0x0a000000ul
 #define CARD_STEP 0x200
@@ -258,6 +270,17 @@ static void handle(void) {
     gates[14] = (struct gate){(u16)(word)on_page_fault, 8, 0x8e00, (word)on_page_fault >> 16};
     __asm__ volatile("lidt %0" : : "m"(table));
 }
+#else
+static void have_handlers_at(word at) { __asm__ volatile(HANDLERS_AT : : "r"(at)); }
+#endif
+
+#ifdef __riscv
+static void __attribute__((aligned(4))) on_fault(void) {
+    say("panic: a fault\n");
+    for (;;) {}
+}
+
+static void handle(void) { have_handlers_at((word)on_fault); }
 #endif
 
 static void run(const char *command) {
@@ -271,9 +294,13 @@ static void run(const char *command) {
     else if (same(command, "store")) *(volatile u32 *)0xdead00004ul = 1;
     else if (same(command, "jump")) ((void (*)(void))0xdead00008ul)();
     else if (same(command, "deep")) deeper(0);
-#ifdef X86
+    else if (same(command, "undefined")) __asm__ volatile(UNDEFINED); /* planted */
+    else if (same(command, "odd")) __atomic_fetch_add((u32 *)((word)outgoing + 1), 1, __ATOMIC_SEQ_CST);
+#if defined(X86) || defined(__riscv)
     else if (same(command, "handle")) handle();
-    else if (same(command, "undefined")) __asm__ volatile("ud2"); /* planted */
+#endif
+#ifndef X86
+    else if (same(command, "astray")) have_handlers_at(0xdead0000ul);
 #endif
 }
 

@@ -6,18 +6,21 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from rawtap.ask.exceptions import steps
 from rawtap.ask.happened import before
 from rawtap.debug.debugger import Debugger
+from rawtap.debug.faults import Fault, fault_of
 from rawtap.debug.places import place_at, places
 from rawtap.debug.stops import Place
 from rawtap.errors import DebugError
-from rawtap.guest import traps
+from rawtap.guest import registers, traps
 from rawtap.guest.machine import Crash, Machine
 from rawtap.lab.debugging import symbols_of
 from rawtap.lab.guests import Guest
 from rawtap.lab.lab import Lab
 
 _SHOWN_TRAPS = 5
+_SHOWN = 8  # of those of which each stands once
 
 
 @dataclass
@@ -31,7 +34,7 @@ class Explained:
 
 
 async def explain(lab: Lab, guest: Guest, debugger: Debugger | None) -> Explained:
-    """The newest triple fault of an x86's, and the exceptions that it took since, where QEMU emulates the processor.
+    """The exceptions that it took last, where QEMU emulates the processor; of an x86's, the newest triple fault.
 
     QEMU's log of exceptions is begun, if it is not there.
 
@@ -39,24 +42,85 @@ async def explain(lab: Lab, guest: Guest, debugger: Debugger | None) -> Explaine
         GuestExited, GuestFailed: The guest has ended, or QEMU does not answer.
     """
     machine = guest.machine
-    if not machine.tells_faults:
+    if not machine.tells_traps:
         return Explained([_why_not(machine)])
-    crash = machine.crash
-    told = Explained([_when(crash) if crash else "no triple fault was seen"])
-    steps: list[tuple[str, int | None]] = list(traps.chain(crash.fault)) if crash else []
-    if taken := [each for each in machine.traps if each.taken is not None][-_SHOWN_TRAPS:]:
-        steps.append(("the exceptions that it took last, of which a kernel may have wanted each:", None))
-        steps += [(f"{traps.told(each)}, stack pointer {each.stack:#x}", each.at) for each in taken]
-    found = await _places(guest, debugger, [at for _, at in steps if at is not None], told)
-    told.lines += [line if at is None else f"{line}, at {found[at]}" for line, at in steps]
-    if crash:
-        happened = await before(lab, guest, crash.position, crash.at_ns)
-        told.console, told.packets = happened.console, happened.packets
-        told.notes += happened.notes
-    if machine.spec.profile.smp > 1 and steps:
-        told.notes.append("it has several processors, whose exceptions may be mixed here")
+    told = await (_of_x86(lab, guest, debugger) if machine.tells_faults else _of_others(lab, guest, debugger))
     told.notes += await _logged(machine)
     return told
+
+
+async def _of_x86(lab: Lab, guest: Guest, debugger: Debugger | None) -> Explained:
+    machine = guest.machine
+    crash = machine.crash
+    told = Explained([_when(crash) if crash else "no triple fault was seen"])
+    lines: list[tuple[str, int | None]] = list(traps.chain(crash.fault)) if crash else []
+    if taken := [each for each in machine.traps if each.taken is not None][-_SHOWN_TRAPS:]:
+        lines.append(("the exceptions that it took last, of which a kernel may have wanted each:", None))
+        lines += [(f"{traps.told(each)}, stack pointer {each.stack:#x}", each.at) for each in taken]
+    found = await _places(guest, debugger, [at for _, at in lines if at is not None], told)
+    told.lines += [line if at is None else f"{line}, at {found[at]}" for line, at in lines]
+    if crash:
+        await _add_happened(lab, guest, told, crash.position, crash.at_ns)
+    if lines:
+        told.notes += _mixed(machine)
+    return told
+
+
+async def _of_others(lab: Lab, guest: Guest, debugger: Debugger | None) -> Explained:
+    """Of a RISC-V's or an Arm's."""
+    machine = guest.machine
+    machine.wants_traps = True
+    seen, boot = machine.exceptions
+    known = await _registers(machine)
+    shown = steps(seen[-_SHOWN:], boot, known)
+    last = None if seen else next((fault for each in known.values() if (fault := fault_of(each))), None)
+    told = Explained([_head(machine, is_there=bool(seen))])
+    wanted = [each.at for each in shown if each.at is not None]
+    found = await _places(guest, debugger, [last.at] if last and last.at is not None else wanted, told)
+    for each in shown:
+        at = "" if each.at is None else f", at {found[each.at]}"
+        told.lines.append(f"{each.text}{at}{f'; {each.more}' if each.more else ''}")
+    if not seen and machine.running:
+        told.lines.append(_by_registers(last, found))
+    machine.console.drain()
+    position, at_ns = machine.moment() or (machine.console.history.end, time.time_ns())
+    await _add_happened(lab, guest, told, position, at_ns)
+    if seen or last:
+        told.notes += _mixed(machine)
+    return told
+
+
+def _head(machine: Machine, *, is_there: bool) -> str:
+    if is_there:
+        return "the exceptions that it took last, of which a kernel may have wanted each; the newest is the last:"
+    if machine.trap_log == "off":
+        return "exceptions were not logged so far: what led to it is not known"
+    until = ", which ended since there was too much else" if machine.trap_log == "ended" else ""
+    return f"no exception was seen while they were logged{until}"
+
+
+def _by_registers(last: Fault | None, found: dict[int, Place]) -> str:
+    if last is None:
+        return 'its registers may tell of the last one: action="attach", then "interrupt"; see "warnings"'
+    return f"by its registers, which keep old ones as well, the last one was: {last}, at {found.get(last.at or 0)}"
+
+
+async def _registers(machine: Machine) -> dict[int, dict[str, int]]:
+    if not machine.running:
+        return {}
+    shown = await machine.execute("human-monitor-command", {"command-line": "info registers -a"})
+    return registers.of_processors(str(shown))
+
+
+async def _add_happened(lab: Lab, guest: Guest, told: Explained, position: int, at_ns: int) -> None:
+    happened = await before(lab, guest, position, at_ns)
+    told.console, told.packets = happened.console, happened.packets
+    told.notes += happened.notes
+
+
+def _mixed(machine: Machine) -> list[str]:
+    several = machine.spec.profile.smp > 1
+    return ["it has several processors, whose exceptions may be mixed here"] if several else []
 
 
 def _when(crash: Crash) -> str:
@@ -65,20 +129,24 @@ def _when(crash: Crash) -> str:
 
 
 def _why_not(machine: Machine) -> str:
-    if machine.spec.is_x86:
+    if machine.spec.tells_traps:
         return 'under KVM QEMU sees no exception of the guest\'s; icount = "auto" in its profile has it emulated'
-    return 'QEMU\'s log of exceptions is read on x86; here the registers tell: attach, interrupt, and see "warnings"'
+    return (
+        "QEMU's log of exceptions is read on x86, RISC-V and Arm; here the registers tell: attach, interrupt, and see "
+        '"warnings"'
+    )
 
 
 async def _logged(machine: Machine) -> list[str]:
     """Have exceptions logged from now on; what is to be known of that."""
     if not machine.running:
-        return ["the next qemu_boot of that name logs exceptions from the start"] if machine.crash else []
+        return ["the next qemu_boot of that name logs exceptions from the start"] if machine.wants_traps else []
     if machine.trap_log == "on":
         return ["exceptions are logged: where one is missing here, let it happen again and ask once more"]
     more = ", once more: there were too many" if machine.trap_log == "ended" else ""
     await machine.log_traps()
-    return [f"exceptions are logged from now on{more}; let it happen again and ask once more"]
+    again = "" if machine.tells_faults else ", or boot it again: they are logged from its start then"
+    return [f"exceptions are logged from now on{more}; let it happen again{again}, and ask once more"]
 
 
 async def _places(

@@ -66,8 +66,8 @@ def arguments(spec: MachineSpec, inherited: Inherited) -> list[str]:
     out = [spec.qemu, "-nodefaults", "-no-user-config", "-S", "-display", "none"]
     out += devices.board(spec)
     out += [*(["-accel", "kvm"] if inherited.kvm and profile.icount is None else []), "-accel", "tcg"]
-    # The first tells a triple fault, the second what led to it.
-    told = ["cpu_reset", *(["int"] if spec.traps else [])] if spec.is_x86 else []
+    # The first tells a triple fault of an x86's, the second the exceptions.
+    told = [*(["cpu_reset"] if spec.is_x86 else []), *(["int"] if spec.traps else [])]
     logged = [*told, *dict.fromkeys(profile.log)]
     out += ["-d", ",".join(logged)] if logged else []
     out += devices.actions(profile)

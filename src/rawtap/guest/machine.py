@@ -38,6 +38,7 @@ from rawtap.guest.command_line import Inherited, arguments
 from rawtap.guest.console import Console, Output
 from rawtap.guest.devices import Nic, netdev
 from rawtap.guest.display import Display
+from rawtap.guest.exception_log import Seen
 from rawtap.guest.further import Consoles
 from rawtap.guest.hardware import QEMU_PACKAGES
 from rawtap.guest.history import printable
@@ -48,6 +49,7 @@ from rawtap.guest.patterns import Wanted
 from rawtap.guest.processor_log import Diagnostics, Trap, TripleFault
 from rawtap.guest.profile import MachineSpec
 from rawtap.guest.resets import Fault
+from rawtap.guest.signs import KERNEL_FAULTS
 from rawtap.guest.spawning import access_of, layers_of, pair, require, start
 from rawtap.guest.storage import fdset_path
 from rawtap.guest.talk import Talk
@@ -58,6 +60,7 @@ _TAIL_CHARACTERS = 1500
 _REFUSAL_CHARACTERS = 200
 _LINE_BYTES = 500
 _LOST_SECONDS = 5.0  # between the monitor's end and the process's
+_TOLD_BYTES = 500  # of the console, that a panic and what is known of it take
 _KILL_SECONDS = 5.0  # between SIGKILL and the end of a process with much memory, on a busy machine
 _QUIT_SECONDS = 0.7  # for each of quit, SIGTERM: a client gives a server two seconds to end
 
@@ -128,8 +131,9 @@ class Machine:
         self.events = EventLog(on_reset=self._reset)
         self.exit: Exit | None = None
         self.crash: Crash | None = None  # the newest
-        # Whether QEMU's log tells of each exception of an x86's; "ended" where there were too many of them.
+        # Whether QEMU's log tells of each exception; "ended" where there were too many of them.
         self.trap_log: Literal["off", "on", "ended"] = "on" if spec.traps else "off"
+        self.wants_traps = False  # whether the next one of its name is to have them logged from its start
         self.ran = False  # whether the guest got to do anything
         self.started_at = time.monotonic()
         self.accelerator: Literal["kvm", "tcg"] | None = None  # None until it has told
@@ -262,7 +266,22 @@ class Machine:
         told = [postmortem.trouble(clues), postmortem.kept(clues) if self.running else None]
         if clues.fault:
             told.append('qemu_debug(action="crash") explains the triple fault')
+        elif self.tells_traps and not self.spec.is_x86 and self._gave_up(clues):
+            told.append('qemu_debug(action="crash") explains it, where an exception led to it')
         return "; ".join(filter(None, told)) or None
+
+    def _gave_up(self, clues: postmortem.Clues) -> bool:
+        """Whether the kernel did, or a part of it."""
+        return postmortem.is_panic(clues) or any(each.kind in KERNEL_FAULTS for each in self.console.signs.faults())
+
+    def moment(self) -> tuple[int, int] | None:
+        """Up to where the console told of its newest panic or fault, and when (Unix time, nanoseconds); None: of none.
+
+        Of what it told of that, the beginning.
+        """
+        signs, history = self.console.signs, self.console.history
+        found = [each.at for each in (signs.panic(), *signs.faults()) if each is not None]
+        return (min(history.end, max(found) + _TOLD_BYTES), history.marks.time_at(max(found))) if found else None
 
     def mark(self) -> Mark:
         """What has been told by now."""
@@ -311,6 +330,7 @@ class Machine:
         """QEMU told of a reset. What the guest had said by then is in the socket, and so may be what it said since."""
         self.console.drain()
         self._diagnostics.drain()
+        self._diagnostics.log.exceptions.restarted()
         said = self.console.said_by(at_ns)
         if not by_guest:
             self.talk.began_anew("the reset", said)
@@ -325,6 +345,7 @@ class Machine:
         fault = self._diagnostics.log.fault
         if fault is not None and (self.crash is None or self.crash.fault is not fault):
             self.crash = Crash(fault, at_ns, said)
+            self.wants_traps = True
 
     def _log_less(self) -> None:
         if self.trap_log == "on":
@@ -335,28 +356,41 @@ class Machine:
             await self._log_traps(to)
 
     async def log_traps(self) -> None:
-        """Have QEMU's log tell of each exception of an x86's; raises as `execute`.
+        """Have QEMU's log tell of each exception; raises as `execute`.
 
         It makes a guest slow that has many; where there are too many of them, it ends.
         """
         await self._log_traps("on")
 
     async def _log_traps(self, to: Literal["on", "ended"]) -> None:
-        items = ",".join([*(["int"] if to == "on" else []), "cpu_reset", *self.spec.profile.log])
-        await self.execute("human-monitor-command", {"command-line": f"log {items}"})
+        resets = ["cpu_reset"] if self.spec.is_x86 else []
+        items = [*(["int"] if to == "on" else []), *resets, *self.spec.profile.log]
+        await self.execute("human-monitor-command", {"command-line": f"log {','.join(items) or 'none'}"})
         self.trap_log = to
         self._diagnostics.log.begin_traps()
 
     @property
+    def tells_traps(self) -> bool:
+        """Whether QEMU can tell of its processors' exceptions."""
+        return self.accelerator == "tcg" and self.spec.tells_traps
+
+    @property
     def tells_faults(self) -> bool:
-        """Whether QEMU tells of its processors' exceptions."""
+        """Whether QEMU tells of its processors' triple faults."""
         return self.accelerator == "tcg" and self.spec.is_x86
 
     @property
     def traps(self) -> tuple[Trap, ...]:
-        """The newest exceptions since the newest triple fault, where they are logged."""
+        """The newest exceptions of an x86's since its newest triple fault, where they are logged."""
         self._diagnostics.drain()
         return tuple(self._diagnostics.log.traps)
+
+    @property
+    def exceptions(self) -> tuple[list[Seen], int]:
+        """The newest exceptions of a RISC-V's or an Arm's, where they are logged; and how often it was reset by now."""
+        self._diagnostics.drain()
+        log = self._diagnostics.log.exceptions
+        return log.newest(), log.boot
 
     def _fault(self) -> Fault | None:
         """The triple faults of its processors; None where QEMU cannot tell of them."""

@@ -44,7 +44,7 @@ def trouble(clues: Clues) -> str | None:
     found = [*clues.lost]
     if clues.panic is not None:
         found.append(clues.panic)
-    elif any(name in {"GUEST_PANICKED", "GUEST_CRASHLOADED"} for _, name, _ in since_reset(clues.events)):
+    elif is_panic(clues):
         found.append("kernel panic, as the guest told QEMU (GUEST_PANICKED)")
     found += clues.faults
     if actions := [_field(data, "action") for _, name, data in clues.events if name == "WATCHDOG"]:
@@ -54,6 +54,12 @@ def trouble(clues: Clues) -> str | None:
     elif clues.fault is not None:
         found.append(clues.fault)
     return "; ".join(found) or None
+
+
+def is_panic(clues: Clues) -> bool:
+    """Whether the kernel gave up, as its console or QEMU tells."""
+    told = (name in {"GUEST_PANICKED", "GUEST_CRASHLOADED"} for _, name, _ in since_reset(clues.events))
+    return clues.panic is not None or any(told)
 
 
 def kept(clues: Clues) -> str | None:

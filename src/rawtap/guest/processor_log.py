@@ -1,13 +1,13 @@
-"""What QEMU writes to stderr: its own words, and, on x86, what its log tells of a processor's exceptions and resets.
+"""What QEMU writes to stderr: its own words, and what its log tells of a processor's exceptions and resets.
 
-QEMU's events do not tell a triple fault from a reset that was asked for. Its log does (`-d cpu_reset`), where it
+On x86 QEMU's events do not tell a triple fault from a reset that was asked for. Its log does (`-d cpu_reset`), where it
 emulates the processor: before the RESET event come "Triple fault" and the registers as they were (target/i386/tcg).
 With `-d int` each exception comes before that, and which was being delivered when it was raised:
 
     check_exception old: 0xe new 0xd
          1: v=08 e=0000 i=0 cpl=0 IP=0008:0000000000100965 pc=0000000000100965 SP=0010:0000000000116f80 ...
 
-The second line is left out where the processor gives up.
+The second line is left out where the processor gives up. What other processors' log looks like, `exception_log` knows.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import IO
+
+from rawtap.guest.exception_log import ExceptionLog
 
 _KEPT = 16384
 _KEPT_TRAPS = 32
@@ -111,7 +113,8 @@ class ProcessorLog:
     Attributes:
         faults: How many triple faults there were.
         fault: The newest, None for none.
-        traps: The newest exceptions since, where they are logged.
+        traps: The newest exceptions of an x86's since, where they are logged.
+        exceptions: Those of a RISC-V's or an Arm's, where they are logged.
         words: The newest of what is no log.
     """
 
@@ -119,6 +122,7 @@ class ProcessorLog:
         self.faults = 0
         self.fault: TripleFault | None = None
         self.traps: deque[Trap] = deque(maxlen=_KEPT_TRAPS)
+        self.exceptions = ExceptionLog()
         self.words = bytearray()
         self.size = 0  # bytes of the log since that began
         self._line = b""
@@ -129,6 +133,7 @@ class ProcessorLog:
         """Exceptions are logged from here on, or not any more: what comes next does not follow those before."""
         self.traps.clear()
         self._trap, self.size = None, 0
+        self.exceptions.begin()
 
     def feed(self, data: bytes) -> None:
         """What was written."""
@@ -145,7 +150,14 @@ class ProcessorLog:
             self._note_fault(self._fault)
 
     def _take(self, line: bytes) -> None:
-        is_log = True
+        if self.exceptions.take(line) or self._is_x86s(line):
+            self.size += len(line) + 1
+        else:
+            self.words += line + b"\n"
+            del self.words[:-_KEPT]
+
+    def _is_x86s(self, line: bytes) -> bool:
+        """Whether it is one of the log's, which is taken."""
         if _REGISTERS.match(line):
             self._look(line)
         elif match := _RAISED.fullmatch(line):
@@ -157,11 +169,9 @@ class ProcessorLog:
         elif line == _FAULT:
             self._fault, self._trap = TripleFault(traps=tuple(self.traps)), None
             self.traps.clear()
-        elif not (_DUMP.fullmatch(line) or _OTHER.fullmatch(line)):
-            is_log = False
-            self.words += line + b"\n"
-            del self.words[:-_KEPT]
-        self.size += is_log * (len(line) + 1)
+        else:
+            return bool(_DUMP.fullmatch(line) or _OTHER.fullmatch(line))
+        return True
 
     def _note_taken(self, vector: int, error: int, level: int, at: int, stack: int) -> None:
         """More of the exception that was raised; without one it was an interrupt, or asked for by an instruction."""

@@ -210,7 +210,7 @@ class MachineSpec:
     `project` tells it from those of other trees. `reach` are folders that QEMU may read and write besides: what the
     operator opened with the monitor. In `folder` QEMU runs, where something is passed on to it that may name files.
     `symbols` are files for a debugger, `source` is the folder of the project's source, None where there is no project.
-    `told` is what its boot's reader should know of it. With `traps` QEMU logs each exception of an x86's.
+    `told` is what its boot's reader should know of it. With `traps` QEMU logs each exception.
     """
 
     profile: Profile
@@ -246,6 +246,11 @@ class MachineSpec:
     def is_x86(self) -> bool:
         """Whether QEMU's log tells of its processors' resets and exceptions."""
         return self.profile.arch in {"x86_64", "i386"}
+
+    @property
+    def tells_traps(self) -> bool:
+        """Whether QEMU's log of its processors' exceptions is read."""
+        return self.is_x86 or self.profile.arch in {"riscv64", "riscv32", "aarch64", "arm"}
 
     @property
     def qemu(self) -> str:

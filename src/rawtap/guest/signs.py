@@ -22,6 +22,7 @@ _KEPT = 20
 _SHORTEST = 7  # bytes of a command that can have a kernel's words in it
 
 PANIC = "kernel panic"
+KERNEL_FAULTS = {"oops", "BUG"}  # of those that a kernel survives, the ones to which an exception of its own leads
 
 # A time, a level, a processor or a name in brackets may stand in front: "[    1.234567] ", "<0>", "[kernel] ".
 _FRONT = rb"(?P<front>(?:[<\[(][^\n\])>]{0,40}[\])>]:? ?){0,3})"

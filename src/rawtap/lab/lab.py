@@ -99,6 +99,7 @@ class Lab:
     bridges: Bridges = field(init=False)
     interfaces: Interfaces = field(init=False)
     _booting: dict[str, _Boot] = field(default_factory=dict)
+    _crashed: set[str] = field(default_factory=set)  # names whose next guest has its exceptions logged from the start
     _stopping: bool = False
 
     def __post_init__(self) -> None:
@@ -175,7 +176,7 @@ class Lab:
         named = (request.options.kernel, *(drive.path for drive in request.options.extra_drives))
         where = " or ".join(map(str, filter(None, (request.project_root or Path.cwd(), *named))))
         spec = await on_disk(where, self._spec, request)
-        if previous is not None and previous.machine.crash and spec.is_x86:  # it is told with what led to it this time
+        if request.name in self._crashed and spec.tells_traps:  # a crash is told with what led to it this time
             spec = replace(spec, traps=True)
         try:
             async with AsyncExitStack() as stack:
@@ -372,6 +373,7 @@ class Lab:
             async with guest.lock:
                 guest.ended = guest.ended or await self._take_down(guest)
                 if self.guests.get(guest.machine.name) is guest:
+                    (self._crashed.add if guest.machine.wants_traps else self._crashed.discard)(guest.machine.name)
                     del self.guests[guest.machine.name]
         if guest.ended is None:
             raise RuntimeError("a shielded release was cut short")
