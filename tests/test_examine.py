@@ -84,12 +84,17 @@ DEFECTS: dict[int, tuple[str, str, str]] = {
 
 
 def with_stack(
-    user: Account, tmp_path: Path, scenario: Callable[[Session], Awaitable[None]], *, snapshots: bool = False
+    user: Account,
+    tmp_path: Path,
+    scenario: Callable[[Session], Awaitable[None]],
+    *,
+    snapshots: bool = False,
+    source: Path = SOURCE,
 ) -> None:
     """A Linux guest with the tests' own stack in it; one that writes to an image of the user's has no snapshots."""
 
     async def whole() -> None:
-        tree = tree_with(user, tmp_path, SOURCE)
+        tree = tree_with(user, tmp_path, source)
         if snapshots:
             free_memory_is_zero(tree)
         else:
@@ -156,7 +161,7 @@ def test_a_stack_without_a_defect_keeps_every_rule(user: Account, tmp_path: Path
         assert "disk.img" in told["notes"][0]
         assert told["port"] is None  # it listens nowhere
         untried = [row for row in told["rules"] if row["verdict"] == "cannot tell"]
-        reasons = {"tcp": "give port=", "ipv6": "no IPv6 was seen", "dhcp": "no DHCPDISCOVER came"}
+        reasons = {"tcp": "give port=", "ipv6": "no IPv6 was seen", "dns": "no DNS query", "dhcp": "no DHCPDISCOVER"}
         assert all(reasons[row["rule"].partition(".")[0]] in row["reason"] for row in untried)
         tried = {row["suite"]: row["cannot_tell"] for row in told["suites"]}
         assert tried["ipv6"] == len(catalogue.SUITES["ipv6"])
@@ -261,11 +266,11 @@ def test_linux_keeps_every_rule_but_those_whose_reason_is_told(user: Account) ->
             told = await session.call("qemu_examine", what="all")
             assert (told["address"], told["port"], told["snapshots"]) == (ADDRESS, 7777, True)
             documented = {rule.name for rule in catalogue.every() if rule.linux}
-            dhcp = {rule.name for rule in catalogue.SUITES["dhcp"]}
+            clients = {rule.name for suite in ("dns", "dhcp") for rule in catalogue.SUITES[suite]}
             found = verdicts(await session.call("qemu_examine", what="dhcp.discover"))
             assert found == {"dhcp.discover": "cannot tell"}  # no client runs
-            assert set(verdicts(told)) - dhcp == documented
-            assert told["suites"][-1]["cannot_tell"] == len(dhcp)
+            assert set(verdicts(told)) - clients == documented
+            assert sum(row["cannot_tell"] for row in told["suites"][-2:]) == len(clients)
             assert {row["rule"] for row in told["rules"] if row.get("linux")} == documented
             assert session.progress
             await names_what_linux_was_told_not_to_do(session)
