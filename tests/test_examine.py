@@ -392,7 +392,7 @@ def test_u_boot_is_examined_while_a_command_runs_that_reads_its_card(outsider: A
             assert set(found.values()) == {"cannot tell"}
             (row,) = (await session.call("qemu_examine", what="icmp.checksum"))["rules"]
             assert row["verdict"] == "violated"
-            (row,) = (await session.call("qemu_examine", what="dns.retry"))["rules"]  # its build has no command for that
+            (row,) = (await session.call("qemu_examine", what="dns.retry"))["rules"]  # its build has no such command
             assert row["verdict"] == "cannot tell"
             assert "no DNS query came to 10.0.2.250" in row["reason"]
             await leaves_nothing_when_it_is_cancelled(session)
