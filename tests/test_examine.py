@@ -84,12 +84,17 @@ DEFECTS: dict[int, tuple[str, str, str]] = {
 
 
 def with_stack(
-    user: Account, tmp_path: Path, scenario: Callable[[Session], Awaitable[None]], *, snapshots: bool = False
+    user: Account,
+    tmp_path: Path,
+    scenario: Callable[[Session], Awaitable[None]],
+    *,
+    snapshots: bool = False,
+    source: Path = SOURCE,
 ) -> None:
     """A Linux guest with the tests' own stack in it; one that writes to an image of the user's has no snapshots."""
 
     async def whole() -> None:
-        tree = tree_with(user, tmp_path, SOURCE)
+        tree = tree_with(user, tmp_path, source)
         if snapshots:
             free_memory_is_zero(tree)
         else:
@@ -156,7 +161,7 @@ def test_a_stack_without_a_defect_keeps_every_rule(user: Account, tmp_path: Path
         assert "disk.img" in told["notes"][0]
         assert told["port"] is None  # it listens nowhere
         untried = [row for row in told["rules"] if row["verdict"] == "cannot tell"]
-        reasons = {"tcp": "give port=", "ipv6": "no IPv6 was seen", "dhcp": "no DHCPDISCOVER came"}
+        reasons = {"tcp": "give port=", "ipv6": "no IPv6 was seen", "dns": "no DNS query", "dhcp": "no DHCPDISCOVER"}
         assert all(reasons[row["rule"].partition(".")[0]] in row["reason"] for row in untried)
         tried = {row["suite"]: row["cannot_tell"] for row in told["suites"]}
         assert tried["ipv6"] == len(catalogue.SUITES["ipv6"])
@@ -261,11 +266,11 @@ def test_linux_keeps_every_rule_but_those_whose_reason_is_told(user: Account) ->
             told = await session.call("qemu_examine", what="all")
             assert (told["address"], told["port"], told["snapshots"]) == (ADDRESS, 7777, True)
             documented = {rule.name for rule in catalogue.every() if rule.linux}
-            dhcp = {rule.name for rule in catalogue.SUITES["dhcp"]}
+            clients = {rule.name for suite in ("dns", "dhcp") for rule in catalogue.SUITES[suite]}
             found = verdicts(await session.call("qemu_examine", what="dhcp.discover"))
             assert found == {"dhcp.discover": "cannot tell"}  # no client runs
-            assert set(verdicts(told)) - dhcp == documented
-            assert told["suites"][-1]["cannot_tell"] == len(dhcp)
+            assert set(verdicts(told)) - clients == documented
+            assert sum(row["cannot_tell"] for row in told["suites"][-2:]) == len(clients)
             assert {row["rule"] for row in told["rules"] if row.get("linux")} == documented
             assert session.progress
             await names_what_linux_was_told_not_to_do(session)
@@ -366,7 +371,7 @@ def test_u_boot_is_examined_while_a_command_runs_that_reads_its_card(outsider: A
             error = await session.refused("qemu_examine", what="arp")
             assert error.code == "guest.silent"
             assert "takes no frames from its card" in str(error)
-            assert "0 of 217 addresses had been asked for" in str(error)
+            assert "0 of 215 addresses had been asked for" in str(error)
             assert "its card no buffer" in str(error)
             assert "while a command runs" in str(error)
             assert "alive" in await session.ping()
@@ -387,6 +392,9 @@ def test_u_boot_is_examined_while_a_command_runs_that_reads_its_card(outsider: A
             assert set(found.values()) == {"cannot tell"}
             (row,) = (await session.call("qemu_examine", what="icmp.checksum"))["rules"]
             assert row["verdict"] == "violated"
+            (row,) = (await session.call("qemu_examine", what="dns.retry"))["rules"]  # its build has no such command
+            assert row["verdict"] == "cannot tell"
+            assert "no DNS query came to 10.0.2.250" in row["reason"]
             await leaves_nothing_when_it_is_cancelled(session)
             stopped = await session.call("qemu_send", command="ctrl-c", enter=False, timeout=PATIENCE)
             assert stopped["matched"]

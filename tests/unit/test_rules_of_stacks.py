@@ -12,7 +12,8 @@ import pytest
 from pages import ROOT
 from rawtap.errors import RequestInvalid
 from rawtap.examine import catalogue, health, manners
-from rawtap.examine.rules import Ask, AtLeast, AtMost, Bits, Either, Frame, Quiet, Rule
+from rawtap.examine.rules import Ask, AtLeast, AtMost, Bits, Either, Frame, Other, Quiet, Rule
+from rawtap.examine.suites import dns
 from rawtap.examine.values import Crowd, Names, Seen, filled, made, names6, names_in, needed
 
 PAGE = ROOT / "docs/examine.md"
@@ -37,6 +38,21 @@ NAMES: Names = {
     "theirs": 55,
     "guest_hex": "525400000001",
     "xid": 0x12345678,
+    "stranger_hex": "0a0002fb",
+    "server": "10.0.2.248",
+    "told": "10.0.2.247",
+    "told_hex": "0a0002f7",
+    "dns_name": "One.rawtap.test",
+    "dns_id": 0x1234,
+    "dns_number": "1234",
+    "dns_other_number": "4835",
+    "dns_port": 40000,
+    "dns_question": "034f6e650672617774617004746573740000010001",
+    "dns_whole": "034f6e6506726177746170047465737400",
+    "dns_other_case": "036f4e4506524157544150045445535400",
+    "dns_first": "034f6e65",
+    "dns_rest": "c010",
+    "dns_behind": "c021",
     **{
         name: value
         for name, value in Crowd(("10.0.2.250",), ("10.0.2.251",)).of(1).items()
@@ -144,6 +160,8 @@ def test_a_field_that_is_not_as_it_should_be_is_named_with_both_values() -> None
     assert seen.lacks({"ARP.op": AtMost(1)}, NAMES) == ("ARP.op", "2", "1 at most")
     assert seen.lacks({"ARP.op": Either((1, 2))}, NAMES) is None
     assert seen.lacks({"ARP.op": Either(("$theirs", "$theirs+1"))}, NAMES) == ("ARP.op", "2", "55 or 56")
+    assert seen.lacks({"ARP.op": Other((1, "$theirs"))}, NAMES) is None
+    assert seen.lacks({"ARP.op": Other((1, "$theirs-53"))}, NAMES) == ("ARP.op", "2", "other than 1 or 2")
     assert seen.lacks({"Raw.load": "abc"}, NAMES) == (
         "Raw.load",
         "0 bytes, from 0 on nothing",
@@ -212,3 +230,82 @@ def test_a_neighbor_says_where_it_is_to_whom_asks_for_it_and_to_nobody_else() ->
     assert Seen(reply).lacks(wanted, NAMES) is None
     for frame in (bytes(asks)[:41], reply, bytes(Ether() / ARP(op=1, pdst="10.0.2.249"))):
         assert manners.arp_reply(frame, stations) is None
+
+
+def test_a_neighbor_resets_what_asks_for_a_connection_and_nothing_else() -> None:
+    from scapy.all import IP, TCP, Ether
+
+    stations = {bytes([10, 0, 2, 250]): bytes.fromhex("0200000000fa")}
+    packet = Ether(src="52:54:00:00:00:01", dst="02:00:00:00:00:fa") / IP(src="10.0.2.15", dst="10.0.2.250")
+    asks = packet / TCP(sport=40000, dport=53, flags="S", seq=0xFFFFFFFF)
+    reply = manners.reset(bytes(asks), stations)
+    assert reply is not None
+    seen = Seen(reply)
+    assert seen.wrong_sums == []
+    wanted = {"Ether.dst": "$guest_mac", "Ether.src": "$us_mac", "IP.src": "$us", "IP.dst": "$guest", "IP.len": 40}
+    wanted |= {"TCP.sport": 53, "TCP.dport": 40000, "TCP.seq": 0, "TCP.ack": 0, "TCP.flags": 0x14, "TCP.dataofs": 5}
+    assert seen.lacks(wanted, NAMES) is None
+    others = [packet / TCP(flags=flags) for flags in ("SA", "A", "R")]
+    others += [Ether() / IP(dst="10.0.2.249") / TCP(flags="S"), packet / IP(proto=17) / (b"\0" * 40)]
+    for frame in (bytes(asks)[:53], reply, *map(bytes, others)):
+        assert manners.reset(frame, stations) is None
+
+
+def dns_query(**fields: Any) -> bytes:
+    from scapy.all import DNS, DNSQR, IP, UDP, Ether
+
+    packet = Ether() / IP(src="10.0.2.15", dst=NAMES["server"]) / UDP(sport=40000, dport=53)
+    return bytes(packet / DNS(**{"id": 0x1234, "rd": 1, "qd": DNSQR(qname="One.rawtap.test")} | fields))
+
+
+def test_what_answers_repeat_of_a_query_is_read_from_it() -> None:
+    seen = Seen(dns_query())
+    assert seen.has(dns.QUERY, NAMES)
+    assert {name: seen.fields[field] for name, field in dns.KEPT.items()} == {name: NAMES[name] for name in dns.KEPT}
+    assert seen.has({"Query.flags": 0x0100, "Query.questions": 1, "Query.answers": 0, "Query.authorities": 0}, NAMES)
+
+
+def test_a_query_that_cannot_be_read_says_what_is_wrong_and_has_no_name() -> None:
+    whole = dns_query()
+    for frame, wrong in (
+        (whole[:-3], "DNS question"),
+        (whole[:53], "DNS header"),
+        (whole[:54] + bytes([63]) + whole[55:], "DNS name"),
+        (whole[:54] + b"\xc0\x0c" + whole[71:], "leads nowhere"),
+        (whole[:54] + b"One.rawtap.test\0\0\1\0\1", "dots"),
+    ):
+        seen = Seen(frame)
+        assert wrong in seen.fields["Query.broken"]
+        assert "Query.name" not in seen.fields
+        assert seen.has({"Query.server": "$server", "Query.by": "UDP", "Query.port": 40000}, NAMES)
+        assert not seen.has(dns.QUERY, NAMES)
+
+
+def test_a_question_by_tcp_is_a_syn_and_other_frames_are_none() -> None:
+    from scapy.all import IP, TCP, UDP, Ether
+
+    packet = Ether() / IP(src="10.0.2.15", dst=NAMES["server"])
+    asks = {"Query.server": "$server", "Query.by": "TCP"}
+    assert Seen(bytes(packet / TCP(dport=53, flags="S"))).has(asks, NAMES)
+    others = [TCP(dport=53, flags="SA"), TCP(dport=54, flags="S"), UDP(sport=53, dport=54)]
+    for other in (packet / each for each in others):
+        assert not [name for name in Seen(bytes(other)).fields if name.startswith("Query.")]
+
+
+def test_answers_are_what_rules_say_of_them() -> None:
+    """By another reader of DNS: scapy's."""
+    from scapy.all import DNS, Ether
+
+    answers = {"letter_case": [1], "alias": [5, 5, 1], "other_record": [0xFF00, 1], "ttl_zero": [1], "other_id": [1]}
+    for name, kinds in answers.items():
+        (rule,) = catalogue.chosen(f"dns.{name}")
+        frame = next(made(frame, NAMES) for frame in sent(rule))
+        message = Ether(frame)[DNS]
+        assert Seen(frame).wrong_sums == []
+        assert [each.type for each in message.an] == kinds
+        assert message.id == (0x1234 if name != "other_id" else 0x4835)
+        assert message.qd[0].qname == b"One.rawtap.test."
+        assert message.an[-1].rdata == (NAMES["stranger"] if name == "other_id" else NAMES["told"])
+    assert message.an[0].rrname == b"One.rawtap.test."
+    (rule,) = catalogue.chosen("dns.letter_case")
+    assert Ether(made(sent(rule)[0], NAMES))[DNS].an[0].rrname == b"oNE.RAWTAP.TEST."

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from rawtap.errors import RequestInvalid
 from rawtap.examine.rules import Rule
-from rawtap.examine.suites import arp, dhcp, fragments, icmp, ipv4, ipv6, link, tcp, udp
+from rawtap.examine.suites import arp, dhcp, dns, fragments, icmp, ipv4, ipv6, link, tcp, udp
 
 SUITES = {
     "link": link.RULES,
@@ -18,6 +18,7 @@ SUITES = {
     "fragments": fragments.RULES,
     "tcp": tcp.RULES,
     "ipv6": ipv6.RULES,
+    "dns": dns.RULES,
     "dhcp": dhcp.RULES,
 }
 ALL = "all"

@@ -1,4 +1,6 @@
-"""What a neighbour on the link does by itself, whatever is asked meanwhile: it says where it is. Pure."""
+"""What a neighbour on the link does by itself, whatever is asked meanwhile: it says where it is, and that it listens
+nowhere. Pure.
+"""
 
 from __future__ import annotations
 
@@ -46,3 +48,28 @@ def advertisement(frame: bytes, stations: Mapping[bytes, bytes]) -> bytes | None
     total = 0xFFFF - checks.total(asked + to + length + bytes([0, 0, 0, _ICMPV6]) + head + b"\0\0" + said)
     header = b"\x60\0\0\0" + length[2:] + bytes([_ICMPV6, 255]) + asked + to
     return link + mac + _IPV6 + header + head + total.to_bytes(2, "big") + said
+
+
+_IPV4, _TCP, _NO_OPTIONS = b"\x08\0", 6, 0x45
+_SYN, _SYN_ACK = 0x02, 0x12
+_SEGMENT_UNTIL = 54  # bytes of a frame with headers of IPv4's and TCP's
+_NUMBERS = 1 << 32
+
+
+def reset(frame: bytes, stations: Mapping[bytes, bytes]) -> bytes | None:
+    """The answer of a closed port to a SYN to one of our `stations` (RFC 9293, 3.10.7.1); None to all else.
+
+    Without it a program would wait for minutes.
+    """
+    if len(frame) < _SEGMENT_UNTIL or frame[12:15] != _IPV4 + bytes([_NO_OPTIONS]) or frame[23] != _TCP:
+        return None
+    asker, asked = frame[26:30], frame[30:34]
+    if frame[47] & _SYN_ACK != _SYN or (mac := stations.get(asked)) is None:
+        return None
+    acknowledged = (int.from_bytes(frame[38:42], "big") + 1) % _NUMBERS
+    head = frame[36:38] + frame[34:36] + bytes(4) + acknowledged.to_bytes(4, "big") + b"\x50\x14\0\0"
+    total = 0xFFFF - checks.total(asked + asker + bytes([0, _TCP, 0, len(head) + 4]) + head)
+    segment = head + total.to_bytes(2, "big") + b"\0\0"
+    begin, end = bytes([_NO_OPTIONS, 0, 0, 20 + len(segment), 0, 0, 0, 0, 64, _TCP]), asked + asker
+    header = begin + (0xFFFF - checks.total(begin + end)).to_bytes(2, "big") + end
+    return frame[6:12] + mac + _IPV4 + header + segment

@@ -68,6 +68,16 @@ class Either(Wanted):
 
 
 @dataclass(frozen=True)
+class Other(Wanted):
+    """Anything but some values, or those that names stand for."""
+
+    values: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return f"other than {' or '.join(map(str, self.values))}"
+
+
+@dataclass(frozen=True)
 class Inside(Wanted):
     """An address of this network."""
 
@@ -151,6 +161,7 @@ class Rule:
         source: Where it is written, like "RFC 826, Packet Reception".
         says: It in our words.
         linux: Why Linux does not keep it, and where that is written; "" where it does.
+        needs: What else is needed to try it, beside what the names in its steps stand for; see `values.needed`.
     """
 
     name: str
@@ -159,6 +170,7 @@ class Rule:
     says: str
     steps: tuple[Step, ...]
     linux: str = ""
+    needs: tuple[str, ...] = ()
 
     @property
     def suite(self) -> str:

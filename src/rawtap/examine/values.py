@@ -9,7 +9,8 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Any
 
-from rawtap.examine.rules import AtLeast, AtMost, Bits, Either, Fields, Frame, Inside, Layers, Rule, Wanted
+from rawtap.examine import queries
+from rawtap.examine.rules import AtLeast, AtMost, Bits, Either, Fields, Frame, Inside, Layers, Other, Rule, Wanted
 from rawtap.packets import checks, craft, decode, headers, lines
 from rawtap.untrusted import visible
 
@@ -36,7 +37,8 @@ class Crowd:
         """The names of a try."""
         return {
             "us": self.friends[number % len(self.friends)],
-            "stranger": self.strangers[number % len(self.strangers)],
+            "stranger": (stranger := self.strangers[number % len(self.strangers)]),
+            "stranger_hex": IPv4Address(stranger).packed.hex(),
             **_station6("us6", _FRIEND6 + number % _CROWD6),
             **_station6("stranger6", _STRANGER6 + number % _CROWD6),
         }
@@ -94,8 +96,8 @@ def filled(value: Any, names: Mapping[str, str | int]) -> Any:
     if isinstance(value, str) and (found := _NAME.fullmatch(value)):
         known = names[found[1]]
         return (int(known) + int(found[2])) % _NUMBERS if found[2] else known
-    if isinstance(value, Either):
-        return Either(tuple(filled(each, names) for each in value.values))
+    if isinstance(value, (Either, Other)):
+        return type(value)(tuple(filled(each, names) for each in value.values))
     if isinstance(value, Mapping):
         return {key: filled(each, names) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -139,7 +141,7 @@ class Seen:
     def fields(self) -> dict[str, Any]:
         """By names like "IP.src"; of several layers of a name the outermost's. "Raw.load" is b"" if absent.
 
-        "ICMPv6.type" and "ICMPv6.code" are those of any message of ICMPv6's.
+        "ICMPv6.type" and "ICMPv6.code" are those of any message of ICMPv6's; "Query.id" and the like are of `queries`.
         """
         found: dict[str, Any] = {"Frame.size": len(self.data)}
         packet, _ = decode.dissect(self.data, headers.ETHERNET)
@@ -155,6 +157,7 @@ class Seen:
         for option in found.get("DHCP.options") or ():
             if isinstance(option, tuple):
                 found.setdefault(f"DHCP.option.{option[0]}", option[1])
+        found |= queries.fields(self.data)
         found.setdefault("Raw.load", b"")
         return found
 
@@ -223,6 +226,8 @@ def _differing(found: Any, expected: Any) -> tuple[str, str]:
 def _is_wanted(found: int | str, wanted: Wanted) -> bool:
     if isinstance(wanted, Either):
         return found in wanted.values
+    if isinstance(wanted, Other):
+        return found not in wanted.values
     if isinstance(found, str):
         return False
     match wanted:
@@ -245,8 +250,8 @@ def shown(value: Any) -> str:
 
 def needed(rule: Rule) -> set[str]:
     """The names that a rule uses, and what else it needs: all of IPv6 the guest's address there, to which it is
-    introduced, and DHCP a client."""
-    names = names_in(rule.steps)
+    introduced, DHCP a client, and DNS a resolver."""
+    names = names_in(rule.steps) | set(rule.needs)
     if rule.suite == "dhcp":
         return names | {"dhcp_client"}
     return names | {"guest6"} if names & {"us6", "router6"} else names

@@ -91,12 +91,12 @@ async def qemu_examine(
         str,
         Field(
             max_length=60,
-            description='link, arp, ipv4, icmp, udp, fragments, tcp, ipv6, dhcp, fuzz, all; or "arp.reply".',
+            description='link, arp, ipv4, icmp, udp, fragments, tcp, ipv6, dns, dhcp, fuzz, all; or "arp.reply".',
         ),
     ],
     name: GuestName = "guest",
     address: Annotated[str | None, Field(description="The guest's IPv4 address; found if absent.")] = None,
-    port: Annotated[int | None, Field(ge=1, le=65535, description="A TCP port that it listens on.")] = None,
+    port: Annotated[int | None, Field(ge=1, le=65535, description="A TCP port it listens on.")] = None,
 ) -> Examined:
     """Test a guest's network stack (network=true) against RFC rules, as a neighbour: which it breaks, with packets."""
     from rawtap.ask.examine.course import examine

@@ -28,6 +28,7 @@ from rawtap.errors import GuestBusy, GuestError, RawtapError, RequestInvalid
 from rawtap.examine import catalogue, health, mutations
 from rawtap.examine.mutations import Fuzz
 from rawtap.examine.rules import Rule
+from rawtap.examine.suites import dns
 from rawtap.examine.trial import Deaf, Examiner, Outcome, Passed, Verdict
 from rawtap.examine.values import needed, told
 from rawtap.guest.machine import Machine, Mark
@@ -54,6 +55,12 @@ _NEEDED = {
     "for an echo and for their groups, and it for the address that its MAC makes. Perhaps IPv6 is off for this card",
     "dhcp_client": "no DHCPDISCOVER came for 8 s: have a client ask again and again in the background, on a bridge "
     "without services (services=false), like busybox's: udhcpc -i eth0 -f -t 9999 -T 1 -A 1 -s /bin/true &",
+    dns.RESOLVER: "no DNS query came to {server} for 8 s: make that its name server, and have it use one name after "
+    "the other in the background, like: echo nameserver {server} >/etc/resolv.conf; n=0; while ping -4 -c 1 -W 1 "
+    "$((n += 1)).rawtap.test; [ $? -lt 128 ]; do sleep 1; done >/dev/null 2>&1 &",
+    "told": "its query was answered with {host}, and nothing was sent there: have it use the address, as ping does",
+    dns.OTHER_NAMES: "it asked for no other name: have it ask for a new one each time, like $((n += 1)).rawtap.test; "
+    "else a query that is repeated looks like one that is new",
 }
 
 
@@ -254,7 +261,10 @@ class _Course:
 
     def _lacking(self, rule: Rule) -> list[str]:
         """What it needs that is not there, in words."""
-        return [_NEEDED[each] for each in sorted(needed(rule) & (_NEEDED.keys() - self.examiner.names.keys()))]
+        lacking = needed(rule) & (_NEEDED.keys() - self.examiner.names.keys())
+        if dns.RESOLVER in lacking:  # what it would do is not known
+            lacking -= {"told", dns.OTHER_NAMES}
+        return [_NEEDED[each].format(**self.examiner.names) for each in sorted(lacking)]
 
     async def _try(self, rule: Rule) -> Outcome:
         if lacking := self._lacking(rule):

@@ -12,13 +12,14 @@ from anyio.lowlevel import checkpoint
 from rawtap.ask.examine.neighbor import Neighbor
 from rawtap.errors import GuestSilent, RequestInvalid
 from rawtap.examine import health
-from rawtap.examine.rules import Frame
+from rawtap.examine.rules import Fields, Frame, Other
+from rawtap.examine.suites import dns
 from rawtap.examine.trial import Deaf, Examiner
 from rawtap.examine.values import Crowd, Names, Seen, made, names6, stations6
 from rawtap.lab.card import Card
 
 _US_MAC, _OTHER_MAC = "02:72:61:77:74:01", "02:72:61:77:74:02"  # locally administered, IEEE 802, 8.4
-_ROLES = ("pulse", "second_pulse", "mover", "nobody")
+_ROLES = ("pulse", "second_pulse", "mover", "nobody", "server", "host")
 _STRANGERS = 2  # and as many friends: it takes these
 _CROWD = 32  # and makes use of these
 _SWEPT = 1024  # addresses; in a larger network the guest's has to be given
@@ -55,7 +56,8 @@ class Found:
 async def found(wire: Neighbor, card: Card, place: Place, wanted: set[str]) -> Found:
     """Find the guest by ARP where its address is not given, and give its neighbour addresses that nobody has.
 
-    `wanted` are names that rules use; "port", an open TCP port, and "guest6" are looked for only where they are there.
+    `wanted` are names that rules use; "port", an open TCP port, "guest6" and clients are looked for only where they
+    are there.
 
     Raises:
         RequestInvalid: The network has no room for both, or is too large to be asked through.
@@ -93,6 +95,8 @@ async def found(wire: Neighbor, card: Card, place: Place, wanted: set[str]) -> F
         names["port"] = port
     if "dhcp_client" in wanted and await _discovers(wire):
         names["dhcp_client"] = 1
+    if dns.RESOLVER in wanted:
+        names |= await _resolver(wire, names)
     if "guest6" in wanted:
         for station in stations6():
             wire.lives_at(station, _US_MAC)
@@ -216,6 +220,45 @@ async def _discovers(wire: Neighbor) -> bool:
             if frame[36:38] == _TO_SERVER and Seen(frame).has({"DHCP.option.message-type": 1}, {}):
                 return True
     return False
+
+
+async def _resolver(wire: Neighbor, names: Names) -> Names:
+    """Whether a resolver asks the server by itself; whether its program sends something to the address that it is told,
+    which is "told" then, and whether it asks for another name after that. Each may take some seconds.
+    """
+    first, at = await _next(wire, names, len(wire.frames), {"Query.server": "$server", "Query.by": "UDP"})
+    if first is None:
+        return {}
+    found: Names = {dns.RESOLVER: 1, "told_hex": IPv4Address(str(names["host"])).packed.hex()}
+    if not first.has(dns.QUERY, names):
+        return found
+    for answer in (dns.TRUTH, dns.IN_FULL):
+        await wire.send(made(answer, {**names, **found, **_repeated(first), "id": 1}))
+    used, at = await _next(wire, names, at, {"IP.dst": "$host"})
+    if used is not None:
+        found["told"] = names["host"]
+    other, _ = await _next(wire, names, at, {**dns.QUERY, "Query.name": Other((first.fields["Query.name"],))})
+    if other is not None:
+        found[dns.OTHER_NAMES] = 1
+        # It is kept in a snapshot now, and each rule would begin with waiting until it asks again.
+        await wire.send(made(dns.TRUTH, {**names, **found, **_repeated(other), "id": 1}))
+    return found
+
+
+def _repeated(query: Seen) -> Names:
+    """What answers repeat of it."""
+    return {name: query.fields[field] for name, field in dns.KEPT.items()}
+
+
+async def _next(wire: Neighbor, names: Names, at: int, wanted: Fields) -> tuple[Seen | None, int]:
+    """The first such frame from that one on, and which one is behind it; None if none comes within some seconds."""
+    with move_on_after(_CLIENT_SECONDS):
+        while await wire.more(at, _CLIENT_SECONDS):
+            seen = Seen(wire.frames[at])
+            at += 1
+            if seen.has(wanted, names):
+                return seen, at
+    return None, at
 
 
 async def health_of(wire: Neighbor, found: Found) -> tuple[health.Kind, float, float]:

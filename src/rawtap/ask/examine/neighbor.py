@@ -19,7 +19,8 @@ _LARGEST = 65536
 
 
 class Neighbor:
-    """One on the link of a guest; see `rawtap.examine.trial.Wire`. It tells who asks where its `stations` are.
+    """One on the link of a guest; see `rawtap.examine.trial.Wire`. It tells who asks where its `stations` are, and that
+    nobody listens there.
 
     Attributes:
         frames: What the guest has sent.
@@ -83,7 +84,7 @@ class Neighbor:
                 return
             self.frames.append(frame)
             self._came.set()
-            if reply := manners.arp_reply(frame, self.stations) or manners.advertisement(frame, self.stations):
+            if reply := self._reply(frame):
                 try:
                     self._socket.send(reply)
                 except OSError as error:
@@ -91,6 +92,10 @@ class Neighbor:
                         self._has_gone()
                         return
                     self._unanswered += 1
+
+    def _reply(self, frame: bytes) -> bytes | None:
+        known = self.stations
+        return manners.arp_reply(frame, known) or manners.advertisement(frame, known) or manners.reset(frame, known)
 
     def _has_gone(self) -> None:
         self.gone = True
