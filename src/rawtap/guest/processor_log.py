@@ -20,6 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import IO
 
+from rawtap.guest.block_log import BlockLog
+
 _KEPT = 16384
 _KEPT_TRAPS = 32
 _READ = 65536
@@ -199,6 +201,7 @@ class Diagnostics:
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self.log = ProcessorLog()
+        self.blocks: BlockLog | None = None  # from the first time on that they were wanted
         self.on_much: Callable[[], None] | None = None
         self.ended = asyncio.Event()
         self._pipe = pipe
@@ -214,7 +217,7 @@ class Diagnostics:
                 data = os.read(self._pipe.fileno(), _READ)
             except BlockingIOError:
                 return
-            self.log.feed(data)
+            self.log.feed(data if self.blocks is None else self.blocks.taken(data))
             if self.log.size > MOST_LOG and self.on_much:
                 self.log.size = 0
                 self.on_much()
