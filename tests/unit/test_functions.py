@@ -35,7 +35,9 @@ AT = {
 }  # fmt: skip
 
 
-def elf(symbols: list[tuple[str, int, int, int, int, int]], *, bits: int = 64, order: str = "<", machine: int = 243) -> bytes:
+def elf(
+    symbols: list[tuple[str, int, int, int, int, int]], *, bits: int = 64, order: str = "<", machine: int = 243
+) -> bytes:
     """A file that has these symbols and nothing else."""
     is_64 = bits == 64
     names, offsets = b"\0", []

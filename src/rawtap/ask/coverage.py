@@ -25,12 +25,12 @@ _MOST_ASKED = 1000  # functions whose names gdb is asked for, since their own ar
 _LONGEST = 120  # characters of a name
 _SLOW = "it is slow meanwhile where it computes, so have longer timeouts"
 _HOW = (
-    'leave it alone for a moment and give action="coverage", at="idle": what it ran by then is left out from then on. Then '
-    'send a packet, and action="coverage" tells what that touched; at="off" ends it'
+    'leave it alone for a moment and give action="coverage", at="idle": what it ran by then is left out from then on. '
+    'Then send a packet, and action="coverage" tells what that touched; at="off" ends it'
 )
 _ELSEWHERE = (
-    "no block is in a function of the symbols: does it run at other addresses than those of its file? Linux does, but for "
-    "nokaslr in its bootargs; a profile can say how far (symbols, offset)"
+    "no block is in a function of the symbols: does it run at other addresses than those of its file? Linux does, but "
+    "for nokaslr in its bootargs; a profile can say how far (symbols, offset)"
 )
 
 
@@ -205,7 +205,9 @@ def _name(known: Covering, function: Function) -> str:
 
 def _idle(told: Told, seconds: float) -> str:
     blocks = _several(sum(each.blocks for each in told.ran), "block")
-    return f"idle, and left out from now on: {_several(len(told.ran), 'function')}, {blocks}, in the last {seconds:.1f} s"
+    return (
+        f"idle, and left out from now on: {_several(len(told.ran), 'function')}, {blocks}, in the last {seconds:.1f} s"
+    )
 
 
 def _several(count: int, what: str) -> str:

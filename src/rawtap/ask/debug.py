@@ -86,10 +86,8 @@ async def debug(lab: Lab, name: str, wish: Wish) -> Told:
         debugger = await lab.attach(name)
         return await _stopped(lab, guest, debugger, [*debugger.notes, *await _fault(debugger)])
     _require_fitting(wish)
-    if wish.action == "crash":
-        return await _crash(lab, guest)
-    if wish.action == "coverage":
-        return await _coverage(guest, wish)
+    if wish.action in {"crash", "coverage"}:
+        return await (_crash(lab, guest) if wish.action == "crash" else _coverage(guest, wish))
     debugger = guest.debugging.debugger(name)
     if wish.action == "detach":
         await guest.debugging.close()

@@ -24,6 +24,7 @@ _MOST_SECTIONS = 65536
 _LONGEST_NAME = 500  # bytes
 _BACK = 8  # symbols: how many functions may begin inside of another one, behind each other
 
+_CLASS_64 = 2
 _SYMTAB, _DYNSYM = 2, 11
 _RELOCATABLE = 1
 _EXECUTABLE = 0x4
@@ -113,7 +114,7 @@ def _functions(symbols: Iterable[_Symbol], offset: int) -> Iterator[Function]:
             kept.append(each)
             until = max(until, each.start + each.size)
     ends = [*(each.start for each in kept[1:]), None]
-    for each, after in zip(kept, ends, strict=True):
+    for each, after in zip(kept, ends, strict=False):
         end = each.end if each.size or after is None else min(each.end, after)
         yield Function(each.start + offset, end + offset, each.name)
 
@@ -123,7 +124,7 @@ def _symbols(file: BinaryIO) -> Iterator[_Symbol]:
     head = _at(file, 0, 64)
     if head[:4] != b"\x7fELF" or head[4] not in {1, 2} or head[5] not in {1, 2}:
         raise ValueError("it is no ELF file")
-    is_64, order = head[4] == 2, "<" if head[5] == 1 else ">"
+    is_64, order = head[4] == _CLASS_64, "<" if head[5] == 1 else ">"
     kind, machine, *_ = struct.unpack_from(f"{order}HH", head, 16)
     if kind == _RELOCATABLE:
         raise ValueError("it is one that is to be linked yet")
@@ -186,7 +187,7 @@ def _of(file: BinaryIO, section: _Section) -> bytes:
 def _at(file: BinaryIO, offset: int, size: int) -> bytes:
     try:
         file.seek(offset)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         raise ValueError("a place in it is none") from error
     data = file.read(size)
     if len(data) != size:

@@ -72,13 +72,11 @@ class BlockLog:
         ran = _BLOCK.findall(whole)
         if self.counting and ran:
             self._counts.update(ran)
-        if len(ran) < whole.count(b"\n"):
-            whole = self._others(whole)
-        else:
-            whole = b"" if ran else whole
+        is_all = ran and len(ran) == whole.count(b"\n")
+        others = b"" if is_all else self._others(whole)
         if self.counting and ran:
             self._require_bounds()
-        return whole
+        return others
 
     def _others(self, whole: bytes) -> bytes:
         """What is in these lines besides blocks; one that was told and then not run is not counted."""

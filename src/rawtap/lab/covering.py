@@ -15,6 +15,7 @@ from rawtap.errors import DebugRefused, GuestExited, GuestFailed
 from rawtap.guest.machine import Machine
 
 _CURE = 'icount = "auto" in its profile has QEMU emulate it; then boot it again'
+_NO_SYMBOLS = "no symbols: it is booted from no ELF file, and none is beside it; a profile can name one"
 
 
 @dataclass(eq=False)
@@ -88,7 +89,9 @@ async def end(machine: Machine) -> None:
 async def _functions(symbols: Sequence[tuple[Path, int]]) -> tuple[list[Function], tuple[str, ...]]:
     """Those of all files; what is to be known of files that have none, or cannot be read."""
     found: list[Function] = []
-    notes = [] if symbols else ["no symbols: it is booted from no ELF file, and none is beside it; a profile can name one"]
+    notes = (
+        [] if symbols else ["no symbols: it is booted from no ELF file, and none is beside it; a profile can name one"]
+    )
     for path, offset in symbols:
         try:
             more = await reading(path, functions.read, path, offset)
