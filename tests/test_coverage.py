@@ -22,7 +22,7 @@ from test_debug import boot, debug, goes_on
 from test_endings import raw_client
 
 ARP = [{"layer": "ARP", "op": "who-has", "pdst": "10.0.2.15"}]
-_FEW = 50  # calls of the kernel's to write something, by a QEMU that logs nothing
+_FEW = 5000  # calls of the kernel's to write: some 50 by a QEMU that logs nothing meanwhile, else some 40,000
 
 
 async def covered(session: Session, **more: Any) -> dict[str, Any]:
@@ -32,7 +32,7 @@ async def covered(session: Session, **more: Any) -> dict[str, Any]:
 def parts(found: str) -> tuple[dict[str, str], dict[str, str]]:
     """Lines of functions by their names: those that ran, and those of which more ran than when idle."""
     head, *lines = found.splitlines()
-    assert head.endswith("in the order of first runs:"), head
+    assert head.endswith("in the order of first runs:") or head.startswith("no function "), head
     new: dict[str, str] = {}
     more: dict[str, str] = {}
     into = new

@@ -46,6 +46,15 @@ def test_what_runs_when_it_is_idle_is_left_out_block_by_block() -> None:
     ]
 
 
+def test_nothing_but_what_runs_when_it_is_idle_is_nothing() -> None:
+    known = covering()
+    known.note_idle([0x1010])
+    assert words(known, {0x1010: 7}) == [
+        "no function ran in the last 1.2 s, and not when it was idle",
+        "left out: 1 function that did only what was done when it was idle",
+    ]
+
+
 def test_more_than_an_answer_has_room_for_are_counted() -> None:
     ran = {0x1000 * n: 1 for n in range(1, 151)}
     known = Covering(Functions(Function(at, at + 16, f"f{at:x}") for at in ran))

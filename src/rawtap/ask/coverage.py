@@ -23,7 +23,7 @@ from rawtap.lab.guests import Guest
 _SHOWN = 100  # functions
 _MOST_ASKED = 1000  # functions whose names gdb is asked for, since their own are a compiler's
 _LONGEST = 120  # characters of a name
-_SLOW = "it is slow meanwhile where it computes, so have longer timeouts"
+_SLOW = "where it computes it is some hundred times slower meanwhile, so have longer timeouts"
 _HOW = (
     'leave it alone for a moment and give action="coverage", at="idle": what it ran by then is left out from then on. '
     'Then send a packet, and action="coverage" tells what that touched; at="off" ends it'
@@ -168,8 +168,9 @@ def lines_of(told: Told, seconds: float, *, has_idle: bool, pattern: str = "") -
     left_out = len(told.ran) - len(new) - len(more)
     fitting = f" whose names fit {pattern!r}" if pattern else ""
     besides = ", and not when it was idle" if has_idle else ""
-    what = _several(len(new), "function")
-    lines: list[str | Ran] = [f"{what}{fitting} ran in the last {seconds:.1f} s{besides}, in the order of first runs:"]
+    what = _several(len(new), "function") if new else "no function"
+    order = ", in the order of first runs:" if new else ""
+    lines: list[str | Ran] = [f"{what}{fitting} ran in the last {seconds:.1f} s{besides}{order}"]
     lines += _first(new, _SHOWN)
     if more:
         lines.append(f"{_several(len(more), 'function')} that ran when it was idle as well, with blocks that did not:")

@@ -3,7 +3,7 @@
 QEMU runs a guest's code block by block, and tells of each on a line, before it runs (accel/tcg/cpu-exec.c), and then
 whether it was not begun after all, or has to be begun anew:
 
-    Trace 0: 0x7f3c50000100 [00000000/0000000080000132/00000000/ff200201] get
+    Trace 0: 0x7f3c50000100 [0000000000000000/0000000080000132/00209003/ff000200] get
     Stopped execution of TB chain before 0x7f3c50000100 [0000000080000132] get
     cpu_io_recompile: rewound execution of TB to 0000000080000138
 
