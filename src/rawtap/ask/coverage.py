@@ -91,6 +91,8 @@ async def coverage(guest: Guest, debugger: Debugger | None, at: str, expression:
     pattern = expressions.pattern(expression) if expression else ""
     if (known := guest.covering) is None:
         return await _begun(guest, debugger, at)
+    guest.machine.consoles.drain()
+    await guest.machine.settle()  # whether it has ended is to be told
     log = guest.machine.blocks
     if log is None:
         raise RuntimeError("blocks are to be told that were never counted")
