@@ -185,7 +185,8 @@ def test_without_symbols_blocks_are_counted_and_that_is_told(user: Account) -> N
             told = await covered(session)
             assert told["warnings"][0] == "no functions of kernel.elf: it has no symbols of any"
             assert "15" in await session.typed("sum")
-            *_, line = (await covered(session))["found"].splitlines()
+            first, line = (await covered(session))["found"].splitlines()
+            assert first.startswith("no symbols tell which functions ran in the last ")
             assert line.startswith("outside of the symbols: ")
             assert ", between 0x8000" in line
 

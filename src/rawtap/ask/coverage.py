@@ -110,6 +110,8 @@ async def coverage(guest: Guest, debugger: Debugger | None, at: str, expression:
         fits = compiled(Pattern(pattern)).expression.search
         told = replace(told, ran=[each for each in told.ran if fits(_name(known, each.function).encode())])
     lines = lines_of(told, seconds, has_idle=bool(known.idle), pattern=pattern)
+    if not known.functions:
+        lines[0] = f"no symbols tell which functions ran in the last {seconds:.1f} s"
     notes += await _ask(guest, debugger, known, [each.function for each in lines if isinstance(each, Ran)])
     return Answer([each if isinstance(each, str) else _line(known, each) for each in lines], notes)
 
