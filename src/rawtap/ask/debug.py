@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rawtap.ask import taps
+from rawtap.ask import coverage, taps
 from rawtap.ask.crash import explain
 from rawtap.ask.happened import since_last
 from rawtap.ask.trace import trace_byte
@@ -22,7 +22,7 @@ from rawtap.lab.lab import Lab
 Action = Literal[
     "attach", "detach", "break", "watch", "delete", "continue", "step", "next", "stepi", "finish", "until",
     "interrupt", "reset", "where", "locals", "print", "registers", "memory", "disassemble", "symbols", "threads",
-    "crash", "trace_byte",
+    "crash", "coverage", "trace_byte",
 ]  # fmt: skip
 
 _GOING = {"step": "exec-step", "next": "exec-next", "stepi": "exec-step-instruction"}
@@ -86,12 +86,13 @@ async def debug(lab: Lab, name: str, wish: Wish) -> Told:
         debugger = await lab.attach(name)
         return await _stopped(lab, guest, debugger, [*debugger.notes, *await _fault(debugger)])
     _require_fitting(wish)
-    if wish.action == "crash":
-        return await _crash(lab, guest)
+    if wish.action in {"crash", "coverage"}:
+        return await (_crash(lab, guest) if wish.action == "crash" else _coverage(guest, wish))
     debugger = guest.debugging.debugger(name)
     if wish.action == "detach":
         await guest.debugging.close()
-        return Told(None, attached=False)
+        was_covered = await coverage.end(guest)
+        return Told(None, attached=False, notes=("coverage is off as well",) if was_covered else ())
     if wish.frame and debugger.stop is not None:
         await looking.require_frame(debugger, wish.frame)
     if wish.action in {"continue", "finish", "until", "reset", "interrupt", *_GOING}:
@@ -142,6 +143,15 @@ async def _crash(lab: Lab, guest: Guest) -> Told:
         packets=tuple(explained.packets),
         notes=tuple(explained.notes),
     )
+
+
+async def _coverage(guest: Guest, wish: Wish) -> Told:
+    """What it ran; no debugger is needed for that either."""
+    debugger = guest.debugging.attached
+    told = await coverage.coverage(guest, debugger, wish.at, wish.expression)
+    shown, cut = _fitting([looking.bounded(each) for each in told.lines])
+    stop = debugger.stop if debugger else None
+    return Told(stop, attached=debugger is not None, again=True, found=shown, cut=cut, notes=tuple(told.notes))
 
 
 async def _trace(lab: Lab, guest: Guest, debugger: Debugger, wish: Wish) -> Told:

@@ -33,6 +33,7 @@ from rawtap.errors import (
 )
 from rawtap.guest import busybox, gdb, images, iso, postmortem, virtiofs
 from rawtap.guest.accelerator import kvm_is_open
+from rawtap.guest.block_log import ITEMS, BlockLog
 from rawtap.guest.booting import Boot, Report, words_for
 from rawtap.guest.command_line import Inherited, arguments
 from rawtap.guest.console import Console, Output
@@ -150,6 +151,8 @@ class Machine:
         self._stack.callback(self._display.close)
         self._ending = postmortem.BY_ITSELF
         self._switching: asyncio.Task[None] | None = None
+        self._logging = asyncio.Lock()  # of whoever tells QEMU what to log, which is all of it at once
+        self._less: asyncio.Task[None] | None = None  # logged
         self._diagnostics = diagnostics
         diagnostics.on_much = self._log_less
         self._daemons = held.daemons
@@ -363,11 +366,66 @@ class Machine:
         await self._log_traps("on")
 
     async def _log_traps(self, to: Literal["on", "ended"]) -> None:
-        resets = ["cpu_reset"] if self.spec.is_x86 else []
-        items = [*(["int"] if to == "on" else []), *resets, *self.spec.profile.log]
-        await self.execute("human-monitor-command", {"command-line": f"log {','.join(items) or 'none'}"})
-        self.trap_log = to
+        await self._log(to)
         self._diagnostics.log.begin_traps()
+
+    async def _log(self, traps: Literal["on", "ended"] | None = None) -> None:
+        """Tell QEMU what to log; of exceptions as before, where nothing is said."""
+        async with self._logging:
+            to = traps or self.trap_log
+            blocks = self._diagnostics.blocks
+            items = [
+                *(["int"] if to == "on" else []),
+                *(["cpu_reset"] if self.spec.is_x86 else []),
+                *(ITEMS if blocks and blocks.counting else ()),
+                *self.spec.profile.log,
+            ]
+            await self.execute("human-monitor-command", {"command-line": f"log {','.join(items) or 'none'}"})
+            self.trap_log = to
+
+    async def log_blocks(self) -> BlockLog:
+        """Have QEMU's log tell of each block of code that it runs, and count them; raises as `execute`.
+
+        It makes a guest slow. A processor that goes round in blocks that QEMU has put together before does so until it
+        leaves them, which `leave_blocks` has it do.
+        """
+        blocks = self._diagnostics.blocks = self._diagnostics.blocks or BlockLog()
+        blocks.begin(self._log_no_blocks)
+        with anyio.CancelScope(shield=True):  # that QEMU logs them and nobody counts them is no state to be left in
+            try:
+                await self._log()
+            except (GuestExited, GuestFailed):
+                blocks.end()
+                raise
+        return blocks
+
+    async def leave_blocks(self) -> None:
+        """Have its processors leave the blocks that they are in, by a stop of no time; raises as `execute`."""
+        async with self.state_lock:
+            with anyio.CancelScope(shield=True):
+                if (await self.execute("query-status"))["running"]:
+                    await self.execute("stop")
+                    await self.execute("cont")
+
+    async def end_blocks(self) -> None:
+        """Have QEMU's log tell of no blocks any more; raises as `execute`."""
+        if (blocks := self.blocks) is not None and blocks.counting:
+            blocks.end()
+            with anyio.CancelScope(shield=True):
+                await self._log()
+
+    def _log_no_blocks(self) -> None:
+        self._less = asyncio.create_task(self._relog())
+
+    async def _relog(self) -> None:
+        with contextlib.suppress(GuestExited, GuestFailed):  # it is ending
+            await self._log()
+
+    @property
+    def blocks(self) -> BlockLog | None:
+        """What it ran up to now, by blocks of code; None where that was never wanted."""
+        self._diagnostics.drain()
+        return self._diagnostics.blocks
 
     @property
     def tells_traps(self) -> bool:

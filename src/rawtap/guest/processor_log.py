@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import IO
 
+from rawtap.guest.block_log import BlockLog
 from rawtap.guest.exception_log import ExceptionLog
 
 _KEPT = 16384
@@ -209,6 +210,7 @@ class Diagnostics:
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self.log = ProcessorLog()
+        self.blocks: BlockLog | None = None  # from the first time on that they were wanted
         self.on_much: Callable[[], None] | None = None
         self.ended = asyncio.Event()
         self._pipe = pipe
@@ -224,7 +226,7 @@ class Diagnostics:
                 data = os.read(self._pipe.fileno(), _READ)
             except BlockingIOError:
                 return
-            self.log.feed(data)
+            self.log.feed(data if self.blocks is None else self.blocks.taken(data))
             if self.log.size > MOST_LOG and self.on_much:
                 self.log.size = 0
                 self.on_much()

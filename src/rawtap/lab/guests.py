@@ -16,6 +16,7 @@ from rawtap.guest.profile import BootOptions
 from rawtap.guest.qemu_line import Line
 from rawtap.lab.captures import Capture, CaptureReport
 from rawtap.lab.card import Card
+from rawtap.lab.covering import Covering
 from rawtap.lab.debugging import Debugging
 
 
@@ -55,7 +56,7 @@ class Guest:
 
     `ended` is set, under `lock`, by the first who releases it; whoever comes second gets the same. `examination` is
     held by who examines its stack: two at once would each see what the other asked for. `debugging` is its debugger,
-    where there is one.
+    where there is one; `covering` what is known of the code that it runs, where somebody wants to know.
     """
 
     machine: Machine
@@ -66,6 +67,7 @@ class Guest:
     ended: Ended | None = None
     examination: anyio.Lock = field(default_factory=anyio.Lock)
     debugging: Debugging = field(default_factory=Debugging)
+    covering: Covering | None = None
 
     @property
     def card(self) -> Card | None:

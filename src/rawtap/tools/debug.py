@@ -50,19 +50,19 @@ async def qemu_debug(
         str | None,
         Field(
             max_length=500,
-            description="In C, no calls: print (/x: hex), watch, break if, address. Registers; pattern of symbols.",
+            description="In C, no calls: print (/x: hex), watch, break if, address. Registers; pattern of names.",
         ),
     ] = None,
     count: Annotated[int | None, Field(ge=1, description="Steps, bytes, instructions.")] = None,
     frame: Annotated[int, Field(ge=0, description="In where.")] = 0,
     timeout: Annotated[float, Field(ge=0, le=3600, description="Seconds.")] = 10,
-    on: Annotated[Direction | None, Field(description="Break at the driver's frames.")] = None,
+    on: Annotated[Direction | None, Field(description="Break at driver frames.")] = None,
     filter: Annotated[str, Field(description="Of them.")] = "",  # noqa: A002 - the interface's name for it
     packet: Annotated[int | None, Field(description="To trace.")] = None,
     offset: Annotated[int | None, Field(ge=0, description="Its byte.")] = None,
     name: GuestName = "guest",
 ) -> Debugged:
-    """Debug a guest by gdb. A stop tells place, source, console and packets since the last."""
+    """Debug a guest by gdb. A stop tells place, source, console, packets since the last."""
     lab = lab_of(context)
     wish = Wish(action, at or "", expression or "", count, frame, timeout, on, filter, packet, offset)
     async with Heartbeat(context).every(lambda: "the guest runs"):
