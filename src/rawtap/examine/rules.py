@@ -28,9 +28,9 @@ class Wanted:
 
 @dataclass(frozen=True)
 class AtLeast(Wanted):
-    """A number that is not less."""
+    """A number that is not less than another, or than what a name stands for."""
 
-    least: int
+    least: int | str
 
     def __str__(self) -> str:
         return f"{self.least} at least"
@@ -151,6 +151,7 @@ class Rule:
         source: Where it is written, like "RFC 826, Packet Reception".
         says: It in our words.
         linux: Why Linux does not keep it, and where that is written; "" where it does.
+        long: Seconds that it may take, where these are many: it is tried only where it alone is asked for.
     """
 
     name: str
@@ -159,6 +160,7 @@ class Rule:
     says: str
     steps: tuple[Step, ...]
     linux: str = ""
+    long: int = 0
 
     @property
     def suite(self) -> str:
