@@ -37,6 +37,7 @@ NAMES: Names = {
     "theirs": 55,
     "guest_hex": "525400000001",
     "xid": 0x12345678,
+    "secs": 3,
     **{
         name: value
         for name, value in Crowd(("10.0.2.250",), ("10.0.2.251",)).of(1).items()
