@@ -60,6 +60,7 @@ def test_what_it_sends_that_is_wrong_is_a_violation_with_the_frame_that_it_answe
     async def scenario(session: Session) -> None:
         async with stack(session, ICMP_ODD):
             told = await examined(session, "fuzz 1 5")
+            await shows_it_again(session, told["rules"][0])
         row = told["rules"][0]
         assert (row["rule"], row["verdict"], row["field"]) == ("fuzz.1", "violated", "icmp.checksum_wrong")
         assert ", 10 times of 10; " in row["reason"]
@@ -73,6 +74,21 @@ def test_what_it_sends_that_is_wrong_is_a_violation_with_the_frame_that_it_answe
         assert row["verdict"] == "kept", row
 
     with_stack(user, tmp_path, scenario, snapshots=True)
+
+
+async def shows_it_again(session: Session, row: dict[str, Any]) -> None:
+    """What the test does that is beside the capture: it sends who it is and the frame, and judges what comes back."""
+    (path,) = (Path(word) for word in row["reason"].split() if word.endswith(".py"))
+    sent = re.findall(r"'qemu_packet_send', hex='([0-9a-f]+)'", path.read_text())
+    assert len(sent) == 2
+    begun = await session.call("qemu_pcap_start")
+    for each in sent:
+        await session.call("qemu_packet_send", hex=each)
+    await examined(session, "icmp.echo")
+    await session.call("qemu_pcap_stop", capture=begun["capture"])
+    filtered = f"ether src {bytes.fromhex(sent[1])[:6].hex(':')}"
+    judged = await session.call("qemu_pcap_explain", capture=begun["capture"], filter=filtered)
+    assert "icmp.checksum_wrong" in {each["what"] for each in judged["findings"]}
 
 
 def test_linux_neither_dies_nor_sends_what_is_wrong(user: Account) -> None:

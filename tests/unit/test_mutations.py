@@ -159,7 +159,7 @@ def test_a_death_that_does_not_come_again_is_no_finding_and_no_proof_of_health()
     guest = Mortal(lambda got: got[-1] == DEADLY and next(deaths, False))
     hunt = hunted(guest, [(DEADLY,), *HARMLESS])
     assert (hunt.killers, hunt.unexplained) == ([], 1)
-    (outcome,) = anyio.run(evidence.outcomes, hunt, hunt.examiner, Path("unused"))
+    (outcome,) = anyio.run(evidence.outcomes, hunt, Path("unused"))
     assert outcome.verdict is Verdict.CANNOT_TELL
     assert "did not each time when the same frames were sent again" in outcome.reason
 
@@ -186,7 +186,7 @@ def test_frames_of_which_the_tap_took_none_are_no_proof_of_health() -> None:
     hunt = hunt_of(guest, [(bytes(1000),)] * 96)
     guest.line.longest = 900
     anyio.run(hunt.round)
-    (outcome,) = anyio.run(evidence.outcomes, hunt, hunt.examiner, Path("unused"))
+    (outcome,) = anyio.run(evidence.outcomes, hunt, Path("unused"))
     assert (outcome.verdict, outcome.reason) == (Verdict.CANNOT_TELL, "the TAP took none of the frames")
 
 
@@ -217,7 +217,7 @@ def test_one_that_cannot_be_put_back_is_told_with_all_that_it_got_if_more_than_i
     known, panicked, unknown = found
     assert unknown.killers == []
     assert [(each.how, each.times) for each in panicked.killers] == [("kernel panic", 0)]
-    (outcome,) = anyio.run(evidence.outcomes, known, known.examiner, tmp_path / "c1.pcap")
+    (outcome,) = anyio.run(evidence.outcomes, known, tmp_path / "c1.pcap")
     assert outcome.verdict is Verdict.DIED
     assert outcome.reason.startswith("QEMU ended: exit code 1, once: it could not be tried again; ")
     packets = reader.open_file(tmp_path / "c1-fuzz-1.pcap", "").take(1000)
@@ -226,7 +226,7 @@ def test_one_that_cannot_be_put_back_is_told_with_all_that_it_got_if_more_than_i
     source = (tmp_path / "test_c1_fuzz_1.py").read_text()
     assert DEADLY.hex() in source
     compile(source, "test", "exec")
-    (outcome,) = anyio.run(evidence.outcomes, known, known.examiner, tmp_path / "c1-fuzz-1.pcap/c1.pcap")
+    (outcome,) = anyio.run(evidence.outcomes, known, tmp_path / "c1-fuzz-1.pcap/c1.pcap")
     assert (outcome.verdict, len(outcome.frames)) == (Verdict.DIED, known.sent)
     assert "once: it could not be tried again; they are in the capture alone: cannot create " in outcome.reason
 
@@ -241,10 +241,10 @@ def test_a_search_that_has_found_enough_says_that_it_ended_before_its_time() -> 
 
 def test_where_nothing_kills_that_is_said_with_how_much_was_tried() -> None:
     hunt = hunted(Mortal(lambda _: False), HARMLESS * 4)
-    (outcome,) = anyio.run(evidence.outcomes, hunt, hunt.examiner, Path("unused"))
+    (outcome,) = anyio.run(evidence.outcomes, hunt, Path("unused"))
     assert outcome.verdict is Verdict.KEPT
     assert hunt.told(5, 3)[0].startswith(f"seed 5: {hunt.sent} frames in {hunt.tried} cases, put back 1 times")
     assert "3" in hunt.told(5, 3)[-1]
     hunt.ended = "QEMU has ended"
-    (outcome,) = anyio.run(evidence.outcomes, hunt, hunt.examiner, Path("unused"))
+    (outcome,) = anyio.run(evidence.outcomes, hunt, Path("unused"))
     assert (outcome.verdict, outcome.reason) == (Verdict.CANNOT_TELL, "QEMU has ended")

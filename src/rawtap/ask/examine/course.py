@@ -236,7 +236,7 @@ class _Course:
             await self._death()
             hunt.ended = self._why(error)
         self.notes += hunt.told(fuzz.seed, self.wire.lost() - lost)
-        return await evidence.outcomes(hunt, self.examiner, capture)
+        return await evidence.outcomes(hunt, capture)
 
     async def _printed(self, command: str) -> str | None:
         output = await self.machine.send(command, (), _CONSOLE_SECONDS)

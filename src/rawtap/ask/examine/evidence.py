@@ -15,7 +15,7 @@ from rawtap.capture import files
 from rawtap.errors import DiskStalled, NoSpace, OutputUnwritable, ServerExhausted
 from rawtap.examine.faults import Fault
 from rawtap.examine.rules import Level, Rule
-from rawtap.examine.trial import Examiner, Outcome, Passed, Verdict
+from rawtap.examine.trial import Outcome, Passed, Verdict
 
 _PCAP = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)  # pcap-savefile(5), Ethernet
 _RECORD = struct.Struct("<IIII")
@@ -38,7 +38,7 @@ def rule(number: int, fault: Fault | None = None) -> Rule:
     return Rule(name, "RFC 1122, 1.2.2", Level.MUST, "No frame does it harm, however it is made.", ())
 
 
-async def outcomes(hunt: Hunt, examiner: Examiner, capture: Path) -> list[Outcome]:
+async def outcomes(hunt: Hunt, capture: Path) -> list[Outcome]:
     """Each finding, with its files beside the capture, or why these could not be made; or that there is none."""
     if not hunt.killers and not hunt.losses:
         reason = hunt.ended or (UNEXPLAINED if hunt.unexplained else next(iter(hunt.unsure.values()), ""))
@@ -48,7 +48,7 @@ async def outcomes(hunt: Hunt, examiner: Examiner, capture: Path) -> list[Outcom
     found = []
     for number, killer in enumerate(hunt.killers, 1):
         try:
-            pcap, test = await on_disk(capture.parent, _saved, killer, number, examiner, capture)
+            pcap, test = await on_disk(capture.parent, _saved, killer, number, hunt, capture)
             kept = f"{pcap} has the frames, {test} sends them in a test"
         except (OutputUnwritable, NoSpace, ServerExhausted, DiskStalled) as error:
             kept = f"they are in the capture alone: {error.problem}"
@@ -72,7 +72,7 @@ def _lost(loss: Loss, number: int) -> Outcome:
     return Outcome(asks, Verdict.VIOLATED, str(loss), "memory", found, "none that stays", frames)
 
 
-def _saved(killer: Killer, number: int, examiner: Examiner, capture: Path) -> tuple[Path, Path]:
+def _saved(killer: Killer, number: int, hunt: Hunt, capture: Path) -> tuple[Path, Path]:
     """A pcap file and a pytest of a killer's frames."""
     records = [_RECORD.pack(0, 0, len(each), len(each)) + each for each in killer.frames]
     stem = f"{capture.stem}-fuzz-{number}"
@@ -80,7 +80,7 @@ def _saved(killer: Killer, number: int, examiner: Examiner, capture: Path) -> tu
     made = []
     for file, content in (
         (f"{stem}.pcap", _PCAP + b"".join(records)),
-        (name, _test(killer, examiner).encode()),
+        (name, _test(killer, hunt).encode()),
     ):
         path, fd = files.create(capture.parent, file, content)
         os.close(fd)
@@ -88,10 +88,12 @@ def _saved(killer: Killer, number: int, examiner: Examiner, capture: Path) -> tu
     return made[0], made[1]
 
 
-def _test(killer: Killer, examiner: Examiner) -> str:
+def _test(killer: Killer, hunt: Hunt) -> str:
     """The source of a test that fails until the guest takes the frames as it should."""
+    examiner = hunt.examiner
     book = Book(_ERRED if killer.fault else _DIED, guest=True)
-    for each in killer.frames:
+    # It answers whom it knows: nobody is there in the test that could say where the frames come from.
+    for each in (hunt.greeting, *killer.frames) if killer.fault and hunt.greeting else killer.frames:
         book.add(Call("qemu_packet_send", {"hex": each.hex()}, {"sent": 1}))
     asks = "icmp.echo" if examiner.kind == "echo" else "arp.reply"
     answer = {"rules": [{"rule": asks, "verdict": "kept"}]}

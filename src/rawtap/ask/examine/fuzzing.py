@@ -28,7 +28,7 @@ from rawtap.examine.trial import Deaf, Examiner
 TIMES = 10
 UNEXPLAINED = "it seemed to die, and did not each time when the same frames were sent again"
 _BATCHES, _CASES = 12, 8  # of a round; a health check is behind each batch
-_SHRINK_SECONDS, _BOUNDS_SECONDS = 60.0, 20.0  # for one killer
+_SHRINK_SECONDS, _BOUNDS_SECONDS = 120.0, 20.0  # for one killer, at most
 # Times the patience: on the way to the smallest, behind a batch, for each of the ten times, and before all that.
 _QUICK, _PATIENT, _TELLING, _SURE = 0.3, 1.0, 2.0, 4.0
 _DEAF = "it answers no health check any more"
@@ -201,6 +201,7 @@ class Hunt:
         if self.greeting:
             await self.wire.send(self.greeting)
         await self.examiner.alive()
+        self.wire.frames.clear()  # what answers the greeting is no answer to what comes
 
     async def _caught(self, history: list[bytes], sign: Sign) -> None:
         try:
