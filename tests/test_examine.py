@@ -300,7 +300,26 @@ async def serves_busyboxs_client(session: Session) -> None:
     """It looks for nobody by ARP unless it is told to (-a)."""
     await session.typed("udhcpc -i eth0 -f -t 9999 -T 1 -A 1 -s /bin/true >/dev/null 2>&1 &")
     told = await session.call("qemu_examine", what="dhcp")
-    assert verdicts(told) == {"dhcp.decline": "silent"}
+    left = {rule.name: "cannot tell" for rule in catalogue.SUITES["dhcp"] if rule.long}
+    assert verdicts(told) == {"dhcp.decline": "silent", **left}
+    assert all("ask for dhcp." in row["reason"] for row in told["rules"] if row["rule"] in left)
+    await keeps_its_lease(session)
+
+
+LEASES = {"renew": "kept", "rebind": "kept", "expired": "kept", "renewal_time": "silent", "rebinding_time": "silent"}
+
+
+async def keeps_its_lease(session: Session) -> None:
+    """It has no T1 and no T2 of a server's (networking/udhcp/dhcpc.c); its script sets the address."""
+    await session.typed("killall udhcpc; echo '#!/bin/sh' >/tmp/lease; chmod +x /tmp/lease")
+    await session.typed("echo 'test $1 = bound && ip addr add $ip/24 dev eth0 && echo $ip >/tmp/ip' >>/tmp/lease")
+    await session.typed("echo 'test $1 = deconfig && ip addr del $(cat /tmp/ip)/24 dev eth0' >>/tmp/lease")
+    await session.typed("udhcpc -i eth0 -f -t 9999 -T 1 -A 1 -s /tmp/lease >/dev/null 2>&1 &")
+    found = {}
+    for rule in LEASES:
+        (row,) = (await session.call("qemu_examine", what=f"dhcp.{rule}"))["rules"]
+        found[rule] = row["verdict"]
+    assert found == LEASES
 
 
 async def leaves_nothing_when_it_is_cancelled(session: Session) -> None:

@@ -53,6 +53,7 @@ NAMES: Names = {
     "dns_first": "034f6e65",
     "dns_rest": "c010",
     "dns_behind": "c021",
+    "secs": 3,
     **{
         name: value
         for name, value in Crowd(("10.0.2.250",), ("10.0.2.251",)).of(1).items()

@@ -28,34 +28,39 @@ _REPAIRED, _MIXED, _TWICE = 0.85, 0.15, 0.1  # of the cases
 # Where the checksum is, by the protocol's number, and whether it is over the addresses as well.
 _SUMS = {1: (2, False), 6: (16, True), 17: (6, True), 58: (2, True)}
 _OPTIONS, _FRAGMENT = {0, 60}, 44  # headers of IPv6; the former say their length (RFC 8200, 4)
+_IPV4, _IPV6, _BEHIND_IPV6 = b"\x08\0", b"\x86\xdd", 54
+# By the type: where the length in an IP header is, and what it does not count.
+_LENGTHS = ((_IPV4, slice(16, 18), _HEADER), (_IPV6, slice(18, 20), _BEHIND_IPV6))
 
 Case = tuple[bytes, ...]
 
-_WISH = re.compile(r"fuzz(?:[ :](\d{1,9}))?(?:[ :]([1-9]\d{0,2}))?")
+_WISH = re.compile(r"fuzz(?:[ :](\d{1,9})(?:[ :]([1-9]\d{0,2})(?: ([^\d\s].*))?)?)?")
 _SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Fuzz:
-    """Which cases are tried, and for how long."""
+    """Which cases are tried, and for how long; `command` has the guest's console print how much memory is free."""
 
     seed: int
     seconds: int
+    command: str = ""
 
     @classmethod
     def of(cls, what: str) -> Fuzz | None:
-        """What "fuzz SEED SECONDS" asks for, where both may be absent; None for what asks for another thing.
+        """What "fuzz SEED SECONDS COMMAND" asks for, each of which may be absent; None where that is another thing.
 
         Raises:
-            RequestInvalid: Neither of both.
+            RequestInvalid: It is nothing of both.
         """
         if not what.startswith("fuzz"):
             return None
         if (found := _WISH.fullmatch(what)) is None:
             raise RequestInvalid(
-                f"{what[:60]!r} is no way to fuzz", cure='Use "fuzz", "fuzz SEED" or "fuzz SEED SECONDS"'
+                f"{what[:60]!r} is no way to fuzz",
+                cure='Use "fuzz", "fuzz SEED" or "fuzz SEED SECONDS", and then a command that prints free memory',
             )
-        return cls(int(found[1] or 1), int(found[2] or _SECONDS))
+        return cls(int(found[1] or 1), int(found[2] or _SECONDS), found[3] or "")
 
 
 def sources(rules: Iterable[Rule]) -> tuple[Rule, ...]:
@@ -113,42 +118,66 @@ def _changed(frame: bytes, random: Random) -> bytes:
 
 def cut(frame: bytes, size: int) -> bytes:
     """The first so many bytes of it; the length in its IP header fits again where it did."""
-    for kind, field, before in ((b"\x08\0", slice(16, 18), _HEADER), (b"\x86\xdd", slice(18, 20), 54)):
+    return without(frame, slice(min(size, len(frame)), len(frame)))
+
+
+def without(frame: bytes, piece: slice) -> bytes:
+    """All of it but that piece; the length in its IP header fits again where it did, and is not in the piece."""
+    rest = frame[: piece.start] + frame[piece.stop :]
+    for kind, field, before in _LENGTHS:
         is_fitting = frame[field] == max(0, len(frame) - before).to_bytes(2, "big")
-        if frame[12:14] == kind and is_fitting and size >= max(before, field.stop):
-            return frame[: field.start] + (size - before).to_bytes(2, "big") + frame[field.stop : size]
-    return frame[:size]
+        if frame[12:14] == kind and is_fitting and piece.start >= field.stop and len(rest) >= max(before, field.stop):
+            return rest[: field.start] + (len(rest) - before).to_bytes(2, "big") + rest[field.stop :]
+    return rest
 
 
-def repaired(frame: bytes) -> bytes:
-    """The same with right checksums, as far as its headers say where they are."""
-    data = bytearray(frame)
-    if frame[12:14] == b"\x08\0" and len(frame) >= 34:  # noqa: PLR2004 - an IPv4 header without options
-        size = (data[14] & 15) * 4
-        if size < 20 or _HEADER + size > len(data):  # noqa: PLR2004 - the same
-            return frame
-        _sum(data, _HEADER, _HEADER + size, 10, b"")
-        length = int.from_bytes(data[16:18], "big")
-        end = min(len(data), _HEADER + length) if length >= size else len(data)
-        if not (data[20] & 0x3F or data[21]):  # the sum of a fragment is not its own
-            _upper(data, data[23], _HEADER + size, end, bytes(data[26:34]))
-    elif frame[12:14] == b"\x86\xdd" and len(frame) >= 54:  # noqa: PLR2004 - an IPv6 header
-        end = min(len(data), 54 + int.from_bytes(data[18:20], "big"))
-        protocol, at = data[20], 54
-        while at + 8 <= end and (protocol in _OPTIONS or (protocol == _FRAGMENT and not data[at + 2] | data[at + 3])):
-            protocol, at = data[at], at + 8 * (1 if protocol == _FRAGMENT else data[at + 1] + 1)
-        _upper(data, protocol, at, end, bytes(data[22:54]))
-    return bytes(data)
+@dataclass(frozen=True)
+class Sum:
+    """A checksum of a frame's: where it stands, the bytes it is made of, and what of a pseudo header is before them.
+
+    `is_upper`: it is not IPv4's own.
+    """
+
+    place: int
+    begin: int
+    end: int
+    before: bytes = b""
+    is_upper: bool = True
 
 
-def _upper(data: bytearray, protocol: int, begin: int, end: int, addresses: bytes) -> None:
+def sums(frame: bytes) -> Iterator[Sum]:
+    """Those of its checksums that its headers say the place of; a fragment's is not of its own data alone."""
+    if frame[12:14] == _IPV4 and len(frame) >= 34:  # noqa: PLR2004 - a header without options
+        size = (frame[_HEADER] & 15) * 4
+        if size < 20 or _HEADER + size > len(frame):  # noqa: PLR2004 - the same
+            return
+        yield Sum(_HEADER + 10, _HEADER, _HEADER + size, is_upper=False)
+        length = int.from_bytes(frame[16:18], "big")
+        end = min(len(frame), _HEADER + length) if length >= size else len(frame)
+        if not (frame[20] & 0x3F or frame[21]):
+            yield from _upper(frame[23], _HEADER + size, end, frame[26:34])
+    elif frame[12:14] == _IPV6 and len(frame) >= _BEHIND_IPV6:
+        end = min(len(frame), _BEHIND_IPV6 + int.from_bytes(frame[18:20], "big"))
+        protocol, at = frame[20], _BEHIND_IPV6
+        while at + 8 <= end and (protocol in _OPTIONS or (protocol == _FRAGMENT and not frame[at + 2] | frame[at + 3])):
+            protocol, at = frame[at], at + 8 * (1 if protocol == _FRAGMENT else frame[at + 1] + 1)
+        yield from _upper(protocol, at, end, frame[22:54])
+
+
+def _upper(protocol: int, begin: int, end: int, addresses: bytes) -> Iterator[Sum]:
     place, has_addresses = _SUMS.get(protocol, (0, False))
     if place and begin + place + 2 <= end:
         pseudo = addresses + bytes([0, protocol]) + (end - begin).to_bytes(2, "big")
-        _sum(data, begin, end, place, pseudo if has_addresses else b"")
+        yield Sum(begin + place, begin, end, pseudo if has_addresses else b"")
 
 
-def _sum(data: bytearray, begin: int, end: int, place: int, before: bytes) -> None:
-    field = slice(begin + place, begin + place + 2)
-    data[field] = b"\0\0"
-    data[field] = (0xFFFF - checks.total(before + bytes(data[begin:end]))).to_bytes(2, "big")
+def repaired(frame: bytes, *, upper: bool = True) -> bytes:
+    """The same with right checksums, as far as its headers say where they are; without `upper`, IPv4's alone."""
+    data = bytearray(frame)
+    for each in sums(frame):
+        if upper or not each.is_upper:
+            field = slice(each.place, each.place + 2)
+            data[field] = b"\0\0"
+            total = checks.total(each.before + bytes(data[each.begin : each.end]))
+            data[field] = (0xFFFF - total).to_bytes(2, "big")
+    return bytes(data)

@@ -28,9 +28,9 @@ class Wanted:
 
 @dataclass(frozen=True)
 class AtLeast(Wanted):
-    """A number that is not less."""
+    """A number that is not less than another, or than what a name stands for."""
 
-    least: int
+    least: int | str
 
     def __str__(self) -> str:
         return f"{self.least} at least"
@@ -162,6 +162,7 @@ class Rule:
         says: It in our words.
         linux: Why Linux does not keep it, and where that is written; "" where it does.
         needs: What else is needed to try it, beside what the names in its steps stand for; see `values.needed`.
+        long: Seconds that it may take, where these are many: it is tried only where it alone is asked for.
     """
 
     name: str
@@ -171,6 +172,7 @@ class Rule:
     steps: tuple[Step, ...]
     linux: str = ""
     needs: tuple[str, ...] = ()
+    long: int = 0
 
     @property
     def suite(self) -> str:

@@ -96,6 +96,8 @@ def filled(value: Any, names: Mapping[str, str | int]) -> Any:
     if isinstance(value, str) and (found := _NAME.fullmatch(value)):
         known = names[found[1]]
         return (int(known) + int(found[2])) % _NUMBERS if found[2] else known
+    if isinstance(value, AtLeast):
+        return AtLeast(int(filled(value.least, names)))
     if isinstance(value, (Either, Other)):
         return type(value)(tuple(filled(each, names) for each in value.values))
     if isinstance(value, Mapping):
@@ -232,7 +234,7 @@ def _is_wanted(found: int | str, wanted: Wanted) -> bool:
         return False
     match wanted:
         case AtLeast(least):
-            return found >= least
+            return found >= int(least)
         case AtMost(most):
             return found <= most
         case Bits(on, off):

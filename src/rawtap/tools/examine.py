@@ -90,7 +90,7 @@ async def qemu_examine(
     what: Annotated[
         str,
         Field(
-            max_length=60,
+            max_length=160,
             description='link, arp, ipv4, icmp, udp, fragments, tcp, ipv6, dns, dhcp, fuzz, all; or "arp.reply".',
         ),
     ],

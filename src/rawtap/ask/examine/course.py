@@ -18,9 +18,10 @@ import anyio
 from anyio.lowlevel import checkpoint
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap.ask.examine import fuzzing
+from rawtap.ask.examine import evidence, fuzzing
 from rawtap.ask.examine.finding import Place, found, health_of
 from rawtap.ask.examine.keeping import Kept, keeping
+from rawtap.ask.examine.memory import Meter
 from rawtap.ask.examine.neighbor import Neighbor, neighbor
 from rawtap.blocking import reading
 from rawtap.capture.session import CaptureRequest
@@ -43,6 +44,7 @@ Report = Callable[[float, float, str], Awaitable[None]]
 
 _REST = 1.1  # seconds; Linux lets an error more through each second, picoTCP one ARP reply
 _TELL_EVERY = 1.0
+_CONSOLE_SECONDS = 10.0
 _LATE = (
     "RCU stall",
     "soft lockup",
@@ -202,7 +204,8 @@ class _Course:
         outcomes = []
         for number, rule in enumerate(rules):
             await self._tell(number, len(rules), rule.name)
-            outcomes.append(await self._try(rule))
+            is_left = rule.long and len(rules) > 1 and not self._lacking(rule)
+            outcomes.append(_left(rule) if is_left else await self._try(rule))
         return outcomes
 
     async def _tell(self, done: float, total: float, message: str) -> None:
@@ -219,25 +222,32 @@ class _Course:
         """
         if not self.kept.is_there:
             reason = f"frames that kill are looked for from a snapshot, and there is none: {self.kept.without}"
-            return [Outcome(fuzzing.rule(0), Verdict.CANNOT_TELL, reason)]
+            return [Outcome(evidence.rule(0), Verdict.CANNOT_TELL, reason)]
         began = anyio.current_time()
 
         async def tell(message: str) -> None:
             await self._tell(min(anyio.current_time() - began, fuzz.seconds), fuzz.seconds, message)
 
-        known = await to_thread(mutations.seeds, rules, self.examiner.fresh())
+        names = self.examiner.fresh()
+        known = await to_thread(mutations.seeds, rules, names)
         lacking = Counter(chain.from_iterable(map(self._lacking, rules)))
         self.notes += [f"without the frames of {number} rules: {why}" for why, number in lacking.items()]
         cases = mutations.cases(known, fuzz.seed)
         lost = self.wire.lost()
-        hunt = fuzzing.Hunt(self.examiner, self.wire, cases, self._afresh, self._wrong, tell)
+        greeting = health.greeting(names)
+        meter = Meter(fuzz.command, self._printed) if fuzz.command else None
+        hunt = fuzzing.Hunt(self.examiner, self.wire, cases, self._afresh, self._wrong, tell, greeting, meter)
         try:
             await hunt.go(fuzz.seconds)
         except fuzzing.ENDS as error:
             await self._death()
             hunt.ended = self._why(error)
         self.notes += hunt.told(fuzz.seed, self.wire.lost() - lost)
-        return await fuzzing.outcomes(hunt, self.examiner, capture)
+        return await evidence.outcomes(hunt, capture)
+
+    async def _printed(self, command: str) -> str | None:
+        output = await self.machine.send(command, (), _CONSOLE_SECONDS)
+        return output.text if output.matched else None
 
     def _why(self, error: Exception) -> str:
         """Why nothing more was tried, in words."""
@@ -356,6 +366,11 @@ class _Course:
         """That it answers nothing; with what its console told of faults that a kernel may go on after."""
         told = "; ".join(self.machine.trouble_since(self._mark)[1])
         return f"it answers nothing any more{told and f'; its console told of {told}'}"
+
+
+def _left(rule: Rule) -> Outcome:
+    reason = f"not run with others, since it may take {rule.long} s and more: ask for {rule.name} alone"
+    return Outcome(rule, Verdict.CANNOT_TELL, reason)
 
 
 def _died(rule: Rule, how: str, sent: bytes | None) -> Outcome:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from rawtap.examine.rules import Ask, Either, Fields, Frame, Level, Quiet, Rule
-from rawtap.examine.suites._frames import BROADCAST, raw
+from rawtap.examine.rules import Ask, AtLeast, Bits, Either, Fields, Frame, Level, Quiet, Rule, Tell
+from rawtap.examine.suites._frames import BROADCAST, GIVEN_REPLY, arp, raw
 
 _MUST, _SHOULD = Level.MUST, Level.SHOULD
 _ANY = "0.0.0.0"  # noqa: S104 - no address
@@ -18,18 +18,31 @@ _DISCOVERS: Fields = {**_TO_SERVER, "DHCP.option.message-type": 1}
 _REQUESTS: Fields = {**_TO_SERVER, "DHCP.option.message-type": 3, "DHCP.option.server_id": "$us"}
 _SECONDS = 15  # a client waits four seconds before it asks again, then eight (RFC 2131, 4.1)
 _ANSWER_SECONDS = 4
-_LEASE = (["lease_time", 3600], ["subnet_mask", "255.255.255.0"])
+_EVERYBODY = (BROADCAST, "255.255.255.255")
+_MASK = ["subnet_mask", "255.255.255.0"]
+_LEASE = (["lease_time", 3600], _MASK)
+# The shortest that busybox's udhcpc takes as it is (networking/udhcp/dhcpc.c). T1 is half of it, T2 seven eighths.
+_SHORT = 30
+_RENEWED_WITHIN, _REBOUND_WITHIN, _ENDED_WITHIN = 25, 36, 45  # with some seconds for a guest that is slow
+_TIMES = (["renewal_time", 4], ["rebinding_time", 8])  # of a long lease: RFC 2132, 9.11 and 9.12
+_TIMES_WITHIN = 12
 
 
-def _reply(kind: str, *options: Any, address: str = "$nobody", **fields: Any) -> Frame:
-    """A message of the server's to everybody; `fields` are BOOTP's."""
+def _reply(
+    kind: str,
+    *options: Any,
+    address: str = "$nobody",
+    to: tuple[str, str] = _EVERYBODY,
+    **fields: Any,
+) -> Frame:
+    """A message of the server's to everybody, or `to` a link and an IP address; `fields` are BOOTP's."""
     header = {"layer": "BOOTP", "op": 2, "xid": "$xid", "yiaddr": address, "chaddr": {"hex": "$guest_hex"}, **fields}
     said = {"layer": "DHCP", "options": [["message-type", kind], ["server_id", "$us"], *options, "end"]}
     ports = {"layer": "UDP", "sport": 67, "dport": 68}
     return Frame(
         (
-            {"layer": "Ether", "dst": BROADCAST},
-            {"layer": "IP", "src": "$us", "dst": "255.255.255.255"},
+            {"layer": "Ether", "dst": to[0]},
+            {"layer": "IP", "src": "$us", "dst": to[1]},
             ports,
             header,
             said,
@@ -65,6 +78,17 @@ def _request(name: str, source: str, says: str, must: Fields) -> Rule:
         says,
         (_ASKED, Ask((_OFFER,), _REQUESTS, must, within=_ANSWER_SECONDS, given=True)),
     )
+
+
+_RENEWS: Fields = {**_TO_SERVER, "DHCP.option.message-type": 3, "BOOTP.ciaddr": "$nobody"}
+_BARE: Fields = {"DHCP.option.server_id": None, "DHCP.option.requested_addr": None}
+_HAS_IT = Ask((arp(pdst="$nobody"),), {"ARP.op": 2, "ARP.psrc": "$nobody"}, within=5, given=True)
+
+
+def _bound(name: str, source: str, says: str, lease: tuple[Any, ...], ask: Ask, *more: Quiet | Ask) -> Rule:
+    """What a client does that has taken an address, and hears no more of its server: it is told the lease once."""
+    steps = (_ASKED, _ACCEPTED, Tell((_reply("ack", *lease),)), _HAS_IT, ask, *more)
+    return Rule(f"dhcp.{name}", source, _MUST, says, steps, long=ask.within)
 
 
 RULES = (
@@ -169,6 +193,79 @@ RULES = (
                 within=_SECONDS,
             ),
         ),
+    ),
+    Rule(
+        "dhcp.secs",
+        "RFC 2131, 2, Table 1",
+        _MUST,
+        "A discover that comes again, with the same number, says no fewer seconds (secs) than before.",
+        (
+            replace(_ASKED, keep={"xid": "BOOTP.xid", "secs": "BOOTP.secs"}),
+            Ask(
+                (),
+                {**_DISCOVERS, "BOOTP.xid": "$xid"},
+                {"BOOTP.secs": AtLeast("$secs")},
+                within=_SECONDS,
+                given=True,
+            ),
+        ),
+    ),
+    _discover(
+        "flags",
+        "RFC 2131, 2, Figure 2",
+        "Of the flags only the first bit (BROADCAST) may be set.",
+        BOOTP__flags=Bits(0, 0x7FFF),
+    ),
+    Rule(
+        "dhcp.unicast_offer",
+        "RFC 2131, 4.1",
+        _SHOULD,
+        "Who does not set BROADCAST takes an offer that is sent to it alone, before it has the address.",
+        (
+            Ask((), {**_DISCOVERS, "BOOTP.flags": 0}, keep={"xid": "BOOTP.xid"}, within=_SECONDS, given=True),
+            Ask(
+                (_reply("offer", *_LEASE, to=("$guest_mac", "$nobody")),),
+                _REQUESTS,
+                within=_ANSWER_SECONDS,
+            ),
+        ),
+    ),
+    _bound(
+        "renew",
+        "RFC 2131, 4.4.5 and 4.3.2",
+        "At half of its lease (T1) it asks its server, and it alone, for more: with its address, and no server named.",
+        (["lease_time", _SHORT], _MASK),
+        Ask((), _RENEWS, {"IP.dst": "$us", "IP.src": "$nobody", **_BARE}, within=_RENEWED_WITHIN),
+    ),
+    _bound(
+        "rebind",
+        "RFC 2131, 4.4.5 and 4.3.2",
+        "Where its server is silent, it asks all servers before the lease ends (T2): with its address, and none named.",
+        (["lease_time", _SHORT], _MASK),
+        Ask((), {**_RENEWS, "IP.dst": "255.255.255.255"}, _BARE, within=_REBOUND_WITHIN),
+    ),
+    _bound(
+        "expired",
+        "RFC 2131, 4.4.5",
+        "When the lease ends it begins anew with a discover, and no longer answers for the address.",
+        (["lease_time", _SHORT], _MASK),
+        Ask((), _DISCOVERS, {"BOOTP.ciaddr": _ANY}, within=_ENDED_WITHIN),
+        Quiet((arp(pdst="$nobody"),), ({"ARP.op": 2, "ARP.psrc": "$nobody"},)),
+        GIVEN_REPLY,
+    ),
+    _bound(
+        "renewal_time",
+        "RFC 2131, 4.4.5; RFC 2132, 9.11",
+        "A server's T1 (option 58) is kept to: it asks for more then, long before half of the lease.",
+        (*_LEASE, *_TIMES),
+        Ask((), _RENEWS, {"IP.dst": "$us"}, within=_TIMES_WITHIN),
+    ),
+    _bound(
+        "rebinding_time",
+        "RFC 2131, 4.4.5; RFC 2132, 9.12",
+        "A server's T2 (option 59) is kept to: all servers are asked then, long before the lease ends.",
+        (*_LEASE, *_TIMES),
+        Ask((), {**_RENEWS, "IP.dst": "255.255.255.255"}, within=_TIMES_WITHIN),
     ),
 )
 """The suite."""
