@@ -50,7 +50,8 @@ def test_a_wire_with_nothing_wrong_on_it_is_told_with_the_panic_behind_it(user: 
             answer = await session.call("qemu_pcap_explain")
             assert answer["findings"] == []
             assert answer["notes"][:2] == [
-                "the guest guest: kernel panic: 'panic: could not find a disk' on the console",
+                "the guest guest: kernel panic: 'panic: could not find a disk' on the console; "
+                'qemu_debug(action="crash") explains it, where an exception led to it',
                 "the guest guest has sent no frame since its boot",
             ]
 
