@@ -98,6 +98,7 @@ def wrong_bytes(talk: Talk, data: bytes, seconds: float, *, is_done: bool) -> Fo
 
 
 def differing(got: bytes, wanted: bytes) -> Found:
+    """That bytes are others than they should be, and from where on."""
     pairs = zip(got, wanted, strict=False)
     at = next((number for number, (one, other) in enumerate(pairs) if one != other), min(len(got), len(wanted)))
     found, expected = (
