@@ -293,7 +293,9 @@ async def keeps_what_it_has_on_a_wire_that_spoils(session: Session) -> None:
     # What it was told not to do, by switches of Documentation/networking/ip-sysctl.rst; a listener keeps one of them.
     for switch, value in (("tcp_synack_retries", 0), ("tcp_reordering", 30)):
         await session.typed(f"echo {value} >/proc/sys/net/ipv4/{switch}")
-    await session.typed("killall nc; nc -ll -p 7777 -e cat &")
+    listens = "cat /proc/net/tcp /proc/net/tcp6 | grep -q ':1E61 [0-9A-F:]* 0A'"
+    await session.typed(f"killall nc; while {listens}; do sleep 0.1; done")
+    await session.typed(f"nc -ll -p 7777 -e cat & until {listens}; do sleep 0.1; done")
     for rule in ("syn_ack_lost", "fast_retransmit"):
         (row,) = (await session.call("qemu_examine", what=f"impairments.{rule}"))["rules"]
         assert row["verdict"] == "silent", row
