@@ -30,6 +30,21 @@ def test_what_was_kept_only_at_the_second_try_is_told() -> None:
     assert told.notes == [f"kept only at the second try: {late.name}"]
 
 
+def test_figures_of_a_transfer_are_told_whether_one_rule_was_asked_for_or_the_suite() -> None:
+    loss, noise = catalogue.SUITES["impairments"][-3], catalogue.SUITES["impairments"][-1]
+    kept = tuple(Outcome(each, Verdict.KEPT, figures=f"8000 bytes: {each.name[-4:]}") for each in (loss, noise))
+
+    def told(outcomes: tuple[Outcome, ...]) -> Any:
+        capture = cast(Any, SimpleNamespace(id="capture-1"))
+        numbers: tuple[tuple[int | None, ...], ...] = ((),) * len(outcomes)
+        place = ("10.0.2.15", "10.0.2.250", "echo", 0.1, 7)
+        return _examined("guest", Examination(*place, outcomes, capture, Path("a.pcapng"), "", "", 1.0, numbers))
+
+    assert told(kept).notes == [f"{loss.name}: 8000 bytes: loss", f"{noise.name}: 8000 bytes: oise"]
+    alone = told(kept[:1])
+    assert (alone.rules[0].reason, alone.notes) == ("8000 bytes: loss", [])
+
+
 def test_a_frame_that_passed_another_on_its_way_has_its_number_all_the_same(tmp_path: Path) -> None:
     decode.load()
     first, second, answer, never = (Passed(bytes([each]) * 60, each > 2) for each in range(1, 5))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from rawtap.errors import RequestInvalid
 from rawtap.examine.rules import Rule
-from rawtap.examine.suites import arp, dhcp, dns, fragments, icmp, ipv4, ipv6, link, tcp, udp
+from rawtap.examine.suites import arp, dhcp, dns, fragments, icmp, impairments, ipv4, ipv6, link, tcp, udp
 
 SUITES = {
     "link": link.RULES,
@@ -20,8 +20,11 @@ SUITES = {
     "ipv6": ipv6.RULES,
     "dns": dns.RULES,
     "dhcp": dhcp.RULES,
+    "impairments": impairments.RULES,
 }
 ALL = "all"
+ALONE = ("impairments",)
+"""Suites that are asked for by their names only: they wait for timers."""
 
 
 def every() -> Iterator[Rule]:
@@ -31,13 +34,13 @@ def every() -> Iterator[Rule]:
 
 
 def chosen(what: str) -> tuple[Rule, ...]:
-    """The rules of a suite, the one of that name, or all.
+    """The rules of a suite, the one of that name, or all but those of suites that are `ALONE`.
 
     Raises:
         RequestInvalid: There is no such suite or rule; the text names the nearest.
     """
     if what == ALL:
-        return tuple(every())
+        return tuple(rule for rule in every() if rule.suite not in ALONE)
     if what in SUITES:
         return SUITES[what]
     if found := tuple(rule for rule in every() if rule.name == what):
@@ -47,5 +50,5 @@ def chosen(what: str) -> tuple[Rule, ...]:
     raise RequestInvalid(
         f"there is no suite and no rule {what[:60]!r}",
         evidence=f"suites: {', '.join(SUITES)}",
-        cure=f'Use {" or ".join(near) or "a suite"}; what="all" tries everything',
+        cure=f'Use {" or ".join(near) or "a suite"}; what="all" tries all but {", ".join(ALONE)}',
     )

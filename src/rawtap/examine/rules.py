@@ -149,7 +149,58 @@ class Quiet:
     within: int = 0
 
 
-Step = Tell | Ask | Quiet
+@dataclass(frozen=True)
+class Spoil:
+    """What becomes of a connection's frames, both ways: our own are not sent as they are, and of the guest's data some
+    are passed over as if they had not come.
+
+    Attributes:
+        loss, double, corrupt: Of how many that becomes, as a share.
+        delay, jitter: Seconds that ours are late: each by the first, and by up to the second, so that they pass one
+            another.
+        first_lost: Every segment of data is lost when it is sent first, and comes when it is sent again.
+    """
+
+    loss: float = 0
+    double: float = 0
+    corrupt: float = 0
+    delay: float = 0
+    jitter: float = 0
+    first_lost: bool = False
+
+
+@dataclass(frozen=True)
+class Converse:
+    """Connections to the guest's open port, in which we are the other end's TCP; `scenes` has what is looked for.
+
+    Attributes:
+        scene: Its name there.
+        size: Bytes that are sent to a service that sends them back.
+        piece: Bytes in one segment of ours, where the guest takes so many.
+        segment: The largest segment that we say to take; None says nothing of it.
+        window: Bytes that we let the guest send at once.
+        pieces: What is sent of the data, in that order: from which byte on, how many, and whether it is corrupt.
+        seconds: How long it may take.
+        port: For `values.needed`.
+    """
+
+    scene: str
+    size: int = 100
+    piece: int = 500
+    segment: int | None = 1000
+    window: int = 8192
+    pieces: tuple[tuple[int, int, bool], ...] = ()
+    spoil: Spoil = field(default_factory=Spoil)
+    seconds: float = 10
+    port: str = "$port"
+
+    @property
+    def send(self) -> tuple[Frame, ...]:
+        """Frames that are the same for each guest: none."""
+        return ()
+
+
+Step = Tell | Ask | Quiet | Converse
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from time import monotonic
 from typing import Protocol
 
 from rawtap.errors import NetworkFailed, RequestInvalid
-from rawtap.examine import health
-from rawtap.examine.rules import Ask, Fields, Frame, Quiet, Rule, Step, Tell
+from rawtap.examine import health, scenes, talk
+from rawtap.examine.rules import Ask, Converse, Fields, Frame, Quiet, Rule, Step, Tell
 from rawtap.examine.values import Crowd, Names, Seen, filled, made, needed, own_bytes, shown
 
 _CHATTER = 500  # frames of which each field is looked at, between a question and its answer
@@ -48,7 +49,8 @@ class Passed:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one rule. `field`, `found` and `expected` are "" where no field decided it."""
+    """What came of one rule. `field`, `found` and `expected` are "" where no field decided it; `figures` are a
+    transfer's, where one was completed."""
 
     rule: Rule
     verdict: Verdict
@@ -57,6 +59,7 @@ class Outcome:
     found: str = ""
     expected: str = ""
     frames: tuple[Passed, ...] = ()
+    figures: str = ""
 
 
 class Wire(Protocol):
@@ -106,6 +109,7 @@ class Examiner:
         patience: Seconds that an answer may take, by what this guest needed.
         rest: Waits before a question is asked again: a stack may limit how often it asks, answers, or tells errors.
         number: Of the last try; each has names of its own.
+        now: Seconds, of a clock that does not go back.
     """
 
     wire: Wire
@@ -115,6 +119,7 @@ class Examiner:
     patience: float
     rest: Callable[[], Awaitable[None]]
     number: int = 0
+    now: Callable[[], float] = monotonic
     _checks: Iterator[health.Check] = field(init=False)
     _last: bytes | None = None  # what was sent last, but for health checks
     _log: list[Passed] = field(default_factory=list)
@@ -227,15 +232,29 @@ class Examiner:
             await self._ask(rule, step, begin, names, careful=careful)
         elif isinstance(step, Quiet):
             await self._quiet(rule, step, begin, names)
+        elif isinstance(step, Converse):
+            await self._converse(rule, step, names, careful=careful)
         elif not isinstance(step, Tell):
             raise TypeError(f"no such step: {step}")
 
     async def _send(self, frame: Frame, names: Names) -> None:
-        data = made(frame, names)
+        await self._say(made(frame, names))
+
+    async def _say(self, data: bytes) -> None:
         self._take_down()
         self._last = data
         await self.wire.send(data)
         self._log.append(Passed(data, from_guest=False))
+
+    async def _converse(self, rule: Rule, step: Converse, names: Names, *, careful: bool) -> None:
+        async def say(data: bytes) -> None:
+            await self._say(data)
+            if careful:
+                await self.alive()
+
+        came = await scenes.played(step, names, talk.Table(self.wire, say, self.alive, self.now))
+        verdict, frames = Verdict(came.verdict), self._frames()
+        raise _Ended(Outcome(rule, verdict, came.reason, came.field, came.found, came.expected, frames, came.figures))
 
     async def _ask(self, rule: Rule, step: Ask, begin: int, names: Names, *, careful: bool) -> None:
         def is_it(frame: bytes) -> bool:

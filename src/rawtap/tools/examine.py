@@ -91,12 +91,13 @@ async def qemu_examine(
         str,
         Field(
             max_length=160,
-            description='link, arp, ipv4, icmp, udp, fragments, tcp, ipv6, dns, dhcp, fuzz, all; or "arp.reply".',
+            description="link, arp, ipv4, icmp, udp, fragments, tcp, ipv6, dns, dhcp, impairments, fuzz, all; "
+            'or "arp.reply"',
         ),
     ],
     name: GuestName = "guest",
     address: Annotated[str | None, Field(description="The guest's IPv4 address; found if absent.")] = None,
-    port: Annotated[int | None, Field(ge=1, le=65535, description="A TCP port it listens on.")] = None,
+    port: Annotated[int | None, Field(ge=1, le=65535, description="Its open TCP port.")] = None,
 ) -> Examined:
     """Test a guest's network stack (network=true) against RFC rules, as a neighbour: which it breaks, with packets."""
     from rawtap.ask.examine.course import examine
@@ -119,6 +120,9 @@ def _examined(name: str, done: Examination) -> Examined:
     notes = [f"without snapshots: {done.without}"] if done.without else []
     late = [each.rule.name for each in done.outcomes if each.verdict == "kept" and each.reason]
     notes += [f"kept only at the second try: {', '.join(late)}"] if late else []
+    shown_so = {row.rule for row in rows}
+    completed = [each for each in done.outcomes if each.figures and each.rule.name not in shown_so]
+    notes += [f"{each.rule.name}: {each.figures}" for each in completed]
     notes += [done.trouble] if done.trouble else []
     notes += done.told
     return Examined(
@@ -168,7 +172,7 @@ def _row(outcome: Outcome, numbers: tuple[int | None, ...]) -> RuleRow:
         level=rule.level,
         says=rule.says,
         source=rule.source,
-        reason=outcome.reason,
+        reason=outcome.reason or outcome.figures,
         field=outcome.field,
         found=outcome.found,
         expected=outcome.expected,

@@ -51,6 +51,7 @@ _LATE = (
     "hard lockup",
     "hung task",
 )  # a busy machine makes these, or time that was left out
+_ALONE = tuple(f"{each} was not tried: it waits for timers, and is asked for by its name" for each in catalogue.ALONE)
 _NEEDED = {
     "port": "it needs a TCP port that the guest listens on: start a listener there, and give port=",
     "guest6": "no IPv6 was seen: nothing came from a link-local address of the guest's, though all nodes were asked "
@@ -109,7 +110,7 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
         CaptureError, NetworkError: What the frames need cannot be opened.
     """
     fuzz = Fuzz.of(what)
-    rules = mutations.sources(catalogue.every()) if fuzz else catalogue.chosen(what)
+    rules = mutations.sources(catalogue.chosen(catalogue.ALL)) if fuzz else catalogue.chosen(what)
     card = _card(lab, name)
     impairment = card.plug.impairment
     started = anyio.current_time()
@@ -139,7 +140,7 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
         trouble=kept.trouble,
         elapsed=anyio.current_time() - started,
         numbers=numbers,
-        told=tuple(course.notes),
+        told=(*course.notes, *(_ALONE if what == catalogue.ALL else ())),
     )
 
 
