@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -71,16 +72,21 @@ def test_an_exception_is_told_with_its_line(user: Account, arch: str) -> None:
     anyio.run(scenario)
 
 
+async def faults_in_its_handler(session: Session, root: Path) -> None:
+    """It logs exceptions, and has handlers where nothing is."""
+    await boot(session, root)
+    await session.call("qemu_debug", action="crash")
+    await session.typed("astray")
+    await session.call("qemu_send", command="store", timeout=0)
+
+
 @pytest.mark.parametrize("arch", list(_WORDS))
 def test_a_handler_that_faults_itself_is_told_with_what_led_to_it(user: Account, arch: str) -> None:
     root = project(user, arch)
 
     async def scenario() -> None:
         async with serving(user) as session:
-            await boot(session, root)
-            await session.call("qemu_debug", action="crash")
-            await session.typed("astray")
-            await session.call("qemu_send", command="store", timeout=0)
+            await faults_in_its_handler(session, root)
             told = await session.until(
                 lambda answer: "handler faults itself" in str(answer["found"]), "qemu_debug", action="crash"
             )
@@ -100,10 +106,7 @@ def test_a_log_that_has_no_end_is_ended_and_keeps_what_it_told(user: Account) ->
 
     async def scenario() -> None:
         async with serving(user) as session:
-            await boot(session, root)
-            await session.call("qemu_debug", action="crash")
-            await session.typed("astray")
-            await session.call("qemu_send", command="store", timeout=0)
+            await faults_in_its_handler(session, root)
             told = await session.until(
                 lambda answer: "once more: there were too many" in str(answer["warnings"]), "qemu_debug", action="crash"
             )

@@ -117,6 +117,14 @@ def free_memory_is_zero(tree: str) -> None:
     settings.write_text(settings.read_text().replace(' quiet"', ' quiet init_on_free=1"'))
 
 
+async def boot_linux(session: Session, user: Account) -> None:
+    """With an address, and a listener on port 7777."""
+    tree = linux_tree(user)
+    free_memory_is_zero(tree)
+    await session.call("qemu_boot", project_root=tree, network=True, services=False, timeout=PATIENCE)
+    await session.typed(f"ip addr add {ADDRESS}/24 dev eth0; ip link set eth0 up; nc -ll -p 7777 -e cat &")
+
+
 async def examined(session: Session, what: str, **more: Any) -> dict[str, Any]:
     return await session.call("qemu_examine", what=what, address=ADDRESS, **more)
 
@@ -265,10 +273,7 @@ def test_linux_keeps_every_rule_but_those_whose_reason_is_told(user: Account) ->
 
     async def scenario() -> None:
         async with serving(user, "--image-dir", IMAGES) as session:
-            tree = linux_tree(user)
-            free_memory_is_zero(tree)
-            await session.call("qemu_boot", project_root=tree, network=True, services=False, timeout=PATIENCE)
-            await session.typed(f"ip addr add {ADDRESS}/24 dev eth0; ip link set eth0 up; nc -ll -p 7777 -e cat &")
+            await boot_linux(session, user)
             told = await session.call("qemu_examine", what="all")
             assert (told["address"], told["port"], told["snapshots"]) == (ADDRESS, 7777, True)
             documented = {rule.name for rule in catalogue.chosen("all") if rule.linux}

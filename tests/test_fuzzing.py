@@ -12,9 +12,8 @@ import anyio
 import pytest
 
 from planted import DEATHS, VLAN, is_smallest
-from support import PATIENCE, Account, Session, serving
-from test_examine import ADDRESS, HEALTHY, IMAGES, examined, free_memory_is_zero, stack, with_stack
-from test_linux_guest import linux_tree
+from support import Account, Session, serving
+from test_examine import HEALTHY, IMAGES, boot_linux, examined, stack, with_stack
 
 GROUPS = 3
 ICMP_ODD = 37
@@ -94,10 +93,7 @@ async def shows_it_again(session: Session, row: dict[str, Any]) -> None:
 def test_linux_neither_dies_nor_sends_what_is_wrong(user: Account) -> None:
     async def scenario() -> None:
         async with serving(user, "--image-dir", IMAGES) as session:
-            tree = linux_tree(user)
-            free_memory_is_zero(tree)
-            await session.call("qemu_boot", project_root=tree, network=True, services=False, timeout=PATIENCE)
-            await session.typed(f"ip addr add {ADDRESS}/24 dev eth0; ip link set eth0 up; nc -ll -p 7777 -e cat &")
+            await boot_linux(session, user)
             told = await session.call("qemu_examine", what="fuzz 1 10", port=7777)
             (row,) = told["rules"]
             assert row["verdict"] == "kept", row

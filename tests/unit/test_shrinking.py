@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import anyio
 import pytest
@@ -10,11 +11,13 @@ from test_rules_of_stacks import NAMES
 from test_trial import CROWD, Line
 
 from planted import ARP_LENGTH, DEATHS, ECHO_CODE, IP_OPTION, Stack, is_smallest
+from rawtap.ask.examine.evidence import outcomes
 from rawtap.ask.examine.fuzzing import Hunt, Killer
+from rawtap.ask.examine.memory import Meter
 from rawtap.ask.examine.shrinking import Shrinker
 from rawtap.examine import catalogue, mutations, smaller
 from rawtap.examine.mutations import Case
-from rawtap.examine.trial import Examiner
+from rawtap.examine.trial import Examiner, Verdict
 
 SEEDS = mutations.seeds(mutations.sources(catalogue.every()), NAMES)
 MAC = bytes.fromhex("525400000001")
@@ -142,3 +145,36 @@ def test_frames_are_like_a_killer_where_a_value_is_at_least_as_high_and_not_wher
     assert killer.least == {18}
     assert killer.is_like(smaller.with_bytes(frame, slice(18, 19), b"\xff") + b"more")
     assert not killer.is_like(smaller.with_bytes(frame, slice(18, 19), b"\6") + b"more")
+
+
+class Leaking(Guest):
+    """It takes memory for each frame, and dies once, of more frames than a round has."""
+
+    was_dead = False
+
+    def revive(self) -> None:
+        super().revive()
+        self.got = 0
+
+    def take(self, frame: bytes) -> Iterator[bytes]:
+        self.got += 1
+        if self.got > 500 and not self.was_dead:
+            self.is_dead = self.was_dead = True
+        return super().take(frame)
+
+    async def console(self, _: str) -> str:
+        return str((1 << 30) - (self.got << 16))
+
+
+def test_a_death_while_memory_is_weighed_is_told(tmp_path: Path) -> None:
+    guest = Leaking(0)
+
+    async def told() -> Verdict:
+        hunt = hunt_of(guest, 1)
+        hunt.meter = Meter("free", guest.console)
+        while not guest.was_dead:
+            await hunt.round()
+        (outcome,) = await outcomes(hunt, tmp_path / "card.pcap")
+        return outcome.verdict
+
+    assert anyio.run(told) is Verdict.CANNOT_TELL

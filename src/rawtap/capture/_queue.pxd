@@ -100,7 +100,7 @@ cdef struct Queue:
     bint behind                 # the reader is: some chunks wait in its source
     bint over                   # nothing more will be handed over
     Reason broken               # why the writer takes no more; RUNNING while it does
-    # Both, without the lock.
+    # The writer's as well, without the lock.
     uint64_t reader_at          # the processor on which the reader began its batch, and 1; 0 between two batches
 
 cdef bint init(Queue *queue, uint32_t snaplen, bint pcapng) noexcept nogil

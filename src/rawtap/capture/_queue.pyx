@@ -180,7 +180,7 @@ cdef void span(Queue *queue, size_t size, uint64_t seconds, uint32_t nanoseconds
     cdef size_t head = queue.room - queue.used
     if queue.spanning == NULL:
         queue.spanning = <unsigned char *>malloc(CHUNK)
-    if queue.spanning == NULL or not _next_memory(queue, &piece, &chunk, _patience(queue, seconds, nanoseconds)):
+    if queue.spanning == NULL or not _next_memory(queue, &piece, &chunk, seconds, nanoseconds):
         queue.refused += 1
         return
     make_record(queue.spanning, queue, size, seconds, nanoseconds, kept, length, data, interface, direction)
@@ -211,7 +211,7 @@ cdef void _next_file(Queue *queue) noexcept nogil:
         if piece == NULL:
             fill(queue, WRITE_FAILED)
             return
-    elif not _next_memory(queue, &piece, &chunk, 0):
+    elif not _next_memory(queue, &piece, &chunk, 0, 0):
         return
     lock(queue)
     _finish_piece(queue, not here)
@@ -225,7 +225,7 @@ cdef void _next_file(Queue *queue) noexcept nogil:
 
 
 cdef int64_t _patience(Queue *queue, uint64_t seconds, uint32_t nanoseconds) noexcept nogil:
-    """How long the source can wait, in nanoseconds, where a record of that time did not fit into its chunk.
+    """Under the lock: how long the source can wait, in nanoseconds, where a record of that time did not fit into its chunk.
 
     As long as the chunk took to come, if less than another one has come since; and note whether the reader is behind.
     """
@@ -237,16 +237,20 @@ cdef int64_t _patience(Queue *queue, uint64_t seconds, uint32_t nanoseconds) noe
     return min(took, TURN_NS) if 0 <= age < took else 0
 
 
-cdef bint _next_memory(Queue *queue, Piece **piece, Chunk **chunk, int64_t patience) noexcept nogil:
-    """Memory for what comes next; waits for it where all is full, and first for so many nanoseconds for used one.
+cdef bint _next_memory(
+    Queue *queue, Piece **piece, Chunk **chunk, uint64_t seconds, uint32_t nanoseconds
+) noexcept nogil:
+    """Memory for what comes next; waits for it where all is full, and first for used one as long as `_patience` says.
 
-    False where the writer takes no more.
+    The time is that of the record for which there was no room, 0 where a file begins. False where the writer takes no more.
     """
     cdef bint waited = False
-    cdef int64_t until = now() + patience
+    cdef int64_t until = 0
     piece[0] = <Piece *>calloc(1, sizeof(Piece))
     chunk[0] = NULL
     lock(queue)
+    if seconds != 0:
+        until = now() + _patience(queue, seconds, nanoseconds)
     while piece[0] != NULL and queue.broken == RUNNING:
         if queue.spare == NULL and queue.copies and queue.chunks >= FEW and now() < until:
             _wait(queue, &queue.room_made, until)
@@ -286,8 +290,7 @@ cdef void _begin_piece(Queue *queue, Piece *piece, Chunk *chunk, uint64_t base) 
         queue.head = piece
     else:
         queue.tail.next = piece
-        if not queue.behind:
-            pthread_cond_signal(&queue.more)
+        pthread_cond_signal(&queue.more)
     queue.tail = piece
 
 

@@ -61,10 +61,11 @@ async def played(step: Converse, names: Names, table: Table) -> Found:
 # ------------------------------------------------------------------------------ beginnings
 
 
-async def _first(talk: Talk, data: bytes) -> Came:
+async def _first(talk: Talk, step: Converse) -> Came:
     """Have data sent back, and do not acknowledge it: the first segment."""
+    await with_echo(talk)
     have = len(talk.heard)
-    await talk.send(ACK | PSH, data, talk.unacknowledged)
+    await talk.send(ACK | PSH, data_of(step.size), talk.unacknowledged)
     until = talk.table.now() + SOON
     while (came := await talk.next(until)) is not None:
         if came.segment.data and came.place == have:
@@ -103,8 +104,7 @@ async def _syn_ack_lost(talk: Talk, _: Converse) -> Found:
 
 
 async def _lost(talk: Talk, step: Converse) -> Found:
-    await with_echo(talk)
-    first = await _first(talk, data_of(step.size))
+    first = await _first(talk, step)
     came = await _again(talk, first, talk.table.now() + TIMER)
     if came is None:
         return silent(f"data that nothing acknowledged were not sent again in {TIMER:g} s")
@@ -114,8 +114,7 @@ async def _lost(talk: Talk, step: Converse) -> Found:
 
 
 async def _timeout_least(talk: Talk, step: Converse) -> Found:
-    await with_echo(talk)
-    first = await _first(talk, data_of(step.size))
+    first = await _first(talk, step)
     came = await _again(talk, first, talk.table.now() + TIMER)
     if came is None:
         raise untold(f"nothing was sent again in {TIMER:g} s")
@@ -126,8 +125,7 @@ async def _timeout_least(talk: Talk, step: Converse) -> Found:
 
 
 async def _backoff(talk: Talk, step: Converse) -> Found:
-    await with_echo(talk)
-    first = await _first(talk, data_of(step.size))
+    first = await _first(talk, step)
     times = [first.at]
     until = talk.table.now() + step.seconds
     while len(times) <= WAITS and (came := await _again(talk, first, until)):

@@ -380,7 +380,14 @@ class Machine:
                 *(ITEMS if blocks and blocks.counting else ()),
                 *self.spec.profile.log,
             ]
-            await self.execute("human-monitor-command", {"command-line": f"log {','.join(items) or 'none'}"})
+            line = f"log {','.join(items) or 'none'}"
+            # The monitor for people has no errors: what it takes it answers with nothing.
+            if said := str(await self.execute("human-monitor-command", {"command-line": line})).strip():
+                raise GuestFailed(
+                    f"QEMU of the guest {self.name} does not take {line!r}",
+                    evidence=said[:_REFUSAL_CHARACTERS],
+                    cure="Without that log neither exceptions nor blocks are told; what else a debugger tells is there",
+                )
             self.trap_log = to
 
     async def log_blocks(self) -> BlockLog:

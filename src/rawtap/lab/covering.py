@@ -89,9 +89,7 @@ async def end(machine: Machine) -> None:
 async def _functions(symbols: Sequence[tuple[Path, int]]) -> tuple[list[Function], tuple[str, ...]]:
     """Those of all files; what is to be known of files that have none, or cannot be read."""
     found: list[Function] = []
-    notes = (
-        [] if symbols else ["no symbols: it is booted from no ELF file, and none is beside it; a profile can name one"]
-    )
+    notes = [] if symbols else [_NO_SYMBOLS]
     for path, offset in symbols:
         try:
             more = await reading(path, functions.read, path, offset)

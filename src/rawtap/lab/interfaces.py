@@ -93,10 +93,11 @@ class Interfaces:
         before = await to_thread(watcher.look)
         link = self._allowed(request.interface, before.find(request.interface), ours=request.of_card)
         more = tuple(self._allowed(name, before.find(name), ours=True).index for name, _ in request.more)
+        ring_bytes = await self._ring_bytes(request)
         observation = Observation(watcher, link, before, scene=lambda: self.scene, learn=self.learn_now)
         if link.kind == "bridge":
             observation.passages = await to_thread(Passages.open, link.index, observation.ports())
-        feed = InterfaceFeed(InterfaceSource(link.index, await self._ring_bytes(request), more))
+        feed = InterfaceFeed(InterfaceSource(link.index, ring_bytes, more))
         try:
             return await self.captures.start(request, feed, observation)
         except BaseException:

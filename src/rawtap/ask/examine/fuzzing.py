@@ -156,8 +156,9 @@ class Hunt:
 
     async def _survived(self, frames: Case) -> bool:
         """Send them, and wait until what they took can have come back; False if the guest died."""
-        for at in range(0, len(frames), _AT_ONCE):
-            if await self._struck(frames[at : at + _AT_ONCE], _PATIENT, frozenset()):
+        for end in range(_AT_ONCE, len(frames) + _AT_ONCE, _AT_ONCE):
+            if sign := await self._struck(frames[end - _AT_ONCE : end], _PATIENT, frozenset()):
+                await self._caught([*frames[:end]], sign)
                 return False
         await self.examiner.rest()
         return True
