@@ -9,6 +9,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_configure(config: pytest.Config) -> None:  # noqa: ARG001
+    _no_name_twice()
     if os.geteuid() != 0:
         if os.environ.get("CI"):
             pytest.exit("the tests must run as root in CI: they make namespaces, links and mounts", returncode=3)
@@ -71,6 +73,14 @@ def pytest_configure(config: pytest.Config) -> None:  # noqa: ARG001
     Path("/proc/sys/net/ipv4/igmp_link_local_mcast_reports").write_text("0", encoding="ascii")
     with IPRoute() as netlink:
         netlink.link("set", index=1, state="up")
+
+
+def _no_name_twice() -> None:
+    """Test files are imported by their names alone: of two that share one, only the first is, and a run of many
+    processes says so at its end. A run of any file says it at once."""
+    names = Counter(file.name for file in Path(__file__).parent.rglob("test_*.py"))
+    if twice := sorted(name for name, count in names.items() if count > 1):
+        raise pytest.UsageError(f"rename one of two test files: {', '.join(twice)}")
 
 
 @pytest.fixture(scope="session")
