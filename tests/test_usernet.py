@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,24 @@ def test_a_start_that_is_cancelled_leaves_no_mirror_and_no_capture(nowhere: Acco
                     # One whose cancellation came too late is an ordinary capture.
                     for row in (await session.call("qemu_pcap_status"))["captures"]:
                         await session.call("qemu_pcap_stop", capture=row["capture"])
+            assert "is alive" in await session.ping()
+
+    anyio.run(scenario)
+
+
+def test_a_frame_whose_sending_is_cancelled_leaves_nothing_in_qemu(nowhere: Account) -> None:
+    async def scenario() -> None:
+        async with serving(nowhere) as session:
+            await boot(session)
+            before = await chardevs(session)
+            for _ in range(20):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(partial(session.call, "qemu_packet_send", hex=FRAME.ljust(120, "0")))
+                    await session.call("qemu_monitor", command="query-status")  # sent after it
+                    group.cancel_scope.cancel()
+            with anyio.fail_after(PATIENCE):
+                while await chardevs(session) != before:  # the server takes them back in its own time
+                    pass
             assert "is alive" in await session.ping()
 
     anyio.run(scenario)

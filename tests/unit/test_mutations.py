@@ -187,7 +187,7 @@ def test_frames_of_which_the_tap_took_none_are_no_proof_of_health() -> None:
     guest.line.longest = 900
     anyio.run(hunt.round)
     (outcome,) = anyio.run(evidence.outcomes, hunt, Path("unused"))
-    assert (outcome.verdict, outcome.reason) == (Verdict.CANNOT_TELL, "the TAP took none of the frames")
+    assert (outcome.verdict, outcome.reason) == (Verdict.CANNOT_TELL, "the wire took none of the frames")
 
 
 def test_one_that_cannot_be_put_back_is_told_with_all_that_it_got_if_more_than_its_silence_is_known(

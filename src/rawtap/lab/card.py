@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from typing import Protocol
 
 from rawtap.capture.session import CaptureRequest
@@ -125,6 +125,29 @@ async def ring_counters(machine: Machine | None, mac: str) -> Counters:
     return Counters(given=ring.given, free=ring.free)
 
 
+class WireEnd(Protocol):
+    """The end of a card's wire that is not the guest's, as a neighbour has it: frames come and go as they are."""
+
+    def listen(self, came: Callable[[bytes], object], over: Callable[[], object]) -> None:
+        """Give each frame that the guest sends from now on to `came`, in their order.
+
+        `over` is called once nothing comes any more: QEMU has ended, or the wire is away or down.
+        """
+
+    async def send(self, frame: bytes) -> None:
+        """Send a frame to the guest; that the wire is away is noticed by what does not come.
+
+        Raises:
+            RequestInvalid, NetworkFailed: It did not take this frame.
+        """
+
+    def answer(self, frame: bytes) -> None:
+        """Send a frame without waiting; one that finds no room is lost."""
+
+    def lost(self) -> int:
+        """How many frames found no room on their way, ours or the guest's, since it was opened or before."""
+
+
 class Card(Protocol):
     """One card of one guest. Everything here belongs to the event loop."""
 
@@ -202,6 +225,17 @@ class Card(Protocol):
             NetworkError: It cannot be opened, or, when it sends, a frame was not taken.
             GuestError: The guest has ended, or QEMU does not answer.
         """
+
+    def wire_end(self) -> AbstractAsyncContextManager[WireEnd]:
+        """Take the end of its wire that a neighbour has; on QEMU's own network QEMU is not there meanwhile.
+
+        Raises:
+            NetworkError: It cannot be opened.
+            GuestError: The guest has ended, or QEMU refused; nothing is left then.
+        """
+
+    def taken(self) -> set[IPv4Address]:
+        """Addresses of its subnet that somebody has, as far as is known: the gateway, whoever has a lease."""
 
     async def set_link(self, *, up: bool, impairment: Impairment) -> LinkFound:
         """Plug its cable in or pull it, and impair what goes to the guest as said, in no other way.

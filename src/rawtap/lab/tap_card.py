@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 
 import anyio
 from anyio.to_thread import run_sync as to_thread
@@ -21,10 +21,11 @@ from rawtap.lab import dnsmasq
 from rawtap.lab.bridge_services import BridgeServices, Outside
 from rawtap.lab.bridges import Bridges
 from rawtap.lab.captures import Capture
-from rawtap.lab.card import Counters, Held, LinkFound, NetworkState, Sender, ring_counters
+from rawtap.lab.card import Counters, Held, LinkFound, NetworkState, Sender, WireEnd, ring_counters
 from rawtap.lab.interfaces import Interfaces
 from rawtap.lab.outside import reached_by_pasta
 from rawtap.lab.relay import relayed
+from rawtap.lab.tap_end import tap_end
 from rawtap.network import addressing, impair, links, network, taps, transmit
 from rawtap.network.impair import Impairment, Plug
 from rawtap.network.links import Link
@@ -196,6 +197,15 @@ class TapCard:
                 await to_thread(socket.send, frame, count, interval)
 
             yield Sender(socket.mac, send)
+
+    def wire_end(self) -> AbstractAsyncContextManager[WireEnd]:
+        """A packet socket on its TAP; the bridge sees the guest's frames as well."""
+        return tap_end(self.name)
+
+    def taken(self) -> set[IPv4Address]:
+        """The host's, and those that are leased."""
+        leased = (IPv4Address(each.address) for each in self.state().leases if ":" not in each.address)
+        return {self.address.ip, *leased}
 
     async def set_link(self, *, up: bool, impairment: Impairment) -> LinkFound:
         """Pull or plug in both of the cable's ends.

@@ -9,9 +9,9 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -27,8 +27,9 @@ from rawtap.guest.machine import Machine
 from rawtap.guest.profile import Profile
 from rawtap.lab.bridge_services import Outside
 from rawtap.lab.captures import Capture, Captures
-from rawtap.lab.card import Counters, Held, LinkFound, NetworkState, Sender, ring_counters
+from rawtap.lab.card import Counters, Held, LinkFound, NetworkState, Sender, WireEnd, ring_counters
 from rawtap.lab.outside import Policy, reached_by_pasta
+from rawtap.lab.user_end import UserEnd
 from rawtap.network import addressing, slirp
 from rawtap.network.impair import Impairment, Plug
 from rawtap.network.network import Station
@@ -78,6 +79,8 @@ class UserNet:
     bridge: None = field(default=None, init=False)
     through_qemu: bool = field(default=True, init=False)
     _machine: Machine | None = None
+    _row: anyio.Lock = field(default_factory=anyio.Lock)  # of who puts a filter at its head, or takes it out
+    _head: str | None = None  # the filter that lets nothing through that is in front of it
 
     @property
     def guest(self) -> str:
@@ -153,6 +156,7 @@ class UserNet:
         if self.plug.up != up:
             self.pulls.append((time.monotonic(), up))
             self.plug.up = up
+        self.plug.impairment = impairment
         return LinkFound(carrier=up, queue=None)
 
     async def capture(self, request: CaptureRequest) -> Capture:
@@ -180,7 +184,7 @@ class UserNet:
                 f"{self.name} did not take the frame", evidence="its cable is pulled", cure="qemu_link(up=true)"
             )
         number = self.station.card
-        async with filter_mirror.echo(machine, number) as echo, filter_mirror.way_in(machine, number) as way_in:
+        async with filter_mirror.echo(machine, number) as echo, self._way_in(machine) as way_in:
             passed = _Passed(echo.near, frame)
             for sent in range(count):
                 due = anyio.current_time() + (interval if sent + 1 < count else 0)
@@ -195,6 +199,46 @@ class UserNet:
                         cure="qemu_status shows the guest's state",
                     ) from error
                 await anyio.sleep_until(due)
+
+    @asynccontextmanager
+    async def _way_in(self, machine: Machine) -> AsyncIterator[filter_mirror.Filter]:
+        """For frames beside QEMU's own, or a neighbour's that is there in its place."""
+        async with AsyncExitStack() as stack:
+            async with self._row:
+                opening = filter_mirror.way_in(machine, self.station.card, self._head)
+                opened = await stack.enter_async_context(opening)
+            yield opened
+
+    @asynccontextmanager
+    async def wire_end(self) -> AsyncIterator[WireEnd]:
+        """QEMU's own place: what the guest sends comes here alone, and QEMU's own host is deaf and dumb meanwhile."""
+        machine, number = self.running(), self.station.card
+        with (
+            closing(filter_mirror.way_out(machine, number)) as way_out,
+            closing(filter_mirror.only_way_in(machine, number)) as way_in,
+            closing(UserEnd(self.name, way_in.near, way_out.near)) as end,
+        ):
+            # QEMU may wait until what it writes is read: the end listens until the filters are out.
+            async with filter_mirror.added(way_out), self._at_the_head(way_in):
+                yield end
+
+    @asynccontextmanager
+    async def _at_the_head(self, filter_: filter_mirror.Filter) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            async with self._row:
+                await stack.enter_async_context(filter_mirror.added(filter_))
+                self._head = filter_.id
+            try:
+                yield
+            finally:
+                with anyio.CancelScope(shield=True):
+                    async with self._row:
+                        self._head = None
+                        await stack.aclose()
+
+    def taken(self) -> set[IPv4Address]:
+        """QEMU's own, and the one that it gives the guest."""
+        return {self.address.ip, *slirp.others(self.address)}
 
     async def counters(self) -> Counters:
         """Those of the guest's ring: QEMU's own network counts nothing."""

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface
 
 from rawtap.errors import ProfileInvalid
 
 _LONGEST_PREFIX = 28  # room for the host, a name server and the guest
 _DNS, _FIRST_GUEST = (3, 2), (15, 14, 13)  # places in the subnet, the first one that is free
+
+
+def others(address: IPv4Interface) -> tuple[IPv4Address, IPv4Address]:
+    """Who else has an address where QEMU is the host at `address`: its name server, and the guest by DHCP."""
+    network = address.network
+    taken = {address.ip, network.broadcast_address}
+    dns = next(network[place] for place in _DNS if network[place] not in taken)
+    return dns, next(network[place] for place in _FIRST_GUEST if network[place] not in taken)
 
 
 def options(address: IPv4Interface) -> dict[str, str | bool]:
@@ -26,9 +34,7 @@ def options(address: IPv4Interface) -> dict[str, str | bool]:
             evidence=f"its prefix length must be at most {_LONGEST_PREFIX}",
             cure='Use a larger subnet, like "10.0.2.2/24", or network=true',
         )
-    taken = {address.ip, network.broadcast_address}
-    dns = next(network[place] for place in _DNS if network[place] not in taken)
-    guest = next(network[place] for place in _FIRST_GUEST if network[place] not in taken)
+    dns, guest = others(address)
     return {
         "net": str(network),
         "host": str(address.ip),

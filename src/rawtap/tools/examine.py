@@ -99,7 +99,7 @@ async def qemu_examine(
     address: Annotated[str | None, Field(description="The guest's IPv4 address; found if absent.")] = None,
     port: Annotated[int | None, Field(ge=1, le=65535, description="Its open TCP port.")] = None,
 ) -> Examined:
-    """Test a guest's network stack (network=true) against RFC rules, as a neighbour: which it breaks, with packets."""
+    """Test a guest's network stack against RFC rules, as a neighbour: which it breaks, with packets."""
     from rawtap.ask.examine.course import examine
     from rawtap.ask.examine.finding import Place
 

@@ -104,7 +104,7 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
     The guest goes back to its state from before where that can be kept; all frames are in a capture of its card.
 
     Raises:
-        RequestInvalid: No such rules; or the guest is on no bridge, or its network has no room for the neighbour.
+        RequestInvalid: No such rules; or the wire spoils what is sent, or the network has no room for the neighbour.
         GuestSilent: The guest was not found by ARP, or answers no health check.
         GuestError: It has ended, or another examination of it is in progress.
         CaptureError, NetworkError: What the frames need cannot be opened.
@@ -116,7 +116,7 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
     started = anyio.current_time()
     await to_thread(decode.load)
     guest = lab.guest(name)
-    async with _alone(guest), _capturing(lab, card) as capture, neighbor(card.name) as wire:
+    async with _alone(guest), _capturing(lab, card) as capture, neighbor(card) as wire:
         machine, path = guest.machine, capture.session.path
         seen = await found(wire, card, place, set().union(*map(needed, rules)))
         names = seen.names
@@ -146,11 +146,6 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
 
 def _card(lab: Lab, name: str) -> Card:
     card = lab.card_of(name)
-    if card.tap is None:
-        raise RequestInvalid(
-            f"the guest {name} is on QEMU's own network, where nobody can be its neighbour",
-            cure="Boot it with network=true",
-        )
     plug = card.plug
     if not plug.up or not plug.impairment.is_faithful:
         raise RequestInvalid(

@@ -43,7 +43,7 @@ async def outcomes(hunt: Hunt, capture: Path) -> list[Outcome]:
     if not hunt.killers and not hunt.losses:
         reason = hunt.ended or (UNEXPLAINED if hunt.unexplained else next(iter(hunt.unsure.values()), ""))
         if not reason and hunt.refused >= hunt.sent:  # where nothing was found, no other frames were sent
-            reason = "the TAP took none of the frames"
+            reason = "the wire took none of the frames"
         return [Outcome(rule(0), Verdict.CANNOT_TELL if reason else Verdict.KEPT, reason)]
     found = []
     for number, killer in enumerate(hunt.killers, 1):

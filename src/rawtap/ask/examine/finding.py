@@ -64,8 +64,7 @@ async def found(wire: Neighbor, card: Card, place: Place, wanted: set[str]) -> F
         GuestSilent: It does not answer.
     """
     network = card.address.network
-    taken = {card.address.ip, *(IPv4Address(each) for each in ([place.address] if place.address else []))}
-    taken |= {IPv4Address(lease.address) for lease in card.state().leases if ":" not in lease.address}
+    taken = card.taken() | ({IPv4Address(place.address)} if place.address else set())
     free = (each for each in _from_the_end(network) if each not in taken)
     ours = dict(zip(_ROLES, map(str, islice(free, len(_ROLES))), strict=False))
     more = tuple(map(str, islice(free, _CROWD)))
@@ -74,7 +73,7 @@ async def found(wire: Neighbor, card: Card, place: Place, wanted: set[str]) -> F
         raise RequestInvalid(
             f"{network} has no room for a neighbour of the guest's",
             evidence=f"it takes {len(_ROLES) + 2 * _STRANGERS} addresses that nobody has",
-            cure="Give the bridge a larger network: address in rawtap.toml",
+            cure="Give it a larger network: address in rawtap.toml",
         )
     names: Names = {
         **ours,
@@ -112,7 +111,7 @@ def _from_the_end(network: IPv4Network) -> list[IPv4Address]:
 
 
 async def _address(wire: Neighbor, card: Card, names: Names, network: IPv4Network, ours: set[str]) -> str:
-    """Whoever answers for its address is the guest: nobody else hears what is sent to its TAP."""
+    """Whoever answers for its address is the guest: nobody else hears what is sent on its wire."""
     if network.num_addresses > _SWEPT:
         raise RequestInvalid(
             f"{network} is too large to look for the guest", cure="Give address=, the guest's IPv4 address"
