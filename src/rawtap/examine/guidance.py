@@ -12,8 +12,8 @@ Blocks are known by their addresses alone: no symbols are needed, nor what a pro
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from random import Random
@@ -29,7 +29,6 @@ MOST_SEEN = 300_000  # blocks; code that a guest makes anew and anew has no end
 _MOST_ENTRIES = 512
 _MOST_WAITING = 1024
 _MOST_CONSTANTS = 32  # of an entry
-_MOST_STEPS = 4096  # of an entry's walk
 _MOST_FRAMES = 12  # of a case
 _LINK = 12
 _FAR = 128  # bytes of a frame behind its link addresses: headers and the begin of data
@@ -73,7 +72,9 @@ def _meant(number: int) -> tuple[int, ...]:
         if 0 < (1 << bits) - number <= _SMALL:  # it is negative
             number -= 1 << bits
             break
-    return (number,) if number >= 0 else (-number, number & 0xFF)
+    if number >= 0:
+        return (number,)
+    return (-number, number & 0xFF) if number >= -_SMALL else ()
 
 
 def spelled(number: int) -> tuple[bytes, ...]:
@@ -82,12 +83,10 @@ def spelled(number: int) -> tuple[bytes, ...]:
     return tuple(dict.fromkeys(number.to_bytes(size, order) for order in ("big", "little")))
 
 
-def walk(case: Case, data: Sequence[bytes], random: Random) -> Iterator[Case]:
-    """The case with each of these bytes at each place, in any order and with right checksums, within a bound."""
+def walk(case: Case, new: bytes, random: Random) -> Iterator[Case]:
+    """The case with these bytes at each place, in any order and with right checksums."""
     places = [(number, at) for number, frame in enumerate(case) for at in _places(frame)]
-    total = len(places) * len(data)
-    for each in random.sample(range(total), min(total, _MOST_STEPS)):
-        (number, at), new = places[each // len(data)], data[each % len(data)]
+    for number, at in random.sample(places, len(places)):
         frame = mutations.repaired(_with(case[number], at, new))
         if frame != case[number]:
             yield (*case[:number], frame, *case[number + 1 :])
@@ -107,16 +106,28 @@ class Entry:
     """A case that is kept, and the bytes that its new blocks may look for.
 
     Attributes:
-        steps: The rest of its walk; None where that has come to its end.
+        left: How common they are, and bytes that are to be tried at each place, the rarest last.
+        steps: The rest of those with the last of these; None before the first.
         walked: How many steps were taken.
         taken: How often others were made of it besides.
     """
 
     case: Case
     data: tuple[bytes, ...]
-    steps: Iterator[Case] | None
+    left: list[tuple[int, bytes]]
+    steps: Iterator[Case] | None = None
     walked: int = 0
     taken: int = 0
+
+    def step(self, random: Random) -> Case | None:
+        """The next one; None where these bytes have been at each place."""
+        if self.steps is None:
+            self.steps = walk(self.case, self.left[-1][1], random)
+        self.walked += 1
+        if (case := next(self.steps, None)) is None:
+            self.left.pop()
+            self.steps = None
+        return case
 
 
 @dataclass
@@ -140,6 +151,7 @@ class Corpus:
     entries: list[Entry] = field(default_factory=list)
     waiting: deque[Case] = field(default_factory=lambda: deque(maxlen=_MOST_WAITING))
     found: int = 0
+    _common: Counter[int] = field(default_factory=Counter)  # in how many blocks a constant is
 
     @property
     def reached(self) -> set[int]:
@@ -148,32 +160,45 @@ class Corpus:
 
     def note_idle(self, ran: Ran) -> None:
         """These run without us."""
-        for known in (self.seen, self.idle, self.kept_for):
-            known.update(ran)
+        self._see(ran)
+        self.idle.update(ran)
+        self.kept_for.update(ran)
+
+    def _see(self, ran: Ran) -> bool:
+        """Whether some of them are new."""
+        new = ran.keys() - self.seen
+        self.seen |= new
+        for each in new:
+            self._common.update(constants(ran[each]))
+        return bool(new)
 
     def suspect(self, cases: Iterable[Case], ran: Ran) -> bool:
         """Have cases wait, where blocks that ran for all of them together are new; whether they are."""
-        if ran.keys() <= self.seen:
-            return False
-        self.seen.update(ran)
-        self.waiting += cases
-        return True
+        is_new = self._see(ran)
+        if is_new:
+            self.waiting += cases
+        return is_new
 
     def tried(self, case: Case, ran: Ran) -> bool:
         """Keep a case, where blocks that ran for it alone are such that none is kept for; whether they are."""
-        self.seen.update(ran)
+        self._see(ran)
         new = [each for each in ran if each not in self.kept_for]
         if not new:
             return False
         self.kept_for.update(new)
         self.found += 1
-        numbers = dict.fromkeys(chain.from_iterable(constants(ran[each]) for each in new))
-        data = tuple(dict.fromkeys(chain.from_iterable(map(spelled, list(numbers)[:_MOST_CONSTANTS]))))
-        kept = case[-_MOST_FRAMES:]
-        self.entries.append(Entry(kept, data, walk(kept, data, self.random)))
+        self.entries.append(
+            self._entry(case[-_MOST_FRAMES:], chain.from_iterable(constants(ran[each]) for each in new))
+        )
         if len(self.entries) > _MOST_ENTRIES:
-            self.entries.remove(max(self.entries, key=lambda each: (each.steps is None, each.taken)))
+            self.entries.remove(max(self.entries, key=lambda each: (not each.left, each.taken)))
         return True
+
+    def _entry(self, case: Case, numbers: Iterable[int]) -> Entry:
+        """One with the rarest of these: what a guest compares with once is more likely to be wanted than 1 or 8."""
+        rarest = sorted(numbers, key=lambda each: (self._common[each], each))[:_MOST_CONSTANTS]
+        ranked = [(self._common[number].bit_length(), new) for number in rarest for new in spelled(number)]
+        return Entry(case, tuple(new for _, new in ranked), ranked[::-1])
 
     def alone(self, most: int) -> Iterator[Case]:
         """Cases that wait to be tried by themselves, as many at most; who ends early leaves the rest waiting."""
@@ -190,13 +215,11 @@ class Corpus:
         return self._changed(entry)
 
     def _step(self) -> Case | None:
-        """The next one of the walk that is behind the others: what is new catches up first."""
-        while walking := [each for each in self.entries if each.steps is not None]:
-            entry = min(walking, key=lambda each: each.walked)
-            entry.walked += 1
-            if entry.steps is not None and (case := next(entry.steps, None)) is not None:
+        """The next one of a walk: of the rarest bytes, and of an entry that is behind the others."""
+        while walking := [each for each in self.entries if each.left]:
+            entry = min(walking, key=lambda each: (each.left[-1][0], each.walked))
+            if (case := entry.step(self.random)) is not None:
                 return case
-            entry.steps = None
         return None
 
     def _changed(self, entry: Entry) -> Case:

@@ -147,7 +147,9 @@ class Hunt:
         for case in self.guide.alone() if self.guide else ():
             if await self._harmed([case], history, alone=True):
                 return
-        for _ in range(_BATCHES):
+        batches = 0
+        while batches < _BATCHES or (self.guide and self.guide.wants_more(batches)):
+            batches += 1
             if await self._harmed(list(islice(self.cases, _CASES)), history, alone=False):
                 return
         if meter and free is not None:
@@ -224,7 +226,7 @@ class Hunt:
         await self.afresh()
         if self.greeting:
             await self.wire.send(self.greeting)
-        await self.examiner.alive()
+        await self.examiner.alive(_SURE * (self.guide.patience if self.guide else 1))
         self.wire.frames.clear()  # what answers the greeting is no answer to what comes
 
     async def _caught(self, history: list[bytes], sign: Sign) -> None:

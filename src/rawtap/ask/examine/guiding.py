@@ -28,7 +28,9 @@ from rawtap.lab.guests import Guest
 _MOST_SLOWER = 8  # times: a round that is begun, with it and without
 _LEAST_SECONDS = 0.25  # for which nobody waits
 _CHECKS = 4
+_WATCHED = 4.0  # times: what the guest runs when it is put back is all new to QEMU, which tells all of it
 _ALONE = 128  # cases that are tried by themselves in a round
+_MOST_BATCHES, _MANY_WAIT = 60, 24  # of a round; cases, for which the next one begins
 _COVERED = 'somebody has coverage on, and each would slow the other; qemu_debug(action="coverage", at="off") ends it'
 
 
@@ -86,6 +88,7 @@ class Guide:
     Attributes:
         why: Why it does not, or no more; "" where it does.
         is_on: Whether it does. It is off until `learn`.
+        patience: How much longer it may take to put the guest back, since it is watched.
     """
 
     watch: Watch
@@ -93,6 +96,7 @@ class Guide:
     functions: Functions = field(default_factory=Functions)
     why: str = ""
     is_on: bool = False
+    patience: float = 1.0
 
     def cases(self, blind: Iterator[Case]) -> Iterator[Case]:
         """Half of them made of what is kept; all of them as they would be without, where it is off."""
@@ -122,6 +126,7 @@ class Guide:
         except GuestFailed as error:
             self.why = f"{error.problem}: {error.evidence}"
             return
+        self.patience = _WATCHED
         slower = await _timed(begin, check) / max(before, _LEAST_SECONDS)
         await rest()
         await check()
@@ -132,6 +137,7 @@ class Guide:
             self.why = "QEMU's log told of no block that it ran"
         if self.why:
             await self.watch.end()
+            self.patience = 1.0
             return
         self.corpus.waiting += seeds
         self.is_on = True
@@ -160,6 +166,10 @@ class Guide:
             self.why, self.is_on = why, False
         elif len(self.corpus.seen) > guidance.MOST_SEEN:
             self.why, self.is_on = f"more than {guidance.MOST_SEEN:,} different blocks ran", False
+
+    def wants_more(self, batches: int) -> bool:
+        """Whether a round of so many batches had better go on: putting the guest back takes longer when watched."""
+        return self.is_on and batches < _MOST_BATCHES and len(self.corpus.waiting) < _MANY_WAIT
 
     def told(self) -> list[str]:
         """What came of it, in words."""
