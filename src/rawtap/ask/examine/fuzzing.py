@@ -138,7 +138,7 @@ class Hunt:
     async def round(self) -> None:
         """Some batches from the snapshot, until one does harm; before them, what is tried by itself."""
         if self.guide:
-            self.guide.forget()
+            await self.guide.go_on()
         await self._begin()
         meter = None if self.losses else self.meter
         free = await meter.free() if meter else None
@@ -231,6 +231,8 @@ class Hunt:
 
     async def _caught(self, history: list[bytes], sign: Sign) -> None:
         try:
+            if self.guide:
+                await self.guide.pause()
             await self._shrunk(tuple(history), sign)
         except ENDS:
             if not sign.fault and sign.how != _DEAF:  # it is known by more than silence, and cannot be tried again

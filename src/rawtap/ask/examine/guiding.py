@@ -88,7 +88,6 @@ class Guide:
     Attributes:
         why: Why it does not, or no more; "" where it does.
         is_on: Whether it does. It is off until `learn`.
-        patience: How much longer it may take to put the guest back, since it is watched.
     """
 
     watch: Watch
@@ -96,7 +95,12 @@ class Guide:
     functions: Functions = field(default_factory=Functions)
     why: str = ""
     is_on: bool = False
-    patience: float = 1.0
+    _is_watching: bool = False
+
+    @property
+    def patience(self) -> float:
+        """How much longer it may take to put the guest back, since it is watched."""
+        return _WATCHED if self._is_watching else 1.0
 
     def cases(self, blind: Iterator[Case]) -> Iterator[Case]:
         """Half of them made of what is kept; all of them as they would be without, where it is off."""
@@ -122,11 +126,10 @@ class Guide:
             return
         before = await _timed(begin, check)
         try:
-            await self.watch.begin()
+            await self._watch()
         except GuestFailed as error:
             self.why = f"{error.problem}: {error.evidence}"
             return
-        self.patience = _WATCHED
         slower = await _timed(begin, check) / max(before, _LEAST_SECONDS)
         await rest()
         await check()
@@ -136,14 +139,24 @@ class Guide:
         elif not self.corpus.idle:
             self.why = "QEMU's log told of no block that it ran"
         if self.why:
-            await self.watch.end()
-            self.patience = 1.0
+            await self.pause()
             return
         self.corpus.waiting += seeds
         self.is_on = True
 
-    def forget(self) -> None:
-        """What ran by now is of no interest."""
+    async def _watch(self) -> None:
+        await self.watch.begin()
+        self._is_watching = True
+
+    async def pause(self) -> None:
+        """Have nothing told until `go_on`: where the guest is put back again and again, that would take its time."""
+        await self.watch.end()
+        self._is_watching = False
+
+    async def go_on(self) -> None:
+        """A round is about to begin: what ran by now is of no interest. Raises as `Watch.begin`."""
+        if self.is_on and not self._is_watching:
+            await self._watch()
         self.watch.ran()
 
     def alone(self) -> Iterator[Case]:
