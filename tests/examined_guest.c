@@ -40,6 +40,7 @@ enum defect {
     DIES_OF_ALL,
     DIES_OF_TYPE,  /* any that it does not know: little is left of a frame that kills, and it is soon found */
     LEAKS,
+    DIES_DEEP,  /* of a datagram that begins with RAW!: each byte is looked at behind the one before it */
 };
 
 struct neighbor { uint8_t ip[4], mac[6]; int is_known; time_t asked; uint8_t kept[1514]; int kept_size; };
@@ -212,6 +213,19 @@ static void take_icmp(const uint8_t *packet, const uint8_t *message, int size, i
     send_ip(packet + 12, 1, reply, size);
 }
 
+static void deep(const uint8_t *data) {
+    static volatile int depth;
+    if (data[0] != 'R') return;
+    depth = 1;
+    if (data[1] != 'A') return;
+    depth = 2;
+    if (data[2] != 'W') return;
+    depth = 3;
+    if (data[3] != '!') return;
+    depth = 4;
+    *(volatile char *)0 = depth;
+}
+
 static void take_udp(const uint8_t *packet, int all_size, const uint8_t *message, int size, int is_to_us) {
     dies(DIES_UDP_LENGTH, size >= 8 && get16(message + 4) < 8);
     if (size < 8 || get16(message + 4) < 8) return;
@@ -220,6 +234,7 @@ static void take_udp(const uint8_t *packet, int all_size, const uint8_t *message
     if (!sum && defect == UDP_SUM_NEEDED) return;
     int is_right = summed(pseudo(packet + 12, packet + 16, 17, length), message, length) == 0xffff;
     if (sum && !is_right && defect != UDP_NO_SUM) return;
+    if (defect == DIES_DEEP && length >= 12) deep(message + 8);
     send_error(defect == UDP_CODE ? 2 : 3, packet, all_size, is_to_us);
 }
 

@@ -86,7 +86,7 @@ def cases(seeds: Sequence[Case], seed: int) -> Iterator[Case]:
         frames = list(random.choice(seeds))[:_MOST]
         for _ in range(random.choice(_CHANGES)):
             at = random.randrange(len(frames))
-            frames[at] = _changed(frames[at], random)
+            frames[at] = changed(frames[at], random)
         if random.random() < _MIXED:
             random.shuffle(frames)
         if random.random() < _TWICE:
@@ -94,7 +94,7 @@ def cases(seeds: Sequence[Case], seed: int) -> Iterator[Case]:
         yield tuple(map(repaired, frames) if random.random() < _REPAIRED else frames)
 
 
-def _changed(frame: bytes, random: Random) -> bytes:
+def changed(frame: bytes, random: Random) -> bytes:
     """One thing of it is different."""
     at = min(_LINK + int(random.expovariate(1 / _NEAR)), len(frame) - 1)
     size = random.choice((1, 2, 4, 8, 40))

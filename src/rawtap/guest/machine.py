@@ -54,6 +54,7 @@ from rawtap.guest.signs import KERNEL_FAULTS
 from rawtap.guest.spawning import access_of, layers_of, pair, require, start
 from rawtap.guest.storage import fdset_path
 from rawtap.guest.talk import Talk
+from rawtap.guest.translation_log import ITEM, TranslationLog
 from rawtap.host.children import Child
 
 _WITHOUT_CARD = re.compile(r"^net([0-9]+):", re.MULTILINE)
@@ -373,11 +374,12 @@ class Machine:
         """Tell QEMU what to log; of exceptions as before, where nothing is said."""
         async with self._logging:
             to = traps or self.trap_log
-            blocks = self._diagnostics.blocks
+            blocks, translations = self._diagnostics.blocks, self._diagnostics.translations
             items = [
                 *(["int"] if to == "on" else []),
                 *(["cpu_reset"] if self.spec.is_x86 else []),
                 *(ITEMS if blocks and blocks.counting else ()),
+                *([ITEM] if translations and translations.keeping else []),
                 *self.spec.profile.log,
             ]
             line = f"log {','.join(items) or 'none'}"
@@ -421,6 +423,28 @@ class Machine:
             with anyio.CancelScope(shield=True):
                 await self._log()
 
+    async def log_translations(self) -> TranslationLog:
+        """Have QEMU's log tell of each block of code as it is translated, and keep these; raises as `execute`.
+
+        What QEMU translated before is not told until a snapshot is restored.
+        """
+        log = self._diagnostics.translations = self._diagnostics.translations or TranslationLog()
+        log.begin(self._log_no_blocks)
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._log()
+            except (GuestExited, GuestFailed):
+                log.end()
+                raise
+        return log
+
+    async def end_translations(self) -> None:
+        """Have QEMU's log tell of no translations any more; raises as `execute`."""
+        if (log := self.translations) is not None and log.keeping:
+            log.end()
+            with anyio.CancelScope(shield=True):
+                await self._log()
+
     def _log_no_blocks(self) -> None:
         self._less = asyncio.create_task(self._relog())
 
@@ -433,6 +457,12 @@ class Machine:
         """What it ran up to now, by blocks of code; None where that was never wanted."""
         self._diagnostics.drain()
         return self._diagnostics.blocks
+
+    @property
+    def translations(self) -> TranslationLog | None:
+        """Blocks of its code that were translated; None where that was never wanted."""
+        self._diagnostics.drain()
+        return self._diagnostics.translations
 
     @property
     def tells_traps(self) -> bool:

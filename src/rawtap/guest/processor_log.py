@@ -22,6 +22,7 @@ from typing import IO
 
 from rawtap.guest.block_log import BlockLog
 from rawtap.guest.exception_log import ExceptionLog
+from rawtap.guest.translation_log import TranslationLog
 
 _KEPT = 16384
 _KEPT_TRAPS = 32
@@ -211,6 +212,7 @@ class Diagnostics:
     def __init__(self, pipe: IO[bytes]) -> None:
         self.log = ProcessorLog()
         self.blocks: BlockLog | None = None  # from the first time on that they were wanted
+        self.translations: TranslationLog | None = None  # the same
         self.on_much: Callable[[], None] | None = None
         self.ended = asyncio.Event()
         self._pipe = pipe
@@ -226,7 +228,7 @@ class Diagnostics:
                 data = os.read(self._pipe.fileno(), _READ)
             except BlockingIOError:
                 return
-            self.log.feed(data if self.blocks is None else self.blocks.taken(data))
+            self.log.feed(self._words(data))
             if self.log.size > MOST_LOG and self.on_much:
                 self.log.size = 0
                 self.on_much()
@@ -235,3 +237,13 @@ class Diagnostics:
                 self._pipe.close()
                 self.log.end()
                 self.ended.set()
+
+    def _words(self, data: bytes) -> bytes:
+        """What was written but for the logs of blocks, each of which keeps the begin of a line; b"" is the end."""
+        is_end = not data
+        for each in (self.translations, self.blocks):
+            if each is not None and data:
+                data = each.taken(data)
+            if each is not None and is_end:
+                data += each.taken(b"")
+        return data

@@ -46,7 +46,7 @@ class Covering:
             GuestExited, GuestFailed, DebugError: It has ended; QEMU, or gdb, does not answer.
         """
         require_emulated(machine.name, machine.accelerator)
-        found, notes = await _functions(machine.spec.symbols)
+        found, notes = await functions_of(machine.spec.symbols)
         await machine.log_blocks()
         try:
             # Not by a stop of QEMU's, where there is a gdb: it would take that for one that it is to tell of.
@@ -86,8 +86,12 @@ async def end(machine: Machine) -> None:
             raise
 
 
-async def _functions(symbols: Sequence[tuple[Path, int]]) -> tuple[list[Function], tuple[str, ...]]:
-    """Those of all files; what is to be known of files that have none, or cannot be read."""
+async def functions_of(symbols: Sequence[tuple[Path, int]]) -> tuple[list[Function], tuple[str, ...]]:
+    """The functions of all files; what is to be known of files that have none, or cannot be read.
+
+    Raises:
+        DiskStalled: The disk of one does not answer.
+    """
     found: list[Function] = []
     notes = [] if symbols else [_NO_SYMBOLS]
     for path, offset in symbols:

@@ -18,7 +18,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 from anyio.to_thread import run_sync as to_thread
 
-from rawtap.ask.examine import evidence, fuzzing
+from rawtap.ask.examine import evidence, fuzzing, guiding
 from rawtap.ask.examine.finding import Place, found, health_of
 from rawtap.ask.examine.keeping import Kept, keeping
 from rawtap.ask.examine.memory import Meter
@@ -228,16 +228,18 @@ class _Course:
         known = await to_thread(mutations.seeds, rules, names)
         lacking = Counter(chain.from_iterable(map(self._lacking, rules)))
         self.notes += [f"without the frames of {number} rules: {why}" for why, number in lacking.items()]
-        cases = mutations.cases(known, fuzz.seed)
         lost = self.wire.lost()
         greeting = health.greeting(names)
         meter = Meter(fuzz.command, self._printed) if fuzz.command else None
-        hunt = fuzzing.Hunt(self.examiner, self.wire, cases, self._afresh, self._wrong, tell, greeting, meter)
-        try:
-            await hunt.go(fuzz.seconds)
-        except fuzzing.ENDS as error:
-            await self._death()
-            hunt.ended = self._why(error)
+        async with guiding.guiding(self.guest, fuzz.seed) as guide:
+            cases = guide.cases(mutations.cases(known, fuzz.seed))
+            parts = (self._afresh, self._wrong, tell, greeting, meter, guide, known)
+            hunt = fuzzing.Hunt(self.examiner, self.wire, cases, *parts)
+            try:
+                await hunt.go(fuzz.seconds)
+            except fuzzing.ENDS as error:
+                await self._death()
+                hunt.ended = self._why(error)
         self.notes += hunt.told(fuzz.seed, self.wire.lost() - lost)
         return await evidence.outcomes(hunt, capture)
 

@@ -2,9 +2,9 @@
 and shortest of them that do so each time.
 
 Each round begins from the same snapshot. What a guest dies of is told by QEMU's end, its console, or that it answers no
-health check any more. What it sends meanwhile is judged as captures are (`examine.faults`). Frames of a round that do
-either are sent again from the snapshot; then they are made as few and as small as do (`shrinking`), and sent ten times
-in the end.
+health check any more. What it sends meanwhile is judged as captures are (`examine.faults`). Where it can be watched,
+what it runs guides the search (`guiding`). Frames of a round that do harm are sent again from the snapshot; then they
+are made as few and as small as do (`shrinking`), and sent ten times in the end.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from itertools import islice
 
 from anyio import current_time
 
+from rawtap.ask.examine.guiding import Guide
 from rawtap.ask.examine.memory import LEAST, Loss, Meter
 from rawtap.ask.examine.neighbor import Neighbor
 from rawtap.ask.examine.shrinking import Shrinker
@@ -87,6 +88,7 @@ class Hunt:
         death: How the guest died since then, or what its console told of a fault; "" where nothing was told.
         greeting: By which the guest learns where the frames' sender is: else its answers come too late.
         meter: Tells how much of its memory is free, if its console does.
+        guide: Is told what was sent, and has `cases` made of it; `seeds` are what it begins with.
         sent: Frames, without those on the way to a killer's smallest.
         rounds: How often it was put back for them.
     """
@@ -99,6 +101,8 @@ class Hunt:
     report: Callable[[str], Awaitable[None]]
     greeting: bytes = b""
     meter: Meter | None = None
+    guide: Guide | None = None
+    seeds: Sequence[Case] = ()
     killers: list[Killer] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
     sent: int = 0
@@ -118,32 +122,53 @@ class Hunt:
             ENDS: As they say.
             GuestExited: The guest was shut down.
         """
-        deadline = current_time() + seconds
+        await self.learn()
+        deadline = _in(seconds)
         while current_time() < deadline and len(self.killers) < _MOST_KILLERS:
             await self.round()
         if current_time() < deadline:
             self.ended = f"{len(self.killers)} findings are enough"
 
+    async def learn(self) -> None:
+        """Have what the guest runs guide the search, where that can be; raises as `go`."""
+        if self.guide:
+            await self.report("what it runs by itself is learnt")
+            await self.guide.learn(self._begin, self.examiner.alive, self.examiner.rest, self.seeds)
+
     async def round(self) -> None:
-        """Some batches from the snapshot, until one does harm."""
+        """Some batches from the snapshot, until one does harm; before them, what is tried by itself."""
+        if self.guide:
+            await self.guide.go_on()
         await self._begin()
         meter = None if self.losses else self.meter
         free = await meter.free() if meter else None
         self.rounds += 1
         history: list[bytes] = []
-        for _ in range(_BATCHES):
-            await self.report(f"{self.sent} frames sent, {len(self.killers)} findings")
-            batch = list(islice(self.cases, _CASES))
-            frames = [each for case in batch for each in case if not self._is_known(each)]
-            self.sent += len(frames)
-            self.tried += len(batch)
-            self.skipped += sum(map(len, batch)) - len(frames)
-            history += frames
-            if sign := await self._struck(frames, _PATIENT, self._new_kinds()):
-                await self._caught(history, sign)
+        for case in self.guide.alone() if self.guide else ():
+            if await self._harmed([case], history, alone=True):
+                return
+        batches = 0
+        while batches < _BATCHES or (self.guide and self.guide.wants_more(batches)):
+            batches += 1
+            if await self._harmed(list(islice(self.cases, _CASES)), history, alone=False):
                 return
         if meter and free is not None:
             await self._weighed(meter, tuple(history), free)
+
+    async def _harmed(self, cases: Sequence[Case], history: list[bytes], *, alone: bool) -> bool:
+        """Send them, behind that history, which grows by them; whether they do harm, which is looked into then."""
+        await self.report(f"{self.sent} frames sent, {len(self.killers)} findings")
+        frames = [each for case in cases for each in case if not self._is_known(each)]
+        self.sent += len(frames)
+        self.tried += len(cases)
+        self.skipped += sum(map(len, cases)) - len(frames)
+        history += frames
+        if sign := await self._struck(frames, _PATIENT, self._new_kinds()):
+            await self._caught(history, sign)
+            return True
+        if self.guide:
+            self.guide.note(cases, alone=alone)
+        return False
 
     async def _weighed(self, meter: Meter, history: Case, before: int) -> None:
         """Whether memory is lost for good, where there is less of it than before."""
@@ -201,11 +226,13 @@ class Hunt:
         await self.afresh()
         if self.greeting:
             await self.wire.send(self.greeting)
-        await self.examiner.alive()
+        await self.examiner.alive(_SURE * (self.guide.patience if self.guide else 1))
         self.wire.frames.clear()  # what answers the greeting is no answer to what comes
 
     async def _caught(self, history: list[bytes], sign: Sign) -> None:
         try:
+            if self.guide:
+                await self.guide.pause()
             await self._shrunk(tuple(history), sign)
         except ENDS:
             if not sign.fault and sign.how != _DEAF:  # it is known by more than silence, and cannot be tried again
@@ -275,6 +302,7 @@ class Hunt:
             f"seed {seed}: {self.sent} frames in {self.tried} cases, put back {self.rounds} times; {self.skipped} "
             f"more, like those of a death that is known, were not sent; {self.judged} of the guest's were judged"
         ]
+        notes += self.guide.told() if self.guide else []
         notes += [f"not all was tried: {self.ended}"] if self.ended else []
         if self.unexplained:
             notes.append(f"{self.unexplained} times {UNEXPLAINED}")
