@@ -41,6 +41,7 @@ enum defect {
     DIES_OF_TYPE,  /* any that it does not know: little is left of a frame that kills, and it is soon found */
     LEAKS,
     DIES_DEEP,  /* of a datagram that begins with RAW!: each byte is looked at behind the one before it */
+    TCP_SAME_NUMBER,  /* it listens on port 7777, and begins each connection with the same sequence number */
 };
 
 struct neighbor { uint8_t ip[4], mac[6]; int is_known; time_t asked; uint8_t kept[1514]; int kept_size; };
@@ -253,6 +254,10 @@ static void take_tcp(const uint8_t *packet, const uint8_t *segment, int size, in
     if (flags & 0x10) {
         memcpy(reset + 4, segment + 8, 4);
         reset[13] = 4;
+    } else if (defect == TCP_SAME_NUMBER && flags == 2 && get16(segment + 2) == 7777) {
+        put32(reset + 4, 0x12345678);
+        put32(reset + 8, get32(segment + 4) + 1);
+        reset[13] = 0x12;
     } else {
         put32(reset + 8, get32(segment + 4) + size - offset + !!(flags & 2) + (flags & 1) - (defect == TCP_ACK_LOW));
         reset[13] = 0x14;

@@ -24,7 +24,8 @@ enum defect {
     ANY_NUMBER, ANY_ADDRESS, ANY_PORT, ANY_QUESTION, ANY_MESSAGE,
     NO_POINTERS, EXACT_LETTERS, NO_ALIAS, NO_UNKNOWN, NO_ZERO_TTL,
     NO_TCP, TAKES_CUT, NAME_ERROR_AGAIN, FAILURE_AGAIN, FOLLOWS_EVERYWHERE,
-    LABELS_BEYOND, DATA_BEYOND, COUNTS_BEYOND, CUT_BEYOND,
+    LABELS_BEYOND, DATA_BEYOND, COUNTS_BEYOND, CUT_BEYOND, ANY_TYPE,
+    ALIASES_FOR_EVER,
 };
 enum came { NOTHING, ADDRESS, NO_NAME, FAILURE, CUT, UNREADABLE };
 
@@ -107,7 +108,7 @@ static enum came read_records(const uint8_t *data, int size) {
     int questions = get16(data + 4), records = get16(data + 6), at = read_name(data, size, 12, asked);
     dies(COUNTS_BEYOND, questions > 1 || records > 100);
     if (questions != 1 || at < 0 || at + 4 > size) return UNREADABLE;
-    at += 4;
+    int first = at += 4;
     strcpy(wanted, asked);
     for (int number = 0; number < records; number++) {
         at = read_name(data, size, at, owner);
@@ -117,12 +118,14 @@ static enum came read_records(const uint8_t *data, int size) {
         dies(DATA_BEYOND, at + length > size);
         if (at + length > size) return UNREADABLE;
         if (type != 1 && type != 5 && defect == NO_UNKNOWN) return UNREADABLE;
-        if (is_same(owner, wanted) && type == 5 && defect != NO_ALIAS && read_name(data, size, at, wanted) < 0) return UNREADABLE;
+        int is_alias = is_same(owner, wanted) && type == 5 && defect != NO_ALIAS;
+        if (is_alias && read_name(data, size, at, wanted) < 0) return UNREADABLE;
         if (is_same(owner, wanted) && type == 1 && length == 4 && (ttl || defect != NO_ZERO_TTL)) {
             memcpy(address, data + at, 4);
             return ADDRESS;
         }
         at += length;
+        if (is_alias && defect == ALIASES_FOR_EVER) number = -1, at = first;  /* records may be in any order */
     }
     return NO_NAME;
 }
@@ -130,11 +133,11 @@ static enum came read_records(const uint8_t *data, int size) {
 static enum came read_answer(const uint8_t *data, int size, const struct sockaddr_in *from) {
     dies(CUT_BEYOND, size < 12);
     if (from->sin_addr.s_addr != server.sin_addr.s_addr && defect != ANY_ADDRESS) return NOTHING;
-    if (from->sin_port != server.sin_port && defect != ANY_PORT) return NOTHING;
     if (size < 12) return NOTHING;
     if (get16(data) != get16(query) && defect != ANY_NUMBER) return NOTHING;
     if (!(data[2] & 0x80) && defect != ANY_MESSAGE) return NOTHING;
-    int is_asked = size >= query_size && !memcmp(data + 12, query + 12, query_size - 12);
+    int compared = query_size - (defect == ANY_TYPE ? 4 : 0);
+    int is_asked = size >= query_size && !memcmp(data + 12, query + 12, compared - 12);
     if (data[3] == 0x83) return NO_NAME;
     if (data[3] == 0x82) return FAILURE;
     if (data[2] & 2 && defect != TAKES_CUT) return CUT;
@@ -153,30 +156,43 @@ static void ask_by_tcp(void) {
 }
 
 /* What comes within so many milliseconds. An answer that cannot be read is passed over, as if it had not come. */
-static enum came wait_for_answer(int card, int milliseconds) {
+static enum came wait_for_answer(int card, int beside, int milliseconds) {
     static uint8_t data[2000];
     for (long until = now() + milliseconds; now() < until && !has_ended;) {
-        struct pollfd waiting[2] = {{card, POLLIN, 0}, {STDIN_FILENO, POLLIN, 0}};
+        struct pollfd waiting[3] = {{card, POLLIN, 0}, {STDIN_FILENO, POLLIN, 0}, {beside, POLLIN, 0}};
         struct sockaddr_in from;
         socklen_t size = sizeof from;
-        if (poll(waiting, 2, until - now() > 0 ? until - now() : 0) < 1) break;
+        if (poll(waiting, 3, until - now() > 0 ? until - now() : 0) < 1) break;
         if (waiting[1].revents) has_ended = 1;
-        if (!waiting[0].revents) continue;
-        int got = recvfrom(card, data, sizeof data, 0, (struct sockaddr *)&from, &size);
+        if (!waiting[0].revents && !waiting[2].revents) continue;
+        int got = recvfrom(waiting[2].revents ? beside : card, data, sizeof data, 0, (struct sockaddr *)&from, &size);
         enum came came = got < 0 ? NOTHING : read_answer(data, got, &from);
         if (came != NOTHING && came != UNREADABLE) return came;
     }
     return NOTHING;
 }
 
+/* With a defect it hears at the next port as well; -1 without. */
+static int ear_beside(int card) {
+    struct sockaddr_in own;
+    socklen_t size = sizeof own;
+    if (defect != ANY_PORT) return -1;
+    int next = socket(AF_INET, SOCK_DGRAM, 0);
+    getsockname(card, (struct sockaddr *)&own, &size);
+    own.sin_port = htons(ntohs(own.sin_port) + 1);
+    if (bind(next, (struct sockaddr *)&own, sizeof own)) perror("bind"), exit(1);
+    return next;
+}
+
 static void resolve(int number) {
     struct sockaddr_in own = {.sin_family = AF_INET, .sin_port = htons(defect == PORT_FIXED ? 5353 : 0)};
     int card = socket(AF_INET, SOCK_DGRAM, 0), failures = 0, most = defect == ASKS_ONCE ? 1 : 3;
     if (bind(card, (struct sockaddr *)&own, sizeof own)) perror("bind"), exit(1);
+    int beside = ear_beside(card);
     make_query(number);
     for (int tries = 0; (tries < most || defect == ASKS_FOR_EVER) && !has_ended; tries++) {
         sendto(card, query, query_size, 0, (struct sockaddr *)&server, sizeof server);
-        enum came came = wait_for_answer(card, defect == ASKS_FAST ? 300 : 1500);
+        enum came came = wait_for_answer(card, beside, defect == ASKS_FAST ? 300 : 1500);
         if (came == ADDRESS) {
             struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9)};
             memcpy(&to.sin_addr, address, 4);
@@ -187,7 +203,8 @@ static void resolve(int number) {
         else if (came == FAILURE) tries = defect == FAILURE_AGAIN || failures++ < 3 ? 0 : most;
         else if (came != NOTHING) break;
     }
-    if (!has_ended) wait_for_answer(card, 300);
+    if (!has_ended) wait_for_answer(card, beside, 300);
+    if (beside >= 0) close(beside);
     close(card);
 }
 

@@ -53,6 +53,8 @@ DEFECTS: dict[int, tuple[str, str, str]] = {
     27: ("dns.lengths", "silent", ""),
     28: ("dns.counts", "silent", ""),
     29: ("dns.cut", "silent", ""),
+    30: ("dns.other_question", "violated", "IP.dst"),  # of another type
+    31: ("dns.alias_loop", "silent", ""),
 }
 ASKS = "ping -4 -c 1 -W 1"
 

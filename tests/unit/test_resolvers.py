@@ -74,12 +74,12 @@ class Resolver:
         if len(frame) < at + 12:
             return None
         message = dns.parse(frame, at, len(frame))
-        asked = [each.name for each in message.questions]
+        asked = [(each.name, each.type) for each in message.questions]
         wrong = {
             "id": message.id != self.id,
             "source": source != NAMES["server"],
-            "port": datagram.sport != 53 or datagram.dport != self.port,
-            "question": asked != [self.name],
+            "port": datagram.dport != self.port,
+            "question": asked != [(self.name, 1)],
             "response": not message.response,
         }
         if any(wrong[each] for each in self.looks_at) or message.stop:

@@ -9,6 +9,8 @@ _MUST, _SHOULD = Level.MUST, Level.SHOULD
 _REPLY = {"ARP.op": 2, "ARP.pdst": "$us"}
 _TO_US = {"ARP.psrc": "$guest", "ARP.pdst": "$us"}
 _RECEPTION = "RFC 826, Packet Reception"
+_LENGTHS = "RFC 826, Packet Reception; RFC 1122, 1.2.2"
+_SIZES = (0, 8, 255)
 _ANSWERED = Ask((arp(),), {"Ether.type": 0x0806, "ARP.op": 2}, given=True)
 _ASKS = {"Ether.type": 0x0806, "ARP.op": 1, "ARP.pdst": "$stranger"}
 _QUESTION = Ask((echo(src="$stranger"),), _ASKS, given=True)
@@ -51,7 +53,7 @@ RULES = (
     ),
     Rule(
         "arp.unicast_request",
-        "RFC 1122, 2.3.2.1",
+        "RFC 826, Packet Reception; RFC 1122, 2.3.2.1",
         _MUST,
         "A request that is sent to it alone is answered as well.",
         (Ask((arp(link={"dst": "$guest_mac"}),), {"ARP.op": 2}, _TO_US),),
@@ -65,7 +67,7 @@ RULES = (
     ),
     Rule(
         "arp.probe",
-        "RFC 5227, 2.1.1",
+        "RFC 826, Packet Reception; RFC 5227, 2.1.1",
         _MUST,
         "A probe (no sender's IP address) for its address is answered.",
         (Ask((arp(psrc="0.0.0.0"),), {"ARP.op": 2}, {"ARP.psrc": "$guest", "ARP.hwsrc": "$guest_mac"}),),  # noqa: S104
@@ -107,17 +109,17 @@ RULES = (
     ),
     Rule(
         "arp.hardware_length",
-        _RECEPTION,
-        _SHOULD,
-        "A request whose hardware addresses have 8 bytes is not answered; the check is optional.",
-        (Quiet((arp(hwlen=8),), (_REPLY,)), _ANSWERED),
+        _LENGTHS,
+        _MUST,
+        "Hardware addresses of 0, 8 and 255 bytes, which it may look at or not, do it no harm.",
+        (Quiet(tuple(arp(hwlen=size) for size in _SIZES)),),
     ),
     Rule(
         "arp.protocol_length",
-        _RECEPTION,
-        _SHOULD,
-        "A request whose protocol addresses have 16 bytes is not answered; the check is optional.",
-        (Quiet((arp(plen=16),), (_REPLY,)), _ANSWERED),
+        _LENGTHS,
+        _MUST,
+        "Protocol addresses of 0, 8 and 255 bytes, which it may look at or not, do it no harm.",
+        (Quiet(tuple(arp(plen=size) for size in _SIZES)),),
     ),
     Rule(
         "arp.cut",

@@ -17,7 +17,7 @@ _TO_SERVER: Fields = {"Ether.src": "$guest_mac", "UDP.dport": 67, "BOOTP.op": 1}
 _DISCOVERS: Fields = {**_TO_SERVER, "DHCP.option.message-type": 1}
 _REQUESTS: Fields = {**_TO_SERVER, "DHCP.option.message-type": 3, "DHCP.option.server_id": "$us"}
 _SECONDS = 15  # a client waits four seconds before it asks again, then eight (RFC 2131, 4.1)
-_ANSWER_SECONDS = 4
+_ANSWER_SECONDS = 10  # a client may collect offers for a time (RFC 2131, 4.4.1)
 _EVERYBODY = (BROADCAST, "255.255.255.255")
 _MASK = ["subnet_mask", "255.255.255.0"]
 _LEASE = (["lease_time", 3600], _MASK)
@@ -94,7 +94,7 @@ def _bound(name: str, source: str, says: str, lease: tuple[Any, ...], ask: Ask, 
 RULES = (
     _discover(
         "discover",
-        "RFC 2131, 4.1",
+        "RFC 2131, 4.1 and 4.4.1; RFC 951, 3",
         "What it asks without an address comes from 0.0.0.0, port 68, and goes to everybody.",
         IP__src=_ANY,
         IP__dst="255.255.255.255",
@@ -149,7 +149,7 @@ RULES = (
     ),
     Rule(
         "dhcp.offer_broken",
-        "RFC 1122, 1.2.2",
+        "RFC 1123, 1.2.2",
         _MUST,
         "Options that end within themselves do it no harm: it goes on to ask.",
         # Twice: what comes first may be its answer to one of these, which it died behind.
@@ -157,7 +157,7 @@ RULES = (
     ),
     Rule(
         "dhcp.acknowledgment_xid",
-        "RFC 2131, 4.4.1",
+        "RFC 2131, 4.1 and 4.4.5",
         _MUST,
         "An acknowledgment with another number than it asked with is passed over: it asks again.",
         (
@@ -168,14 +168,14 @@ RULES = (
     ),
     Rule(
         "dhcp.refused",
-        "RFC 2131, 3.1 (4)",
+        "RFC 2131, 3.1 (5)",
         _MUST,
         "What is refused (DHCPNAK) begins anew: a discover follows.",
         (_ASKED, _ACCEPTED, Ask((_reply("nak", address=_ANY),), _DISCOVERS, within=_SECONDS)),
     ),
     Rule(
         "dhcp.decline",
-        "RFC 2131, 2.2 and 3.1 (5)",
+        "RFC 2131, 3.1 (5) and 4.4.1",
         _SHOULD,
         "An address that another host answers for by ARP is declined.",
         (
@@ -196,7 +196,7 @@ RULES = (
     ),
     Rule(
         "dhcp.secs",
-        "RFC 2131, 2, Table 1",
+        "RFC 2131, 2, Table 1, and 4.4.1, Table 5",
         _MUST,
         "A discover that comes again, with the same number, says no fewer seconds (secs) than before.",
         (

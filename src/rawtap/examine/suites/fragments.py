@@ -103,7 +103,7 @@ RULES = (
     ),
     _apart(
         "fragments.length",
-        "A fragment with more to follow has a multiple of 8 bytes; else it is passed over.",
+        "A fragment with more to follow has a multiple of 8 bytes: of others no packet is made.",
         _piece(0, 77),
         _piece(77, 3, more=True),
         _piece(80),
@@ -117,7 +117,7 @@ RULES = (
     ),
     Rule(
         "fragments.overlap",
-        "RFC 1122, 1.2.2",
+        "RFC 1122, 3.3.2 and 1.2.2",
         _MUST,
         "Fragments that overlap, or lie within others, do it no harm.",
         (Quiet((_FIRST, _piece(40, 80), _piece(8, 16), _piece(0, 160), _LAST)),),
@@ -133,7 +133,7 @@ RULES = (
         "fragments.answer",
         "RFC 1122, 3.3.2 and 3.2.2.6",
         _SHOULD,
-        "A packet longer than the link's 1500 bytes is answered, in fragments or cut to what the link takes.",
+        "A packet of more than 1500 bytes is answered, in fragments or cut, unless its buffer is set to less.",
         (
             Ask(
                 (_piece(0, 1480, whole=_LARGE), _piece(1480, 1480, whole=_LARGE), _piece(2960, whole=_LARGE)),

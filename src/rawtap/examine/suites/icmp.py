@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rawtap.examine.rules import Ask, Frame, Level, Quiet, Rule
+from rawtap.examine.rules import Ask, Bits, Frame, Level, Quiet, Rule
 from rawtap.examine.suites._frames import BROADCAST, DATA, ECHO, GIVEN_REPLY, REPLY, echo, ip, udp
 
 _MUST, _SHOULD = Level.MUST, Level.SHOULD
@@ -14,6 +14,7 @@ _PROTOCOL = Frame((ip(proto=253), DATA))
 _GIVEN_ERROR = Ask((udp(),), {**_ERROR, "ICMP.code": 3}, given=True)
 _GIVEN_UNKNOWN = Ask((_PROTOCOL,), {**_ERROR, "ICMP.code": 2}, given=True)
 _ODD = {"layer": "Raw", "load": "odd"}
+_SERVICE = 0x1F  # without the precedence (RFC 1122, 3.2.1.6)
 
 
 def _message(data: dict[str, Any] = DATA, **fields: Any) -> Frame:
@@ -65,7 +66,7 @@ RULES = (
     ),
     Rule(
         "icmp.echo_odd",
-        "RFC 1071, 2",
+        "RFC 792, Echo",
         _MUST,
         "An odd number of bytes is summed up right.",
         (Ask((echo(data=_ODD),), REPLY, {"Raw.load": "odd"}),),
@@ -81,7 +82,7 @@ RULES = (
     ),
     Rule(
         "icmp.checksum",
-        "RFC 792, Echo",
+        "RFC 792, Echo; RFC 1071, 1",
         _MUST,
         "A message with a wrong checksum is passed over.",
         (Quiet((Frame((ip(), ECHO | {"chksum": 0x1234}, DATA)),), (REPLY,)), GIVEN_REPLY),
@@ -129,7 +130,7 @@ RULES = (
     ),
     Rule(
         "icmp.source_quench",
-        "RFC 1122, 3.2.2; RFC 6633, 3",
+        "RFC 6633, 3; RFC 1122, 3.2.2",
         _MUST,
         "A source quench is passed over.",
         (
@@ -190,7 +191,7 @@ RULES = (
     ),
     Rule(
         "icmp.error_unused",
-        "RFC 792, Destination Unreachable",
+        "RFC 792, Message Formats",
         _MUST,
         "What an error does not use is 0.",
         (Ask((udp(),), _ERROR, {"ICMP.reserved": 0, "ICMP.nexthopmtu": 0}, given=True),),
@@ -199,9 +200,8 @@ RULES = (
         "icmp.error_service",
         "RFC 1122, 3.2.2",
         _SHOULD,
-        "An error is sent with the type of service 0.",
-        (Ask((udp(),), _ERROR, {"IP.tos": 0}, given=True),),
-        linux="sends errors with precedence 6, as routers shall (RFC 1812, 4.3.2.5; icmp_send in net/ipv4/icmp.c)",
+        "An error is sent with the type of service 0: the byte's last five bits, not the precedence.",
+        (Ask((udp(),), _ERROR, {"IP.tos": Bits(0, _SERVICE)}, given=True),),
     ),
     Rule(
         "icmp.error_for_error",

@@ -68,7 +68,7 @@ RULES = (
     ),
     Rule(
         "impairments.delay",
-        "RFC 6298, 2.2 and 2.3",
+        "RFC 6298, 2.1 to 2.3",
         _MUST,
         "Where each answer is late by the same half second, nothing is sent again.",
         (Converse("delay", spoil=Spoil(delay=0.5)),),
@@ -82,7 +82,7 @@ RULES = (
     ),
     Rule(
         "impairments.ahead",
-        "RFC 5681, 4.2",
+        "RFC 5681, 3.2 and 4.2",
         _SHOULD,
         "Data ahead of what is expected are answered at once by what is expected.",
         (*_GIVEN_CONNECTION, Ask((_AHEAD,), {**_FROM_OPEN, "TCP.flags": Bits(0x10, 0x06)}, {"TCP.ack": "$seq+1"})),
@@ -132,7 +132,7 @@ RULES = (
         "impairments.probes_apart",
         "RFC 9293, 3.8.6.1",
         _SHOULD,
-        "Each wait until a window of 0 is asked about again is twice the one before.",
+        "The waits until a window of 0 is asked about again grow exponentially.",
         (Converse("probes_apart", seconds=25),),
     ),
     Rule(
@@ -160,7 +160,7 @@ RULES = (
         "impairments.too_large",
         "RFC 1191, 3",
         _MUST,
-        "A router's error that a packet is larger than 1000 bytes has them sent in smaller ones.",
+        "A router's error that a packet is larger than 1000 bytes has them sent in smaller ones, or without DF.",
         (Converse("too_large", size=6000, piece=1400, segment=1460),),
     ),
     Rule(

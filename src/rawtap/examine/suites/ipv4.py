@@ -8,6 +8,7 @@ from rawtap.examine.rules import Ask, AtLeast, Bits, Level, Quiet, Rule
 from rawtap.examine.suites._frames import GIVEN_REPLY, REPLY, echo, raw
 
 _MUST = Level.MUST
+_FORMAT = "RFC 791, 3.1; RFC 1122, 3.1"
 _UNKNOWN_OPTION = raw(bytes.fromhex("9a0600000000"))
 _NOTHING = raw(bytes.fromhex("01010100"))
 _LENGTHS = tuple(raw(bytes.fromhex(option)) for option in ("82000000", "07010400", "07280400"))  # 0, 1, beyond the end
@@ -36,7 +37,7 @@ RULES = (
     ),
     Rule(
         "ipv4.reply_destination",
-        "RFC 791, 3.1",
+        "RFC 792, Echo",
         _MUST,
         "An answer goes to the address that asked.",
         (Ask((echo(),), REPLY, {"IP.dst": "$us"}),),
@@ -78,14 +79,12 @@ RULES = (
     ),
     _passed_over("ipv4.checksum", "RFC 1122, 3.2.1.2", "A header with a wrong checksum is passed over.", chksum=0x1234),
     _passed_over("ipv4.version", "RFC 1122, 3.2.1.1", "Another version than 4 is passed over.", version=5),
-    _passed_over("ipv4.header_short", "RFC 791, 3.1", "A header length below 5 words is passed over.", ihl=4),
+    _passed_over("ipv4.header_short", _FORMAT, "A header length below 5 words is passed over.", ihl=4),
     _passed_over(
-        "ipv4.header_long", "RFC 791, 3.1", "A header that is longer than its packet is passed over.", ihl=15, len=58
+        "ipv4.header_long", _FORMAT, "A header that is longer than its packet is passed over.", ihl=15, len=58
     ),
-    _passed_over(
-        "ipv4.length_beyond", "RFC 791, 3.1", "A total length beyond the frame's end is passed over.", len=400
-    ),
-    _passed_over("ipv4.length_short", "RFC 791, 3.1", "A total length below the header's is passed over.", len=12),
+    _passed_over("ipv4.length_beyond", _FORMAT, "A total length beyond the frame's end is passed over.", len=400),
+    _passed_over("ipv4.length_short", _FORMAT, "A total length below the header's is passed over.", len=12),
     _passed_over(
         "ipv4.length_inside", "RFC 791, 3.1", "What is behind the total length is no part of the packet.", len=24
     ),
@@ -120,7 +119,13 @@ RULES = (
     _taken("ipv4.ttl_zero", "RFC 1122, 3.2.1.7", "What has arrived is taken with a time to live of 0.", ttl=0),
     _taken("ipv4.no_fragments", "RFC 791, 3.1", "A packet that may not be fragmented (DF) is taken.", flags="DF"),
     _taken("ipv4.type_of_service", "RFC 2474, 3", "A packet of any type of service is taken.", tos=0xB8),
-    _taken("ipv4.identification_zero", "RFC 6864, 4.1", "A whole packet is taken with the identification 0.", id=0),
+    _taken(
+        "ipv4.identification_zero",
+        "RFC 6864, 4.1",
+        "A packet that may not be fragmented (DF) is taken with the identification 0.",
+        id=0,
+        flags="DF",
+    ),
     _taken(
         "ipv4.options_ended",
         "RFC 1122, 3.2.1.8",
@@ -135,7 +140,7 @@ RULES = (
     ),
     Rule(
         "ipv4.option_length",
-        "RFC 1122, 1.2.2",
+        "RFC 1122, 3.2.1.8",
         _MUST,
         "An option of a length that cannot be does it no harm.",
         (Quiet(tuple(echo(options=[each], seq=number) for number, each in enumerate(_LENGTHS))),),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from rawtap.examine.rules import Ask, AtLeast, Bits, Either, Frame, Level, Quiet, Rule, Tell
+from rawtap.examine.rules import Ask, AtLeast, Bits, Either, Frame, Level, Other, Quiet, Rule, Tell
 from rawtap.examine.suites._frames import ip, tcp
 
 _MUST, _SHOULD = Level.MUST, Level.SHOULD
 _RST, _SYN_ACK, _RST_ACK = 0x04, 0x12, 0x14
+_OTHER_PORT = "$sport+20000"  # no other try has that one
 _FROM_SHUT = {"IP.src": "$guest", "TCP.sport": "$shut", "TCP.dport": "$sport"}
 _FROM_OPEN = {"IP.src": "$guest", "TCP.sport": "$port", "TCP.dport": "$sport"}
 _CLOSED, _LISTEN, _OTHER = "RFC 9293, 3.10.7.1", "RFC 9293, 3.10.7.2", "RFC 9293, 3.10.7.4"
+_RESETS = "RFC 9293, 3.5.2 and 3.10.7.4"
+_IMPOSSIBLE = "RFC 9293, 3.1; RFC 1122, 1.2.2"
 _GIVEN_RESET = Ask((tcp("S"),), {**_FROM_SHUT, "TCP.flags": _RST_ACK}, given=True)
 _ACKNOWLEDGES = {"TCP.flags": Bits(0x10, 0x06)}
 
@@ -71,15 +74,15 @@ RULES = (
     ),
     Rule(
         "tcp.offset_short",
-        "RFC 9293, 3.1",
-        _MUST,
+        _IMPOSSIBLE,
+        _SHOULD,
         "A data offset below 5 words is passed over.",
         (Quiet((tcp("S", dataofs=4),), (_FROM_SHUT,)), _GIVEN_RESET),
     ),
     Rule(
         "tcp.offset_beyond",
-        "RFC 9293, 3.1",
-        _MUST,
+        _IMPOSSIBLE,
+        _SHOULD,
         "A data offset beyond the segment's end is passed over.",
         (Quiet((tcp("S", dataofs=12),), (_FROM_SHUT,)), _GIVEN_RESET),
     ),
@@ -138,6 +141,21 @@ RULES = (
         (Ask((_open("S"),), _FROM_OPEN, {"TCP.flags": _SYN_ACK, "TCP.ack": "$seq+1"}),),
     ),
     Rule(
+        "tcp.initial_number",
+        "RFC 9293, 3.4.1",
+        _MUST,
+        "Two connections do not begin with the same sequence number: it comes from a clock.",
+        (
+            _GIVEN_SYN_ACK,
+            Ask(
+                (_open("S", sport=_OTHER_PORT),),
+                {"IP.src": "$guest", "TCP.sport": "$port", "TCP.dport": _OTHER_PORT, "TCP.flags": _SYN_ACK},
+                {"TCP.seq": Other(("$theirs",))},
+                given=True,
+            ),
+        ),
+    ),
+    Rule(
         "tcp.segment_size",
         "RFC 9293, 3.7.1",
         _SHOULD,
@@ -175,7 +193,7 @@ RULES = (
     Rule(
         "tcp.syn_again",
         _OTHER,
-        _MUST,
+        _SHOULD,
         "A SYN that comes again is acknowledged again, by the same sequence number or, without a SYN, the next.",
         (
             _GIVEN_SYN_ACK,
@@ -188,21 +206,21 @@ RULES = (
     ),
     Rule(
         "tcp.listen_acknowledged",
-        _LISTEN,
+        "RFC 9293, 3.5.2 and 3.10.7.2",
         _MUST,
         "An acknowledgment to a listener is reset with its number.",
         (Ask((_open("A", ack="$seq+999"),), _FROM_OPEN, {"TCP.flags": _RST, "TCP.seq": "$seq+999"}),),
     ),
     Rule(
         "tcp.listen_reset",
-        _LISTEN,
+        "RFC 9293, 3.5.3 and 3.10.7.2",
         _MUST,
         "A reset to a listener is passed over.",
         (Quiet((_open("R"),), (_FROM_OPEN,)), _GIVEN_SYN_ACK),
     ),
     Rule(
         "tcp.handshake_wrong",
-        _OTHER,
+        _RESETS,
         _MUST,
         "An acknowledgment of what was not sent ends a handshake by a reset.",
         (
@@ -223,7 +241,7 @@ RULES = (
     ),
     Rule(
         "tcp.data_again",
-        _OTHER,
+        _RESETS,
         _MUST,
         "Data that come again are acknowledged again.",
         (
@@ -255,14 +273,14 @@ RULES = (
     ),
     Rule(
         "tcp.data_outside",
-        _OTHER,
+        _RESETS,
         _MUST,
         "Data outside of the window are answered by what is expected.",
         (*_GIVEN_CONNECTION, _acknowledged(_segment(data="far", at="$seq+9000000"), upto="$seq+1")),
     ),
     Rule(
         "tcp.unsent_acknowledged",
-        _OTHER,
+        _RESETS,
         _MUST,
         "An acknowledgment of what was not sent is answered by one.",
         (*_GIVEN_CONNECTION, _acknowledged(_segment("A", ack="$theirs+9000"), upto="$seq+1")),
