@@ -11,7 +11,8 @@ import anyio
 import pytest
 
 from debugged import TARGETS, line_of, project
-from rawtap.ask.debug import Told, Wish
+from rawtap.ask.asked import Wish
+from rawtap.ask.debug import Told
 from rawtap.ask.debug import debug as ask
 from rawtap.guest import block_log
 from rawtap.lab.guests import BootRequest
@@ -104,6 +105,35 @@ def test_a_packet_touches_what_receives_it_and_nothing_else(user: Account, arch:
             refused = await session.refused("qemu_debug", action="coverage", at="idle")
             assert refused.code == "request.invalid"
             assert (await session.call("qemu_shutdown", timeout=0))["stderr"] == ""
+
+    anyio.run(scenario)
+
+
+def test_what_all_processors_ran_is_told_and_nothing_is_lost(user: Account) -> None:
+    root = project(user, keys="smp = 4\n")
+    others = {"have_all_work", "other_processor", "work"}
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root)
+            await covered(session)
+            await left_alone(session, len({"kernel", "poll_card", "get"}))
+            for entered in ("300", "300"):
+                assert "all have worked" in await session.typed("work")
+                new, _ = parts((await covered(session))["found"])
+                assert others <= new.keys()
+                assert new["work"].endswith(f", entered {entered} times")
+            # Once it is called idle, it is left out, whichever processor ran it.
+            assert "all have worked" in await session.typed("work")
+            await covered(session, at="idle")
+            assert "all have worked" in await session.typed("work")
+            told = await covered(session)
+            new, more = parts(told["found"])
+            assert not others & new.keys(), told["found"]
+            assert not {"other_processor", "work"} & more.keys(), told["found"]
+            assert "15" in await session.typed("sum")
+            new, _ = parts((await covered(session))["found"])
+            assert {"sum_up", "add"} <= new.keys()
 
     anyio.run(scenario)
 

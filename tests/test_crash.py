@@ -175,3 +175,40 @@ def test_a_processor_whose_log_is_not_read_has_registers(user: Account) -> None:
             assert "attach, interrupt" in told
 
     anyio.run(scenario)
+
+
+_CPP = """
+namespace kernel {
+[[noreturn]] void panic(const char *why) {
+    while (*why) why++;
+    asm volatile("unimp");
+    for (;;) {}
+}
+template <typename T> struct Queue { T first; T *take(int at) { if (at) panic("empty"); return &first; } };
+Queue<unsigned char> queue;
+}
+extern "C" void forward() { kernel::queue.take(1); }
+"""
+
+
+def test_a_panic_of_cpp_is_told_by_the_names_of_its_source(user: Account) -> None:
+    root = user.home / "looked-into"
+    root.mkdir()
+    (root / "panic.cc").write_text(_CPP)
+    project(user, "riscv64", "panic.cc", "-DCALLED=forward")
+
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root)
+            await session.call("qemu_debug", action="crash")
+            await session.call("qemu_debug", action="coverage")
+            await session.call("qemu_send", command="call", timeout=0)
+            told = await explained(session)
+            last = told["found"].splitlines()[-1]
+            assert last.endswith("illegal instruction (cause 2), at kernel::panic(char const*) (panic.cc:5)")
+            told = await session.call("qemu_debug", action="coverage", expression="kernel::")
+            lines = told["found"].splitlines()[1:]
+            assert lines[0].startswith("kernel::Queue<unsigned char>::take(int) (panic.cc:")
+            assert lines[1].startswith("kernel::panic(char const*) (panic.cc:")
+
+    anyio.run(scenario)

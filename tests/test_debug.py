@@ -198,6 +198,28 @@ def test_a_guest_that_stands_is_no_hang_to_other_tools(root_of: Path, user: Acco
     anyio.run(scenario)
 
 
+def test_a_stop_that_a_wait_told_of_is_no_news(root_of: Path, user: Account) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            await boot(session, root_of, capture=True)
+            await debug(session, "attach")
+            await debug(session, "break", at="card_receive")
+            await goes_on(session)
+            reasons: list[str] = []
+
+            async def wait() -> None:
+                reasons.append((await session.call("qemu_pcap_wait", filter="tcp", timeout=PATIENCE))["reason"])
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(wait)
+                await session.call("qemu_packet_send", layers=[{"layer": "ARP", "op": "who-has", "pdst": "10.0.2.15"}])
+            assert "stopped by the debugger at card_receive (" in reasons[0]
+            await goes_on(session)
+            await session.until_said("[arp]")
+
+    anyio.run(scenario)
+
+
 def test_a_guest_that_runs_is_given_breakpoints_and_is_interrupted(root_of: Path, user: Account) -> None:
     async def scenario() -> None:
         async with serving(user) as session:
@@ -244,6 +266,9 @@ def test_what_is_asked_for_wrongly_is_told(root_of: Path, user: Account) -> None
                 "request.invalid      ": {"action": "registers", "expression": "nosuch"},
                 "request.invalid       ": {"action": "locals", "frame": 9},
                 "request.invalid        ": {"action": "finish", "frame": 9},
+                "request.invalid         ": {"action": "locals", "count": 3},
+                "request.invalid          ": {"action": "where", "packet": 1, "offset": 22},
+                "request.invalid           ": {"action": "coverage", "expression": "net"},
             }.items():
                 refused = await session.refused("qemu_debug", **arguments)
                 assert refused.code == code.strip(), arguments

@@ -1,11 +1,11 @@
 /* A kernel for a debugger to look into: a console, a network card, a stack of a few lines with planted defects.
 
-   It runs from RAM of QEMU's machines virt (riscv64, aarch64, arm) and microvm (x86_64, i386), polls, and has no interrupts.
-   Commands on its console: "send" (a datagram goes out), "sum" (some arithmetic), "say" (a line), and those that end
-   badly: "load", "store", "jump", "deep", "undefined", "odd" (not on an x86, which bears that). An x86 has no handler
-   for any exception, but for page faults from "handle" on; a RISC-V's says nothing before that; others' stand still.
-   From "astray" on handlers are where nothing is. Its card is of virtio's old kind (Virtual I/O Device Version 1.2,
-   4.2.4). */
+   It runs from RAM of QEMU's machines virt (riscv64, aarch64, arm) and microvm (x86_64, i386), polls, and has no
+   interrupts. Commands on its console: "send" (a datagram goes out), "sum" (some arithmetic), "say" (a line), "work" (a
+   RISC-V's other processors do some), and those that end badly: "load", "store", "jump", "deep", "undefined", "odd" (not
+   on an x86, which bears that). An x86 has no handler for any exception, but for page faults from "handle" on; a
+   RISC-V's says nothing before that; others' stand still. From "astray" on handlers are where nothing is. Its card is of
+   virtio's old kind (Virtual I/O Device Version 1.2, 4.2.4). */
 
 typedef unsigned char u8;
 typedef unsigned short u16;
@@ -283,6 +283,40 @@ static void __attribute__((aligned(4))) on_fault(void) {
 static void handle(void) { have_handlers_at((word)on_fault); }
 #endif
 
+#ifdef __riscv
+/* The other processors: each sleeps until the first one interrupts it (QEMU's CLINT), works, and sleeps again. */
+#define PROCESSORS 4
+#define ROUNDS 100
+#define INTERRUPTS ((volatile u32 *)0x02000000)
+static volatile u32 sleeps[PROCESSORS], worked[PROCESSORS];
+
+static void work(word number) { worked[number]++; }
+
+void other_processor(word number) {
+    __asm__ volatile("csrw mie, %0" : : "r"(8));
+    for (;;) {
+        sleeps[number] = 1;
+        while (!INTERRUPTS[number]) __asm__ volatile("wfi");
+        INTERRUPTS[number] = 0;
+        for (u32 round = 0; round < ROUNDS; round++) work(number);
+    }
+}
+
+static void have_all_work(void) {
+    word woken = 0;
+    for (word number = 1; number < PROCESSORS; number++) {
+        if (!sleeps[number]) continue;
+        sleeps[number] = 0;
+        woken |= 1 << number;
+        __sync_synchronize();
+        INTERRUPTS[number] = 1;
+    }
+    for (word number = 1; number < PROCESSORS; number++)
+        while (woken >> number & 1 && !sleeps[number]) {}
+    say("all have worked\n");
+}
+#endif
+
 static void run(const char *command) {
     if (same(command, "send")) send_hello();
     else if (same(command, "sum")) say(sum_up(5) == 15 ? "15\n" : "wrong\n"); /* adds */
@@ -301,6 +335,9 @@ static void run(const char *command) {
 #endif
 #ifndef X86
     else if (same(command, "astray")) have_handlers_at(0xdead0000ul);
+#endif
+#ifdef __riscv
+    else if (same(command, "work")) have_all_work();
 #endif
 }
 

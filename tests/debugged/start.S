@@ -8,9 +8,14 @@
 #if defined(__riscv)
 _start:
     la sp, stack_end
+    csrr a0, mhartid            /* each has a stack of its own; the first one is the kernel's */
+    slli t0, a0, 12
+    sub sp, sp, t0
     la t0, trap
     csrw mtvec, t0
+    bnez a0, 1f
     call kernel
+1:  call other_processor
     .balign 4
 trap:
     j trap

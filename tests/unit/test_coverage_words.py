@@ -68,3 +68,8 @@ def test_a_processor_of_the_hosts_cannot_be_covered() -> None:
     with pytest.raises(DebugRefused, match="emulates") as caught:
         require_emulated("guest", "kvm")
     assert "icount" in caught.value.cure
+
+
+def test_blocks_of_a_function_are_kept_by_their_addresses() -> None:
+    (row,) = sort({0x3000: 1, 0x3010: 2}, covering()).ran
+    assert (row.addresses, row.blocks, row.entered) == ([0x3000, 0x3010], 2, 1)

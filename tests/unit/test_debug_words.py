@@ -10,6 +10,7 @@ from rawtap.debug import expressions
 from rawtap.debug.records import Record, parse, quoted, rows_at, text_at, unquoted
 from rawtap.debug.stops import Place, stop_of
 from rawtap.errors import RequestInvalid
+from rawtap.guest.patterns import Pattern, compiled
 
 REGISTERS = ("a0", "sstatus")
 
@@ -146,10 +147,33 @@ def test_what_is_no_place_is_refused(text: str) -> None:
 
 
 def test_a_pattern_has_the_characters_of_names_only() -> None:
-    assert expressions.pattern("^net_.*send$") == "^net_.*send$"
+    assert expressions.pattern("^Net_.*send$") == "^Net_.*send$"
     for text in ("", "-x", "a b", "a(", "a;", "a\n", "\\", '"'):
         with pytest.raises(RequestInvalid):
             expressions.pattern(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "fits", "others"),
+    [
+        ("net_send", ["net_send", "my_net_sender", "NET_send"], ["net_recv"]),
+        ("Net", ["Net_send"], ["net_send", "NET"]),
+        ("^net::", ["net::Stack", "Net::poll"], ["x_net::y"]),
+        ("^su|^ad", ["sum", "SUM", "Add"], ["insum"]),
+        ("rx[a-c]$", ["rxa", "RXB", "rxc"], ["rxd", "rx"]),
+        ("rx[^a-c]$", ["rxd", "RXD"], ["rxa", "RXA"]),
+        ("rx[a-]$", ["rx-", "rxA"], ["rxb"]),
+        ("v[[:digit:]]$", ["v1", "V2"], ["vd", "vD"]),
+    ],
+)
+def test_a_pattern_without_capitals_finds_names_with_them(text: str, fits: list[str], others: list[str]) -> None:
+    find = compiled(Pattern(expressions.pattern(text))).expression.search
+    assert all(find(each.encode()) for each in fits), expressions.pattern(text)
+    assert not any(find(each.encode()) for each in others), expressions.pattern(text)
+
+
+def test_a_pattern_is_given_to_gdb_as_a_basic_one() -> None:
+    assert expressions.basic("^a|[b|c]x|") == r"^a\|[b|c]x\|"
 
 
 def test_a_record_is_read_with_its_tuples_and_lists() -> None:

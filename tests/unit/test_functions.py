@@ -13,6 +13,7 @@ from rawtap.debug.functions import Function, Functions, read
 _LOCAL, _GLOBAL = 0, 1
 _NO_TYPE, _OBJECT, _FUNCTION = 0, 1, 2
 _TEXT, _DATA = 1, 2  # sections
+_DYNAMIC = 11  # a table of symbols
 # Name, address, size, type, binding, section.
 SYMBOLS = [
     ("start", 0x1000, 0, _NO_TYPE, _GLOBAL, _TEXT),
@@ -36,7 +37,12 @@ AT = {
 
 
 def elf(
-    symbols: list[tuple[str, int, int, int, int, int]], *, bits: int = 64, order: str = "<", machine: int = 243
+    symbols: list[tuple[str, int, int, int, int, int]],
+    *,
+    bits: int = 64,
+    order: str = "<",
+    machine: int = 243,
+    table_kind: int = 2,
 ) -> bytes:
     """A file that has these symbols and nothing else."""
     is_64 = bits == 64
@@ -58,7 +64,7 @@ def elf(
         (0,) * 10,
         (0, 1, 6, 0x1000, 0, 0x100, 0, 0, 0, 0),
         (0, 1, 3, 0x2000, 0, 0x100, 0, 0, 0, 0),
-        (0, 2, 0, 0, at, len(table), 4, 0, 0, 0),
+        (0, table_kind, 0, 0, at, len(table), 4, 0, 0, 0),
         (0, 3, 0, 0, 64, len(names), 0, 0, 0, 0),
     ]
     ident = b"\x7fELF" + bytes([2 if is_64 else 1, 1 if order == "<" else 2, 1]) + bytes(9)
@@ -81,6 +87,15 @@ def test_an_address_is_in_the_innermost_function(file: Path, bits: int, order: s
         known = Functions(read(file, offset))
         found = {address: known.at(address + offset) for address in AT}
         assert {address: each.name if each else None for address, each in found.items()} == AT
+
+
+def test_of_a_stripped_file_a_label_is_no_more_than_its_address(file: Path) -> None:
+    """Names that it does not export are missing behind it."""
+    file.write_bytes(elf(SYMBOLS, table_kind=_DYNAMIC))
+    known = Functions(read(file))
+    wanted = {0x1000: "start", 0x1001: None, 0x1010: "trap", 0x1011: None, 0x1020: "send", 0x103F: "send", 0x1081: None}
+    found = {address: known.at(address) for address in wanted}
+    assert {address: each.name if each else None for address, each in found.items()} == wanted
 
 
 def test_odd_addresses_of_arm_are_even_ones(file: Path) -> None:

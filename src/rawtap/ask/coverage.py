@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from anyio.to_thread import run_sync as to_thread
 
@@ -15,6 +17,7 @@ from rawtap.debug.stops import shortened
 from rawtap.errors import DebugError, RequestInvalid
 from rawtap.guest.block_log import MOST_SECONDS
 from rawtap.guest.patterns import Pattern, compiled
+from rawtap.guest.peek import peek
 from rawtap.lab import covering
 from rawtap.lab.covering import Covering
 from rawtap.lab.debugging import symbols_of
@@ -23,6 +26,7 @@ from rawtap.lab.guests import Guest
 _SHOWN = 100  # functions
 _MOST_ASKED = 1000  # functions whose names gdb is asked for, since their own are a compiler's
 _LONGEST = 120  # characters of a name
+_LOOKED_AT = 8  # functions of which it is seen whether they are what is in memory
 _SLOW = "where it computes it is some hundred times slower meanwhile, so have longer timeouts"
 _HOW = (
     'leave it alone for a moment and give action="coverage", at="idle": what it ran by then is left out from then on. '
@@ -47,7 +51,7 @@ class Ran:
     """A function that ran.
 
     Attributes:
-        blocks: How many blocks of it did.
+        addresses: Those of its blocks that did.
         idle: How many of these do when the guest is idle.
         entered: How often its first one did; 0 for one that had been entered before.
         is_idle: Whether any block of it runs when the guest is idle.
@@ -55,9 +59,14 @@ class Ran:
 
     function: Function
     is_idle: bool
-    blocks: int = 0
+    addresses: list[int] = field(default_factory=list)
     idle: int = 0
     entered: int = 0
+
+    @property
+    def blocks(self) -> int:
+        """How many of its blocks ran."""
+        return len(self.addresses)
 
     @property
     def new(self) -> int:
@@ -88,9 +97,10 @@ async def coverage(guest: Guest, debugger: Debugger | None, at: str, expression:
     """
     if at not in {"", "idle", "off"}:
         raise RequestInvalid(f"at={at[:100]!r} means nothing to coverage", cure='at="idle", at="off", or neither')
-    pattern = expressions.pattern(expression) if expression else ""
+    wanted = compiled(Pattern(expressions.pattern(expression))) if expression else None
     if (known := guest.covering) is None:
-        return await _begun(guest, debugger, at)
+        return await _begun(guest, debugger, at, expression)
+    guest.machine.console.drain()
     guest.machine.consoles.drain()
     await guest.machine.settle()  # whether it has ended is to be told
     log = guest.machine.blocks
@@ -99,19 +109,21 @@ async def coverage(guest: Guest, debugger: Debugger | None, at: str, expression:
     counts, seconds = log.turn()
     notes = await _ended(guest, at)
     told = await to_thread(sort, counts, known)
+    told, wrong = await _true(guest, known, told)
     if known.functions and counts and not told.ran:
-        notes.append(_ELSEWHERE)
+        notes.append(wrong or _ELSEWHERE)
     if at == "idle":
         known.note_idle(counts)
         return Answer([_idle(told, seconds)], notes)
-    if pattern:
+    if wanted is not None:
         mangled = [each.function for each in told.ran if each.function.is_mangled]
         notes += await _ask(guest, debugger, known, mangled[:_MOST_ASKED])
-        fits = compiled(Pattern(pattern)).expression.search
+        fits = wanted.expression.search
         told = replace(told, ran=[each for each in told.ran if fits(_name(known, each.function).encode())])
-    lines = lines_of(told, seconds, has_idle=bool(known.idle), pattern=pattern)
-    if not known.functions:
-        lines[0] = f"no symbols tell which functions ran in the last {seconds:.1f} s"
+    lines = lines_of(told, seconds, has_idle=bool(known.idle), pattern=expression)
+    if wrong or not known.functions:
+        which = "the symbols do not tell" if wrong else "no symbols tell"
+        lines[0] = f"{which} which functions ran in the last {seconds:.1f} s"
     notes += await _ask(guest, debugger, known, [each.function for each in lines if isinstance(each, Ran)])
     return Answer([each if isinstance(each, str) else _line(known, each) for each in lines], notes)
 
@@ -124,9 +136,12 @@ async def end(guest: Guest) -> bool:
     return was_on
 
 
-async def _begun(guest: Guest, debugger: Debugger | None, at: str) -> Answer:
-    if at:
-        raise RequestInvalid(f"coverage is not on, and at={at!r} means nothing", cure='action="coverage" begins it')
+async def _begun(guest: Guest, debugger: Debugger | None, at: str, expression: str) -> Answer:
+    if at or expression:
+        raise RequestInvalid(
+            f"coverage is not on, and {'at' if at else 'expression'}={at or expression!r} means nothing",
+            cure='action="coverage" alone begins it',
+        )
     known = guest.covering = await Covering.begin(guest.machine, debugger)
     count = _several(len(known.functions), "function")
     line = f"coverage is on: from now on it is noted which of {count} run; {_SLOW}"
@@ -148,6 +163,21 @@ async def _ended(guest: Guest, at: str) -> list[str]:
     return [why]
 
 
+async def _true(guest: Guest, known: Covering, told: Told) -> tuple[Told, str]:
+    """The same without names, where most of these functions are not what is in memory; in words, that it is so."""
+    read = partial(peek, guest.machine)
+    some = [each.function.start for each in told.ran[:: len(told.ran) // _LOOKED_AT + 1]]
+    looks = Counter([await known.code.look(each, read) for each in some])
+    if looks["other"] > looks["same"]:
+        outside = [*told.outside, *(address for each in told.ran for address in each.addresses)]
+        return Told([], outside), str(await known.code.moved(some[0], read) or known.code.told(some[0]))
+    if not told.ran:
+        for each in told.outside[:: len(told.outside) // _LOOKED_AT + 1]:
+            if moved := await known.code.moved(each, read):
+                return told, str(moved)
+    return told, ""
+
+
 def sort(counts: dict[int, int], known: Covering) -> Told:
     """Which functions those blocks are of. `counts` has how often each ran, by its address."""
     ran: dict[int, Ran] = {}
@@ -158,7 +188,7 @@ def sort(counts: dict[int, int], known: Covering) -> Told:
             continue
         if (row := ran.get(function.start)) is None:
             row = ran[function.start] = Ran(function, function.start in known.idle_functions)
-        row.blocks += 1
+        row.addresses.append(address)
         row.idle += address in known.idle
         if address == function.start:
             row.entered = count

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from rawtap.ask.exceptions import steps
 from rawtap.ask.happened import before
+from rawtap.debug.code import Code
 from rawtap.debug.debugger import Debugger
 from rawtap.debug.faults import Fault, fault_of
 from rawtap.debug.places import place_at, places
@@ -15,6 +17,7 @@ from rawtap.debug.stops import Place
 from rawtap.errors import DebugError
 from rawtap.guest import registers, traps
 from rawtap.guest.machine import Crash, Machine
+from rawtap.guest.peek import peek
 from rawtap.lab.debugging import symbols_of
 from rawtap.lab.guests import Guest
 from rawtap.lab.lab import Lab
@@ -57,7 +60,8 @@ async def _of_x86(lab: Lab, guest: Guest, debugger: Debugger | None) -> Explaine
     if taken := [each for each in machine.traps if each.taken is not None][-_SHOWN_TRAPS:]:
         lines.append(("the exceptions that it took last, of which a kernel may have wanted each:", None))
         lines += [(f"{traps.told(each)}, stack pointer {each.stack:#x}", each.at) for each in taken]
-    found = await _places(guest, debugger, [at for _, at in lines if at is not None], told)
+    wanted = [at for _, at in lines if at is not None]
+    found = await _places(guest, debugger, wanted, told, was_reset=crash is not None)
     told.lines += [line if at is None else f"{line}, at {found[at]}" for line, at in lines]
     if crash:
         await _add_happened(lab, guest, told, crash.position, crash.at_ns)
@@ -76,7 +80,10 @@ async def _of_others(lab: Lab, guest: Guest, debugger: Debugger | None) -> Expla
     last = None if seen else next((fault for each in known.values() if (fault := fault_of(each))), None)
     told = Explained([_head(machine, is_there=bool(seen))])
     wanted = [each.at for each in shown if each.at is not None]
-    found = await _places(guest, debugger, [last.at] if last and last.at is not None else wanted, told)
+    was_reset = any(each.taken.boot != boot for each in seen[-_SHOWN:])
+    if last and last.at is not None:
+        wanted = [last.at]
+    found = await _places(guest, debugger, wanted, told, was_reset=was_reset)
     for each in shown:
         at = "" if each.at is None else f", at {found[each.at]}"
         told.lines.append(f"{each.text}{at}{f'; {each.more}' if each.more else ''}")
@@ -150,16 +157,35 @@ async def _logged(machine: Machine) -> list[str]:
 
 
 async def _places(
-    guest: Guest, debugger: Debugger | None, addresses: Iterable[int], told: Explained
+    guest: Guest, debugger: Debugger | None, addresses: Iterable[int], told: Explained, *, was_reset: bool
 ) -> dict[int, Place]:
-    """What is at those addresses; without a gdb they stand for themselves."""
+    """What is at those addresses; without a gdb they stand for themselves.
+
+    A name is left out where other code is in memory than its file has there, unless the guest `was_reset` since.
+    """
     if not (wanted := list(dict.fromkeys(addresses))):
         return {}
     try:
         if debugger is not None:
-            return {each: await place_at(debugger.gdb, each) for each in wanted}
-        found, notes = await places(symbols_of(guest.machine), guest.machine.spec.source, wanted)
+            found = {each: await place_at(debugger.gdb, each) for each in wanted}
+        else:
+            found, notes = await places(symbols_of(guest.machine), guest.machine.spec.source, wanted)
+            told.notes += notes
     except DebugError as error:
-        found, notes = {each: Place(f"{each:#x}") for each in wanted}, [f"no function and no line is told: {error}"]
-    told.notes += notes
-    return found
+        told.notes.append(f"no function and no line is told: {error}")
+        return {each: Place(f"{each:#x}") for each in wanted}
+    if was_reset or not guest.machine.running:
+        return found
+    return await _true(guest.machine, found, told)
+
+
+async def _true(machine: Machine, found: dict[int, Place], told: Explained) -> dict[int, Place]:
+    """The same, without names that are not of what is in memory there."""
+    code, read = await Code.read(machine.spec.symbols), partial(peek, machine)
+    named = [each for each in found if found[each].function]
+    wrong = [each for each in named if await code.look(each, read) == "other"]
+    if wrong:
+        told.notes.append(str(await code.moved(wrong[0], read) or code.told(wrong[0])))
+    elif found and not named and (moved := await code.moved(next(reversed(found)), read)):
+        told.notes.append(str(moved))
+    return {each: Place(place.address) if each in wrong else place for each, place in found.items()}

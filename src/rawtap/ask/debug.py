@@ -2,48 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from rawtap.ask import coverage, taps
+from rawtap.ask.asked import Wish, require_fitting
 from rawtap.ask.crash import explain
 from rawtap.ask.happened import since_last
 from rawtap.ask.trace import trace_byte
-from rawtap.debug import looking
+from rawtap.debug import looking, points
 from rawtap.debug.debugger import Debugger
-from rawtap.debug.frames import Direction
 from rawtap.debug.records import Results, text_at
 from rawtap.debug.stops import Stop
-from rawtap.errors import RequestInvalid
+from rawtap.errors import DebugFailed, RequestInvalid
 from rawtap.lab.guests import Guest
 from rawtap.lab.lab import Lab
-
-Action = Literal[
-    "attach", "detach", "break", "watch", "delete", "continue", "step", "next", "stepi", "finish", "until",
-    "interrupt", "reset", "where", "locals", "print", "registers", "memory", "disassemble", "symbols", "threads",
-    "crash", "coverage", "trace_byte",
-]  # fmt: skip
 
 _GOING = {"step": "exec-step", "next": "exec-next", "stepi": "exec-step-instruction"}
 _FOUND = 6000  # characters
 _NEWS = 'it had stopped before this call, and stands there still: "continue" goes on from here'
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is asked for; see the tool for the meaning of each."""
-
-    action: Action
-    at: str = ""
-    expression: str = ""
-    count: int | None = None
-    frame: int = 0
-    timeout: float = 10.0
-    on: Direction | None = None
-    filter: str = ""
-    packet: int | None = None
-    offset: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,10 +60,13 @@ async def debug(lab: Lab, name: str, wish: Wish) -> Told:
         GuestExited, GuestFailed: It has ended, or QEMU does not answer.
     """
     guest = lab.guest(name)
+    require_fitting(wish)
     if wish.action == "attach":
         debugger = await lab.attach(name)
-        return await _stopped(lab, guest, debugger, [*debugger.notes, *await _fault(debugger)])
-    _require_fitting(wish)
+        return await _stopped(lab, guest, debugger, [*debugger.notes, *await _here(debugger)])
+    if guest.debugging.attached is not None:
+        with contextlib.suppress(DebugFailed):  # which is told to who needs one
+            await guest.debugging.attached.verify()
     if wish.action in {"crash", "coverage"}:
         return await (_crash(lab, guest) if wish.action == "crash" else _coverage(guest, wish))
     debugger = guest.debugging.debugger(name)
@@ -100,17 +81,9 @@ async def debug(lab: Lab, name: str, wish: Wish) -> Told:
             return await _stopped(lab, guest, debugger, [_NEWS])
         await _set_going(guest, debugger, wish)
         await debugger.wait(wish.timeout)
-        notes = await _fault(debugger) if wish.action == "interrupt" else _unended(debugger, wish)
+        notes = await _here(debugger) if wish.action == "interrupt" else _unended(debugger, wish)
         return await _stopped(lab, guest, debugger, notes)
     return await _looked(lab, guest, debugger, wish)
-
-
-def _require_fitting(wish: Wish) -> None:
-    """Refuse parameters that another action takes."""
-    if wish.on is None and wish.filter:
-        raise RequestInvalid("filter selects frames of the driver's", cure='Say which: on="transmit" or "receive"')
-    if wish.on is not None and wish.action != "break":
-        raise RequestInvalid(f"on={wish.on!r} is for breakpoints", cure='action="break"')
 
 
 async def _looked(lab: Lab, guest: Guest, debugger: Debugger, wish: Wish) -> Told:
@@ -121,11 +94,16 @@ async def _looked(lab: Lab, guest: Guest, debugger: Debugger, wish: Wish) -> Tol
     shown, cut = _fitting(found)
     if debugger.stop is not None and debugger.stop is not guest.debugging.told:  # it stopped while another call ran
         return replace(await _stopped(lab, guest, debugger), found=shown, cut=cut)
-    told = Told(debugger.stop, attached=True, again=True, found=shown, cut=cut)
+    told = Told(debugger.stop, attached=True, again=True, found=shown, cut=cut, notes=_unlike(debugger))
     if wish.action in {"where", "locals"}:
         source, note = await looking.source(debugger, wish.frame)
-        told = replace(told, source=tuple(source), notes=(note,) if note else ())
+        told = replace(told, source=tuple(source), notes=(*told.notes, *([note] if note else [])))
     return told
+
+
+def _unlike(debugger: Debugger) -> tuple[str, ...]:
+    """That no name is known where it stands."""
+    return (debugger.stop.unlike,) if debugger.stop is not None and debugger.stop.unlike else ()
 
 
 async def _crash(lab: Lab, guest: Guest) -> Told:
@@ -162,9 +140,11 @@ async def _trace(lab: Lab, guest: Guest, debugger: Debugger, wish: Wish) -> Told
     return replace(await _stopped(lab, guest, debugger), found=shown, cut=cut)
 
 
-async def _fault(debugger: Debugger) -> list[str]:
-    told = await looking.fault(debugger)
-    return [told] if told else []
+async def _here(debugger: Debugger) -> list[str]:
+    """What else is to be known of where it stands: an exception before that, code that is elsewhere by the symbols."""
+    stop = debugger.stop
+    moved = await debugger.names.moved(stop, debugger.read) if stop is not None else ""
+    return [each for each in (await looking.fault(debugger), moved) if each]
 
 
 def _is_news(guest: Guest, debugger: Debugger) -> bool:
@@ -195,14 +175,15 @@ async def _set_going(guest: Guest, debugger: Debugger, wish: Wish) -> None:
         stop = debugger.require_stop()
         await debugger.go("exec-finish", "--thread", stop.thread, "--frame", str(wish.frame))
     elif action == "until":
-        await debugger.go_until(_needed(wish.at, "until", "at"))
+        await points.go_until(debugger, _needed(wish.at, "until", "at"))
     else:
         await debugger.go(_GOING[action], "--thread", debugger.require_stop().thread, str(wish.count or 1))
 
 
 async def _stopped(lab: Lab, guest: Guest, debugger: Debugger, notes: list[str] | None = None) -> Told:
     """Where it stands now, and what happened before; or that it runs."""
-    said = list(notes or ())
+    await debugger.verify()
+    said = [*(notes or ()), *_unlike(debugger)]
     if (stop := debugger.stop) is None:
         guest.debugging.told = None
         return Told(None, attached=not debugger.gone, notes=(*said, debugger.gone) if debugger.gone else tuple(said))
@@ -247,14 +228,14 @@ async def _break(debugger: Debugger, wish: Wish) -> list[str]:
     if wish.on is not None:
         row = await taps.place(debugger, wish.on, wish.at, wish.filter, wish.expression)
     elif wish.at:
-        row = await debugger.break_at(wish.at, wish.expression)
+        row = await points.break_at(debugger, wish.at, wish.expression)
     else:
         return await _breakpoints(debugger)
-    return [_line(debugger, row)]
+    return [_line(debugger, row) + await looking.doubt(debugger, row)]
 
 
 async def _breakpoints(debugger: Debugger) -> list[str]:
-    return [_line(debugger, each) for each in await debugger.breakpoints()] or ["there is no breakpoint"]
+    return [_line(debugger, each) for each in await points.rows(debugger)] or ["there is no breakpoint"]
 
 
 def _line(debugger: Debugger, row: Results) -> str:
@@ -264,11 +245,12 @@ def _line(debugger: Debugger, row: Results) -> str:
 
 
 async def _watch(debugger: Debugger, wish: Wish) -> list[str]:
-    return [looking.breakpoint_line(await debugger.watch(_needed(wish.expression, "watch", "expression"), wish.frame))]
+    what = _needed(wish.expression, "watch", "expression")
+    return [looking.breakpoint_line(await points.watch(debugger, what, wish.frame))]
 
 
 async def _delete(debugger: Debugger, wish: Wish) -> list[str]:
-    await debugger.delete(wish.at)
+    await points.delete(debugger, wish.at)
     return await _breakpoints(debugger)
 
 

@@ -9,7 +9,7 @@ from anyio.to_thread import run_sync as to_thread
 
 from rawtap._bpf import FilterRefused
 from rawtap.capture import filters
-from rawtap.debug import frames
+from rawtap.debug import frames, points
 from rawtap.debug.debugger import Debugger
 from rawtap.debug.frames import Direction, Found
 from rawtap.debug.records import Results
@@ -77,7 +77,7 @@ async def place(debugger: Debugger, on: Direction, at: str, expression: str, con
         except FilterRefused as error:
             raise BadFilter.because(expression, str(error)) from error
     tap = Tap(debugger, on, expression, compiled)
-    return await debugger.break_at(at or await function(debugger, on), condition, tap)
+    return await points.break_at(debugger, at or await function(debugger, on), condition, tap)
 
 
 async def function(debugger: Debugger, on: Direction) -> str:

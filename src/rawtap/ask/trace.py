@@ -16,7 +16,7 @@ import anyio
 from rawtap.ask.happened import captures_of
 from rawtap.ask.taps import function
 from rawtap.blocking import reading
-from rawtap.debug import frames, looking
+from rawtap.debug import frames, looking, points
 from rawtap.debug.debugger import Debugger
 from rawtap.debug.frames import Found
 from rawtap.debug.places import place_at
@@ -70,10 +70,10 @@ async def trace_byte(
     tag = await _snapshot(guest, raw, timeout)
     debugger.require_stop()
     place = at or await function(debugger, "transmit")
-    others = [text_at(each, "number") for each in await debugger.breakpoints()]
+    others = [text_at(each, "number") for each in await points.rows(debugger)]
     told = [f"byte {offset} of packet {packet}, {raw.data[offset]:#04x}: {_summary(raw.data)}"]
     try:
-        tap = text_at(await debugger.break_at(place, ""), "number")
+        tap = text_at(await points.break_at(debugger, place, ""), "number")
         if others:  # they are not to stop it meanwhile
             await debugger.gdb.command("break-disable", *others)
         with anyio.move_on_after(timeout):
@@ -91,9 +91,9 @@ async def trace_byte(
 async def _restore(debugger: Debugger, others: list[str]) -> None:
     """Have the guest stand, with those breakpoints and no other."""
     await debugger.interrupt()
-    for each in await debugger.breakpoints():
+    for each in await points.rows(debugger):
         if (number := text_at(each, "number")) not in others:
-            await debugger.delete(number)
+            await points.delete(debugger, number)
     if others:
         await debugger.gdb.command("break-enable", *others)
 
@@ -132,9 +132,9 @@ async def _run(lab: Lab, guest: Guest, debugger: Debugger, raw: Raw, tag: str, t
     await guest.debugging.refresh(f"the snapshot {tag!r} was restored")
     if address is None:
         return await _to_frame(debugger, raw, tap, "")
-    watch = text_at(await debugger.watch(f"*(unsigned char *) {address:#x}", 0), "number")
+    watch = text_at(await points.watch(debugger, f"*(unsigned char *) {address:#x}", 0), "number")
     run = await _to_frame(debugger, raw, tap, watch)
-    await debugger.delete(watch)
+    await points.delete(debugger, watch)
     return run
 
 

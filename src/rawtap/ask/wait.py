@@ -179,6 +179,8 @@ async def wait(lab: Lab, capture_id: str | None, wish: Wish, detail: Detail, tel
         if stopped_after is None:  # packets that were on the wire in time, and in the file some ms later
             stopped_after = await _stop(lab, capture, wish, watch.last)
     satisfied, reason = judge(wish, seen)
+    if seen.halted and seen.halted in reason:
+        halts.note_told(lab, capture.interface)
     if not seen.looked_at and (diagnosis := (await lab.captures.report(capture, at_once=True)).diagnosis):
         reason += f": {diagnosis}"
     waited = await reading(capture.session.path, watch.shown, satisfied, reason, detail)

@@ -1,4 +1,4 @@
-"""A debugger on one guest: whether the guest runs or stands, breakpoints, and steps.
+"""A debugger on one guest: whether the guest runs or stands, and steps; `points` has its breakpoints.
 
 Theory of operation. gdb tells by itself when the guest goes and when it stands ("*running", "*stopped"); `stop` is what
 it told last. A guest that stands by the will of the debugger is told to `on_stop`, so that nobody else waits for it.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -20,18 +19,18 @@ from pathlib import Path
 
 import anyio
 
-from rawtap.debug import expressions, places, stub
-from rawtap.debug.breakpoints import Judge, addresses, judgement, listed
+from rawtap.debug import memory, places, stub
+from rawtap.debug.breakpoints import Judge, judgement
+from rawtap.debug.code import Code
 from rawtap.debug.gdb import LOAD_SECONDS, Gdb
+from rawtap.debug.names import Names
 from rawtap.debug.places import Symbols
-from rawtap.debug.records import Record, Results, rows_at, text_at
-from rawtap.debug.stops import Stop, arguments_of, shortened, stop_of
-from rawtap.errors import DebugError, DebugFailed, DebugRefused, RequestInvalid
+from rawtap.debug.records import Record, rows_at, text_at
+from rawtap.debug.stops import Stop, arguments_of, stop_of
+from rawtap.errors import DebugError, DebugFailed, DebugRefused
 
 _HALT_SECONDS = 10.0
 _INTERRUPT_SECONDS = 0.05
-_NAME = re.compile(r"[A-Za-z_]\w*")
-MOST_BREAKPOINTS = 50
 
 OnStop = Callable[[Stop | None], None]
 
@@ -51,6 +50,7 @@ class Debugger:
         self.registers: tuple[str, ...] = ()
         self.processors = 1
         self.notes: list[str] = []  # on its symbols
+        self.names = Names()
         self._stub, self._on_stop = stub_path, on_stop
         self._gdb: Gdb | None = None
         self._changed = asyncio.Event()
@@ -91,6 +91,7 @@ class Debugger:
         if source:
             await gdb.command("environment-directory", str(source))
         self.notes += await places.load(gdb, symbols)
+        self.names = Names(await Code.read((each.file, each.offset) for each in symbols))
         self._connected = True
         try:
             await gdb.say(f"target remote {self._stub}")
@@ -132,7 +133,7 @@ class Debugger:
 
     def _set(self, stop: Stop | None) -> None:
         self.stop = stop
-        self._on_stop(stop)
+        self._on_stop(self.names.sure(stop) if stop is not None else None)
         self._tell()
 
     def _tell(self) -> None:
@@ -231,22 +232,6 @@ class Debugger:
                 self._set(stop)
                 raise
 
-    async def go_until(self, place: str) -> None:
-        """Have it go on to a place. Raises as `break_at`."""
-        words = expressions.place(place)
-        self.require_stop()
-        async with self._held_still() as gdb:
-            await self._require_room(gdb)
-            row = await self._inserted(gdb, "-t", *words)
-            there = [text_at(each, "number") for each in await listed(gdb) if addresses(each) & addresses(row)]
-            if any(each in self.judges for each in there):
-                await gdb.command("break-delete", text_at(row, "number"))
-                raise DebugRefused(
-                    f"a breakpoint at frames is at {place[:200]!r}, and gdb would tell of that one only",
-                    cure='action="continue" comes there at such a frame; action="delete" removes it',
-                )
-        await self.go("exec-continue")
-
     async def wait(self, timeout: float) -> Stop | None:
         """Where it stands, as soon as it does; None where it runs on for so long, or is gone."""
         with contextlib.suppress(TimeoutError):
@@ -295,7 +280,7 @@ class Debugger:
         )
 
     @asynccontextmanager
-    async def _held_still(self) -> AsyncIterator[Gdb]:
+    async def held_still(self) -> AsyncIterator[Gdb]:
         """Hold a guest that runs for this block; one that stands stays as it is."""
         async with self._turn():
             gdb = self.gdb
@@ -327,77 +312,6 @@ class Debugger:
         """Whether it stands, be it held for a moment, or nothing of it will come."""
         return any(each is not None for each in (self._held, self._pending, self.stop)) or bool(self.gone)
 
-    # ------------------------------------------------------------------ its breakpoints
-
-    async def break_at(self, place: str, condition: str, judge: Judge | None = None) -> Results:
-        """Set a breakpoint, whose stops are for `judge` to say; gdb's row of it.
-
-        Raises:
-            RequestInvalid: No place, or an expression that is not taken.
-            DebugRefused: gdb knows no such place.
-        """
-        words = expressions.place(place)
-        given = ("-c", expressions.expression(condition, self.registers)) if condition else ()
-        async with self._held_still() as gdb:
-            await self._require_room(gdb)
-            row = await self._inserted(gdb, *given, *words)
-            if judge is not None:  # before the guest goes on: it may come by at once
-                self.judges[text_at(row, "number")] = judge
-        return row
-
-    @staticmethod
-    async def _inserted(gdb: Gdb, *words: str) -> Results:
-        found = (await gdb.command("break-insert", *words)).results.get("bkpt")
-        return found if isinstance(found, dict) else {}
-
-    async def watch(self, text: str, frame: int) -> Results:
-        """Stop whenever that changes; gdb's row of it. Raises as `break_at`."""
-        what = expressions.expression(text, self.registers)
-        stop = self.stop
-        async with self._held_still() as gdb:
-            await self._require_room(gdb)
-            where = () if stop is None else ("--thread", stop.thread, "--frame", str(frame))
-            line = f"watch {'' if _NAME.fullmatch(what.strip()) else '-location '}{what}"
-            await gdb.command("interpreter-exec", *where, "console", line)
-            row = (await listed(gdb))[-1]
-            if text_at(row, "type") == "watchpoint":
-                await gdb.command("break-delete", text_at(row, "number"))
-                raise DebugRefused(
-                    f"{shortened(what)} cannot be watched at full speed",
-                    evidence="gdb would run the guest a step at a time",
-                    cure="Watch what is in memory and of at most 8 bytes, like packet->bytes[8]",
-                )
-        return row
-
-    async def breakpoints(self) -> list[Results]:
-        """gdb's rows of all."""
-        async with self._held_still() as gdb:
-            return await listed(gdb)
-
-    async def delete(self, number: str) -> None:
-        """Delete that breakpoint, or all for "".
-
-        Raises:
-            RequestInvalid: No number.
-            DebugRefused: There is none of that number.
-        """
-        if number and not re.fullmatch(r"[0-9]{1,6}", number):
-            raise RequestInvalid(f"at={number[:100]!r} is no breakpoint's number", cure='action="break" lists them')
-        async with self._held_still() as gdb:
-            known = [text_at(each, "number") for each in await listed(gdb)]
-            if number and number not in known:
-                raise DebugRefused(
-                    f"there is no breakpoint {number}",
-                    evidence=f"there are: {', '.join(known) or 'none'}",
-                    cure="Name one",
-                )
-            if known:
-                await gdb.command("break-delete", *([number] if number else known))
-
-    async def _require_room(self, gdb: Gdb) -> None:
-        if len(await listed(gdb)) >= MOST_BREAKPOINTS:
-            raise DebugRefused(f"there are {MOST_BREAKPOINTS} breakpoints already", cure='action="delete" removes them')
-
     async def refresh(self, why: str) -> None:
         """Have gdb read again the state of a guest that stands, which something else has changed, as `why` says."""
         async with self._lock:
@@ -406,6 +320,18 @@ class Debugger:
             for what in ("register-cache", "dcache"):
                 await self.gdb.say(f"maintenance flush {what}")
             self._set(await self._stop_of(self.stop.thread, why))
+
+    async def read(self, address: int, count: int) -> bytes:
+        """What is in memory there, up to what cannot be read. Raises DebugFailed."""
+        return await memory.read(self.gdb, address, count)
+
+    async def verify(self) -> None:
+        """Have the stop's names be those of the code that is in memory there."""
+        async with self._lock:
+            stop = self.stop
+            told = await self.names.verified(stop, self.read) if stop is not None else None
+            if told is not stop and self.stop is stop:
+                self._set(told)
 
     async def turn_to(self, thread: str) -> None:
         """Look at that processor, by gdb's number of it, until the guest goes on. Steps are that one's as well.
@@ -444,7 +370,7 @@ class Debugger:
                 return
             if not self.gone:
                 with contextlib.suppress(DebugError):
-                    async with self._held_still():
+                    async with self.held_still():
                         await self._let_go(gdb)
             await gdb.close()
             if ending := {each for each in (self._watch, self._judging) if each is not None}:

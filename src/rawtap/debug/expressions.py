@@ -37,6 +37,8 @@ _PLACE = re.compile(r"(?:(?P<address>0x[0-9A-Fa-f]{1,16})|(?P<file>[^:\s\"'\\*]{
 _FUNCTION = re.compile(r"[A-Za-z_~<][A-Za-z0-9_:<>~$.&*, {}#]{0,299}")
 _NO_NAME = re.compile(r" (if|thread|task|inferior|frame)\b|(?<!:):(?!:)")  # what gdb would take for more than a name
 _PATTERN = re.compile(r"[A-Za-z0-9_:.*^$\[\]|<>~-]{1,200}")
+_PART = re.compile(r"(?P<opening>\[\^?\]?)(?P<inside>[^\]]*)\]|[a-z|]")
+_LETTERS = re.compile(r"[a-z]-[a-z]|[a-z]")
 
 
 def expression(text: str, registers: Collection[str] = ()) -> str:
@@ -133,11 +135,25 @@ def place(text: str) -> tuple[str, ...]:
 
 
 def pattern(text: str) -> str:
-    """A regular expression for names.
+    """A regular expression for names, of RE2's syntax; one that has no capitals finds names with capitals as well.
 
     Raises:
         RequestInvalid: It has other characters than names and patterns of them do.
     """
     if _PATTERN.fullmatch(text) and not text.startswith("-"):
-        return text
+        return text if text != text.lower() else _PART.sub(_of_any_case, text)
     raise RequestInvalid(f"{text[:_SHOWN]!r} is no pattern of names", cure='Like "^net_.*send"')
+
+
+def _of_any_case(match: re.Match[str]) -> str:
+    """A letter, or a set of characters in brackets, with its capitals."""
+    opening, inside = match["opening"], match["inside"]
+    if opening is None:
+        return match[0] if match[0] == "|" else f"[{match[0]}{match[0].upper()}]"
+    capitals = "" if ":" in inside else "".join(_LETTERS.findall(inside)).upper()
+    return f"{opening}{capitals}{inside}]"
+
+
+def basic(text: str) -> str:
+    """A pattern as gdb takes it: a basic regular expression (POSIX), with GNU's sign for alternatives."""
+    return _PART.sub(lambda match: match[0] if match["opening"] else match[0].replace("|", r"\|"), text)

@@ -15,8 +15,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from rawtap.debug import expressions
-from rawtap.debug.gdb import Gdb
+from rawtap.debug import expressions, memory
+from rawtap.debug.gdb import LOAD_SECONDS, Gdb
 from rawtap.debug.records import Results, rows_at, text_at
 from rawtap.debug.stops import Stop
 from rawtap.errors import DebugRefused, RequestInvalid
@@ -31,10 +31,21 @@ _CARDS = (
     r"virtio_?net|vionet|vnet|vtnet|e1000e?|igb|igc|ixgbe|ne2k|ne2000|rtl\d+|r8169|pcnet|tulip|vmxnet\d?|smc\w*|lan\d+"
     r"|eth\d?|enet|emac|gmac|macb|gem|fec|genet|dwmac|stmmac|cpsw|nic|netdev|net|card"
 )
+# Linux's drivers for Ethernet. What sends has this type (include/linux/netdevice.h, ndo_start_xmit), and so it has of
+# devices without a wire; what receives gives the whole frame to one function of the kernel's (net/ethernet/eth.c).
+_LINUX_TYPES = {
+    "transmit": "netdev_tx_t (struct sk_buff *, struct net_device *)",
+    "receive": "__be16 (struct sk_buff *, struct net_device *)",
+}
+_LINUX_RECEIVES = "eth_type_trans"
+_NO_WIRE = (
+    *("loopback", "blackhole", "dummy", "noop", "teql", "vlan", "macv", "vxlan", "geneve", "br_", "bond", "team"),
+    *("tun_", "tap_", "veth", "ppp", "sl_", "ifb", "nlmon", "vrf", "gre", "ip", "sit_", "vti", "xfrm", "wg_", "vcan"),
+)
 _MOST_NAMES = 5000  # with one verb in them
 _MOST_LOOKED_AT = 60  # arguments and members
 _DEEPEST = 3
-_MEMBERS = 24
+_MEMBERS = 40  # of a structure: those of an sk_buff that are pointers come last
 _HEAD = 128  # bytes that are read to see whether a frame begins there
 _LONGEST = 65600
 _SHORTEST = 14
@@ -72,7 +83,7 @@ class _Seen:
 
 
 async def functions(gdb: Gdb, direction: Direction) -> list[str]:
-    """The functions whose names are like those of a card's driver, for frames in that direction.
+    """The functions that are given frames in that direction: by their types where it is a Linux, else by their names.
 
     Raises:
         DebugRefused: There are too many names to look at all of them.
@@ -81,21 +92,34 @@ async def functions(gdb: Gdb, direction: Direction) -> list[str]:
     card_first = rf"(?:^|_|::|(?<=[a-z])(?=[A-Z]))(?:{_CARDS})(?:_\w*)?_?(?:{verbs})"
     fits = re.compile(rf"{card_first}|(?:^|_)(?:{verbs})_(?:\w*_)?(?:{_CARDS})", re.IGNORECASE)
     found: dict[str, None] = {}
-    for verb in _VERBS[direction]:
-        options = ("--include-nondebug", "--name", verb, "--max-results", str(_MOST_NAMES))
-        results = (await gdb.command("symbol-info-functions", *options)).results
-        rows = [each for file in rows_at(results, "symbols", "debug") for each in rows_at(file, "symbols")]
-        rows += rows_at(results, "symbols", "nondebug")
-        if len(rows) >= _MOST_NAMES:
-            raise DebugRefused(
-                f"{_MOST_NAMES} functions or more have {verb!r} in their names, and not all were looked at",
-                cure='Name the one that is given the frame: at="card_transmit"; action="symbols" finds names',
-            )
-        for each in rows:
+    linux: dict[str, None] = {}
+    for part in (*_VERBS[direction], *([_LINUX_RECEIVES] if direction == "receive" else [])):
+        for each in await _named(gdb, part):
             name = text_at(each, "name").partition("(")[0]
-            if fits.search(name):
+            if text_at(each, "type") == _LINUX_TYPES[direction] and _is_of_linux(name, direction):
+                linux[name] = None
+            elif fits.search(name):
                 found[name] = None
-    return sorted(found)
+    return sorted(linux or found)
+
+
+def _is_of_linux(name: str, direction: Direction) -> bool:
+    """Whether a function of that type is a driver's, or what all drivers call."""
+    return name == _LINUX_RECEIVES if direction == "receive" else not name.startswith(_NO_WIRE)
+
+
+async def _named(gdb: Gdb, part: str) -> list[Results]:
+    """gdb's rows of the functions that have that in their names."""
+    options = ("--include-nondebug", "--name", part, "--max-results", str(_MOST_NAMES))
+    results = (await gdb.command("symbol-info-functions", *options, timeout=LOAD_SECONDS)).results  # a Linux has many
+    rows = [each for file in rows_at(results, "symbols", "debug") for each in rows_at(file, "symbols")]
+    rows += rows_at(results, "symbols", "nondebug")
+    if len(rows) >= _MOST_NAMES:
+        raise DebugRefused(
+            f"{_MOST_NAMES} functions or more have {part!r} in their names, and not all were looked at",
+            cure='Name the one that is given the frame: at="card_transmit"; action="symbols" finds names',
+        )
+    return rows
 
 
 async def frame_at(gdb: Gdb, registers: Sequence[str], stop: Stop) -> tuple[Found | None, tuple[str, ...]]:
@@ -104,11 +128,11 @@ async def frame_at(gdb: Gdb, registers: Sequence[str], stop: Stop) -> tuple[Foun
     async for path, kind, value in _arguments(gdb, registers, stop):
         _note(seen, path, kind, value)
     for path, address in seen.pointers.items():
-        head = await _read(gdb, address, _HEAD)
+        head = await memory.read(gdb, address, _HEAD)
         for skipped in _BEFORE:
             length = whole(head[skipped:])
             if length is not None:
-                data = await _read(gdb, address + skipped, _length(seen, path, length))
+                data = await memory.read(gdb, address + skipped, _length(seen, path, length))
                 if len(data) >= length:
                     return Found(data, address + skipped, path), tuple(seen.pointers)
     return await _by_types(gdb, seen), tuple(seen.pointers)
@@ -144,7 +168,7 @@ async def _by_types(gdb: Gdb, seen: _Seen) -> Found | None:
     for path, behind in zip(seen.direct, seen.direct[1:], strict=False):
         length = seen.numbers.get(behind, 0)
         if path in seen.pointers and _SHORTEST <= length <= _LONGEST:
-            data = await _read(gdb, seen.pointers[path], length)
+            data = await memory.read(gdb, seen.pointers[path], length)
             if len(data) == length:
                 return Found(data, seen.pointers[path], path)
     return None
@@ -222,14 +246,3 @@ async def _members(gdb: Gdb, where: Sequence[str], path: str, kind: str) -> list
     rows = rows_at(found, "children")
     members = [(text_at(each, "exp"), text_at(each, "type"), text_at(each, "value")) for each in rows]
     return [(f"{path}{sign}{member}", kind, value) for member, kind, value in members if _NAME.fullmatch(member)]
-
-
-async def _read(gdb: Gdb, address: int, count: int) -> bytes:
-    """What is in memory there, up to what cannot be read."""
-    try:
-        answer = await gdb.command("data-read-memory-bytes", "--", f"{address:#x}", str(count))
-    except DebugRefused:
-        return b""
-    blocks = rows_at(answer.results, "memory")
-    is_there = bool(blocks) and int(text_at(blocks[0], "offset"), 16) == 0
-    return bytes.fromhex(text_at(blocks[0], "contents")) if is_there else b""

@@ -1,10 +1,11 @@
 """The functions of ELF files by their symbols, and which of them an address is in.
 
-gdb would tell that of one address at a time. The format is that of the System V gABI, chapters "ELF Header", "Sections"
-and "Symbol Table". A file may say anything: what is read of it is bounded, and what does not fit is an error.
+gdb would tell that of one address at a time. The format is that of the System V gABI, chapter "Symbol Table" (`elf` has
+the rest). A file may say anything: what is read of it is bounded, and what does not fit is an error.
 
 Labels of assembly code, which say neither that they are functions nor how long they are, count as far as the next
-symbol in their section. Marks of assemblers (`$a`, `$x`, `.L1`) are none.
+symbol in their section. Marks of assemblers (`$a`, `$x`, `.L1`) are none. A file that is stripped has the names only
+that it exports (its dynamic symbols), so what follows a label there is not known to be of it.
 """
 
 from __future__ import annotations
@@ -16,18 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from rawtap.debug import elf
 from rawtap.untrusted import visible
 
 MOST = 300_000  # symbols
 _MOST_BYTES = 128 << 20  # of a table
-_MOST_SECTIONS = 65536
 _LONGEST_NAME = 500  # bytes
 _BACK = 8  # symbols: how many functions may begin inside of another one, behind each other
+_ALL = (1 << 64) - 1  # addresses
 
-_CLASS_64 = 2
-_SYMTAB, _DYNSYM = 2, 11
-_RELOCATABLE = 1
-_EXECUTABLE = 0x4
 _NO_TYPE, _FUNCTION, _INDIRECT = 0, 2, 10
 _MARKED = {8, 40}  # MIPS and Arm: an odd address says which instruction set it is
 _RANKS = {1: 0, 2: 1, 0: 2}  # global, weak, local: which of several names for the same is told
@@ -45,16 +43,6 @@ class Function:
     def is_mangled(self) -> bool:
         """Whether its name is one of a C++ or Rust compiler's."""
         return self.name.startswith(("_Z", "_R"))
-
-
-@dataclass(frozen=True, slots=True)
-class _Section:
-    kind: int
-    flags: int
-    address: int
-    offset: int
-    size: int
-    link: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,38 +104,36 @@ def _functions(symbols: Iterable[_Symbol], offset: int) -> Iterator[Function]:
     ends = [*(each.start for each in kept[1:]), None]
     for each, after in zip(kept, ends, strict=False):
         end = each.end if each.size or after is None else min(each.end, after)
-        yield Function(each.start + offset, end + offset, each.name)
+        start = each.start + offset & _ALL
+        yield Function(start, start + end - each.start, each.name)
 
 
 def _symbols(file: BinaryIO) -> Iterator[_Symbol]:
     """Functions, and labels in code."""
-    head = _at(file, 0, 64)
-    if head[:4] != b"\x7fELF" or head[4] not in {1, 2} or head[5] not in {1, 2}:
-        raise ValueError("it is no ELF file")
-    is_64, order = head[4] == _CLASS_64, "<" if head[5] == 1 else ">"
-    kind, machine, *_ = struct.unpack_from(f"{order}HH", head, 16)
-    if kind == _RELOCATABLE:
-        raise ValueError("it is one that is to be linked yet")
-    sections = _sections(file, head, order, is_64=is_64)
-    table = next((each for wanted in (_SYMTAB, _DYNSYM) for each in sections if each.kind == wanted), None)
+    read = elf.headers(file)
+    sections = read.sections
+    table = next((each for wanted in (elf.SYMBOLS, elf.EXPORTED) for each in sections if each.kind == wanted), None)
     if table is None or table.link >= len(sections):
         return
-    form = struct.Struct(f"{order}{'IBBHQQ' if is_64 else 'IIIBBH'}")
+    form = struct.Struct(f"{read.order}{'IBBHQQ' if read.is_64 else 'IIIBBH'}")
     if table.size // form.size > MOST * 4:
         raise ValueError(f"it has more than {MOST * 4:,} symbols")
-    names = _of(file, sections[table.link])
-    data = _of(file, table)
-    mask = ~1 if machine in _MARKED else ~0
+    names = elf.contents(file, sections[table.link], _MOST_BYTES)
+    data = elf.contents(file, table, _MOST_BYTES)
+    mask = ~1 if read.machine in _MARKED else ~0
+    is_whole = table.kind == elf.SYMBOLS
     left = MOST
     for each in form.iter_unpack(data[: len(data) // form.size * form.size]):
         name, info, number, value, size = (
-            (each[0], each[1], each[3], each[4], each[5]) if is_64 else (each[0], each[3], each[5], each[1], each[2])
+            (each[0], each[1], each[3], each[4], each[5])
+            if read.is_64
+            else (each[0], each[3], each[5], each[1], each[2])
         )
         kind = info & 15
         if kind not in {_NO_TYPE, _FUNCTION, _INDIRECT} or not number:
             continue
         within = sections[number] if number < len(sections) else None
-        is_code = within is not None and bool(within.flags & _EXECUTABLE)
+        is_code = within is not None and within.is_executable
         if kind == _NO_TYPE and not is_code:
             continue
         text = _name(names, name)
@@ -158,41 +144,9 @@ def _symbols(file: BinaryIO) -> Iterator[_Symbol]:
             raise ValueError(f"it has more than {MOST:,} functions")
         start = value & mask
         limit = within.address + within.size if within is not None else start
+        if not is_whole:
+            limit = min(limit, start + 1)
         yield _Symbol(start, size if kind != _NO_TYPE else 0, _RANKS.get(info >> 4, 3), text, max(limit, start))
-
-
-def _sections(file: BinaryIO, head: bytes, order: str, *, is_64: bool) -> list[_Section]:
-    offset, size, count = (
-        (*struct.unpack_from(f"{order}Q", head, 40), *struct.unpack_from(f"{order}HH", head, 58))
-        if is_64
-        else (*struct.unpack_from(f"{order}I", head, 32), *struct.unpack_from(f"{order}HH", head, 46))
-    )
-    form = struct.Struct(f"{order}{'IIQQQQIIQQ' if is_64 else '10I'}")
-    if not offset or size != form.size:
-        return []
-    if not count:  # there are too many for that field: it is in the first one
-        count = form.unpack(_at(file, offset, form.size))[5]
-    if count > _MOST_SECTIONS:
-        raise ValueError(f"it has more than {_MOST_SECTIONS:,} sections")
-    rows = form.iter_unpack(_at(file, offset, count * form.size))
-    return [_Section(row[1], row[2], row[3], row[4], row[5], row[6]) for row in rows]
-
-
-def _of(file: BinaryIO, section: _Section) -> bytes:
-    if section.size > _MOST_BYTES:
-        raise ValueError(f"a table of it has {section.size:,} bytes")
-    return _at(file, section.offset, section.size)
-
-
-def _at(file: BinaryIO, offset: int, size: int) -> bytes:
-    try:
-        file.seek(offset)
-    except (OSError, OverflowError, ValueError) as error:
-        raise ValueError("a place in it is none") from error
-    data = file.read(size)
-    if len(data) != size:
-        raise ValueError("it is cut off")
-    return data
 
 
 def _name(names: bytes, at: int) -> str:

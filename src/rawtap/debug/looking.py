@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterable, Iterator
 
 from rawtap.debug import expressions, faults
+from rawtap.debug.breakpoints import addresses
 from rawtap.debug.debugger import Debugger
-from rawtap.debug.gdb import Gdb
+from rawtap.debug.gdb import LOAD_SECONDS, Gdb
 from rawtap.debug.places import place_at
 from rawtap.debug.records import Results, rows_at, text_at
-from rawtap.debug.stops import Stop, arguments_of, place_of, shortened
+from rawtap.debug.stops import Place, Stop, arguments_of, place_of, shortened
 from rawtap.errors import DebugRefused, RequestInvalid
 from rawtap.untrusted import visible
 
@@ -28,6 +29,7 @@ _FORMAT = re.compile(r"/([xduotacz]) ")
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 _AT_ADDRESS = re.compile(r" address (0x[0-9a-f]+)")
 _STALE = "more recent than executable"
+_NO_VARIABLES = "no symbols tell of variables here"
 
 
 def lines_of(text: str) -> list[str]:
@@ -49,7 +51,7 @@ async def source(debugger: Debugger, frame: int = 0) -> tuple[list[str], str]:
     """The lines around a frame's place, which is marked; and what is to be known of them, "" for nothing."""
     stop = debugger.require_stop()
     found = await _frame(debugger.gdb, stop, frame)
-    number, name = text_at(found, "line"), text_at(found, "file")
+    number, name = "" if stop.unlike else text_at(found, "line"), text_at(found, "file")
     if not number:
         return [], ""
     answer = await debugger.gdb.command(
@@ -84,8 +86,20 @@ async def fault(debugger: Debugger) -> str:
         return ""
     if found.at is None:
         return f"the processor's last exception: {found}"
-    at = await place_at(debugger.gdb, found.at)
+    at = await _named(debugger, found.at)
     return bounded(f"the processor's last exception: {found}, at {at}")
+
+
+async def _named(debugger: Debugger, address: int) -> Place:
+    """What is at an address; without a name where other code is in memory than the files have there."""
+    return await _true(debugger, await place_at(debugger.gdb, address))
+
+
+async def _true(debugger: Debugger, place: Place) -> Place:
+    if not place.function or place.number is None:
+        return place
+    is_other = await debugger.names.code.look(place.number, debugger.read) == "other"
+    return Place(place.address) if is_other else place
 
 
 async def _frame(gdb: Gdb, stop: Stop, frame: int) -> Results:
@@ -105,6 +119,8 @@ async def require_frame(debugger: Debugger, frame: int) -> None:
 async def where(debugger: Debugger) -> list[str]:
     """The calls that led here, the newest first."""
     stop = debugger.require_stop()
+    if stop.unlike:
+        return [f"#0 {stop.place}", "... who called that is not told: the symbols are of other code"]
     thread = ("--thread", stop.thread)
     frames, lack = await _frames(debugger.gdb, thread)
     if not frames:
@@ -137,11 +153,13 @@ async def _frames(gdb: Gdb, thread: tuple[str, ...]) -> tuple[list[Results], str
 async def variables(debugger: Debugger, frame: int) -> list[str]:
     """A frame's arguments and variables."""
     stop = debugger.require_stop()
+    if stop.unlike:
+        return [_NO_VARIABLES]
     answer = await debugger.gdb.command("stack-list-variables", *_where(stop, frame), "--all-values")
     rows = rows_at(answer.results, "variables")
     if not rows:
         is_known = text_at(await _frame(debugger.gdb, stop, frame), "line")
-        return ["there are none" if is_known else "no symbols tell of variables here"]
+        return ["there are none" if is_known else _NO_VARIABLES]
     return first(
         [
             bounded(f"{text_at(each, 'name')} = {text_at(each, 'value')}{' (argument)' if 'arg' in each else ''}")
@@ -253,11 +271,12 @@ async def symbols(debugger: Debugger, pattern: str, place: str) -> list[str]:
         asked = [f"info {what}{each}" for each in await _addresses(debugger, place) for what in ("symbol ", "line *")]
         told = [await gdb.say(each) for each in asked[: _MOST_LINES + 1]]
         return lines_of("\n".join(each.rstrip("\n") for each in told))
-    name = expressions.pattern(pattern)
+    name = expressions.basic(expressions.pattern(pattern))
     lines: list[str] = []
     for kind in ("functions", "variables", "types"):
         bare = () if kind == "types" else ("--include-nondebug",)
-        answer = await gdb.command(f"symbol-info-{kind}", *bare, "--name", name, "--max-results", str(_MOST_LINES + 1))
+        words = (*bare, "--name", name, "--max-results", str(_MOST_LINES + 1))
+        answer = await gdb.command(f"symbol-info-{kind}", *words, timeout=LOAD_SECONDS)  # a Linux has many
         for file in rows_at(answer.results, "symbols", "debug"):
             where = text_at(file, "filename").rpartition("/")[2]
             lines += (f"{where}:{text_at(each, 'line')} {_described(each)}" for each in rows_at(file, "symbols"))
@@ -281,9 +300,20 @@ async def processors(debugger: Debugger) -> list[str]:
     for each in rows:
         frame = each.get("frame")
         mark = ">" if text_at(each, "id") == stop.thread else " "
-        place = place_of(frame) if isinstance(frame, dict) else "runs"
+        place = await _true(debugger, place_of(frame)) if isinstance(frame, dict) else "runs"
         lines.append(bounded(f"{mark}{text_at(each, 'id')} {text_at(each, 'details')} {place}"))
     return first(lines)
+
+
+async def doubt(debugger: Debugger, row: Results) -> str:
+    """That a breakpoint's code is not in memory now, to be said behind its line; "" where it is, or nobody knows."""
+    if debugger.stop is None:  # of a guest that runs gdb reads no memory
+        return ""
+    looks = {await debugger.names.code.look(int(each, 16), debugger.read) for each in addresses(row)}
+    if looks & {"same", "unknown"} or not looks:
+        return ""
+    what = "other code is in memory" if "other" in looks else "nothing can be read"
+    return f"; {what} there now: it is not loaded yet, or runs elsewhere"
 
 
 def breakpoint_line(row: Results) -> str:

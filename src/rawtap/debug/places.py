@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rawtap.blocking import reading
+from rawtap.debug import elf
 from rawtap.debug import gdb as gdbs
 from rawtap.debug.gdb import LOAD_SECONDS, Gdb
 from rawtap.debug.stops import SHOWN_NAME, Place, shortened
@@ -15,6 +18,8 @@ from rawtap.untrusted import visible
 
 _BARE = "(No debugging symbols found in "
 _LINE = re.compile(r'Line ([0-9]+) of "([^"]*)"')
+_ALL = (1 << 64) - 1  # addresses: an offset may go down
+_HASH = re.compile(r"::h[0-9a-f]{16}$")  # of rustc's, behind a name in its older way of mangling
 _NO_SYMBOLS = "no symbols: it is booted from no ELF file, and none is beside it; a profile can name one"
 
 
@@ -43,22 +48,33 @@ async def load(gdb: Gdb, symbols: Sequence[Symbols]) -> list[str]:
         path = str(each.file).replace("\\", "\\\\").replace('"', '\\"')
         word = "file" if number == 0 else "add-symbol-file"
         if each.offset:
-            word = f"{'symbol-file' if number == 0 else word} -o {each.offset:#x}"
+            word = f"{'symbol-file' if number == 0 else word} -o {each.offset & _ALL:#x}"
         try:
             if _BARE in await gdb.say(f'{word} "{path}"', timeout=LOAD_SECONDS):
-                notes.append(f"{each.file.name} has no debugging information: no lines, no variables, no types")
+                notes.append(f"{each.file.name} has no debugging information: {await _lack(each.file)}")
         except DebugRefused as error:
             notes.append(f"no symbols of {each.file.name}: {shortened(error.evidence)}")
         except ValueError:
             notes.append(f"no symbols of {each.file.name!r}: its path has a control character")
-    return notes
+    return list(dict.fromkeys(notes))  # a file that is there twice, at two places
+
+
+async def _lack(path: Path) -> str:
+    """What a file without debugging information does not tell."""
+    lack = "no lines, no variables, no types"
+    try:
+        is_stripped = await reading(path, elf.exports_only, path)
+    except (OSError, ValueError, struct.error):
+        return lack
+    more = "it is stripped but for names that it exports, and what is between two of them is told by the first"
+    return f"{lack}; {more}" if is_stripped else lack
 
 
 async def place_at(gdb: Gdb, address: int) -> Place:
     """What is at an address: a function, a file and a line, as far as symbols tell."""
     match = _LINE.match(await gdb.say(f"info line *{address:#x}"))
     symbol = (await gdb.say(f"info symbol {address:#x}")).partition(" in section")[0].partition(" + ")[0]
-    name = "" if symbol.startswith("No symbol") else _shown(symbol.strip())
+    name = "" if symbol.startswith("No symbol") else _shown(_HASH.sub("", symbol.strip()))
     return Place(f"{address:#x}", name, *((_shown(match[2].rpartition("/")[2]), match[1]) if match else ()))
 
 

@@ -29,6 +29,14 @@ class Place:
         where = f"{self.file}:{self.line}" if self.line else self.address
         return f"{self.function} ({where})" if self.function else where
 
+    @property
+    def number(self) -> int | None:
+        """Its address as a number; None where it is none."""
+        try:
+            return int(self.address, 16)
+        except ValueError:
+            return None
+
 
 @dataclass(frozen=True)
 class Stop:
@@ -42,6 +50,7 @@ class Stop:
         returned: What the function that was finished returned, "" for nothing known.
         breakpoints: The numbers of those that it is at.
         frame: What is in memory there for the network, in a line; "" where nobody looked for that.
+        unlike: That other code is in memory there than the files with symbols have, in words: so no name is known.
     """
 
     why: str
@@ -51,6 +60,7 @@ class Stop:
     returned: str = ""
     breakpoints: tuple[str, ...] = ()
     frame: str = ""
+    unlike: str = ""
 
     def __str__(self) -> str:
         return f"{self.place}: {self.why}"

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rawtap.blocking import reading
-from rawtap.debug import functions
+from rawtap.debug import functions, points
+from rawtap.debug.code import Code
 from rawtap.debug.debugger import Debugger
 from rawtap.debug.functions import Function, Functions
 from rawtap.debug.stops import Place
@@ -28,6 +29,7 @@ class Covering:
         idle: The addresses of blocks of theirs that ran while nothing of interest did, as somebody said.
         idle_functions: The addresses of the functions of these.
         places: The lines at which functions begin, by their addresses, as far as somebody asked.
+        code: What the same files have for code.
     """
 
     functions: Functions
@@ -35,6 +37,7 @@ class Covering:
     idle: set[int] = field(default_factory=set)
     idle_functions: set[int] = field(default_factory=set)
     places: dict[int, Place] = field(default_factory=dict)
+    code: Code = field(default_factory=Code)
 
     @classmethod
     async def begin(cls, machine: Machine, debugger: Debugger | None) -> Covering:
@@ -47,17 +50,18 @@ class Covering:
         """
         require_emulated(machine.name, machine.accelerator)
         found, notes = await functions_of(machine.spec.symbols)
+        code = await Code.read(machine.spec.symbols)
         await machine.log_blocks()
         try:
             # Not by a stop of QEMU's, where there is a gdb: it would take that for one that it is to tell of.
             if debugger is None:
                 await machine.leave_blocks()
             else:
-                await debugger.breakpoints()  # which holds a guest that runs for a moment
+                await points.rows(debugger)  # which holds a guest that runs for a moment
         except BaseException:
             await end(machine)
             raise
-        return cls(Functions(found), notes)
+        return cls(Functions(found), notes, code=code)
 
     def note_idle(self, blocks: Iterable[int]) -> None:
         """Those blocks run when the guest is idle; those that are in no function are not noted."""

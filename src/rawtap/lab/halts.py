@@ -15,6 +15,12 @@ def halted_on(lab: Lab, interface: str) -> str | None:
     return f"the guest is {halts[0]}" if halts and all(halts) else None
 
 
+def note_told(lab: Lab, interface: str) -> None:
+    """An answer tells of the guests on an interface that they stand, and why."""
+    for guest in _running(lab, interface):
+        guest.machine.consoles.halt_told = True
+
+
 def require_one(lab: Lab, interface: str) -> Guest:
     """The one guest that runs on an interface.
 

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rawtap.ask.debug import Action, Told, Wish, debug
+from rawtap.ask.asked import Action, Wish
+from rawtap.ask.debug import Told, debug
 from rawtap.debug.frames import Direction
 from rawtap.tools._heartbeat import Heartbeat
 from rawtap.tools._text import Answer, Untrusted
