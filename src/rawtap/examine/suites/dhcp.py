@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from rawtap.examine.rules import Ask, AtLeast, Bits, Either, Fields, Frame, Level, Quiet, Rule, Tell
-from rawtap.examine.suites._frames import BROADCAST, GIVEN_REPLY, arp, raw
+from rawtap.examine.suites._frames import BROADCAST, arp, raw
 
 _MUST, _SHOULD = Level.MUST, Level.SHOULD
 _ANY = "0.0.0.0"  # noqa: S104 - no address
@@ -18,6 +18,7 @@ _DISCOVERS: Fields = {**_TO_SERVER, "DHCP.option.message-type": 1}
 _REQUESTS: Fields = {**_TO_SERVER, "DHCP.option.message-type": 3, "DHCP.option.server_id": "$us"}
 _SECONDS = 15  # a client waits four seconds before it asks again, then eight (RFC 2131, 4.1)
 _ANSWER_SECONDS = 4
+_LEAST_OPTIONS = 60  # bytes: a client may pass over a message of less than 300 (RFC 1542, 2.1)
 _EVERYBODY = (BROADCAST, "255.255.255.255")
 _MASK = ["subnet_mask", "255.255.255.0"]
 _LEASE = (["lease_time", 3600], _MASK)
@@ -46,13 +47,14 @@ def _reply(
             ports,
             header,
             said,
+            raw(bytes(_LEAST_OPTIONS)),
         )
     )
 
 
 def _raw_offer(options: bytes) -> Frame:
     """An offer with these bytes for its options, behind its kind."""
-    *layers, _ = _reply("offer").layers
+    *layers, _, _ = _reply("offer").layers
     return Frame((*layers, raw(bytes.fromhex("63825363350102") + options)))
 
 
@@ -80,9 +82,10 @@ def _request(name: str, source: str, says: str, must: Fields) -> Rule:
     )
 
 
-_RENEWS: Fields = {**_TO_SERVER, "DHCP.option.message-type": 3, "BOOTP.ciaddr": "$nobody"}
-_BARE: Fields = {"DHCP.option.server_id": None, "DHCP.option.requested_addr": None}
-_HAS_IT = Ask((arp(pdst="$nobody"),), {"ARP.op": 2, "ARP.psrc": "$nobody"}, within=5, given=True)
+_RENEWS: Fields = {**_TO_SERVER, "DHCP.option.message-type": 3}
+_BARE: Fields = {"BOOTP.ciaddr": "$nobody", "DHCP.option.server_id": None, "DHCP.option.requested_addr": None}
+# It may look for others that have it first, which takes 9 s at most (RFC 5227, 2.1.1).
+_HAS_IT = Ask((arp(pdst="$nobody"),), {"ARP.op": 2, "ARP.psrc": "$nobody"}, within=12, given=True)
 
 
 def _bound(name: str, source: str, says: str, lease: tuple[Any, ...], ask: Ask, *more: Quiet | Ask) -> Rule:
@@ -251,7 +254,7 @@ RULES = (
         (["lease_time", _SHORT], _MASK),
         Ask((), _DISCOVERS, {"BOOTP.ciaddr": _ANY}, within=_ENDED_WITHIN),
         Quiet((arp(pdst="$nobody"),), ({"ARP.op": 2, "ARP.psrc": "$nobody"},)),
-        GIVEN_REPLY,
+        replace(_ASKED, keep={}),  # no address is left to ask for an echo at, perhaps
     ),
     _bound(
         "renewal_time",
