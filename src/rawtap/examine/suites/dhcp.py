@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from rawtap.examine.rules import Ask, AtLeast, Bits, Either, Fields, Frame, Level, Quiet, Rule, Tell
+from rawtap.examine.rules import Ask, AtLeast, Bits, Either, Fields, Frame, Level, Other, Quiet, Rule, Tell
 from rawtap.examine.suites._frames import BROADCAST, arp, raw
 
 _MUST, _SHOULD = Level.MUST, Level.SHOULD
@@ -238,7 +238,8 @@ RULES = (
         "RFC 2131, 4.4.5 and 4.3.2",
         "At half of its lease (T1) it asks its server, and it alone, for more: with its address, and no server named.",
         (["lease_time", _SHORT], _MASK),
-        Ask((), _RENEWS, {"IP.dst": "$us", "IP.src": "$nobody", **_BARE}, within=_RENEWED_WITHIN),
+        # It may have another address as well, and send from that.
+        Ask((), _RENEWS, {"IP.dst": "$us", "IP.src": Other((_ANY,)), **_BARE}, within=_RENEWED_WITHIN),
     ),
     _bound(
         "rebind",
