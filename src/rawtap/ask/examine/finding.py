@@ -203,7 +203,7 @@ async def _open_port(wire: Neighbor, names: Names) -> int | None:
 async def _link_local(wire: Neighbor, names: Names) -> str | None:
     """The guest's link-local address of IPv6, from what it sends when all nodes are asked; None if that is nothing.
 
-    It is asked for an echo, for its groups (RFC 3810), and for the address that its MAC makes (RFC 4291, Appendix A).
+    It is asked for an echo, for its groups (RFC 9777), and for the address that its MAC makes (RFC 4291, Appendix A).
     """
     mac = bytes.fromhex(str(names["guest_mac"]).replace(":", ""))
     identifier = bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from rawtap.examine.rules import Ask, Either, Fields, Frame
+from rawtap.examine.rules import Ask, Either, Fields, Frame, Level, Rule
 from rawtap.examine.suites._frames import DATA
 
 ALL_NODES: dict[str, Any] = {"dst": "33:33:00:00:00:01"}
@@ -12,6 +13,9 @@ ECHO: dict[str, Any] = {"layer": "ICMPv6EchoRequest", "id": "$id", "seq": 77}
 REPLY: Fields = {"ICMPv6.type": 129, "ICMPv6EchoReply.id": "$id"}
 UNREACHABLE: Fields = {"ICMPv6.type": 1, "ICMPv6.code": 4, "IPerror6.src": "$us6"}
 ERROR: Fields = {"ICMPv6.type": Either((1, 2, 3, 4)), "IPv6.dst": "$us6"}
+MY_LINK: dict[str, Any] = {"layer": "ICMPv6NDOptSrcLLAddr", "lladdr": "$us_mac"}
+TARGETED: dict[str, Any] = {"layer": "ICMPv6NDOptDstLLAddr", "lladdr": "$other_mac"}
+_PROBLEM: Fields = {"ICMPv6.type": 4, "IPerror6.src": "$us6"}
 
 
 def ip(**fields: Any) -> dict[str, Any]:
@@ -49,3 +53,29 @@ def _linked(link: dict[str, Any] | None, *layers: dict[str, Any]) -> tuple[dict[
 
 GIVEN_REPLY = Ask((echo(seq=76),), {**REPLY, "ICMPv6EchoReply.seq": 76}, given=True)
 """For rules of what is not to be answered, behind it: were it right, it would have been."""
+GIVEN_ERROR = Ask((udp(),), UNREACHABLE, given=True)
+"""The same of what is not to be told: one that has to be is behind it."""
+
+
+def option(kind: int) -> dict[str, Any]:
+    """A header of destination options with one that nobody knows."""
+    options = [{"layer": "HBHOptUnknown", "otype": kind, "optdata": {"hex": "00000000"}}]
+    return {"layer": "IPv6ExtHdrDestOpt", "options": options}
+
+
+def problem(name: str, source: str, level: Level, says: str, frame: Frame, code: int, pointer: int) -> Rule:
+    """Such a frame has a parameter problem told, that points there."""
+    wanted = {"ICMPv6.code": code, "ICMPv6ParamProblem.ptr": pointer, "IPv6.dst": "$us6"}
+    return Rule(name, source, level, says, (Ask((frame,), _PROBLEM, wanted),))
+
+
+def advertisement(flags: dict[str, int], *, of: str = "$mover6", **fields: Any) -> Frame:
+    """One to the guest that `of` has another link address now; `fields` are the IPv6 header's."""
+    said = {"layer": "ICMPv6ND_NA", "tgt": of, "R": 0, "S": 0, "O": 0} | flags
+    return Frame((ip(src=of, hlim=255) | fields, said, TARGETED))
+
+
+def to_all(of: str, **flags: int) -> Frame:
+    """One to all nodes."""
+    said = advertisement(flags, of=of, src="$mover6", dst="ff02::1")
+    return replace(said, layers=({"layer": "Ether"} | ALL_NODES, *said.layers))
