@@ -136,6 +136,23 @@ def test_its_lease_is_judged_at_the_address_that_it_took(
     assert outcome.verdict is verdict, outcome
 
 
+@pytest.mark.parametrize(("source", "verdict"), [(HOME, Verdict.KEPT), ("0.0.0.0", Verdict.VIOLATED)])  # noqa: S104
+def test_a_lease_may_be_renewed_from_another_address_of_the_guests(source: str, verdict: Verdict) -> None:
+    """As ISC's client does, whose kernel chooses the address."""
+    from scapy.all import IP, UDP, Ether
+
+    class Chooses(Mover):
+        def says(self) -> Iterator[bytes]:
+            for frame in super().says():
+                packet = Ether(frame)
+                if packet[IP].src == OFFERED:
+                    packet[IP].src = source
+                    del packet[IP].chksum, packet[UDP].chksum
+                yield bytes(packet)
+
+    assert tried("dhcp.renew", Chooses()).verdict is verdict
+
+
 @pytest.mark.parametrize(("declines", "verdict"), [(True, Verdict.KEPT), (False, Verdict.SILENT)])
 def test_who_declines_an_address_and_has_none_then_is_alive(declines: bool, verdict: Verdict) -> None:
     assert tried("dhcp.decline", Mover(declines=declines)).verdict is verdict
