@@ -153,6 +153,22 @@ def test_a_lease_may_be_renewed_from_another_address_of_the_guests(source: str, 
     assert tried("dhcp.renew", Chooses()).verdict is verdict
 
 
+@pytest.mark.parametrize("rule", ["offer_broken", "acknowledgment_xid"])
+def test_a_client_that_waits_for_a_minute_goes_on_to_ask(rule: str) -> None:
+    """RFC 2131, 4.1: up to 64 seconds, and one more."""
+
+    class Waits(Mover):
+        waited = 60
+
+        def waits(self) -> Iterator[bytes]:
+            self.waited += 1  # each is a second, or less
+            if self.waited > 60:
+                self.waited = 0
+                yield from self.says()
+
+    assert tried(f"dhcp.{rule}", Waits()).verdict is Verdict.KEPT
+
+
 @pytest.mark.parametrize(("declines", "verdict"), [(True, Verdict.KEPT), (False, Verdict.SILENT)])
 def test_who_declines_an_address_and_has_none_then_is_alive(declines: bool, verdict: Verdict) -> None:
     assert tried("dhcp.decline", Mover(declines=declines)).verdict is verdict

@@ -16,9 +16,9 @@ _ANY = "0.0.0.0"  # noqa: S104 - no address
 _TO_SERVER: Fields = {"Ether.src": "$guest_mac", "UDP.dport": 67, "BOOTP.op": 1}
 _DISCOVERS: Fields = {**_TO_SERVER, "DHCP.option.message-type": 1}
 _REQUESTS: Fields = {**_TO_SERVER, "DHCP.option.message-type": 3, "DHCP.option.server_id": "$us"}
-_SECONDS = 15  # a client waits four seconds before it asks again, then eight (RFC 2131, 4.1)
+_SECONDS = 20  # a client waits 4 s before it asks again, then 8, then 16 (RFC 2131, 4.1)
+_LONGEST_WAIT = 66  # and 64 in the end: before that nobody can say that it does not go on to ask
 _ANSWER_SECONDS = 4
-_LEAST_OPTIONS = 60  # bytes: a client may pass over a message of less than 300 (RFC 1542, 2.1)
 _EVERYBODY = (BROADCAST, "255.255.255.255")
 _MASK = ["subnet_mask", "255.255.255.0"]
 _LEASE = (["lease_time", 3600], _MASK)
@@ -27,6 +27,7 @@ _SHORT = 30
 _RENEWED_WITHIN, _REBOUND_WITHIN, _ENDED_WITHIN = 25, 36, 45  # with some seconds for a guest that is slow
 _TIMES = (["renewal_time", 4], ["rebinding_time", 8])  # of a long lease: RFC 2132, 9.11 and 9.12
 _TIMES_WITHIN = 12
+_LEAST_OPTIONS = 60  # bytes: a client may pass over a message of less than 300 (RFC 1542, 2.1)
 
 
 def _reply(
@@ -63,7 +64,7 @@ _OFFER = _reply("offer", *_LEASE)
 _ACCEPTED = Ask((_OFFER,), _REQUESTS, keep={"xid": "BOOTP.xid"}, within=_ANSWER_SECONDS, given=True)
 _BROKEN = ("36ff0a00", "33", "3304000e", "0cff" + "61" * 40, "3400", "340103", "ff" * 4)
 """Options behind that of the kind: longer than what is left, without a length, cut, without data, overloaded."""
-_GOES_ON = Ask((), {**_TO_SERVER, "DHCP.option.message-type": Either((1, 3))}, within=_SECONDS)
+_GOES_ON = Ask((), {**_TO_SERVER, "DHCP.option.message-type": Either((1, 3))}, within=_LONGEST_WAIT)
 """Health checks are the kernel's to answer, and say nothing of a client that is a program."""
 
 
