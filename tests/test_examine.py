@@ -22,6 +22,7 @@ from test_linux_guest import IMAGES, PROMPT, linux_tree
 
 SOURCE = Path(__file__).parent / "examined_guest.c"
 ADDRESS = "10.0.2.15"
+NOWHERE = "0.0.0.0"  # noqa: S104 - no address
 HEALTHY, OPTION_LOOP, FRAGMENTS_BEYOND, KERNEL_DIES = 0, 23, 47, 56
 DIES_ARP_LENGTH, DIES_OF_ALL, DIES_OF_TYPE, LISTENS = 57, 67, 68, 71
 GROUPS = 3  # each has a guest of its own: several processes share them
@@ -455,6 +456,30 @@ def test_u_boot_is_examined_while_a_command_runs_that_reads_its_card(outsider: A
             assert stopped["matched"]
             await session.call("qemu_send", command=LOOP, wait_for="Using", timeout=PATIENCE)
             await blames_no_frame_for_a_shutdown(session)
+
+    anyio.run(scenario)
+
+
+def test_a_client_without_an_address_is_examined_by_what_it_says(outsider: Account) -> None:
+    """U-Boot's has none while it asks, and nothing of it answers."""
+
+    async def scenario() -> None:
+        async with serving(outsider) as session:
+            await session.boot()
+            error = await session.refused("qemu_examine", what="dhcp.offer")
+            assert error.code == "guest.silent"
+            await session.typed("setenv autoload no")
+            loop = "while true; do dhcp; done"
+            await session.call("qemu_send", command=loop, wait_for="BOOTP broadcast", timeout=PATIENCE)
+            told = await session.call("qemu_examine", what="dhcp")
+            assert (told["address"], told["health"], told["snapshots"]) == (NOWHERE, "dhcp", True)
+            assert any("it has no address" in each for each in told["notes"])
+            found = verdicts(told)
+            assert "died" not in found.values()
+            assert {"dhcp.offer", "dhcp.request_address", "dhcp.request_xid", "dhcp.offer_xid"}.isdisjoint(found)
+            assert found["dhcp.decline"] == "silent"  # net/bootp.c asks nobody by ARP
+            error = await session.refused("qemu_examine", what="icmp")
+            assert 'what="dhcp"' in str(error)
 
     anyio.run(scenario)
 

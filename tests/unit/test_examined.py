@@ -10,7 +10,8 @@ import anyio
 import pytest
 from scapy.utils import wrpcap
 
-from rawtap.ask.examine.course import Examination, _Course, _numbers
+from rawtap.ask.examine.course import Examination, _Course
+from rawtap.ask.examine.evidence import numbers
 from rawtap.examine import catalogue
 from rawtap.examine.trial import Deaf, Outcome, Passed, Verdict
 from rawtap.packets import decode
@@ -55,13 +56,13 @@ def test_a_frame_that_passed_another_on_its_way_has_its_number_all_the_same(tmp_
     seen_later = Outcome(rule, Verdict.SILENT, frames=(first, second, answer, never))
     once_more = Outcome(rule, Verdict.SILENT, frames=(first, answer, second, answer))
     lost = Outcome(rule, Verdict.SILENT, frames=(answer, never))
-    assert _numbers(path, [seen_later, once_more, lost]) == ((1, 3, 5, None), (4, 5, 6, 7), (7, None))
-    assert _numbers(path, [once_more, once_more]) == ((1, 2, 3, 5), (4, 5, 6, 7))
+    assert numbers(path, [seen_later, once_more, lost]) == ((1, 3, 5, None), (4, 5, 6, 7), (7, None))
+    assert numbers(path, [once_more, once_more]) == ((1, 2, 3, 5), (4, 5, 6, 7))
     twice = Outcome(rule, Verdict.VIOLATED, frames=(first, answer, answer, answer))
-    assert _numbers(path, [twice]) == ((1, 2, 5, 7),)
+    assert numbers(path, [twice]) == ((1, 2, 5, 7),)
     alone = tmp_path / "alone.pcap"
     wrpcap(str(alone), [each.data for each in captured[:3]], linktype=1)
-    assert _numbers(alone, [seen_later, lost]) == ((1, 3, 2, None), (None, None))
+    assert numbers(alone, [seen_later, lost]) == ((1, 3, 2, None), (None, None))
 
 
 def test_on_a_wire_that_was_changed_only_what_qemu_or_the_console_tells_is_a_death() -> None:
@@ -77,3 +78,23 @@ def test_on_a_wire_that_was_changed_only_what_qemu_or_the_console_tells_is_a_dea
     assert wrong("kernel panic", is_changed=True) == "kernel panic"
     with pytest.raises(Deaf):
         wrong("", is_changed=True)
+
+
+@pytest.mark.parametrize(("kind", "told", "is_noticed"), [("dhcp", "panic", 1), ("dhcp", "", 0), ("echo", "panic", 0)])
+def test_a_guest_that_answers_no_health_check_dies_by_what_its_console_tells(
+    kind: str, told: str, is_noticed: int
+) -> None:
+    async def nothing() -> None:
+        return None
+
+    machine = SimpleNamespace(exit=None, trouble_since=lambda _: (told, []), mark=lambda: None)
+    guest = SimpleNamespace(machine=machine, lock=SimpleNamespace(locked=lambda: False), ended=False)
+    wire, kept = SimpleNamespace(gone=False, frames=[]), SimpleNamespace(restore=nothing)
+    examiner = SimpleNamespace(kind=kind, last=b"the frame")
+    course = _Course(*cast(Any, (examiner, guest, wire, kept, None, None, None)))
+    if not is_noticed:
+        anyio.run(course._once_more)
+        return
+    with pytest.raises(Deaf) as caught:
+        anyio.run(course._once_more)
+    assert caught.value.sent == b"the frame"

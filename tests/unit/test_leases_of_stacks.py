@@ -58,6 +58,7 @@ class Client:
             yield bytes(Ether(src=GUEST, dst=packet.src) / reply)
             yield from self.said
             self.has_it = self.keeps_it
+            self.is_bound = any(b"\x35\1\3" in each for each in self.said)  # else it begins anew
         elif DHCP in packet and packet[BOOTP].op == 2:
             kind = dict(each for each in packet[DHCP].options if isinstance(each, tuple))
             if kind["message-type"] == 2:

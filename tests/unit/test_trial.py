@@ -198,6 +198,26 @@ def test_what_it_does_right_is_kept(name: str) -> None:
     assert (outcome.verdict, outcome.reason) == (Verdict.KEPT, "")
 
 
+def misquoting(frame: bytes) -> Iterator[bytes]:
+    """A guest whose errors quote what is behind the IPv6 header alone, as lwIP's parameter problems do."""
+    from scapy.all import UDP, Ether, ICMPv6DestUnreach, ICMPv6ParamProblem, IPv6, IPv6ExtHdrDestOpt, Raw
+
+    packet = Ether(frame)
+    if IPv6 not in packet or not (UDP in packet or IPv6ExtHdrDestOpt in packet):
+        yield from lax6(frame)
+        return
+    asked = packet[IPv6]
+    told = ICMPv6DestUnreach(code=4) if UDP in packet else ICMPv6ParamProblem(code=2, ptr=42)
+    back = Ether(src=NAMES["guest_mac"], dst=packet.src) / IPv6(src=NAMES["guest6"], dst=asked.src, hlim=255)
+    yield bytes(back / told / Raw(bytes(asked.payload)))
+
+
+@pytest.mark.parametrize("name", ["port_unreachable", "error_unchanged", "option_problem"])
+def test_an_error_that_quotes_something_else_is_wrong_and_no_silence(name: str) -> None:
+    outcome = tried(f"ipv6.{name}", Line(misquoting))
+    assert (outcome.verdict, outcome.field) == (Verdict.VIOLATED, "IPerror6.src")
+
+
 class Believer:
     """A guest that believes each advertisement, whether it was asked for or not, and asks for nobody."""
 

@@ -25,8 +25,17 @@ _HEADER = struct.Struct("!BBHHH")
 _TOKENS = 1_000_000
 _TOKEN = b"rawtap asks %06d"
 _SENDERS = ("pulse", "second_pulse")
+_OFFERED = ("nobody", "stranger")
+_IPV4, _UDP = b"\x08\0", 17
+_TO_SERVER = b"\0\x43"  # UDP's port behind a header of IPv4's without options
 
-Kind = Literal["echo", "arp"]
+Kind = Literal["echo", "arp", "dhcp"]
+_SEEN = "the guest answered health checks before and after"
+LIVED: dict[Kind, str] = {"echo": _SEEN, "arp": _SEEN, "dhcp": "its client had asked before"}
+"""By what it was seen that a guest that is silent lives."""
+_NO_ANSWER = "answered no health check"
+NOTHING: dict[Kind, str] = {"echo": _NO_ANSWER, "arp": _NO_ANSWER, "dhcp": "asked its server for nothing"}
+NO_ADDRESS = "it has no address: that it lives is seen by what its client of DHCP sends, and silence is by the clock"
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,24 @@ def checks(kind: Kind, names: Mapping[str, str | int]) -> Iterator[Check]:
     From older ones there is no answer to come: once one is answered, what was asked before it has been.
     """
     return _arp_checks(names) if kind == "arp" else _echo_checks(names)
+
+
+def offered(names: Mapping[str, str | int]) -> tuple[Check, ...]:
+    """Health checks at the addresses that rules of DHCP offer: a stack that has one at a time answers at no other once
+    its client took it."""
+    token, _ = tokens_of(names)
+    broadcast = {"layer": "Ether", "dst": "ff:ff:ff:ff:ff:ff"}
+    asked = ({"layer": "ARP", "op": 1, "psrc": "$pulse", "pdst": f"${name}"} for name in _OFFERED)
+    return tuple(Check("arp", made(Frame((broadcast, each)), names), token) for each in asked)
+
+
+def asks_server(frame: bytes) -> bool:
+    """Whether a frame of the guest's is for a server of DHCP.
+
+    A stack without an address answers nobody (RFC 826, RFC 1122, 3.2.1.3): what its client says is all that shows that
+    it lives.
+    """
+    return frame[12:_ETHERNET] == _IPV4 and frame[23:24] == bytes([_UDP]) and frame[36:38] == _TO_SERVER
 
 
 def _arp_checks(names: Mapping[str, str | int]) -> Iterator[Check]:

@@ -3,6 +3,9 @@
 No verdict is the clock's. That nothing came is believed when the guest has answered a health check that was sent behind
 the question; and then the question is asked once more, behind a rest, before it is said. The exception is what a rule
 lets take seconds (`within`).
+
+A client of DHCP may take another address than health checks are for: it is looked for there, and what it says to its
+server shows that it lives. Of a guest that has no address (the kind "dhcp") nothing else does: silence is the clock's.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ _HEALTH_CHATTER = 50_000  # frames that an answer to a health check may be behin
 _NEXT = 16
 _SOON = 5  # this part of the patience is enough for what comes at once
 _AGAIN = 1.0  # seconds from one question to the same
+_CLIENT_SECONDS = 20.0  # a client may wait so long at first: RFC 2131, 4.1, and 10 s behind a decline (3.1 (5))
 
 
 class Verdict(StrEnum):
@@ -110,6 +114,7 @@ class Examiner:
         rest: Waits before a question is asked again: a stack may limit how often it asks, answers, or tells errors.
         number: Of the last try; each has names of its own.
         now: Seconds, of a clock that does not go back.
+        last: What a try sent last, but for health checks.
     """
 
     wire: Wire
@@ -120,13 +125,15 @@ class Examiner:
     rest: Callable[[], Awaitable[None]]
     number: int = 0
     now: Callable[[], float] = monotonic
+    last: bytes | None = None
     _checks: Iterator[health.Check] = field(init=False)
-    _last: bytes | None = None  # what was sent last, but for health checks
     _log: list[Passed] = field(default_factory=list)
     _read: int = 0  # frames of the wire that are in the log
     _place: int = 0  # in the wire's frames, behind the answer that came last
     _ours: tuple[bytes, ...] = field(init=False)
     _health: tuple[bytes, ...] = field(init=False)
+    _offered: tuple[health.Check, ...] = ()  # in a rule of DHCP: where its client may be
+    _is_away: bool = False  # it answers no more where it was found
 
     def __post_init__(self) -> None:
         self._checks = health.checks(self.kind, self.names)
@@ -177,14 +184,13 @@ class Examiner:
             Deaf: The guest answers no health check, before or after.
         """
         names = self.fresh()
-        self._last = None
+        self.last = None
+        self._offered = health.offered(names) if rule.suite == "dhcp" else ()
+        self._is_away = False
         self._log, self._read = [], len(self.wire.frames)
         lost = self.wire.lost()
         try:
-            await self.wire.send(health.greeting(names))
-            if "guest6" in needed(rule):
-                await self.wire.send(health.greeting6(names))
-            await self.alive()
+            await self._meet(rule, names)
             if rested:
                 await self.rest()
             self._read = len(self.wire.frames)
@@ -196,6 +202,17 @@ class Examiner:
         if more and outcome.verdict is not Verdict.VIOLATED:
             return self._untold(rule, f"frames were lost for want of room, ours or the guest's: {more}")
         return outcome
+
+    async def _meet(self, rule: Rule, names: Names) -> None:
+        """Have the guest know us, and be alive."""
+        if self.kind == "dhcp":
+            if not await self._asks_server(len(self.wire.frames)):
+                raise Deaf(None)
+            return
+        await self.wire.send(health.greeting(names))
+        if "guest6" in needed(rule):
+            await self.wire.send(health.greeting6(names))
+        await self.alive()
 
     async def _taken(self, rule: Rule, names: Names, *, careful: bool) -> Outcome:
         try:
@@ -212,15 +229,35 @@ class Examiner:
         """Have a health check answered, asked so often; each is given up after `patient` times the patience.
 
         Raises:
-            Deaf: It is not.
+            Deaf: It is not, nor where a client of DHCP may be by now.
         """
+        begin, patience = len(self.wire.frames), patient * self.patience
+        if self.kind == "dhcp" or (self._is_away and await self._lives_elsewhere(begin, patience)):
+            return
         for _ in range(tries):
-            pulse = next(self._checks)
-            begin = len(self.wire.frames)
-            await self.wire.send(pulse.frame)
-            if await self._comes(begin, pulse.is_answered_by, patient * self.patience, _HEALTH_CHATTER) is not None:
+            if await self._answers((next(self._checks),), patience):
                 return
-        raise Deaf(self._last)
+        self._is_away = bool(self._offered) and not self._is_away and await self._lives_elsewhere(begin, patience)
+        if not self._is_away:
+            raise Deaf(self.last)
+
+    async def _answers(self, checks: tuple[health.Check, ...], patience: float) -> bool:
+        def is_it(frame: bytes) -> bool:
+            return any(each.is_answered_by(frame) for each in checks)
+
+        begin = len(self.wire.frames)
+        for each in checks:
+            await self.wire.send(each.frame)
+        return await self._comes(begin, is_it, patience, _HEALTH_CHATTER) is not None
+
+    async def _lives_elsewhere(self, begin: int, patience: float) -> bool:
+        return await self._answers(self._offered, patience) or await self._asks_server(begin)
+
+    async def _asks_server(self, begin: int) -> bool:
+        """Whether its client of DHCP says something, at which a rule may have a look all the same."""
+        said = await self._comes(begin, health.asks_server, _CLIENT_SECONDS, _HEALTH_CHATTER)
+        self._place -= said is not None
+        return said is not None
 
     async def _take(self, rule: Rule, step: Step, names: Names, *, careful: bool) -> None:
         begin = len(self.wire.frames) if step.send else self._place
@@ -242,7 +279,7 @@ class Examiner:
 
     async def _say(self, data: bytes) -> None:
         self._take_down()
-        self._last = data
+        self.last = data
         await self.wire.send(data)
         self._log.append(Passed(data, from_guest=False))
 
@@ -301,7 +338,7 @@ class Examiner:
         wanted = _words(step.comes, names)
         if step.given:
             return self._untold(rule, f"it needs a frame of the guest's with {wanted}, and none came")
-        reason = f"no frame with {wanted} came, while the guest answered health checks before and after"
+        reason = f"no frame with {wanted} came, while {health.LIVED[self.kind]}"
         return Outcome(rule, Verdict.SILENT, reason, frames=self._frames())
 
     async def _quiet(self, rule: Rule, step: Quiet, begin: int, names: Names) -> None:

@@ -38,7 +38,7 @@ from rawtap.lab.card import Card
 from rawtap.lab.guests import Guest
 from rawtap.lab.lab import Lab
 from rawtap.network.impair import Impairment, Plug
-from rawtap.packets import decode, reader
+from rawtap.packets import decode
 
 Report = Callable[[float, float, str], Awaitable[None]]
 
@@ -56,8 +56,9 @@ _NEEDED = {
     "port": "it needs a TCP port that the guest listens on: start a listener there, and give port=",
     "guest6": "no IPv6 was seen: nothing came from a link-local address of the guest's, though all nodes were asked "
     "for an echo and for their groups, and it for the address that its MAC makes. Perhaps IPv6 is off for this card",
-    "dhcp_client": "no DHCPDISCOVER came for 8 s: have a client ask again and again in the background, on a bridge "
-    "without services (services=false), like busybox's: udhcpc -i eth0 -f -t 9999 -T 1 -A 1 -s /bin/true &",
+    "dhcp_client": "no DHCPDISCOVER came for 8 s (16 s where only rules of DHCP are asked for): have a client ask "
+    "again and again in the background, on a bridge without services (services=false), like busybox's: "
+    "udhcpc -i eth0 -f -t 9999 -T 1 -A 1 -s /bin/true &",
     dns.RESOLVER: "no DNS query came to {server} for 8 s: make that its name server, and have it use one name after "
     "the other in the background, like: echo nameserver {server} >/etc/resolv.conf; n=0; while ping -4 -c 1 -W 1 "
     "$((n += 1)).rawtap.test; [ $? -lt 128 ]; do sleep 1; done >/dev/null 2>&1 &",
@@ -126,7 +127,7 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
             examiner = Examiner(wire, names, seen.crowd, kind, patience, partial(anyio.sleep, _REST))
             course = _Course(examiner, guest, wire, kept, card.plug, impairment, report)
             outcomes = await (course.fuzzed(fuzz, rules, path) if fuzz else course.tried(rules))
-    numbers = await reading(path, _numbers, path, outcomes)
+    numbers = await reading(path, evidence.numbers, path, outcomes)
     return Examination(
         address=str(names["guest"]),
         neighbor=str(names["us"]),
@@ -140,7 +141,11 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
         trouble=kept.trouble,
         elapsed=anyio.current_time() - started,
         numbers=numbers,
-        told=(*course.notes, *(_ALONE if what == catalogue.ALL else ())),
+        told=(
+            *course.notes,
+            *([health.NO_ADDRESS] if kind == "dhcp" else ()),
+            *(_ALONE if what == catalogue.ALL else ()),
+        ),
     )
 
 
@@ -292,13 +297,28 @@ class _Course:
     async def _judged(self, rule: Rule) -> Outcome:
         try:
             await self._afresh()
-            return await self.examiner.judge(rule, afresh=self._afresh)
+            outcome = await self.examiner.judge(rule, afresh=self._once_more)
+            await self._notice_death()
         except Deaf as deaf:
             return await self._silenced(rule, deaf)
         except GuestError as error:
             await self._death()
             self._lost = f"the guest could not be put back: {error.problem}"
             return Outcome(rule, Verdict.CANNOT_TELL, self._lost)
+        return outcome
+
+    async def _once_more(self) -> None:
+        await self._notice_death()
+        await self._afresh()
+
+    async def _notice_death(self) -> None:
+        """Of a guest without an address no health check tells.
+
+        Raises:
+            Deaf: It died since it was put back.
+        """
+        if self.examiner.kind == "dhcp" and await self._death():
+            raise Deaf(self.examiner.last)
 
     async def _afresh(self) -> None:
         await self.kept.restore()
@@ -311,8 +331,9 @@ class _Course:
         can_go_on = self.kept.is_there and self.machine.running
         if deaf.sent is None:  # no frame of this rule's is to blame
             of_what = f": {death}" if death else ""
-            self._lost = "" if can_go_on else f"the guest answers no health check{of_what}"
-            return Outcome(rule, Verdict.CANNOT_TELL, f"the guest answered no health check before this rule{of_what}")
+            self._lost = "" if can_go_on else f"the guest {health.NOTHING[self.examiner.kind]}{of_what}"
+            reason = f"the guest {health.NOTHING[self.examiner.kind]} before this rule{of_what}"
+            return Outcome(rule, Verdict.CANNOT_TELL, reason)
         if can_go_on:
             return await self._again(rule, deaf, death)
         if death:
@@ -331,6 +352,7 @@ class _Course:
         try:
             await self._afresh()
             await self.examiner.once(rule, careful=True)
+            await self._notice_death()
         except Deaf as again:
             now = await self._death()
             if again.sent is not None:
@@ -375,31 +397,3 @@ def _died(rule: Rule, how: str, sent: bytes | None) -> Outcome:
     frames = (Passed(sent, from_guest=False),) if sent else ()
     behind = f", after {told(sent)}" if sent else ""
     return Outcome(rule, Verdict.DIED, f"{how}{behind}", frames=frames)
-
-
-def _numbers(path: Path, outcomes: Sequence[Outcome]) -> tuple[tuple[int | None, ...], ...]:
-    """The numbers that the outcomes' frames have in the capture: each behind what was sent last before it.
-
-    Of frames both ways, at nearly the same time, the capture may have another order than the neighbour saw: one from
-    the guest may be in front of what was sent last, but not of what was sent for the outcome before.
-    """
-    places: dict[bytes, list[int]] = {frame.data: [] for outcome in outcomes for frame in outcome.frames}
-    file = reader.open_file(path, "")
-    while packets := file.take(1000):
-        for number, _, _, _, data, _ in packets:
-            if data in places:  # of fuzzing there may be a million others
-                places[data].append(number)
-    at = 0
-    found = []
-    for outcome in outcomes:
-        own: list[int | None] = []
-        before = at
-        for frame in outcome.frames:
-            known = [each for each in places[frame.data] if each not in own]
-            place = next((each for each in known if each > at), None)
-            if place is None and frame.from_guest:
-                place = next((each for each in reversed(known) if each > before), None)
-            at = at if frame.from_guest else place or at
-            own.append(place)
-        found.append(tuple(own))
-    return tuple(found)

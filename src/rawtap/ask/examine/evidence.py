@@ -1,10 +1,12 @@
-"""What fuzzing found as verdicts, each with files of its frames: a pcap file, and a pytest that sends them."""
+"""What was found as verdicts: fuzzing's, each with a pcap file and a pytest of its frames; and where in the capture
+frames are."""
 
 from __future__ import annotations
 
 import os
 import re
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 from rawtap.ask.examine.fuzzing import TIMES, UNEXPLAINED, Hunt, Killer
@@ -16,6 +18,7 @@ from rawtap.errors import DiskStalled, NoSpace, OutputUnwritable, ServerExhauste
 from rawtap.examine.faults import Fault
 from rawtap.examine.rules import Level, Rule
 from rawtap.examine.trial import Outcome, Passed, Verdict
+from rawtap.packets import reader
 
 _PCAP = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)  # pcap-savefile(5), Ethernet
 _RECORD = struct.Struct("<IIII")
@@ -104,3 +107,31 @@ def _test(killer: Killer, hunt: Hunt) -> str:
     book.add(Call("qemu_examine", {"what": asks, "address": examiner.names["guest"]}, {}))
     judged = _JUDGED.format(filter=f"ether src {examiner.names['guest_mac']}", what=killer.fault.what)
     return book.test().replace(_BEGUN, _BEGUN + _CAPTURED, 1) + judged
+
+
+def numbers(path: Path, outcomes: Sequence[Outcome]) -> tuple[tuple[int | None, ...], ...]:
+    """The numbers that the outcomes' frames have in the capture: each behind what was sent last before it.
+
+    Of frames both ways, at nearly the same time, the capture may have another order than the neighbour saw: one from
+    the guest may be in front of what was sent last, but not of what was sent for the outcome before.
+    """
+    places: dict[bytes, list[int]] = {frame.data: [] for outcome in outcomes for frame in outcome.frames}
+    file = reader.open_file(path, "")
+    while packets := file.take(1000):
+        for number, _, _, _, data, _ in packets:
+            if data in places:  # of fuzzing there may be a million others
+                places[data].append(number)
+    at = 0
+    found = []
+    for outcome in outcomes:
+        own: list[int | None] = []
+        before = at
+        for frame in outcome.frames:
+            known = [each for each in places[frame.data] if each not in own]
+            place = next((each for each in known if each > at), None)
+            if place is None and frame.from_guest:
+                place = next((each for each in reversed(known) if each > before), None)
+            at = at if frame.from_guest else place or at
+            own.append(place)
+        found.append(tuple(own))
+    return tuple(found)

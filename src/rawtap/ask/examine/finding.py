@@ -32,7 +32,11 @@ _SHUT = 47  # a port that hardly anybody listens on: NI FTP
 _PORTS = (7, 22, 23, 25, 53, 80, 443, 5000, 7777, 8000, 8080)
 _TARGET = slice(38, 42)  # of an ARP request
 _CLIENT_SECONDS = 8.0
-_TO_SERVER = b"\0\x43"  # UDP's port behind a header of IPv4's without options
+_PATIENT_SECONDS = 16.0  # where all rules are about a client of DHCP: it may wait 10 s, as smoltcp'"'"'s does
+NOWHERE = "0.0.0.0"  # noqa: S104 - no address
+_CLIENT_PATIENCE = (
+    1.0  # seconds, of a guest without an address: its client answers at once, as an emulated machine does
+)
 _LINK_LOCAL = 0xFE80 >> 6  # RFC 4291, 2.5.6
 _MOST_SECONDS = 10.0  # for a guest that never stops to send other things
 
@@ -89,10 +93,10 @@ async def found(wire: Neighbor, card: Card, place: Place, wanted: set[str]) -> F
     for station in (*(ours[role] for role in _ROLES if role != "nobody"), *more):
         wire.lives_at(station, _US_MAC)
     if not place.address:
-        names["guest"] = await _address(wire, card, names, network, {*ours.values(), *more})
+        names |= await _whereabouts(wire, card, names, wanted, {*ours.values(), *more})
     if "port" in wanted and (port := place.port or await _open_port(wire, names)):
         names["port"] = port
-    if "dhcp_client" in wanted and await _discovers(wire):
+    if "dhcp_client" in wanted - names.keys() and await _discovers(wire, wanted):
         names["dhcp_client"] = 1
     if dns.RESOLVER in wanted:
         names |= await _resolver(wire, names)
@@ -108,6 +112,16 @@ def _from_the_end(network: IPv4Network) -> list[IPv4Address]:
     last = int(network.broadcast_address)
     least = max(int(network.network_address) + 1, last - 64)
     return [IPv4Address(each) for each in range(last - 1, least - 1, -1)]
+
+
+async def _whereabouts(wire: Neighbor, card: Card, names: Names, wanted: set[str], ours: set[str]) -> Names:
+    """The guest's address; `NOWHERE` where only rules of DHCP are asked for, and its client asks."""
+    try:
+        return {"guest": await _address(wire, card, names, card.address.network, ours)}
+    except GuestSilent:
+        if "dhcp_client" not in wanted or "guest" in wanted or not await _discovers(wire, wanted):
+            raise
+    return {"guest": NOWHERE, "dhcp_client": 1}
 
 
 async def _address(wire: Neighbor, card: Card, names: Names, network: IPv4Network, ours: set[str]) -> str:
@@ -158,7 +172,8 @@ def _silent(card: Card, network: IPv4Network, evidence: str) -> GuestSilent:
         f"the guest {card.guest} answers ARP for no address of {network}",
         evidence=evidence,
         cure="Give its card an address there (qemu_send), or give address=. A guest that reads its card only while a "
-        "command runs needs one that runs, like U-Boot's ping of an address that nobody has",
+        "command runs needs one that runs, like U-Boot's ping of an address that nobody has. "
+        'A client of DHCP that asks by itself needs no address for what="dhcp"',
     )
 
 
@@ -209,14 +224,15 @@ async def _link_local(wire: Neighbor, names: Names) -> str | None:
     return None
 
 
-async def _discovers(wire: Neighbor) -> bool:
+async def _discovers(wire: Neighbor, wanted: set[str]) -> bool:
     """Whether a client of DHCP asks by itself, within some seconds."""
+    seconds = _CLIENT_SECONDS if "guest" in wanted else _PATIENT_SECONDS
     at = 0
-    with move_on_after(_CLIENT_SECONDS):
-        while await wire.more(at, _CLIENT_SECONDS):
+    with move_on_after(seconds):
+        while await wire.more(at, seconds):
             frame = wire.frames[at]
             at += 1
-            if frame[36:38] == _TO_SERVER and Seen(frame).has({"DHCP.option.message-type": 1}, {}):
+            if health.asks_server(frame) and Seen(frame).has({"DHCP.option.message-type": 1}, {}):
                 return True
     return False
 
@@ -266,6 +282,8 @@ async def health_of(wire: Neighbor, found: Found) -> tuple[health.Kind, float, f
     Raises:
         GuestSilent: None.
     """
+    if found.names["guest"] == NOWHERE:
+        return "dhcp", 0.0, _CLIENT_PATIENCE
     for kind in ("echo", "arp"):
         slowest = 0.0
         examiner = Examiner(wire, found.names, found.crowd, kind, _ANSWERS_WITHIN / 2, checkpoint)

@@ -11,11 +11,12 @@ from rawtap.examine.suites._frames import DATA
 ALL_NODES: dict[str, Any] = {"dst": "33:33:00:00:00:01"}
 ECHO: dict[str, Any] = {"layer": "ICMPv6EchoRequest", "id": "$id", "seq": 77}
 REPLY: Fields = {"ICMPv6.type": 129, "ICMPv6EchoReply.id": "$id"}
-UNREACHABLE: Fields = {"ICMPv6.type": 1, "ICMPv6.code": 4, "IPerror6.src": "$us6"}
+UNREACHABLE: Fields = {"ICMPv6.type": 1, "ICMPv6.code": 4, "Ether.dst": "$us_mac"}
 ERROR: Fields = {"ICMPv6.type": Either((1, 2, 3, 4)), "IPv6.dst": "$us6"}
 MY_LINK: dict[str, Any] = {"layer": "ICMPv6NDOptSrcLLAddr", "lladdr": "$us_mac"}
 TARGETED: dict[str, Any] = {"layer": "ICMPv6NDOptDstLLAddr", "lladdr": "$other_mac"}
-_PROBLEM: Fields = {"ICMPv6.type": 4, "IPerror6.src": "$us6"}
+_PROBLEM: Fields = {"ICMPv6.type": 4, "Ether.dst": "$us_mac"}
+"""By no more than that: one that quotes another packet, or none, is an error that came, and is wrong."""
 
 
 def ip(**fields: Any) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def option(kind: int) -> dict[str, Any]:
 
 def problem(name: str, source: str, level: Level, says: str, frame: Frame, code: int, pointer: int) -> Rule:
     """Such a frame has a parameter problem told, that points there."""
-    wanted = {"ICMPv6.code": code, "ICMPv6ParamProblem.ptr": pointer, "IPv6.dst": "$us6"}
+    wanted = {"ICMPv6.code": code, "ICMPv6ParamProblem.ptr": pointer, "IPv6.dst": "$us6", "IPerror6.src": "$us6"}
     return Rule(name, source, level, says, (Ask((frame,), _PROBLEM, wanted),))
 
 

@@ -85,8 +85,14 @@ RULES = (
         (
             Ask(
                 (udp(),),
-                {"ICMPv6.type": 1, "IPerror6.src": "$us6"},
-                {"ICMPv6.code": 4, "IPv6.dst": "$us6", "UDPerror.sport": "$sport", "UDPerror.dport": "$shut"},
+                {"ICMPv6.type": 1, "Ether.dst": "$us_mac"},
+                {
+                    "ICMPv6.code": 4,
+                    "IPv6.dst": "$us6",
+                    "IPerror6.src": "$us6",
+                    "UDPerror.sport": "$sport",
+                    "UDPerror.dport": "$shut",
+                },
             ),
         ),
     ),
@@ -106,7 +112,13 @@ RULES = (
             Ask(
                 (udp(hlim=33, tc=4, fl=0x12345),),
                 UNREACHABLE,
-                {"IPerror6.dst": "$guest6", "IPerror6.hlim": 33, "IPerror6.tc": 4, "IPerror6.fl": 0x12345},
+                {
+                    "IPerror6.src": "$us6",
+                    "IPerror6.dst": "$guest6",
+                    "IPerror6.hlim": 33,
+                    "IPerror6.tc": 4,
+                    "IPerror6.fl": 0x12345,
+                },
                 given=True,
             ),
         ),

@@ -8,15 +8,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from rawtap.examine.rules import Ask, AtLeast, Bits, Either, Fields, Frame, Level, Quiet, Rule, Tell
-from rawtap.examine.suites._frames import BROADCAST, GIVEN_REPLY, arp, raw
+from rawtap.examine.rules import Ask, AtLeast, Bits, Either, Fields, Frame, Level, Other, Quiet, Rule, Tell
+from rawtap.examine.suites._frames import BROADCAST, arp, raw
 
 _MUST, _SHOULD = Level.MUST, Level.SHOULD
 _ANY = "0.0.0.0"  # noqa: S104 - no address
 _TO_SERVER: Fields = {"Ether.src": "$guest_mac", "UDP.dport": 67, "BOOTP.op": 1}
 _DISCOVERS: Fields = {**_TO_SERVER, "DHCP.option.message-type": 1}
 _REQUESTS: Fields = {**_TO_SERVER, "DHCP.option.message-type": 3, "DHCP.option.server_id": "$us"}
-_SECONDS = 15  # a client waits four seconds before it asks again, then eight (RFC 2131, 4.1)
+_SECONDS = 20  # a client waits 4 s before it asks again, then 8, then 16 (RFC 2131, 4.1)
+_LONGEST_WAIT = 66  # and 64 in the end: before that nobody can say that it does not go on to ask
 _ANSWER_SECONDS = 10  # a client may collect offers for a time (RFC 2131, 4.4.1)
 _EVERYBODY = (BROADCAST, "255.255.255.255")
 _MASK = ["subnet_mask", "255.255.255.0"]
@@ -26,6 +27,7 @@ _SHORT = 30
 _RENEWED_WITHIN, _REBOUND_WITHIN, _ENDED_WITHIN = 25, 36, 45  # with some seconds for a guest that is slow
 _TIMES = (["renewal_time", 4], ["rebinding_time", 8])  # of a long lease: RFC 2132, 9.11 and 9.12
 _TIMES_WITHIN = 12
+_LEAST_OPTIONS = 60  # bytes: a client may pass over a message of less than 300 (RFC 1542, 2.1)
 
 
 def _reply(
@@ -46,13 +48,14 @@ def _reply(
             ports,
             header,
             said,
+            raw(bytes(_LEAST_OPTIONS)),
         )
     )
 
 
 def _raw_offer(options: bytes) -> Frame:
     """An offer with these bytes for its options, behind its kind."""
-    *layers, _ = _reply("offer").layers
+    *layers, _, _ = _reply("offer").layers
     return Frame((*layers, raw(bytes.fromhex("63825363350102") + options)))
 
 
@@ -61,7 +64,7 @@ _OFFER = _reply("offer", *_LEASE)
 _ACCEPTED = Ask((_OFFER,), _REQUESTS, keep={"xid": "BOOTP.xid"}, within=_ANSWER_SECONDS, given=True)
 _BROKEN = ("36ff0a00", "33", "3304000e", "0cff" + "61" * 40, "3400", "340103", "ff" * 4)
 """Options behind that of the kind: longer than what is left, without a length, cut, without data, overloaded."""
-_GOES_ON = Ask((), {**_TO_SERVER, "DHCP.option.message-type": Either((1, 3))}, within=_SECONDS)
+_GOES_ON = Ask((), {**_TO_SERVER, "DHCP.option.message-type": Either((1, 3))}, within=_LONGEST_WAIT)
 """Health checks are the kernel's to answer, and say nothing of a client that is a program."""
 
 
@@ -80,9 +83,10 @@ def _request(name: str, source: str, says: str, must: Fields) -> Rule:
     )
 
 
-_RENEWS: Fields = {**_TO_SERVER, "DHCP.option.message-type": 3, "BOOTP.ciaddr": "$nobody"}
-_BARE: Fields = {"DHCP.option.server_id": None, "DHCP.option.requested_addr": None}
-_HAS_IT = Ask((arp(pdst="$nobody"),), {"ARP.op": 2, "ARP.psrc": "$nobody"}, within=5, given=True)
+_RENEWS: Fields = {**_TO_SERVER, "DHCP.option.message-type": 3}
+_BARE: Fields = {"BOOTP.ciaddr": "$nobody", "DHCP.option.server_id": None, "DHCP.option.requested_addr": None}
+# It may look for others that have it first, which takes 9 s at most (RFC 5227, 2.1.1).
+_HAS_IT = Ask((arp(pdst="$nobody"),), {"ARP.op": 2, "ARP.psrc": "$nobody"}, within=12, given=True)
 
 
 def _bound(name: str, source: str, says: str, lease: tuple[Any, ...], ask: Ask, *more: Quiet | Ask) -> Rule:
@@ -235,7 +239,8 @@ RULES = (
         "RFC 2131, 4.4.5 and 4.3.2",
         "At half of its lease (T1) it asks its server, and it alone, for more: with its address, and no server named.",
         (["lease_time", _SHORT], _MASK),
-        Ask((), _RENEWS, {"IP.dst": "$us", "IP.src": "$nobody", **_BARE}, within=_RENEWED_WITHIN),
+        # It may have another address as well, and send from that.
+        Ask((), _RENEWS, {"IP.dst": "$us", "IP.src": Other((_ANY,)), **_BARE}, within=_RENEWED_WITHIN),
     ),
     _bound(
         "rebind",
@@ -251,7 +256,7 @@ RULES = (
         (["lease_time", _SHORT], _MASK),
         Ask((), _DISCOVERS, {"BOOTP.ciaddr": _ANY}, within=_ENDED_WITHIN),
         Quiet((arp(pdst="$nobody"),), ({"ARP.op": 2, "ARP.psrc": "$nobody"},)),
-        GIVEN_REPLY,
+        replace(_ASKED, keep={}),  # no address is left to ask for an echo at, perhaps
     ),
     _bound(
         "renewal_time",
