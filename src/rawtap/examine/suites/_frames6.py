@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from rawtap.examine.rules import Ask, Either, Fields, Frame
 from rawtap.examine.suites._frames import DATA
 
 ALL_NODES: dict[str, Any] = {"dst": "33:33:00:00:00:01"}
+MY_LINK: dict[str, Any] = {"layer": "ICMPv6NDOptSrcLLAddr", "lladdr": "$us_mac"}
+OTHER_LINK: dict[str, Any] = {"layer": "ICMPv6NDOptDstLLAddr", "lladdr": "$other_mac"}
 ECHO: dict[str, Any] = {"layer": "ICMPv6EchoRequest", "id": "$id", "seq": 77}
 REPLY: Fields = {"ICMPv6.type": 129, "ICMPv6EchoReply.id": "$id"}
 UNREACHABLE: Fields = {"ICMPv6.type": 1, "ICMPv6.code": 4, "IPerror6.src": "$us6"}
@@ -41,6 +44,18 @@ def udp(
     """A datagram to a port that nobody listens on; `fields` are the IPv6 header's."""
     port = {"layer": "UDP", "sport": "$sport", "dport": "$shut"} | (header or {})
     return Frame(_linked(link, ip(**fields), port, data))
+
+
+def advertisement(flags: dict[str, int], *, of: str = "$mover6", **fields: Any) -> Frame:
+    """One to the guest that `of` has another link address now."""
+    said = {"layer": "ICMPv6ND_NA", "tgt": of, "R": 0, "S": 0, "O": 0} | flags
+    return Frame((ip(src=of, hlim=255) | fields, said, OTHER_LINK))
+
+
+def to_all(of: str, **flags: int) -> Frame:
+    """One to all nodes."""
+    said = advertisement(flags, of=of, src="$mover6", dst="ff02::1")
+    return replace(said, layers=({"layer": "Ether"} | ALL_NODES, *said.layers))
 
 
 def _linked(link: dict[str, Any] | None, *layers: dict[str, Any]) -> tuple[dict[str, Any], ...]:

@@ -1,4 +1,5 @@
-"""IPv6: headers, fragments and ICMPv6 (RFC 8200, 4443), and what a host says to its link (`_discovery`)."""
+"""IPv6: headers, fragments and ICMPv6 (RFC 8200, 4443), and what a host says to its link (`_discovery`,
+`_addresses`)."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from rawtap.examine.rules import Ask, AtMost, Either, Fields, Frame, Level, Quiet, Rule
-from rawtap.examine.suites import _discovery
+from rawtap.examine.suites import _addresses, _discovery
 from rawtap.examine.suites._frames import DATA
 from rawtap.examine.suites._frames6 import (
     ALL_NODES,
@@ -502,5 +503,5 @@ _MESSAGES = (
     ),
 )
 
-RULES = (*_HEADERS, *_FRAGMENTS, *_MESSAGES, *_discovery.RULES)
+RULES = (*_HEADERS, *_FRAGMENTS, *_MESSAGES, *_discovery.RULES, *_addresses.RULES)
 """The suite."""
