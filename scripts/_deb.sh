@@ -20,7 +20,7 @@ make_deb() {
 deb_environment() {
   local python=$1 place=$2 wheels=$3
   pip "$python" install --prefix "$place" --ignore-installed --no-compile --no-warn-script-location \
-    --find-links "$wheels" "rawtap[query,compressed]==$VERSION" "$(pinned python-libpcap)"
+    --find-links "$wheels" "rawtap[query,compressed,watch]==$VERSION" "$(pinned python-libpcap)"
   find "$place/bin" -mindepth 1 ! -name rawtap -delete
   sed -i "1s,.*,#!/$DEB_PLACE/bin/python3," "$place/bin/rawtap"
   ln -s "/usr/bin/python$python" "$place/bin/python3"

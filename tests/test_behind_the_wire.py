@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 
-from support import Account, Session, serving
+from support import PATIENCE, Account, Session, serving
 
 
 async def card_of(session: Session) -> dict[str, Any]:
@@ -56,5 +58,31 @@ def test_what_is_not_known_behind_the_wire_is_null_with_a_reason(user: Account) 
             await session.call("qemu_link", up=True, rate=1_000_000)
             card = await card_of(session)
             assert (card["waiting"], set(card["unknown"])) == (None, {"waiting"})
+
+    anyio.run(scenario)
+
+
+@pytest.mark.parametrize("network", [True, "user"], ids=["bridge", "QEMU's"])
+def test_who_is_beyond_a_network_without_a_way_out_is_not_at_fault(user: Account, network: bool | str) -> None:
+    async def scenario() -> None:
+        async with serving(user) as session:
+            told = (await session.boot(network=network, capture=True))["network"]
+            where = told["bridge"] or told["interface"]
+            forwards = Path(f"/proc/sys/net/ipv4/conf/{where}/forwarding")
+            if network is True:
+                forwards.write_text("0", encoding="ascii")  # a new namespace has what the first one has
+            setting = "setenv ipaddr 10.0.2.75; setenv netmask 255.255.255.0; setenv gatewayip 10.0.2.2"
+            await session.call("qemu_send", command=f"{setting}; ping 203.0.113.5", wait_for="Using")
+            await session.call("qemu_pcap_wait", filter="icmp", since="start", timeout=PATIENCE)
+            await session.call("qemu_pcap_wait", filter="icmp", absent=True, timeout=1.1)  # the reply's time
+            cause, missing = (await session.call("qemu_pcap_explain"))["findings"]
+            assert (cause["what"], cause["host"]) == ("ip.no_way_out", where)
+            assert f"{where} has no way out, so nothing gets to 203.0.113.5: " in cause["says"]
+            assert (missing["what"], missing["host"]) == ("icmp.no_reply", where)
+            assert missing["follows"].startswith("ip.no_way_out in packet ")
+            if network is True:
+                assert "boot with services=true" in cause["says"]
+                forwards.write_text("1", encoding="ascii")  # as whoever runs another router on this machine has it
+                assert "ip.no_way_out" not in str(await session.call("qemu_pcap_explain"))
 
     anyio.run(scenario)

@@ -25,7 +25,7 @@ from test_linux_guest import IMAGES, PROMPT, linux_tree
 SOURCE = Path(__file__).parent / "broken_guest.c"
 HOST = "10.0.2.2"
 HEALTHY = 0
-GROUPS = 6  # each has a guest of its own: several processes share them
+GROUPS = 3  # each has a guest of its own: several processes share them
 
 # By number: the code of the first finding, and words of its sentence.
 DEFECTS: dict[int, tuple[str, str]] = {
@@ -108,6 +108,8 @@ DEFECTS: dict[int, tuple[str, str]] = {
 }
 PINGED = {*range(1, 19), 46, *range(51, 62)}
 PATIENT = {19, 21, 22, 24, 28, 37, 39, 62, 63, 66, 67, 71, 72}  # what must not come has 2 or 3 s
+# What a packet proves that was sent before the program was ready: nothing more is waited for.
+PROVEN = {20, 23, 25, 26, 29, 30, 31, 33, 34, 36, 38, *range(40, 46), 47, 49, 50, 64, 65, 68, 69, 70, *range(73, 77)}
 
 
 def archive(name: str, content: bytes) -> bytes:
@@ -120,13 +122,18 @@ def archive(name: str, content: bytes) -> bytes:
     return parts
 
 
+_made: dict[Path, bytes] = {}  # by the program's source, the guest's image with it: each process makes it once
+
+
 def tree_with(account: Account, tmp_path: Path, source: Path = SOURCE) -> str:
     """The Linux guest's project, with a program in its image that is named after its source: NAME_guest.c."""
-    name = source.stem.removesuffix("_guest")
-    program = tmp_path / name
-    subprocess.run(["gcc", "-static", "-O1", "-Wall", "-Werror", "-o", program, source], check=True)
-    image = (IMAGES / "initrd").read_bytes() + gzip.compress(archive(f"bin/{name}", program.read_bytes()), 1)
-    (account.home / "initrd").write_bytes(image)
+    if source not in _made:
+        name = source.stem.removesuffix("_guest")
+        program = tmp_path / name
+        subprocess.run(["gcc", "-static", "-O1", "-Wall", "-Werror", "-o", program, source], check=True)
+        packed = gzip.compress(archive(f"bin/{name}", program.read_bytes()), 1)
+        _made[source] = (IMAGES / "initrd").read_bytes() + packed
+    (account.home / "initrd").write_bytes(_made[source])
     tree = linux_tree(account)
     settings = Path(tree, "rawtap.toml")
     settings.write_text(settings.read_text().replace(f"{IMAGES}/initrd", f"{account.home}/initrd"))
@@ -207,7 +214,7 @@ async def ended(session: Session) -> None:
 async def run(session: Session, network: dict[str, Any], number: int) -> dict[str, Any]:
     """Run the program with a defect, ping it, and ask what is wrong on the guest's card."""
     capture = (await session.call("qemu_pcap_start", interface=network["tap"]))["capture"]
-    await begun(session, number, 3300 if number in PATIENT else 1300)
+    await begun(session, number, 100 if number in PROVEN else 3300 if number in PATIENT else 1300)
     if number in {HEALTHY, *PINGED}:
         await ping(address(number))
     await ended(session)

@@ -12,7 +12,7 @@ from scapy.layers.inet import ICMP, TCP, UDP
 from scapy.packet import Raw
 from scapy.utils import wrpcap
 
-from support import Account, Session, serving
+from support import PATIENCE, Account, Session, serving
 from unit.frames import back, out
 
 PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes"
@@ -95,7 +95,7 @@ def test_a_capture_is_compared_with_the_one_before_it(each_way: Account) -> None
         async with serving(each_way) as session:
             await session.boot(network="user")
             first = await pinged(session)
-            second = await pinged(session, "ping 10.0.2.99")
+            second = await pinged(session, "ping 10.0.2.99", wait_for="Using")
             found = await session.call("qemu_pcap_explain", capture=second, compare=first)
             told = {(each["how"], each["what"]) for each in found["changes"]}
             assert ("new", "unanswered") in told or ("new", "finding") in told
@@ -106,9 +106,12 @@ def test_a_capture_is_compared_with_the_one_before_it(each_way: Account) -> None
             assert "after: it is still running" in found["notes"]
             assert any("the captures have other filters, '' and 'arp'" in note for note in found["notes"])
 
-    async def pinged(session: Session, command: str = "ping 10.0.2.2") -> str:
+    async def pinged(session: Session, command: str = "ping 10.0.2.2", **more: str) -> str:
         started = await session.call("qemu_pcap_start")
-        await session.call("qemu_send", command=f"setenv ipaddr 10.0.2.75; {command}")
+        await session.call("qemu_send", command=f"setenv ipaddr 10.0.2.75; {command}", **more)
+        if more:  # U-Boot asks for ten seconds, and one of them tells that nobody answers
+            await session.call("qemu_pcap_wait", filter="arp", since="start", timeout=PATIENCE)
+            await session.call("qemu_pcap_wait", filter="icmp", absent=True, timeout=1.1)
         await session.call("qemu_pcap_stop", capture=started["capture"])
         return str(started["capture"])
 

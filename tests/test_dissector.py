@@ -190,14 +190,14 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_what_is_no_display_filter_is_refused_in_tsharks_words(user: Account, name: str) -> None:
+def test_what_is_no_display_filter_is_refused_in_tsharks_words(user: Account) -> None:
     path = put(user, "mixed.pcap")
 
     async def scenario(session: Session) -> None:
-        with pytest.raises(ToolFailed, match=r"^capture\.bad_filter: the display filter .* \(tshark: "):
-            await session.call("qemu_pcap_read", path=str(path), display_filter=HOSTILE[name])
-        assert await eventually_async(lambda: children_of(session.pid) == [])
+        for hostile in HOSTILE.values():
+            with pytest.raises(ToolFailed, match=r"^capture\.bad_filter: the display filter .* \(tshark: "):
+                await session.call("qemu_pcap_read", path=str(path), display_filter=hostile)
+            assert await eventually_async(lambda: children_of(session.pid) == []), hostile
 
     played(scenario, user, "--read-dir", path.parent)
 

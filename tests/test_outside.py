@@ -218,12 +218,15 @@ def test_the_host_routes_neither_for_its_neighbours_nor_to_its_other_networks(us
         async with serving(user, "--outside") as session:
             guest = await addressed(session)
             before = int(Path("/sys/class/net/lan1/statistics/rx_packets").read_text(encoding="ascii"))
-            await session.call("qemu_pcap_start", filter=f"host {SERVER}")
+            outside = await session.call("qemu_pcap_start", filter=f"host {SERVER}")
             for target in (guest, "203.0.113.2"):
                 sends_a_datagram(beyond, target)
-            assert "is alive" not in await session.typed("ping 203.0.113.3")
+            await session.call("qemu_pcap_start", filter="icmp and host 203.0.113.3")
+            await session.call("qemu_send", command="ping 203.0.113.3", wait_for="Using", timeout=PATIENCE)
+            assert (await session.call("qemu_pcap_wait", since="start", timeout=PATIENCE))["satisfied"]
+            assert (await session.call("qemu_send", command="ctrl-c", enter=False, timeout=PATIENCE))["matched"]
             assert "is alive" in await session.typed(f"ping {SERVER}")
-            packets = (await session.call("qemu_pcap_read"))["packets"]
+            packets = (await session.call("qemu_pcap_read", capture=outside["capture"]))["packets"]
             assert {line["protocol"] for line in packets} == {"ICMP"}
             assert int(Path("/sys/class/net/lan1/statistics/rx_packets").read_text(encoding="ascii")) == before
 

@@ -289,6 +289,7 @@ def test_the_debian_package_serves_a_user_and_is_purged_without_a_trace(suite: s
     private = stranger / "usr/lib/rawtap/bin/python-rawtap"
     run(stranger, f"{INSTALL} /dist/{package(suite)} {recommended(suite)}")
     assert not private.exists()  # nobody was asked, and nobody said yes
+    run(stranger, "/usr/lib/rawtap/bin/python3 -c 'import duckdb, lz4, textual'")
     run(stranger, "su you -c 'rawtap setcap' 2>&1 | grep -F 'sudo dpkg-reconfigure rawtap, then adduser YOU rawtap'")
     serves(stranger, ["rawtap", "serve"])
     run(stranger, "echo rawtap rawtap/install-setcap boolean true | debconf-set-selections; dpkg-reconfigure rawtap")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anyio
 import pytest
@@ -13,11 +15,15 @@ from support import Account, serving
 CONFIG = 'serial\nterminal_output console serial\necho "grub on $grub_platform from $root"\n'
 
 
-def image(root: Path) -> None:
+@cache
+def image() -> bytes:
     """The image, whose menu tells what it was started by and from, and stays at its prompt."""
-    (root / "tree/boot/grub").mkdir(parents=True)
-    (root / "tree/boot/grub/grub.cfg").write_text(CONFIG, encoding="ascii")
-    subprocess.run(["grub-mkrescue", "-o", root / "rescue.iso", root / "tree"], check=True, capture_output=True)
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "tree/boot/grub").mkdir(parents=True)
+        (root / "tree/boot/grub/grub.cfg").write_text(CONFIG, encoding="ascii")
+        subprocess.run(["grub-mkrescue", "-o", root / "rescue.iso", root / "tree"], check=True, capture_output=True)
+        return (root / "rescue.iso").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -33,7 +39,8 @@ def test_a_rescue_image_starts_as_a_cd_and_as_a_disk(
     user: Account, machine: dict[str, object], drive: dict[str, object], words: str
 ) -> None:
     root = user.home / "project"
-    image(root)
+    root.mkdir()
+    (root / "rescue.iso").write_bytes(image())
     (root / "rawtap.toml").write_text('arch = "x86_64"\nmemory = "256M"\n', encoding="utf-8")
     drives = [{"path": "rescue.iso", "readonly": True} | drive]
 

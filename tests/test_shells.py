@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ esac
 """
 
 
-def image(user: Account) -> None:
+@cache
+def image() -> bytes:
     """The Linux guest's image, with this machine's bash and dash, users, and an init of the test's own."""
     files = {"init": INIT.encode(), "root/script": b"# a comment\nguest$ \necho the end\n"}
     crypt = ["perl", "-e", "print crypt($ARGV[0], q($5$salt$))", SESAME]  # perl-base is on every Debian
@@ -50,7 +52,7 @@ def image(user: Account) -> None:
         listed = subprocess.run(["ldd", shell], capture_output=True, text=True, check=True).stdout
         files |= {path[1:]: Path(path).read_bytes() for path in re.findall(r"(/\S+) \(", listed)}
     extra = b"".join(archive(name, content) for name, content in files.items())
-    (user.home / "initrd").write_bytes((IMAGES / "initrd").read_bytes() + gzip.compress(folders(files) + extra, 1))
+    return (IMAGES / "initrd").read_bytes() + gzip.compress(folders(files) + extra, 1)
 
 
 def folders(files: dict[str, bytes]) -> bytes:
@@ -64,7 +66,7 @@ def folders(files: dict[str, bytes]) -> bytes:
 def tree(user: Account, mode: str, **more: str) -> str:
     """A project's folder that boots it in that mode; `more` are lines of its profile."""
     if not (user.home / "initrd").exists():
-        image(user)
+        (user.home / "initrd").write_bytes(image())
     root = user.home / mode
     root.mkdir(exist_ok=True)
     profile = {

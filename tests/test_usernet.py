@@ -67,9 +67,12 @@ def test_the_guest_gets_an_address_by_dhcp_and_no_way_out(nowhere: Account) -> N
             assert "DHCP client bound to address 10.0.2.15" in got["output"]
             # The host's own address beyond QEMU, and the world: a gateway by hand, since DHCP names none.
             tried = await session.call(
-                "qemu_send", command="setenv gatewayip 10.0.2.2; setenv netretry no; ping 10.1.1.1"
+                "qemu_send", command="setenv gatewayip 10.0.2.2; setenv netretry no; ping 10.1.1.1", wait_for="Using"
             )
-            assert "is not alive" in tried["output"]
+            assert tried["matched"]
+            await session.call("qemu_pcap_wait", filter="icmp", since="start", timeout=PATIENCE)
+            silent = await session.call("qemu_pcap_wait", filter="icmp[0] = 0", since="start", absent=True, timeout=1.1)
+            assert silent["satisfied"]
             page = await session.call("qemu_pcap_read", filter="icmp")
             assert {each["direction"] for each in page["packets"]} == {"from guest"}
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import subprocess
 import sys
 import termios
@@ -459,6 +461,38 @@ def test_of_a_file_that_is_cut_nothing_is_said_to_be_well(user: Account, files: 
             assert "not everything was looked at" in answer.stderr
 
 
+@pytest.mark.parametrize("name", ["empty.pcapng", "empty.pcapng.gz"])
+def test_a_file_that_describes_no_interface_has_no_packet_whoever_is_asked(user: Account, name: str) -> None:
+    """Its format allows that, and libpcap takes it for no capture."""
+    section = struct.pack("<IIIHHqI", 0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1, 28)
+    (user.home / name).write_bytes(gzip.compress(section) if name.endswith(".gz") else section)
+    count = "SELECT count(*) AS n FROM packets"
+    asked = (
+        (("read", name), 0, ""),
+        (("read", name, "udp"), 0, ""),
+        (("read", name, "--count"), 0, "0 of 0 packets\n"),
+        (("explain", name), 3, "no finding in 0 packets"),
+        (("query", name, count), 0, "n\n0\n"),
+        (("query", name, "SELECT stream FROM streams"), 0, "stream\n"),
+        (("query", name, "SELECT what FROM findings"), 0, "what\n"),
+        (("export", name, "--to", "out.csv"), 0, "out.csv: 0 packets, "),
+        (("export", name, "--to", "out.parquet"), 0, "out.parquet: 0 packets, "),
+        (("export", name, "--to", "out.arrows"), 0, "out.arrows: 0 packets, "),
+        (("follow", name, "--packet", "1"), 1, ""),
+        (("follow", name, "--stream", "0"), 1, ""),
+    )
+    packed = {"query", "export"} if name.endswith(".gz") else {each[0][0] for each in asked}
+    for words, code, answer in (each for each in asked if each[0][0] in packed):
+        done = rawtap(user, *words)
+        assert (done.returncode, answer in done.stdout) == (code, True), (words, done)
+        assert f"{name} has 0 packets: it describes no interface" in done.stdout + done.stderr, words
+    beside = rawtap(user, "query", name, "good.pcap", count)
+    assert (beside.returncode, "good.pcap cannot be read" in beside.stderr) == (1, True)
+    assert "partial" not in json.loads(rawtap(user, "query", name, count, "--json").stdout)
+    wrong = rawtap(user, "query", name, "SELECT nothing FROM packets")
+    assert (wrong.returncode, "query.invalid" in wrong.stderr) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -557,10 +591,17 @@ def test_nothing_to_look_at_is_not_well(user: Account, files: Path) -> None:  # 
 
 
 def test_rawtap_alone_says_what_to_do_first(user: Account) -> None:
-    done = rawtap(user)
-    assert (done.returncode, done.stderr) == (0, "")
-    steps = [line.split()[:2] for line in done.stdout.splitlines() if line.startswith("  ")]
+    with Screen.of(user) as screen:
+        assert screen.end() == 0, screen.said
+    steps = [line.split()[:2] for line in screen.said.decode().splitlines() if line.startswith("  ")]
     assert steps[0] == ["rawtap", "doctor"]
+
+
+def test_rawtap_alone_tells_a_host_that_it_must_serve(user: Account) -> None:
+    """A host's configuration that forgot the word would read prose as MCP's messages, and say nothing that helps."""
+    done = rawtap(user, given='{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}\n')
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "must start: rawtap serve" in done.stderr
 
 
 def test_the_way_to_serve_makes_the_arguments_of_no_verb() -> None:

@@ -221,6 +221,32 @@ def test_a_watcher_that_stands_still_holds_nobody_up_and_is_told_what_it_lost(wa
     assert sum(int(each.split()[0]) for each in lost) + shown == 6000
 
 
+def test_few_packets_are_shown_of_many_more_than_anybody_reads(watched: Account, wire: Wire) -> None:
+    """A filter that selects most of them does not make anybody look at all of these."""
+    with server_of(watched, "--allow-interface", wire.near) as server:
+        session = HandSession(server)
+        session.call("qemu_pcap_start", interface=wire.near)
+        wire.send(1, protocol=0x88B6)
+        wire.send(3000)
+        wire.send(1, protocol=0x88B6)
+        assert session.call("qemu_pcap_stop")["packets"] == 3002
+        (path,) = sockets_of(watched)
+        numbers = {}
+        for chosen in ("ether proto 0x88b6", "ether proto 0x88b5"):
+            question = json.dumps({"do": "pages", "capture": "c1", "filter": chosen}).encode()
+            with asked(path, question + b"\n\n") as pages:
+                first = json.loads(pages.makefile("rb").readline())["events"]
+                events = first + [each for line in _all_pages(pages) for each in json.loads(line)["events"]]
+            assert not [each for each in events if each["source"] == "error"]
+            shown = [each["number"] for each in events if each["source"] == "packet"]
+            lost = [each["text"] for each in events if each["source"] == "lost"]
+            numbers[chosen] = (shown, lost)
+    assert numbers["ether proto 0x88b6"] == ([1, 3002], [])
+    shown, (lost,) = numbers["ether proto 0x88b5"]
+    assert len(shown) < 3000
+    assert lost.endswith(" packets came too fast to be looked at")
+
+
 def _all_pages(connection: socket.socket) -> Iterator[bytes]:
     incoming, more = connection.makefile("rb"), True
     while more:

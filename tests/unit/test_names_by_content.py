@@ -64,7 +64,16 @@ STREAMS: dict[str, tuple[int, bytes, str]] = {
     "AMS": (48898, b"\0\0" + (32).to_bytes(4, "little") + bytes(16) + b"\4\0\4\0" + bytes(12), "read state request"),
     "DoIP": (13400, b"\2\xfd\0\5\0\0\0\7" + bytes(7), "routing activation request"),
     "DNP 3.0": (20000, b"\x05\x64\x05\xc4\x0a\0\x01\0ab", "1 > 10, function 4"),
-    "FTP-DATA": (20, b"anything", "PSH+ACK"),
+    "AMQP": (5672, b"AMQP\0\0\x09\1", "version 0.9.1"),
+    "AMQP method": (5672, b"\1\0\0\0\0\0\x0c\0\x0a\0\x0a\0\x09" + bytes(6) + b"\xce", "connection method 10"),
+    "AMQP heartbeat": (5672, b"\x08" + bytes(6) + b"\xce", "heartbeat"),
+    "AMQP 1.0": (5672, b"\0\0\0\x20\2\0\0\0" + bytes(24), "frame"),
+    "TELNET": (23, b"\xff\xfd\x18\xff\xfa\x1f\0\x50\0\x18\xff\xf0", "options"),
+    "TELNET text": (23, "login: Grüße\r\0\x1b[0m".encode(), "data"),
+    "TELNET key": (23, b"\3", "data"),
+    "Rlogin": (513, b"\0me\0you\0vt100/9600\0", "login of you"),
+    "Rlogin answer": (513, b"\0", "PSH+ACK"),
+    "RSH": (514, b"1022\0", "request"),
 }
 DATAGRAMS: dict[str, tuple[int, bytes, str]] = {
     "RTCP": (40001, b"\x80\xc8\0\6" + bytes(24) + b"\x81\xca\0\1abcd", "sender report, source description"),
@@ -90,6 +99,7 @@ DATAGRAMS: dict[str, tuple[int, bytes, str]] = {
     "UDPENCAP": (4500, b"\xff", "keepalive of an address translation"),
     "STUN": (3478, b"\x40\0\0\4abcd", "channel data"),
     "WireGuard": (40001, b"\4\0\0\0" + bytes(28), "data"),
+    "IAX2": (4569, b"\x80\1\0\2" + bytes(6) + b"\6\x0d", "IAX"),
 }
 FRAMES: dict[str, tuple[Packet, int, str, str]] = {
     "TIPC": (Ether(type=0x88CA) / Raw(bytes(46)), 1, "TIPC", ""),
@@ -283,6 +293,13 @@ ALMOST_STREAMS: dict[str, tuple[int, bytes, str]] = {
     "Modbus, nothing": (502, bytes(300), "TCP"),
     "PGSQL, nothing": (5432, bytes(300), "TCP"),
     "X11, not in parts of four": (6000, b"hello", "TCP"),
+    "AMQP, text": (5672, b"anything", "TCP"),
+    "AMQP, three bytes": (5672, b"\1\0\0", "TCP"),
+    "AMQP, a frame without its end": (5672, b"\1\0\0\0\0\0\4abcde", "TCP"),
+    "TELNET, TLS of another version": (23, b"\x16\x07\x01\0\x05\1\0\0\1\0", "TCP"),
+    "Rlogin, numbers": (513, bytes(30), "TCP"),
+    "RSH, what a command says": (514, b"total 0\n", "TCP"),
+    "FTP-DATA, any bytes": (20, b"anything", "TCP"),
 }
 ALMOST_DATAGRAMS: dict[str, tuple[int, bytes, str]] = {
     "RPC, NTP of who just started": (123, NTP_OF_WHO_STARTED, "NTP"),
@@ -300,6 +317,11 @@ ALMOST_DATAGRAMS: dict[str, tuple[int, bytes, str]] = {
     "OpenVPN, no such operation": (1194, b"\xff" * 20, "UDP"),
     "OMRON, no gateway's bits": (9600, b"anything", "UDP"),
     "GTP, another version": (2152, b"\x50\xff\0\x10" + bytes(20), "UDP"),
+    "IAX2, no such frame": (4569, b"\x80\1\0\2" + bytes(6) + b"\x30\0", "UDP"),
+    "IAX2, a short frame": (4569, b"\0\1\0\2voice", "UDP"),
+    "VXLAN, without its flag": (4789, bytes(40), "UDP"),
+    "Teredo, no IPv6": (3544, b"\xff" * 40, "UDP"),
+    "DB-LSP-DISC, no JSON": (17500, b"anything", "UDP"),
 }
 
 
@@ -327,8 +349,10 @@ def test_of_what_no_byte_was_captured_is_not_named() -> None:
 
 def test_what_only_a_port_tells_gives_way_to_what_bytes_tell() -> None:
     assert tcp(DNP3, 5672, source=20000).protocol == "DNP 3.0"
-    assert tcp(b"anything", 5672, source=20000).protocol == "AMQP"
-    assert (tcp(b"anything", 20).protocol, tcp(b"anything", 80, source=20).protocol) == ("FTP-DATA", "TCP")
+    assert tcp(b"anything", 7, source=20000).info.startswith("perhaps ECHO, by its port alone, ")
+    assert tcp(b"anything", 40001, source=20).info.startswith("perhaps FTP-DATA, by its port alone, ")
+    assert "perhaps" not in tcp(b"anything", 80, source=20).info
+    assert udp(b"anything", 7).info == "perhaps ECHO, by its port alone, 8 bytes"
 
 
 def test_both_versions_of_hsrp_are_known() -> None:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap.ask.behind import behind_the_wire
+from rawtap.ask.beyond import bytes_of, dead_end
 from rawtap.ask.packets import chosen, lost_told
 from rawtap.blocking import on_disk, reading
 from rawtap.capture import filters
+from rawtap.lab.bridge_services import Outside
 from rawtap.lab.captures import Capture
 from rawtap.lab.card import Card
 from rawtap.lab.lab import Lab
@@ -90,10 +92,13 @@ async def explain(
     # What came to a capture since is asked for with the first page.
     given = lab.verdicts.find(subject, before) if before or path else None
     if given is None:
-        around = await to_thread(_around, capture, lab.cards_on(capture.interface)) if capture else _Around()
+        around = await _around(lab, capture) if capture else _Around()
         given = await _given(capture, path, expression, before, tell, around)
         lab.verdicts.keep(subject, given)
-    return Explained(subject.name, given, await behind_the_wire(lab, capture, given))
+    behind = await behind_the_wire(lab, capture, given)
+    if path and not given.verdict.examined and await on_disk(path, reader.has_no_interface, path):
+        behind = (*behind, reader.no_interface_told(path.name))
+    return Explained(subject.name, given, behind)
 
 
 def _subject(capture: Capture | None, path: Path | None, expression: str) -> Subject:
@@ -192,19 +197,26 @@ def _lost(capture: Capture, packets: Packets) -> int:
     return (snapshot.dropped_kernel or 0) + (snapshot.dropped_interface or 0) + missed
 
 
-def _around(capture: Capture, cards: Sequence[Card]) -> _Around:
+async def _around(lab: Lab, capture: Capture) -> _Around:
+    cards = lab.cards_on(capture.interface)
+    outside = cards[0].state().outside if cards else Outside()
+    return await to_thread(_known_around, capture, cards, outside)
+
+
+def _known_around(capture: Capture, cards: Sequence[Card], outside: Outside) -> _Around:
     """Where a capture of a guest's card stands; who else is on its network is known while the guest runs."""
     from rawtap.packets.explain import Place
 
-    request = capture.session.request
+    request, end = capture.session.request, dead_end(cards, outside)
     if request.more:
         names = [capture.interface, *(name for name, _ in request.more)]
-        return _Around(held_back={name: reasons for name in names if (reasons := links.held_back(name))})
+        held_back = {name: reasons for name in names if (reasons := links.held_back(name))}
+        return _Around(Place(Origin(ETHERNET), dead_end=end) if end else None, held_back)
     card = Origin(ETHERNET, 0, capture.interface, request.guest)
     if not card.guest:
-        return _Around()
+        return _Around(Place(card, dead_end=end) if end else None)
     found = [link.mac for each in cards if (link := links.find(each.network)) and link.mac]
-    return _Around(Place(card, frozenset(bytes.fromhex(mac.replace(":", "")) for mac in found)))
+    return _Around(Place(card, frozenset(map(bytes_of, found)), end))
 
 
 def _examiner(

@@ -173,8 +173,11 @@ def _watchers(page: TurnPage, search: Search | None) -> list[Watcher]:
 def _first_of(source: PacketFiles, stream: int) -> int:
     """The number of a stream's first packet."""
     with ExitStack() as stack:
-        parts, sources = [], []
+        parts, sources, empty = [], [], []
         for part, fd in there(source.parts, lambda part: reader.descriptor(part.path)):
+            if fd is None:
+                empty.append(reader.no_interface_told(part.path.name))
+                continue
             stack.callback(os.close, fd)
             parts.append(part)
             sources.append(Source(fd, part.path.name, before=part.packets_before, live=part.live))
@@ -184,7 +187,7 @@ def _first_of(source: PacketFiles, stream: int) -> int:
     lacking = [lack(source, parts[each], *end) for each, end in packets.lacking.items()]
     raise RequestInvalid(
         f"there is no stream {stream}",
-        evidence=_joined([*lacking, *missing_told(0, packets.unnumbered)]),
+        evidence=_joined([*empty, *lacking, *missing_told(0, packets.unnumbered)]),
         cure="qemu_pcap_query shows them: SELECT * FROM streams",
     )
 
@@ -265,9 +268,11 @@ def _target(asked: _Asked) -> tuple[int, Frame]:
 
 
 def _missing(asked: _Asked) -> RequestInvalid:
+    paths = [part.path for part in asked.source.parts]
+    empty = [reader.no_interface_told(path.name) for path in paths if reader.has_no_interface(path)]
     return RequestInvalid(
         f"there is no packet {asked.packet}",
-        evidence=_joined(asked.lacking.values()),
+        evidence=_joined([*empty, *asked.lacking.values()]),
         cure="qemu_pcap_read shows which there are",
     )
 

@@ -9,13 +9,16 @@ from rawtap.packets.reader import Line
 from rawtap.packets.tail import Start, Tail
 
 _BEHIND = 5000  # packets
+_SCANNED = 50_000  # packets; a filter selects among so many, in C, in some hundredths of a second
 
 
 class Newest:
-    """Looks on at one capture, at what passes `expression`. Where more than `most` wait, all are passed over."""
+    """Looks on at one capture, at what passes `expression`. Where more than `most` wait, all are passed over; but
+    as long as a filter selects few of them, it is looked for these among many more."""
 
     def __init__(self, capture: Capture, expression: str = "", most: int = _BEHIND) -> None:
         self._capture, self._expression, self._most = capture, expression, most
+        self._few = bool(expression)  # the last look found all that there was to show
         self._tail = self._from(Start(1, None, 0, 0))
         self._passed = self._missed = 0
 
@@ -30,11 +33,13 @@ class Newest:
         """
         session = self._capture.session
         account = session.source.worker.account
-        if (waiting := account.saved - self._tail.reached) > self._most:
+        most = max(self._most, _SCANNED) if self._few else self._most
+        if (waiting := account.saved - self._tail.reached) > most:
             self._passed += waiting
             here = Start(account.files[-1].number, account.file_bytes, account.saved, account.saved)
             self._tail, self._missed = self._from(here), 0
         found = await reading(session.path, self._lines, limit)
+        self._few = bool(self._expression) and len(found) < limit
         self._passed += self._tail.missed - self._missed
         self._missed = self._tail.missed
         return found

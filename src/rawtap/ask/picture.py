@@ -16,6 +16,7 @@ from rawtap.ask.query import Answered, Question, query
 from rawtap.blocking import on_disk
 from rawtap.capture import files
 from rawtap.errors import PictureFailed, PictureUnavailable, RequestInvalid
+from rawtap.host import extras
 from rawtap.host.landlock import Access
 from rawtap.lab.lab import Lab
 from rawtap.packets.headers import innermost, parse
@@ -79,7 +80,7 @@ async def picture(lab: Lab, wish: Wish) -> Picture:
         raise PictureUnavailable(
             "pictures are drawn by matplotlib, which is not installed",
             evidence=f"no module matplotlib in {sys.prefix}",
-            cure=f"Run: {sys.prefix}/bin/pip install 'rawtap[pictures]'; format=\"mermaid\" needs none",
+            cure=f'{extras.cure("rawtap[pictures]")}; format="mermaid" needs none',
         )
     if wish.of == "sequence":
         return await _sequence(lab, wish)

@@ -25,6 +25,7 @@ from rawtap.errors import (
     RequestInvalid,
 )
 from rawtap.guest import log
+from rawtap.host import extras
 from rawtap.host.landlock import Access
 from rawtap.lab.captures import Capture
 from rawtap.lab.lab import Lab
@@ -88,13 +89,15 @@ class _File:
 
 @dataclass
 class _Request:
-    """What is asked, and of what; `notes` say what of that is not there, or was not looked at. `start_ns` is second 0
+    """What is asked, and of what; `notes` say what of that is not there, or was not looked at, and `empty` which files
+    have no packet. `start_ns` is second 0
     of all times; None where that is the packets' own matter."""
 
     question: Question
     files: list[_File] = field(default_factory=list)
     rows: dict[str, list[Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
     start_ns: int | None = None
 
 
@@ -113,7 +116,7 @@ async def query(lab: Lab, question: Question) -> Answered:
         raise QueryUnavailable(
             "questions in SQL are answered by DuckDB, which is not installed",
             evidence=f"no module duckdb in {sys.prefix}",
-            cure=f"Run: {sys.prefix}/bin/pip install 'rawtap[query]'",
+            cure=extras.cure("rawtap[query]"),
         )
     _require_text(question.sql)
     request = _Request(question)
@@ -241,16 +244,20 @@ def _seconds(request: _Request, at_ns: int) -> float | None:
 
 
 def _open(request: _Request, stack: ExitStack) -> None:
-    """Open the files; those that a ring has removed meanwhile are noted."""
+    """Open the files; those that a ring has removed meanwhile, or that have no packet to be read, are noted."""
     there = []
     for each in request.files:
         try:
-            each.fd = reader.descriptor(Path(os.path.realpath(each.path)))
+            fd = reader.descriptor(Path(os.path.realpath(each.path)))
         except CaptureUnreadable as error:
             if each is request.files[-1] or not isinstance(error.__cause__, FileNotFoundError):
                 raise
             request.notes.append(f"{each.name} was overwritten by the ring meanwhile")
             continue
+        if fd is None:
+            request.empty.append(reader.no_interface_told(each.name))
+            continue
+        each.fd = fd
         stack.callback(os.close, each.fd)
         there.append(each)
     request.files = there
@@ -314,7 +321,9 @@ def _read(ended: aside.Ended) -> dict[str, Any]:
             cure="Ask for fewer columns, or for sums; rawtap export writes Parquet for what is larger",
         )
     if kind == "missing":
-        raise QueryUnavailable("DuckDB cannot be loaded", evidence=text, cure="Install it again: rawtap[query]")
+        raise QueryUnavailable(
+            "DuckDB cannot be loaded", evidence=text, cure=f"{extras.cure('duckdb')} --force-reinstall"
+        )
     if kind is not None:
         raise QueryInvalid("the question cannot be answered", evidence=text, cure=str(answer["tables"]))
     return answer
@@ -336,6 +345,7 @@ def _answered(request: _Request, answer: dict[str, Any]) -> Answered:
             notes.append(told)
     notes += missing_told(answer["unread"], answer["unnumbered"])
     partial = bool(notes)
+    notes += request.empty
     if answer["cut"]:
         notes.append("values that end in ... were cut, and lists of more than 20")
     if answer["more"] and len(answer["rows"]) < request.question.limit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, field
 
-from rawtap.capture import drops
+from rawtap.capture import drops, failures
 from rawtap.capture._native import LiveCapture
 from rawtap.capture._unfiltered import UnfilteredCount
 from rawtap.capture._worker import NativeError
@@ -60,7 +60,8 @@ class InterfaceSource:
         except NativeError as error:
             raise _open_error(name, error) from error
         except OSError as error:
-            raise ServerExhausted.of(error) or _failed(name, f"the unfiltered socket: {error.strerror}") from error
+            why = f"the unfiltered socket: {error.strerror}"
+            raise ServerExhausted.of(error) or failures.failed(name, why) from error
         if filtered:
             self.unknown["filtered"] = "the kernel filters, and counts what its filter selects"
         if not drops.are_known(name, self.index):
@@ -104,12 +105,4 @@ def _open_error(interface: str, error: NativeError) -> CaptureError:
         f"cannot capture on {interface}",
         evidence=f"libpcap: {error.text}",
         cure="qemu_doctor checks the set-up",
-    )
-
-
-def _failed(interface: str, evidence: str) -> CaptureFailed:
-    return CaptureFailed(
-        f"the capture on {interface} failed",
-        evidence=evidence,
-        cure="qemu_status shows the interfaces that are there; start a new capture",
     )

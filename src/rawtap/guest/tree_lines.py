@@ -31,7 +31,7 @@ def buildroot(root: Path, script: str) -> Tree:
     Raises:
         ProfileInvalid: It has no line that can be read, like all here.
     """
-    text = _text(root / script).replace("${EXTRA_ARGS}", "-nographic")
+    text = text_of(root / script).replace("${EXTRA_ARGS}", "-nographic")
     return _logged_in(_machine(root, script, text, "buildroot"))
 
 
@@ -40,7 +40,7 @@ def zephyr(root: Path, ninja: str, kernel: str) -> Tree | None:
 
     None where they have no such rule, as for a board that QEMU has not. Raises as `buildroot`.
     """
-    text = _text(root / ninja).replace("$\n", "").replace("$:", ":").replace("$ ", " ")
+    text = text_of(root / ninja).replace("$\n", "").replace("$:", ":").replace("$ ", " ")
     lines = [line for line in text.splitlines() if "qemu-system-" in line and " -kernel " in line]
     if not lines:
         return None
@@ -52,7 +52,7 @@ def yocto(root: Path, file: str) -> Tree:
     """As its ``*.qemuboot.conf`` says (openembedded-core, scripts/runqemu). Raises as `buildroot`."""
     parser = configparser.RawConfigParser(strict=False)
     try:
-        parser.read_string(_text(root / file))
+        parser.read_string(text_of(root / file))
         said = dict(parser["config_bsp"])
     except (configparser.Error, KeyError) as error:
         raise _unreadable(file, str(error)) from error
@@ -94,10 +94,11 @@ def _ports(said: Mapping[str, str]) -> list[tuple[str, str, str]]:
     return [each.partition(";") for each in said.get("serial_consoles", "").split()]
 
 
-def _text(file: Path) -> str:
+def text_of(file: Path, most: int = _MOST) -> str:
+    """The first `most` characters of a file, "" where it cannot be read."""
     try:
         with file.open(encoding="utf-8", errors="replace") as stream:
-            return stream.read(_MOST)
+            return stream.read(most)
     except OSError:
         return ""
 

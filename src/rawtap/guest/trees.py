@@ -144,7 +144,7 @@ def as_its_driver_has_it(root: Path, found: Profile) -> Profile:
 
     It compares the device's version, which is 1 for a legacy one (virtio 1.0, 4.2.4).
     """
-    if re.search(r"VIRTIO_MMIO_VERSION\)\s*!=\s*1\b", _text(root / "kernel/virtio_disk.c")):
+    if re.search(r"VIRTIO_MMIO_VERSION\)\s*!=\s*1\b", tree_lines.text_of(root / "kernel/virtio_disk.c", _MOST)):
         return replace(found, globals={})
     return found
 
@@ -173,13 +173,5 @@ def machine_of(layout: str, root: Path, files: tuple[str, ...]) -> Tree:
 
 def _setting(file: Path, key: str) -> str:
     """The value of a key in a Kconfig file; "" where it has none."""
-    match = re.search(rf'^{key}="?([^"\n]*)"?$', _text(file), re.MULTILINE)
+    match = re.search(rf'^{key}="?([^"\n]*)"?$', tree_lines.text_of(file, _MOST), re.MULTILINE)
     return match[1].partition("/")[0] if match else ""
-
-
-def _text(file: Path) -> str:
-    try:
-        with file.open(encoding="utf-8", errors="replace") as stream:
-            return stream.read(_MOST)
-    except OSError:
-        return ""

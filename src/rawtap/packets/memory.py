@@ -105,6 +105,8 @@ class Memory:
         source, destination = (ip.source, header.source_port), (ip.destination, header.destination_port)
         pair = (source, destination) if source < destination else (destination, source)
         payload, said = frame.data[header.payload : header.end], says.said(frame)
+        if said is not None and said[0] == "TCP":  # its port says what it may be, and a conversation knows
+            said = None
         named = self._courses.look(number, header, payload, (interface, source, destination), said)
         if header.flags & SYN:
             self._whole.pop(pair, None)

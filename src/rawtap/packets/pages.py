@@ -163,6 +163,11 @@ def read_page(source: PacketFiles, question: Question, indexes: Indexes) -> Page
         damage=damage,
         lacking=tuple(filter(None, (lack(source, part, each.end.scanned, each.damage) for part, each in surveys))),
         cut=left and len(lines) < question.limit,
+        notes=tuple(
+            reader.no_interface_told(part.path.name)
+            for part, survey in surveys
+            if not survey.end.scanned and reader.has_no_interface(part.path)
+        ),
     )
 
 

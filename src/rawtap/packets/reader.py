@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from rawtap.errors import BadFilter, CaptureError, CaptureUnreadable, NoSpace, OutputUnwritable
+from rawtap.host import extras
 from rawtap.packets import layers, lines, unpack
 from rawtap.packets._savefile import FilterError, Savefile, SavefileError
 from rawtap.packets.headers import parse
@@ -209,52 +210,62 @@ def open_file(path: Path, expression: str, *, live: bool = False) -> Savefile:
     try:
         fd = open_regular(path)
         packed = unpack.unpacked(fd)
-        return Savefile(fd, expression, live=live, unpacked=packed)
+        return _savefile(fd, expression, packed, live=live)
     except unpack.Missing as error:
-        cure = f"The operator can install it into rawtap's environment: pip install {error.package}"
-        raise unreadable(path, str(error), cure) from error
+        raise unreadable(path, str(error), extras.cure(error.package)) from error
     except FilterError as error:
         raise BadFilter.because(expression, f"libpcap: {error}") from error
     except SavefileError as error:
-        if _EMPTY in str(error):
-            return Savefile(_nothing(), expression, live=live)
         raise unreadable(path, packed.fault if packed and packed.fault else f"libpcap: {error}") from error
     except OSError as error:
         raise unreadable(path, error.strerror or str(error)) from error
 
 
-def _nothing() -> int:
-    """A capture without a packet, for libpcap, which takes a pcapng file without an interface for none."""
-    fd = os.memfd_create("rawtap-empty")
-    os.write(fd, struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1))
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
+def _savefile(fd: int, expression: str, packed: unpack.Unpacked | None, *, live: bool) -> Savefile:
+    """The file; one without a packet in place of one that describes no interface, which libpcap takes for none."""
+    try:
+        return Savefile(fd, expression, live=live, unpacked=packed)
+    except SavefileError as error:
+        if _EMPTY not in str(error):
+            raise
+    empty = os.memfd_create("rawtap-empty")
+    os.write(empty, struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1))
+    os.lseek(empty, 0, os.SEEK_SET)
+    return Savefile(empty, expression, live=live)
 
 
-def descriptor(path: Path) -> int:
+def descriptor(path: Path) -> int | None:
     """Open a capture file for who reads it by a descriptor, and whose complaint would come too late.
+
+    None where the file has no packet because it describes no interface: whoever opens it by libpcap is refused.
 
     Raises:
         CaptureUnreadable: Missing, or no capture file; libpcap's text is inside.
     """
     open_file(path, "")
+    if has_no_interface(path):
+        return None
     try:
-        fd = open_regular(path)
+        return open_regular(path)
     except OSError as error:  # it was removed just now
         raise unreadable(path, error.strerror or str(error)) from error
-    if unpack.kind_of(fd) or not _is_empty(path):
-        return fd
-    os.close(fd)
-    raise unreadable(path, "it describes no interface, and has no packet")
 
 
-def _is_empty(path: Path) -> bool:
-    """Whether libpcap refuses a file that was read, which it does for want of an interface alone."""
+def has_no_interface(path: Path) -> bool:
+    """Whether a file that can be read describes no interface, and so has no packet: an empty, but valid pcapng file."""
     try:
-        Savefile(open_regular(path), "")
-    except SavefileError:
-        return True
+        fd = open_regular(path)
+        Savefile(fd, "", unpacked=unpack.unpacked(fd))
+    except SavefileError as error:
+        return _EMPTY in str(error)
+    except OSError:  # it was removed just now
+        return False
     return False
+
+
+def no_interface_told(name: str) -> str:
+    """What is to be said of such a file."""
+    return f"{name} has 0 packets: it describes no interface"
 
 
 def open_regular(path: Path) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from rawtap.host import privileges
-from rawtap.verbs.output import WELL, say
+from rawtap.verbs.output import MISUSED, WELL, complain, say
 
 _STEPS = (
     ("rawtap doctor", "what works on this machine, and what to do about the rest"),
@@ -19,7 +20,14 @@ _STEPS = (
 
 
 def run(_: argparse.Namespace) -> int:
-    """Print it."""
+    """Print it for a person. A program that speaks to stdin is told what it must start; returns the exit code."""
+    if not sys.stdin.isatty():
+        # An agent's host reads stdout as MCP's messages, so no prose may be there.
+        complain(
+            "no command was given, and stdin is no terminal. An agent's host must start: rawtap serve "
+            '("args": ["serve"] in its configuration); rawtap --help lists the commands'
+        )
+        return MISUSED
     steps = list(_STEPS)
     if not privileges.private_interpreter().exists():
         steps.insert(1, (privileges.setcap_command(), "let rawtap capture and make links; once, optional"))

@@ -52,6 +52,8 @@ def _select(options: argparse.Namespace, path: Path, expression: str) -> str:
     told = f"{selected.matched} of {selected.scanned} packets"
     _tell_tags(selected.tagged, expression)
     say(f"{visible(str(options.write))}: {told}, {selected.size_bytes} bytes" if options.write else told)
+    if not selected.scanned and reader.has_no_interface(path):
+        complain(reader.no_interface_told(path.name))
     return ends.told(selected.scanned, selected.damage)
 
 
@@ -70,6 +72,8 @@ def _show(options: argparse.Namespace, path: Path, expression: str) -> str:
         cursor, left = page.next_cursor, left - len(page.packets)
         if cursor is None or left <= 0:
             _tell_tags(page.tagged, expression)
+            for each in page.notes:
+                complain(each)
         if cursor is None:
             return " ".join(page.lacking)
         if left <= 0:

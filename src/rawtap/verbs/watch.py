@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from rawtap.capture import filters
 from rawtap.errors import RawtapError
+from rawtap.host import extras
 from rawtap.verbs import wording
 from rawtap.verbs.attached import Attached, Refused, attached, chosen
 from rawtap.verbs.lines import PAUSE_SECONDS, Whole, in_a_line
@@ -58,7 +59,9 @@ def _has_screen(options: argparse.Namespace) -> bool:
     if options.json or options.lines or not (sys.stdin.isatty() and sys.stdout.isatty()):
         return False
     if find_spec("textual") is None:
-        complain("for the screen: pip install 'rawtap[watch]'; these are the lines of rawtap watch --lines")
+        complain(
+            f"the screen needs textual. {extras.cure('rawtap[watch]')}; these are the lines of rawtap watch --lines"
+        )
         return False
     return True
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rawtap.packets import mistakes
 from rawtap.packets.findings import MAX_PENDING, SECOND, Findings, Packet
 from rawtap.packets.headers import Ethernet
+from rawtap.packets.judges.outside import DeadEnd, OutsideJudge
 from rawtap.packets.lines import mac_text
 from rawtap.packets.origin import Origin
 
@@ -15,10 +16,12 @@ _LEARNED = 10 * SECOND  # a bridge forgets no sooner where a place is (IEEE 802.
 
 @dataclass(frozen=True)
 class Place:
-    """Where a capture of one card stands: the card, and link addresses of others on its network, as the host's."""
+    """Where a capture stands: whose card it is, if it is one's alone; link addresses of others on its network, as the
+    host's; and whether that network has no way out."""
 
     card: Origin
     others: frozenset[bytes] = frozenset()
+    dead_end: DeadEnd | None = None
 
 
 class CardJudge:
@@ -27,11 +30,14 @@ class CardJudge:
 
     def __init__(self, findings: Findings, place: Place | None) -> None:
         self._findings = findings
-        self._place = place
+        self._place = place if place and place.card.guest else None
+        self._outside = OutsideJudge(place.dead_end) if place and place.dead_end else None
         self._latest: dict[bytes, Packet] = {}  # by who sent something
         self._behind: dict[bytes, Packet] = {}  # of those who are behind the card, what they sent
 
     def see(self, packet: Packet, origin: Origin | None) -> None:
+        if self._outside:
+            self._outside.see(packet)
         link = packet.frame.link
         if not isinstance(link, Ethernet):
             return
@@ -51,6 +57,8 @@ class CardJudge:
                 self._behind.setdefault(link.destination, sent)
 
     def settle(self, findings: Findings) -> None:
+        if self._outside:
+            self._outside.settle(findings)
         if self._place is not None:
             for source, packet in self._behind.items():
                 self._sends(packet, source, self._place.card, findings)

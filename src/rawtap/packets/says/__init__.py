@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from rawtap.packets.headers import Ethernet, Frame
 from rawtap.packets.says import datagrams, frames, packets, streams
-from rawtap.packets.says.words import ENDED, Known
+from rawtap.packets.says.words import ENDED, Known, unsure
 from rawtap.packets.transport import Tcp, Udp
 
 Said = tuple[str, str]
@@ -30,7 +30,8 @@ def said(frame: Frame) -> Said | None:
         known = streams.known if isinstance(header, Tcp) else datagrams.known
         candidates = known(payload, header.source_port, header.destination_port) if payload else []
         candidates.sort(key=_is_by_port_alone)
-        return _first(candidates, payload) if candidates else None
+        carrier = "TCP" if isinstance(header, Tcp) else "UDP"
+        return _first(candidates, payload, carrier) if candidates else None
     kind = packets.KNOWN.get(ip.protocol)
     return _first([kind], frame.data[ip.payload : ip.end]) if kind else None
 
@@ -49,8 +50,11 @@ def _of_frame(frame: Frame) -> Said | None:
     return None
 
 
-def _first(candidates: list[Known], payload: bytes) -> Said | None:
+def _first(candidates: list[Known], payload: bytes, carrier: str = "") -> Said | None:
+    """What the first of them says; what has no mark is told as what it may be behind `carrier`, if that is given."""
     for name, words in candidates:
+        if words is None and carrier:
+            return unsure(carrier, name)
         try:
             found = words(payload) if words else ""
         except ENDED:

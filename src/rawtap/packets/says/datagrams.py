@@ -372,7 +372,7 @@ _PORTS: dict[int, Known] = {
     4784: ("BFD Control", _bfd), 7784: ("BFD Control", _bfd), 3478: ("STUN", surely(_stun_before)),
     5351: ("NAT-PMP", _nat_pmp), 5060: ("SIP", _sip),
     51820: ("WireGuard", _wireguard), 6696: ("Babel", begins(b"*")), 2055: ("CFLOW", _netflow),
-    9996: ("CFLOW", _netflow), 4569: ("IAX2", None), 646: ("LDP", begins(b"\0\1")),
+    9996: ("CFLOW", _netflow), 646: ("LDP", begins(b"\0\1")),
     1701: ("L2TP", lambda payload: "" if payload[1] & 15 in {2, 3} else None),
     88: ("KRB5", services.kerberos),
     2152: ("GTP", lambda payload: _GTP_USER.get(payload[1]) if payload[0] >> 5 == 1 else None),
@@ -382,7 +382,8 @@ _PORTS: dict[int, Known] = {
     5683: ("CoAP", lambda payload: "" if payload[0] >> 6 == 1 and payload[0] & 15 <= 8 else None),
     1194: ("OpenVPN", lambda payload: "" if 1 <= payload[0] >> 3 <= 11 else None), 3544: ("Teredo", None),
     623: ("RMCP", begins(b"\6")), 389: ("CLDAP", begins(b"\x30")),
-    17500: ("DB-LSP-DISC", None), 6081: ("Geneve", None), 4789: ("VXLAN", None),
+    17500: ("DB-LSP-DISC", begins(b"{")), 6081: ("Geneve", lambda payload: None if payload[0] >> 6 else ""),
+    4789: ("VXLAN", lambda payload: "" if payload[0] & 8 else None),
     2427: ("MGCP", _mgcp), 2727: ("MGCP", _mgcp), **mobile.PORTS, **machines.UDP_PORTS,
 }  # fmt: skip
 

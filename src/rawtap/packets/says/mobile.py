@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from rawtap.packets.says.words import Found, Known, Words, at_byte, named, number
+from rawtap.packets.says.words import Found, Known, Words, at_byte, named, number, unsure
 
 _RTCP = {
     200: "sender report", 201: "receiver report", 202: "source description", 203: "goodbye", 204: "application",
@@ -95,10 +95,20 @@ def _sflow(payload: bytes) -> str | None:
     return f"version {payload[3]}" if payload[:3] == bytes(3) and payload[3] in {2, 4, 5} else None
 
 
+_IAX = ("", "DTMF", "voice", "video", "control", "null", "IAX", "text", "image", "HTML", "comfort noise")
+
+
+def _iax(payload: bytes) -> Found:
+    """A full frame (RFC 5456, 8.1.1); what is in a short one nothing tells."""
+    if payload[0] & 0x80:
+        return _IAX[payload[10]] if len(payload) >= 12 and 1 <= payload[10] < len(_IAX) else None
+    return unsure("UDP", "IAX2")
+
+
 _RX = ("", "data", "busy", "abort", "ack", "challenge", "response", "debug", "", "", "", "", "", "version")
 PORTS: dict[int, Known] = {
     **dict.fromkeys(range(7000, 7010), ("RX", _rx)),
     2123: ("GTP", gtp_control), 8805: ("PFCP", _pfcp), 4342: ("LISP", _lisp), 6343: ("sFlow", _sflow),
-    520: ("RIP", _rip),
+    520: ("RIP", _rip), 4569: ("IAX2", _iax),
 }  # fmt: skip
 SIGNED: tuple[tuple[str, Words], ...] = (("RTCP", rtcp), ("DCERPC", dcerpc))

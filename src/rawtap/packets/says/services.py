@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-from rawtap.packets.says.words import Found, Known, begins, first_line, named, number, text
+from rawtap.packets.says.words import Found, Known, begins, first_line, is_typed, named, number, text, unsure
 
 _REDIS = re.compile(rb"[+\-:$*_#,(=%~>][^\r\n]{0,512}\r\n")
 
@@ -192,9 +192,46 @@ def _irc(payload: bytes) -> str | None:
     return text(payload.lstrip(b" \r\n"))
 
 
+_AMQP = {1: "method", 2: "header", 3: "body", 8: "heartbeat"}
+_AMQP_CLASSES = {
+    10: "connection", 20: "channel", 40: "exchange", 50: "queue", 60: "basic", 85: "confirm", 90: "transaction",
+}  # fmt: skip
+_AMQP_LONGEST, _AMQP_END = 1 << 24, 0xCE
+
+
+def amqp(payload: bytes) -> str | None:
+    """The first bytes, or a frame: of 0-9-1 by its end (AMQP 0-9-1, 4.2.3), of 1.0 by its head (AMQP 1.0, 2.3.1)."""
+    if payload[:4] == b"AMQP":
+        return f"version {'.'.join(map(str, payload[5:8]))}"
+    size = number(payload, 3, 4)
+    if payload[0] in _AMQP and size < _AMQP_LONGEST and payload[7 + size : 8 + size] in {b"", bytes([_AMQP_END])}:
+        if payload[0] != 1 or size < 4:
+            return _AMQP[payload[0]]
+        return f"{named(_AMQP_CLASSES, number(payload, 7, 2), 'class')} method {number(payload, 9, 2)}"
+    is_one = 8 <= number(payload, 0, 4) < _AMQP_LONGEST and payload[4] in {2, 3, 4} and payload[5] in {0, 1}
+    return ("SASL frame" if payload[5] else "frame") if is_one else None
+
+
+_RLOGIN = re.compile(rb"\0[^\0]{0,64}\0([^\0]{1,64})\0[^\0]{1,64}\0")
+
+
+def _rlogin(payload: bytes) -> str | None:
+    """Who logs in, its answer, the terminal's size, or what is typed and shown (RFC 1282)."""
+    if found := _RLOGIN.match(payload):
+        return f"login of {found[1].decode('utf-8', 'replace')}"
+    if payload[:4] == b"\xff\xffss" and len(payload) == 12:
+        return "window size"
+    return "" if is_typed(payload) else None
+
+
+def _rsh(payload: bytes) -> Found:
+    """The port for errors, with which a client begins (rshd(8)); what follows is the command's own."""
+    return "request" if re.match(rb"[0-9]{0,5}\0", payload) else unsure("TCP", "RSH")
+
+
 PORTS: dict[int, Known] = {
-    20: ("FTP-DATA", None), 88: ("KRB5", _kerberos_stream), 513: ("Rlogin", None), 524: ("NCP", _ncp),
-    119: ("NNTP", text), 1863: ("MSNMS", text), 514: ("RSH", None), 1433: ("TDS", _tds), 1521: ("TNS", _tns),
+    20: ("FTP-DATA", None), 88: ("KRB5", _kerberos_stream), 513: ("Rlogin", _rlogin), 524: ("NCP", _ncp),
+    119: ("NNTP", text), 1863: ("MSNMS", text), 514: ("RSH", _rsh), 1433: ("TDS", _tds), 1521: ("TNS", _tns),
     1935: ("RTMP", _rtmp),
     2000: ("SKINNY", _skinny), 5222: ("XMPP", begins(b"<")), 5269: ("XMPP", begins(b"<")),
     8009: ("AJP13", begins(b"\x124", b"AB")),

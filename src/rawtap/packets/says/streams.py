@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 
 from rawtap.packets.says import datagrams, machines, rpc, services, tls
-from rawtap.packets.says.words import Found, Known, Words, begins, first_line, number, sevens, surely, text
+from rawtap.packets.says.words import Found, Known, Words, begins, first_line, is_typed, number, sevens, surely, text
 
 _METHODS = (
     b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"TRACE ", b"PATCH ", b"PROPFIND ",
@@ -186,7 +186,10 @@ def ldap(payload: bytes) -> str | None:
     return _LDAP.get(tag & 31) if tag >> 6 == 1 else None
 
 
-def _telnet(payload: bytes) -> str:
+def _telnet(payload: bytes) -> str | None:
+    """Commands, or what is typed and shown (RFC 854): other bytes are of something else at its port."""
+    if not is_typed(payload):
+        return None
     return "options" if payload[:1] == b"\xff" else "data"
 
 
@@ -243,7 +246,7 @@ _PORTS: dict[int, Known] = {
     502: ("Modbus/TCP", surely(_modbus)),
     6633: ("OpenFlow", _openflow), 6653: ("OpenFlow", _openflow),
     5432: ("PGSQL", _pgsql), 1883: ("MQTT", _mqtt), 389: ("LDAP", ldap), 3268: ("LDAP", ldap),
-    139: ("NBSS", _nbss), 5672: ("AMQP", None),
+    139: ("NBSS", _nbss), 5672: ("AMQP", surely(services.amqp)),
     4712: ("SYNCHROPHASOR", begins(b"\xaa")), 43: ("WHOIS", text), 79: ("FINGER", text), 113: ("IDENT", text),
     5060: ("SIP", matched(_SIP)), 646: ("LDP", begins(b"\0\1")), 1720: ("H.225.0", _tpkt),
     4880: ("HiSLIP", begins(b"HS")), 7: ("ECHO", None),

@@ -72,3 +72,21 @@ def surely(words: Words) -> Words:
 def begins(*openings: bytes) -> Words:
     """No words, for what begins with one of these."""
     return lambda payload: "" if payload.startswith(openings) else None
+
+
+def unsure(carrier: str, name: str) -> tuple[str, str]:
+    """What has no mark: its port says what it may be, and no byte does."""
+    return carrier, f"perhaps {name}, by its port alone"
+
+
+# A command of telnet's, with its option, or with all that is negotiated of one (RFC 854; RFC 855); it may be cut.
+_COMMAND = re.compile(rb"\xff(?:[\xec-\xf9\xff]|[\xfb-\xfe](?:.|\Z)|\xfa.*?(?:\xff\xf0|\Z)|\Z)", re.DOTALL)
+# What neither a person's keys nor a host's text are made of: text has any encoding, and moves a cursor.
+_UNTYPED = re.compile(rb"[\0-\x06\x0e-\x1a\x1c-\x1f\xff]")
+_SEEN, _KEYS = 200, 2  # bytes that are looked at, and that one key may send, whatever they are
+
+
+def is_typed(payload: bytes) -> bool:
+    """Whether that may be what a terminal and a host say to each other."""
+    seen = _COMMAND.sub(b"", payload[:_SEEN]).replace(b"\r\0", b"")
+    return len(seen) <= _KEYS or not _UNTYPED.search(seen)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rawtap.errors import OutputUnwritable, QueryUnavailable, RequestInvalid
+from rawtap.host import extras
 from rawtap.packets import ends, reader
 from rawtap.packets._columns import FORMATS, Packets, Source
 from rawtap.packets.sql.tables import file_names, missing_told
@@ -63,7 +64,8 @@ def export(files: Sequence[Path], to: Path, *, info: bool) -> Exported:
     if os.path.lexists(to):
         raise OutputUnwritable(f"{to} cannot be written", evidence="it is there", cure="Give the path of a new file")
     with ExitStack() as stack:
-        packets = Packets([*_sources(files, stack)], FORMATS.keys() - (_HIDDEN - ({"info"} if info else set())))
+        sources, empty = _sources(files, stack)
+        packets = Packets(sources, FORMATS.keys() - (_HIDDEN - ({"info"} if info else set())))
         before = os.umask(0o077)
         stack.callback(os.umask, before)
         try:
@@ -73,17 +75,22 @@ def export(files: Sequence[Path], to: Path, *, info: bool) -> Exported:
             raise
     written = [to] if to.is_file() else [each for each in to.rglob("*") if each.is_file()]
     size_bytes = sum(each.stat().st_size for each in written)
-    notes = missing_told(packets.unread, packets.unnumbered)
-    return Exported(count, size_bytes, tuple(_lacking(packets)), tuple(notes))
+    notes = (*empty, *missing_told(packets.unread, packets.unnumbered))
+    return Exported(count, size_bytes, tuple(_lacking(packets)), notes)
 
 
-def _sources(files: Sequence[Path], stack: ExitStack) -> list[Source]:
-    found = []
+def _sources(files: Sequence[Path], stack: ExitStack) -> tuple[list[Source], list[str]]:
+    """The files with packets to be read, and of the others why there are none."""
+    found: list[Source] = []
+    empty: list[str] = []
     for group, (path, name) in enumerate(zip(files, file_names(files), strict=True)):
         fd = reader.descriptor(path)
+        if fd is None:
+            empty.append(reader.no_interface_told(name))
+            continue
         stack.callback(os.close, fd)
         found.append(Source(fd, name, group=group))
-    return found
+    return found, empty
 
 
 def _database(packets: Packets) -> duckdb.DuckDBPyConnection:
@@ -94,7 +101,7 @@ def _database(packets: Packets) -> duckdb.DuckDBPyConnection:
         raise QueryUnavailable(
             "DuckDB writes these files, and is not installed",
             evidence=str(error),
-            cure="Run: pip install 'rawtap[query]'",
+            cure=extras.cure("rawtap[query]"),
         ) from error
     connection = duckdb.connect(":memory:", config=dict(_SETTINGS))
     connection.register("packets", packets)
