@@ -201,6 +201,7 @@ class Deep:
         self.new: dict[int, bytes] = {}
         self.is_dead = self.is_on = False
         self.why_ended = ""
+        self.backs = 0  # while it was watched
         self.runs(1)
 
     async def begin(self) -> None:
@@ -214,6 +215,7 @@ class Deep:
         return new if self.is_on else {}
 
     async def afresh(self) -> None:
+        self.backs += self.is_on
         self.is_dead = False
         self.told.clear()
         self.runs(1)
@@ -282,6 +284,7 @@ def test_a_death_behind_several_comparisons_is_found_by_what_the_guest_runs_and_
     assert took < MOST
     (killer,) = hunt.killers
     assert [frame[42:46] for frame in killer.frames] == [b"RAW!"]
+    assert guest.backs == hunt.rounds + 1  # what is found is shrunk without
     (told,) = guide.told()
     assert " of 2 functions were reached that it does not run by itself; " in told
     assert told in hunt.told(seed, 0)
