@@ -461,31 +461,30 @@ def test_of_a_file_that_is_cut_nothing_is_said_to_be_well(user: Account, files: 
             assert "not everything was looked at" in answer.stderr
 
 
-@pytest.mark.parametrize("name", ["empty.pcapng", "empty.pcapng.gz"])
-def test_a_file_that_describes_no_interface_has_no_packet_whoever_is_asked(user: Account, name: str) -> None:
+def test_a_file_that_describes_no_interface_has_no_packet_whoever_is_asked(user: Account) -> None:
     """Its format allows that, and libpcap takes it for no capture."""
     section = struct.pack("<IIIHHqI", 0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1, 28)
-    (user.home / name).write_bytes(gzip.compress(section) if name.endswith(".gz") else section)
+    name, packed = "empty.pcapng", "empty.pcapng.gz"
+    (user.home / name).write_bytes(section)
+    (user.home / packed).write_bytes(gzip.compress(section))
     count = "SELECT count(*) AS n FROM packets"
-    asked = (
+    for words, code, answer in (
         (("read", name), 0, ""),
         (("read", name, "udp"), 0, ""),
         (("read", name, "--count"), 0, "0 of 0 packets\n"),
         (("explain", name), 3, "no finding in 0 packets"),
         (("query", name, count), 0, "n\n0\n"),
-        (("query", name, "SELECT stream FROM streams"), 0, "stream\n"),
+        (("query", packed, "SELECT stream FROM streams"), 0, "stream\n"),
         (("query", name, "SELECT what FROM findings"), 0, "what\n"),
         (("export", name, "--to", "out.csv"), 0, "out.csv: 0 packets, "),
         (("export", name, "--to", "out.parquet"), 0, "out.parquet: 0 packets, "),
-        (("export", name, "--to", "out.arrows"), 0, "out.arrows: 0 packets, "),
+        (("export", packed, "--to", "out.arrows"), 0, "out.arrows: 0 packets, "),
         (("follow", name, "--packet", "1"), 1, ""),
         (("follow", name, "--stream", "0"), 1, ""),
-    )
-    packed = {"query", "export"} if name.endswith(".gz") else {each[0][0] for each in asked}
-    for words, code, answer in (each for each in asked if each[0][0] in packed):
+    ):
         done = rawtap(user, *words)
         assert (done.returncode, answer in done.stdout) == (code, True), (words, done)
-        assert f"{name} has 0 packets: it describes no interface" in done.stdout + done.stderr, words
+        assert f"{words[1]} has 0 packets: it describes no interface" in done.stdout + done.stderr, words
     beside = rawtap(user, "query", name, "good.pcap", count)
     assert (beside.returncode, "good.pcap cannot be read" in beside.stderr) == (1, True)
     assert "partial" not in json.loads(rawtap(user, "query", name, count, "--json").stdout)
