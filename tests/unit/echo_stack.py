@@ -99,6 +99,9 @@ class Echo:
             yield self._made(it, 0x12, -1)
         elif it := self.connections.get(key):
             yield from self._acknowledged(it, segment, Raw in segment)
+            if self.has("resets") and not it.window and Raw in segment:
+                yield self._made(it, 0x14, it.sent)
+                return
             if Raw in segment:
                 yield from self._data(it, (segment.seq - it.theirs) % (1 << 32), bytes(segment[Raw].load))
             yield from self._push(it)

@@ -35,7 +35,8 @@ async def window_zero(talk: Talk, step: Converse) -> Found:
     begin = talk.unacknowledged
     await talk.send(ACK | PSH, data, begin)
     if await _probe(talk, talk.table.now() + TIMER) is None:
-        return silent(f"a window of 0 was not asked about in {TIMER:g} s, with data waiting")
+        why = "the guest reset the connection" if talk.is_reset else f"it was not asked about in {TIMER:g} s"
+        return silent(f"with a window of 0, and data waiting, {why}")
     talk.edge, talk.window = None, _OPEN
     await talk.send()
     is_done = await talk.exchange(data, step.seconds, begin=begin)
