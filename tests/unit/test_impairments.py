@@ -118,3 +118,9 @@ def test_a_guest_that_resets_is_not_told_to_have_waited() -> None:
     outcome = tried("window_zero", "resets")
     assert outcome.verdict is Verdict.SILENT
     assert outcome.reason.startswith("with a window of 0, and data waiting, the guest reset the connection")
+
+
+@pytest.mark.parametrize("name", ["window_zero", "probes_apart"])
+def test_a_stack_that_takes_what_eight_halves_of_the_largest_window_hold_is_told_to_keep_its_rules(name: str) -> None:
+    """lwIP, in a window that is tiny from the start, would have nothing to send (tcp_write, TCP_SND_QUEUELEN)."""
+    assert tried(name, "halves").verdict is Verdict.KEPT
