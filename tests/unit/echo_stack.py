@@ -33,6 +33,7 @@ class Connection:
     is_open: bool = False
     out: bytearray = field(default_factory=bytearray)
     kept: dict[int, bytes] = field(default_factory=dict)
+    most: int = 0  # of the windows that were said
 
 
 class Echo:
@@ -99,7 +100,10 @@ class Echo:
             yield self._made(it, 0x12, -1)
         elif it := self.connections.get(key):
             yield from self._acknowledged(it, segment, Raw in segment)
-            if Raw in segment:
+            if self.has("resets") and not it.window:
+                yield self._made(it, 0x14, it.sent)
+                return
+            if Raw in segment and not (self.has("halves") and len(segment[Raw].load) > it.most // 2 * 8):
                 yield from self._data(it, (segment.seq - it.theirs) % (1 << 32), bytes(segment[Raw].load))
             yield from self._push(it)
 
@@ -125,6 +129,7 @@ class Echo:
         if not it.is_open:
             it.is_open, it.rto, it.due = True, self._rto(self.now - it.asked), None
         is_same, it.window = it.window == segment.window, segment.window
+        it.most = max(it.most, it.window)
         if place > it.una:
             it.una, it.sent, it.doubles = place, max(place, it.sent), 0
             it.rto = self._rto(self.now - it.asked)

@@ -153,6 +153,24 @@ def test_a_lease_may_be_renewed_from_another_address_of_the_guests(source: str, 
     assert tried("dhcp.renew", Chooses()).verdict is verdict
 
 
+def test_a_client_that_takes_an_address_from_a_broken_offer_is_not_told_to_be_dead() -> None:
+    """dhcpcd's takes it for an answer of BOOTP's, which knows no offers."""
+
+    class Believes(Mover):
+        def hear(self, options: dict[str, object], server: str, offered: str) -> Iterator[bytes]:
+            if "server_id" in options:
+                yield from super().hear(options, server, offered)
+            else:
+                self.address, self.is_bound = offered, True
+
+        def says(self) -> Iterator[bytes]:
+            return iter(()) if self.is_bound else super().says()
+
+    outcome = tried("dhcp.offer_broken", Believes())
+    assert (outcome.verdict, outcome.field) == (Verdict.VIOLATED, "frames")
+    assert f"ARP.psrc {OFFERED}" in outcome.reason
+
+
 @pytest.mark.parametrize("rule", ["offer_broken", "acknowledgment_xid"])
 def test_a_client_that_waits_for_a_minute_goes_on_to_ask(rule: str) -> None:
     """RFC 2131, 4.1: up to 64 seconds, and one more."""

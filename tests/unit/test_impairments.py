@@ -111,3 +111,16 @@ def test_a_transfer_says_how_long_it_took_and_what_share_that_is() -> None:
 def test_a_suite_that_waits_for_timers_is_asked_for_by_its_name_alone() -> None:
     assert not {rule.suite for rule in catalogue.chosen("all")} & set(catalogue.ALONE)
     assert catalogue.chosen("impairments") == RULES
+
+
+def test_a_guest_that_resets_is_not_told_to_have_waited() -> None:
+    """A program that finds no room for its answer may do so, as one with lwIP's tcp_write."""
+    outcome = tried("window_zero", "resets")
+    assert outcome.verdict is Verdict.SILENT
+    assert outcome.reason.startswith("with a window of 0, and data waiting, the guest reset the connection")
+
+
+@pytest.mark.parametrize("name", ["window_zero", "probes_apart"])
+def test_a_stack_that_takes_what_eight_halves_of_the_largest_window_hold_is_told_to_keep_its_rules(name: str) -> None:
+    """lwIP, in a window that is tiny from the start, would have nothing to send (tcp_write, TCP_SND_QUEUELEN)."""
+    assert tried(name, "halves").verdict is Verdict.KEPT

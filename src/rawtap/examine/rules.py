@@ -121,7 +121,7 @@ class Ask:
         keep: Names for later frames, and the answer's fields that they stand for.
         within: Seconds that the rule lets it take; it is asked again each second of them.
         given: It is no part of the rule: if nothing comes, the rule cannot be tried.
-        control: A `given` one that is asked if nothing comes: the guest is silent only if it answers that.
+        control: Taken if nothing comes: a `given` one, which it has to answer to be silent, or what it did instead.
     """
 
     send: tuple[Frame, ...]
@@ -130,7 +130,7 @@ class Ask:
     keep: Mapping[str, str] = field(default_factory=dict)
     within: int = 0
     given: bool = False
-    control: Ask | None = None
+    control: Ask | Quiet | None = None
 
 
 @dataclass(frozen=True)

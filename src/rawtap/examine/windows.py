@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 from rawtap.examine.rules import Converse
-from rawtap.examine.segments import ACK, DEFAULT_SIZE, PSH
+from rawtap.examine.segments import DEFAULT_SIZE
 from rawtap.examine.spoken import (
     GREETING,
     KEPT,
+    SOON,
     TIMER,
     WAITS,
     Found,
@@ -25,21 +26,37 @@ from rawtap.examine.talk import Came, Talk
 _ERRORS = 4
 _PATH = 1000  # bytes that a packet may have on the way; Linux takes no less than 552
 _OPEN = 8192  # bytes of a window
+_FULL = 616  # bytes; with half of a larger window than 536 bytes Linux sends segments as large as they may be
 
 
 async def window_zero(talk: Talk, step: Converse) -> Found:
     """The window is full, and stays so until the guest asks about it."""
-    talk.edge = len(GREETING)
-    await with_echo(talk)
-    data = data_of(step.size)
-    begin = talk.unacknowledged
-    await talk.send(ACK | PSH, data, begin)
+    data, begin = await _filled(talk, step)
     if await _probe(talk, talk.table.now() + TIMER) is None:
-        return silent(f"a window of 0 was not asked about in {TIMER:g} s, with data waiting")
+        why = "the guest reset the connection" if talk.is_reset else f"it was not asked about in {TIMER:g} s"
+        return silent(f"with a window of 0, and data waiting, {why}")
     talk.edge, talk.window = None, _OPEN
     await talk.send()
     is_done = await talk.exchange(data, step.seconds, begin=begin)
     return wrong_bytes(talk, data, step.seconds, is_done=is_done) or KEPT
+
+
+async def _filled(talk: Talk, step: Converse) -> tuple[bytes, int]:
+    """Data of which the guest has sent what the window takes, and where they begin; `step.size` bytes of them wait.
+
+    The window is not tiny from the start: lwIP makes segments of half of the largest that it saw, has room for eight of
+    these, and takes no more of a program's data.
+    """
+    talk.edge = _FULL
+    await with_echo(talk)
+    data = data_of(_FULL - len(GREETING) + step.size)
+    begin = talk.unacknowledged
+
+    def is_full() -> bool:
+        return talk.unacknowledged >= begin + len(data) and len(talk.heard) >= _FULL
+
+    await talk.exchange(data, SOON, until=is_full)
+    return data, begin
 
 
 async def _probe(talk: Talk, until: float) -> Came | None:
@@ -52,9 +69,7 @@ async def _probe(talk: Talk, until: float) -> Came | None:
 
 
 async def probes_apart(talk: Talk, step: Converse) -> Found:
-    talk.edge = len(GREETING)
-    await with_echo(talk)
-    await talk.send(ACK | PSH, data_of(step.size), talk.unacknowledged)
+    await _filled(talk, step)
     until = talk.table.now() + step.seconds
     times: list[float] = []
     while len(times) <= WAITS and (came := await _probe(talk, until)):

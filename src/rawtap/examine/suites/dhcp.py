@@ -64,7 +64,8 @@ _OFFER = _reply("offer", *_LEASE)
 _ACCEPTED = Ask((_OFFER,), _REQUESTS, keep={"xid": "BOOTP.xid"}, within=_ANSWER_SECONDS, given=True)
 _BROKEN = ("36ff0a00", "33", "3304000e", "0cff" + "61" * 40, "3400", "340103", "ff" * 4)
 """Options behind that of the kind: longer than what is left, without a length, cut, without data, overloaded."""
-_GOES_ON = Ask((), {**_TO_SERVER, "DHCP.option.message-type": Either((1, 3))}, within=_LONGEST_WAIT)
+_TAKES_IT = Quiet((arp(pdst="$nobody"),), ({"ARP.op": 2, "ARP.psrc": "$nobody"},))
+_GOES_ON = Ask((), {**_TO_SERVER, "DHCP.option.message-type": Either((1, 3))}, within=_LONGEST_WAIT, control=_TAKES_IT)
 """Health checks are the kernel's to answer, and say nothing of a client that is a program."""
 
 
@@ -255,7 +256,7 @@ RULES = (
         "When the lease ends it begins anew with a discover, and no longer answers for the address.",
         (["lease_time", _SHORT], _MASK),
         Ask((), _DISCOVERS, {"BOOTP.ciaddr": _ANY}, within=_ENDED_WITHIN),
-        Quiet((arp(pdst="$nobody"),), ({"ARP.op": 2, "ARP.psrc": "$nobody"},)),
+        _TAKES_IT,
         replace(_ASKED, keep={}),  # no address is left to ask for an echo at, perhaps
     ),
     _bound(
