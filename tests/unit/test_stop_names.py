@@ -54,3 +54,14 @@ def test_what_cannot_be_compared_keeps_its_names() -> None:
     for stop in (STOP, replace(STOP, place=replace(STOP.place, address="<unavailable>"))):
         assert verified(names(), stop, b"") is stop
         assert verified(Names(), stop, CODE) is stop
+
+
+def test_a_name_of_data_is_none_of_code() -> None:
+    """A processor that was reset is at an address where a Linux has the data of each processor."""
+    piece = Piece("vmlinux", BASE, CODE)
+    at_reset = replace(STOP, place=Place("0xfff0", "exception_stacks"))
+    told = verified(Names(Code([piece], is_whole=True)), at_reset, CODE)
+    assert (told.place, told.unlike) == (Place("0xfff0"), "")
+    assert verified(Names(Code([piece])), at_reset, CODE) is at_reset  # of another file, which was not read
+    extended = replace(STOP, place=Place(f"{0xFFFFFFFF00000000 + BASE + 300:#x}", "add"))
+    assert verified(Names(Code([piece], is_whole=True)), extended, CODE) is extended

@@ -188,4 +188,5 @@ async def _true(machine: Machine, found: dict[int, Place], told: Explained) -> d
         told.notes.append(str(await code.moved(wrong[0], read) or code.told(wrong[0])))
     elif found and not named and (moved := await code.moved(next(reversed(found)), read)):
         told.notes.append(str(moved))
-    return {each: Place(place.address) if each in wrong else place for each, place in found.items()}
+    without = {*wrong, *(each for each in named if code.has_none(each))}
+    return {each: Place(place.address) if each in without else place for each, place in found.items()}

@@ -34,7 +34,7 @@ _PLAIN = 6  # different bytes in a part, at least: padding is everywhere
 _OFTEN = 4  # places of a part from which on it tells nothing
 _VOTES = 3
 _PAGE = 4096  # by which code moves
-_ALL = (1 << 64) - 1  # addresses
+_ALL, _HALF = (1 << 64) - 1, (1 << 32) - 1  # addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +91,9 @@ class Moved:
 class Code:
     """That of all files."""
 
-    def __init__(self, pieces: Iterable[Piece] = ()) -> None:
+    def __init__(self, pieces: Iterable[Piece] = (), *, is_whole: bool = False) -> None:
         self._pieces = tuple(pieces)
+        self._is_whole = is_whole  # all code of all files is there
 
     def __bool__(self) -> bool:
         return bool(self._pieces)
@@ -105,17 +106,25 @@ class Code:
             DiskStalled: The disk of one of them does not answer.
         """
         found: list[Piece] = []
+        is_whole = True
         for path, offset in files:
             left = _MOST_BYTES - sum(len(each.data) for each in found)
             try:
                 found += await reading(path, _pieces, path, offset, left)
             except (OSError, ValueError):  # gdb has said so
+                is_whole = False
                 continue
-        return cls(found)
+        return cls(found, is_whole=is_whole)
 
     def around(self, address: int) -> list[Piece]:
         """The pieces that say what is at an address."""
         return [each for each in self._pieces if each.start <= address < each.end]
+
+    def has_none(self, address: int) -> bool:
+        """Whether the files have no code there: a name for it is one of data, which gdb may tell all the same."""
+        if not self._is_whole or not self._pieces:
+            return False
+        return not self.around(address) and not self.around(address & _HALF)  # gdb extends addresses of 32 bits by sign
 
     def told(self, address: int) -> str:
         """In words, that what is in memory there is other code."""

@@ -98,7 +98,8 @@ async def _named(debugger: Debugger, address: int) -> Place:
 async def _true(debugger: Debugger, place: Place) -> Place:
     if not place.function or place.number is None:
         return place
-    is_other = await debugger.names.code.look(place.number, debugger.read) == "other"
+    code = debugger.names.code
+    is_other = code.has_none(place.number) or await code.look(place.number, debugger.read) == "other"
     return Place(place.address) if is_other else place
 
 

@@ -33,7 +33,9 @@ class Names:
         address = stop.place.number
         if stop is self._known or not stop.place.function or address is None:
             return stop
-        if await self.code.look(address, read) == "other":
+        if self.code.has_none(address):
+            self._known = _nameless(stop)
+        elif await self.code.look(address, read) == "other":
             unlike = str(await self.code.moved(address, read) or self.code.told(address))
             self._known, self._are_doubted = replace(_nameless(stop), unlike=unlike), True
         else:
