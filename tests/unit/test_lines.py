@@ -130,7 +130,7 @@ def line(packet: Any, link_type: int = 1) -> PacketSummary:
         (out(UDP(sport=9, dport=547) / b"\15abc"), "DHCPv6", "relay reply, hop 97, 4 bytes"),
         (out(UDP(sport=9, dport=547) / b"\16abc"), "DHCPv6", "type 14 xid=0x616263, 4 bytes"),
         (out(UDP(sport=9, dport=123) / b"\x23"), "NTP", "version 4, client, 1 bytes"),
-        (out(UDP(sport=9, dport=4789) / b"abc"), "VXLAN", "3 bytes"),
+        (out(UDP(sport=9, dport=4789) / b"\x08bc"), "VXLAN", "3 bytes"),
         (out(UDP(sport=514, dport=9) / b"abc"), "syslog", "abc, 3 bytes"),
     ],
 )  # fmt: skip
