@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rawtap.ask.exceptions import steps
+from rawtap.ask.exceptions import MOST, shown, steps
 from rawtap.guest import registers
 from rawtap.guest.processor_log import ProcessorLog
 
@@ -196,6 +196,21 @@ def test_the_log_is_bounded_and_counts_as_one() -> None:
     assert len(told(log)) == 32
     assert told(log)[-1].startswith("32. store access fault (cause 7), address 0xdead00004 @0x8000018c")
     assert log.size == 100 * len(riscv())
+
+
+def test_an_arm_kernels_own_exceptions_are_not_pushed_out_by_those_of_programs() -> None:
+    of_programs = [aarch64(0x1000 + 4 * each).replace(b"from EL1", b"from EL0") for each in range(100)]
+    log = log_of(*(aarch64(0x40080000 + 4 * each) for each in range(4)), *of_programs, RETURN)
+    seen = log.exceptions.newest()
+    assert [each.taken.at for each in shown(seen)] == [
+        *(0x40080000 + 4 * each for each in range(1, 4)),
+        *(0x1000 + 4 * each for each in range(100 - MOST, 100)),
+    ]
+    assert len(shown(seen[:4])) == 4
+    log = log_of(*(aarch64(0x40080000 + 4 * each) for each in range(100)))
+    assert [each.taken.at for each in shown(log.exceptions.newest())] == [
+        0x40080000 + 4 * each for each in range(100 - MOST, 100)
+    ]
 
 
 def test_dots_are_qemus_own_where_no_arm_was_before() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
-from rawtap.ask.exceptions import steps
+from rawtap.ask.exceptions import MOST, shown, steps
 from rawtap.ask.happened import before
 from rawtap.debug.code import Code
 from rawtap.debug.debugger import Debugger
@@ -23,7 +23,8 @@ from rawtap.lab.guests import Guest
 from rawtap.lab.lab import Lab
 
 _SHOWN_TRAPS = 5
-_SHOWN = 8  # of those of which each stands once
+_OF_ALL = "the exceptions that it took last, of which a kernel may have wanted each"
+_OF_KERNEL = "the kernel's own that it took last, with those of programs behind them"
 
 
 @dataclass
@@ -57,8 +58,9 @@ async def _of_x86(lab: Lab, guest: Guest, debugger: Debugger | None) -> Explaine
     crash = machine.crash
     told = Explained([_when(crash) if crash else "no triple fault was seen"])
     lines: list[tuple[str, int | None]] = list(traps.chain(crash.fault)) if crash else []
-    if taken := [each for each in machine.traps if each.taken is not None][-_SHOWN_TRAPS:]:
-        lines.append(("the exceptions that it took last, of which a kernel may have wanted each:", None))
+    own, newest = machine.traps(_SHOWN_TRAPS)
+    for head, taken in ((_OF_KERNEL, own), (_OF_ALL, newest)):
+        lines += [(f"{head}:", None)] if taken else []
         lines += [(f"{traps.told(each)}, stack pointer {each.stack:#x}", each.at) for each in taken]
     wanted = [at for _, at in lines if at is not None]
     found = await _places(guest, debugger, wanted, told, was_reset=crash is not None)
@@ -75,16 +77,17 @@ async def _of_others(lab: Lab, guest: Guest, debugger: Debugger | None) -> Expla
     machine = guest.machine
     machine.wants_traps = True
     seen, boot = machine.exceptions
+    newest = shown(seen)
     known = await _registers(machine)
-    shown = steps(seen[-_SHOWN:], boot, known)
+    rows = steps(newest, boot, known)
     last = None if seen else next((fault for each in known.values() if (fault := fault_of(each))), None)
     told = Explained([_head(machine, is_there=bool(seen))])
-    wanted = [each.at for each in shown if each.at is not None]
-    was_reset = any(each.taken.boot != boot for each in seen[-_SHOWN:])
+    wanted = [each.at for each in rows if each.at is not None]
+    was_reset = any(each.taken.boot != boot for each in newest)
     if last and last.at is not None:
         wanted = [last.at]
     found = await _places(guest, debugger, wanted, told, was_reset=was_reset)
-    for each in shown:
+    for each in rows:
         at = "" if each.at is None else f", at {found[each.at]}"
         told.lines.append(f"{each.text}{at}{f'; {each.more}' if each.more else ''}")
     if not seen and machine.running:
@@ -94,12 +97,14 @@ async def _of_others(lab: Lab, guest: Guest, debugger: Debugger | None) -> Expla
     await _add_happened(lab, guest, told, position, at_ns)
     if seen or last:
         told.notes += _mixed(machine)
+    if len(newest) > MOST:
+        told.notes.append("of what came before the newest, the kernel's alone is told: programs' was more")
     return told
 
 
 def _head(machine: Machine, *, is_there: bool) -> str:
     if is_there:
-        return "the exceptions that it took last, of which a kernel may have wanted each; the newest is the last:"
+        return f"{_OF_ALL}; the newest is the last:"
     if machine.trap_log == "off":
         return "exceptions were not logged so far: what led to it is not known"
     until = ", which ended since there was too much else" if machine.trap_log == "ended" else ""

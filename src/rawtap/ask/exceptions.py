@@ -9,6 +9,8 @@ from rawtap.debug import faults
 from rawtap.debug.faults import Fault
 from rawtap.guest.exception_log import Seen, Taken
 
+MOST = 8  # that are shown
+_OWN = 3  # of the kernel's beside them, where programs' were newer
 _MANY = 3  # in a row at one instruction: more than a page that is brought in
 _NO_PLACE = "QEMU's log does not tell where"
 _BY_LINK = "by its link register, if its handler has not changed that"
@@ -21,6 +23,14 @@ class Step:
     text: str
     at: int | None
     more: str = ""
+
+
+def shown(seen: Sequence[Seen]) -> list[Seen]:
+    """The newest; in front of programs', what an Arm's kernel took from itself before. RISC-V's log has no levels."""
+    newest = [*seen[-MOST:]]
+    if all(each.taken.level != 0 for each in newest):
+        return newest
+    return [each for each in seen[:-MOST] if each.taken.level][-_OWN:] + newest
 
 
 def steps(seen: Sequence[Seen], boot: int, registers: Mapping[int, Mapping[str, int]]) -> list[Step]:

@@ -151,10 +151,15 @@ class Tally:
         seen.own += inside == key
         self.seen[key] = seen
         if len(self.seen) > _KEPT:
-            del self.seen[next(iter(self.seen))]
+            del self.seen[self._least()]
         self._before[taken.processor] = key
         if returns_are_told:
             self._inside[taken.processor] = key
+
+    def _least(self) -> _Key:
+        """The oldest, of programs' before others: a kernel runs on after a fault of its own, and starts others."""
+        *older, _ = self.seen
+        return next((each for each in older if self.seen[each].taken.level == 0), older[0])
 
 
 class ExceptionLog:

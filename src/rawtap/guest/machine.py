@@ -474,11 +474,10 @@ class Machine:
         """Whether QEMU tells of its processors' triple faults."""
         return self.accelerator == "tcg" and self.spec.is_x86
 
-    @property
-    def traps(self) -> tuple[Trap, ...]:
-        """The newest exceptions of an x86's since its newest triple fault, where they are logged."""
+    def traps(self, most: int) -> tuple[list[Trap], list[Trap]]:
+        """The newest exceptions of an x86's since its newest triple fault, as `ProcessorLog.newest` has them."""
         self._diagnostics.drain()
-        return tuple(self._diagnostics.log.traps)
+        return self._diagnostics.log.newest(most)
 
     @property
     def exceptions(self) -> tuple[list[Seen], int]:

@@ -26,6 +26,7 @@ from rawtap.guest.translation_log import TranslationLog
 
 _KEPT = 16384
 _KEPT_TRAPS = 32
+_KEPT_OWN = 3
 _READ = 65536
 MOST_LOG = 64 << 20  # bytes: some 30,000 exceptions
 _MOST_READS = 16  # at once: a guest may fault as fast as QEMU can write, and a pipe holds one of them
@@ -43,6 +44,7 @@ _TAKEN = re.compile(
 )
 _OTHER = re.compile(rb"Servicing (?:hardware|virtual hardware) INT=.*|SMM: (?:enter|after RSM)")
 _NONE = 0xFFFFFFFF
+_PROGRAMS = 3  # the privilege level
 _OF_HANDLERS = 2  # in an error code: it names an entry of the IDT (Intel SDM volume 3, 6.13)
 
 
@@ -69,6 +71,11 @@ class Trap:
     at: int = 0
     stack: int = 0
     address: int = 0
+
+    @property
+    def is_kernels(self) -> bool:
+        """Whether the processor took it from what is no program's level."""
+        return self.taken is not None and self.level < _PROGRAMS
 
     def is_of_handler(self, other: Trap) -> bool:
         """Whether it is that the other one's handler cannot be used.
@@ -128,14 +135,25 @@ class ProcessorLog:
         self.words = bytearray()
         self.size = 0  # bytes of the log since that began
         self._line = b""
+        self._own: deque[Trap] = deque(maxlen=_KEPT_OWN)  # the newest of the kernel's, but for the very last one
         self._fault: TripleFault | None = None  # whose registers are to come
         self._trap: Trap | None = None  # of which more is to come
 
     def begin_traps(self) -> None:
         """Exceptions are logged from here on, or not any more: what comes next does not follow those before."""
         self.traps.clear()
+        self._own.clear()
         self._trap, self.size = None, 0
         self.exceptions.begin()
+
+    def newest(self, most: int) -> tuple[list[Trap], list[Trap]]:
+        """The newest exceptions that were taken, at most so many; in front, the kernel's that programs' pushed out.
+
+        A kernel goes on after a fault of its own: it ends a program and starts another, which brings in its pages.
+        """
+        newest = [each for each in self.traps if each.taken is not None][-most:]
+        are_mixed = not all(each.is_kernels for each in newest)
+        return [each for each in self._own if each not in newest] if are_mixed else [], newest
 
     def feed(self, data: bytes) -> None:
         """What was written."""
@@ -164,6 +182,8 @@ class ProcessorLog:
             self._look(line)
         elif match := _RAISED.fullmatch(line):
             old, new = int(match[1], 16), int(match[2], 16)
+            if self.traps and self.traps[-1].is_kernels:
+                self._own.append(self.traps[-1])
             self._trap = Trap(new, None if old == _NONE else old)
             self.traps.append(self._trap)
         elif match := _TAKEN.fullmatch(line):
@@ -171,6 +191,7 @@ class ProcessorLog:
         elif line == _FAULT:
             self._fault, self._trap = TripleFault(traps=tuple(self.traps)), None
             self.traps.clear()
+            self._own.clear()
         else:
             return bool(_DUMP.fullmatch(line) or _OTHER.fullmatch(line))
         return True
