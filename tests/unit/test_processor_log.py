@@ -75,17 +75,18 @@ def test_a_log_that_began_in_between_tells_what_was_being_delivered() -> None:
     )
 
 
-def test_the_kernels_own_exceptions_are_not_pushed_out_by_those_of_programs() -> None:
+def test_the_kernels_own_exceptions_are_not_pushed_out_by_those_of_programs_and_of_copies_to_them() -> None:
     log = ProcessorLog()
-    for at in range(4):
+    for at in range(14):
         log.feed(raised(14) + taken(14, 2, at=0xF00 + at, address=0xDEAD))
-    assert [[each.at for each in part] for part in log.newest(2)] == [[], [0xF02, 0xF03]]  # all are the kernel's
+    assert [[each.at for each in part] for part in log.newest(2)] == [[], [0xF0C, 0xF0D]]  # all are the kernel's
     for at in range(100):
         log.feed(raised(14) + taken(14, 4, at=0x400 + at).replace(b"cpl=0", b"cpl=3"))
-    own, newest = log.newest(2)
-    assert [each.at for each in own] == [0xF01, 0xF02, 0xF03]
-    assert [each.at for each in newest] == [0x462, 0x463]
+        log.feed(raised(14) + taken(14, 2, at=0xE00, address=at))
+    own, newest = log.newest(3)
+    assert [each.at for each in own] == [0xF00 + at for at in range(3, 14)]
     assert own[-1].address == 0xDEAD
+    assert [(each.at, each.address) for each in newest] == [(0xE00, 98), (0x463, 0), (0xE00, 99)]
     log.begin_traps()
     assert log.newest(2) == ([], [])
 

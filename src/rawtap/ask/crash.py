@@ -24,7 +24,7 @@ from rawtap.lab.lab import Lab
 
 _SHOWN_TRAPS = 5
 _OF_ALL = "the exceptions that it took last, of which a kernel may have wanted each"
-_OF_KERNEL = "the kernel's own that it took last, with those of programs behind them"
+_OF_KERNEL = "the kernel's own that it took before, the newest at each place, since programs' are newer"
 
 
 @dataclass

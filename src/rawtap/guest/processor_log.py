@@ -26,7 +26,7 @@ from rawtap.guest.translation_log import TranslationLog
 
 _KEPT = 16384
 _KEPT_TRAPS = 32
-_KEPT_OWN = 3
+_KEPT_OWN = 12  # places
 _READ = 65536
 MOST_LOG = 64 << 20  # bytes: some 30,000 exceptions
 _MOST_READS = 16  # at once: a guest may fault as fast as QEMU can write, and a pipe holds one of them
@@ -135,7 +135,7 @@ class ProcessorLog:
         self.words = bytearray()
         self.size = 0  # bytes of the log since that began
         self._line = b""
-        self._own: deque[Trap] = deque(maxlen=_KEPT_OWN)  # the newest of the kernel's, but for the very last one
+        self._own: dict[int, Trap] = {}  # the newest of the kernel's at each place, but for the very last one
         self._fault: TripleFault | None = None  # whose registers are to come
         self._trap: Trap | None = None  # of which more is to come
 
@@ -149,11 +149,13 @@ class ProcessorLog:
     def newest(self, most: int) -> tuple[list[Trap], list[Trap]]:
         """The newest exceptions that were taken, at most so many; in front, the kernel's that programs' pushed out.
 
-        A kernel goes on after a fault of its own: it ends a program and starts another, which brings in its pages.
+        A kernel goes on after a fault of its own: it ends a program and starts another, which brings in its pages, and
+        so does the kernel where it copies to them. So the newest of each place is told.
         """
         newest = [each for each in self.traps if each.taken is not None][-most:]
-        are_mixed = not all(each.is_kernels for each in newest)
-        return [each for each in self._own if each not in newest] if are_mixed else [], newest
+        if all(each.is_kernels for each in newest):
+            return [], newest
+        return [each for each in self._own.values() if each not in newest], newest
 
     def feed(self, data: bytes) -> None:
         """What was written."""
@@ -182,8 +184,7 @@ class ProcessorLog:
             self._look(line)
         elif match := _RAISED.fullmatch(line):
             old, new = int(match[1], 16), int(match[2], 16)
-            if self.traps and self.traps[-1].is_kernels:
-                self._own.append(self.traps[-1])
+            self._note_own()
             self._trap = Trap(new, None if old == _NONE else old)
             self.traps.append(self._trap)
         elif match := _TAKEN.fullmatch(line):
@@ -195,6 +196,14 @@ class ProcessorLog:
         else:
             return bool(_DUMP.fullmatch(line) or _OTHER.fullmatch(line))
         return True
+
+    def _note_own(self) -> None:
+        """The one before the next is whole now; keep it, if it is the kernel's."""
+        if self.traps and (last := self.traps[-1]).is_kernels:
+            self._own.pop(last.at, None)
+            self._own[last.at] = last
+            if len(self._own) > _KEPT_OWN:
+                del self._own[next(iter(self._own))]
 
     def _note_taken(self, vector: int, error: int, level: int, at: int, stack: int) -> None:
         """More of the exception that was raised; without one it was an interrupt, or asked for by an instruction."""
