@@ -89,6 +89,10 @@ def test_the_kernels_own_exceptions_are_not_pushed_out_by_those_of_programs_and_
     assert [(each.at, each.address) for each in newest] == [(0xE00, 98), (0x463, 0), (0xE00, 99)]
     log.begin_traps()
     assert log.newest(2) == ([], [])
+    for at in (0xA, 0xB, 0xA):
+        log.feed(raised(14) + taken(14, 2, at=at))
+    log.feed(raised(14) + taken(14, 4, at=0x400).replace(b"cpl=0", b"cpl=3"))
+    assert [each.at for each in log.newest(1)[0]] == [0xB, 0xA]
 
 
 @pytest.mark.parametrize("error", [6 << 3 | 2, 6 << 4 | 2], ids=["vector", "twice"])
