@@ -19,7 +19,7 @@ from anyio.lowlevel import checkpoint
 from anyio.to_thread import run_sync as to_thread
 
 from rawtap.ask.examine import evidence, fuzzing, guiding
-from rawtap.ask.examine.finding import Place, found, health_of
+from rawtap.ask.examine.finding import Place, met
 from rawtap.ask.examine.keeping import Kept, keeping
 from rawtap.ask.examine.memory import Meter
 from rawtap.ask.examine.neighbor import Neighbor, neighbor
@@ -119,9 +119,9 @@ async def examine(lab: Lab, name: str, what: str, place: Place, report: Report) 
     guest = lab.guest(name)
     async with _alone(guest), _capturing(lab, card) as capture, neighbor(card) as wire:
         machine, path = guest.machine, capture.session.path
-        seen = await found(wire, card, place, set().union(*map(needed, rules)))
+        wanted = set().union(*map(needed, rules))
+        seen, kind, slowest, patience = await met(wire, card, place, wanted, machine.trouble)
         names = seen.names
-        kind, slowest, patience = await health_of(wire, seen)
         port = names.get("port")
         async with keeping(machine, lab.chronicle) as kept:
             examiner = Examiner(wire, names, seen.crowd, kind, patience, partial(anyio.sleep, _REST))

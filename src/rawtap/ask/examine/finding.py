@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from itertools import islice
@@ -25,6 +26,7 @@ _CROWD = 32  # and makes use of these
 _SWEPT = 1024  # addresses; in a larger network the guest's has to be given
 _ANSWERS_WITHIN = 2.0  # seconds without any frame of the guest's
 _LEAST_PATIENCE, _MOST_PATIENCE, _TIMES = 0.5, 5.0, 20
+_KINDS: tuple[health.Kind, ...] = ("echo", "arp")
 _AT_ONCE, _MOMENT = 16, 0.02  # so many addresses are asked for at once: few drivers have room for many frames
 _CHECKS = 4
 _LOOKS = 5
@@ -55,6 +57,24 @@ class Found:
 
     names: Names
     crowd: Crowd
+
+
+async def met(
+    wire: Neighbor, card: Card, place: Place, wanted: set[str], trouble: Callable[[], str | None]
+) -> tuple[Found, health.Kind, float, float]:
+    """What `found` and `health_of` find.
+
+    Raises:
+        RequestInvalid: As `found`.
+        GuestSilent: It does not answer; first of all for what is wrong with it, where `trouble` knows.
+    """
+    try:
+        seen = await found(wire, card, place, wanted)
+        return seen, *await health_of(wire, seen)
+    except GuestSilent as error:
+        if words := trouble():
+            raise GuestSilent(error.problem, evidence=f"{words}; {error.evidence}", cure=error.cure) from error
+        raise
 
 
 async def found(wire: Neighbor, card: Card, place: Place, wanted: set[str]) -> Found:
@@ -284,20 +304,35 @@ async def health_of(wire: Neighbor, found: Found) -> tuple[health.Kind, float, f
     """
     if found.names["guest"] == NOWHERE:
         return "dhcp", 0.0, _CLIENT_PATIENCE
-    for kind in ("echo", "arp"):
-        slowest = 0.0
-        examiner = Examiner(wire, found.names, found.crowd, kind, _ANSWERS_WITHIN / 2, checkpoint)
-        try:
-            for _ in range(_CHECKS):
-                began = current_time()
-                await examiner.alive(1, tries=1)
-                slowest = max(slowest, current_time() - began)
-        except Deaf:
-            continue
-        return kind, slowest, min(_MOST_PATIENCE, max(_LEAST_PATIENCE, _TIMES * slowest))
+    before = await _slowest(wire, found, "arp", 1)
+    for kind in _KINDS:
+        if (slowest := await _slowest(wire, found, kind, _CHECKS)) is not None:
+            return kind, slowest, min(_MOST_PATIENCE, max(_LEAST_PATIENCE, _TIMES * slowest))
+    guest, each = found.names["guest"], f"with {_ANSWERS_WITHIN / 2:g} s without any frame for each"
+    if before is not None:
+        raise GuestSilent(
+            f"{guest} answered ARP until an echo request came, and has answered nothing since",
+            evidence=f"asked by both, {each}",
+            cure="This call's capture has that request, of which it may have died: qemu_read shows its console, and "
+            'qemu_debug(action="attach"), then "interrupt" where it is',
+        )
     raise GuestSilent(
-        f"{found.names['guest']} answers neither echo requests nor ARP each time",
-        evidence=f"asked {_CHECKS} times, with {_ANSWERS_WITHIN / 2:g} s without any frame for each",
+        f"{guest} answers neither echo requests nor ARP each time",
+        evidence=f"asked {_CHECKS} times, {each}",
         cure="The capture of this call shows what was asked and what came; a guest that reads its card only while a "
         "command runs needs one that runs",
     )
+
+
+async def _slowest(wire: Neighbor, found: Found, kind: health.Kind, checks: int) -> float | None:
+    """Seconds that the slowest answer to so many health checks took; None where one was not answered."""
+    slowest = 0.0
+    examiner = Examiner(wire, found.names, found.crowd, kind, _ANSWERS_WITHIN / 2, checkpoint)
+    try:
+        for _ in range(checks):
+            began = current_time()
+            await examiner.alive(1, tries=1)
+            slowest = max(slowest, current_time() - began)
+    except Deaf:
+        return None
+    return slowest
