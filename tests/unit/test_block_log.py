@@ -73,4 +73,4 @@ def test_nobody_looks_and_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     log, ends = begun()
     log.taken(LOG)
     assert ends == ["nobody asked for 0 s"]
-    assert not log.counting
+    assert not log.is_on

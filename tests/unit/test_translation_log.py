@@ -96,7 +96,7 @@ def test_a_flood_of_different_blocks_ends_it(monkeypatch: pytest.MonkeyPatch) ->
     for at in range(1000):
         assert log.taken(record % at) == b""
     assert ends == ["more than 100 different blocks ran between two looks"]
-    assert not log.keeping
+    assert not log.is_on
     assert log.turn() == {}
 
 

@@ -18,7 +18,6 @@ from rawtap.errors import DebugError, RequestInvalid
 from rawtap.guest.block_log import MOST_SECONDS
 from rawtap.guest.patterns import Pattern, compiled
 from rawtap.guest.peek import peek
-from rawtap.lab import covering
 from rawtap.lab.covering import Covering
 from rawtap.lab.debugging import symbols_of
 from rawtap.lab.guests import Guest
@@ -132,7 +131,7 @@ async def end(guest: Guest) -> bool:
     """Have nothing counted any more; whether anything was."""
     was_on, guest.covering = guest.covering is not None, None
     if was_on:
-        await covering.end(guest.machine)
+        await guest.machine.end_blocks()
     return was_on
 
 

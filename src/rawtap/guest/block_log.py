@@ -19,7 +19,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-ITEMS = ("exec", "nochain")  # of QEMU's log
+from rawtap.guest.log_part import LogPart
+
 MOST_BLOCKS = 200_000  # different ones between two looks: some 40 MB
 MOST_SECONDS = 600.0  # between two looks: it makes a guest slow, and whoever began it may have forgotten it
 
@@ -29,30 +30,20 @@ _UNDONE = re.compile(rb"^Stopped execution of TB chain before 0x[0-9a-f]+ \[([0-
 _REWOUND = re.compile(rb"^cpu_io_recompile: rewound execution of TB to [0-9a-f]+\n", re.MULTILINE)
 
 
-class BlockLog:
-    """Takes the lines of blocks out of what QEMU writes, and counts them while it is wanted; none of them is kept.
+class BlockLog(LogPart):
+    """Counts the lines of blocks; none of them is kept. It ends where that is too much, or nobody looks."""
 
-    Attributes:
-        counting: Whether blocks are counted.
-        why_ended: Why it ended by itself, in words; "" where it did not.
-    """
+    items = ("exec", "nochain")
 
     def __init__(self) -> None:
-        self.counting = False
-        self.why_ended = ""
-        self._on_end: Callable[[], None] = lambda: None
+        super().__init__()
         self._counts: Counter[bytes] = Counter()  # by the digits of the address
         self._since = 0.0
-        self._rest = b""
 
     def begin(self, on_end: Callable[[], None]) -> None:
-        """Count from here on; `on_end` is called where it ends by itself, since it is too much or nobody looks."""
-        self.counting, self.why_ended, self._on_end = True, "", on_end
+        """Count from here on."""
+        super().begin(on_end)
         self.turn()
-
-    def end(self) -> None:
-        """Count no more. QEMU may have some lines on their way; they are taken out and dropped."""
-        self.counting = False
 
     def turn(self) -> tuple[dict[int, int], float]:
         """How often each block ran since the last turn, by its address and in the order of first runs; in how many
@@ -70,17 +61,17 @@ class BlockLog:
         if len(whole) - cut <= _LONGEST:
             whole, self._rest = whole[:cut], whole[cut:]
         ran = _BLOCK.findall(whole)
-        if self.counting and ran:
+        if self.is_on and ran:
             self._counts.update(ran)
         is_all = ran and len(ran) == whole.count(b"\n")
         others = b"" if is_all else self._others(whole)
-        if self.counting and ran:
+        if self.is_on and ran:
             self._require_bounds()
         return others
 
     def _others(self, whole: bytes) -> bytes:
         """What is in these lines besides blocks; one that was told and then not run is not counted."""
-        if self.counting:
+        if self.is_on:
             self._counts.subtract(_UNDONE.findall(whole))
         for each in (_BLOCK, _UNDONE, _REWOUND):
             whole = each.sub(b"", whole)
@@ -88,9 +79,6 @@ class BlockLog:
 
     def _require_bounds(self) -> None:
         if len(self._counts) > MOST_BLOCKS:
-            self.why_ended = f"more than {MOST_BLOCKS:,} different blocks ran since the last call"
+            self._end_by_itself(f"more than {MOST_BLOCKS:,} different blocks ran since the last call")
         elif time.monotonic() - self._since > MOST_SECONDS:
-            self.why_ended = f"nobody asked for {MOST_SECONDS:g} s"
-        if self.why_ended:
-            self.end()
-            self._on_end()
+            self._end_by_itself(f"nobody asked for {MOST_SECONDS:g} s")

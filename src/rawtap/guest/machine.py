@@ -33,7 +33,7 @@ from rawtap.errors import (
 )
 from rawtap.guest import busybox, gdb, images, iso, postmortem, virtiofs
 from rawtap.guest.accelerator import kvm_is_open
-from rawtap.guest.block_log import ITEMS, BlockLog
+from rawtap.guest.block_log import BlockLog
 from rawtap.guest.booting import Boot, Report, words_for
 from rawtap.guest.command_line import Inherited, arguments
 from rawtap.guest.console import Console, Output
@@ -45,6 +45,7 @@ from rawtap.guest.hardware import QEMU_PACKAGES
 from rawtap.guest.history import printable
 from rawtap.guest.jobs import Ask
 from rawtap.guest.line_keys import typed_bytes
+from rawtap.guest.log_part import LogPart
 from rawtap.guest.monitor import ANSWER_SECONDS, EventLog, Monitor, MonitorLost, connected
 from rawtap.guest.patterns import Wanted
 from rawtap.guest.processor_log import Diagnostics, Trap, TripleFault
@@ -54,7 +55,7 @@ from rawtap.guest.signs import KERNEL_FAULTS
 from rawtap.guest.spawning import access_of, layers_of, pair, require, start
 from rawtap.guest.storage import fdset_path
 from rawtap.guest.talk import Talk
-from rawtap.guest.translation_log import ITEM, TranslationLog
+from rawtap.guest.translation_log import TranslationLog
 from rawtap.host.children import Child
 
 _WITHOUT_CARD = re.compile(r"^net([0-9]+):", re.MULTILINE)
@@ -374,12 +375,10 @@ class Machine:
         """Tell QEMU what to log; of exceptions as before, where nothing is said."""
         async with self._logging:
             to = traps or self.trap_log
-            blocks, translations = self._diagnostics.blocks, self._diagnostics.translations
             items = [
                 *(["int"] if to == "on" else []),
                 *(["cpu_reset"] if self.spec.is_x86 else []),
-                *(ITEMS if blocks and blocks.counting else ()),
-                *([ITEM] if translations and translations.keeping else []),
+                *(item for part in self._diagnostics.parts if part.is_on for item in part.items),
                 *self.spec.profile.log,
             ]
             line = f"log {','.join(items) or 'none'}"
@@ -399,13 +398,7 @@ class Machine:
         leaves them, which `leave_blocks` has it do.
         """
         blocks = self._diagnostics.blocks = self._diagnostics.blocks or BlockLog()
-        blocks.begin(self._log_no_blocks)
-        with anyio.CancelScope(shield=True):  # that QEMU logs them and nobody counts them is no state to be left in
-            try:
-                await self._log()
-            except (GuestExited, GuestFailed):
-                blocks.end()
-                raise
+        await self._begin_part(blocks)
         return blocks
 
     async def leave_blocks(self) -> None:
@@ -417,11 +410,8 @@ class Machine:
                     await self.execute("cont")
 
     async def end_blocks(self) -> None:
-        """Have QEMU's log tell of no blocks any more; raises as `execute`."""
-        if (blocks := self.blocks) is not None and blocks.counting:
-            blocks.end()
-            with anyio.CancelScope(shield=True):
-                await self._log()
+        """Have QEMU's log tell of no blocks any more; raises as `execute`, but harmless where the guest has ended."""
+        await self._end_part(self.blocks)
 
     async def log_translations(self) -> TranslationLog:
         """Have QEMU's log tell of each block of code as it is translated, and keep these; raises as `execute`.
@@ -429,21 +419,32 @@ class Machine:
         What QEMU translated before is not told until a snapshot is restored.
         """
         log = self._diagnostics.translations = self._diagnostics.translations or TranslationLog()
-        log.begin(self._log_no_blocks)
+        await self._begin_part(log)
+        return log
+
+    async def end_translations(self) -> None:
+        """Have QEMU's log tell of no translations any more; as `end_blocks`."""
+        await self._end_part(self.translations)
+
+    async def _begin_part(self, part: LogPart) -> None:
+        part.begin(self._log_no_blocks)
+        with anyio.CancelScope(shield=True):  # that QEMU logs it and nobody reads it is no state to be left in
+            try:
+                await self._log()
+            except (GuestExited, GuestFailed):
+                part.end()
+                raise
+
+    async def _end_part(self, part: LogPart | None) -> None:
+        if part is None or not part.is_on:
+            return
+        part.end()
         with anyio.CancelScope(shield=True):
             try:
                 await self._log()
             except (GuestExited, GuestFailed):
-                log.end()
-                raise
-        return log
-
-    async def end_translations(self) -> None:
-        """Have QEMU's log tell of no translations any more; raises as `execute`."""
-        if (log := self.translations) is not None and log.keeping:
-            log.end()
-            with anyio.CancelScope(shield=True):
-                await self._log()
+                if self.running:
+                    raise
 
     def _log_no_blocks(self) -> None:
         self._less = asyncio.create_task(self._relog())

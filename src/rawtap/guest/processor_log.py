@@ -22,6 +22,7 @@ from typing import IO
 
 from rawtap.guest.block_log import BlockLog
 from rawtap.guest.exception_log import ExceptionLog
+from rawtap.guest.log_part import LogPart
 from rawtap.guest.translation_log import TranslationLog
 
 _KEPT = 16384
@@ -268,12 +269,17 @@ class Diagnostics:
                 self.log.end()
                 self.ended.set()
 
+    @property
+    def parts(self) -> list[LogPart]:
+        """Those of the log that were wanted once."""
+        return [each for each in (self.translations, self.blocks) if each is not None]
+
     def _words(self, data: bytes) -> bytes:
         """What was written but for the logs of blocks, each of which keeps the begin of a line; b"" is the end."""
         is_end = not data
-        for each in (self.translations, self.blocks):
-            if each is not None and data:
+        for each in self.parts:
+            if data:
                 data = each.taken(data)
-            if each is not None and is_end:
+            if is_end:
                 data += each.taken(b"")
         return data

@@ -20,7 +20,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-ITEM = "in_asm"  # of QEMU's log
+from rawtap.guest.log_part import LogPart
+
 MOST_BLOCKS = 100_000  # different ones between two looks: some 30 MB
 
 _LONGEST = 1 << 18  # bytes of a record: a block has 512 instructions at most
@@ -30,29 +31,23 @@ _RECORD = re.compile(rb"^-{16}\nIN:.*\n((?:.+\n)*)\n", re.MULTILINE)
 _ADDRESS = re.compile(rb"^0x([0-9a-f]+):", re.MULTILINE)
 
 
-class TranslationLog:
-    """Takes the records of blocks out of what QEMU writes, and keeps them until somebody looks.
+class TranslationLog(LogPart):
+    """Keeps the records of blocks until somebody looks. It ends where there are too many."""
 
-    Attributes:
-        keeping: Whether they are kept.
-        why_ended: Why it ended by itself, in words; "" where it did not.
-    """
+    items = ("in_asm",)
 
     def __init__(self) -> None:
-        self.keeping = False
-        self.why_ended = ""
-        self._on_end: Callable[[], None] = lambda: None
+        super().__init__()
         self._blocks: dict[int, bytes] = {}
-        self._rest = b""
 
     def begin(self, on_end: Callable[[], None]) -> None:
-        """Keep them from here on; `on_end` is called where it ends by itself, since there are too many."""
-        self.keeping, self.why_ended, self._on_end = True, "", on_end
+        """Keep them from here on."""
+        super().begin(on_end)
         self.turn()
 
     def end(self) -> None:
-        """Keep none any more. QEMU may have some on their way; they are taken out and dropped."""
-        self.keeping = False
+        """Keep none any more."""
+        super().end()
         self.turn()
 
     def turn(self) -> dict[int, bytes]:
@@ -71,15 +66,13 @@ class TranslationLog:
         if _RULE not in whole:
             return whole
         others = _RECORD.sub(self._noted, whole)
-        if self.keeping and len(self._blocks) > MOST_BLOCKS:
-            self.why_ended = f"more than {MOST_BLOCKS:,} different blocks ran between two looks"
-            self.end()
-            self._on_end()
+        if self.is_on and len(self._blocks) > MOST_BLOCKS:
+            self._end_by_itself(f"more than {MOST_BLOCKS:,} different blocks ran between two looks")
         return others
 
     def _noted(self, record: re.Match[bytes]) -> bytes:
         """Keep a record, if they are kept; what is left of it, which is nothing."""
-        if self.keeping and (address := _ADDRESS.search(record[1])):
+        if self.is_on and (address := _ADDRESS.search(record[1])):
             self._blocks.setdefault(int(address[1], 16), record[1][:_KEPT])
         return b""
 

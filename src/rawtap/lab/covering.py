@@ -12,7 +12,7 @@ from rawtap.debug.code import Code
 from rawtap.debug.debugger import Debugger
 from rawtap.debug.functions import Function, Functions
 from rawtap.debug.stops import Place
-from rawtap.errors import DebugRefused, GuestExited, GuestFailed
+from rawtap.errors import DebugRefused
 from rawtap.guest.machine import Machine
 
 _CURE = 'icount = "auto" in its profile has QEMU emulate it; then boot it again'
@@ -59,7 +59,7 @@ class Covering:
             else:
                 await points.rows(debugger)  # which holds a guest that runs for a moment
         except BaseException:
-            await end(machine)
+            await machine.end_blocks()
             raise
         return cls(Functions(found), notes, code=code)
 
@@ -79,15 +79,6 @@ def require_emulated(name: str, accelerator: str | None) -> None:
             evidence=f"it runs by {accelerator or 'nothing yet'}",
             cure=_CURE,
         )
-
-
-async def end(machine: Machine) -> None:
-    """Have no blocks counted any more; harmless where none are, or where the guest has ended."""
-    try:
-        await machine.end_blocks()
-    except (GuestExited, GuestFailed):
-        if machine.running:
-            raise
 
 
 async def functions_of(symbols: Sequence[tuple[Path, int]]) -> tuple[list[Function], tuple[str, ...]]:

@@ -17,7 +17,7 @@ import anyio
 from anyio import current_time
 
 from rawtap.debug.functions import Functions
-from rawtap.errors import GuestExited, GuestFailed
+from rawtap.errors import GuestFailed
 from rawtap.examine import guidance
 from rawtap.examine.guidance import Corpus, Ran
 from rawtap.examine.mutations import Case
@@ -63,11 +63,7 @@ class Translations:
 
     async def end(self) -> None:
         """Have it tell of none; a guest that has ended tells of none."""
-        try:
-            await self._machine.end_translations()
-        except (GuestExited, GuestFailed):
-            if self._machine.running:
-                raise
+        await self._machine.end_translations()
 
     def ran(self) -> Ran:
         """Those that were translated since."""
