@@ -50,6 +50,19 @@ async def goes_on(session: Session) -> None:
     assert (await debug(session, "continue", timeout=0))["state"] == "running"
 
 
+async def told_while_waiting(session: Session, tool: str, **does: Any) -> str:
+    """What one who waits for packets is told, while that is done."""
+    reasons: list[str] = []
+
+    async def wait() -> None:
+        reasons.append((await session.call("qemu_pcap_wait", filter="tcp", timeout=PATIENCE))["reason"])
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await session.call(tool, **does)
+    return reasons[0]
+
+
 def at(text: str) -> str:
     return f"guest.c:{line_of(text)}"
 
@@ -175,15 +188,8 @@ def test_a_guest_that_stands_is_no_hang_to_other_tools(root_of: Path, user: Acco
             assert not absent["satisfied"]
             await goes_on(session)
             # One that waits already is told when it stops.
-            reasons: list[str] = []
-
-            async def wait() -> None:
-                reasons.append((await session.call("qemu_pcap_wait", filter="tcp", timeout=PATIENCE))["reason"])
-
-            async with anyio.create_task_group() as group:
-                group.start_soon(wait)
-                await session.call("qemu_send", command="send", timeout=PATIENCE)
-            assert f"{place}send_hello" in reasons[0]
+            reason = await told_while_waiting(session, "qemu_send", command="send", timeout=PATIENCE)
+            assert f"{place}send_hello" in reason
             # The capture goes on, though nobody answers.
             before = (await session.call("qemu_pcap_status"))["captures"][0]["packets"]
             await session.call("qemu_packet_send", layers=[{"layer": "ARP", "op": "who-has", "pdst": "10.0.2.15"}])
@@ -205,15 +211,9 @@ def test_a_stop_that_a_wait_told_of_is_no_news(root_of: Path, user: Account) -> 
             await debug(session, "attach")
             await debug(session, "break", at="card_receive")
             await goes_on(session)
-            reasons: list[str] = []
-
-            async def wait() -> None:
-                reasons.append((await session.call("qemu_pcap_wait", filter="tcp", timeout=PATIENCE))["reason"])
-
-            async with anyio.create_task_group() as group:
-                group.start_soon(wait)
-                await session.call("qemu_packet_send", layers=[{"layer": "ARP", "op": "who-has", "pdst": "10.0.2.15"}])
-            assert "stopped by the debugger at card_receive (" in reasons[0]
+            layers = [{"layer": "ARP", "op": "who-has", "pdst": "10.0.2.15"}]
+            reason = await told_while_waiting(session, "qemu_packet_send", layers=layers)
+            assert "stopped by the debugger at card_receive (" in reason
             await goes_on(session)
             await session.until_said("[arp]")
 

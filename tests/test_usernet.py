@@ -206,16 +206,21 @@ def test_captures_that_come_and_go_leave_nothing_in_qemu_and_nothing_open(nowher
     anyio.run(scenario)
 
 
+async def cancelled(session: Session, tool: str, **arguments: Any) -> None:
+    """Begin a call, and cancel it when the server has answered another one that was sent after it."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(session.call, tool, **arguments))
+        await session.call("qemu_monitor", command="query-status")
+        group.cancel_scope.cancel()
+
+
 def test_a_start_that_is_cancelled_leaves_no_mirror_and_no_capture(nowhere: Account) -> None:
     async def scenario() -> None:
         async with serving(nowhere) as session:
             await boot(session)
             before = await chardevs(session)
             for _ in range(10):
-                async with anyio.create_task_group() as group:
-                    group.start_soon(session.call, "qemu_pcap_start")
-                    await session.call("qemu_monitor", command="query-status")  # sent after it
-                    group.cancel_scope.cancel()
+                await cancelled(session, "qemu_pcap_start")
             with anyio.fail_after(PATIENCE):
                 while await chardevs(session) != before:  # the server takes them back in its own time
                     # One whose cancellation came too late is an ordinary capture.
@@ -232,10 +237,7 @@ def test_a_frame_whose_sending_is_cancelled_leaves_nothing_in_qemu(nowhere: Acco
             await boot(session)
             before = await chardevs(session)
             for _ in range(20):
-                async with anyio.create_task_group() as group:
-                    group.start_soon(partial(session.call, "qemu_packet_send", hex=FRAME.ljust(120, "0")))
-                    await session.call("qemu_monitor", command="query-status")  # sent after it
-                    group.cancel_scope.cancel()
+                await cancelled(session, "qemu_packet_send", hex=FRAME.ljust(120, "0"))
             with anyio.fail_after(PATIENCE):
                 while await chardevs(session) != before:  # the server takes them back in its own time
                     pass
