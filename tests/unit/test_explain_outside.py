@@ -14,6 +14,7 @@ from scapy.layers.l2 import Ether
 from test_explain import OTHER_MAC, examine, query
 
 from rawtap.packets.explain import Place, Verdict
+from rawtap.packets.judges import outside
 from rawtap.packets.judges.outside import DeadEnd
 from rawtap.packets.origin import Origin
 
@@ -84,3 +85,10 @@ def test_nothing_is_said_where_the_way_is_not_known_or_somebody_answers() -> Non
     assert [each.what for each in judged([to(FAR, PING)], of_six).findings] == ["icmp.no_reply"]
     answered = [(0.0, to(FAR, PING)), (0.1, PONG)]
     assert judged(answered).findings == ()  # by a rule of this machine's
+
+
+def test_nothing_is_said_where_more_were_heard_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outside, "MAX_PENDING", 1)
+    other = Ether(src=HOST_MAC, dst=GUEST_MAC) / IP(src=FARTHER, dst=GUEST) / ICMP(type=0, id=9, seq=1)
+    answered = [(0.0, to(FAR, PING)), (0.1, other), (0.2, PONG)]
+    assert "ip.no_way_out" not in [each.what for each in judged(answered).findings]

@@ -75,7 +75,7 @@ class OutsideJudge:
     def settle(self, findings: Findings) -> None:
         """Report it, so that whatever answer is missed follows from that."""
         lost = [(number, host) for number, host in self._sent if host not in self._heard]
-        if not lost:
+        if not lost or len(self._heard) >= MAX_PENDING:  # then somebody may have been heard who is not known
             return
         end, first = self._end, lost[0][1]
         others = len({host for _, host in lost}) - 1
