@@ -43,6 +43,7 @@ enum defect {
     DIES_DEEP,  /* of a datagram that begins with RAW!: each byte is looked at behind the one before it */
     TCP_SAME_NUMBER,  /* it listens on port 7777, and begins each connection with the same sequence number */
     ECHO_STOPS,  /* it does nothing any more once an echo is asked for */
+    ARP_SELDOM,  /* it answers one question of ARP a second, and nothing else */
 };
 
 struct neighbor { uint8_t ip[4], mac[6]; int is_known; time_t asked; uint8_t kept[1514]; int kept_size; };
@@ -135,6 +136,9 @@ static void take_arp(const uint8_t *frame, int size) {
         memcpy(own, kept, 4);
     }
     if (!is_ours) return;
+    static time_t answered;
+    if (defect == ARP_SELDOM && answered == time(NULL)) return;
+    answered = time(NULL);
     int is_asked = operation == 1 || (defect == ARP_REPLY_ANSWERED && operation == 2) ||
                    (defect == ARP_ANY_OPERATION && operation > 2);
     if (defect == ARP_NO_PROBE && !memcmp(message + 14, none, 4)) return;
@@ -201,6 +205,7 @@ static void take_icmp(const uint8_t *packet, const uint8_t *message, int size, i
     dies(DIES_ICMP_CUT, size && size < 8);
     if (size < 8 || (summed(0, message, size) != 0xffff && defect != ICMP_NO_SUM && defect != ICMP_ODD)) return;
     if (message[0] == 3 && message[1] > 15 && defect == ICMP_FOR_ERROR) send_error(2, packet, size + 20, is_to_us);
+    if (defect == ARP_SELDOM) return;
     while (defect == ECHO_STOPS && message[0] == 8) pause();
     dies(DIES_ECHO_CODE, message[0] == 8 && message[1] > 0x70);
     int is_asked = message[0] == 8 || (message[0] == 0 && defect == ICMP_REPLY_ANSWERED);

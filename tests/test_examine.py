@@ -24,7 +24,7 @@ SOURCE = Path(__file__).parent / "examined_guest.c"
 ADDRESS = "10.0.2.15"
 NOWHERE = "0.0.0.0"  # noqa: S104 - no address
 HEALTHY, OPTION_LOOP, FRAGMENTS_BEYOND, KERNEL_DIES = 0, 23, 47, 56
-DIES_ARP_LENGTH, DIES_OF_ALL, DIES_OF_TYPE, LISTENS, ECHO_STOPS = 57, 67, 68, 71, 72
+DIES_ARP_LENGTH, DIES_OF_ALL, DIES_OF_TYPE, LISTENS, ECHO_STOPS, ARP_SELDOM = 57, 67, 68, 71, 72, 73
 GROUPS = 3  # each has a guest of its own: several processes share them
 
 # By number: the rule that names it, its verdict, and the field that is wrong.
@@ -278,6 +278,9 @@ def test_a_kernel_that_panics_has_died_and_the_rest_is_not_judged(user: Account,
 
 def test_a_guest_that_dies_of_the_first_echo_request_is_told_as_such(user: Account, tmp_path: Path) -> None:
     async def scenario(session: Session) -> None:
+        async with stack(session, ARP_SELDOM):  # which lives, and is not told as dead
+            refused = await session.refused("qemu_examine", what="arp", address=ADDRESS)
+            assert "answers neither echo requests nor ARP" in str(refused)
         ready = await session.call("qemu_send", command=f"examined {ECHO_STOPS}", wait_for="ready", timeout=PATIENCE)
         assert ready["matched"]
         refused = await session.refused("qemu_examine", what="arp", address=ADDRESS)

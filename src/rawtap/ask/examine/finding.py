@@ -304,18 +304,19 @@ async def health_of(wire: Neighbor, found: Found) -> tuple[health.Kind, float, f
     """
     if found.names["guest"] == NOWHERE:
         return "dhcp", 0.0, _CLIENT_PATIENCE
+    guest, each = found.names["guest"], f"with {_ANSWERS_WITHIN / 2:g} s without any frame for each"
     before = await _slowest(wire, found, "arp", 1)
     for kind in _KINDS:
         if (slowest := await _slowest(wire, found, kind, _CHECKS)) is not None:
             return kind, slowest, min(_MOST_PATIENCE, max(_LEAST_PATIENCE, _TIMES * slowest))
-    guest, each = found.names["guest"], f"with {_ANSWERS_WITHIN / 2:g} s without any frame for each"
-    if before is not None:
-        raise GuestSilent(
-            f"{guest} answered ARP until an echo request came, and has answered nothing since",
-            evidence=f"asked by both, {each}",
-            cure="This call's capture has that request, of which it may have died: qemu_read shows its console, and "
-            'qemu_debug(action="attach"), then "interrupt" where it is',
-        )
+        # One that answers ARP now and then does so here, after a second of silence.
+        if kind == "echo" and before is not None and await _slowest(wire, found, "arp", 1) is None:
+            raise GuestSilent(
+                f"{guest} answered ARP until an echo request came, and has answered nothing since",
+                evidence=f"asked by both, {each}",
+                cure="This call's capture has that request, of which it may have died, if it answers more than once in "
+                'its life: qemu_read shows its console, and qemu_debug(action="attach"), then "interrupt" where it is',
+            )
     raise GuestSilent(
         f"{guest} answers neither echo requests nor ARP each time",
         evidence=f"asked {_CHECKS} times, {each}",
