@@ -46,7 +46,7 @@ from rawtap.guest.history import printable
 from rawtap.guest.jobs import Ask
 from rawtap.guest.line_keys import typed_bytes
 from rawtap.guest.log_part import LogPart
-from rawtap.guest.monitor import ANSWER_SECONDS, EventLog, Monitor, MonitorLost, connected
+from rawtap.guest.monitor import ANSWER_SECONDS, EventLog, Monitor, MonitorLost, connected, state_of
 from rawtap.guest.patterns import Wanted
 from rawtap.guest.processor_log import Diagnostics, Trap, TripleFault
 from rawtap.guest.profile import MachineSpec
@@ -601,8 +601,11 @@ class Machine:
         return self._told(output)
 
     async def settle(self) -> None:
-        """Wait for an exit that has begun: a killed QEMU loses console and TAP before the kernel reports its end."""
-        if self.console.closed:
+        """Wait for an exit that has begun: a killed QEMU loses console and TAP before the kernel reports its end.
+
+        Before that, while its other threads end, its first one is a zombie already (proc(5), /proc/pid/stat).
+        """
+        if self.console.closed or (self.running and state_of(self.pid) == "Z"):
             await self._wait_exit(_QUIT_SECONDS)
 
     async def over(self) -> None:

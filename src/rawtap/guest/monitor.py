@@ -247,7 +247,7 @@ async def connected(sock: socket.socket, name: str, pid: int, log: EventLog) -> 
 
 
 def _silent(what: str, timeout: float, pid: int) -> GuestFailed:
-    is_stopped = _state_of(pid) in {"T", "t"}
+    is_stopped = state_of(pid) in {"T", "t"}
     return GuestFailed(
         f"QEMU did not answer {what} within {timeout:g} s",
         evidence=f"its process {pid} is stopped, by a signal or a debugger" if is_stopped else "",
@@ -255,7 +255,7 @@ def _silent(what: str, timeout: float, pid: int) -> GuestFailed:
     )
 
 
-def _state_of(pid: int) -> str:
+def state_of(pid: int) -> str:
     """A process's state in a letter (proc(5), /proc/pid/stat); "" where it is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(") ")[2][:1]
